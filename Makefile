@@ -1,0 +1,50 @@
+# The commands of the project. `make help` lists them.
+.DEFAULT_GOAL := help
+GO ?= go
+NODE ?= node
+NPM ?= npm
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: need
+need:
+	@command -v $(GO) >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl"; exit 1; }
+	@command -v $(NODE) >/dev/null || { echo "Node.js is missing: install Node.js 20 or newer from https://nodejs.org"; exit 1; }
+	@command -v $(NPM) >/dev/null || { echo "npm is missing: it comes with Node.js from https://nodejs.org"; exit 1; }
+	@command -v gcc >/dev/null || { echo "gcc is missing (the race detector needs it): apt-get install gcc, or your system's way"; exit 1; }
+
+.PHONY: deps
+deps: need ## Install what the tests need: Go modules, and the official clients from npm
+	$(GO) mod download
+	cd interop && $(NPM) ci --no-audit --no-fund
+
+.PHONY: test
+test: deps ## Run all tests
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser, one minute each
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 1m $$pkg || exit 1; \
+		done; \
+	done
+
+.PHONY: lint
+lint: ## Check the style
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+.PHONY: xcaddy
+xcaddy: ## Build bin/caddy as users do, with xcaddy
+	mkdir -p bin
+	$(GO) build -C tools -o ../bin/xcaddy github.com/caddyserver/xcaddy/cmd/xcaddy
+	bin/xcaddy build v2.11.9 --with github.com/caddy-paywall/caddy-paywall@v0.0.0=. --output bin/caddy
+	bin/caddy list-modules | grep paywall
+	bin/caddy validate --config Caddyfile.example --adapter caddyfile

@@ -1,0 +1,340 @@
+package paywall
+
+import (
+	"encoding/json"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("paywall", parseGlobalOption)
+	httpcaddyfile.RegisterDirective("paywall", parseDirective)
+	// Inside encode, so that we judge what the upstream said; outside of
+	// everything that answers.
+	httpcaddyfile.RegisterDirectiveOrder("paywall", httpcaddyfile.After, "encode")
+}
+
+// parseGlobalOption parses the global option. Syntax:
+//
+//	paywall {
+//		ledger memory i_accept_loss
+//		facilitator <name> <https-url> {
+//			auth bearer <token>
+//			auth header <name> <value>
+//			auth cdp <id> <secret>
+//			timeout <duration>
+//		}
+//		facilitator <name> <module> [<args...>]
+//	}
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // consume option name
+	if existing != nil {
+		return nil, d.Err("a second global paywall block; put all of it into one")
+	}
+	if d.NextArg() {
+		return nil, d.ArgErr()
+	}
+	app := &App{FacilitatorsRaw: map[string]json.RawMessage{}}
+	for d.NextBlock(0) {
+		var err error
+		switch word := d.Val(); word {
+		case "ledger":
+			err = parseLedger(d, app)
+		case "facilitator":
+			err = parseFacilitator(d, app)
+		default:
+			err = unknownWord(d, "the global paywall block", "ledger", "facilitator")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return httpcaddyfile.App{Name: "paywall", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+func parseLedger(d *caddyfile.Dispenser, app *App) error {
+	if app.LedgerRaw != nil {
+		return d.Err("ledger given twice; all sites share one")
+	}
+	if !d.NextArg() {
+		return d.Err("ledger: which one? there is `ledger memory i_accept_loss`")
+	}
+	name := d.Val()
+	module, err := unmarshalGuest(d, "paywall.ledgers."+name)
+	if err != nil {
+		return err
+	}
+	app.LedgerRaw = caddyconfig.JSONModuleObject(module, "type", name, nil)
+	return nil
+}
+
+func parseFacilitator(d *caddyfile.Dispenser, app *App) error {
+	var name string
+	if !d.Args(&name) || !d.NextArg() {
+		return d.Err("facilitator: want `facilitator <name> <https-url>` or `facilitator <name> <module> [<args>]`")
+	}
+	if strings.ContainsAny(name, "/:{}") {
+		return d.Errf("facilitator: %q cannot be a name; the name comes first, then the URL", name)
+	}
+	if _, ok := app.FacilitatorsRaw[name]; ok {
+		return d.Errf("facilitator %s is defined twice", name)
+	}
+	module := d.Val()
+	if strings.Contains(module, "://") {
+		module = "remote"
+		d.Prev() // its parser reads the URL as its argument
+	}
+	guest, err := unmarshalGuest(d, "paywall.facilitators."+module)
+	if err != nil {
+		return err
+	}
+	app.FacilitatorsRaw[name] = caddyconfig.JSONModuleObject(guest, "type", module, nil)
+	return nil
+}
+
+// unmarshalGuest parses the rest of the segment with the guest module's own
+// parser; the token before the rest stands for the module's name.
+func unmarshalGuest(d *caddyfile.Dispenser, id string) (any, error) {
+	guest, err := caddyfile.UnmarshalModule(d, id)
+	if err != nil {
+		return nil, err
+	}
+	return guest, nil
+}
+
+// parseDirective parses the paywall directive. Syntax:
+//
+//	paywall [<matcher>] {
+//		accept <network> <asset> <pay_to> {
+//			decimals <n>
+//			name     <text>
+//			version  <text>
+//			transfer eip3009|permit2
+//			peg      usd
+//			amount   <decimal>
+//		}
+//		facilitator <name>...
+//		price [<METHOD>...] [@matcher] <path>... <amount> [<description>] {
+//			accept ...
+//			facilitator <name>...
+//			settle first|on_success
+//			charge <status>...
+//			mime <type>
+//		}
+//		free [<METHOD>...] [@matcher] <path>...
+//		otherwise refuse|<amount>
+//		settle first|on_success
+//		public_url <origin>
+//		cors off
+//		page <file>
+//		retry_window <duration>
+//		upstream_headers
+//	}
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // consume directive name
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkBlocks(h, matcher); err != nil {
+		return nil, err
+	}
+	h.Next() // ExtractMatcherSet went back to the start
+	if h.NextArg() {
+		return nil, h.Errf("unexpected %q; the paywall directive has at most a matcher, and a block", h.Val())
+	}
+	handler := new(Handler)
+	for h.NextBlock(0) {
+		if err := handler.parseOption(h); err != nil {
+			return nil, err
+		}
+	}
+	return h.NewRoute(matcher, handler), nil
+}
+
+// checkBlocks refuses two blocks of one scope with the same matcher, where the
+// second would never sell anything.
+func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
+	if _, ok := matcher["path"]; ok {
+		caddy.Log().Named("http.handlers.paywall").Warn(
+			"a path matcher before the block knows one spelling of a path only; put the paths inside the block",
+			zap.String("file", h.File()), zap.Int("line", h.Line()))
+	}
+	if h.BlockState == nil {
+		return nil
+	}
+	key := "paywall " + string(caddyconfig.JSON(matcher, nil))
+	if first, ok := h.BlockState[key]; ok {
+		return h.Errf("a second paywall block with the same matcher (the first is in line %v); put all prices into one block", first)
+	}
+	h.BlockState[key] = h.Line()
+	return nil
+}
+
+func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
+	switch word := d.Val(); word {
+	case "accept":
+		return parseAccept(d.Dispenser, &h.Accept)
+	case "facilitator":
+		return parseNames(d.Dispenser, &h.Facilitators)
+	case "price":
+		return h.parsePrice(d)
+	case "free":
+		return h.parseFree(d)
+	case "otherwise":
+		return parseOtherwise(d.Dispenser, &h.Otherwise)
+	case "settle":
+		return parseOnce(d.Dispenser, &h.Settle, "first", "on_success")
+	case "public_url":
+		return parseOnce(d.Dispenser, &h.PublicURL)
+	case "cors":
+		return parseOnce(d.Dispenser, &h.CORS, "off")
+	case "page":
+		return parseOnce(d.Dispenser, &h.Page)
+	case "retry_window":
+		return parseDuration(d.Dispenser, &h.RetryWindow)
+	case "upstream_headers":
+		if h.UpstreamHeaders {
+			return d.Err("upstream_headers given twice")
+		}
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		h.UpstreamHeaders = true
+		return nil
+	default:
+		return unknownWord(d.Dispenser, "paywall", "accept", "facilitator", "price", "free", "otherwise", "settle",
+			"public_url", "cors", "page", "retry_window", "upstream_headers")
+	}
+}
+
+func parseAccept(d *caddyfile.Dispenser, list *[]Accept) error {
+	var a Accept
+	if !d.AllArgs(&a.Network, &a.Asset, &a.PayTo) {
+		return d.Errf("accept: want `accept <network> <asset> <pay_to>`; an unset {$VARIABLE} counts as nothing")
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch d.Val() {
+		case "decimals":
+			err = parseDecimals(d, &a)
+		case "name":
+			err = parseOnce(d, &a.Name)
+		case "version":
+			err = parseOnce(d, &a.Version)
+		case "transfer":
+			err = parseOnce(d, &a.Transfer, "eip3009", "permit2")
+		case "peg":
+			err = parseOnce(d, &a.Peg, "usd")
+		case "amount":
+			err = parseOnce(d, &a.Amount)
+		default:
+			err = unknownWord(d, "accept", "decimals", "name", "version", "transfer", "peg", "amount")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	*list = append(*list, a)
+	return nil
+}
+
+func parseDecimals(d *caddyfile.Dispenser, a *Accept) error {
+	var text string
+	if a.Decimals != nil {
+		text = "set"
+	}
+	if err := parseOnce(d, &text); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return d.Errf("decimals: want a number, not %q", text)
+	}
+	a.Decimals = &n
+	return nil
+}
+
+func parseNames(d *caddyfile.Dispenser, names *[]string) error {
+	if len(*names) > 0 {
+		return d.Err("facilitator given twice; name all in one line, in the order in which to try them")
+	}
+	if *names = d.RemainingArgs(); len(*names) == 0 {
+		return d.Err("facilitator: which one? name a facilitator of the global paywall block")
+	}
+	return nil
+}
+
+func parseOtherwise(d *caddyfile.Dispenser, otherwise *string) error {
+	if *otherwise != "" {
+		return d.Err("otherwise given twice")
+	}
+	args := d.RemainingArgs()
+	amount, rest := takeAmount(args)
+	switch {
+	case len(args) == 1 && args[0] == "refuse":
+		*otherwise = "refuse"
+	case amount != "" && len(rest) == 0:
+		*otherwise = amount
+	default:
+		return d.Err("otherwise: want `refuse` or an amount such as $0.01")
+	}
+	return nil
+}
+
+// parseOnce parses a word with exactly one argument, which may come once.
+func parseOnce(d *caddyfile.Dispenser, target *string, values ...string) error {
+	word := d.Val()
+	if *target != "" {
+		return d.Errf("%s given twice", word)
+	}
+	if !d.AllArgs(target) || *target == "" {
+		return d.Errf("%s: want exactly one argument; an unset {$VARIABLE} counts as nothing", word)
+	}
+	for _, v := range values {
+		if *target == v {
+			return nil
+		}
+	}
+	if len(values) > 0 {
+		return d.Errf("%s: want %s, not %q", word, strings.Join(values, " or "), *target)
+	}
+	if word == "public_url" {
+		if u, err := url.Parse(*target); err != nil || u.Host == "" {
+			return d.Errf("public_url: want an origin such as https://shop.example, not %q", *target)
+		}
+	}
+	return nil
+}
+
+func parseDuration(d *caddyfile.Dispenser, target *caddy.Duration) error {
+	word := d.Val()
+	var text string
+	if *target != 0 {
+		text = "set"
+	}
+	if err := parseOnce(d, &text); err != nil {
+		return err
+	}
+	duration, err := caddy.ParseDuration(text)
+	if err != nil || duration <= 0 {
+		return d.Errf("%s: want a duration such as 24h, not %q", word, text)
+	}
+	*target = caddy.Duration(duration)
+	return nil
+}
+
+func unknownWord(d *caddyfile.Dispenser, where string, words ...string) error {
+	return d.Errf("unknown word %q in %s; there are: %s", d.Val(), where, strings.Join(words, ", "))
+}
+
+// Interface guards
+var _ caddyhttp.MiddlewareHandler = (*Handler)(nil)

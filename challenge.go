@@ -1,0 +1,253 @@
+package paywall
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Codes of refusals that are the gate's own. They are stable: payers' software
+// may act on them.
+const (
+	codeUndecided            x402.Code = "price_undecided"
+	codeRefused              x402.Code = "not_for_sale"
+	codeMethodNotAllowed     x402.Code = "method_not_allowed"
+	codeAmbiguousPath                  = x402.CodeAmbiguousPath
+	codeChargedTwice         x402.Code = "priced_twice"
+	codeNoFacilitator        x402.Code = "no_facilitator"
+	codeTooEarly             x402.Code = "too_early"
+	codeLedger               x402.Code = "ledger_unavailable"
+	codeBoughtElse           x402.Code = "payment_bought_something_else"
+	codeUpstreamDown         x402.Code = "upstream_unavailable"
+	codeUpstreamWantsPayment x402.Code = "upstream_wants_payment"
+	codeNoAnswer             x402.Code = "upstream_gave_no_answer"
+)
+
+// refusal is an answer of the gate instead of the goods.
+type refusal struct {
+	status     int
+	code       x402.Code
+	receipt    *x402.Receipt // nil: none
+	retryAfter int           // seconds; 0: none
+	allow      []string      // for 405
+	cause      error         // for the log, never for the payer
+}
+
+// refuseAnew refuses a payment in a way that makes signing a new one safe.
+func refuseAnew(code x402.Code, cause error) *refusal {
+	return &refusal{status: http.StatusPaymentRequired, code: code, cause: cause}
+}
+
+// unavailable refuses because nobody could tell whether a payment is good.
+func unavailable(err error) *refusal {
+	r := &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: 10, cause: err}
+	if e, ok := errors.AsType[*facilitator.Error](err); ok {
+		if e.Status == http.StatusBadGateway {
+			r.status = e.Status
+		}
+		if e.Code != "" {
+			r.code = e.Code
+		}
+		if e.RetryAfter > 0 {
+			r.retryAfter = int((e.RetryAfter + time.Second - 1) / time.Second)
+		}
+	}
+	return r
+}
+
+type text string
+
+func (t text) Error() string { return string(t) }
+
+// detail makes a facilitator's words an error for the log.
+func detail(s string) error {
+	if s == "" {
+		return nil
+	}
+	return text(s)
+}
+
+// codeOf is the machine code of an error of the x402 package.
+func codeOf(err error) x402.Code {
+	if e, ok := errors.AsType[*x402.Error](err); ok {
+		return e.Code
+	}
+	return x402.CodePaymentMalformed
+}
+
+// challenge answers 402: what the request costs, and why what came does not
+// pay for it. It is written directly, so that no error route can make it a 200.
+func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer, code x402.Code, receipt *x402.Receipt) error {
+	url := h.resourceURL(r)
+	header := w.Header()
+	h.ownAnswer(header, r)
+	header[x402.HeaderPaymentRequired] = []string{o.template.Header(url, code)}
+	setReceipts(header, receipt)
+	if code == x402.CodePaymentRequired && isBrowser(r) {
+		header["Content-Type"] = []string{"text/html; charset=utf-8"}
+		w.WriteHeader(http.StatusPaymentRequired)
+		_, _ = w.Write(h.page)
+		return nil
+	}
+	body := o.template.AppendBody(nil, url, code)
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(http.StatusPaymentRequired)
+	_, _ = w.Write(body)
+	return nil
+}
+
+var (
+	jsonType = []string{"application/json"}
+	noStore  = []string{"no-store"}
+)
+
+// refuse answers with a status and a code.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
+	header := w.Header()
+	h.ownAnswer(header, r)
+	setReceipts(header, f.receipt)
+	if f.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(f.retryAfter))
+	}
+	if len(f.allow) > 0 {
+		header.Set("Allow", strings.Join(f.allow, ", "))
+	}
+	body, err := json.Marshal(struct {
+		Error x402.Code `json:"error"`
+	}{f.code})
+	if err != nil {
+		body = nil // the status says enough
+	}
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(f.status)
+	_, _ = w.Write(body)
+	return nil
+}
+
+// refuseSale answers a request that came with a payment, and records why for
+// the operator.
+func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase, f refusal) error {
+	if p.outcome == "" {
+		p.outcome = "rejected"
+	}
+	p.refused = &f
+	if f.receipt != nil && p.payment.Version == x402.V1 {
+		v1 := f.receipt.V1()
+		f.receipt = &v1
+	}
+	if f.status == http.StatusPaymentRequired {
+		return h.challenge(w, r, p.offer, f.code, f.receipt)
+	}
+	return h.refuse(w, r, f)
+}
+
+// ownAnswer prepares the header of an answer that is the gate's own.
+func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
+	header["Cache-Control"] = noStore
+	h.addCORS(header, r)
+}
+
+// isBrowser says whether a person is looking: the rule of the official servers.
+func isBrowser(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html") && strings.Contains(r.Header.Get("User-Agent"), "Mozilla")
+}
+
+// setReceipts puts a receipt under the names of both protocol versions; which
+// of them a failed payer reads is not always known.
+func setReceipts(header http.Header, receipt *x402.Receipt) {
+	if receipt == nil {
+		return
+	}
+	encoded := []string{receipt.Encode()}
+	header[x402.HeaderPaymentResponse] = encoded
+	header[x402.HeaderXPaymentResponse] = encoded
+}
+
+// receipt tells what became of a settled payment.
+func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
+	return &x402.Receipt{
+		Success:     true,
+		Transaction: row.Transaction,
+		Network:     row.Network,
+		Payer:       row.Payer,
+		Extensions:  p.receiptData.Extensions,
+		Extra:       p.receiptData.Extra,
+	}
+}
+
+// pendingReceipt tells that the money may have moved, and that the same payment
+// is worth sending again.
+func (p *purchase) pendingReceipt() *x402.Receipt {
+	r := p.failedReceipt(x402.CodeSettlementPending)
+	return &r
+}
+
+func (p *purchase) failedReceipt(code x402.Code) x402.Receipt {
+	row := p.held.Payment
+	return x402.Receipt{
+		Transaction: row.Transaction,
+		Network:     row.Network,
+		Payer:       row.Payer,
+		ErrorReason: string(code),
+	}
+}
+
+// setReceipt puts the receipt of a settled payment on the paid answer, under
+// the name that the payer's version of the protocol reads.
+func (p *purchase) setReceipt(header http.Header) {
+	receipt := p.receipt(p.held.Payment)
+	name := x402.HeaderPaymentResponse
+	if p.payment.Version == x402.V1 {
+		v1 := receipt.V1()
+		receipt, name = &v1, x402.HeaderXPaymentResponse
+	}
+	removeReceipts(header)
+	header[name] = []string{receipt.Encode()}
+}
+
+// report writes the one log line of a payment, and counts it.
+func (p *purchase) report() {
+	outcome := p.outcome
+	if outcome == "" {
+		return
+	}
+	payments.WithLabelValues(strings.ReplaceAll(outcome, " ", "_")).Inc()
+	row := p.held.Payment
+	if row.Network == "" {
+		row.Network, row.Amount, row.Asset = p.payment.Network, p.request.Requirement.Amount, p.request.Requirement.Asset
+		row.Payer = p.auth.Payer
+	}
+	fields := []zap.Field{
+		zap.String("outcome", outcome),
+		zap.String("payment", row.ID),
+		zap.String("payer", row.Payer),
+		zap.String("network", row.Network),
+		zap.String("asset", row.Asset),
+		zap.String("amount", row.Amount),
+		zap.String("facilitator", row.Facilitator),
+		zap.String("transaction", row.Transaction),
+		zap.String("method", row.Method),
+		zap.String("host", row.Host),
+		zap.Int("upstream_status", p.status),
+		zap.Duration("duration", p.h.now().Sub(p.started)),
+	}
+	level := zap.InfoLevel
+	if f := p.refused; f != nil {
+		fields = append(fields, zap.Int("status", f.status), zap.String("code", string(f.code)), zap.Error(f.cause))
+		if f.status >= http.StatusInternalServerError {
+			level = zap.ErrorLevel
+		}
+	}
+	p.h.logger.Log(level, "payment", fields...)
+}

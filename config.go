@@ -1,0 +1,189 @@
+package paywall
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Accept is one way in which the operator is willing to be paid.
+type Accept struct {
+	// The chain: a name such as `base`, `base-sepolia` or `solana`, or a CAIP-2
+	// id such as `eip155:8453`.
+	Network string `json:"network,omitempty"`
+
+	// The token: a symbol such as `usdc`, or its address on the chain. An
+	// address that is not in the built-in table needs `decimals`, and on EVM
+	// chains `name` and `version` too.
+	Asset string `json:"asset,omitempty"`
+
+	// Who receives the money. EVM addresses in checksum form. Placeholders
+	// `{env.*}` and `{file.*}` are resolved once, when the config loads.
+	PayTo string `json:"pay_to,omitempty"`
+
+	// How many decimals the token has. Only for tokens that are not in the
+	// built-in table.
+	Decimals *int `json:"decimals,omitempty"`
+
+	// The name in the token's EIP-712 domain. A wrong one makes every payment
+	// invalid. Only for tokens that are not in the built-in table.
+	Name string `json:"name,omitempty"`
+
+	// The version in the token's EIP-712 domain. Only for tokens that are not in
+	// the built-in table.
+	Version string `json:"version,omitempty"`
+
+	// How the token moves: `eip3009` or `permit2`. Default: what the built-in
+	// table says, else `eip3009`.
+	Transfer string `json:"transfer,omitempty"`
+
+	// `usd` says that one token is one US dollar, so that prices in dollars
+	// apply to it. The built-in table knows this for its own tokens.
+	Peg string `json:"peg,omitempty"`
+
+	// A fixed amount of this token, instead of what the price says: for tokens
+	// without a peg. An exact decimal.
+	Amount string `json:"amount,omitempty"`
+}
+
+// Price is one line of the price list: which requests cost what.
+type Price struct {
+	// The methods that the line is for. Default: all. `GET` includes `HEAD`.
+	Methods []string `json:"methods,omitempty"`
+
+	// A matcher that narrows the paths. It may not contain `path` or
+	// `path_regexp`: the paths belong into `paths`, where every spelling of
+	// them is understood.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// The name of the matcher in messages. Default: `match`.
+	MatcherName string `json:"matcher_name,omitempty"`
+
+	// The paths: exact (`/a`), a prefix (`/a/*`), a suffix (`*.pdf`), or a glob.
+	// Letter case is ignored.
+	Paths []string `json:"paths,omitempty"`
+
+	// What a request costs: `$0.01` for any token pegged to the dollar, or an
+	// amount of one token, such as `0.02 eurc`. Placeholders `{env.*}` and
+	// `{file.*}` are resolved once, when the config loads.
+	Amount string `json:"amount,omitempty"`
+
+	// What the payer reads about the goods.
+	Description string `json:"description,omitempty"`
+
+	// The media type of the goods, for the payer.
+	MimeType string `json:"mime_type,omitempty"`
+
+	// Replaces the site's list of accepted tokens for this line.
+	Accept []Accept `json:"accept,omitempty"`
+
+	// Replaces the site's facilitators for this line.
+	Facilitators []string `json:"facilitators,omitempty"`
+
+	// When the money moves: `first` (before the upstream runs) or `on_success`
+	// (when its answer is there, before the first byte of it goes out).
+	// Default: the site's, else `on_success` for GET, HEAD, OPTIONS and QUERY
+	// and `first` for all other methods.
+	Settle string `json:"settle,omitempty"`
+
+	// Which statuses of the upstream are charged with `on_success`. Default:
+	// 2xx, and 3xx with a Location that leaves this host.
+	Charge []int `json:"charge,omitempty"`
+}
+
+// Free is one line of the price list that costs nothing.
+type Free struct {
+	// The methods that the line is for. Default: all. `GET` includes `HEAD`.
+	Methods []string `json:"methods,omitempty"`
+
+	// A matcher that narrows the paths; see the price lines.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// The name of the matcher in messages. Default: `match`.
+	MatcherName string `json:"matcher_name,omitempty"`
+
+	// The paths; see the price lines.
+	Paths []string `json:"paths,omitempty"`
+}
+
+// When the money moves.
+const (
+	settleFirst     = "first"
+	settleOnSuccess = "on_success"
+)
+
+// Times of a payment. They are variables of the handler so that tests need not
+// wait.
+const (
+	// maxTimeout is how long an authorization may live that we ask for.
+	maxTimeout = 300 * time.Second
+	// minLife is how long an authorization must still live when we settle:
+	// settlement has to reach a block before it ends.
+	minLife = 20 * time.Second
+	// maxLife is the longest authorization we take: some wallets sign a day.
+	maxLife = 25 * time.Hour
+	// answerWithin is how long a payer waits for a settlement before being told
+	// that it is pending: below the usual time-outs of clients.
+	answerWithin = 15 * time.Second
+	// settleWithin bounds the settlement itself, which goes on without the payer.
+	settleWithin = 120 * time.Second
+	// leaseFor is how long a claim outlives a holder that no longer renews it.
+	leaseFor = 60 * time.Second
+	// maxRuns bounds how often one payment starts the upstream.
+	maxRuns = 20
+	// defaultRetryWindow is how long an undelivered purchase can be fetched.
+	defaultRetryWindow = 24 * time.Hour
+)
+
+// resolve replaces {env.*} and {file.*} in a value of the config. Any other
+// placeholder would let a request choose its own price or payee.
+func resolve(what, s string) (string, error) {
+	if !strings.ContainsAny(s, "{}") {
+		return s, nil
+	}
+	for rest := s; ; {
+		_, after, found := strings.Cut(rest, "{")
+		if !found {
+			break
+		}
+		if !strings.HasPrefix(after, "env.") && !strings.HasPrefix(after, "file.") {
+			return "", fmt.Errorf("%s: only {env.*} and {file.*} placeholders are possible here, not %q", what, s)
+		}
+		rest = after
+	}
+	v, err := caddy.NewReplacer().ReplaceOrErr(s, true, true)
+	if err != nil {
+		// The error of the replacer names the placeholder, not its value.
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	v = strings.TrimSpace(v)
+	if v == "" {
+		return "", fmt.Errorf("%s: %q is empty", what, s)
+	}
+	return v, nil
+}
+
+// checkSettle refuses words that are not a settlement time.
+func checkSettle(s string) error {
+	switch s {
+	case "", settleFirst, settleOnSuccess:
+		return nil
+	}
+	return fmt.Errorf("settle: want first or on_success, not %q", s)
+}
+
+var errNoLines = errors.New("no price line: a paywall without a price would let everything through; add `price <path> <amount>` or `otherwise`")
+
+// checkCharge refuses statuses that no upstream can answer.
+func checkCharge(statuses []int) error {
+	for _, s := range statuses {
+		if s < 200 || s > 599 || s == 304 {
+			return fmt.Errorf("charge: %d is not a final status with goods (200 to 599, except 304)", s)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package paywall
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// What browsers may read of our answers, and send with their requests. The
+// official clients send Access-Control-Expose-Headers as a request header.
+const (
+	exposedHeaders = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE"
+	allowedHeaders = "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Access-Control-Expose-Headers, Content-Type, Authorization"
+)
+
+// isPreflight says whether a browser asks for permission (Fetch standard,
+// 3.2.2): such a request carries no payment and gets no content.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// addCORS lets browsers read an answer of a priced path: what the upstream
+// allows plus our headers, or anybody without credentials where it says nothing.
+func (h *Handler) addCORS(header http.Header, r *http.Request) {
+	if h.CORS == "off" || r.Header.Get("Origin") == "" {
+		return
+	}
+	if header.Get("Access-Control-Allow-Origin") == "" {
+		header.Set("Access-Control-Allow-Origin", "*")
+	}
+	mergeList(header, "Access-Control-Expose-Headers", exposedHeaders)
+}
+
+// mergeList adds the names that a comma-separated header does not have yet.
+func mergeList(header http.Header, name, add string) {
+	var list []string
+	have := map[string]bool{}
+	for _, item := range strings.Split(strings.Join(append(header.Values(name), add), ","), ",") {
+		item = strings.TrimSpace(item)
+		if key := strings.ToLower(item); item != "" && !have[key] {
+			have[key] = true
+			list = append(list, item)
+		}
+	}
+	header.Set(name, strings.Join(list, ", "))
+}
+
+// preflight lets the upstream say what its CORS policy is, and nothing else:
+// a priced path's content must not leave on a request that pays nothing.
+func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	ask := &headerOnly{header: make(http.Header)}
+	asked := r.Clone(r.Context())
+	asked.Body, asked.ContentLength = http.NoBody, 0
+	if err := next.ServeHTTP(ask, asked); err != nil {
+		ask.header = make(http.Header) // no answer
+	}
+	status := http.StatusNoContent
+	header := w.Header()
+	if ask.header.Get("Access-Control-Allow-Origin") != "" {
+		for name, values := range ask.header {
+			switch {
+			case name == "Vary":
+				header[name] = append(header[name], values...) // encode has its own
+			case name == "Allow", strings.HasPrefix(name, "Access-Control-"):
+				header[name] = values
+			}
+		}
+		if ask.status >= 200 && ask.status < 600 && ask.status != http.StatusPaymentRequired {
+			status = ask.status
+		}
+		mergeList(header, "Access-Control-Allow-Headers", allowedHeaders)
+	} else {
+		header.Set("Access-Control-Allow-Origin", "*")
+		header.Set("Access-Control-Allow-Methods", r.Header.Get("Access-Control-Request-Method"))
+		header.Set("Access-Control-Allow-Headers", allowedHeaders)
+		mergeList(header, "Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"))
+		header.Set("Access-Control-Max-Age", "600")
+		header.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+	}
+	w.WriteHeader(status)
+	return nil
+}
+
+// headerOnly is a response writer that keeps the header and drops the body.
+type headerOnly struct {
+	header http.Header
+	status int
+}
+
+func (h *headerOnly) Header() http.Header { return h.header }
+
+func (h *headerOnly) WriteHeader(status int) {
+	if h.status == 0 && status >= 200 {
+		h.status = status
+	}
+}
+
+func (h *headerOnly) Write(p []byte) (int, error) {
+	h.WriteHeader(http.StatusOK)
+	return len(p), nil
+}

@@ -1,0 +1,254 @@
+package paywall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/page"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler puts prices on paths. Software that wants a priced path pays per
+// request with the x402 protocol, versions 1 and 2; the handlers behind it
+// need not know.
+//
+// A request without a payment is answered with 402 and a challenge: the
+// version 2 object in the PAYMENT-REQUIRED header, the version 1 object in the
+// JSON body. A request with a payment is verified and settled through a
+// facilitator, and its answer carries the receipt in PAYMENT-RESPONSE (or
+// X-PAYMENT-RESPONSE for version 1).
+//
+// Whatever cannot be decided is refused: with 402 only when signing another
+// payment is safe, because nothing has moved; otherwise with 409, 502 or 503.
+type Handler struct {
+	// What is accepted, in the order of preference that payers see.
+	Accept []Accept `json:"accept,omitempty"`
+
+	// The facilitators by their names in the `paywall` app, tried in order, each
+	// for what it supports.
+	Facilitators []string `json:"facilitators,omitempty"`
+
+	// The priced paths. Of all lines, priced or free, the most specific one
+	// decides, whatever their order.
+	Prices []Price `json:"prices,omitempty"`
+
+	// The free paths.
+	Free []Free `json:"free,omitempty"`
+
+	// What happens to requests that no line names: `refuse` answers 403, an
+	// amount is their price. Default: they are free.
+	Otherwise string `json:"otherwise,omitempty"`
+
+	// When the money moves: `first` or `on_success`; see the price lines.
+	Settle string `json:"settle,omitempty"`
+
+	// The site's public origin, such as `https://shop.example`, for the URLs in
+	// challenges. Default: what the request says, which trusts the Host header
+	// and, from trusted proxies, X-Forwarded-Proto and X-Forwarded-Host.
+	PublicURL string `json:"public_url,omitempty"`
+
+	// `off` leaves CORS to the upstream alone. Default: preflights of priced
+	// paths are answered without payment, and browsers may read our headers.
+	CORS string `json:"cors,omitempty"`
+
+	// An HTML file that people see instead of the built-in page.
+	Page string `json:"page,omitempty"`
+
+	// How long a purchase that was paid for and not delivered can be fetched
+	// with the same payment. Default: `24h`.
+	RetryWindow caddy.Duration `json:"retry_window,omitempty"`
+
+	// Hands the upstream what it was paid, in the request headers
+	// Paywall-Payment, Paywall-Payer, Paywall-Amount, Paywall-Asset,
+	// Paywall-Network and Paywall-Transaction. What a client sends under these
+	// names is removed, paid or not.
+	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
+
+	app       *App
+	list      *pricing.List
+	prices    []*price
+	page      []byte
+	publicURL string
+	logger    *zap.Logger
+	now       func() time.Time
+	// answerWithin is how long a payer waits for a settlement.
+	answerWithin time.Duration
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.paywall", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision makes the price list. It asks nobody anything.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	h.now = time.Now
+	h.answerWithin = answerWithin
+	if h.RetryWindow == 0 {
+		h.RetryWindow = caddy.Duration(defaultRetryWindow)
+	}
+	if err := h.checkOptions(); err != nil {
+		return err
+	}
+	app, err := ctx.AppIfConfigured("paywall")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return errors.New("the global options have no `paywall` block; it names the ledger and the facilitators")
+	}
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	return h.provisionPrices(ctx)
+}
+
+func (h *Handler) checkOptions() error {
+	if err := checkSettle(h.Settle); err != nil {
+		return err
+	}
+	if h.CORS != "" && h.CORS != "off" {
+		return fmt.Errorf("cors: want off, not %q", h.CORS)
+	}
+	if h.RetryWindow < 0 {
+		return fmt.Errorf("retry_window: %s is negative", time.Duration(h.RetryWindow))
+	}
+	if h.PublicURL != "" {
+		u, err := url.Parse(h.PublicURL)
+		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil ||
+			(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("public_url: want an origin such as https://shop.example, not %q", h.PublicURL)
+		}
+		h.publicURL = u.Scheme + "://" + u.Host
+	}
+	h.page = page.Default
+	if h.Page != "" {
+		content, err := os.ReadFile(h.Page)
+		if err != nil {
+			return fmt.Errorf("page: %w", err)
+		}
+		h.page = content
+	}
+	return nil
+}
+
+// ServeHTTP is the life of a request at the gate.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.UpstreamHeaders {
+		removeUpstreamHeaders(r.Header)
+	}
+
+	// Price.
+	decision, err := h.decide(r)
+	if err != nil {
+		h.logger.Error("the price of a request cannot be decided; refusing it", zap.Error(err))
+		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
+	}
+	switch decision.Kind {
+	case pricing.Free:
+		return next.ServeHTTP(w, r)
+	case pricing.Refused:
+		return h.refuse(w, r, refusal{status: http.StatusForbidden, code: codeRefused})
+	case pricing.MethodNotAllowed:
+		return h.refuse(w, r, refusal{status: http.StatusMethodNotAllowed, code: codeMethodNotAllowed, allow: decision.Allow})
+	case pricing.Ambiguous:
+		return h.refuse(w, r, refusal{status: http.StatusBadRequest, code: codeAmbiguousPath})
+	}
+	pr := h.prices[decision.Price]
+
+	if isPreflight(r) && h.CORS != "off" {
+		return h.preflight(w, r, next)
+	}
+	if charged(r.Context()) {
+		h.logger.Error("a request that was charged by one paywall block has met another that prices it; put all prices into one block")
+		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeChargedTwice})
+	}
+
+	// Offer.
+	now := h.now()
+	first := pr.settlesFirst(r)
+	tariff := pr.tariff(first)
+	offer, err := tariff.current(now)
+	if err != nil {
+		h.logger.Error("nothing can be offered", zap.Error(err))
+		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
+	}
+
+	// Payment, if there is one.
+	payment, err := x402.Decode(r.Header)
+	if err != nil {
+		return h.challenge(w, r, offer, codeOf(err), nil)
+	}
+	if payment == nil {
+		challenges.Inc()
+		return h.challenge(w, r, offer, x402.CodePaymentRequired, nil)
+	}
+	if r.TLS != nil && !r.TLS.HandshakeComplete || r.Header.Get("Early-Data") == "1" {
+		// Early data can be replayed by whoever saw it (RFC 8470).
+		return h.refuse(w, r, refusal{status: http.StatusTooEarly, code: codeTooEarly})
+	}
+
+	// Purchase: match, check, claim, verify, settle, deliver, record.
+	p := &purchase{h: h, price: pr, first: first, offer: offer, payment: payment, started: now}
+	defer p.letGo()
+	if refused := p.claim(r, p.match(r, tariff, now)); refused != nil {
+		return h.refuseSale(w, r, p, *refused)
+	}
+	if refused := p.prepare(r); refused != nil {
+		return h.refuseSale(w, r, p, *refused)
+	}
+	return p.deliver(w, r, next)
+}
+
+// decide asks the price list about the path that the upstream will see, as it
+// was received and as it was rewritten.
+func (h *Handler) decide(r *http.Request) (pricing.Decision, error) {
+	method := r.Method
+	if method == http.MethodConnect && r.ProtoMajor >= 2 {
+		method = http.MethodGet // extended CONNECT is how HTTP/2 and 3 say GET with Upgrade
+	}
+	current := wirePath(r.URL)
+	original := current
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
+		original = wirePath(o.URL)
+	}
+	if original == current {
+		return h.list.Decide(r, method, current)
+	}
+	return h.list.Decide(r, method, original, current)
+}
+
+// wirePath is a URL's path as it goes over the wire.
+func wirePath(u *url.URL) string {
+	if u.Opaque != "" {
+		return u.Opaque
+	}
+	return u.EscapedPath()
+}
+
+// chargedKey marks the context of a request that holds a payment.
+type chargedKey struct{}
+
+func charged(ctx context.Context) bool { return ctx.Value(chargedKey{}) != nil }
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

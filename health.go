@@ -1,0 +1,49 @@
+package paywall
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// deadAfter is how many bad gateways in a row make an upstream dead.
+	deadAfter = 3
+	// probeEvery is how often one request may try a dead upstream.
+	probeEvery = 10 * time.Second
+)
+
+// health keeps payers of a price that settles first from paying for a dead
+// upstream. The zero value is healthy.
+type health struct {
+	mu    sync.Mutex
+	bad   int
+	probe time.Time // when the next request may try
+}
+
+// mayTry says whether a request may settle and go on to the upstream.
+func (h *health) mayTry(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.bad < deadAfter {
+		return true
+	}
+	if now.Before(h.probe) {
+		return false
+	}
+	h.probe = now.Add(probeEvery)
+	return true
+}
+
+// saw learns from the status of a paid request; 0 is no answer at all.
+func (h *health) saw(status int, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case status >= 502 && status <= 504:
+		if h.bad++; h.bad == deadAfter {
+			h.probe = now.Add(probeEvery)
+		}
+	case status > 0:
+		h.bad = 0
+	}
+}

@@ -1,0 +1,7 @@
+package paywall
+
+// The guests that come with the paywall: one import path brings all.
+import (
+	_ "github.com/caddy-paywall/caddy-paywall/facilitator/remote"
+	_ "github.com/caddy-paywall/caddy-paywall/ledger/memory"
+)

@@ -1,0 +1,99 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// maxReason is how much of a reason is kept, in bytes.
+const maxReason = 512
+
+// States returns all states, in the order of a payment's life.
+func States() []State {
+	return []State{Claimed, Settling, Settled, Delivering, Delivered, Released, Refused, Unknown}
+}
+
+// Open says whether a payment in this state is unfinished business: money has
+// moved or may have, and the goods have not arrived.
+func (s State) Open() bool {
+	switch s {
+	case Settling, Settled, Delivering, Unknown:
+		return true
+	}
+	return false
+}
+
+// ID is the payment's public name: it tells two payments apart and nothing
+// about what was signed.
+func ID(key Key) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:16])
+}
+
+// NewToken makes a token of 128 bits from random.
+func NewToken(random io.Reader) (Token, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("%w: no randomness for a token: %w", ErrUnavailable, err)
+	}
+	return Token(hex.EncodeToString(b[:])), nil
+}
+
+// Match says whether the filter selects the row. It does not know Limit.
+func (f Filter) Match(p Payment) bool {
+	switch {
+	case len(f.States) > 0 && !slices.Contains(f.States, p.State),
+		f.Payer != "" && f.Payer != p.Payer,
+		f.Method != "" && f.Method != p.Method,
+		f.Host != "" && f.Host != p.Host,
+		f.URL != "" && f.URL != p.URL,
+		!f.Since.IsZero() && p.Created.Before(f.Since),
+		!f.Until.IsZero() && !p.Created.Before(f.Until):
+		return false
+	}
+	return true
+}
+
+// learn merges the facts of a change into the row; what the change does not
+// say stays.
+func (p *Payment) learn(ch Change) {
+	set(&p.Facilitator, ch.Facilitator)
+	set(&p.Transaction, ch.Transaction)
+	set(&p.Payer, ch.Payer)
+	set(&p.Amount, ch.Amount)
+	set(&p.Reason, cleanReason(ch.Reason))
+	if ch.Status != 0 {
+		p.Status = ch.Status
+	}
+	if len(ch.Request) > 0 {
+		p.Request = ch.Request
+	}
+	p.Runs += ch.Runs
+}
+
+func set(to *string, fact string) {
+	if fact != "" {
+		*to = fact
+	}
+}
+
+// cleanReason makes a reason short and printable. It is often a facilitator's
+// text, goes to logs and lists, and must not be able to stop a change: not
+// every database takes a NUL or broken UTF-8.
+func cleanReason(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason]
+	}
+	s = strings.ToValidUTF8(s, "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}

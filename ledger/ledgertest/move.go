@@ -1,0 +1,153 @@
+package ledgertest
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// moves is where the holder of a row without doubt, whose lease runs, can bring
+// it without proof. It is written out here, so that a slip in the rules shows.
+var moves = map[ledger.State][]ledger.State{
+	ledger.Claimed: {ledger.Settling, ledger.Released},
+	ledger.Settling: {
+		ledger.Settling, ledger.Settled, ledger.Refused, ledger.Unknown, ledger.Released,
+	},
+	ledger.Settled:    {ledger.Settled, ledger.Delivering},
+	ledger.Delivering: {ledger.Settled, ledger.Delivered},
+}
+
+func testMoves(s *suite) {
+	for _, from := range ledger.States() {
+		for _, to := range append(ledger.States(), "", "sold") {
+			s.advance(time.Second)
+			c := s.bring(ledger.Key(from+" to "+to), from)
+			s.advance(time.Second)
+			p, err := s.Move(s.Context(), c, ledger.Change{To: to})
+			want := c.Payment
+			if !slices.Contains(moves[from], to) {
+				s.wantError(string("Move from "+from+" to "+to), err, ledger.ErrLost)
+				s.wantRow(want)
+				continue
+			}
+			if err != nil {
+				s.Errorf("Move from %s to %s: %v", from, to, err)
+				continue
+			}
+			want.State, want.Updated = to, s.Now()
+			want.Doubt = to == ledger.Unknown || to == ledger.Settling && from == ledger.Settling
+			switch to {
+			case ledger.Delivered, ledger.Refused, ledger.Released:
+				want.Request = nil
+			}
+			if !keepsHold(from, to) {
+				want.Lease = time.Time{}
+				s.wantNoHold(c)
+			}
+			s.wantEqual("the row moved", p, want)
+			s.wantRow(want)
+		}
+	}
+}
+
+// keepsHold says whether the holder goes on after the move.
+func keepsHold(from, to ledger.State) bool {
+	return to == ledger.Settling || to == ledger.Delivering || to == ledger.Settled && from == ledger.Settling
+}
+
+// testDoubt: once a settlement may have happened unseen, only the chain's word
+// makes the payment free.
+func testDoubt(s *suite) {
+	ways := map[ledger.Key]func(ledger.Key) ledger.Claim{
+		"asked twice": func(key ledger.Key) ledger.Claim {
+			c := s.bring(key, ledger.Settling)
+			s.move(c, ledger.Change{To: ledger.Settling})
+			return c
+		},
+		"holder gone": func(key ledger.Key) ledger.Claim {
+			s.bring(key, ledger.Settling)
+			s.advance(lease)
+			return s.take(key, ledger.Settling)
+		},
+		"unknown": func(key ledger.Key) ledger.Claim {
+			s.bring(key, ledger.Unknown)
+			return s.take(key, ledger.Settling)
+		},
+	}
+	for key, doubtful := range ways {
+		c := doubtful(key)
+		if !s.get(key).Doubt {
+			s.Errorf("%s: no doubt", key)
+		}
+		for _, ch := range []ledger.Change{
+			{To: ledger.Refused}, {To: ledger.Released}, {To: ledger.Released, Proven: true},
+		} {
+			_, err := s.Move(s.Context(), c, ch)
+			s.wantError(string(key)+": to "+string(ch.To), err, ledger.ErrLost)
+		}
+		s.move(c, ledger.Change{To: ledger.Unknown})
+		_, err := s.Claim(s.Context(), s.payment(key), lease)
+		s.wantTaken(err, s.get(key))
+
+		// Either the money moved after all, or it is proven that it did not.
+		paid := doubtful(key + ", paid")
+		s.move(paid, ledger.Change{To: ledger.Settled, Transaction: "0x1"})
+		s.move(paid, ledger.Change{To: ledger.Delivering})
+		s.move(paid, ledger.Change{To: ledger.Delivered})
+
+		c = s.take(key, ledger.Settling)
+		s.move(c, ledger.Change{To: ledger.Refused, Proven: true})
+		if s.claim(key).Payment.Doubt {
+			s.Errorf("%s: the new claim has the doubt of the old one", key)
+		}
+	}
+}
+
+// testReorganisation: the chain takes a settlement back before the goods arrive.
+func testReorganisation(s *suite) {
+	for _, from := range []ledger.State{ledger.Settled, ledger.Delivering} {
+		c := s.bring(ledger.Key(from), from)
+		_, err := s.Move(s.Context(), c, ledger.Change{To: ledger.Settling})
+		s.wantError("to settling without a reorganisation", err, ledger.ErrLost)
+		p := s.move(c, ledger.Change{To: ledger.Settling, Reorganised: true})
+		if !p.Doubt || !bytes.Equal(p.Request, s.payment("").Request) {
+			s.Errorf("settling again: doubt %v, request %q", p.Doubt, p.Request)
+		}
+		s.move(c, ledger.Change{To: ledger.Settled})
+	}
+	c := s.bring("final", ledger.Delivered)
+	_, err := s.Move(s.Context(), c, ledger.Change{To: ledger.Settling, Reorganised: true})
+	s.wantError("a delivered payment", err, ledger.ErrLost)
+}
+
+// testFacts: facts that come with a move go into the row; empty ones take
+// nothing away.
+func testFacts(s *suite) {
+	c := s.bring("k", ledger.Settling)
+	want := c.Payment
+
+	got := s.move(c, ledger.Change{
+		To: ledger.Settled, Facilitator: "cdp", Transaction: "0x1", Payer: "0xother", Amount: "7",
+		Reason: "because", Status: 200, Request: []byte("[1]"), Runs: 1,
+	})
+	want.State, want.Facilitator, want.Transaction, want.Payer, want.Amount = ledger.Settled, "cdp", "0x1", "0xother", "7"
+	want.Reason, want.Status, want.Request, want.Runs = "because", 200, []byte("[1]"), 1
+	s.wantEqual("the row with facts", got, want)
+
+	want.State = ledger.Delivering
+	s.wantEqual("the row after an empty change", s.move(c, ledger.Change{To: ledger.Delivering}), want)
+
+	got = s.move(c, ledger.Change{To: ledger.Settled, Status: 502, Runs: 2, Reason: "broken off"})
+	want.State, want.Lease = ledger.Settled, time.Time{}
+	want.Status, want.Runs, want.Reason = 502, 3, "broken off"
+	s.wantEqual("the row after a second run", got, want)
+	s.wantRow(want)
+	if found := s.list(ledger.Filter{Payer: "0xother"}); len(found) != 1 {
+		s.Errorf("List by the new payer has %d rows", len(found))
+	}
+	if found := s.list(ledger.Filter{Payer: "0xpayer"}); len(found) != 0 {
+		s.Errorf("List by the old payer has %d rows", len(found))
+	}
+}

@@ -1,0 +1,317 @@
+package paywall
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+)
+
+// price is one price of the list, ready for requests. Lines that say the same
+// share one.
+type price struct {
+	settle   string // "", first, on_success
+	charge   []int
+	amount   pricing.Money
+	tariffs  [2]*tariff // by settlesFirst
+	upstream health
+}
+
+// settlesFirst says when the money of a request moves.
+func (p *price) settlesFirst(r *http.Request) bool {
+	if tunnels(r) {
+		return true // 101 is goods
+	}
+	switch p.settle {
+	case settleFirst:
+		return true
+	case settleOnSuccess:
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, "QUERY":
+		return false
+	}
+	return true // an upstream that acted cannot be un-acted
+}
+
+func (p *price) tariff(first bool) *tariff {
+	if first {
+		return p.tariffs[1]
+	}
+	return p.tariffs[0]
+}
+
+// tunnels says whether a request wants to become a tunnel.
+func tunnels(r *http.Request) bool {
+	return r.Method == http.MethodConnect || r.Header.Get("Upgrade") != ""
+}
+
+// provisionPrices turns the config's lines into the price list.
+func (h *Handler) provisionPrices(ctx caddy.Context) error {
+	var lines []pricing.Line
+	shared := map[string]int{}
+	for i := range h.Prices {
+		p := &h.Prices[i]
+		matcher, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+		index, err := h.price(*p, shared)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+		lines = append(lines, pricing.Line{
+			Kind: pricing.Priced, Methods: p.Methods, Patterns: p.Paths,
+			Matcher: matcher, MatcherName: p.MatcherName, Price: index, Where: p.String(),
+		})
+	}
+	for i := range h.Free {
+		f := &h.Free[i]
+		matcher, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f, err)
+		}
+		lines = append(lines, pricing.Line{
+			Kind: pricing.Free, Methods: f.Methods, Patterns: f.Paths,
+			Matcher: matcher, MatcherName: f.MatcherName, Where: f.String(),
+		})
+	}
+
+	otherwise := pricing.Decision{Kind: pricing.Free, Line: -1}
+	switch h.Otherwise {
+	case "":
+		if len(h.Prices) == 0 {
+			return errNoLines
+		}
+	case "refuse":
+		otherwise.Kind = pricing.Refused
+	default:
+		index, err := h.price(Price{Amount: h.Otherwise}, shared)
+		if err != nil {
+			return fmt.Errorf("otherwise: %w", err)
+		}
+		otherwise.Kind, otherwise.Price = pricing.Priced, index
+	}
+
+	list, err := pricing.NewList(lines, otherwise)
+	if err != nil {
+		return err
+	}
+	h.list = list
+	return nil
+}
+
+// price makes the price of a line, or finds one that says the same.
+func (h *Handler) price(p Price, shared map[string]int) (int, error) {
+	if err := checkSettle(p.Settle); err != nil {
+		return 0, err
+	}
+	if err := checkCharge(p.Charge); err != nil {
+		return 0, err
+	}
+	settle := p.Settle
+	if settle == "" {
+		settle = h.Settle
+	}
+	if settle == settleFirst && len(p.Charge) > 0 {
+		return 0, errors.New("charge: with `settle first` every request is charged before the upstream runs; leave one of the two out")
+	}
+	accept, names := p.Accept, p.Facilitators
+	if len(accept) == 0 {
+		accept = h.Accept
+	}
+	if len(names) == 0 {
+		names = h.Facilitators
+	}
+	amountText, err := resolve("amount", p.Amount)
+	if err != nil {
+		return 0, err
+	}
+	amount, err := pricing.ParseMoney(amountText)
+	if err != nil {
+		return 0, err
+	}
+	key := fmt.Sprintf("%v|%v|%v|%q|%q|%v|%v", amount, accept, names, p.Description, p.MimeType, settle, p.Charge)
+	if i, ok := shared[key]; ok {
+		return i, nil
+	}
+
+	options, err := h.options(accept, amount)
+	if err != nil {
+		return 0, err
+	}
+	backends, err := h.backends(names)
+	if err != nil {
+		return 0, err
+	}
+	for _, o := range options {
+		if !slices.Contains([]string{"eip155", "solana"}, o.network.Family) && settle != settleFirst {
+			return 0, fmt.Errorf("accept %s: what is signed on this chain cannot be recognised before it is settled; add `settle first`", o.network.Name)
+		}
+	}
+	pr := &price{settle: settle, charge: p.Charge, amount: amount}
+	for i := range pr.tariffs {
+		pr.tariffs[i] = &tariff{options: options, backends: backends, first: i == 1, description: p.Description, mimeType: p.MimeType}
+	}
+	h.warnAboutPrice(p, options, pr)
+	shared[key] = len(h.prices)
+	h.prices = append(h.prices, pr)
+	return shared[key], nil
+}
+
+func (h *Handler) options(accept []Accept, amount pricing.Money) ([]*option, error) {
+	if len(accept) == 0 {
+		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
+	}
+	var options []*option
+	seen := map[string]bool{}
+	for _, a := range accept {
+		o, err := newOption(a, amount)
+		if err != nil {
+			return nil, err
+		}
+		if o == nil {
+			continue
+		}
+		id := strings.ToLower(o.requirement.Network + "/" + o.requirement.Asset + "/" + fmt.Sprint(o.extra["assetTransferMethod"]))
+		if seen[id] {
+			return nil, fmt.Errorf("accept %s %s: listed twice", a.Network, a.Asset)
+		}
+		seen[id] = true
+		options = append(options, o)
+	}
+	if len(options) == 0 {
+		if amount.Symbol == "" {
+			return nil, errors.New("no accepted token is pegged to the dollar; name the token in the price (`0.02 eurc`), or add `peg usd` or `amount` to an accept entry")
+		}
+		return nil, fmt.Errorf("no accepted token is called %q", amount.Symbol)
+	}
+	return options, nil
+}
+
+func (h *Handler) backends(names []string) ([]backend, error) {
+	if len(names) == 0 {
+		return nil, errors.New("no facilitator; add `facilitator <name>` and define it in the global paywall block")
+	}
+	backends := make([]backend, 0, len(names))
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, fmt.Errorf("facilitator %q is named twice", name)
+		}
+		b, err := h.app.facilitator(name)
+		if err != nil {
+			return nil, err
+		}
+		backends = append(backends, b)
+	}
+	return backends, nil
+}
+
+// loadMatcher compiles a line's matcher. Every matcher error refuses: a line
+// that cannot be judged must not be skipped, for behind it may be a free one.
+func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (func(*http.Request) (bool, error), error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	for _, set := range raw {
+		if name := pathMatcherIn(set); name != "" {
+			return nil, fmt.Errorf("its matcher contains %q, which knows one spelling of a path only; put the paths into the line itself", name)
+		}
+	}
+	loaded, err := ctx.LoadModule(line, "MatcherSetsRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading its matcher: %w", err)
+	}
+	var sets caddyhttp.MatcherSets
+	if err := sets.FromInterface(loaded); err != nil {
+		return nil, fmt.Errorf("loading its matcher: %w", err)
+	}
+	return sets.AnyMatchWithError, nil
+}
+
+// pathMatcherIn finds a path matcher in a set, however deep, by its JSON.
+func pathMatcherIn(set caddy.ModuleMap) string {
+	for _, name := range []string{"path", "path_regexp"} {
+		if _, ok := set[name]; ok {
+			return name
+		}
+	}
+	for name, raw := range set {
+		text := string(raw)
+		switch name {
+		case "not":
+			if strings.Contains(text, `"path"`) || strings.Contains(text, `"path_regexp"`) {
+				return "not path"
+			}
+		case "expression":
+			if strings.Contains(text, "path(") || strings.Contains(text, "path_regexp(") {
+				return "expression path"
+			}
+		}
+	}
+	return ""
+}
+
+// String names the line in messages, as it would stand in a Caddyfile.
+func (p *Price) String() string {
+	return joinLine("price", p.Methods, p.MatcherName, p.Paths, p.Amount)
+}
+
+// String names the line in messages, as it would stand in a Caddyfile.
+func (f *Free) String() string {
+	return joinLine("free", f.Methods, f.MatcherName, f.Paths)
+}
+
+func joinLine(word string, methods []string, matcher string, paths []string, more ...string) string {
+	words := append([]string{word}, methods...)
+	if matcher != "" {
+		words = append(words, matcher)
+	}
+	return "`" + strings.Join(append(append(words, paths...), more...), " ") + "`"
+}
+
+// warnAboutPrice tells the operator at load what payers will stumble over.
+func (h *Handler) warnAboutPrice(p Price, options []*option, pr *price) {
+	line := zap.String("line", p.String())
+	if len(p.Description) > 500 {
+		h.logger.Warn("description is longer than 500 characters; some facilitators refuse such payments", line)
+	}
+	test, real := 0, 0
+	for _, o := range options {
+		if o.network.Test {
+			test++
+		} else {
+			real++
+		}
+		token := zap.String("token", strings.Trim(o.symbol+" "+o.requirement.Asset, " "))
+		if !o.known {
+			h.logger.Warn("token is not in the built-in table; check its decimals, name and version, and know that stock clients refuse it unless told otherwise", line, token)
+		}
+		if o.pegUSD && moreThanOne(o.requirement.Amount, o.decimals) {
+			h.logger.Warn("price is above 1 USD; stock clients refuse it unless told otherwise", line, token)
+		}
+	}
+	if test > 0 && real > 0 {
+		h.logger.Warn("real and test money are accepted for one price; whoever has test money pays nothing", line)
+	}
+	t := pr.tariffs[0]
+	if o, err := t.build(); err == nil && o.template != nil {
+		if n := len(o.template.Header("https://"+strings.Repeat("x", 100), "")); n > 7<<10 {
+			h.logger.Warn("challenge is near 8 kB; some clients and proxies refuse such headers: accept fewer tokens", line, zap.Int("bytes", n))
+		}
+	}
+}
+
+// moreThanOne says whether an atomic amount is more than one whole token.
+func moreThanOne(atomic string, decimals int) bool {
+	one := "1" + strings.Repeat("0", decimals)
+	return len(atomic) > len(one) || len(atomic) == len(one) && atomic > one
+}

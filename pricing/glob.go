@@ -1,0 +1,246 @@
+package pricing
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+	"unicode/utf8"
+)
+
+// glob is a pattern with wildcards that is neither a prefix nor everything.
+//
+//   - `*` is any run of characters within one segment; at the beginning of the
+//     pattern, and at the end of one that begins with it, across segments too:
+//     `*.pdf`, `*mid*`.
+//   - `?` is one character, `[a-z]` one of a class, `[^a-z]` one of the others,
+//     but never a slash.
+//   - `/*` at the end covers everything below and the path without it.
+type glob struct {
+	// head and tail are what stands before the first wildcard and after the
+	// last one: cheap to compare, and most paths fail there.
+	head, tail string
+	// middle is the rest. It begins and ends with a wildcard.
+	middle []symbol
+	// symbols is the whole pattern, for the comparison of patterns.
+	symbols []symbol
+}
+
+// symbol is one step of a glob.
+type symbol struct {
+	kind symbolKind
+	// char is the character of a literal.
+	char rune
+	// class is what a class holds; not inverts it.
+	class []runeRange
+	not   bool
+}
+
+type symbolKind uint8
+
+const (
+	symLiteral symbolKind = iota
+	symAny                // one character, no slash
+	symClass              // one character of a class, no slash
+	symStar               // any run without a slash
+	symDeep               // any run
+	symBelow              // nothing, or a slash and any run: `/*` at the end
+	symSlash              // nothing, or a slash; only in comparisons
+)
+
+type runeRange struct{ lo, hi rune }
+
+// maxMiddle is how many steps may lie between the first and the last wildcard:
+// the states of a match then fit into one machine word.
+const maxMiddle = 63
+
+// parseGlob reads a folded pattern that has a wildcard.
+func parseGlob(s string) (glob, error) {
+	var g glob
+	deep := s[0] == '*'
+	first, last := -1, 0
+	for i := 0; i < len(s); {
+		n, sym := 1, symbol{}
+		switch s[i] {
+		case '*':
+			atEnd := i == len(s)-1
+			switch {
+			case atEnd && i > 0 && s[i-1] == '/':
+				g.symbols = g.symbols[:len(g.symbols)-1] // the slash, which symBelow holds
+				sym.kind = symBelow
+			case i == 0 || atEnd && deep:
+				sym.kind = symDeep
+			default:
+				sym.kind = symStar
+			}
+		case '?':
+			sym.kind = symAny
+		case ']':
+			return glob{}, errors.New("has a ] without its [; write ? in its place")
+		case '[':
+			var err error
+			if sym, n, err = parseClass(s[i:]); err != nil {
+				return glob{}, err
+			}
+		default:
+			sym.char, n = utf8.DecodeRuneInString(s[i:])
+		}
+		i += n
+		g.symbols = append(g.symbols, sym)
+		if sym.kind != symLiteral {
+			if first < 0 {
+				first = len(g.symbols) - 1
+				g.head = s[:i-n]
+			}
+			last = len(g.symbols)
+			g.tail = s[i:]
+		}
+	}
+	g.middle = g.symbols[first:last]
+	if g.middle[0].kind == symBelow {
+		g.head = g.head[:len(g.head)-1]
+	}
+	if len(g.middle) > maxMiddle {
+		return glob{}, fmt.Errorf("has more than %d characters between its first and its last wildcard; write a shorter one", maxMiddle)
+	}
+	return g, nil
+}
+
+// parseClass reads a class at the beginning of s, and says how long it is.
+func parseClass(s string) (symbol, int, error) {
+	fail := func(why string) (symbol, int, error) { return symbol{}, 0, errors.New(why) }
+	end := strings.IndexByte(s, ']')
+	if end < 0 {
+		return fail("has a [ without its ]; close the class, or write ? in place of [")
+	}
+	body := s[1:end]
+	sym := symbol{kind: symClass}
+	body, sym.not = strings.CutPrefix(body, "^")
+	switch {
+	case strings.HasPrefix(body, "!"):
+		return fail("has a class that begins with !; write [^…] for every character but these")
+	case body == "":
+		return fail("has an empty class; write the characters between [ and ]")
+	case strings.ContainsAny(body, "/[*?"):
+		return fail("has a class with /, [, * or ? in it; write ? in place of the class")
+	}
+	runes := []rune(body)
+	for i := 0; i < len(runes); i++ {
+		if runes[i] == '-' {
+			return fail("has a class with a - that joins nothing; write a range such as [a-z], or ? in place of the class")
+		}
+		r := runeRange{runes[i], runes[i]}
+		if i+2 < len(runes) && runes[i+1] == '-' {
+			r.hi = runes[i+2]
+			i += 2
+		}
+		// Ranges over letters of both cases have folded into nonsense, such as
+		// [A-z]; and [z-a] never was one.
+		if r.lo > r.hi || isLetter(r.lo) != isLetter(r.hi) {
+			return fail("has a class with a range that is no range of letters or digits; write one such as [a-z] or [0-9]")
+		}
+		sym.class = append(sym.class, r)
+	}
+	return sym, end + 1, nil
+}
+
+func isLetter(r rune) bool { return 'a' <= r && r <= 'z' }
+
+// literals is how many characters the glob fixes: its rank among globs.
+func (g *glob) literals() int {
+	n := 0
+	for _, s := range g.symbols {
+		if s.kind == symLiteral || s.kind == symBelow {
+			n++
+		}
+	}
+	return n
+}
+
+// takes reports whether the symbol can take this character.
+func (s symbol) takes(r rune) bool {
+	switch s.kind {
+	case symLiteral:
+		return r == s.char
+	case symSlash, symBelow:
+		return r == '/'
+	case symDeep:
+		return true
+	case symClass:
+		return r != '/' && s.inClass(r) != s.not
+	default:
+		return r != '/'
+	}
+}
+
+func (s symbol) inClass(r rune) bool {
+	for _, c := range s.class {
+		if c.lo <= r && r <= c.hi {
+			return true
+		}
+	}
+	return false
+}
+
+// match reports whether the glob covers the whole folded path.
+func (g *glob) match(path string) bool {
+	if len(path) < len(g.head)+len(g.tail) || !strings.HasPrefix(path, g.head) || !strings.HasSuffix(path, g.tail) {
+		return false
+	}
+	path = path[len(g.head) : len(path)-len(g.tail)]
+	if len(g.middle) == 1 && g.middle[0].kind == symDeep { // *suffix
+		return true
+	}
+	return g.matchMiddle(path)
+}
+
+// matchMiddle follows all ways through the middle at once, so that no path can
+// make it slow: bit i says that the steps before i are done.
+func (g *glob) matchMiddle(path string) bool {
+	states := g.skip(1)
+	for _, r := range path {
+		var next uint64
+		for left := states; left != 0; left &= left - 1 {
+			i := bits.TrailingZeros64(left)
+			if i == len(g.middle) {
+				continue
+			}
+			sym := &g.middle[i]
+			switch sym.kind {
+			case symBelow:
+				if r == '/' {
+					return true
+				}
+			case symDeep, symStar:
+				if sym.takes(r) {
+					next |= 1 << i
+				}
+			default:
+				if sym.takes(r) {
+					next |= 1 << (i + 1)
+				}
+			}
+		}
+		if next == 0 {
+			return false
+		}
+		states = g.skip(next)
+	}
+	return states&(1<<len(g.middle)) != 0
+}
+
+// skip adds the states that are reached without a character.
+func (g *glob) skip(states uint64) uint64 {
+	for left := states; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros64(left)
+		for i < len(g.middle) && g.middle[i].mayBeEmpty() {
+			i++
+			states |= 1 << i
+		}
+	}
+	return states
+}
+
+func (s symbol) mayBeEmpty() bool {
+	return s.kind == symStar || s.kind == symDeep || s.kind == symBelow || s.kind == symSlash
+}

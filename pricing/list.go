@@ -1,0 +1,182 @@
+package pricing
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Kind says what becomes of a request. The zero Kind is no decision: a caller
+// that forgets an error meets it, and not something free.
+type Kind int
+
+// What becomes of a request.
+const (
+	// Undecided is what comes with an error. It must be refused.
+	Undecided Kind = iota
+	// Free: the request costs nothing.
+	Free
+	// Priced: the request costs the price of the decision.
+	Priced
+	// Refused: nothing names the request, and the list refuses such requests
+	// (403).
+	Refused
+	// MethodNotAllowed: the path has a price, but not for this method (405).
+	MethodNotAllowed
+	// Ambiguous: an upstream could read the path as two things with different
+	// prices, or in too many ways to tell (400).
+	Ambiguous
+)
+
+// String is the kind in a word, for logs.
+func (k Kind) String() string {
+	names := [...]string{"undecided", "free", "priced", "refused", "method_not_allowed", "ambiguous"}
+	if k < 0 || int(k) >= len(names) {
+		return fmt.Sprintf("kind(%d)", int(k))
+	}
+	return names[k]
+}
+
+// Line is one line of the price list.
+type Line struct {
+	// Kind is Priced or Free.
+	Kind Kind
+	// Methods the line is for, in capitals. Empty means all. GET includes HEAD.
+	Methods []string
+	// Patterns are the paths: exact (`/x`), a prefix (`/x/*`), a suffix
+	// (`*.pdf`), a glob, or everything (`/*`).
+	Patterns []string
+	// Matcher narrows the paths. Nil means all requests. It must not look at
+	// the path, because it knows one reading of it only.
+	Matcher func(*http.Request) (bool, error)
+	// MatcherName names the matcher in messages. A name that begins with `@`
+	// names the same matcher in every line of the list.
+	MatcherName string
+	// Price is the caller's number of the price. Lines with one number cost the
+	// same.
+	Price int
+	// Where is the line as the operator wrote it, for messages.
+	Where string
+}
+
+// Decision is what the list says about a request.
+type Decision struct {
+	// Kind says what becomes of the request.
+	Kind Kind
+	// Price is the number of the price, if Kind is Priced.
+	Price int
+	// Line is the number of the line that decided, -1 if none did.
+	Line int
+	// Allow is the methods that the path has prices for, sorted, if Kind is
+	// MethodNotAllowed.
+	Allow []string
+}
+
+// List is a price list, ready for lookups. It is never changed and safe for
+// use by many requests at once.
+type List struct {
+	lines     []Line
+	otherwise Decision
+	index     index
+}
+
+// NewList reads the lines. What otherwise says is the decision for requests
+// that no line names; it is Free, Priced or Refused.
+//
+// The most specific line wins, in whatever order the lines come:
+//
+//  1. an exact path;
+//  2. the longest fixed beginning: a prefix, or a glob that begins like one,
+//     which goes before the prefix because it covers less;
+//  3. the most fixed characters: suffixes such as `*.pdf` and other globs;
+//  4. `/*`.
+//
+// Then a line with a matcher goes before one without, and one with methods
+// before one without. Two lines that are equal in all of this, can match one
+// request and differ in price are an error. Whether two different matchers can
+// match one request is known only when it comes: see Decide.
+func NewList(lines []Line, otherwise Decision) (*List, error) {
+	switch otherwise.Kind {
+	case Free, Priced, Refused:
+	default:
+		return nil, errors.New("what no line names must be free, priced or refused; say which")
+	}
+	otherwise.Line, otherwise.Allow = -1, nil
+	if otherwise.Kind != Priced {
+		otherwise.Price = 0
+	}
+	l := &List{lines: slices.Clone(lines), otherwise: otherwise}
+	var entries []entry
+	for i := range l.lines {
+		line := &l.lines[i]
+		if err := checkLine(line); err != nil {
+			return nil, fmt.Errorf("%s: %w", where(line), err)
+		}
+		for _, s := range line.Patterns {
+			p, err := parsePattern(s)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", where(line), err)
+			}
+			entries = append(entries, newEntry(p, line, i))
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return compareRank(a.rank, b.rank) })
+	l.index = newIndex(entries)
+	if err := l.checkConflicts(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// checkLine checks what one line can get wrong, apart from its patterns.
+func checkLine(line *Line) error {
+	if line.Kind != Priced && line.Kind != Free {
+		return fmt.Errorf("a line is priced or free, not %s; write `price` or `free`", line.Kind)
+	}
+	if len(line.Patterns) == 0 {
+		return errors.New("names no path; write one, or /* for all")
+	}
+	for _, m := range line.Methods {
+		if m == "" || strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" {
+			return fmt.Errorf("method %s is not all capitals; write one such as GET", quote(m))
+		}
+	}
+	return nil
+}
+
+// where names a line in a message.
+func where(line *Line) string {
+	if line.Where != "" {
+		return "`" + line.Where + "`"
+	}
+	return fmt.Sprintf("the line for %s", strings.Join(line.Patterns, " "))
+}
+
+// allows reports whether the line is for the method.
+func (line *Line) allows(method string) bool {
+	if len(line.Methods) == 0 {
+		return true
+	}
+	for _, m := range line.Methods {
+		if m == method || m == http.MethodGet && method == http.MethodHead {
+			return true
+		}
+	}
+	return false
+}
+
+// sharesMethod reports whether some request could satisfy the methods of both.
+func (line *Line) sharesMethod(other *Line) bool {
+	if len(line.Methods) == 0 || len(other.Methods) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(line.Methods, other.allows) ||
+		slices.ContainsFunc(other.Methods, line.allows)
+}
+
+// costsLike reports whether both lines say the same.
+func (line *Line) costsLike(other *Line) bool {
+	return line.Kind == other.Kind && (line.Kind == Free || line.Price == other.Price)
+}

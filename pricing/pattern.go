@@ -1,0 +1,133 @@
+package pricing
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxPattern is how long a pattern may be, in bytes.
+const maxPattern = 1024
+
+// everything is the pattern of the catch-all line; `/*` means the same.
+const everything = "*"
+
+// shape is how a pattern selects paths.
+type shape int
+
+const (
+	shapeExact  shape = iota // `/x`, which is `/x/` too
+	shapePrefix              // `/x/*`, which covers `/x` too, and `/blog*`
+	shapeGlob                // everything else: `*.pdf`, `/a/*/b`, `*mid*`
+	shapeAll                 // `/*` and `*`
+)
+
+// pattern is one path of a line, read and folded.
+type pattern struct {
+	shape shape
+	// head is what every matching path begins with, up to the first wildcard.
+	// For an exact pattern it is the whole path without a slash at its end.
+	// For `/x/*` it is "/x/", although `/x` matches too.
+	head string
+	// glob is set for shapeGlob.
+	glob glob
+	// literals is how many characters the pattern fixes.
+	literals int
+}
+
+// parsePattern reads one path of a line. It refuses what no path can match
+// after every reading, such as a pattern with `%2F` or `//`: such a line looks
+// as if it protected something.
+func parsePattern(s string) (pattern, error) {
+	if err := checkPattern(s); err != nil {
+		return pattern{}, fmt.Errorf("path %s %w", quote(s), err)
+	}
+	folded := fold(s)
+	wild := strings.IndexAny(folded, "*?[")
+	switch {
+	case folded == everything || folded == "/*":
+		return pattern{shape: shapeAll}, nil
+	case wild < 0:
+		head := trimSlash(folded)
+		return pattern{shape: shapeExact, head: head, literals: utf8.RuneCountInString(head)}, nil
+	case wild > 0 && wild == len(folded)-1 && folded[wild] == '*':
+		head := folded[:wild]
+		return pattern{shape: shapePrefix, head: head, literals: utf8.RuneCountInString(head)}, nil
+	}
+	g, err := parseGlob(folded)
+	if err != nil {
+		return pattern{}, fmt.Errorf("path %s %w", quote(s), err)
+	}
+	p := pattern{shape: shapeGlob, head: folded[:wild], glob: g, literals: g.literals()}
+	if p.head == "/" {
+		// Every path begins with a slash: that fixes nothing.
+		p.head = ""
+	}
+	return p, nil
+}
+
+// checkPattern refuses what must not be in a pattern.
+func checkPattern(s string) error {
+	switch {
+	case s == "":
+		return fmt.Errorf("is empty; write a path such as /articles/*")
+	case len(s) > maxPattern:
+		return fmt.Errorf("has more than %d characters; write a shorter one that ends with *", maxPattern)
+	case s[0] != '/' && s[0] != '*':
+		return fmt.Errorf("must begin with / or *; write /%s", clip(s))
+	case !utf8.ValidString(s):
+		return fmt.Errorf("is not UTF-8; write it in UTF-8")
+	case strings.ContainsAny(s, "{}"):
+		return fmt.Errorf("holds a placeholder or a brace; write the path itself, one path for each alternative")
+	case strings.Contains(s, "%"):
+		return fmt.Errorf("holds %%; write the character itself instead of its escape, or ? where it cannot be written: every spelling of it is understood")
+	case strings.Contains(s, ";"):
+		return fmt.Errorf("holds ;; leave the parameters out: a path with parameters is read without them too")
+	case strings.Contains(s, `\`):
+		return fmt.Errorf(`holds \; write / instead: both are understood in a request`)
+	case strings.Contains(s, "#"):
+		return fmt.Errorf("holds #, which no server sees; leave it and what follows out")
+	case strings.Contains(s, "//"):
+		return fmt.Errorf("holds //; write one slash: more are understood in a request")
+	case strings.Contains(s, "**"):
+		return fmt.Errorf("holds **; write one *: `/x/*` covers everything below /x")
+	case hasDotSegment(s):
+		return fmt.Errorf("holds the segment . or ..; write the path that it leads to")
+	}
+	for _, r := range s {
+		if unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError {
+			return fmt.Errorf("holds a space or a control character; write ? in its place")
+		}
+	}
+	return nil
+}
+
+// trimSlash removes one slash at the end, so that `/x` and `/x/` are one path.
+// The root keeps its slash.
+func trimSlash(s string) string {
+	if len(s) > 1 && s[len(s)-1] == '/' {
+		return s[:len(s)-1]
+	}
+	return s
+}
+
+// matches reports whether the folded path is one of the pattern's. The index
+// finds exact and prefix patterns by their head without asking.
+func (p *pattern) matches(path string) bool {
+	switch p.shape {
+	case shapeExact:
+		return trimSlash(path) == p.head
+	case shapePrefix:
+		return strings.HasPrefix(path, p.head) ||
+			p.head[len(p.head)-1] == '/' && path == p.head[:len(p.head)-1]
+	case shapeGlob:
+		if p.glob.match(path) {
+			return true
+		}
+		trimmed := trimSlash(path)
+		return len(trimmed) != len(path) && p.glob.match(trimmed)
+	default:
+		return true
+	}
+}

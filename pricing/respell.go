@@ -1,0 +1,227 @@
+package pricing
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// This file holds the single steps of which Readings makes its closure. Each
+// returns the path unchanged where it has nothing to do.
+
+// decodeHarmless decodes the escapes that cannot change how a path falls into
+// segments, parameters and escapes. Invalid escapes stay.
+func decodeHarmless(path string) string {
+	return decode(path, func(c byte) bool {
+		return c >= ' ' && c != 0x7f && strings.IndexByte(`/\%;?#`, c) < 0
+	})
+}
+
+// decodeAll decodes every escape, and with keepSlashes all but `%2F`: servers
+// that split a path into segments first see such a slash inside a segment, and
+// a following `..` removes it together with what is around it.
+func decodeAll(path string, keepSlashes bool) string {
+	return decode(path, func(c byte) bool { return !keepSlashes || c != '/' })
+}
+
+// decode decodes the escapes of the bytes that want says.
+func decode(path string, want func(byte) bool) string {
+	if strings.IndexByte(path, '%') < 0 {
+		return path
+	}
+	var b strings.Builder
+	b.Grow(len(path))
+	for i := 0; i < len(path); i++ {
+		if path[i] == '%' && i+2 < len(path) {
+			hi, lo := unhex(path[i+1]), unhex(path[i+2])
+			if c := hi<<4 | lo; hi < 16 && lo < 16 && want(c) {
+				b.WriteByte(c)
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
+}
+
+// unhex is the value of a hexadecimal digit, or more than 15.
+func unhex(c byte) byte {
+	switch {
+	case isDigit(c):
+		return c - '0'
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10
+	default:
+		return 0xff
+	}
+}
+
+// decodeUTF16 decodes `%u002f`, which some servers of Microsoft understand.
+func decodeUTF16(path string) string {
+	const length = len("%u002f")
+	var b strings.Builder
+	b.Grow(len(path))
+	for i := 0; i < len(path); i++ {
+		if i+length <= len(path) && path[i] == '%' && path[i+1]|0x20 == 'u' {
+			var r rune
+			valid := true
+			for j := i + 2; j < i+length; j++ {
+				digit := unhex(path[j])
+				valid = valid && digit < 16
+				r = r<<4 | rune(digit&0xf)
+			}
+			if valid {
+				b.WriteRune(r)
+				i += length - 1
+				continue
+			}
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
+}
+
+// dropParams removes `;parameters` from each segment.
+func dropParams(path string) string {
+	var b strings.Builder
+	b.Grow(len(path))
+	inside := false
+	for i := range len(path) {
+		switch path[i] {
+		case ';':
+			inside = true
+		case '/':
+			inside = false
+		}
+		if !inside {
+			b.WriteByte(path[i])
+		}
+	}
+	return b.String()
+}
+
+// mergeSlashes leaves one slash of several in a row.
+func mergeSlashes(path string) string {
+	var b strings.Builder
+	b.Grow(len(path))
+	for i := range len(path) {
+		if path[i] != '/' || i == 0 || path[i-1] != '/' {
+			b.WriteByte(path[i])
+		}
+	}
+	return b.String()
+}
+
+// resolveDots removes dot segments as RFC 3986, 5.2.4 does: `..` takes the
+// segment before it away, also an empty one, and nothing leads above the root.
+func resolveDots(path string) string {
+	out := make([]byte, 0, len(path))
+	for rest := path; rest != ""; {
+		// A segment with the slash before it.
+		end := strings.IndexByte(rest[1:], '/') + 1
+		if end == 0 {
+			end = len(rest)
+		}
+		segment := rest[:end]
+		rest = rest[end:]
+		switch segment {
+		case "/.", "/..":
+			if segment == "/.." {
+				out = out[:max(0, bytes.LastIndexByte(out, '/'))]
+			}
+			if rest == "" {
+				out = append(out, '/')
+			}
+		default:
+			out = append(out, segment...)
+		}
+	}
+	return string(out)
+}
+
+// dropControls removes control characters, as URL parsers of browsers and of
+// JavaScript do with tabs and line ends. It also covers the patterns of
+// upstreams that end before a line end.
+func dropControls(path string) string {
+	var b strings.Builder
+	b.Grow(len(path))
+	for i := range len(path) {
+		if path[i] >= ' ' && path[i] != 0x7f {
+			b.WriteByte(path[i])
+		}
+	}
+	return b.String()
+}
+
+// trimSegments removes spaces and control characters from the end of each
+// segment, as the file system of Windows does.
+func trimSegments(path string) string {
+	out := make([]byte, 0, len(path))
+	for i := 0; i <= len(path); i++ {
+		if i == len(path) || path[i] == '/' {
+			for len(out) > 0 && (out[len(out)-1] <= ' ' || out[len(out)-1] == 0x7f) {
+				out = out[:len(out)-1]
+			}
+		}
+		if i < len(path) {
+			out = append(out, path[i])
+		}
+	}
+	return string(out)
+}
+
+// repairOverlong reads ASCII characters that are spelled in two to four bytes,
+// which valid UTF-8 forbids and careless decoders accept.
+func repairOverlong(path string) string {
+	var b strings.Builder
+	b.Grow(len(path))
+	for i := 0; i < len(path); {
+		if c, n := overlong(path[i:]); n > 0 {
+			b.WriteByte(c)
+			i += n
+			continue
+		}
+		b.WriteByte(path[i])
+		i++
+	}
+	return b.String()
+}
+
+// overlong decodes one overlong ASCII character at the beginning of s, and says
+// how many bytes it has; 0 means that there is none.
+func overlong(s string) (c byte, n int) {
+	var lead string
+	switch {
+	case s[0] == 0xc0 || s[0] == 0xc1:
+		// The last of the six bits that the lead byte carries.
+		if len(s) > 1 && s[1]&0xc0 == 0x80 {
+			return s[0]&1<<6 | s[1]&0x3f, 2
+		}
+		return 0, 0
+	case strings.HasPrefix(s, "\xe0\x80"), strings.HasPrefix(s, "\xe0\x81"):
+		lead = s[:2]
+	case strings.HasPrefix(s, "\xf0\x80\x80"), strings.HasPrefix(s, "\xf0\x80\x81"):
+		lead = s[:3]
+	default:
+		return 0, 0
+	}
+	if len(s) == len(lead) || s[len(lead)]&0xc0 != 0x80 {
+		return 0, 0
+	}
+	return lead[len(lead)-1]&1<<6 | s[len(lead)]&0x3f, len(lead) + 1
+}
+
+// fromLatin1 reads bytes that are no UTF-8 as ISO 8859-1, so that `/caf%E9` is
+// `/café`. A path in UTF-8 stays.
+func fromLatin1(path string) string {
+	if utf8.ValidString(path) {
+		return path
+	}
+	var b strings.Builder
+	b.Grow(2 * len(path))
+	for i := range len(path) {
+		b.WriteRune(rune(path[i]))
+	}
+	return b.String()
+}

@@ -1,0 +1,384 @@
+package paywall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// purchase is one paid request, from its payment to its goods. One goroutine
+// uses it, but for the settlement, which outlives a payer who does not wait.
+type purchase struct {
+	h       *Handler
+	price   *price
+	first   bool // settle before the upstream runs
+	offer   *offer
+	payment *x402.Payment
+	started time.Time
+
+	request  facilitator.Request
+	settlers []facilitator.Named
+	auth     authorization
+
+	held    ledger.Claim // our hold on the authorization
+	lease   *lease       // keeps it while the request lives
+	settled bool         // the money has moved, and held says so
+	runs    int          // starts of the upstream that the row does not count yet
+	outcome string       // for log and metrics; "" while undecided
+	status  int          // what the upstream answered
+	refused *refusal     // what the payer got instead of goods
+
+	receiptData facilitator.Settlement // what the facilitator added for the receipt
+}
+
+// match finds what the payment pays for, and checks all that can be checked
+// without asking anybody. A payment that does not fit is not yet refused: it
+// may have fitted, and moved money, a minute ago.
+func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *refusal) {
+	requirement, settlers, err := t.match(p.offer, p.payment, now)
+	if err != nil {
+		misfit = refuseAnew(codeOf(err), err)
+		if requirement, err = p.payment.Chosen(); err != nil {
+			return misfit
+		}
+	}
+	p.settlers = settlers
+	p.request = facilitator.Request{
+		Payment:     p.payment,
+		Requirement: requirement,
+		Resource:    x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
+	}
+	if p.auth, err = readAuthorization(p.payment, requirement, p.first); err == nil && misfit == nil {
+		err = p.auth.check(requirement, now)
+	}
+	if err != nil && misfit == nil {
+		misfit = refuseAnew(codeOf(err), err)
+	}
+	p.request.Payer = p.auth.Payer
+	return misfit
+}
+
+// claim takes the authorization for this request alone. If it was taken
+// before, its row says what this request may have of it.
+func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
+	if p.auth.Key == "" {
+		return misfit
+	}
+	now := p.h.now()
+	row := ledger.Payment{
+		Key:         ledger.Key(p.auth.Key),
+		Scheme:      p.request.Requirement.Scheme,
+		Network:     p.request.Requirement.Network,
+		Asset:       p.request.Requirement.Asset,
+		PayTo:       p.request.Requirement.PayTo,
+		Payer:       p.auth.Payer,
+		Amount:      p.request.Requirement.Amount,
+		ValidBefore: p.auth.validBefore(),
+		Method:      r.Method,
+		Host:        strings.ToLower(r.Host),
+		URL:         requestURI(r),
+		Client:      clientNetwork(r),
+		Keep:        now.Add(maxLife + time.Duration(p.h.RetryWindow)),
+	}
+	row.ID = ledger.ID(row.Key)
+	p.held.Payment = row
+
+	ctx, cancel := ledgerContext(r.Context())
+	defer cancel()
+	if misfit != nil {
+		known, err := p.h.app.ledger.Get(ctx, row.Key)
+		if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
+			return misfit
+		}
+		if err != nil {
+			return p.ledgerFailed("looking up", err)
+		}
+		p.settlers = nil // what does not fit is not settled, whatever comes
+		return p.claimAgain(ctx, known, row)
+	}
+	held, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
+	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
+		return p.claimAgain(ctx, taken.Payment, row)
+	}
+	if err != nil {
+		return p.ledgerFailed("claiming", err)
+	}
+	p.hold(held)
+	return nil
+}
+
+// claimAgain decides about a payment that the ledger knows. A header alone
+// proves nothing: once settled, anybody can read the signature on the chain.
+// So the goods, or word of them, go only to the request that was paid for, from
+// the network it came from.
+func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *refusal {
+	p.held.Payment = row
+	if row.State == ledger.Delivered {
+		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+	}
+	if ledger.Held(row, p.h.now()) {
+		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	}
+	if !sameRequest(row, again) {
+		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+	}
+	to := ledger.Delivering
+	if row.State != ledger.Settled && row.State != ledger.Delivering {
+		if len(p.settlers) == 0 {
+			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt()}
+		}
+		to = ledger.Settling
+	} else if refused := p.redeemable(row); refused != nil {
+		return refused
+	}
+	held, err := p.h.app.ledger.Take(ctx, row.Key, to, leaseFor)
+	if _, ok := errors.AsType[*ledger.TakenError](err); ok {
+		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	}
+	if err != nil {
+		return p.ledgerFailed("taking over", err)
+	}
+	p.hold(held)
+	p.settled = to == ledger.Delivering
+	if p.settled {
+		p.runs = 1
+	}
+	return nil
+}
+
+// redeemable says whether a settled payment may start the upstream once more.
+func (p *purchase) redeemable(row ledger.Payment) *refusal {
+	effects := !safeMethod(row.Method)
+	switch {
+	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
+		row.Runs >= maxRuns,
+		effects && row.Status >= 200 && row.Status < 300:
+		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+	}
+	return nil
+}
+
+// sameRequest says whether a request asks for what the payment bought: the
+// same method, host and URL from the same client network. A HEAD buys one GET.
+func sameRequest(bought, asked ledger.Payment) bool {
+	method := bought.Method == asked.Method || bought.Method == http.MethodHead && asked.Method == http.MethodGet
+	return method && bought.Host == asked.Host && bought.URL == asked.URL && bought.Client == asked.Client
+}
+
+func safeMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, "QUERY":
+		return true
+	}
+	return false
+}
+
+// hold makes the purchase the holder of the claim for as long as it lives.
+func (p *purchase) hold(c ledger.Claim) {
+	p.held = c
+	p.lease = keepLease(p.h.app.ledger, c, p.h.logger)
+}
+
+// letGo is the end of every purchase that held a claim: what was not settled is
+// free again, what was settled and not delivered can be fetched.
+func (p *purchase) letGo() {
+	if p.lease != nil { // else the settlement goes on alone, and holds the claim
+		p.lease.end()
+		switch p.held.Payment.State {
+		case ledger.Claimed:
+			_ = p.move(ledger.Change{To: ledger.Released})
+		case ledger.Settled, ledger.Delivering:
+			_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Runs: p.runs})
+		}
+	}
+	p.report()
+}
+
+// prepare verifies a new payment and, where that comes first, settles it.
+func (p *purchase) prepare(r *http.Request) *refusal {
+	switch {
+	case p.settled: // bought earlier, not delivered
+		p.outcome = "redeemed"
+		return nil
+	case p.held.Payment.State == ledger.Settling: // asked for earlier, never heard of again
+		return p.settle(r.Context())
+	}
+	if p.first && !p.price.upstream.mayTry(p.h.now()) {
+		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
+	}
+	if refused := p.verify(r.Context()); refused != nil {
+		return refused
+	}
+	if p.first {
+		return p.settle(r.Context())
+	}
+	return nil
+}
+
+// verify asks the facilitator whether the payment would settle. Nothing has
+// moved yet, so a payer who hangs up ends it.
+func (p *purchase) verify(ctx context.Context) *refusal {
+	verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
+	if err != nil {
+		p.outcome = "unverified"
+		p.h.logger.Error("payment not verified", zap.String("payment", p.held.Payment.ID), zap.String("facilitator", name), zap.Error(err))
+		return unavailable(err)
+	}
+	if verdict.Payer != "" && p.auth.Payer == "" {
+		p.held.Payment.Payer = verdict.Payer
+	}
+	if !verdict.Valid {
+		p.outcome = "invalid"
+		p.held.Payment.Reason, p.held.Payment.Facilitator = verdict.Reason, name
+		return refuseAnew(x402.SafeCode(verdict.Reason, x402.CodePaymentInvalid), errors.New(verdict.Detail))
+	}
+	return nil
+}
+
+// deliver runs the upstream and hands its answer to the payer: settled first,
+// or settled when its status line is there.
+func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), chargedKey{}, true))
+	defer cancel()
+
+	var refused *refusal
+	a := newAnswer(w, p.settled, nil)
+	a.atStatus = func(status int, header http.Header) bool {
+		p.status = status
+		removeReceipts(header)
+		switch {
+		case p.settled && status == http.StatusPaymentRequired:
+			// To the payer a 402 of ours would say that nothing has moved.
+			refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.held.Payment)}
+		case !p.settled && !p.price.chargeable(status, header, r):
+			p.outcome = "uncharged"
+			p.h.addCORS(header, r)
+			return true
+		case !p.settled:
+			refused = p.settle(ctx)
+		}
+		if refused == nil && p.held.Payment.State == ledger.Settled {
+			refused = p.beginDelivery()
+		}
+		if refused != nil {
+			cancel() // an endless upstream would run on
+			return false
+		}
+		p.setReceipt(header)
+		forPayerOnly(header)
+		p.h.addCORS(header, r)
+		return true
+	}
+
+	if p.settled && p.held.Payment.State == ledger.Settled {
+		if refused := p.beginDelivery(); refused != nil {
+			return p.h.refuseSale(w, r, p, *refused)
+		}
+	}
+	returned := false
+	defer func() {
+		panicked := recover()
+		if refused != nil && (panicked == nil || panicked == http.ErrAbortHandler) {
+			// The upstream was cut off by us; that is no failure of its own. Its
+			// trailers may have come after its header was taken back.
+			a.restoreHeader()
+			err = p.h.refuseSale(w, r, p, *refused)
+			return
+		}
+		p.finish(a, err, r, returned)
+		if panicked != nil {
+			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
+		}
+	}()
+	err = next.ServeHTTP(a, p.upstreamRequest(r.WithContext(ctx)))
+	returned = true
+	if refused == nil && err == nil && a.status == 0 {
+		// Nobody answered. An empty 200 is not what the payer came for.
+		a.status = -1
+		refused = &refusal{status: http.StatusBadGateway, code: codeNoAnswer}
+		if p.settled {
+			refused.receipt = p.receipt(p.held.Payment)
+		}
+	}
+	if refused == nil && err != nil && p.settled && a.status == 0 {
+		p.setReceipt(w.Header()) // the error routes write the answer; the receipt belongs to it
+	}
+	return err
+}
+
+// beginDelivery records that the upstream's goods are on their way.
+func (p *purchase) beginDelivery() *refusal {
+	if err := p.move(ledger.Change{To: ledger.Delivering, Runs: 1}); err != nil {
+		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt()}
+	}
+	return nil
+}
+
+// finish decides whether the goods have arrived.
+func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) {
+	status := a.status
+	if handlerErr, ok := errors.AsType[caddyhttp.HandlerError](err); ok && status <= 0 {
+		status = handlerErr.StatusCode
+	}
+	p.status = max(status, 0)
+	if p.first {
+		p.price.upstream.saw(p.status, p.h.now())
+	}
+	if !p.settled {
+		if p.outcome == "" {
+			p.outcome = "uncharged"
+		}
+		return
+	}
+	goods := p.status >= 200 && p.status < 400 || a.hijacked
+	arrived := returned && err == nil && a.complete(r.Method) && r.Context().Err() == nil
+	if tunnels(r) && goods {
+		arrived = true // a tunnel ends when either side leaves
+	}
+	if arrived && goods && r.Method != http.MethodHead {
+		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Runs: p.runs}) == nil {
+			p.outcome = "delivered"
+			return
+		}
+	}
+	p.outcome = "undelivered"
+	if r.Method == http.MethodHead && arrived {
+		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET
+	}
+}
+
+// move changes the row that the purchase holds.
+func (p *purchase) move(ch ledger.Change) error {
+	ctx, cancel := ledgerContext(context.Background())
+	defer cancel()
+	row, err := p.h.app.ledger.Move(ctx, p.held, ch)
+	if err != nil {
+		p.h.logger.Error("recording a payment", zap.String("payment", p.held.Payment.ID),
+			zap.String("from", string(p.held.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
+		return fmt.Errorf("recording %s: %w", ch.To, err)
+	}
+	p.held.Payment = row
+	return nil
+}
+
+// ledgerFailed answers when the ledger cannot: closed, and not with a 402.
+func (p *purchase) ledgerFailed(doing string, err error) *refusal {
+	p.h.logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.held.Payment.ID), zap.Error(err))
+	return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
+}
+
+// ledgerContext bounds a call to the ledger. It does not end with the request:
+// half a step is worse than a late one.
+func ledgerContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+}

@@ -1,0 +1,154 @@
+package paywall
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Headers that hand the upstream what it was paid.
+var upstreamHeaders = []string{
+	"Paywall-Payment", "Paywall-Payer", "Paywall-Amount", "Paywall-Asset", "Paywall-Network", "Paywall-Transaction",
+}
+
+// removeUpstreamHeaders removes what a client sends under our names, so that
+// nobody can claim to have paid.
+func removeUpstreamHeaders(header http.Header) {
+	for _, name := range upstreamHeaders {
+		header.Del(name)
+	}
+}
+
+// upstreamRequest is the request as the upstream may see it: without the
+// payment, which is money until it is settled.
+func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
+	r.Header = r.Header.Clone()
+	r.Header.Del(x402.HeaderPaymentSignature)
+	r.Header.Del(x402.HeaderXPayment)
+	if p.h.UpstreamHeaders {
+		row := p.held.Payment
+		for i, value := range []string{row.ID, row.Payer, row.Amount, row.Asset, row.Network, row.Transaction} {
+			if value != "" { // the transaction is not known before it is settled
+				r.Header.Set(upstreamHeaders[i], value)
+			}
+		}
+	}
+	return r
+}
+
+// removeReceipts removes receipts and challenges that are not ours.
+func removeReceipts(header http.Header) {
+	header.Del(x402.HeaderPaymentResponse)
+	header.Del(x402.HeaderXPaymentResponse)
+	header.Del(x402.HeaderPaymentRequired)
+	header.Del("Settlement-Overrides")
+}
+
+// forPayerOnly keeps shared caches from handing a paid answer to others. What
+// the upstream allows the payer's own cache stays.
+func forPayerOnly(header http.Header) {
+	for _, name := range []string{"Surrogate-Control", "Cdn-Cache-Control", "Cloudflare-Cdn-Cache-Control", "Vercel-Cdn-Cache-Control", "X-Accel-Expires", "Edge-Control"} {
+		header.Del(name)
+	}
+	kept := []string{"private"}
+	for _, directive := range strings.Split(strings.Join(header.Values("Cache-Control"), ","), ",") {
+		directive = strings.TrimSpace(directive)
+		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
+		if name == "" || slices.Contains([]string{"public", "private", "s-maxage", "proxy-revalidate", "must-understand"}, name) {
+			continue
+		}
+		kept = append(kept, directive)
+	}
+	header["Cache-Control"] = []string{strings.Join(kept, ", ")}
+}
+
+// chargeable says whether an upstream's answer is goods.
+func (p *price) chargeable(status int, header http.Header, r *http.Request) bool {
+	if len(p.charge) > 0 {
+		return slices.Contains(p.charge, status)
+	}
+	switch {
+	case status == http.StatusSwitchingProtocols, status >= 200 && status < 300:
+		return true
+	case status == http.StatusNotModified:
+		return false
+	case status >= 300 && status < 400:
+		return leavesHost(header.Get("Location"), r.Host)
+	}
+	return false
+}
+
+// leavesHost says whether a redirect goes to another host: downloads hand out
+// signed URLs that way, and those are goods.
+func leavesHost(location, host string) bool {
+	if location == "" {
+		return false
+	}
+	u, err := url.Parse(location)
+	if err != nil {
+		return true // whoever follows it may understand it
+	}
+	ours := (&url.URL{Host: host}).Hostname()
+	return u.Host != "" && !strings.EqualFold(u.Hostname(), ours) || u.Host == "" && u.Scheme != ""
+}
+
+// requestURI is the path and query as the client sent them.
+func requestURI(r *http.Request) string {
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
+		return o.URL.RequestURI()
+	}
+	return r.URL.RequestURI()
+}
+
+// resourceURL is the URL of the goods as the payer knows it.
+func (h *Handler) resourceURL(r *http.Request) string {
+	if h.publicURL != "" {
+		return h.publicURL + requestURI(r)
+	}
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		if proto := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); proto == "http" || proto == "https" {
+			scheme = proto
+		}
+		if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" {
+			host = forwarded
+		}
+	}
+	return scheme + "://" + host + requestURI(r)
+}
+
+// clientNetwork is the network a request comes from: /24 or /48, since clients
+// move within these between two tries.
+func clientNetwork(r *http.Request) string {
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	if text == "" {
+		text = r.RemoteAddr
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return text
+		}
+		addr = ap.Addr()
+	}
+	addr = addr.Unmap().WithZone("")
+	bits := 48
+	if addr.Is4() {
+		bits = 24
+	}
+	prefix, err := addr.Prefix(bits)
+	if err != nil {
+		return addr.String()
+	}
+	return prefix.String()
+}

@@ -1,0 +1,167 @@
+package paywall
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// answer is the response writer that the upstream sees. It holds the answer at
+// its status line until atStatus has decided what becomes of it, and from then
+// on either passes everything through, unbuffered, or swallows it.
+//
+// Nothing is buffered: a held answer waits in WriteHeader, and the upstream
+// with it.
+type answer struct {
+	*caddyhttp.ResponseWriterWrapper
+
+	// atStatus is called once, with the final status, before anything of the
+	// answer has left. False keeps the answer back for good; then the header is
+	// as it was before the upstream ran, and the caller writes its own answer.
+	atStatus func(status int, header http.Header) (pass bool)
+
+	// passInformational lets 1xx answers through; they may come from another
+	// goroutine before the status line, so nothing else here looks at them.
+	passInformational bool
+
+	// before is the header as it was when the upstream was started.
+	before http.Header
+
+	status   int   // 0 until the status line
+	refused  bool  // the answer is being swallowed
+	written  int64 // bytes of the body that the connection took
+	writeErr error // the first error of the connection
+	hijacked bool
+}
+
+func newAnswer(w http.ResponseWriter, passInformational bool, atStatus func(int, http.Header) bool) *answer {
+	return &answer{
+		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
+		atStatus:              atStatus,
+		passInformational:     passInformational,
+		before:                w.Header().Clone(),
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status != 0 {
+		return
+	}
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		if a.passInformational {
+			a.ResponseWriterWrapper.WriteHeader(status)
+		}
+		return
+	}
+	a.status = status
+	// Refused until decided: a panic in atStatus must not open the gate for a
+	// deferred write.
+	a.refused = true
+	if !a.atStatus(status, a.Header()) {
+		a.restoreHeader()
+		return
+	}
+	a.refused = false
+	a.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// restoreHeader undoes what the upstream did to the header.
+func (a *answer) restoreHeader() {
+	h := a.Header()
+	clear(h)
+	maps.Copy(h, a.before)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	if a.refused {
+		// An error here would make reverse_proxy panic; the upstream is stopped
+		// by its context instead.
+		return len(p), nil
+	}
+	n, err := a.ResponseWriterWrapper.Write(p)
+	a.count(int64(n), err)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom, so that sendfile keeps working.
+func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	a.WriteHeader(http.StatusOK)
+	if a.refused {
+		return io.Copy(io.Discard, r)
+	}
+	n, err := a.ResponseWriterWrapper.ReadFrom(r)
+	a.count(n, err)
+	return n, err
+}
+
+func (a *answer) count(n int64, err error) {
+	a.written += n
+	if err != nil && a.writeErr == nil {
+		a.writeErr = err
+	}
+}
+
+// FlushError implements what http.ResponseController looks for. A flush before
+// the status line stands for a 200, as everywhere in net/http.
+func (a *answer) FlushError() error {
+	a.WriteHeader(http.StatusOK)
+	if a.refused {
+		return nil
+	}
+	//nolint:bodyclose // a controller is no response
+	return http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Flush()
+}
+
+// Flush implements http.Flusher.
+func (a *answer) Flush() { _ = a.FlushError() }
+
+var errHeld = errors.New("the answer is held: no tunnel without a payment")
+
+// Hijack implements what http.ResponseController looks for. Only an answer
+// that passed its status line (101) can become a tunnel.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if a.status == 0 || a.refused {
+		return nil, nil, errHeld
+	}
+	//nolint:bodyclose // a controller is no response
+	conn, brw, err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Hijack()
+	a.hijacked = err == nil
+	return conn, brw, err
+}
+
+// complete says whether all of the answer was taken by the connection, as far
+// as a server can know.
+func (a *answer) complete(method string) bool {
+	if a.status == 0 || a.refused || a.writeErr != nil {
+		return false
+	}
+	if a.hijacked || a.status == http.StatusSwitchingProtocols {
+		return a.hijacked
+	}
+	if method == http.MethodHead || a.status == http.StatusNoContent || a.status == http.StatusNotModified {
+		return true
+	}
+	if declared := a.Header().Get("Content-Length"); declared != "" {
+		n, err := strconv.ParseInt(declared, 10, 64)
+		return err == nil && n == a.written
+	}
+	return true
+}
+
+// Interface guards
+var (
+	_ http.ResponseWriter = (*answer)(nil)
+	_ http.Flusher        = (*answer)(nil)
+	_ http.Hijacker       = (*answer)(nil)
+	_ http.Pusher         = (*answer)(nil)
+	_ io.ReaderFrom       = (*answer)(nil)
+)

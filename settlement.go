@@ -1,0 +1,208 @@
+package paywall
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// settle moves the money. The payer waits for it at most answerWithin; the
+// settlement itself goes on without the payer, the request and the config, and
+// records what became of it.
+func (p *purchase) settle(ctx context.Context) *refusal {
+	if p.held.Payment.State == ledger.Claimed {
+		if misfit := p.stillLives(); misfit != nil {
+			return misfit
+		}
+		stored, err := json.Marshal(p.request)
+		if err != nil {
+			return p.ledgerFailed("storing the request", err)
+		}
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored}); err != nil {
+			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
+		}
+	}
+
+	// Whoever sets it first decides: the settlement that it answers the payer,
+	// or the payer that the settlement goes on alone.
+	const waiting, answered, alone = 0, 1, 2
+	var who atomic.Int32
+	done := make(chan settled, 1)
+	work := context.WithoutCancel(ctx)
+	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
+	l := p.h.app.ledger
+	lease := p.lease
+	settlements.Add(1)
+	go func() {
+		defer settlements.Done()
+		s, name := ask(work, order, request)
+		observeSettlement(s.Outcome)
+		row, err := recordSettlement(l, book, s, name)
+		if err != nil {
+			logger.Error("a settlement could not be recorded", zap.String("payment", id),
+				zap.Stringer("outcome", s.Outcome), zap.String("transaction", s.Transaction), zap.Error(err))
+		}
+		if !who.CompareAndSwap(waiting, answered) {
+			lease.end()
+			if row.State == ledger.Settled {
+				book.Payment = row
+				_, err := moveTo(l, book, ledger.Change{To: ledger.Settled})
+				logger.Info("a payment was settled after its payer had been told to come back",
+					zap.String("payment", id), zap.String("transaction", s.Transaction), zap.Error(err))
+			} else {
+				logger.Warn("a settlement ended after its payer had been told to come back", zap.String("payment", id),
+					zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail))
+			}
+			return
+		}
+		done <- settled{settlement: s, row: row, err: err}
+	}()
+
+	timer := time.NewTimer(p.h.answerWithin)
+	defer timer.Stop()
+	select {
+	case result := <-done:
+		return p.afterSettlement(result)
+	case <-timer.C:
+		if !who.CompareAndSwap(waiting, alone) {
+			return p.afterSettlement(<-done)
+		}
+		p.lease = nil
+		p.outcome = "pending"
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
+	}
+}
+
+// settled is what the payer's goroutine learns of a settlement.
+type settled struct {
+	settlement facilitator.Settlement
+	row        ledger.Payment
+	err        error
+}
+
+// ask asks the facilitators, with a bound, and survives their panics: what
+// panicked half-way may have moved money.
+func ask(ctx context.Context, order []facilitator.Named, r facilitator.Request) (s facilitator.Settlement, name string) {
+	defer func() {
+		if rec := recover(); rec != nil {
+			s = facilitator.Settlement{Outcome: facilitator.Unknown, Reason: string(x402.CodeSettlementPending),
+				Detail: fmt.Sprintf("panic: %v\n%s", rec, debug.Stack())}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	return facilitator.Settle(ctx, order, r)
+}
+
+// recordSettlement writes an outcome into the ledger. A refusal after doubt
+// stays unknown: an earlier try may be what emptied the account.
+func recordSettlement(l ledger.Ledger, c ledger.Claim, s facilitator.Settlement, name string) (ledger.Payment, error) {
+	change := ledger.Change{
+		Facilitator: name,
+		Transaction: s.Transaction,
+		Payer:       s.Payer,
+		Reason:      s.Reason,
+	}
+	switch s.Outcome {
+	case facilitator.Settled:
+		change.To = ledger.Settled
+	case facilitator.Refused:
+		change.To = ledger.Refused
+	case facilitator.Unsent:
+		change.To = ledger.Released
+	default:
+		change.To = ledger.Unknown
+	}
+	if c.Payment.Doubt && change.To != ledger.Settled {
+		change.To = ledger.Unknown
+	}
+	if c.Payment.Payer != "" {
+		change.Payer = "" // what was signed is better than what was said
+	}
+	return moveTo(l, c, change)
+}
+
+func moveTo(l ledger.Ledger, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
+	ctx, cancel := ledgerContext(context.Background())
+	defer cancel()
+	return l.Move(ctx, c, ch)
+}
+
+// afterSettlement says what the payer may have.
+func (p *purchase) afterSettlement(result settled) *refusal {
+	s := result.settlement
+	if result.err != nil {
+		// It is not recorded, so it is not certain to be found again: not a 402,
+		// and no goods that a second try would get once more.
+		p.outcome = "unrecorded"
+		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt()}
+	}
+	p.held.Payment = result.row
+	switch result.row.State {
+	case ledger.Settled:
+		p.settled = true
+		p.receiptData = s
+		return p.buysOnce()
+	case ledger.Refused:
+		p.outcome = "refused"
+		code := x402.SafeCode(s.Reason, x402.CodeSettlementFailed)
+		receipt := p.failedReceipt(code)
+		return &refusal{status: http.StatusPaymentRequired, code: code, receipt: &receipt, cause: detail(s.Detail)}
+	case ledger.Released:
+		p.outcome = "unsent"
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: 10, cause: detail(s.Detail)}
+	default:
+		p.outcome = "unknown"
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(), cause: detail(s.Detail)}
+	}
+}
+
+// stillLives checks, right before the money is asked for, that the
+// authorization reaches a block: the upstream may have taken its time.
+func (p *purchase) stillLives() *refusal {
+	if err := p.auth.check(p.request.Requirement, p.h.now()); err != nil {
+		p.outcome = "expired"
+		return refuseAnew(codeOf(err), err)
+	}
+	return nil
+}
+
+// buysOnce lets a transaction buy only once where the authorization itself
+// cannot be recognised: a facilitator that answers two payments with one
+// transaction has been paid once.
+func (p *purchase) buysOnce() *refusal {
+	if !p.auth.opaque {
+		return nil
+	}
+	row := p.held.Payment
+	once := row
+	once.Key = ledger.Key("transaction:" + row.Network + ":" + row.Transaction)
+	once.ValidBefore = time.Time{}
+	ctx, cancel := ledgerContext(context.Background())
+	defer cancel()
+	c, err := p.h.app.ledger.Claim(ctx, once, leaseFor)
+	for _, to := range []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered} {
+		if err == nil {
+			c.Payment, err = p.h.app.ledger.Move(ctx, c, ledger.Change{To: to, Transaction: row.Transaction})
+		}
+	}
+	if err != nil {
+		p.outcome = "transaction reused"
+		p.settled = false
+		// It buys nothing, now or later.
+		_ = p.move(ledger.Change{To: ledger.Delivering})
+		_ = p.move(ledger.Change{To: ledger.Delivered})
+		return &refusal{status: http.StatusConflict, code: codeBoughtElse, cause: err}
+	}
+	return nil
+}

@@ -1,0 +1,488 @@
+package paywall_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/math"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/signer/core/apitypes"
+
+	_ "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+const (
+	payTo  = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+	usdc   = "0x036CbD53842c5426634e7929541eC2318f3dCF7e" // on Base Sepolia
+	sample = "the goods"
+)
+
+func TestMain(m *testing.M) {
+	// Caddy keeps state in the user's directories; tests must not.
+	dir, err := os.MkdirTemp("", "paywall-test-")
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"} {
+		os.Setenv(name, dir)
+	}
+	code := m.Run()
+	_ = caddy.Stop()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// world is a real Caddy with a gate, a scriptable facilitator before the money
+// and a counting upstream behind the gate.
+type world struct {
+	t    *testing.T
+	gate string // origin of the site
+	fac  *fakeFacilitator
+	up   *fakeUpstream
+	http *http.Client
+}
+
+// newWorld starts one. The options are the lines inside the site's paywall
+// block; what is left out is filled in. More are directives around it.
+func newWorld(t *testing.T, options string, more ...string) *world {
+	t.Helper()
+	w := &world{t: t, fac: newFakeFacilitator(t), up: newFakeUpstream(t)}
+	w.http = &http.Client{
+		Transport:     &http.Transport{DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       30 * time.Second,
+	}
+	t.Cleanup(w.http.CloseIdleConnections)
+	w.gate = "http://" + freeAddress(t)
+	w.load(w.caddyfile(options, more...))
+	return w
+}
+
+func (w *world) caddyfile(options string, more ...string) string {
+	if !strings.Contains(options, "accept ") {
+		options = "accept base-sepolia usdc " + payTo + "\n" + options
+	}
+	if !strings.Contains(options, "facilitator ") {
+		options = "facilitator fake\n" + options
+	}
+	return fmt.Sprintf(`{
+		admin off
+		persist_config off
+		auto_https off
+		grace_period 5s
+		paywall {
+			ledger memory i_accept_loss
+			facilitator fake %s
+		}
+	}
+	%s {
+		%s
+		paywall {
+			%s
+		}
+		reverse_proxy %s {
+			flush_interval -1
+		}
+	}`, w.fac.URL, w.gate, strings.Join(more, "\n"), options, strings.TrimPrefix(w.up.URL, "http://"))
+}
+
+// load runs a Caddyfile in this process.
+func (w *world) load(caddyfile string) {
+	w.t.Helper()
+	if err := load(caddyfile); err != nil {
+		w.t.Fatalf("loading:\n%s\n%v", caddyfile, err)
+	}
+	w.t.Cleanup(func() { _ = caddy.Stop() })
+	w.waitForSupported()
+}
+
+// waitForSupported waits until the gate has heard of the facilitator, so that
+// tests do not depend on who comes first.
+func (w *world) waitForSupported() {
+	for range 500 {
+		if w.fac.supported.Load() > 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func load(caddyfile string) error {
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		return err
+	}
+	return caddy.Load(adapted, true)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// answerOf is an answer, read to its end.
+type answerOf struct {
+	*http.Response
+	body string
+	err  error
+}
+
+func (w *world) do(r *http.Request) answerOf {
+	w.t.Helper()
+	res, err := w.http.Do(r)
+	if err != nil {
+		return answerOf{err: err}
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return answerOf{res, string(body), err}
+}
+
+func (w *world) request(method, path string, header ...string) *http.Request {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, w.gate+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	return r
+}
+
+func (w *world) get(path string, header ...string) answerOf {
+	w.t.Helper()
+	return w.do(w.request(http.MethodGet, path, header...))
+}
+
+// challenge asks without paying and returns the decoded challenge.
+func (w *world) challenge(method, path string) x402.Challenge {
+	w.t.Helper()
+	res := w.do(w.request(method, path))
+	if res.err != nil || res.StatusCode != http.StatusPaymentRequired {
+		w.t.Fatalf("unpaid %s %s: want 402, got %v %v", method, path, res.Response, res.err)
+	}
+	c, err := x402.DecodeChallenge(res.Header.Get(x402.HeaderPaymentRequired))
+	if err != nil {
+		w.t.Fatalf("challenge: %v", err)
+	}
+	return c
+}
+
+// pay asks for the price and pays it.
+func (w *world) pay(method, path string) answerOf {
+	w.t.Helper()
+	return w.do(w.request(method, path, "PAYMENT-SIGNATURE", w.sign(method, path, newPayer(w.t)).v2(w.t)))
+}
+
+// sign makes a payment for a path.
+func (w *world) sign(method, path string, p *payer) *signed {
+	w.t.Helper()
+	c := w.challenge(method, path)
+	return p.sign(w.t, c.Accepts[0], time.Now())
+}
+
+func (w *world) expect(res answerOf, status int, code string) {
+	w.t.Helper()
+	if res.err != nil {
+		w.t.Fatalf("want %d %s, got error %v", status, code, res.err)
+	}
+	if res.StatusCode != status {
+		w.t.Fatalf("want %d %s, got %d %s", status, code, res.StatusCode, res.body)
+	}
+	if code == "" {
+		return
+	}
+	var body struct {
+		Error string `json:"error"`
+	}
+	if err := json.Unmarshal([]byte(res.body), &body); err != nil || body.Error != code {
+		w.t.Fatalf("want code %q, got %q (%v)", code, res.body, err)
+	}
+}
+
+// counts compares what the upstream and the facilitator have seen.
+func (w *world) counts(upstream, verified, settled int64) {
+	w.t.Helper()
+	if u, v, s := w.up.hits.Load(), w.fac.verified.Load(), w.fac.settled.Load(); u != upstream || v != verified || s != settled {
+		w.t.Fatalf("want %d upstream, %d verify, %d settle; got %d, %d, %d", upstream, verified, settled, u, v, s)
+	}
+}
+
+func receiptOf(t *testing.T, res answerOf) x402.Receipt {
+	t.Helper()
+	r, err := x402.DecodeReceipt(res.Header.Get(x402.HeaderPaymentResponse))
+	if err != nil {
+		t.Fatalf("receipt %q: %v", res.Header.Get(x402.HeaderPaymentResponse), err)
+	}
+	return r
+}
+
+// payer is an account that signs real EIP-712 data.
+type payer struct {
+	key     *ecdsa.PrivateKey
+	address common.Address
+}
+
+func newPayer(t testing.TB) *payer {
+	t.Helper()
+	key, err := crypto.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &payer{key, crypto.PubkeyToAddress(key.PublicKey)}
+}
+
+// signed is a payment, before it becomes a header.
+type signed struct {
+	requirement   x402.Requirement
+	authorization map[string]any
+	signature     string
+}
+
+func (p *payer) sign(t testing.TB, r x402.Requirement, now time.Time) *signed {
+	t.Helper()
+	var nonce [32]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		t.Fatal(err)
+	}
+	return p.signWith(t, r, map[string]any{
+		"from":        p.address.Hex(),
+		"to":          r.PayTo,
+		"value":       r.Amount,
+		"validAfter":  "0",
+		"validBefore": strconv.FormatInt(now.Unix()+int64(r.MaxTimeoutSeconds), 10),
+		"nonce":       "0x" + hex.EncodeToString(nonce[:]),
+	})
+}
+
+func (p *payer) signWith(t testing.TB, r x402.Requirement, authorization map[string]any) *signed {
+	t.Helper()
+	var extra struct{ Name, Version string }
+	if err := json.Unmarshal(r.Extra, &extra); err != nil {
+		t.Fatal(err)
+	}
+	chain, ok := new(big.Int).SetString(strings.TrimPrefix(r.Network, "eip155:"), 10)
+	if !ok {
+		t.Fatalf("network %q", r.Network)
+	}
+	field := func(name, typ string) apitypes.Type { return apitypes.Type{Name: name, Type: typ} }
+	digest, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
+		Types: apitypes.Types{
+			"EIP712Domain": {field("name", "string"), field("version", "string"), field("chainId", "uint256"), field("verifyingContract", "address")},
+			"TransferWithAuthorization": {
+				field("from", "address"), field("to", "address"), field("value", "uint256"),
+				field("validAfter", "uint256"), field("validBefore", "uint256"), field("nonce", "bytes32"),
+			},
+		},
+		PrimaryType: "TransferWithAuthorization",
+		Domain:      apitypes.TypedDataDomain{Name: extra.Name, Version: extra.Version, ChainId: (*math.HexOrDecimal256)(chain), VerifyingContract: r.Asset},
+		Message:     authorization,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := crypto.Sign(digest, p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig[64] += 27
+	return &signed{r, authorization, "0x" + hex.EncodeToString(sig)}
+}
+
+// v2 is the PAYMENT-SIGNATURE header.
+func (s *signed) v2(t testing.TB) string {
+	t.Helper()
+	return encode(t, map[string]any{
+		"x402Version": 2,
+		"accepted":    s.requirement,
+		"payload":     map[string]any{"signature": s.signature, "authorization": s.authorization},
+	})
+}
+
+// v1 is the X-PAYMENT header.
+func (s *signed) v1(t testing.TB) string {
+	t.Helper()
+	name, _ := x402.LegacyNetwork(s.requirement.Network)
+	return encode(t, map[string]any{
+		"x402Version": 1,
+		"scheme":      s.requirement.Scheme,
+		"network":     name,
+		"payload":     map[string]any{"signature": s.signature, "authorization": s.authorization},
+	})
+}
+
+func encode(t testing.TB, v any) string {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(raw)
+}
+
+// fakeFacilitator says yes to everything, until told otherwise. It remembers
+// the nonces that it settled, as a chain would.
+type fakeFacilitator struct {
+	*httptest.Server
+	supported, verified, settled atomic.Int64
+	kinds                        atomic.Value // string
+	verify, settle               atomic.Pointer[http.HandlerFunc]
+
+	mu     sync.Mutex
+	bodies [][]byte
+	moved  map[string]string // nonce to transaction
+}
+
+func newFakeFacilitator(t testing.TB) *fakeFacilitator {
+	f := &fakeFacilitator{moved: map[string]string{}}
+	f.kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"}],"extensions":[],"signers":{}}`)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /supported", func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(f.kinds.Load().(string)))
+		f.supported.Add(1)
+	})
+	mux.HandleFunc("POST /verify", func(w http.ResponseWriter, r *http.Request) {
+		f.verified.Add(1)
+		f.keep(r)
+		if h := f.verify.Load(); h != nil {
+			(*h)(w, r)
+			return
+		}
+		w.Write([]byte(`{"isValid":true}`))
+	})
+	mux.HandleFunc("POST /settle", func(w http.ResponseWriter, r *http.Request) {
+		f.settled.Add(1)
+		body := f.keep(r)
+		if h := f.settle.Load(); h != nil {
+			(*h)(w, r)
+			return
+		}
+		f.move(w, body)
+	})
+	f.Server = httptest.NewServer(mux)
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeFacilitator) keep(r *http.Request) []byte {
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	f.mu.Lock()
+	f.bodies = append(f.bodies, body)
+	f.mu.Unlock()
+	return body
+}
+
+// move settles: once per nonce, the same transaction ever after.
+func (f *fakeFacilitator) move(w http.ResponseWriter, body []byte) {
+	var request struct {
+		PaymentPayload struct {
+			Payload struct {
+				Authorization struct{ From, Nonce string }
+			}
+		}
+		PaymentRequirements struct{ Network string }
+	}
+	_ = json.Unmarshal(body, &request)
+	a := request.PaymentPayload.Payload.Authorization
+	f.mu.Lock()
+	tx, ok := f.moved[a.Nonce]
+	if !ok {
+		var hash [32]byte
+		_, _ = rand.Read(hash[:])
+		tx = "0x" + hex.EncodeToString(hash[:])
+		f.moved[a.Nonce] = tx
+	}
+	f.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"success": true, "transaction": tx, "network": request.PaymentRequirements.Network, "payer": a.From,
+	})
+}
+
+// transfers is how often money has moved.
+func (f *fakeFacilitator) transfers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.moved)
+}
+
+func (f *fakeFacilitator) onVerify(h http.HandlerFunc) { f.verify.Store(&h) }
+func (f *fakeFacilitator) onSettle(h http.HandlerFunc) { f.settle.Store(&h) }
+
+// says answers with a status and a body.
+func says(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+// fakeUpstream is the site behind the gate.
+type fakeUpstream struct {
+	*httptest.Server
+	hits    atomic.Int64
+	handler atomic.Pointer[http.HandlerFunc]
+
+	mu   sync.Mutex
+	last *http.Request
+	body string
+}
+
+func newFakeUpstream(t testing.TB) *fakeUpstream {
+	u := &fakeUpstream{}
+	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.hits.Add(1)
+		if r.Header.Get("Expect") == "" {
+			body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+			u.mu.Lock()
+			u.last, u.body = r, string(body)
+			u.mu.Unlock()
+		}
+		if h := u.handler.Load(); h != nil {
+			(*h)(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("X-Upstream", "yes")
+		_, _ = w.Write([]byte(sample))
+	}))
+	t.Cleanup(u.Close)
+	return u
+}
+
+func (u *fakeUpstream) on(h http.HandlerFunc) { u.handler.Store(&h) }
+
+func (u *fakeUpstream) seen() (*http.Request, string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.last, u.body
+}

@@ -83,7 +83,7 @@ func TestBadConfig(t *testing.T) {
 		"unknown token":         {global, "accept base-sepolia doge " + payTo + "\nfacilitator fake\nprice /x $1", "doge"},
 		"no checksum":           {global, "accept base-sepolia usdc " + strings.ToLower(payTo) + "\nfacilitator fake\nprice /x $1", payTo},
 		"zero address":          {global, "accept base-sepolia usdc 0x0000000000000000000000000000000000000000\nfacilitator fake\nprice /x $1", "pay_to"},
-		"token as payee":        {global, "accept base-sepolia usdc " + usdc + "\nfacilitator fake\nprice /x $1", "own address"},
+		"token as payee":        {global, "accept base-sepolia usdc " + usdc + "\nfacilitator fake\nprice /x $1", "token USDC itself"},
 		"empty env":             {global, site + "price /x {env.PAYWALL_TEST_EMPTY}", "PAYWALL_TEST_EMPTY"},
 		"unset env":             {global, site + "price /x {env.PAYWALL_TEST_UNSET}", "PAYWALL_TEST_UNSET"},
 		"price from the query":  {global, site + "price /x {query.price}", "only {env.*} and {file.*}"},

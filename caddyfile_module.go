@@ -68,7 +68,7 @@ func parseLedger(d *caddyfile.Dispenser, app *App) error {
 		return d.Err("ledger: which one? there is `ledger memory i_accept_loss`")
 	}
 	name := d.Val()
-	module, err := unmarshalGuest(d, "paywall.ledgers."+name)
+	module, err := unmarshalGuest(d, "paywall.ledgers.", name)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func parseFacilitator(d *caddyfile.Dispenser, app *App) error {
 		module = "remote"
 		d.Prev() // its parser reads the URL as its argument
 	}
-	guest, err := unmarshalGuest(d, "paywall.facilitators."+module)
+	guest, err := unmarshalGuest(d, "paywall.facilitators.", module)
 	if err != nil {
 		return err
 	}
@@ -102,12 +102,15 @@ func parseFacilitator(d *caddyfile.Dispenser, app *App) error {
 
 // unmarshalGuest parses the rest of the segment with the guest module's own
 // parser; the token before the rest stands for the module's name.
-func unmarshalGuest(d *caddyfile.Dispenser, id string) (any, error) {
-	guest, err := caddyfile.UnmarshalModule(d, id)
-	if err != nil {
-		return nil, err
+func unmarshalGuest(d *caddyfile.Dispenser, namespace, name string) (any, error) {
+	if _, err := caddy.GetModule(namespace + name); err != nil {
+		var names []string
+		for _, m := range caddy.GetModules(strings.TrimSuffix(namespace, ".")) {
+			names = append(names, m.ID.Name())
+		}
+		return nil, d.Errf("there is no module %s%s in this build; there are: %s", namespace, name, strings.Join(names, ", "))
 	}
-	return guest, nil
+	return caddyfile.UnmarshalModule(d, namespace+name)
 }
 
 // parseDirective parses the paywall directive. Syntax:
@@ -144,10 +147,10 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err != nil {
 		return nil, err
 	}
+	h.Next() // ExtractMatcherSet went back to the start
 	if err := checkBlocks(h, matcher); err != nil {
 		return nil, err
 	}
-	h.Next() // ExtractMatcherSet went back to the start
 	if h.NextArg() {
 		return nil, h.Errf("unexpected %q; the paywall directive has at most a matcher, and a block", h.Val())
 	}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,13 +64,14 @@ type world struct {
 	fac  *fakeFacilitator
 	up   *fakeUpstream
 	http *http.Client
+	log  string // the file with Caddy's log
 }
 
 // newWorld starts one. The options are the lines inside the site's paywall
 // block; what is left out is filled in. More are directives around it.
 func newWorld(t *testing.T, options string, more ...string) *world {
 	t.Helper()
-	w := &world{t: t, fac: newFakeFacilitator(t), up: newFakeUpstream(t)}
+	w := &world{t: t, fac: newFakeFacilitator(t), up: newFakeUpstream(t), log: filepath.Join(t.TempDir(), "log")}
 	w.http = &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -93,6 +95,10 @@ func (w *world) caddyfile(options string, more ...string) string {
 		persist_config off
 		auto_https off
 		grace_period 5s
+		log {
+			output file %s
+			level DEBUG
+		}
 		paywall {
 			ledger memory i_accept_loss
 			facilitator fake %s
@@ -106,7 +112,7 @@ func (w *world) caddyfile(options string, more ...string) string {
 		reverse_proxy %s {
 			flush_interval -1
 		}
-	}`, w.fac.URL, w.gate, strings.Join(more, "\n"), options, strings.TrimPrefix(w.up.URL, "http://"))
+	}`, w.log, w.fac.URL, w.gate, strings.Join(more, "\n"), options, strings.TrimPrefix(w.up.URL, "http://"))
 }
 
 // load runs a Caddyfile in this process.
@@ -224,7 +230,13 @@ func (w *world) expect(res answerOf, status int, code string) {
 	var body struct {
 		Error string `json:"error"`
 	}
-	if err := json.Unmarshal([]byte(res.body), &body); err != nil || body.Error != code {
+	err := json.Unmarshal([]byte(res.body), &body)
+	if header := res.Header.Get(x402.HeaderPaymentRequired); header != "" {
+		var c x402.Challenge
+		c, err = x402.DecodeChallenge(header)
+		body.Error = c.Error
+	}
+	if err != nil || body.Error != code {
 		w.t.Fatalf("want code %q, got %q (%v)", code, res.body, err)
 	}
 }

@@ -24,8 +24,9 @@ func (s State) Open() bool {
 	switch s {
 	case Settling, Settled, Delivering, Unknown:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // ID is the payment's public name: it tells two payments apart and nothing

@@ -236,6 +236,7 @@ func ApplyMove(row Payment, ch Change, now time.Time) (Payment, error) {
 	switch row.State {
 	case Delivered, Refused, Released:
 		row.Request = nil
+	default:
 	}
 	return row, nil
 }

@@ -23,7 +23,7 @@ const (
 	// Refused: nothing names the request, and the list refuses such requests
 	// (403).
 	Refused
-	// MethodNotAllowed: the path has a price, but not for this method (405).
+	// MethodNotAllowed: the list names the path, but not for this method (405).
 	MethodNotAllowed
 	// Ambiguous: an upstream could read the path as two things with different
 	// prices, or in too many ways to tell (400).
@@ -69,7 +69,7 @@ type Decision struct {
 	Price int
 	// Line is the number of the line that decided, -1 if none did.
 	Line int
-	// Allow is the methods that the path has prices for, sorted, if Kind is
+	// Allow is the methods that the lines for the path name, sorted, if Kind is
 	// MethodNotAllowed.
 	Allow []string
 }

@@ -22,6 +22,9 @@ func payments(t testing.TB) map[string]*Payment {
 			case v.HeaderV1 != "":
 				h = header(HeaderXPayment, v.HeaderV1)
 			case v.Header == "": // captured without its header
+				if err := v.Payment.Compact(); err != nil {
+					t.Fatal(err)
+				}
 				h = header(HeaderXPayment, b64(string(v.Payment)))
 			}
 			p, err := Decode(h)

@@ -46,7 +46,8 @@ func TestDecodeChallenge(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", v.Name, err)
 			}
-			if !reflect.DeepEqual(c.Accepts, v.PaymentRequired.Accepts) || c.Resource.URL == "" || c.Error != "Payment required" {
+			sameJSON(t, v.Name, []byte(str(t, c.Accepts)), []byte(str(t, v.PaymentRequired.Accepts)))
+			if c.Resource.URL == "" || c.Error != "Payment required" {
 				t.Errorf("%s: %+v", v.Name, c)
 			}
 			if len(c.RawAccepts) != len(c.Accepts) || !isObject(c.RawResource) {

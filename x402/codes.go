@@ -101,12 +101,16 @@ func refuse(c Code, cause string) *Error {
 	return &Error{Code: c, Err: errors.New(cause)}
 }
 
-// SafeCode returns s if it looks like a code (1 to 80 of a-z, 0-9 and _), else
+// maxCode is the longest code we pass on; the longest official one has 85
+// characters.
+const maxCode = 100
+
+// SafeCode returns s if it looks like a code (1 to 100 of a-z, 0-9 and _), else
 // fallback. A facilitator's reason goes through it before a payer sees it:
 // some facilitators answer with text of their node, keys and addresses
 // included.
 func SafeCode(s string, fallback Code) Code {
-	if len(s) == 0 || len(s) > 80 {
+	if len(s) == 0 || len(s) > maxCode {
 		return fallback
 	}
 	for i := range len(s) {

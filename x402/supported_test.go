@@ -202,7 +202,7 @@ func TestCodes(t *testing.T) {
 	}
 	for s, want := range map[string]Code{
 		"ok_1": "ok_1", "": "f", "Bad": "f", "a b": "f", "a-b": "f", "a\n": "f", "é": "f", "fetch failed": "f",
-		strings.Repeat("a", 80): Code(strings.Repeat("a", 80)), strings.Repeat("a", 81): "f",
+		strings.Repeat("a", 100): Code(strings.Repeat("a", 100)), strings.Repeat("a", 101): "f",
 	} {
 		if got := SafeCode(s, "f"); got != want {
 			t.Errorf("SafeCode(%q) is %q", s, got)

@@ -49,7 +49,7 @@ var opens = []string{
 	// They do not know, or do not say.
 	"error", "internal", "unexpected", "unhandled", "unavailable", "unreachable", "exception", "panic", "crash",
 	"unspecified", "undefined", "unknownreason", "timeout", "timedout", "deadlineexceeded", "abort", "interrupt",
-	"connection", "gateway", "upstream", "rpc", "server", "maintenance", "ratelimit", "toomany", "throttl", "quota",
+	"connection", "econn", "socket", "gateway", "upstream", "rpc", "server", "maintenance", "ratelimit", "toomany", "throttl", "quota",
 	"overload", "retry", "later", "tryagain", "wait",
 }
 

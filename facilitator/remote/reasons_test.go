@@ -159,7 +159,8 @@ func TestNothingMoved(t *testing.T) {
 		"Time-Out":                  false,
 		"context deadline exceeded": false,
 		"connection_refused":        false,
-		"ECONNRESET":                true, // a code that we cannot know; see the message cases
+		"ECONNRESET":                false,
+		"socket hang up":            false,
 		"rpc_unreachable":           false,
 		"settle_exact_node_failure": false,
 		"rate_limited":              false,

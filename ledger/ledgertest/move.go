@@ -41,6 +41,7 @@ func testMoves(s *suite) {
 			switch to {
 			case ledger.Delivered, ledger.Refused, ledger.Released:
 				want.Request = nil
+			default:
 			}
 			if !keepsHold(from, to) {
 				want.Lease = time.Time{}

@@ -18,7 +18,7 @@ import (
 )
 
 // DefaultMax is how many payments a ledger holds at most, unless told otherwise.
-// A payment takes about a kilobyte.
+// A delivered payment takes about 1.1 kB, another one its request besides.
 const DefaultMax = 1_000_000
 
 // Options are the options of a ledger; the zero value is good.

@@ -43,7 +43,9 @@ func TestSound(t *testing.T) {
 				})
 			},
 			"renew": func(t *rapid.T) { _ = s.Renew(ctx, claims[key.Draw(t, "key")], 2*lease) },
-			"wait":  func(t *rapid.T) { s.time = s.time.Add(rapid.SampledFrom([]time.Duration{1, lease, 2 * time.Minute}).Draw(t, "time")) },
+			"wait": func(t *rapid.T) {
+				s.time = s.time.Add(rapid.SampledFrom([]time.Duration{1, lease, 2 * time.Minute}).Draw(t, "time"))
+			},
 		})
 	})
 }

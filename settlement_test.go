@@ -249,8 +249,10 @@ func TestFacilitatorSeesOurRequirement(t *testing.T) {
 	s.requirement.Extra = []byte(`{"version":"2","hint":"mine","name":"USDC"}`)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s.v2(t)), 200, "")
 	var body struct {
-		X402Version         int
-		PaymentPayload      struct{ Accepted struct{ Extra map[string]string } }
+		X402Version    int
+		PaymentPayload struct {
+			Accepted struct{ Extra map[string]string }
+		}
 		PaymentRequirements x402.Requirement
 	}
 	w.fac.mu.Lock()

@@ -71,6 +71,14 @@ type world struct {
 // block; what is left out is filled in. More are directives around it.
 func newWorld(t *testing.T, options string, more ...string) *world {
 	t.Helper()
+	w := prepareWorld(t)
+	w.load(w.caddyfile(options, more...))
+	return w
+}
+
+// prepareWorld makes one without a gate yet.
+func prepareWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{t: t, fac: newFakeFacilitator(t), up: newFakeUpstream(t), log: filepath.Join(t.TempDir(), "log")}
 	w.http = &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},
@@ -79,7 +87,6 @@ func newWorld(t *testing.T, options string, more ...string) *world {
 	}
 	t.Cleanup(w.http.CloseIdleConnections)
 	w.gate = "http://" + freeAddress(t)
-	w.load(w.caddyfile(options, more...))
 	return w
 }
 
@@ -134,6 +141,15 @@ func (w *world) waitForSupported() {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// waitForLog waits until Caddy's log has a text.
+func (w *world) waitForLog(text string) {
+	w.t.Helper()
+	w.until(func() bool {
+		log, _ := os.ReadFile(w.log)
+		return strings.Contains(string(log), text)
+	})
 }
 
 func load(caddyfile string) error {

@@ -134,8 +134,8 @@ func parseClass(s string) (symbol, int, error) {
 			r.hi = runes[i+2]
 			i += 2
 		}
-		// Ranges over letters of both cases have folded into nonsense, such as
-		// [A-z]; and [z-a] never was one.
+		// Letter case is gone by now, so a range with only one end in the
+		// letters no longer says what it said.
 		if r.lo > r.hi || isLetter(r.lo) != isLetter(r.hi) {
 			return fail("has a class with a range that is no range of letters or digits; write one such as [a-z] or [0-9]")
 		}

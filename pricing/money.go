@@ -41,6 +41,9 @@ func ParseMoney(s string) (Money, error) {
 	if s == "" {
 		return bad("is empty; write an amount such as $0.01 or 0.02 eurc")
 	}
+	if strings.TrimSpace(s) != s {
+		return bad("has spaces around it; leave them out")
+	}
 	if strings.ContainsAny(s, "{}") {
 		return bad("holds a placeholder that was not resolved; write an amount such as $0.01")
 	}

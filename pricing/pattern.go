@@ -44,7 +44,7 @@ func parsePattern(s string) (pattern, error) {
 		return pattern{}, fmt.Errorf("path %s %w", quote(s), err)
 	}
 	folded := fold(s)
-	wild := strings.IndexAny(folded, "*?[")
+	wild := strings.IndexAny(folded, "*?[]")
 	switch {
 	case folded == everything || folded == "/*":
 		return pattern{shape: shapeAll}, nil

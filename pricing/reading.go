@@ -102,8 +102,8 @@ func (c *closure) step(path string) {
 	}
 	if has&featParams != 0 {
 		c.add(dropParams(path), n)
-		before, _, _ := strings.Cut(path, ";")
-		c.add(before, n)
+		c.add(path[:strings.IndexByte(path, ';')], n)
+		c.add(path[:strings.LastIndexByte(path, ';')], n)
 	}
 	if has&featBackslash != 0 {
 		c.add(strings.ReplaceAll(path, `\`, "/"), n)

@@ -205,6 +205,9 @@ func TestClocks(t *testing.T) {
 			t.Errorf("clock %v: code %q, want %q", offset, got, want)
 		}
 	}
+	if c := code(t, a.Check(usdc(), vectorTime.Add(61*time.Second), -time.Hour, maxLife)); c != CodeValidBefore {
+		t.Errorf("expired, whatever is asked: code %q", c)
+	}
 	for _, now := range []time.Time{{}, time.Unix(math.MaxInt64, 0), time.Unix(math.MinInt64/2, 0)} {
 		if a.Check(usdc(), now, minLife, maxLife) == nil {
 			t.Errorf("passes at %v", now.Unix())
@@ -250,6 +253,16 @@ func TestAuthorizationUnsupported(t *testing.T) {
 				t.Errorf("for another scheme: %v", err)
 			}
 		})
+	}
+	// With both, we and the facilitator might each look at another one.
+	both := *payments(t)["base-sepolia-usdc-300s"]
+	permit := strings.TrimPrefix(string(payments(t)["permit2-plain"].Payload), `{`)
+	permit = permit[strings.Index(permit, `"permit2Authorization"`):]
+	both.Payload = jsontext.Value(strings.TrimSuffix(payload, `}`) + "," + permit)
+	for _, r := range []Requirement{usdc(), chosen(t, payments(t)["permit2-plain"])} {
+		if _, err := both.Authorization(r); code(t, err) != CodePaymentMalformed || !strings.Contains(err.Error(), "two authorizations") {
+			t.Errorf("two authorizations: %v", err)
+		}
 	}
 	r := usdc()
 	r.Asset = "USDC"

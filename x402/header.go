@@ -49,9 +49,6 @@ func decodeBase64(s string) ([]byte, error) {
 		enc = base64.RawURLEncoding
 	}
 	if strings.HasSuffix(s, "=") {
-		if len(s)%4 != 0 {
-			return nil, errBase64
-		}
 		enc = enc.WithPadding(base64.StdPadding)
 	}
 	b, err := enc.Strict().DecodeString(s)

@@ -2,7 +2,6 @@ package x402
 
 import (
 	"bytes"
-	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -103,7 +102,7 @@ func isNumber(v jsontext.Value, n int) bool {
 		return i == n
 	}
 	f, err := strconv.ParseFloat(string(v), 64)
-	return err == nil && f == float64(n) && math.Abs(f) < 1<<53
+	return err == nil && f == float64(n)
 }
 
 // dynamicExtra are members of a Solana requirement's extra that a server may

@@ -132,7 +132,16 @@ var (
 	solanaTransaction = regexp.MustCompile(`^[1-9A-HJ-NP-Za-km-z]{64,88}$`)
 	zeroSignature     = regexp.MustCompile(`^1+$`)
 	anyTransaction    = regexp.MustCompile(`^[!-~]{1,200}$`)
+	anyAddress        = regexp.MustCompile(`^[!-~]{1,128}$`)
 )
+
+// address passes on what can be an address, and nothing else.
+func address(s string) string {
+	if anyAddress.MatchString(s) {
+		return s
+	}
+	return ""
+}
 
 // plausible reports whether tx can be the id of a transaction on network. Whether
 // it is one, only the chain knows.

@@ -114,7 +114,7 @@ func (a *Auth) resolve() (authorizer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return headerAuth("Authorization", "Bearer "+token, token)
+		return headerAuth("Authorization", "Bearer "+token)
 	case "header":
 		if err := checkHeaderName(a.Name); err != nil {
 			return nil, err
@@ -123,7 +123,7 @@ func (a *Auth) resolve() (authorizer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return headerAuth(a.Name, value, value)
+		return headerAuth(a.Name, value)
 	case "cdp":
 		id, err := secret("key_id", a.KeyID)
 		if err != nil {
@@ -169,13 +169,15 @@ func (a *Auth) inTheClear() bool {
 	return false
 }
 
-func headerAuth(name, value, hidden string) (authorizer, error) {
+// headerAuth sends value in the header name. Each word of it is taken for a
+// secret, since only the operator knows which one is.
+func headerAuth(name, value string) (authorizer, error) {
 	for i := range len(value) {
 		if c := value[i]; c < ' ' || c > '~' {
 			return nil, errors.New("a character in the secret cannot be sent in a header; is it the right file?")
 		}
 	}
-	return header{name: name, value: value, hidden: []string{hidden}}, nil
+	return header{name: name, value: value, hidden: strings.Fields(value)}, nil
 }
 
 var (

@@ -11,8 +11,8 @@ const (
 	// maxLogText bounds what of a facilitator's text reaches the log.
 	maxLogText = 300
 	// minHidden is the shortest secret that is looked for in texts; a shorter
-	// one would be found everywhere.
-	minHidden = 4
+	// one, such as "Bearer", would be found everywhere.
+	minHidden = 8
 )
 
 // longRun matches what is too long to be a word, an address or a transaction:

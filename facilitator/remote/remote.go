@@ -93,7 +93,7 @@ func (f *Facilitator) Provision(ctx caddy.Context) error {
 		}
 		if f.Auth.inTheClear() {
 			f.logger.Warn("credentials of the facilitator are in the config in the clear: use {env.*} or {file.*}",
-				zap.String("url", f.base.String()))
+				zap.String("host", f.base.Host))
 		}
 	}
 	return f.open()
@@ -142,7 +142,7 @@ func (f *Facilitator) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("surplus word %q after the URL of the facilitator; its options go into a block", d.Val())
 	}
-	for d.NextBlock(d.Nesting()) {
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if err := f.unmarshalOption(d); err != nil {
 			return err
 		}

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -66,7 +66,7 @@ func (f *Facilitator) judgeVerify(a answer, r facilitator.Request) (facilitator.
 	case !samePayer(r.Requirement.Network, r.Payer, payer):
 		return facilitator.Verdict{}, nonsense("verify", a, errors.New("payer is not who signed"))
 	}
-	return facilitator.Verdict{Valid: true, Payer: payer}, nil
+	return facilitator.Verdict{Valid: true, Payer: address(payer)}, nil
 }
 
 // detail words an answer for the log.
@@ -84,7 +84,8 @@ func (f *Facilitator) detail(a answer, reason, message string) string {
 // failure is the Error for a call without an answer.
 func failure(op string, err error) *facilitator.Error {
 	e := &facilitator.Error{Op: op, Code: facilitator.CodeUnavailable, Status: http.StatusServiceUnavailable, Err: err}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+	var slow net.Error
+	if errors.As(err, &slow) && slow.Timeout() {
 		e.Code = facilitator.CodeTimeout
 	}
 	return e

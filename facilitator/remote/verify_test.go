@@ -112,6 +112,7 @@ func TestVerify(t *testing.T) {
 		"yes, with a reason":           {status: 200, body: `{"isValid":true,"invalidReason":"insufficient_funds"}`, err: invalid},
 		"yes, reason of odd type":      {status: 200, body: `{"isValid":true,"invalidReason":{}}`, err: invalid},
 		"yes, payer, ours unknown":     {status: 200, body: `{"isValid":true,"payer":"` + stranger + `"}`, request: on(request(), baseSepolia, ""), want: facilitator.Verdict{Valid: true, Payer: stranger}},
+		"yes, payer no address":        {status: 200, body: `{"isValid":true,"payer":"some body"}`, request: on(request(), baseSepolia, ""), want: yes},
 		"yes, Solana, other case":      {status: 200, body: `{"isValid":true,"payer":"abc"}`, request: on(request(), solana, "ABC"), err: invalid},
 		"yes, 400":                     {status: 400, body: `{"isValid":true}`, err: invalid},
 		"yes, 403":                     {status: 403, body: `{"isValid":true}`, err: down},

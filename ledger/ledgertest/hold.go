@@ -16,6 +16,13 @@ func testTokens(s *suite) {
 	s.wantNoHold(ledger.Claim{Token: c.Token, Payment: other.Payment})
 	s.wantNoHold(ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: "nobody's"}})
 
+	// Where nobody holds, no token is not the right one either.
+	free := s.bring("unknown", ledger.Unknown)
+	s.wantNoHold(ledger.Claim{Payment: free.Payment})
+	let := s.bring("let go", ledger.Settled)
+	s.move(let, ledger.Change{To: ledger.Settled})
+	s.wantNoHold(ledger.Claim{Payment: let.Payment})
+
 	// An old view of the row does no harm: the token and the key are the claim.
 	s.move(ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: "k"}}, ledger.Change{To: ledger.Settled})
 	s.move(c, ledger.Change{To: ledger.Delivering})

@@ -72,15 +72,12 @@ type row struct {
 // New makes an empty ledger.
 func New(o Options) *Ledger {
 	l := &Ledger{
-		max:    o.Max,
 		now:    o.Now,
 		random: o.Random,
 		rows:   make(map[ledger.Key]*row),
 		open:   make(index),
 	}
-	if l.max <= 0 {
-		l.max = DefaultMax
-	}
+	l.SetMax(o.Max)
 	if l.now == nil {
 		l.now = time.Now
 	}
@@ -88,6 +85,17 @@ func New(o Options) *Ledger {
 		l.random = rand.Reader
 	}
 	return l
+}
+
+// SetMax changes how many payments the ledger holds at most; 0 means DefaultMax.
+// Payments that it has stay.
+func (l *Ledger) SetMax(n int) {
+	if n <= 0 {
+		n = DefaultMax
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.max = n
 }
 
 // Claim implements ledger.Ledger.

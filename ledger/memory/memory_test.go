@@ -134,6 +134,23 @@ func TestFullOfLive(t *testing.T) {
 	}
 }
 
+// TestSetMax: a reload may change the limit, and forgets nothing.
+func TestSetMax(t *testing.T) {
+	s := newTester(t, 1)
+	s.fill(1, ledger.Unknown)
+	s.SetMax(2)
+	if err := s.bring("second", ledger.Unknown); err != nil {
+		t.Errorf("Claim: %v", err)
+	}
+	s.SetMax(1)
+	if err := s.bring("third", ledger.Unknown); !errors.Is(err, ledger.ErrFull) {
+		t.Errorf("Claim: %v", err)
+	}
+	if !s.knows("unknown0") || !s.knows("second") {
+		t.Error("the ledger forgot")
+	}
+}
+
 // TestWhoGoesFirst: room is taken from what is worth least.
 func TestWhoGoesFirst(t *testing.T) {
 	s := newTester(t, 3)

@@ -27,7 +27,7 @@ type Module struct {
 
 	*Ledger `json:"-"`
 
-	key string
+	held bool // a reference in the pool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -35,8 +35,11 @@ func (Module) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "paywall.ledgers.memory", New: func() caddy.Module { return new(Module) }}
 }
 
-// ledgers keeps ledgers across reloads.
+// ledgers keeps the ledger across reloads. There is one in a process, whatever
+// its options: a second, empty one would sell used authorizations again.
 var ledgers = caddy.NewUsagePool()
+
+const poolKey = "memory"
 
 // kept is a ledger in the pool. Requests of an old config may still use it when
 // it leaves the pool, so nothing is destroyed.
@@ -52,23 +55,23 @@ func (m *Module) Provision(caddy.Context) error {
 	if m.Max < 0 {
 		return fmt.Errorf("max: %d is negative", m.Max)
 	}
-	key := fmt.Sprint(m.Max)
-	pooled, _, err := ledgers.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return kept{New(Options{Max: m.Max})}, nil
+	pooled, _, err := ledgers.LoadOrNew(poolKey, func() (caddy.Destructor, error) {
+		return kept{New(Options{})}, nil
 	})
 	if err != nil {
 		return err
 	}
-	m.key, m.Ledger = key, pooled.(kept).Ledger
+	m.held, m.Ledger = true, pooled.(kept).Ledger
+	m.SetMax(m.Max)
 	return nil
 }
 
 // Cleanup implements caddy.CleanerUpper.
 func (m *Module) Cleanup() error {
-	if m.key == "" {
+	if !m.held {
 		return nil
 	}
-	_, err := ledgers.Delete(m.key)
+	_, err := ledgers.Delete(poolKey)
 	return err
 }
 

@@ -1,0 +1,216 @@
+package facilitator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+func kinds(networks ...string) x402.Supported {
+	s := x402.Supported{}
+	for _, n := range networks {
+		s.Kinds = append(s.Kinds, x402.Kind{X402Version: 2, Scheme: "exact", Network: n})
+	}
+	return s
+}
+
+// source is a Source of a script, with a log, that notes the pauses of Run and
+// ends when the script does.
+func source(t *testing.T, answers ...any) (s *Source, pauses *[]time.Duration, logs *observer.ObservedLogs, run func()) {
+	t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	script := &scripted{supported: answers}
+	s = NewSource(Named{Name: "f", Facilitator: script}, nil, zap.New(core))
+	s.jitter = func(d time.Duration) time.Duration { return d }
+	pauses = new([]time.Duration)
+	s.sleep = func(_ context.Context, d time.Duration) error {
+		*pauses = append(*pauses, d)
+		if len(script.supported) == 0 {
+			return context.Canceled
+		}
+		return nil
+	}
+	return s, pauses, logs, func() { s.Run(t.Context()) }
+}
+
+func messages(logs *observer.ObservedLogs) (list []string) {
+	for _, e := range logs.All() {
+		list = append(list, e.Message)
+	}
+	return list
+}
+
+func TestSourcePauses(t *testing.T) {
+	down := errors.New("down")
+	later := &Error{RetryAfter: 20 * time.Second, Err: down}
+	muchLater := &Error{RetryAfter: time.Hour, Err: down}
+	good := kinds("eip155:1")
+	const s = time.Second
+	for name, c := range map[string]struct {
+		answers []any
+		want    []time.Duration
+	}{
+		"good":           {[]any{good, good}, []time.Duration{time.Hour, time.Hour}},
+		"down":           {[]any{down, down, down, down, down, down, down, down, down}, []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 60 * s, 60 * s, 60 * s}},
+		"down, then up":  {[]any{down, down, good, down}, []time.Duration{s, 2 * s, time.Hour, s}},
+		"a panic":        {[]any{"panic", good}, []time.Duration{s, time.Hour}},
+		"asked to wait":  {[]any{later, later}, []time.Duration{20 * s, 20 * s}},
+		"asked too much": {[]any{muchLater}, []time.Duration{MaxRetryAfter}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, pauses, _, run := source(t, c.answers...)
+			run()
+			if !slices.Equal(*pauses, c.want) {
+				t.Errorf("got %v, want %v", *pauses, c.want)
+			}
+		})
+	}
+}
+
+func TestSourceKeepsTheLastGoodAnswer(t *testing.T) {
+	s, _, _, _ := source(t, errors.New("down"), kinds("eip155:1"), errors.New("down"), kinds("eip155:1"), kinds("eip155:2"))
+	steps := []struct {
+		network string
+		version uint64
+		up      bool
+		changed bool
+	}{
+		{"", 0, false, false},
+		{"eip155:1", 1, true, true},
+		{"eip155:1", 1, false, false},
+		{"eip155:1", 1, true, false},
+		{"eip155:2", 2, true, true},
+	}
+	var before *x402.Supported
+	for i, want := range steps {
+		changed := s.Changed()
+		_ = s.Refresh(t.Context())
+		got := s.Snapshot()
+		switch {
+		case want.network == "" && got != nil:
+			t.Errorf("step %d: got %v, want nothing", i, got)
+		case want.network != "" && (got == nil || got.Kinds[0].Network != want.network):
+			t.Errorf("step %d: got %v, want %s", i, got, want.network)
+		}
+		if s.Version() != want.version || s.Up() != want.up {
+			t.Errorf("step %d: version %d, up %t, want %d, %t", i, s.Version(), s.Up(), want.version, want.up)
+		}
+		select {
+		case <-changed:
+			if !want.changed {
+				t.Errorf("step %d: tells of a change", i)
+			}
+		default:
+			if want.changed {
+				t.Errorf("step %d: does not tell of the change", i)
+			}
+		}
+		if (got != before) != want.changed {
+			t.Errorf("step %d: pointer %p after %p", i, got, before)
+		}
+		before = got
+	}
+}
+
+// One line per change of health, not per try.
+func TestSourceLogsChanges(t *testing.T) {
+	down, good := errors.New("down"), kinds("eip155:1")
+	const isDown, isUp, isBack = "facilitator does not say what it supports", "facilitator is up", "facilitator is back"
+	for name, c := range map[string]struct{ answers, want []any }{
+		"up":                                {[]any{good, good, kinds("eip155:2")}, []any{isUp}},
+		"down":                              {[]any{down, down, down}, []any{isDown}},
+		"down, up":                          {[]any{down, down, good, good}, []any{isDown, isBack}},
+		"up, down, up":                      {[]any{good, down, down, good}, []any{isUp, isDown, isBack}},
+		"down from the beginning, up, down": {[]any{down, good, down, down}, []any{isDown, isBack, isDown}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, logs, run := source(t, c.answers...)
+			run()
+			var want []string
+			for _, w := range c.want {
+				want = append(want, w.(string))
+			}
+			if got := messages(logs); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A snapshot that lives longer than its Source spares a reload the waiting.
+func TestSourceBeginsWithWhatIsKnown(t *testing.T) {
+	var kept atomic.Pointer[x402.Supported]
+	known := kinds("eip155:1")
+	kept.Store(&known)
+	s := NewSource(Named{Name: "f", Facilitator: &scripted{supported: []any{kinds("eip155:1"), kinds("eip155:2")}}}, &kept, zap.NewNop())
+	if s.Snapshot() != &known || s.Version() != 1 {
+		t.Errorf("got %v, version %d", s.Snapshot(), s.Version())
+	}
+	_ = s.Refresh(t.Context())
+	if s.Snapshot() != &known || s.Version() != 1 {
+		t.Error("the same answer counts as a change")
+	}
+	_ = s.Refresh(t.Context())
+	if kept.Load() != s.Snapshot() || s.Version() != 2 {
+		t.Error("the new answer is not kept")
+	}
+}
+
+// The end of a config is not the end of a facilitator.
+func TestSourceStopsInSilence(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	core, logs := observer.New(zapcore.DebugLevel)
+	hang := &scripted{supported: []any{context.Canceled}, onCall: cancel}
+	s := NewSource(Named{Name: "f", Facilitator: hang}, nil, zap.New(core))
+	s.Run(ctx) // returns
+	if logs.Len() != 0 || s.Up() {
+		t.Errorf("log: %q", messages(logs))
+	}
+}
+
+// steady always answers the same.
+type steady struct {
+	scripted
+	answer x402.Supported
+}
+
+func (s *steady) Supported(context.Context) (x402.Supported, error) { return s.answer, nil }
+
+func TestSourceFromManyGoroutines(t *testing.T) {
+	s := NewSource(Named{Name: "f", Facilitator: &steady{answer: kinds("eip155:1")}}, nil, zap.NewNop())
+	changed := s.Changed()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { _ = s.Refresh(t.Context()) })
+		wg.Go(func() {
+			<-changed
+			if s.Snapshot() == nil || s.Version() != 1 {
+				t.Error("woken, and nothing is there")
+			}
+		})
+	}
+	wg.Wait()
+	if s.Version() != 1 || !s.Up() {
+		t.Errorf("version %d, up %t", s.Version(), s.Up())
+	}
+}
+
+func TestJitter(t *testing.T) {
+	for _, d := range []time.Duration{0, 1, 9, time.Second, time.Hour} {
+		for range 100 {
+			if got := jitter(d); got < d-d/10 || got > d+d/10 {
+				t.Fatalf("jitter(%s) = %s", d, got)
+			}
+		}
+	}
+}

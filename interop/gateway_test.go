@@ -1,0 +1,104 @@
+package interop
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startGateway builds Caddy with this module, as a user would, and runs it in
+// front of the upstream. It returns its origin.
+func startGateway(t *testing.T, s *stack, u *upstream) string {
+	t.Helper()
+	dir := t.TempDir()
+	origin := "http://" + freeAddress(t)
+	caddyfile := fmt.Sprintf(`{
+	admin off
+	persist_config off
+	auto_https off
+	storage file_system %s
+	paywall {
+		ledger memory i_accept_loss
+		facilitator official %s
+	}
+}
+%s {
+	paywall {
+		accept base-sepolia usdc %s
+		facilitator official
+		price /paid/* $0.01 "A paid thing"
+	}
+	reverse_proxy %s
+}
+`, filepath.Join(dir, "storage"), s.Facilitator, origin, s.Payee, strings.TrimPrefix(u.URL, "http://"))
+	config := filepath.Join(dir, "Caddyfile")
+	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	cmd := exec.Command(buildCaddy(t, dir), "run", "--config", config, "--adapter", "caddyfile")
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd.Stdout = logTo(t, "gateway")
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the gateway ended badly: %v", err)
+		}
+	})
+	awaitChallenge(t, origin)
+	return origin
+}
+
+func buildCaddy(t *testing.T, dir string) string {
+	t.Helper()
+	binary := filepath.Join(dir, "caddy")
+	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/caddy").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, bytes.TrimSpace(out))
+	}
+	return binary
+}
+
+// awaitChallenge waits until the gateway asks for money: it is up, and it has
+// learned what the facilitator can do.
+func awaitChallenge(t *testing.T, origin string) {
+	t.Helper()
+	last := "no answer"
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(origin + "/paid/ready")
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusPaymentRequired {
+			return
+		}
+		last = resp.Status
+	}
+	t.Fatalf("the gateway did not come up: %s", last)
+}
+
+// freeAddress finds a port nobody has. Somebody could take it before the
+// gateway does, which has not been seen to happen.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -160,7 +160,7 @@ func load(caddyfile string) error {
 	return caddy.Load(adapted, true)
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -4,9 +4,9 @@
 // talk goes to standard error. It lives as long as its standard input is open, so
 // that nothing is left behind however the test ends.
 
+import { bytesToHex } from "viem";
 import { account, MULTICALL3, mint, startChain, TOKEN } from "./chain.mjs";
 import { startFacilitator } from "./facilitator.mjs";
-import { bytesToHex } from "viem";
 
 const OWNER = 0; // of the token
 const PAYERS = [1, 2, 3, 4, 5, 6];

@@ -96,8 +96,14 @@ func (s symbol) meets(t symbol) bool {
 	case s.not:
 		return t.meets(s)
 	}
+	// The first character that both take begins a range of one of them, or
+	// follows something that t leaves out.
+	starts := []rune{'/' + 1}
+	for _, r := range t.class {
+		starts = append(starts, r.lo, r.hi+1)
+	}
 	for _, r := range s.class {
-		for c := r.lo; c <= r.hi; c++ {
+		for _, c := range append(starts, r.lo) {
 			if s.takes(c) && t.takes(c) {
 				return true
 			}

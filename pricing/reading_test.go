@@ -38,7 +38,7 @@ func TestReadings(t *testing.T) {
 		{"/a%25252Fb", []string{"/a%25252Fb", "/a%252Fb", "/a%2Fb"}}, // not three times
 		{"/a;v=1", []string{"/a;v=1", "/a"}},
 		{"/a;v=1/b", []string{"/a;v=1/b", "/a/b", "/a"}},
-		{"/a;v=1/b;w", []string{"/a;v=1/b;w", "/a/b", "/a"}},
+		{"/a;v=1/b;w", []string{"/a;v=1/b;w", "/a/b", "/a", "/a;v=1/b"}},
 		{`/a\b`, []string{`/a\b`, "/a/b"}},
 		{"/a//b", []string{"/a//b", "/a/b"}},
 		{"//", []string{"//", "/"}},

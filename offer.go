@@ -211,28 +211,18 @@ type backend struct {
 }
 
 // kindFor finds what a facilitator can do with the option. known is false
-// while nothing has been heard of the facilitator.
+// while nothing has been heard of the facilitator. Only version 2 counts: some
+// facilitators list version 1 for networks that they do not serve.
 func kindFor(o *option, s *x402.Supported) (kind *x402.Kind, known bool) {
 	if s == nil {
 		return nil, false
 	}
 	for i, k := range s.Kinds {
-		if k.Scheme != o.requirement.Scheme {
-			continue
-		}
-		if k.Network == o.requirement.Network {
+		if k.X402Version == x402.V2 && k.Scheme == o.requirement.Scheme && k.Network == o.requirement.Network {
 			return &s.Kinds[i], true
 		}
-		if k.X402Version == x402.V1 && k.Network == legacyOf(o.requirement.Network) {
-			kind = &s.Kinds[i]
-		}
 	}
-	return kind, true
-}
-
-func legacyOf(network string) string {
-	name, _ := x402.LegacyNetwork(network)
-	return name
+	return nil, true
 }
 
 // offer is what one request costs now: requirements in the operator's order,

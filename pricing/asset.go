@@ -95,9 +95,7 @@ func FindAsset(network, symbolOrAddress string) (Asset, bool) {
 		return a, true
 	}
 	a, ok := assets()[assetKey{n.CAIP2, strings.ToLower(symbolOrAddress)}]
-	// A lower-cased address of a family whose addresses have case is no
-	// address: only a symbol may be found this way.
-	return a, ok && strings.EqualFold(a.Symbol, symbolOrAddress)
+	return a, ok
 }
 
 // addressKey is the address as the table has it: without letter case where

@@ -127,6 +127,11 @@ func TestRanking(t *testing.T) {
 			map[string]string{"/x": "1", "/x +bot": "3", "POST /x +bot": "2", "POST /x": "4"},
 		},
 		{
+			"matcher alone before methods alone",
+			[]string{"1 GET /x", "2 @bot /x"},
+			map[string]string{"/x": "1", "/x +bot": "2", "POST /x": "405 GET,HEAD"},
+		},
+		{
 			"methods before none",
 			[]string{"1 /x", "2 POST /x"},
 			map[string]string{"/x": "1", "POST /x": "2", "PUT /x": "1"},

@@ -52,6 +52,11 @@ func TestReadings(t *testing.T) {
 		{"/a/%2e%2e/b", []string{"/a/../b", "/b"}},
 		{"/a//../b", []string{"/a//../b", "/a/../b", "/a/b", "/b"}},
 		{"/a%2Fb/../c", []string{"/a%2Fb/../c", "/a/b/../c", "/c", "/a/c"}},
+		// A server that splits before it decodes drops an escaped slash as part
+		// of its segment.
+		{"/a%2Fb/%252e%252e/c", []string{
+			"/a%2Fb/%252e%252e/c", "/a/b/%2e%2e/c", "/a%2Fb/%2e%2e/c", "/a/b/../c", "/a%2Fb/../c", "/a/c", "/c",
+		}},
 		// Ends.
 		{"/a%00.css", []string{"/a%00.css", "/a\x00.css", "/a", "/a.css"}},
 		{"/a%3Fb", []string{"/a%3Fb", "/a?b", "/a"}},

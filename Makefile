@@ -39,7 +39,8 @@ fuzz: ## Fuzz every parser, one minute each
 
 .PHONY: lint
 lint: ## Check the style
-	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+	$(GO) build -C tools -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	bin/golangci-lint run ./...
 
 .PHONY: xcaddy
 xcaddy: ## Build bin/caddy as users do, with xcaddy

@@ -169,6 +169,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusMethodNotAllowed, code: codeMethodNotAllowed, allow: decision.Allow})
 	case pricing.Ambiguous:
 		return h.refuse(w, r, refusal{status: http.StatusBadRequest, code: codeAmbiguousPath})
+	case pricing.Priced:
+	default:
+		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
 	}
 	pr := h.prices[decision.Price]
 

@@ -107,6 +107,11 @@ func TestRanking(t *testing.T) {
 			map[string]string{"/users/bob": "1", "/users/bob/export": "2", "/users/alice/export": "3"},
 		},
 		{
+			"a glob that fixes no more than the prefix",
+			[]string{"1 /users/*", "2 /users/?"},
+			map[string]string{"/users/bob": "1", "/users/b": "2", "/users": "1"},
+		},
+		{
 			"the catch-all last, after suffixes too",
 			[]string{"1 /*", "free *.css", "2 /x/*"},
 			map[string]string{"/": "1", "/a": "1", "/a.css": "free", "/x/a.css": "2"},

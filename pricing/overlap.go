@@ -12,12 +12,12 @@ func (p *pattern) overlap(q *pattern) bool {
 	if p.shape != shapeGlob {
 		return p.head == q.head
 	}
-	return overlap(p.glob.symbols, q.glob.symbols)
+	return globsOverlap(p.glob.symbols, q.glob.symbols)
 }
 
-// overlap walks through both globs at once: a pair (i, j) is reached when one
+// globsOverlap walks through both globs at once: a pair (i, j) is reached when one
 // text brings the first glob to step i and the second to step j.
-func overlap(a, b []symbol) bool {
+func globsOverlap(a, b []symbol) bool {
 	a, b = withSlash(a), withSlash(b)
 	width := len(b) + 1
 	seen := make([]bool, (len(a)+1)*width)

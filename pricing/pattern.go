@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -71,33 +72,33 @@ func parsePattern(s string) (pattern, error) {
 func checkPattern(s string) error {
 	switch {
 	case s == "":
-		return fmt.Errorf("is empty; write a path such as /articles/*")
+		return errors.New("is empty; write a path such as /articles/*")
 	case len(s) > maxPattern:
 		return fmt.Errorf("has more than %d characters; write a shorter one that ends with *", maxPattern)
 	case s[0] != '/' && s[0] != '*':
 		return fmt.Errorf("must begin with / or *; write /%s", clip(s))
 	case !utf8.ValidString(s):
-		return fmt.Errorf("is not UTF-8; write it in UTF-8")
+		return errors.New("is not UTF-8; write it in UTF-8")
 	case strings.ContainsAny(s, "{}"):
-		return fmt.Errorf("holds a placeholder or a brace; write the path itself, one path for each alternative")
+		return errors.New("holds a placeholder or a brace; write the path itself, one path for each alternative")
 	case strings.Contains(s, "%"):
-		return fmt.Errorf("holds %%; write the character itself instead of its escape, or ? where it cannot be written: every spelling of it is understood")
+		return errors.New("holds %; write the character itself instead of its escape, or ? where it cannot be written: every spelling of it is understood")
 	case strings.Contains(s, ";"):
-		return fmt.Errorf("holds ;; leave the parameters out: a path with parameters is read without them too")
+		return errors.New("holds ;; leave the parameters out: a path with parameters is read without them too")
 	case strings.Contains(s, `\`):
-		return fmt.Errorf(`holds \; write / instead: both are understood in a request`)
+		return errors.New(`holds \; write / instead: both are understood in a request`)
 	case strings.Contains(s, "#"):
-		return fmt.Errorf("holds #, which no server sees; leave it and what follows out")
+		return errors.New("holds #, which no server sees; leave it and what follows out")
 	case strings.Contains(s, "//"):
-		return fmt.Errorf("holds //; write one slash: more are understood in a request")
+		return errors.New("holds //; write one slash: more are understood in a request")
 	case strings.Contains(s, "**"):
-		return fmt.Errorf("holds **; write one *: `/x/*` covers everything below /x")
+		return errors.New("holds **; write one *: `/x/*` covers everything below /x")
 	case hasDotSegment(s):
-		return fmt.Errorf("holds the segment . or ..; write the path that it leads to")
+		return errors.New("holds the segment . or ..; write the path that it leads to")
 	}
 	for _, r := range s {
 		if unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError {
-			return fmt.Errorf("holds a space or a control character; write ? in its place")
+			return errors.New("holds a space or a control character; write ? in its place")
 		}
 	}
 	return nil

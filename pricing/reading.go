@@ -1,6 +1,9 @@
 package pricing
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Bounds of the readings of one path. An honest path has a handful.
 const (
@@ -36,94 +39,92 @@ func Readings(path string) ([]string, bool) {
 	if len(path) > maxOddPath {
 		return nil, false
 	}
-	c := closure{decodes: make(map[string]int)}
+	var c closure
 	path = decodeHarmless(path)
 	if path == "" || path[0] != '/' {
 		// `OPTIONS *`, or no path at all: the server may take it for its root.
-		c.add("/", 0)
-		c.add("/"+path, 0)
+		c.add("/")
+		c.add("/" + path)
 	}
-	if path != "" {
-		c.add(path, 0)
-	}
-	for i := 0; i < len(c.readings); i++ {
-		if c.size > maxReadingBytes || len(c.readings) > maxReadings {
-			return nil, false
+	c.add(path)
+	// Close what is there under every step but decoding, then decode all of it
+	// and close the result: so each reading is reached with the fewest
+	// decodings.
+	for decodes, from := 0, 0; ; decodes++ {
+		for i := from; i < len(c.readings); i++ {
+			c.respell(c.readings[i])
+			if c.size > maxReadingBytes || len(c.readings) > maxReadings {
+				return nil, false
+			}
 		}
-		c.step(c.readings[i])
-		for len(c.again) > 0 {
-			next := c.again[len(c.again)-1]
-			c.again = c.again[:len(c.again)-1]
-			c.step(next)
+		if decodes == maxDecodes {
+			return c.readings, true
 		}
+		closed := len(c.readings)
+		for _, reading := range c.readings[from:closed] {
+			c.decode(reading)
+		}
+		from = closed
 	}
-	return c.readings, true
 }
 
 // closure collects readings.
 type closure struct {
 	readings []string
 	size     int
-	// decodes says in how few decodings a reading was reached.
-	decodes map[string]int
-	// again holds readings that were reached with fewer decodings after their
-	// step was made.
-	again []string
 }
 
-// add records a reading that was reached with that many decodings.
-func (c *closure) add(path string, decodes int) {
+// add records a reading.
+func (c *closure) add(path string) {
 	if path == "" {
 		path = "/"
 	}
-	before, known := c.decodes[path]
-	switch {
-	case !known:
+	if !slices.Contains(c.readings, path) {
 		c.readings = append(c.readings, path)
 		c.size += len(path)
-	case decodes < before:
-		c.again = append(c.again, path)
-	default:
-		return
 	}
-	c.decodes[path] = decodes
 }
 
-// step adds what one server can make of a reading in one go.
-func (c *closure) step(path string) {
-	n := c.decodes[path]
-	has := featuresOf(path)
-	if has&featEscape != 0 && n < maxDecodes {
-		c.add(decodeAll(path, false), n+1)
-		c.add(decodeAll(path, true), n+1)
-		if strings.Contains(path, "%u") || strings.Contains(path, "%U") {
-			c.add(decodeAll(decodeUTF16(path), false), n+1)
-		}
+// decode adds what decoding once can make of a reading.
+func (c *closure) decode(path string) {
+	if strings.IndexByte(path, '%') < 0 {
+		return
 	}
+	c.add(decodeAll(path, false))
+	c.add(decodeAll(path, true))
+	if strings.Contains(path, "%u") || strings.Contains(path, "%U") {
+		c.add(decodeAll(decodeUTF16(path), false))
+	}
+}
+
+// respell adds what one server can make of a reading in one step, without
+// decoding it.
+func (c *closure) respell(path string) {
+	has := featuresOf(path)
 	if has&featParams != 0 {
-		c.add(dropParams(path), n)
-		c.add(path[:strings.IndexByte(path, ';')], n)
-		c.add(path[:strings.LastIndexByte(path, ';')], n)
+		c.add(dropParams(path))
+		c.add(path[:strings.IndexByte(path, ';')])
+		c.add(path[:strings.LastIndexByte(path, ';')])
 	}
 	if has&featBackslash != 0 {
-		c.add(strings.ReplaceAll(path, `\`, "/"), n)
+		c.add(strings.ReplaceAll(path, `\`, "/"))
 	}
 	if has&featSlashes != 0 {
-		c.add(mergeSlashes(path), n)
+		c.add(mergeSlashes(path))
 	}
 	if has&featDots != 0 {
-		c.add(resolveDots(path), n)
+		c.add(resolveDots(path))
 	}
 	if has&featEnd != 0 {
-		c.add(path[:strings.IndexAny(path, "\x00?#")], n)
+		c.add(path[:strings.IndexAny(path, "\x00?#")])
 	}
 	if has&featBlank != 0 {
-		c.add(dropControls(path), n)
-		c.add(trimSegments(path), n)
+		c.add(dropControls(path))
+		c.add(trimSegments(path))
 	}
 	if has&featHigh != 0 {
-		c.add(repairOverlong(path), n)
-		c.add(fromLatin1(path), n)
+		c.add(repairOverlong(path))
+		c.add(fromLatin1(path))
 	}
 }
 

@@ -1,0 +1,148 @@
+package paywall
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// claim takes the authorization for this request alone. If it was taken
+// before, its row says what this request may have of it.
+func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
+	if p.auth.Key == "" {
+		return misfit
+	}
+	now := p.h.now()
+	row := ledger.Payment{
+		Key:         ledger.Key(p.auth.Key),
+		Scheme:      p.request.Requirement.Scheme,
+		Network:     p.request.Requirement.Network,
+		Asset:       p.request.Requirement.Asset,
+		PayTo:       p.request.Requirement.PayTo,
+		Payer:       p.auth.Payer,
+		Amount:      p.request.Requirement.Amount,
+		ValidBefore: p.auth.validBefore(),
+		Method:      r.Method,
+		Host:        strings.ToLower(r.Host),
+		URL:         requestURI(r),
+		Client:      clientNetwork(r),
+		Keep:        now.Add(maxLife + time.Duration(p.h.RetryWindow)),
+	}
+	row.ID = ledger.ID(row.Key)
+	p.held.Payment = row
+
+	ctx, cancel := ledgerContext(r.Context())
+	defer cancel()
+	if misfit != nil {
+		known, err := p.h.app.ledger.Get(ctx, row.Key)
+		if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
+			return misfit
+		}
+		if err != nil {
+			return p.ledgerFailed("looking up", err)
+		}
+		p.settlers = nil // what does not fit is not settled, whatever comes
+		return p.claimAgain(ctx, known, row)
+	}
+	held, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
+	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
+		return p.claimAgain(ctx, taken.Payment, row)
+	}
+	if err != nil {
+		return p.ledgerFailed("claiming", err)
+	}
+	p.hold(held)
+	return nil
+}
+
+// claimAgain decides about a payment that the ledger knows. A header alone
+// proves nothing: once settled, anybody can read the signature on the chain.
+// So the goods, or word of them, go only to the request that was paid for, from
+// the network it came from.
+func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *refusal {
+	p.held.Payment = row
+	if row.State == ledger.Delivered {
+		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+	}
+	if ledger.Held(row, p.h.now()) {
+		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	}
+	if !sameRequest(row, again) {
+		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+	}
+	to := ledger.Delivering
+	if row.State != ledger.Settled && row.State != ledger.Delivering {
+		if len(p.settlers) == 0 {
+			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt()}
+		}
+		to = ledger.Settling
+	} else if refused := p.redeemable(row); refused != nil {
+		return refused
+	}
+	held, err := p.h.app.ledger.Take(ctx, row.Key, to, leaseFor)
+	if _, ok := errors.AsType[*ledger.TakenError](err); ok {
+		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	}
+	if err != nil {
+		return p.ledgerFailed("taking over", err)
+	}
+	p.hold(held)
+	p.settled = to == ledger.Delivering
+	if p.settled {
+		p.runs = 1
+	}
+	return nil
+}
+
+// redeemable says whether a settled payment may start the upstream once more.
+func (p *purchase) redeemable(row ledger.Payment) *refusal {
+	effects := !safeMethod(row.Method)
+	switch {
+	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
+		row.Runs >= maxRuns,
+		effects && row.Status >= 200 && row.Status < 300:
+		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+	}
+	return nil
+}
+
+// sameRequest says whether a request asks for what the payment bought: the
+// same method, host and URL from the same client network. A HEAD buys one GET.
+func sameRequest(bought, asked ledger.Payment) bool {
+	method := bought.Method == asked.Method || bought.Method == http.MethodHead && asked.Method == http.MethodGet
+	return method && bought.Host == asked.Host && bought.URL == asked.URL && bought.Client == asked.Client
+}
+
+func safeMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, "QUERY":
+		return true
+	}
+	return false
+}
+
+// hold makes the purchase the holder of the claim for as long as it lives.
+func (p *purchase) hold(c ledger.Claim) {
+	p.held = c
+	p.lease = keepLease(p.h.app.ledger, c, p.h.logger)
+}
+
+// letGo is the end of every purchase that held a claim: what was not settled is
+// free again, what was settled and not delivered can be fetched.
+func (p *purchase) letGo() {
+	if p.lease != nil { // else the settlement goes on alone, and holds the claim
+		p.lease.end()
+		switch p.held.Payment.State {
+		case ledger.Claimed:
+			_ = p.move(ledger.Change{To: ledger.Released})
+		case ledger.Settled, ledger.Delivering:
+			_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Runs: p.runs})
+		}
+	}
+	p.report()
+}

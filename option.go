@@ -1,0 +1,201 @@
+package paywall
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// option is one accept entry at one price: a requirement without what only a
+// facilitator can add.
+type option struct {
+	requirement x402.Requirement
+	network     pricing.Network
+	extra       map[string]any
+	decimals    int
+	symbol      string
+	pegUSD      bool
+	stock       bool // stock clients know the asset and pay it unasked
+}
+
+// newOption resolves an accept entry for a price. It returns nil without an
+// error when the price is in a currency that the entry does not carry.
+func newOption(a Accept, price pricing.Money) (*option, error) {
+	network, ok := pricing.FindNetwork(a.Network)
+	if !ok {
+		return nil, fmt.Errorf("accept: unknown network %q; use a name such as base or base-sepolia, or a CAIP-2 id such as eip155:8453", a.Network)
+	}
+	asset, known := pricing.FindAsset(network.CAIP2, a.Asset)
+	if !known {
+		var err error
+		if asset, err = customAsset(network, a); err != nil {
+			return nil, err
+		}
+	} else if a.Decimals != nil && *a.Decimals != asset.Decimals {
+		return nil, fmt.Errorf("accept: %s on %s has %d decimals, not %d; leave `decimals` out", asset.Symbol, network.Name, asset.Decimals, *a.Decimals)
+	}
+	if a.Name != "" {
+		asset.Name = a.Name
+	}
+	if a.Version != "" {
+		asset.Version = a.Version
+	}
+	switch a.Transfer {
+	case "":
+	case "eip3009", "permit2":
+		asset.Transfer = a.Transfer
+	default:
+		return nil, fmt.Errorf("accept: transfer: want eip3009 or permit2, not %q", a.Transfer)
+	}
+	switch a.Peg {
+	case "":
+	case "usd":
+		asset.PegUSD = true
+	default:
+		return nil, fmt.Errorf("accept: peg: want usd, not %q", a.Peg)
+	}
+
+	payTo, err := resolve("accept: pay_to", a.PayTo)
+	if err != nil {
+		return nil, err
+	}
+	if payTo, err = pricing.CheckAddress(network, payTo); err != nil {
+		return nil, fmt.Errorf("accept: pay_to: %w", err)
+	}
+	if strings.EqualFold(payTo, asset.Address) {
+		return nil, fmt.Errorf("accept: pay_to is the token's own address %s: money sent there is lost", payTo)
+	}
+
+	amount, err := optionAmount(a, asset, price)
+	if err != nil || amount == "" {
+		return nil, err
+	}
+	o := &option{
+		requirement: x402.Requirement{
+			Scheme:            "exact",
+			Network:           network.CAIP2,
+			Amount:            amount,
+			Asset:             asset.Address,
+			PayTo:             payTo,
+			MaxTimeoutSeconds: int(maxTimeout / time.Second),
+		},
+		network:  network,
+		extra:    map[string]any{},
+		decimals: asset.Decimals,
+		symbol:   asset.Symbol,
+		pegUSD:   asset.PegUSD,
+		stock:    known && asset.Default,
+	}
+	if network.Family == "eip155" {
+		if err := o.addEVMExtra(asset); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// addEVMExtra adds what a payer needs to sign: the token's EIP-712 domain, and
+// the transfer method when it is not the default.
+func (o *option) addEVMExtra(asset pricing.Asset) error {
+	if asset.Transfer == "permit2" {
+		o.extra["assetTransferMethod"] = "permit2"
+		// Name and version make the payer sign an EIP-2612 permit, which reverts
+		// on tokens without it.
+		if !asset.EIP2612 {
+			return nil
+		}
+	}
+	if asset.Name == "" || asset.Version == "" {
+		return fmt.Errorf("accept: the token %s on %s needs `name` and `version` of its EIP-712 domain", asset.Address, o.network.Name)
+	}
+	o.extra["name"], o.extra["version"] = asset.Name, asset.Version
+	return nil
+}
+
+func customAsset(network pricing.Network, a Accept) (pricing.Asset, error) {
+	if network.Family == "eip155" && !strings.HasPrefix(a.Asset, "0x") {
+		return pricing.Asset{}, fmt.Errorf("accept: no token %q on %s in the built-in table; give its address, `decimals`, `name` and `version`", a.Asset, network.Name)
+	}
+	address, err := pricing.CheckAddress(network, a.Asset)
+	if err != nil {
+		return pricing.Asset{}, fmt.Errorf("accept: asset: %w", err)
+	}
+	if a.Decimals == nil {
+		return pricing.Asset{}, fmt.Errorf("accept: the token %s on %s is not in the built-in table; give its `decimals`", address, network.Name)
+	}
+	if *a.Decimals < 0 || *a.Decimals > 36 {
+		return pricing.Asset{}, fmt.Errorf("accept: decimals: want 0 to 36, not %d", *a.Decimals)
+	}
+	return pricing.Asset{Network: network.CAIP2, Address: address, Decimals: *a.Decimals, Transfer: "eip3009", EIP2612: a.Name != ""}, nil
+}
+
+// optionAmount is the price in atomic units of the asset, or "" when the price
+// is in another currency.
+func optionAmount(a Accept, asset pricing.Asset, price pricing.Money) (string, error) {
+	money := price
+	switch {
+	case a.Amount != "":
+		amount, err := resolve("accept: amount", a.Amount)
+		if err != nil {
+			return "", err
+		}
+		if money.Decimal, err = pricing.ParseDecimal(amount); err != nil {
+			return "", fmt.Errorf("accept: amount: %w", err)
+		}
+	case price.Symbol == "" && !asset.PegUSD:
+		return "", nil
+	case price.Symbol != "" && !strings.EqualFold(price.Symbol, asset.Symbol):
+		return "", nil
+	}
+	atomic, err := money.Atomic(asset.Decimals)
+	if err != nil {
+		return "", fmt.Errorf("%s on %s: %w", strings.Trim(asset.Symbol+" "+asset.Address, " "), asset.Network, err)
+	}
+	return atomic, nil
+}
+
+// with returns the requirement as it is offered when a facilitator of this
+// kind settles it, and false when that cannot be offered.
+func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
+	extra := make(map[string]any, len(o.extra)+2)
+	family := o.network.Family
+	if family != "eip155" {
+		// Other chains need what their facilitator names: a fee payer, a sponsor.
+		if kind == nil {
+			return x402.Requirement{}, false
+		}
+		if len(kind.Extra) > 0 {
+			if err := json.Unmarshal(kind.Extra, &extra); err != nil {
+				return x402.Requirement{}, false
+			}
+		}
+		if _, ok := extra["feePayer"].(string); family == "solana" && !ok {
+			return x402.Requirement{}, false
+		}
+	}
+	for k, v := range o.extra {
+		extra[k] = v
+	}
+	if first && announcesUpfront(family) {
+		extra["paymentFlow"] = "upfront"
+	}
+	raw, err := json.Marshal(extra, json.Deterministic(true))
+	if err != nil {
+		return x402.Requirement{}, false
+	}
+	r := o.requirement
+	r.Extra = jsontext.Value(raw)
+	return r, true
+}
+
+// announcesUpfront says where clients know that `exact` can be settled first.
+func announcesUpfront(family string) bool {
+	return slices.Contains([]string{"eip155", "solana", "near", "xrpl"}, family)
+}

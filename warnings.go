@@ -1,0 +1,45 @@
+package paywall
+
+import (
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+// warnAboutPrice tells the operator at load what payers will stumble over.
+func (h *Handler) warnAboutPrice(p Price, options []*option, pr *price) {
+	line := zap.String("line", p.String())
+	if len(p.Description) > 500 {
+		h.logger.Warn("description is longer than 500 characters; some facilitators refuse such payments", line)
+	}
+	test, real := 0, 0
+	for _, o := range options {
+		if o.network.Test {
+			test++
+		} else {
+			real++
+		}
+		token := zap.String("token", strings.Trim(o.symbol+" "+o.requirement.Asset, " "))
+		if !o.stock {
+			h.logger.Warn("stock clients refuse this token unless told otherwise; check its decimals, name and version", line, token)
+		}
+		if o.pegUSD && moreThanOne(o.requirement.Amount, o.decimals) {
+			h.logger.Warn("price is above 1 USD; stock clients refuse it unless told otherwise", line, token)
+		}
+	}
+	if test > 0 && real > 0 {
+		h.logger.Warn("real and test money are accepted for one price; whoever has test money pays nothing", line)
+	}
+	t := pr.tariffs[0]
+	if o, err := t.build(); err == nil && o.template != nil {
+		if n := len(o.template.Header("https://"+strings.Repeat("x", 100), "")); n > 7<<10 {
+			h.logger.Warn("challenge is near 8 kB; some clients and proxies refuse such headers: accept fewer tokens", line, zap.Int("bytes", n))
+		}
+	}
+}
+
+// moreThanOne says whether an atomic amount is more than one whole token.
+func moreThanOne(atomic string, decimals int) bool {
+	one := "1" + strings.Repeat("0", decimals)
+	return len(atomic) > len(one) || len(atomic) == len(one) && atomic > one
+}

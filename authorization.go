@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -34,7 +32,7 @@ func readAuthorization(p *x402.Payment, r x402.Requirement, first bool) (authori
 	if !ok || refused.Code != x402.CodeUnsupportedAuthorization || !first || family == "eip155" || family == "solana" {
 		return authorization{}, err
 	}
-	canonical := jsontext.Value(slices.Clone(p.Payload))
+	canonical := slices.Clone(p.Payload)
 	if err := canonical.Canonicalize(); err != nil {
 		return authorization{}, &x402.Error{Code: x402.CodePaymentMalformed, Err: err}
 	}

@@ -48,7 +48,7 @@ func TestBadPayments(t *testing.T) {
 			}
 			res := w.do(r)
 			w.expect(res, 402, tc.code)
-			c, err := x402.DecodeChallenge(res.Header.Get("PAYMENT-REQUIRED"))
+			c, err := x402.DecodeChallenge(res.Header.Get("Payment-Required"))
 			if err != nil || len(c.Accepts) != 1 {
 				t.Errorf("no complete challenge: %v", err)
 			}

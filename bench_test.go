@@ -95,7 +95,7 @@ func BenchmarkGate(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		r.Header.Set("PAYMENT-SIGNATURE", newPayer(b).sign(b, c.Accepts[0], time.Now()).v2(b))
+		r.Header.Set("Payment-Signature", newPayer(b).sign(b, c.Accepts[0], time.Now()).v2(b))
 		w := &sink{header: http.Header{}}
 		for b.Loop() {
 			clear(w.header)

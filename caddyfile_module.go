@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -210,10 +211,8 @@ func parseOnce(d *caddyfile.Dispenser, target *string, values ...string) error {
 	if !d.AllArgs(target) || *target == "" {
 		return d.Errf("%s: want exactly one argument; an unset {$VARIABLE} counts as nothing", word)
 	}
-	for _, v := range values {
-		if *target == v {
-			return nil
-		}
+	if slices.Contains(values, *target) {
+		return nil
 	}
 	if len(values) > 0 {
 		return d.Errf("%s: want %s, not %q", word, strings.Join(values, " or "), *target)

@@ -36,7 +36,7 @@ func (h *Handler) addCORS(header http.Header, r *http.Request) {
 func mergeList(header http.Header, name, add string) {
 	var list []string
 	have := map[string]bool{}
-	for _, item := range strings.Split(strings.Join(append(header.Values(name), add), ","), ",") {
+	for item := range strings.SplitSeq(strings.Join(append(header.Values(name), add), ","), ",") {
 		item = strings.TrimSpace(item)
 		if key := strings.ToLower(item); item != "" && !have[key] {
 			have[key] = true

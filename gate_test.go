@@ -14,7 +14,7 @@ func TestUnpaidIsChallenged(t *testing.T) {
 	w := newWorld(t, `price /paid/* $0.01 "A thing"`)
 	res := w.get("/paid/x?q=1")
 	w.expect(res, http.StatusPaymentRequired, string(x402.CodePaymentRequired))
-	c, err := x402.DecodeChallenge(res.Header.Get("PAYMENT-REQUIRED"))
+	c, err := x402.DecodeChallenge(res.Header.Get("Payment-Required"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestUnpaidIsChallenged(t *testing.T) {
 func TestBrowserSeesPage(t *testing.T) {
 	w := newWorld(t, `price /paid/* $0.01`)
 	res := w.get("/paid/x", "Accept", "text/html,*/*", "User-Agent", "Mozilla/5.0")
-	if res.StatusCode != http.StatusPaymentRequired || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") || res.Header.Get("PAYMENT-REQUIRED") == "" {
+	if res.StatusCode != http.StatusPaymentRequired || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") || res.Header.Get("Payment-Required") == "" {
 		t.Fatalf("%d %v", res.StatusCode, res.Header)
 	}
 	if !strings.Contains(res.body, "Payment required") {
@@ -163,7 +163,7 @@ func TestRefusedAnswersAreUncharged(t *testing.T) {
 			if res.err != nil {
 				t.Fatal(res.err)
 			}
-			if got := res.Header.Get("PAYMENT-RESPONSE") != ""; got != tc.charged {
+			if got := res.Header.Get("Payment-Response") != ""; got != tc.charged {
 				t.Errorf("receipt: %v, want %v", got, tc.charged)
 			}
 			want := 0
@@ -188,7 +188,7 @@ func TestRefusedAnswersAreUncharged(t *testing.T) {
 func TestHeadCostsWhatGetCosts(t *testing.T) {
 	w := newWorld(t, "price GET /paid/* $0.01")
 	res := w.do(w.request(http.MethodHead, "/paid/x"))
-	if res.StatusCode != http.StatusPaymentRequired || res.Header.Get("PAYMENT-REQUIRED") == "" || res.body != "" {
+	if res.StatusCode != http.StatusPaymentRequired || res.Header.Get("Payment-Required") == "" || res.body != "" {
 		t.Fatalf("unpaid HEAD: %d %v", res.StatusCode, res.Header)
 	}
 	w.counts(0, 0, 0)

@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -180,9 +181,7 @@ func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
 			return x402.Requirement{}, false
 		}
 	}
-	for k, v := range o.extra {
-		extra[k] = v
-	}
+	maps.Copy(extra, o.extra)
 	if first && announcesUpfront(family) {
 		extra["paymentFlow"] = "upfront"
 	}

@@ -151,7 +151,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	returned := false
 	defer func() {
 		panicked := recover()
-		if refused != nil && (panicked == nil || panicked == http.ErrAbortHandler) {
+		if refused != nil && (panicked == nil || panicked == http.ErrAbortHandler) { //nolint:errorlint // a panic value, not an error
 			// The upstream was cut off by us; that is no failure of its own. Its
 			// trailers may have come after its header was taken back.
 			a.restoreHeader()

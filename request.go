@@ -57,7 +57,7 @@ func forPayerOnly(header http.Header) {
 		header.Del(name)
 	}
 	kept := []string{"private"}
-	for _, directive := range strings.Split(strings.Join(header.Values("Cache-Control"), ","), ",") {
+	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
 		directive = strings.TrimSpace(directive)
 		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
 		if name == "" || slices.Contains([]string{"public", "private", "s-maxage", "proxy-revalidate", "must-understand"}, name) {

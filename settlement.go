@@ -42,9 +42,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
 	l := p.h.app.ledger
 	lease := p.lease
-	settlements.Add(1)
-	go func() {
-		defer settlements.Done()
+	settlements.Go(func() {
 		s, name := ask(work, order, request)
 		observeSettlement(s.Outcome)
 		row, err := recordSettlement(l, book, s, name)
@@ -66,7 +64,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			return
 		}
 		done <- settled{settlement: s, row: row, err: err}
-	}()
+	})
 
 	timer := time.NewTimer(p.h.answerWithin)
 	defer timer.Stop()
@@ -95,8 +93,10 @@ type settled struct {
 func ask(ctx context.Context, order []facilitator.Named, r facilitator.Request) (s facilitator.Settlement, name string) {
 	defer func() {
 		if rec := recover(); rec != nil {
-			s = facilitator.Settlement{Outcome: facilitator.Unknown, Reason: string(x402.CodeSettlementPending),
-				Detail: fmt.Sprintf("panic: %v\n%s", rec, debug.Stack())}
+			s = facilitator.Settlement{
+				Outcome: facilitator.Unknown, Reason: string(x402.CodeSettlementPending),
+				Detail: fmt.Sprintf("panic: %v\n%s", rec, debug.Stack()),
+			}
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)

@@ -38,9 +38,11 @@ func TestVerifyAnswers(t *testing.T) {
 		"trailing junk":   {says(200, `{"isValid":true}x`), 502, ""},
 		"duplicate":       {says(200, `{"isValid":true,"isValid":true}`), 502, ""},
 		"500":             {says(500, `{"error":"boom"}`), 0, ""},
-		"redirect":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/settle", 307) }, 0, ""},
-		"dropped":         {drop, 0, ""},
-		"other payer":     {says(200, `{"isValid":true,"payer":"0x0000000000000000000000000000000000000001"}`), 0, ""},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/settle", http.StatusTemporaryRedirect)
+		}, 0, ""},
+		"dropped":     {drop, 0, ""},
+		"other payer": {says(200, `{"isValid":true,"payer":"0x0000000000000000000000000000000000000001"}`), 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hits := w.up.hits.Load()
@@ -56,7 +58,7 @@ func TestVerifyAnswers(t *testing.T) {
 			if res.StatusCode >= 500 && res.Header.Get("Retry-After") == "" {
 				t.Error("no Retry-After")
 			}
-			if (res.Header.Get("PAYMENT-REQUIRED") != "") != (res.StatusCode == 402) {
+			if (res.Header.Get("Payment-Required") != "") != (res.StatusCode == 402) {
 				t.Error("a challenge and a 402 belong together")
 			}
 			if strings.Contains(res.body, "secret") || strings.Contains(res.body, "boom") {
@@ -96,8 +98,10 @@ func TestSettleAnswers(t *testing.T) {
 		"empty object":        {says(200, `{}`), 503, "settlement_pending", 200},
 		"HTML":                {says(200, `<html>`), 503, "settlement_pending", 200},
 		"500":                 {says(500, `{"error":"internal"}`), 503, "settlement_pending", 200},
-		"redirect":            {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/verify", 307) }, 503, "settlement_pending", 200},
-		"dropped":             {drop, 503, "settlement_pending", 200},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/verify", http.StatusTemporaryRedirect)
+		}, 503, "settlement_pending", 200},
+		"dropped": {drop, 503, "settlement_pending", 200},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			t.Run(method+" "+name, func(t *testing.T) {
@@ -115,7 +119,7 @@ func TestSettleAnswers(t *testing.T) {
 				if res.StatusCode == 503 && res.Header.Get("Retry-After") == "" {
 					t.Error("no Retry-After")
 				}
-				if (res.Header.Get("PAYMENT-REQUIRED") != "") != (res.StatusCode == 402) {
+				if (res.Header.Get("Payment-Required") != "") != (res.StatusCode == 402) {
 					t.Error("a challenge and a 402 belong together")
 				}
 				if method == http.MethodPost && w.up.hits.Load() != 0 {
@@ -185,7 +189,7 @@ func TestNoAfterDoubtIsNoNo(t *testing.T) {
 	if res.StatusCode != http.StatusConflict {
 		t.Errorf("another URL: %d", res.StatusCode)
 	}
-	w.load(strings.Replace(w.caddyfile("price /paid/* $0.02"), "", "", 0))
+	w.load(w.caddyfile("price /paid/* $0.02"))
 	res = w.get("/paid/x", "PAYMENT-SIGNATURE", s)
 	if res.StatusCode == 402 || res.StatusCode == 200 {
 		t.Errorf("after a new price: %d", res.StatusCode)

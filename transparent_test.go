@@ -131,7 +131,7 @@ func TestUpgrade(t *testing.T) {
 	if res.StatusCode != 402 || w.up.hits.Load() != 0 {
 		t.Fatalf("unpaid upgrade: %d, %d hits", res.StatusCode, w.up.hits.Load())
 	}
-	c, err := x402.DecodeChallenge(res.Header.Get("PAYMENT-REQUIRED"))
+	c, err := x402.DecodeChallenge(res.Header.Get("Payment-Required"))
 	if err != nil || !strings.Contains(string(c.Accepts[0].Extra), `"paymentFlow":"upfront"`) {
 		t.Fatalf("%v %+v", err, c)
 	}
@@ -147,7 +147,7 @@ func TestUpgrade(t *testing.T) {
 	w.fac.settle.Store(nil)
 	conn, in, res := dial("PAYMENT-SIGNATURE: " + s + "\r\n")
 	defer conn.Close()
-	if res.StatusCode != 101 || res.Header.Get("PAYMENT-RESPONSE") == "" {
+	if res.StatusCode != 101 || res.Header.Get("Payment-Response") == "" {
 		t.Fatalf("paid upgrade: %d %v", res.StatusCode, res.Header)
 	}
 	fmt.Fprint(conn, "hello\n")
@@ -167,9 +167,9 @@ func TestUpgrade(t *testing.T) {
 func TestUpstreamSpeaksX402(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01\n price POST /first $0.01")
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("PAYMENT-RESPONSE", "forged")
-		rw.Header().Set("X-PAYMENT-RESPONSE", "forged")
-		rw.Header().Set("PAYMENT-REQUIRED", "forged")
+		rw.Header().Set("Payment-Response", "forged")
+		rw.Header().Set("X-Payment-Response", "forged")
+		rw.Header().Set("Payment-Required", "forged")
 		rw.Header().Set("Settlement-Overrides", `{"amount":"0"}`)
 		if r.Method == http.MethodPost {
 			rw.WriteHeader(402)

@@ -32,7 +32,7 @@ func TestUpstreamDown(t *testing.T) {
 	post := w.sign(http.MethodPost, "/paid/x", newPayer(t)).v2(t)
 	w.up.Close()
 	res := w.get("/paid/x", "PAYMENT-SIGNATURE", get)
-	if res.StatusCode != 502 || res.body != "sorry" || res.Header.Get("PAYMENT-RESPONSE") != "" || w.fac.transfers() != 0 {
+	if res.StatusCode != 502 || res.body != "sorry" || res.Header.Get("Payment-Response") != "" || w.fac.transfers() != 0 {
 		t.Fatalf("held: %d %q %v, %d transfers", res.StatusCode, res.body, res.Header, w.fac.transfers())
 	}
 	// Settled first: the payer learns that it paid, and can come again.

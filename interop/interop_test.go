@@ -98,7 +98,7 @@ func TestOfficialClientsPay(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if resp.StatusCode != http.StatusPaymentRequired || resp.Header.Get("PAYMENT-REQUIRED") == "" {
+			if resp.StatusCode != http.StatusPaymentRequired || resp.Header.Get("Payment-Required") == "" {
 				t.Errorf("%s with headers %v, want a challenge", resp.Status, resp.Header)
 			}
 			checkNothingMoved(t, stack, upstream, payeeHad, hits)

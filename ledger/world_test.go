@@ -109,8 +109,8 @@ func (g *gateway) act() {
 	}
 	switch g.one("how", "go on", "go on", "go on", "renew", "crash") {
 	case "renew":
-		if row, err := ApplyRenew(g.world.row, g.now, testLease); g.holds() && err == nil {
-			g.world.row, g.lease = row, row.Lease
+		if row, err := ApplyRenew(g.row, g.now, testLease); g.holds() && err == nil {
+			g.row, g.lease = row, row.Lease
 		} else {
 			g.token = 0
 		}
@@ -137,17 +137,17 @@ func (g *gateway) begin() {
 	switch g.one("begin", "claim", "claim", "ask again", "redeliver") {
 	case "claim":
 		p := Payment{Key: "k", ValidBefore: g.validBefore, Keep: g.validBefore.Add(time.Hour)}
-		row, err = ApplyClaim(g.world.row, p, g.now, testLease)
+		row, err = ApplyClaim(g.row, p, g.now, testLease)
 	case "ask again":
-		row, err = ApplyTake(g.world.row, Settling, g.now, testLease)
+		row, err = ApplyTake(g.row, Settling, g.now, testLease)
 	case "redeliver":
-		row, err = ApplyTake(g.world.row, Delivering, g.now, testLease)
+		row, err = ApplyTake(g.row, Delivering, g.now, testLease)
 	}
 	if err != nil {
 		return
 	}
 	g.tokens++
-	g.world.row, g.world.token = row, g.tokens
+	g.row, g.world.token = row, g.tokens
 	g.token, g.state, g.lease, g.asked = g.tokens, row.State, row.Lease, false
 }
 
@@ -232,11 +232,11 @@ func (g *gateway) move(ch Change) bool {
 		g.token = 0
 		return false
 	}
-	row, err := ApplyMove(g.world.row, ch, g.now)
+	row, err := ApplyMove(g.row, ch, g.now)
 	if err != nil {
 		return false
 	}
-	g.world.row, g.state = row, row.State
+	g.row, g.state = row, row.State
 	if row.Lease.IsZero() {
 		g.token, g.world.token = 0, 0
 	}

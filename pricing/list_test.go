@@ -196,7 +196,7 @@ func TestRanking(t *testing.T) {
 				for request, want := range tc.want {
 					method, path := "GET", ""
 					r := httptest.NewRequest("GET", "/", nil)
-					for _, w := range strings.Fields(request) {
+					for w := range strings.FieldsSeq(request) {
 						switch w[0] {
 						case '/':
 							path = w

@@ -271,7 +271,7 @@ func TestGlobIsNotSlow(t *testing.T) {
 
 func TestFold(t *testing.T) {
 	// Folding twice is folding once, for every character.
-	for r := rune(0); r < 0x20000; r++ {
+	for r := range rune(0x20000) {
 		if 0xd800 <= r && r < 0xe000 {
 			continue
 		}

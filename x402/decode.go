@@ -3,6 +3,7 @@ package x402
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -134,7 +135,7 @@ func (p *Payment) choose(scheme, network jsontext.Value) *Error {
 // checkVersion wants the number in its plain spelling: what else equals it
 // (2.0, "2") is read differently by different facilitators.
 func checkVersion(v jsontext.Value, want int) *Error {
-	if len(v) == 1 && v[0] == byte('0'+want) {
+	if string(v) == strconv.Itoa(want) {
 		return nil
 	}
 	return refuse(CodeUnsupportedVersion, fmt.Sprintf("x402Version: not the number %d that the header stands for", want))

@@ -84,7 +84,7 @@ func seconds(n uint256.Int) int64 {
 	if !n.IsUint64() || n.Uint64() > math.MaxInt64 {
 		return math.MaxInt64
 	}
-	return int64(n.Uint64())
+	return int64(n.Uint64()) //nolint:gosec // capped above
 }
 
 // maxSignature bounds a contract wallet's signature, in bytes. The header is

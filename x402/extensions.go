@@ -57,7 +57,7 @@ func CheckExtensions(declared, echoed jsontext.Value) error {
 	for name, echo := range theirs {
 		want, _ := ours[name]["info"].(map[string]any)
 		got, _ := echo["info"].(map[string]any)
-		ok := true
+		var ok bool
 		if name == builderCode {
 			ok = builderCodeMatches(want, got)
 		} else {

@@ -3,6 +3,7 @@ package x402
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -49,7 +50,7 @@ func FacilitatorBody(p *Payment, r Requirement, res Resource, version int) ([]by
 	// Not marshalled as one: that would spell the payer's strings anew.
 	b := make([]byte, 0, len(raw)+len(ours)+80)
 	b = append(b, `{"x402Version":`...)
-	b = append(b, byte('0'+version))
+	b = strconv.AppendInt(b, int64(version), 10)
 	b = append(b, `,"paymentPayload":`...)
 	b = append(b, raw...)
 	b = append(b, `,"paymentRequirements":`...)

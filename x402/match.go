@@ -26,7 +26,7 @@ import (
 //
 // Whoever asks a facilitator sends it our requirement, never the payer's copy.
 func Match(p *Payment, offer []Requirement) (int, error) {
-	i := -1
+	var i int
 	if p.Version == V1 {
 		i = matchV1(p, offer)
 	} else {
@@ -102,7 +102,7 @@ func isNumber(v jsontext.Value, n int) bool {
 		return i == n
 	}
 	f, err := strconv.ParseFloat(string(v), 64)
-	return err == nil && f == float64(n)
+	return err == nil && f == float64(n) //nolint:forbidigo // JSON numbers of an object are no money
 }
 
 // dynamicExtra are members of a Solana requirement's extra that a server may

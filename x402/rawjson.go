@@ -80,7 +80,7 @@ func readObject(v jsontext.Value, names []string, dst []jsontext.Value) (others 
 	if _, err := d.ReadToken(); err != nil {
 		return 0, syntax(err)
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return 0, errTrailing
 	}
 	return others, nil
@@ -171,8 +171,7 @@ func bounded(b []byte, depth int) error {
 
 // syntax keeps where JSON is wrong and drops what stood there.
 func syntax(err error) error {
-	var s *jsontext.SyntacticError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
 			return fmt.Errorf("duplicate JSON name at byte %d", s.ByteOffset)
 		}

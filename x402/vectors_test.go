@@ -2,6 +2,7 @@ package x402
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -82,7 +83,8 @@ func code(t testing.TB, err error) Code {
 	if err == nil {
 		return ""
 	}
-	e, ok := err.(*Error)
+	e := &Error{}
+	ok := errors.As(err, &e)
 	if !ok {
 		t.Fatalf("error is %T, not *Error: %v", err, err)
 	}

@@ -67,14 +67,13 @@ func (f *Facilitator) call(ctx context.Context, op string, body io.Reader, size 
 	}
 	resp, err := f.shared.client.Do(req)
 	if err != nil {
-		var ue *url.Error // repeats method and URL, which the log has anyway
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
 		once, isOnce := body.(*onceBody)
 		return answer{}, &callError{unsent: isOnce && once.seal(), err: f.clean(err)}
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // it was read; nothing depends on how it ends
 	f.logHeaders(op, resp)
 	a := answer{status: resp.StatusCode}
 	a.retryAfter, a.saysWhen = retryAfter(resp.Header, time.Now())

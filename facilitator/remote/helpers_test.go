@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -113,9 +114,7 @@ type fixed struct {
 func (s *fixed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.hits.Add(1)
 	_, _ = io.Copy(io.Discard, r.Body)
-	for name, values := range s.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), s.header)
 	w.WriteHeader(s.status)
 	_, _ = io.WriteString(w, s.body)
 }

@@ -1,6 +1,9 @@
 package remote
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // nothingMoved reports whether a refusal with this reason proves that the call
 // moved no money, so that the payer can be told to sign again. Reasons are
@@ -83,10 +86,8 @@ func squeeze(s string) (string, bool) {
 		}
 	}
 	squeezed := b.String()
-	for _, word := range vague {
-		if squeezed == word {
-			return "", false
-		}
+	if slices.Contains(vague, squeezed) {
+		return "", false
 	}
 	return squeezed, letters
 }

@@ -128,7 +128,7 @@ func TestNothingSecretShows(t *testing.T) {
 			w.WriteHeader(307)
 		},
 		"extension header": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("EXTENSION-RESPONSES", r.Header.Get("Authorization")+canaryPayment)
+			w.Header().Set("Extension-Responses", r.Header.Get("Authorization")+canaryPayment)
 			_, _ = io.WriteString(w, `{}`)
 		},
 		"broken HTTP": func(w http.ResponseWriter, r *http.Request) {

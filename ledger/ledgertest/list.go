@@ -121,7 +121,7 @@ func testListStops(s *suite) {
 	}
 	for range 100 { // as often as a pool of connections may be large
 		n := 0
-		for range s.List(s.Context(), ledger.Filter{}) {
+		for range s.List(s.Context(), ledger.Filter{}) { //nolint:errcheck // the test is that it ends
 			if n++; n == 2 {
 				break
 			}

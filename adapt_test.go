@@ -96,7 +96,7 @@ func TestBadConfig(t *testing.T) {
 		"bad glob":              {global, site + "price /a[/b $1", ""},
 		"charge with first":     {global, site + "price /x $1 {\nsettle first\ncharge 200\n}", "charge"},
 		"token listed twice":    {global, site + "accept base-sepolia usdc " + payTo + "\nprice /x $1", "listed twice"},
-		"facilitator twice":     {global, "accept base-sepolia usdc " + payTo + "\nfacilitator fake price /x $1", "named twice"},
+		"facilitator twice":     {global, "accept base-sepolia usdc " + payTo + "\nfacilitator fake fake\nprice /x $1", "named twice"},
 		"plain http far away":   {"ledger memory i_accept_loss\nfacilitator fake http://facilitator.example", site + "price /x $1", "https"},
 		"page is missing":       {global, site + "price /x $1\npage /nowhere.html", "page"},
 		"public_url with path":  {global, site + "price /x $1\npublic_url https://a.example/b", "origin"},

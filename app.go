@@ -14,9 +14,11 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -35,12 +37,20 @@ type App struct {
 	// Who verifies and settles payments, by the name that sites use.
 	FacilitatorsRaw map[string]json.RawMessage `json:"facilitators,omitempty" caddy:"namespace=paywall.facilitators inline_key=type"`
 
+	ctx      caddy.Context
 	ledger   ledger.Ledger
 	backends map[string]backend
 	keys     []string // of the snapshots held in the pool
 	logger   *zap.Logger
 	stop     context.CancelFunc
 	watching context.Context
+
+	testMoney string // the name of a facilitator whose money is worth nothing
+	realMoney string // the name of a network whose money is not
+
+	// strangers bounds how many payments with a signature that is not the
+	// payer's own reach a facilitator: contract wallets sign so, and junk.
+	strangers *rate.Limiter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -62,7 +72,8 @@ var settlements sync.WaitGroup
 
 // Provision loads the ledger and the facilitators. It asks nobody anything.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.ctx, a.logger = ctx, ctx.Logger()
+	a.strangers = rate.NewLimiter(strangersPerSecond, strangersAtOnce)
 	if len(a.LedgerRaw) == 0 {
 		return errors.New("no ledger: add `ledger memory i_accept_loss` to the global paywall block (it forgets payments when Caddy stops)")
 	}
@@ -84,27 +95,69 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.backends = make(map[string]backend)
 	a.watching, a.stop = context.WithCancel(context.Background())
 	for name, module := range byName.(map[string]any) {
-		f, ok := module.(facilitator.Facilitator)
-		if !ok {
-			return fmt.Errorf("facilitator %s: module %T is not a facilitator", name, module)
-		}
-		key := fmt.Sprintf("%x", sha256.Sum256(raws[name]))
-		kept, _, err := snapshots.LoadOrNew(key, func() (caddy.Destructor, error) { return new(snapshot), nil })
-		if err != nil {
+		if err := a.add(name, module, raws[name]); err != nil {
 			return err
 		}
-		a.keys = append(a.keys, key)
-		named := facilitator.Named{Name: name, Facilitator: f}
-		source := facilitator.NewSource(named, &kept.(*snapshot).Pointer, a.logger.Named("facilitator"))
-		a.backends[name] = backend{Named: named, source: source}
 	}
 	return nil
 }
 
-// facilitator finds a facilitator by the name it has in the global options.
+// add makes a facilitator module usable under a name.
+func (a *App) add(name string, module any, raw json.RawMessage) error {
+	f, ok := module.(facilitator.Facilitator)
+	if !ok {
+		return fmt.Errorf("facilitator %s: module %T is not a facilitator", name, module)
+	}
+	key := fmt.Sprintf("%s %x", name, sha256.Sum256(raw))
+	kept, _, err := snapshots.LoadOrNew(key, func() (caddy.Destructor, error) { return new(snapshot), nil })
+	if err != nil {
+		return err
+	}
+	a.keys = append(a.keys, key)
+	if t, ok := f.(interface{ TestMoney() bool }); ok && t.TestMoney() {
+		a.testMoney = name
+		if err := a.checkMoney(); err != nil {
+			return err
+		}
+	}
+	named := facilitator.Named{Name: name, Facilitator: f}
+	source := facilitator.NewSource(named, &kept.(*snapshot).Pointer, a.logger.Named("facilitator"))
+	a.backends[name] = backend{Named: named, source: source}
+	return nil
+}
+
+// checkMoney keeps play money and real money out of one server: whoever mixes
+// them up gives goods away.
+func (a *App) checkMoney() error {
+	if a.testMoney != "" && a.realMoney != "" {
+		return fmt.Errorf("facilitator %s settles TEST MONEY, and %s is accepted, which is real; a server has one or the other", a.testMoney, a.realMoney)
+	}
+	return nil
+}
+
+// accepts records that a network is accepted somewhere.
+func (a *App) accepts(n pricing.Network) error {
+	if !n.Test {
+		a.realMoney = n.Name
+	}
+	return a.checkMoney()
+}
+
+// facilitator finds a facilitator by the name it has in the global options. A
+// word that is no name there may be a module that needs no options.
 func (a *App) facilitator(name string) (backend, error) {
 	if b, ok := a.backends[name]; ok {
 		return b, nil
+	}
+	if _, err := caddy.GetModule("paywall.facilitators." + name); err == nil {
+		module, err := a.ctx.LoadModuleByID("paywall.facilitators."+name, nil)
+		if err != nil {
+			return backend{}, fmt.Errorf("loading facilitator %s, which has no options in the global paywall block: %w", name, err)
+		}
+		if err := a.add(name, module, nil); err != nil {
+			return backend{}, err
+		}
+		return a.backends[name], nil
 	}
 	var names []string
 	for n := range a.backends {

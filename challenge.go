@@ -27,6 +27,7 @@ const (
 	codeTooEarly             x402.Code = "too_early"
 	codeLedger               x402.Code = "ledger_unavailable"
 	codeBoughtElse           x402.Code = "payment_bought_something_else"
+	codeBusy                 x402.Code = "too_many_contract_wallets"
 	codeUpstreamDown         x402.Code = "upstream_unavailable"
 	codeUpstreamWantsPayment x402.Code = "upstream_wants_payment"
 	codeNoAnswer             x402.Code = "upstream_gave_no_answer"

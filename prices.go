@@ -180,6 +180,9 @@ func (h *Handler) options(accept []Accept, amount pricing.Money) ([]*option, err
 		if o == nil {
 			continue
 		}
+		if err := h.app.accepts(o.network); err != nil {
+			return nil, err
+		}
 		id := strings.ToLower(o.requirement.Network + "/" + o.requirement.Asset + "/" + fmt.Sprint(o.extra["assetTransferMethod"]))
 		if seen[id] {
 			return nil, fmt.Errorf("accept %s %s: listed twice", a.Network, a.Asset)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -28,6 +29,9 @@ type purchase struct {
 	request  facilitator.Request
 	settlers []facilitator.Named
 	auth     authorization
+	// stranger: the signature is not the payer's own. A contract wallet may sign
+	// so, and only a facilitator can tell.
+	stranger bool
 
 	held    ledger.Claim // our hold on the authorization
 	lease   *lease       // keeps it while the request lives
@@ -63,6 +67,10 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 	if err != nil && misfit == nil {
 		misfit = refuseAnew(codeOf(err), err)
 	}
+	if misfit == nil && p.auth.Kind == x402.KindEIP3009 {
+		own, err := eip712.SignedByPayer(p.auth.Authorization, requirement)
+		p.stranger = err == nil && !own
+	}
 	p.request.Payer = p.auth.Payer
 	return misfit
 }
@@ -75,6 +83,10 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		return nil
 	case p.held.Payment.State == ledger.Settling: // asked for earlier, never heard of again
 		return p.settle(r.Context())
+	}
+	if p.stranger && !p.h.app.strangers.Allow() {
+		p.outcome = "rejected"
+		return &refusal{status: http.StatusServiceUnavailable, code: codeBusy, retryAfter: 1}
 	}
 	if p.first && !p.price.upstream.mayTry(p.h.now()) {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}

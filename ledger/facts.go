@@ -50,6 +50,7 @@ func (f Filter) Match(p Payment) bool {
 	switch {
 	case len(f.States) > 0 && !slices.Contains(f.States, p.State),
 		f.Payer != "" && f.Payer != p.Payer,
+		f.Identifier != "" && f.Identifier != p.Identifier,
 		f.Method != "" && f.Method != p.Method,
 		f.Host != "" && f.Host != p.Host,
 		f.URL != "" && f.URL != p.URL,
@@ -73,6 +74,9 @@ func (p *Payment) learn(ch Change) {
 	}
 	if len(ch.Request) > 0 {
 		p.Request = ch.Request
+	}
+	if len(ch.Answer) > 0 {
+		p.Answer = ch.Answer
 	}
 	p.Runs += ch.Runs
 }

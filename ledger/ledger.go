@@ -28,6 +28,7 @@
 //	settled     settling    Move   lease runs, reorganised           stays   set
 //	delivering  delivered   Move                                     ends
 //	delivering  settled     Move                                     ends
+//	delivering  delivering  Move   lease runs                        stays
 //	delivering  delivering  Take   nobody holds                      starts
 //	delivering  settling    Move   lease runs, reorganised           stays   set
 //
@@ -47,6 +48,8 @@
 //   - Settled to settled is how a holder that will not deliver (the reconciler,
 //     a handler whose client is gone) lets go, so that the payer need not wait
 //     for the lease.
+//   - Delivering to delivering by its holder records what the upstream has said
+//     so far: one that acted must not be made to act again, whatever comes.
 //   - A reorganisation takes a settlement back while the goods have not arrived.
 //     Who finds one takes the row to delivering, so that nobody delivers
 //     meanwhile, and moves it to settling.
@@ -120,6 +123,8 @@ type Payment struct {
 	Method, Host, URL string
 	// Client is the payer's network, /24 or /48.
 	Client string
+	// Identifier is the payment-identifier that the payer gave, or "".
+	Identifier string
 
 	// What became of it.
 	Facilitator string
@@ -134,6 +139,10 @@ type Payment struct {
 	// have to be repeated in identical words: it holds the payer's signature, so
 	// it goes when the row is delivered, refused or released.
 	Request []byte
+	// Answer is the upstream's answer, encoded by the gate, kept where it broke
+	// off on its way to the payer and the upstream must not act again. It goes
+	// when the row is delivered.
+	Answer []byte
 
 	Created, Updated time.Time
 	// Lease is until when the present holder holds; zero when nobody does.
@@ -160,6 +169,7 @@ type Change struct {
 	Reason      string
 	Status      int
 	Request     []byte
+	Answer      []byte
 	// Runs adds to the count of upstream runs.
 	Runs int
 	// Proven says that the chain itself shows that nothing moved and nothing
@@ -174,6 +184,7 @@ type Change struct {
 type Filter struct {
 	States            []State
 	Payer             string
+	Identifier        string
 	Method, Host, URL string
 	// Since and Until bound Created: Since <= Created < Until.
 	Since, Until time.Time
@@ -245,8 +256,11 @@ type Ledger interface {
 	// Move changes the state, by the rules and only for the holder; else
 	// ErrLost, also when the row is forgotten. It returns the row as it is then.
 	// When the new state has no holder, the lease ends, and the token is void.
-	// Where the store is durable, a move to Settling and beyond is on disk
-	// before Move returns.
+	// Where the store is durable, a move to Settling is on disk, power loss
+	// included, before Move returns. What comes after it follows in order and soon,
+	// and is seen by all who share the ledger at once: after a crash a row may be
+	// found in an earlier state than it had, from Settling on, where it is asked
+	// about again, and never forgotten.
 	Move(ctx context.Context, c Claim, ch Change) (Payment, error)
 
 	// Get returns one row, or ErrNotFound. A store may forget a row that is

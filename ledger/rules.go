@@ -81,6 +81,7 @@ var rules = [...]rule{
 
 	{Delivering, Delivered, byMove, 0, ends, false},
 	{Delivering, Settled, byMove, 0, ends, false},
+	{Delivering, Delivering, byMove, leaseRuns, stays, false},
 	{Delivering, Delivering, byTake, nobodyHolds, starts, false},
 	{Delivering, Settling, byMove, leaseRuns | reorganised, stays, setsDoubt},
 }
@@ -180,7 +181,7 @@ func ApplyClaim(row, p Payment, now time.Time, lease time.Duration) (Payment, er
 	}
 	p.ID = ID(p.Key)
 	p.Doubt = false
-	p.Transaction, p.Reason = "", ""
+	p.Transaction, p.Reason, p.Answer = "", "", nil
 	p.Status, p.Runs = 0, 0
 	p.Created = now
 	// Who forgets a payment before it ends can be paid with it twice.
@@ -235,7 +236,7 @@ func ApplyMove(row Payment, ch Change, now time.Time) (Payment, error) {
 	r.apply(&row, now, 0)
 	switch row.State {
 	case Delivered, Refused, Released:
-		row.Request = nil
+		row.Request, row.Answer = nil, nil
 	default:
 	}
 	return row, nil

@@ -16,7 +16,7 @@ var moves = map[ledger.State][]ledger.State{
 		ledger.Settling, ledger.Settled, ledger.Refused, ledger.Unknown, ledger.Released,
 	},
 	ledger.Settled:    {ledger.Settled, ledger.Delivering},
-	ledger.Delivering: {ledger.Settled, ledger.Delivered},
+	ledger.Delivering: {ledger.Settled, ledger.Delivering, ledger.Delivered},
 }
 
 func testMoves(s *suite) {
@@ -131,10 +131,10 @@ func testFacts(s *suite) {
 
 	got := s.move(c, ledger.Change{
 		To: ledger.Settled, Facilitator: "cdp", Transaction: "0x1", Payer: "0xother", Amount: "7",
-		Reason: "because", Status: 200, Request: []byte("[1]"), Runs: 1,
+		Reason: "because", Status: 200, Request: []byte("[1]"), Answer: []byte("a"), Runs: 1,
 	})
 	want.State, want.Facilitator, want.Transaction, want.Payer, want.Amount = ledger.Settled, "cdp", "0x1", "0xother", "7"
-	want.Reason, want.Status, want.Request, want.Runs = "because", 200, []byte("[1]"), 1
+	want.Reason, want.Status, want.Request, want.Answer, want.Runs = "because", 200, []byte("[1]"), []byte("a"), 1
 	s.wantEqual("the row with facts", got, want)
 
 	want.State = ledger.Delivering
@@ -147,6 +147,12 @@ func testFacts(s *suite) {
 	s.wantRow(want)
 	if found := s.list(ledger.Filter{Payer: "0xother"}); len(found) != 1 {
 		s.Errorf("List by the new payer has %d rows", len(found))
+	}
+	if found := s.list(ledger.Filter{Identifier: want.Identifier}); len(found) != 1 {
+		s.Errorf("List by the identifier has %d rows", len(found))
+	}
+	if found := s.list(ledger.Filter{Identifier: "another"}); len(found) != 0 {
+		s.Errorf("List by another identifier has %d rows", len(found))
 	}
 	if found := s.list(ledger.Filter{Payer: "0xpayer"}); len(found) != 0 {
 		s.Errorf("List by the old payer has %d rows", len(found))

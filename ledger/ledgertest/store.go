@@ -27,8 +27,10 @@ func testCopies(s *suite) {
 		}
 	}
 	scribble := func(p ledger.Payment) {
-		for i := range p.Request {
-			p.Request[i] = '#'
+		for _, b := range [][]byte{p.Request, p.Answer} {
+			for i := range b {
+				b[i] = '#'
+			}
 		}
 	}
 	scribble(ledger.Payment{Request: request})

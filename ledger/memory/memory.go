@@ -181,7 +181,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	if err := ctx.Err(); err != nil {
 		return ledger.Payment{}, err
 	}
-	ch.Request = bytes.Clone(ch.Request)
+	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
 	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason} {
 		*s = strings.Clone(*s)
 	}
@@ -251,7 +251,7 @@ func (l *Ledger) forget(r *row) {
 
 // copied is a row for the caller.
 func copied(p ledger.Payment) ledger.Payment {
-	p.Request = bytes.Clone(p.Request)
+	p.Request, p.Answer = bytes.Clone(p.Request), bytes.Clone(p.Answer)
 	return p
 }
 
@@ -270,7 +270,7 @@ func pack(p *ledger.Payment) {
 	p.Request = bytes.Clone(p.Request)
 	fields := [...]*string{
 		(*string)(&p.Key), &p.ID, &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
-		&p.Method, &p.Host, &p.URL, &p.Client, &p.Facilitator,
+		&p.Method, &p.Host, &p.URL, &p.Client, &p.Identifier, &p.Facilitator,
 	}
 	n := 0
 	for _, f := range fields {

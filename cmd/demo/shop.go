@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/ethereum/go-ethereum/common"
+
+	_ "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/client"
+	_ "github.com/caddy-paywall/caddy-paywall/devchain/devfacilitator"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+)
+
+// sayer prints a line.
+type sayer func(format string, a ...any)
+
+// shop is the old site, Caddy before it, and the chain behind Caddy.
+type shop struct {
+	origin string
+	chain  *chain
+	dir    string
+}
+
+// open starts all of it.
+func open(ctx context.Context, o options, say sayer) (*shop, error) {
+	s := &shop{origin: o.site}
+	if err := freePort(o.site, "-site"); err != nil {
+		return nil, err
+	}
+	if err := freePort("http://"+o.chain, "-chain"); err != nil {
+		return nil, err
+	}
+	upstream, err := startSite()
+	if err != nil {
+		return nil, fmt.Errorf("starting the old site: %w", err)
+	}
+	say("  an old site, which knows nothing of payments   http://%s", upstream)
+
+	if s.dir, err = os.MkdirTemp("", "caddy-paywall-demo-"); err != nil {
+		return nil, err
+	}
+	if err := startCaddy(o, upstream, s.dir); err != nil {
+		s.close()
+		return nil, fmt.Errorf("starting Caddy with %s: %w", o.config, err)
+	}
+	say("  Caddy with %-36s %s", o.config, o.site)
+
+	s.chain, err = dial(ctx, "http://"+o.chain)
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("reaching the chain: %w", err)
+	}
+	say("  a chain with test dollars                      http://%s\n", o.chain)
+	return s, nil
+}
+
+// startCaddy runs the Caddyfile in this process. What it needs to know it reads
+// from the environment.
+func startCaddy(o options, upstream, dir string) error {
+	content, err := os.ReadFile(o.config)
+	if err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"PAYWALL_FACILITATOR": "dev {\n listen " + o.chain + "\n}",
+		"PAYWALL_SITE":        o.site,
+		"PAYWALL_UPSTREAM":    upstream,
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	// Caddy's state belongs to the demo, not to the user.
+	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
+	caddy.DefaultStorage.Path = filepath.Join(dir, "data")
+	caddy.DefaultAdminListen = "127.0.0.1:0"
+
+	logging := "{\n\tlog {\n\t\toutput discard\n\t}\n"
+	if o.log != "" {
+		logging = "{\n\tlog {\n\t\toutput file " + o.log + "\n\t}\n"
+	}
+	// The one line that the file does not have: where the log goes.
+	text := strings.Replace(string(content), "\n{\n", "\n"+logging, 1)
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": o.config})
+	if err != nil {
+		return err
+	}
+	return caddy.Load(adapted, true)
+}
+
+// freePort makes sure that a port is free, and says what to do if not.
+func freePort(url, option string) error {
+	address := strings.TrimPrefix(url, "http://")
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w; choose another one with %s", address, err, option)
+	}
+	return l.Close()
+}
+
+func (s *shop) close() {
+	_ = caddy.Stop()
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir)
+	}
+}
+
+// roundTrip asks for an article twice: without paying, and with.
+func (s *shop) roundTrip(ctx context.Context, say sayer) error {
+	const path = "/articles/1"
+	key, err := client.DevKey(payerAccount)
+	if err != nil {
+		return err
+	}
+	limit, err := client.ParseLimit("0.10")
+	if err != nil {
+		return err
+	}
+
+	say("1. A request that does not pay\n")
+	say("     GET %s%s", s.origin, path)
+	c := &client.Client{Limits: []client.Limit{limit}} // no key
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.origin+path, nil)
+	if err != nil {
+		return err
+	}
+	result, err := c.Do(req)
+	if !errors.Is(err, client.ErrNoKey) {
+		return fmt.Errorf("the unpaid request was not asked for money: %w", err)
+	}
+	say("     402 Payment Required, and not a byte of the article\n")
+
+	say("2. The same request, paid\n")
+	var offer client.Offer
+	var before balances
+	c.Key = key
+	c.Confirm = func(_ context.Context, p *client.Payment) error {
+		offer = p.Offer
+		if before, err = s.balances(ctx, key.Address(), offer); err != nil {
+			return err
+		}
+		say("     the price is %s (TEST MONEY) on %s, payable to %s", offer.Price(), offer.Network.Name, offer.PayTo())
+		say("     %s signs a transfer of exactly that, good for %s", key.Address(), time.Until(p.ValidBefore()).Round(time.Second))
+		return nil
+	}
+	if result, err = c.Do(req); err != nil {
+		return fmt.Errorf("paying: %w", err)
+	}
+	defer result.Response.Body.Close()
+	body, err := io.ReadAll(result.Response.Body)
+	if err != nil {
+		return fmt.Errorf("reading the article: %w", err)
+	}
+	if result.Outcome != client.Delivered || !result.Paid() {
+		return fmt.Errorf("the paid request was %s (%s): %s", result.Outcome, result.Code, result.Response.Status)
+	}
+	say("     %s, %d bytes: %s", result.Response.Status, len(body), firstLine(body))
+	say("     the receipt names the transaction %s\n", result.Receipt.Transaction)
+
+	say("3. What the chain says\n")
+	block, err := s.chain.settled(ctx, result.Receipt.Transaction)
+	if err != nil {
+		return fmt.Errorf("looking up the transaction: %w", err)
+	}
+	after, err := s.balances(ctx, key.Address(), offer)
+	if err != nil {
+		return err
+	}
+	say("     the transaction is in block %d", block)
+	say("     payer  %s   %s -> %s %s", key.Address(), before.payer.text, after.payer.text, offer.Asset.Symbol)
+	say("     payee  %s   %s -> %s %s\n", offer.PayTo(), before.payee.text, after.payee.text, offer.Asset.Symbol)
+	return moved(before, after, offer)
+}
+
+// moved makes sure that exactly the price changed hands.
+func moved(before, after balances, offer client.Offer) error {
+	price, ok := new(big.Int).SetString(offer.Requirement.Amount, 10)
+	if !ok {
+		return fmt.Errorf("amount %q", offer.Requirement.Amount)
+	}
+	paid := new(big.Int).Sub(before.payer.units, after.payer.units)
+	got := new(big.Int).Sub(after.payee.units, before.payee.units)
+	if paid.Cmp(price) != 0 || got.Cmp(price) != 0 {
+		return fmt.Errorf("the price is %s units, the payer paid %s, the payee got %s", price, paid, got)
+	}
+	return nil
+}
+
+// balances are what payer and payee have.
+type balances struct{ payer, payee balance }
+
+type balance struct {
+	units *big.Int
+	text  string
+}
+
+func (s *shop) balances(ctx context.Context, payer string, offer client.Offer) (b balances, err error) {
+	for account, to := range map[string]*balance{payer: &b.payer, offer.PayTo(): &b.payee} {
+		if to.units, err = s.chain.balance(ctx, common.HexToAddress(offer.Requirement.Asset), common.HexToAddress(account)); err != nil {
+			return b, fmt.Errorf("asking for the balance of %s: %w", account, err)
+		}
+		to.text = "0"
+		if to.units.Sign() > 0 {
+			to.text = pricing.FormatAtomic(to.units.String(), offer.Asset.Decimals)
+		}
+	}
+	return b, nil
+}
+
+// invite says what to try.
+func (s *shop) invite(say sayer) {
+	say("\nNow you. The shop stays open until you press Ctrl-C. In another terminal:\n")
+	for _, line := range []string{
+		"curl -i " + s.origin + "/articles/2                                             # unpaid: 402",
+		"curl -i " + s.origin + "/api/health                                             # free",
+		"go run ./cmd/caddy paywall pay " + s.origin + "/articles/2 --dev-key 1",
+		"go run ./cmd/caddy paywall pay " + s.origin + "/stream --dev-key 2",
+		"go run ./cmd/caddy paywall pay -X POST -d hello " + s.origin + "/api/render --dev-key 3",
+		"go run ./cmd/caddy paywall pay -o file " + s.origin + "/downloads/file --dev-key 1",
+	} {
+		say("    %s", line)
+	}
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	return fmt.Sprintf("%.80s", line)
+}

@@ -172,6 +172,7 @@ func (a *App) Start() error {
 	for _, b := range a.backends {
 		go b.source.Run(a.watching)
 	}
+	go a.reconcile(a.watching)
 	return nil
 }
 

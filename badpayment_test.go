@@ -86,3 +86,26 @@ func signedAs(t *testing.T, w *world, member, value string) string {
 	good.authorization[member] = value
 	return p.signWith(t, c.Accepts[0], good.authorization).v2(t)
 }
+
+// A signature that is not the payer's own may be a contract wallet's, so the
+// facilitator is asked, but a flood of junk is not passed on.
+func TestJunkSignatures(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	c := w.challenge(http.MethodGet, "/paid/x")
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`))
+	statuses := map[int]int{}
+	for range 200 {
+		junk := newPayer(t).sign(t, c.Accepts[0], time.Now())
+		junk.authorization["from"] = newPayer(t).address.Hex()
+		statuses[w.get("/paid/x", "PAYMENT-SIGNATURE", junk.v2(t)).StatusCode]++
+	}
+	if asked := w.fac.verified.Load(); statuses[402]+statuses[503] != 200 || statuses[503] == 0 || asked != int64(statuses[402]) {
+		t.Errorf("%v, asked %d times", statuses, asked)
+	}
+	if w.up.hits.Load() != 0 || w.fac.settled.Load() != 0 {
+		t.Error("junk was served or settled")
+	}
+	// An honest payer does not notice.
+	w.fac.verify.Store(nil)
+	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
+}

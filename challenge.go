@@ -27,6 +27,7 @@ const (
 	codeTooEarly             x402.Code = "too_early"
 	codeLedger               x402.Code = "ledger_unavailable"
 	codeBoughtElse           x402.Code = "payment_bought_something_else"
+	codeIdentifierTaken      x402.Code = "payment_identifier_conflict"
 	codeBusy                 x402.Code = "too_many_contract_wallets"
 	codeUpstreamDown         x402.Code = "upstream_unavailable"
 	codeUpstreamWantsPayment x402.Code = "upstream_wants_payment"

@@ -31,6 +31,8 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		Host:        strings.ToLower(r.Host),
 		URL:         requestURI(r),
 		Client:      clientNetwork(r),
+		Identifier:  p.identifier,
+		Body:        declaredBody(r),
 		Keep:        now.Add(maxLife + time.Duration(p.h.RetryWindow)),
 	}
 	row.ID = ledger.ID(row.Key)
@@ -48,6 +50,11 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		}
 		p.settlers = nil // what does not fit is not settled, whatever comes
 		return p.claimAgain(ctx, known, row)
+	}
+	if !p.stranger {
+		if refused := p.redeemEarlier(r); p.settled || refused != nil {
+			return refused
+		}
 	}
 	held, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
@@ -101,11 +108,10 @@ func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *r
 
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
-	effects := !safeMethod(row.Method)
 	switch {
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
-		effects && row.Status >= 200 && row.Status < 300:
+		acted(row) && len(row.Answer) == 0:
 		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
 	}
 	return nil
@@ -141,7 +147,7 @@ func (p *purchase) letGo() {
 		case ledger.Claimed:
 			_ = p.move(ledger.Change{To: ledger.Released})
 		case ledger.Settled, ledger.Delivering:
-			_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Runs: p.runs})
+			_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Runs: p.runs, Answer: p.answer})
 		}
 	}
 	p.report()

@@ -128,7 +128,7 @@ func (t *tariff) build() (*offer, error) {
 		return o, nil
 	}
 	var err error
-	o.template, err = x402.NewTemplate(o.requirements, t.description, t.mimeType, nil)
+	o.template, err = x402.NewTemplate(o.requirements, t.description, t.mimeType, x402.PaymentIdentifier)
 	return o, err
 }
 

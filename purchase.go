@@ -29,6 +29,8 @@ type purchase struct {
 	request  facilitator.Request
 	settlers []facilitator.Named
 	auth     authorization
+	// identifier is the payer's own name for the purchase, or "".
+	identifier string
 	// stranger: the signature is not the payer's own. A contract wallet may sign
 	// so, and only a facilitator can tell.
 	stranger bool
@@ -36,6 +38,7 @@ type purchase struct {
 	held    ledger.Claim // our hold on the authorization
 	lease   *lease       // keeps it while the request lives
 	settled bool         // the money has moved, and held says so
+	answer  []byte       // a copy of what did not arrive
 	runs    int          // starts of the upstream that the row does not count yet
 	outcome string       // for log and metrics; "" while undecided
 	status  int          // what the upstream answered
@@ -53,6 +56,14 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 		misfit = refuseAnew(codeOf(err), err)
 		if requirement, err = p.payment.Chosen(); err != nil {
 			return misfit
+		}
+	}
+	if misfit == nil {
+		if err := x402.CheckExtensions(x402.PaymentIdentifier, p.payment.Extensions); err != nil {
+			return refuseAnew(codeOf(err), err)
+		}
+		if p.identifier, err = p.payment.Identifier(); err != nil {
+			return refuseAnew(codeOf(err), err)
 		}
 	}
 	p.settlers = settlers
@@ -94,6 +105,12 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if refused := p.verify(r.Context()); refused != nil {
 		return refused
 	}
+	if p.stranger {
+		// Only now is it certain that the payer signed.
+		if refused := p.redeemEarlier(r); p.settled || refused != nil {
+			return refused
+		}
+	}
 	if p.first {
 		return p.settle(r.Context())
 	}
@@ -123,11 +140,23 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 // deliver runs the upstream and hands its answer to the payer: settled first,
 // or settled when its status line is there.
 func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
-	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), chargedKey{}, true))
+	ctx, cancel := context.WithCancel(r.Context())
+	acts := p.settled && !safeMethod(r.Method) && !tunnels(r)
+	if acts {
+		cancel()
+		ctx, cancel = outlive(r.Context())
+	}
 	defer cancel()
 
 	var refused *refusal
 	a := newAnswer(w, p.settled, nil)
+	if kept := p.held.Payment.Answer; p.settled && len(kept) > 0 {
+		if next, err = replay(kept); err != nil {
+			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(p.held.Payment), cause: err})
+		}
+	} else if acts {
+		a.spool = &spool{}
+	}
 	a.atStatus = func(status int, header http.Header) bool {
 		p.status = status
 		removeReceipts(header)
@@ -142,8 +171,13 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		case !p.settled:
 			refused = p.settle(ctx)
 		}
-		if refused == nil && p.held.Payment.State == ledger.Settled {
-			refused = p.beginDelivery()
+		switch {
+		case refused != nil:
+		case p.held.Payment.State == ledger.Settled:
+			refused = p.beginDelivery(1)
+		case a.spool != nil:
+			// The upstream has acted: that must be known whatever happens next.
+			refused = p.beginDelivery(0)
 		}
 		if refused != nil {
 			cancel() // an endless upstream would run on
@@ -156,7 +190,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	}
 
 	if p.settled && p.held.Payment.State == ledger.Settled {
-		if refused := p.beginDelivery(); refused != nil {
+		if refused := p.beginDelivery(1); refused != nil {
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
@@ -175,7 +209,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
 		}
 	}()
-	err = next.ServeHTTP(a, p.upstreamRequest(r.WithContext(ctx)))
+	err = next.ServeHTTP(a, p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true))))
 	returned = true
 	if refused == nil && err == nil && a.status == 0 {
 		// Nobody answered. An empty 200 is not what the payer came for.
@@ -191,11 +225,13 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	return err
 }
 
-// beginDelivery records that the upstream's goods are on their way.
-func (p *purchase) beginDelivery() *refusal {
-	if err := p.move(ledger.Change{To: ledger.Delivering, Runs: 1}); err != nil {
+// beginDelivery records that the upstream's goods are on their way, and what it
+// has said so far.
+func (p *purchase) beginDelivery(runs int) *refusal {
+	if err := p.move(ledger.Change{To: ledger.Delivering, Runs: runs + p.runs, Status: p.status}); err != nil {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt()}
 	}
+	p.runs = 0
 	return nil
 }
 
@@ -227,6 +263,9 @@ func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) 
 		}
 	}
 	p.outcome = "undelivered"
+	if returned && err == nil && a.spool.whole(a.Header()) {
+		p.answer = a.spool.encode()
+	}
 	if r.Method == http.MethodHead && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET
 	}

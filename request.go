@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -124,6 +125,15 @@ func (h *Handler) resourceURL(r *http.Request) string {
 		}
 	}
 	return scheme + "://" + host + requestURI(r)
+}
+
+// declaredBody is what a request says of its body: length and type, or "" if
+// not even the length.
+func declaredBody(r *http.Request) string {
+	if r.ContentLength < 0 {
+		return ""
+	}
+	return strconv.FormatInt(r.ContentLength, 10) + " " + r.Header.Get("Content-Type")
 }
 
 // clientNetwork is the network a request comes from: /24 or /48, since clients

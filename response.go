@@ -30,6 +30,10 @@ type answer struct {
 	// goroutine before the status line, so nothing else here looks at them.
 	passInformational bool
 
+	// spool, if not nil, keeps a copy of what passes, and while it can, the
+	// upstream does not learn that the payer has left.
+	spool *spool
+
 	// before is the header as it was when the upstream was started.
 	before http.Header
 
@@ -69,6 +73,9 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.refused = false
+	if a.spool != nil {
+		a.spool.begin(status, a.Header())
+	}
 	a.ResponseWriterWrapper.WriteHeader(status)
 }
 
@@ -87,8 +94,17 @@ func (a *answer) Write(p []byte) (int, error) {
 		// by its context instead.
 		return len(p), nil
 	}
+	if a.spool != nil {
+		a.spool.write(p)
+		if a.writeErr != nil && !a.spool.over {
+			return len(p), nil // for the copy alone
+		}
+	}
 	n, err := a.ResponseWriterWrapper.Write(p)
 	a.count(int64(n), err)
+	if err != nil && a.spool != nil && !a.spool.over {
+		return len(p), nil
+	}
 	return n, err
 }
 
@@ -98,10 +114,16 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 	if a.refused {
 		return io.Copy(io.Discard, r)
 	}
+	if a.spool != nil {
+		return io.Copy(writerOnly{a}, r)
+	}
 	n, err := a.ResponseWriterWrapper.ReadFrom(r)
 	a.count(n, err)
 	return n, err
 }
+
+// writerOnly hides ReadFrom, for which io.Copy looks.
+type writerOnly struct{ io.Writer }
 
 func (a *answer) count(n int64, err error) {
 	a.written += n
@@ -118,7 +140,12 @@ func (a *answer) FlushError() error {
 		return nil
 	}
 	//nolint:bodyclose // a controller is no response
-	return http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Flush()
+	err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Flush()
+	if err != nil && a.spool != nil && !a.spool.over && !errors.Is(err, http.ErrNotSupported) {
+		a.count(0, err)
+		return nil
+	}
+	return err
 }
 
 // Flush implements http.Flusher.

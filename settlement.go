@@ -28,7 +28,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored}); err != nil {
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 		}
 	}

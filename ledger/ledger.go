@@ -125,6 +125,9 @@ type Payment struct {
 	Client string
 	// Identifier is the payment-identifier that the payer gave, or "".
 	Identifier string
+	// Body is what was declared of the request's body, its length and type, or ""
+	// if its length was not. It tells most other requests to one URL apart.
+	Body string
 
 	// What became of it.
 	Facilitator string

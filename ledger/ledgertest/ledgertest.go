@@ -103,6 +103,7 @@ func (s *suite) payment(key ledger.Key) ledger.Payment {
 		Method:      "GET", Host: "shop.example", URL: "/articles/1?x=%2F",
 		Client:      "192.0.2.0/24",
 		Identifier:  "pay_0123456789abcdef",
+		Body:        "12 application/json",
 		Facilitator: "own",
 		Request:     []byte(`{"paymentPayload":{}}`),
 		Keep:        s.Now().Add(keep),

@@ -1,0 +1,157 @@
+package client
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Outcome says what became of a request.
+type Outcome int
+
+// Outcomes.
+const (
+	// Unpriced: the first answer was no challenge. It is the answer.
+	Unpriced Outcome = iota + 1
+	// Unpaid: there was a challenge, and nothing was signed.
+	Unpaid
+	// Delivered: the seller took the payment and handed out the goods.
+	Delivered
+	// Refused: the seller answered the payment with another 402. By the rules of
+	// the protocol nothing has moved, and signing anew is safe.
+	Refused
+	// Failed: the answer to the payment is neither goods nor a challenge. The
+	// receipt, if there is one, tells whether the money has moved.
+	Failed
+	// Pending: nobody knows yet whether the money has moved. The same payment
+	// may be sent again; a new one could pay twice until ValidBefore.
+	Pending
+)
+
+// String is the outcome in a word.
+func (o Outcome) String() string {
+	switch o {
+	case Unpriced:
+		return "unpriced"
+	case Unpaid:
+		return "unpaid"
+	case Delivered:
+		return "delivered"
+	case Refused:
+		return "refused"
+	case Failed:
+		return "failed"
+	case Pending:
+		return "pending"
+	default:
+		return "undecided"
+	}
+}
+
+// Result is what became of a request.
+type Result struct {
+	Outcome Outcome
+	// Response is the last answer, its body not yet read; nil if there is none.
+	// Whoever gets it closes the body.
+	Response *http.Response
+	// Challenge is what was asked for, nil for an unpriced request.
+	Challenge *Challenge
+	// Payment is what was signed; nil: nothing was.
+	Payment *Payment
+	// Receipt is the seller's word on the payment; nil: none that can be read.
+	Receipt *x402.Receipt
+	// Code is the seller's machine code for a refusal; may be "".
+	Code string
+
+	seen    bool // a copy of the payment may have reached the seller
+	unknown bool // an earlier copy has not been decided about
+}
+
+// Paid reports whether the seller says that the money has moved.
+func (r *Result) Paid() bool { return r.Receipt != nil && r.Receipt.Success }
+
+// read takes what an answer to a payment says, and leaves its body to be read.
+func (r *Result) read(resp *http.Response) {
+	r.Response = resp
+	r.Code = refusalCode(resp)
+	if receipt := readReceipt(resp.Header); receipt != nil {
+		r.Receipt = receipt
+	}
+	if r.Code == "" && r.Receipt != nil {
+		r.Code = r.Receipt.ErrorReason
+	}
+	r.Outcome = r.judge(resp.StatusCode)
+	r.unknown = r.Outcome == Pending
+}
+
+// judge names the outcome of an answer to a payment.
+func (r *Result) judge(status int) Outcome {
+	goods := status >= 200 && status < 300 || status == http.StatusNotModified
+	switch {
+	case goods:
+		return Delivered
+	case r.Paid():
+		return Failed // also a 402: the payment was used before
+	case status == http.StatusPaymentRequired:
+		return Refused
+	case r.Code == string(x402.CodeSettlementPending), r.Code == string(x402.CodePaymentInFlight):
+		return Pending
+	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
+		// Whoever answered cannot tell what the one behind it did.
+		return Pending
+	case r.unknown:
+		return Pending // this answer does not decide about the earlier copy
+	default:
+		return Failed
+	}
+}
+
+// readReceipt returns the receipt of an answer, nil if there is none or it is
+// no receipt: a broken one is no reason to throw goods away.
+func readReceipt(h http.Header) *x402.Receipt {
+	for _, name := range []string{x402.HeaderPaymentResponse, x402.HeaderXPaymentResponse} {
+		if v := h.Get(name); v != "" {
+			if receipt, err := x402.DecodeReceipt(v); err == nil {
+				return &receipt
+			}
+		}
+	}
+	return nil
+}
+
+// refusalCode returns the error of a challenge or of a small JSON body. What it
+// reads of the body is put back.
+func refusalCode(resp *http.Response) string {
+	if resp.StatusCode < 400 {
+		return ""
+	}
+	if header := resp.Header.Get(x402.HeaderPaymentRequired); header != "" {
+		if ch, err := x402.DecodeChallenge(header); err == nil && ch.Error != "" {
+			return ch.Error
+		}
+	}
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if kind != "application/json" || resp.ContentLength <= 0 || resp.ContentLength > maxBodyBytes {
+		return "" // a stream would make us wait
+	}
+	read, err := io.ReadAll(resp.Body)
+	resp.Body = &unread{io.MultiReader(bytes.NewReader(read), resp.Body), resp.Body}
+	var w struct {
+		Error string `json:"error"`
+	}
+	if err != nil || json.Unmarshal(read, &w) != nil {
+		return ""
+	}
+	return w.Error
+}
+
+// unread is a body of which some was read and put back.
+type unread struct {
+	io.Reader
+	io.Closer
+}

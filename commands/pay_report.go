@@ -1,0 +1,137 @@
+package commands
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/client"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+)
+
+// report tells a person what happens, on stderr. Texts of sellers are cleaned.
+type report struct {
+	w              io.Writer
+	quiet, verbose bool
+	challenge      *client.Challenge // the last one that was told
+}
+
+func (r *report) line(format string, args ...any) {
+	if !r.quiet {
+		r.always(format, args...)
+	}
+}
+
+func (r *report) always(format string, args ...any) {
+	r.prompt("%s\n", clean(fmt.Sprintf(format, args...)))
+}
+
+// prompt leaves the cursor where it is. A terminal that is gone is no reason to
+// stop.
+func (r *report) prompt(format string, args ...any) {
+	_, _ = fmt.Fprintf(r.w, format, args...)
+}
+
+// asked tells of a challenge, once, whether or not it can be paid.
+func (r *report) asked(result *client.Result) {
+	if result == nil || result.Challenge == nil || r.challenge == result.Challenge {
+		return
+	}
+	r.tell(result.Challenge, nil)
+}
+
+// price tells of a challenge, and of the offer that was chosen.
+func (r *report) price(p *client.Payment) {
+	r.tell(p.Challenge, &p.Offer)
+	o := &p.Offer
+	r.line("price: %s", inWords(o))
+	if p.Payer != "" {
+		r.line("payer: %s", p.Payer)
+	}
+	if p.Challenge.Insecure() {
+		r.line("warning: this is http, not https: whoever is on the way can change the price and who is paid")
+	}
+}
+
+func (r *report) tell(ch *client.Challenge, chosen *client.Offer) {
+	r.challenge = ch
+	what := ""
+	if ch.Resource.Description != "" {
+		what = fmt.Sprintf(" (%s)", ch.Resource.Description)
+	}
+	r.line("402 %s: %s%s", orElse(ch.Error, "Payment required"), ch.URL.Redacted(), what)
+	if !r.verbose {
+		return
+	}
+	for i := range ch.Offers {
+		o := &ch.Offers[i]
+		if o.Obstacle != nil {
+			r.line("offer %d: %s of %s on %s: %v", o.Number, o.Requirement.Amount, o.Requirement.Asset, o.Requirement.Network, o.Obstacle)
+			continue
+		}
+		mark := ""
+		if chosen != nil && chosen.Number == o.Number {
+			mark = " (chosen)"
+		}
+		r.line("offer %d: %s%s", o.Number, inWords(o), mark)
+	}
+}
+
+// paid tells of the receipt.
+func (r *report) paid(result *client.Result) {
+	if result == nil || result.Payment == nil {
+		return
+	}
+	network := result.Payment.Offer.Network
+	receipt := result.Receipt
+	switch {
+	case receipt == nil && result.Outcome == client.Delivered:
+		r.line("receipt: none; the seller does not say what became of the payment")
+	case receipt == nil:
+	case receipt.Success:
+		r.line("receipt: paid, transaction %s on %s%s", orElse(receipt.Transaction, "none"), network.Name, worth(network))
+	default:
+		r.line("receipt: not paid (%s), transaction %s on %s", orElse(receipt.ErrorReason, "no reason"), orElse(receipt.Transaction, "none"), network.Name)
+	}
+	if receipt == nil {
+		return
+	}
+	if n, _ := pricing.FindNetwork(receipt.Network); n.CAIP2 != network.CAIP2 {
+		r.line("warning: the receipt names another network: %s", receipt.Network)
+	}
+	if r.verbose {
+		r.line("receipt: payer %s, amount %s, %s", orElse(receipt.Payer, "not named"), orElse(receipt.Amount, "not named"), orElse(receipt.ErrorMessage, "no message"))
+	}
+}
+
+// resend tells that the same payment will be sent again.
+func (r *report) resend(again client.Resend) {
+	why := "no answer"
+	switch {
+	case again.Err != nil && r.verbose:
+		why = again.Err.Error()
+	case again.Status != 0:
+		why = fmt.Sprintf("%d %s", again.Status, again.Code)
+	}
+	r.line("%s: sending the same payment again in %s", why, again.Pause.Round(time.Millisecond))
+}
+
+// inWords is a price, such as "0.01 USDC on base to 0x…".
+func inWords(o *client.Offer) string {
+	return fmt.Sprintf("%s on %s to %s%s", o.Price(), o.Network.Name, o.PayTo(), worth(o.Network))
+}
+
+// worth warns that money is not worth anything.
+func worth(n pricing.Network) string {
+	if n.Test {
+		return " (TEST MONEY)"
+	}
+	return ""
+}
+
+func orElse(s, empty string) string {
+	if s == "" {
+		return empty
+	}
+	return s
+}

@@ -1,0 +1,215 @@
+package paywall
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+const (
+	// lookEvery is how often the reconciler looks for payments in doubt.
+	lookEvery = time.Second
+	// firstRepeat and lastRepeat bound the pause between two tries of a payment.
+	firstRepeat = 2 * time.Second
+	lastRepeat  = 5 * time.Minute
+	// afterEnd is how long after the end of an authorization the facilitator is
+	// still asked: a transaction may have been on its way.
+	afterEnd = 10 * time.Minute
+)
+
+// reconciler finds out what became of payments whose settlement was asked for
+// and whose answer is not known: after a crash, a lost connection, a facilitator
+// that was silent. It repeats the identical request, which moves no second
+// money, and looks at the chain where it can. One runs per process; of several
+// that share a ledger, one takes each payment.
+type reconciler struct {
+	ledger      ledger.Ledger
+	facilitator func(name string) (facilitator.Named, bool)
+	witnesses   func(network string) []facilitator.Witness
+	now         func() time.Time
+	logger      *zap.Logger
+
+	tries map[ledger.Key]*tries
+}
+
+// tries is the history of one payment with this reconciler.
+type tries struct {
+	count int
+	next  time.Time
+}
+
+// run reconciles until ctx ends.
+func (c *reconciler) run(ctx context.Context) {
+	c.tries = make(map[ledger.Key]*tries)
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	failing := false
+	for {
+		err := c.round(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			c.logger.Error("looking for payments in doubt", zap.Error(err))
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// round tries each payment in doubt whose time has come.
+func (c *reconciler) round(ctx context.Context) error {
+	var due []ledger.Payment
+	seen := make(map[ledger.Key]bool)
+	for row, err := range c.ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}}) {
+		if err != nil {
+			return err
+		}
+		seen[row.Key] = true
+		if t := c.tries[row.Key]; !ledger.Held(row, c.now()) && (t == nil || !c.now().Before(t.next)) {
+			due = append(due, row)
+		}
+	}
+	for key := range c.tries {
+		if !seen[key] {
+			delete(c.tries, key)
+		}
+	}
+	for _, row := range due {
+		if ctx.Err() != nil {
+			return nil
+		}
+		t := c.tries[row.Key]
+		if t == nil {
+			t = &tries{}
+			c.tries[row.Key] = t
+		}
+		// A payment that a person must look at costs nothing any more.
+		pause := min(firstRepeat<<min(t.count, 20), lastRepeat)
+		t.count++
+		t.next = c.now().Add(pause)
+		c.try(ctx, row, t.count)
+	}
+	return nil
+}
+
+// try asks once about one payment.
+func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
+	logger := c.logger.With(zap.String("payment", row.ID))
+	var request facilitator.Request
+	if err := json.Unmarshal(row.Request, &request); err != nil {
+		c.once(logger, count, "a payment in doubt cannot be asked about: its request is unreadable", zap.Error(err))
+		return
+	}
+	asked := request.Payment != nil
+	named, known := c.facilitator(row.Facilitator)
+	witnesses := c.witnesses(row.Network)
+	over := !row.ValidBefore.IsZero() && c.now().After(row.ValidBefore.Add(afterEnd))
+	if !asked || (!known || over) && len(witnesses) == 0 {
+		c.once(logger, count, "a payment stays in doubt: it can no longer be asked about, and there is no RPC to look at the chain",
+			zap.String("network", row.Network), zap.String("facilitator", row.Facilitator), zap.String("payer", row.Payer))
+		return
+	}
+
+	claim, err := c.ledger.Take(ctx, row.Key, ledger.Settling, settleWithin+leaseFor)
+	if err != nil {
+		return // a payer came back with it, or the ledger is gone
+	}
+	change := ledger.Change{To: ledger.Unknown}
+	if proof, ok := look(ctx, witnesses, request, row.Created); ok {
+		switch proof.Evidence {
+		case facilitator.Moved:
+			change = ledger.Change{To: ledger.Settled, Transaction: proof.Transaction}
+		case facilitator.Void:
+			change = ledger.Change{To: ledger.Refused, Proven: true, Reason: proof.Reason}
+		case facilitator.Open:
+		}
+	}
+	if change.To == ledger.Unknown && known && !over {
+		s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
+		observeSettlement(s.Outcome)
+		if s.Outcome == facilitator.Settled {
+			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name}
+		} else {
+			change.Transaction, change.Reason = s.Transaction, s.Reason
+		}
+	}
+	c.record(claim, change, logger)
+}
+
+// record writes what was found, and lets go.
+func (c *reconciler) record(claim ledger.Claim, change ledger.Change, logger *zap.Logger) {
+	row, err := moveTo(c.ledger, claim, change)
+	if err == nil && row.State == ledger.Settled {
+		_, err = moveTo(c.ledger, claim, ledger.Change{To: ledger.Settled}) // its payer comes for the goods
+	}
+	switch {
+	case err != nil:
+		logger.Error("recording a reconciled payment", zap.String("to", string(change.To)), zap.Error(err))
+	case change.To != ledger.Unknown:
+		payments.WithLabelValues("reconciled_" + string(change.To)).Inc()
+		logger.Info("a payment in doubt is decided", zap.String("outcome", string(change.To)),
+			zap.String("payer", row.Payer), zap.String("transaction", row.Transaction), zap.String("network", row.Network),
+			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
+	}
+}
+
+// look asks the chain. The second result is false when nobody could tell.
+func look(ctx context.Context, witnesses []facilitator.Witness, r facilitator.Request, since time.Time) (facilitator.Proof, bool) {
+	for _, w := range witnesses {
+		proof, err := testify(ctx, w, r, since)
+		if err == nil && proof.Evidence != facilitator.Open {
+			return proof, true
+		}
+	}
+	return facilitator.Proof{}, false
+}
+
+// testify survives a witness's panics.
+func testify(ctx context.Context, w facilitator.Witness, r facilitator.Request, since time.Time) (proof facilitator.Proof, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return w.Witness(ctx, r, since)
+}
+
+// once logs what will not change at the first try only.
+func (c *reconciler) once(logger *zap.Logger, count int, text string, fields ...zap.Field) {
+	if count == 1 {
+		logger.Error(text, fields...)
+	}
+}
+
+// reconcile starts the reconciler of this config's ledger.
+func (a *App) reconcile(ctx context.Context) {
+	c := &reconciler{
+		ledger: a.ledger,
+		facilitator: func(name string) (facilitator.Named, bool) {
+			b, ok := a.backends[name]
+			return b.Named, ok
+		},
+		witnesses: func(network string) []facilitator.Witness {
+			var list []facilitator.Witness
+			for _, b := range a.backends {
+				if w, ok := b.Facilitator.(facilitator.Witness); ok && w.Sees(network) {
+					list = append(list, w)
+				}
+			}
+			return list
+		},
+		now:    time.Now,
+		logger: a.logger.Named("reconciler"),
+	}
+	c.run(ctx)
+}

@@ -1,0 +1,118 @@
+package paywall
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Stock clients never send a payment twice: told to come back, they sign anew.
+// So a fresh signature of the same payer for the same request means the
+// purchase that is still owed, if there is one, and moves no money.
+
+// redeemEarlier looks for a purchase of this payer that was paid for and not
+// delivered, and takes it over instead of selling a second one. It is called
+// when it is certain that the payer signed. When it finds one, p.settled is
+// true.
+func (p *purchase) redeemEarlier(r *http.Request) *refusal {
+	if p.auth.Payer == "" {
+		return nil
+	}
+	ctx, cancel := ledgerContext(r.Context())
+	defer cancel()
+	asked := p.held.Payment
+	filters := []ledger.Filter{{
+		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling},
+		Payer:  asked.Payer, Method: asked.Method, Host: asked.Host, URL: asked.URL,
+	}}
+	if asked.Method == http.MethodGet {
+		head := filters[0] // a HEAD buys one GET
+		head.Method = http.MethodHead
+		filters = append(filters, head)
+	}
+	if p.identifier != "" {
+		filters = append(filters, ledger.Filter{Payer: asked.Payer, Identifier: p.identifier})
+	}
+	for _, f := range filters {
+		for row, err := range p.h.app.ledger.List(ctx, f) {
+			if err != nil {
+				return p.ledgerFailed("looking for an earlier purchase", err)
+			}
+			named := p.identifier != "" && row.Identifier == p.identifier
+			refused := p.redeem(ctx, row, named)
+			if p.settled || refused != nil {
+				return refused
+			}
+		}
+	}
+	return nil
+}
+
+// redeem decides about one earlier purchase of the payer. named says that the
+// payer means exactly this one.
+func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *refusal {
+	asked := p.held.Payment
+	now := p.h.now()
+	switch {
+	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
+		return nil // itself, or nothing came of it
+	case named && !sameGoods(row, asked):
+		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
+	case row.State == ledger.Delivered:
+		// Named again: the same outcome, not another charge.
+		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+	case ledger.Held(row, now):
+		// The same order again may be a retry of one whose payer is lost while the
+		// upstream goes on. It waits, rather than to be charged.
+		if named || !safeMethod(row.Method) && asked.Body != "" && asked.Body == row.Body {
+			return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+		}
+		return nil // somebody is being served: this is another purchase
+	case !named && acted(row) && (asked.Body == "" || asked.Body != row.Body):
+		return nil // another order to the same address
+	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
+		return nil
+	case row.State == ledger.Unknown, row.State == ledger.Settling:
+		// It may have moved money. The reconciler finds out.
+		p.held.Payment = row
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 10, receipt: p.pendingReceipt()}
+	}
+	if refused := p.redeemable(row); refused != nil {
+		return refused
+	}
+	return p.takeOver(ctx, row.Key)
+}
+
+// takeOver takes a purchase that is owed, instead of what was held so far.
+func (p *purchase) takeOver(ctx context.Context, key ledger.Key) *refusal {
+	held, err := p.h.app.ledger.Take(ctx, key, ledger.Delivering, leaseFor)
+	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
+		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	}
+	if err != nil {
+		return p.ledgerFailed("taking over", err)
+	}
+	if p.lease != nil { // a stranger's payment, claimed and no longer needed
+		p.lease.end()
+		_ = p.move(ledger.Change{To: ledger.Released})
+	}
+	p.hold(held)
+	p.settled, p.runs = true, 1
+	return nil
+}
+
+// acted says whether the upstream has done what it was asked to, so that it must
+// not be asked again.
+func acted(row ledger.Payment) bool {
+	return !safeMethod(row.Method) && row.Status >= 200 && row.Status < 300
+}
+
+// sameGoods says whether two requests ask for the same, whoever asks.
+func sameGoods(bought, asked ledger.Payment) bool {
+	asked.Client = bought.Client
+	return sameRequest(bought, asked)
+}

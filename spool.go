@@ -1,0 +1,112 @@
+package paywall
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/go-json-experiment/json"
+)
+
+// An upstream that has acted must not be made to act again because its answer
+// broke off on the way. So the paid answer to a method with effects is copied
+// while it is sent, up to a bound; if the payer is lost, the upstream may finish,
+// and the copy is what the payer fetches.
+
+const (
+	// maxSpool is how much of an answer's body is kept.
+	maxSpool = 256 << 10
+	// finishWithin is how long an upstream may go on for a payer who has left.
+	finishWithin = 2 * time.Minute
+)
+
+// spool is a copy of an answer.
+type spool struct {
+	Status int         `json:"status"`
+	Header http.Header `json:"header"`
+	Body   []byte      `json:"body"`
+
+	over bool // it was too large, and nothing is kept
+}
+
+// begin records the status line.
+func (s *spool) begin(status int, header http.Header) {
+	s.Status, s.Header = status, header.Clone()
+	for _, name := range []string{"Connection", "Date", "Trailer", "Transfer-Encoding"} {
+		s.Header.Del(name)
+	}
+}
+
+// write records a part of the body.
+func (s *spool) write(p []byte) {
+	if s.over {
+		return
+	}
+	if len(s.Body)+len(p) > maxSpool {
+		s.over, s.Body = true, nil
+		return
+	}
+	s.Body = append(s.Body, p...)
+}
+
+// whole says whether the copy is the whole answer, as far as it declared its
+// length. Nil is no copy.
+func (s *spool) whole(header http.Header) bool {
+	if s == nil || s.over {
+		return false
+	}
+	declared := header.Get("Content-Length")
+	return declared == "" || declared == strconv.Itoa(len(s.Body))
+}
+
+// encode returns the copy for the ledger, or nil if there is none to replay.
+func (s *spool) encode() []byte {
+	if s == nil || s.over || s.Status < 200 || s.Status >= 300 {
+		return nil
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil // it is listed as unconfirmed
+	}
+	return b
+}
+
+// replay is the handler that answers with a copy instead of the upstream.
+func replay(encoded []byte) (caddyhttp.Handler, error) {
+	var s spool
+	if err := json.Unmarshal(encoded, &s); err != nil {
+		return nil, fmt.Errorf("reading a kept answer: %w", err)
+	}
+	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		header := w.Header()
+		for name, values := range s.Header {
+			header[name] = values
+		}
+		w.WriteHeader(s.Status)
+		_, err := bytes.NewReader(s.Body).WriteTo(w)
+		return err
+	}), nil
+}
+
+// outlive returns a context for the upstream that does not end when the payer
+// leaves, but a while later.
+func outlive(payer context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(payer))
+	stop := context.AfterFunc(payer, func() {
+		timer := time.NewTimer(finishWithin)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			cancel()
+		}
+	})
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}

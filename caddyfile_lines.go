@@ -97,6 +97,9 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 	switch len(rest) {
 	case 0:
 	case 1:
+		if strings.ContainsAny(rest[0][:min(1, len(rest[0]))], "/*@$") {
+			return d.Errf("price: %q comes too late; all paths come before the amount, and a description begins with a letter", rest[0])
+		}
 		p.Description = rest[0]
 	default:
 		return d.Errf("price: %q is too much; quote a description of several words", strings.Join(rest[1:], " "))

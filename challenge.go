@@ -31,6 +31,8 @@ const (
 	codeBusy                 x402.Code = "too_many_contract_wallets"
 	codeUpstreamDown         x402.Code = "upstream_unavailable"
 	codeUpstreamWantsPayment x402.Code = "upstream_wants_payment"
+	codeUpstreamFailed       x402.Code = "upstream_failed"
+	codeClientGone           x402.Code = "client_gone"
 	codeNoAnswer             x402.Code = "upstream_gave_no_answer"
 )
 
@@ -101,17 +103,15 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer, co
 		return nil
 	}
 	body := o.template.AppendBody(nil, url, code)
-	header["Content-Type"] = jsonType
+	header.Set("Content-Type", "application/json")
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(http.StatusPaymentRequired)
 	_, _ = w.Write(body)
 	return nil
 }
 
-var (
-	jsonType = []string{"application/json"}
-	noStore  = []string{"no-store"}
-)
+// statusClientGone is what Caddy logs for a client that has left.
+const statusClientGone = 499
 
 // refuse answers with a status and a code.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
@@ -130,7 +130,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f refusal) erro
 	if err != nil {
 		body = nil // the status says enough
 	}
-	header["Content-Type"] = jsonType
+	header.Set("Content-Type", "application/json")
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(f.status)
 	_, _ = w.Write(body)
@@ -156,7 +156,7 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 
 // ownAnswer prepares the header of an answer that is the gate's own.
 func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
-	header["Cache-Control"] = noStore
+	header.Set("Cache-Control", "no-store")
 	h.addCORS(header, r)
 }
 
@@ -171,9 +171,10 @@ func setReceipts(header http.Header, receipt *x402.Receipt) {
 	if receipt == nil {
 		return
 	}
-	encoded := []string{receipt.Encode()}
-	header[x402.HeaderPaymentResponse] = encoded
-	header[x402.HeaderXPaymentResponse] = encoded
+	// One slice each: Caddy's header directive edits values in place.
+	encoded := receipt.Encode()
+	header[x402.HeaderPaymentResponse] = []string{encoded}
+	header[x402.HeaderXPaymentResponse] = []string{encoded}
 }
 
 // receipt tells what became of a settled payment.
@@ -226,10 +227,6 @@ func (p *purchase) report() {
 	}
 	payments.WithLabelValues(strings.ReplaceAll(outcome, " ", "_")).Inc()
 	row := p.held.Payment
-	if row.Network == "" {
-		row.Network, row.Amount, row.Asset = p.payment.Network, p.request.Requirement.Amount, p.request.Requirement.Asset
-		row.Payer = p.auth.Payer
-	}
 	fields := []zap.Field{
 		zap.String("outcome", outcome),
 		zap.String("payment", row.ID),

@@ -35,6 +35,9 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		Body:        declaredBody(r),
 		Keep:        now.Add(maxLife + time.Duration(p.h.RetryWindow)),
 	}
+	if p.auth.ValidBefore == 0 {
+		row.Keep = now.Add(keepWithoutEnd)
+	}
 	row.ID = ledger.ID(row.Key)
 	p.held.Payment = row
 
@@ -84,7 +87,7 @@ func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *r
 	}
 	to := ledger.Delivering
 	if row.State != ledger.Settled && row.State != ledger.Delivering {
-		if len(p.settlers) == 0 {
+		if !p.askAgain(row) {
 			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt()}
 		}
 		to = ledger.Settling

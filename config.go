@@ -131,6 +131,9 @@ const (
 	answerWithin = 15 * time.Second
 	// settleWithin bounds the settlement itself, which goes on without the payer.
 	settleWithin = 120 * time.Second
+	// keepWithoutEnd is how long a payment is remembered whose authorization does
+	// not say when it ends: the chain alone refuses it then.
+	keepWithoutEnd = 90 * 24 * time.Hour
 	// leaseFor is how long a claim outlives a holder that no longer renews it.
 	leaseFor = 60 * time.Second
 	// maxRuns bounds how often one payment starts the upstream.
@@ -185,8 +188,8 @@ var errNoLines = errors.New("no price line: a paywall without a price would let 
 // checkCharge refuses statuses that no upstream can answer.
 func checkCharge(statuses []int) error {
 	for _, s := range statuses {
-		if s < 200 || s > 599 || s == 304 {
-			return fmt.Errorf("charge: %d is not a final status with goods (200 to 599, except 304)", s)
+		if s < 200 || s > 599 || s == 304 || s == 402 {
+			return fmt.Errorf("charge: %d is not a final status with goods (200 to 599, except 304 and 402)", s)
 		}
 	}
 	return nil

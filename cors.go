@@ -1,10 +1,13 @@
 package paywall
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // What browsers may read of our answers, and send with their requests. The
@@ -50,10 +53,15 @@ func mergeList(header http.Header, name, add string) {
 // a priced path's content must not leave on a request that pays nothing.
 func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	ask := &headerOnly{header: make(http.Header)}
-	asked := r.Clone(r.Context())
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	ask.done = cancel
+	asked := r.Clone(ctx)
 	asked.Body, asked.ContentLength = http.NoBody, 0
-	if err := next.ServeHTTP(ask, asked); err != nil {
-		ask.header = make(http.Header) // no answer
+	asked.Header.Del(x402.HeaderPaymentSignature)
+	asked.Header.Del(x402.HeaderXPayment)
+	if !answered(next, ask, asked) {
+		ask.header = make(http.Header)
 	}
 	status := http.StatusNoContent
 	header := w.Header()
@@ -82,10 +90,24 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyht
 	return nil
 }
 
+// answered runs the upstream for its header. Once that is there the rest is cut
+// off, which reverse_proxy answers with a panic.
+func answered(next caddyhttp.Handler, ask *headerOnly, r *http.Request) (ok bool) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
+			panic(p)
+		}
+		ok = ask.status != 0
+	}()
+	_ = next.ServeHTTP(ask, r) // an error is no status
+	return true
+}
+
 // headerOnly is a response writer that keeps the header and drops the body.
 type headerOnly struct {
 	header http.Header
 	status int
+	done   func() // called at the first byte of a body
 }
 
 func (h *headerOnly) Header() http.Header { return h.header }
@@ -98,5 +120,6 @@ func (h *headerOnly) WriteHeader(status int) {
 
 func (h *headerOnly) Write(p []byte) (int, error) {
 	h.WriteHeader(http.StatusOK)
+	h.done()
 	return len(p), nil
 }

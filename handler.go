@@ -81,6 +81,7 @@ type Handler struct {
 	app       *App
 	list      *pricing.List
 	prices    []*price
+	health    []health // by line of the list, after one for `otherwise`
 	page      []byte
 	publicURL string
 	logger    *zap.Logger
@@ -155,7 +156,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Price.
-	decision, err := h.decide(r)
+	if isPreflight(r) && h.CORS != "off" {
+		// It asks for a request of another method, and carries none of its goods.
+		if d, err := h.decide(r, r.Header.Get("Access-Control-Request-Method")); err == nil && d.Kind == pricing.Priced {
+			return h.preflight(w, r, next)
+		}
+	}
+	decision, err := h.decide(r, priceMethod(r))
 	if err != nil {
 		h.logger.Error("the price of a request cannot be decided; refusing it", zap.Error(err))
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
@@ -175,9 +182,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	pr := h.prices[decision.Price]
 
-	if isPreflight(r) && h.CORS != "off" {
-		return h.preflight(w, r, next)
-	}
 	if charged(r.Context()) {
 		h.logger.Error("a request that was charged by one paywall block has met another that prices it; put all prices into one block")
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeChargedTwice})
@@ -187,7 +191,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	now := h.now()
 	first := pr.settlesFirst(r)
 	tariff := pr.tariff(first)
-	offer, err := tariff.current(now)
+	offer, err := tariff.current()
 	if err != nil {
 		h.logger.Error("nothing can be offered", zap.Error(err))
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
@@ -200,6 +204,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if payment == nil {
 		challenges.Inc()
+		quoted.remember(quoted.resourceOf(r, first), offer, now)
 		return h.challenge(w, r, offer, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || r.Header.Get("Early-Data") == "1" {
@@ -208,7 +213,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
-	p := &purchase{h: h, price: pr, first: first, offer: offer, payment: payment, started: now}
+	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, offer: offer, payment: payment, started: now}
 	defer p.letGo()
 	if refused := p.claim(r, p.match(r, tariff, now)); refused != nil {
 		return h.refuseSale(w, r, p, *refused)
@@ -221,11 +226,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten.
-func (h *Handler) decide(r *http.Request) (pricing.Decision, error) {
-	method := r.Method
-	if method == http.MethodConnect && r.ProtoMajor >= 2 {
-		method = http.MethodGet // extended CONNECT is how HTTP/2 and 3 say GET with Upgrade
-	}
+func (h *Handler) decide(r *http.Request, method string) (pricing.Decision, error) {
 	current := wirePath(r.URL)
 	original := current
 	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
@@ -235,6 +236,14 @@ func (h *Handler) decide(r *http.Request) (pricing.Decision, error) {
 		return h.list.Decide(r, method, current)
 	}
 	return h.list.Decide(r, method, original, current)
+}
+
+// priceMethod is the method that a request has for the price list.
+func priceMethod(r *http.Request) string {
+	if r.Method == http.MethodConnect && r.ProtoMajor >= 2 {
+		return http.MethodGet // extended CONNECT is how HTTP/2 and 3 say GET with Upgrade
+	}
+	return r.Method
 }
 
 // wirePath is a URL's path as it goes over the wire.

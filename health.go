@@ -34,12 +34,21 @@ func (h *health) mayTry(now time.Time) bool {
 	return true
 }
 
-// saw learns from the status of a paid request; 0 is no answer at all.
-func (h *health) saw(status int, now time.Time) {
+// didNotTry gives a probe back that was not used.
+func (h *health) didNotTry() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.probe = time.Time{}
+}
+
+// saw learns from a paid request: its status, 0 if there was none, and whether
+// the upstream's handler came to its end.
+func (h *health) saw(status int, returned bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case status >= 502 && status <= 504:
+	case status == statusClientGone:
+	case status >= 502 && status <= 504, status == 0 && !returned:
 		if h.bad++; h.bad == deadAfter {
 			h.probe = now.Add(probeEvery)
 		}

@@ -3,6 +3,7 @@ package paywall
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -24,9 +25,7 @@ func keepLease(l ledger.Ledger, c ledger.Claim, logger *zap.Logger) *lease {
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
 	kept.timer = time.AfterFunc(leaseFor/3, func() {
-		ctx, cancel := ledgerContext(context.Background())
-		defer cancel()
-		err := l.Renew(ctx, c, leaseFor)
+		err := renew(l, c)
 		if err != nil {
 			logger.Error("renewing a claim", zap.String("payment", c.Payment.ID), zap.Error(err))
 		}
@@ -37,6 +36,18 @@ func keepLease(l ledger.Ledger, c ledger.Claim, logger *zap.Logger) *lease {
 		}
 	})
 	return kept
+}
+
+// renew prolongs a claim, and survives a ledger that panics.
+func renew(l ledger.Ledger, c ledger.Claim) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ctx, cancel := ledgerContext(context.Background())
+	defer cancel()
+	return l.Renew(ctx, c, leaseFor)
 }
 
 // end stops the renewals; the claim ends with its next change, or its lease.

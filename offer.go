@@ -2,10 +2,8 @@ package paywall
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -39,7 +37,6 @@ type offer struct {
 	settlers     [][]facilitator.Named
 	template     *x402.Template
 	snapshots    []*x402.Supported // what it was made from, to see when it is stale
-	until        time.Time         // for an earlier offer: when it ends
 }
 
 var errNoSettler = errors.New("no facilitator of this price can settle any of the accepted tokens")
@@ -52,35 +49,24 @@ type tariff struct {
 	description string
 	mimeType    string
 
-	mu      sync.Mutex
-	now     atomic.Pointer[offer]
-	earlier []*offer // still payable; guarded by mu
+	mu  sync.Mutex // of building
+	now atomic.Pointer[offer]
 }
 
 // current returns the offer as the facilitators are known now.
-func (t *tariff) current(now time.Time) (*offer, error) {
-	if o := t.now.Load(); o != nil && t.fresh(o) {
-		if len(o.requirements) == 0 {
-			return nil, errNoSettler
-		}
-		return o, nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	last := t.now.Load()
-	if last == nil || !t.fresh(last) {
-		o, err := t.build()
-		if err != nil {
-			return nil, err
-		}
-		if last != nil && len(last.requirements) > 0 {
-			// Who was challenged with the last offer may still pay it.
-			last = &offer{requirements: last.requirements, settlers: last.settlers, until: now.Add(maxTimeout)}
-			t.earlier = append(slices.DeleteFunc(t.earlier, func(o *offer) bool { return now.After(o.until) }), last)
-		}
-		t.now.Store(o)
-	}
+func (t *tariff) current() (*offer, error) {
 	o := t.now.Load()
+	if o == nil || !t.fresh(o) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if o = t.now.Load(); o == nil || !t.fresh(o) {
+			var err error
+			if o, err = t.build(); err != nil {
+				return nil, err
+			}
+			t.now.Store(o)
+		}
+	}
 	if len(o.requirements) == 0 {
 		return nil, errNoSettler
 	}
@@ -130,24 +116,4 @@ func (t *tariff) build() (*offer, error) {
 	var err error
 	o.template, err = x402.NewTemplate(o.requirements, t.description, t.mimeType, x402.PaymentIdentifier)
 	return o, err
-}
-
-// match finds what a payment pays for, among the current offer and the earlier
-// ones that are still payable.
-func (t *tariff) match(current *offer, p *x402.Payment, now time.Time) (x402.Requirement, []facilitator.Named, error) {
-	i, err := x402.Match(p, current.requirements)
-	if err == nil {
-		return current.requirements[i], current.settlers[i], nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, o := range t.earlier {
-		if now.After(o.until) {
-			continue
-		}
-		if i, e := x402.Match(p, o.requirements); e == nil {
-			return o.requirements[i], o.settlers[i], nil
-		}
-	}
-	return x402.Requirement{}, nil, err
 }

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
@@ -16,11 +18,10 @@ import (
 // price is one price of the list, ready for requests. Lines that say the same
 // share one.
 type price struct {
-	settle   string // "", first, on_success
-	charge   []int
-	amount   pricing.Money
-	tariffs  [2]*tariff // by settlesFirst
-	upstream health
+	settle  string // "", first, on_success
+	charge  []int
+	amount  pricing.Money
+	tariffs [2]*tariff // by settlesFirst
 }
 
 // settlesFirst says when the money of a request moves.
@@ -50,7 +51,9 @@ func (p *price) tariff(first bool) *tariff {
 
 // tunnels says whether a request wants to become a tunnel.
 func tunnels(r *http.Request) bool {
-	return r.Method == http.MethodConnect || r.Header.Get("Upgrade") != ""
+	upgrade := r.Header.Get("Upgrade")
+	return r.Method == http.MethodConnect ||
+		upgrade != "" && !strings.EqualFold(upgrade, "h2c") && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
 }
 
 // provisionPrices turns the config's lines into the price list.
@@ -104,7 +107,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.list = list
+	h.list, h.health = list, make([]health, len(lines)+1)
 	return nil
 }
 
@@ -239,28 +242,37 @@ func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (fun
 	return sets.AnyMatchWithError, nil
 }
 
-// pathMatcherIn finds a path matcher in a set, however deep, by its JSON.
+// pathMatcherIn finds in a set, however deep, what looks at the path.
 func pathMatcherIn(set caddy.ModuleMap) string {
-	for _, name := range []string{"path", "path_regexp"} {
+	for _, name := range []string{"path", "path_regexp", "file"} {
 		if _, ok := set[name]; ok {
 			return name
 		}
 	}
 	for name, raw := range set {
 		text := string(raw)
+		if found := pathPlaceholder.FindString(text); found != "" {
+			return name + " with {" + found + "}"
+		}
 		switch name {
 		case "not":
-			if strings.Contains(text, `"path"`) || strings.Contains(text, `"path_regexp"`) {
+			if nestedPath.MatchString(text) {
 				return "not path"
 			}
 		case "expression":
-			if strings.Contains(text, "path(") || strings.Contains(text, "path_regexp(") {
+			if pathFunction.MatchString(text) {
 				return "expression path"
 			}
 		}
 	}
 	return ""
 }
+
+var (
+	pathPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?uri(\.path[\w.]*)?\b($|[^.]|\.[^q])|http\.matchers\.file|\{(path|uri|file|dir)\b`)
+	nestedPath      = regexp.MustCompile(`"(path|path_regexp|file)"\s*:`)
+	pathFunction    = regexp.MustCompile(`\b(path|path_regexp|file)\s*\(`)
+)
 
 // String names the line in messages, as it would stand in a Caddyfile.
 func (p *Price) String() string {

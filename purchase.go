@@ -21,7 +21,8 @@ import (
 type purchase struct {
 	h       *Handler
 	price   *price
-	first   bool // settle before the upstream runs
+	health  *health // of the upstream behind the line
+	first   bool    // settle before the upstream runs
 	offer   *offer
 	payment *x402.Payment
 	started time.Time
@@ -51,10 +52,16 @@ type purchase struct {
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
 func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *refusal) {
-	requirement, settlers, err := t.match(p.offer, p.payment, now)
-	if err != nil {
+	var requirement x402.Requirement
+	var settlers []facilitator.Named
+	i, err := x402.Match(p.payment, p.offer.requirements)
+	if err == nil {
+		requirement, settlers = p.offer.requirements[i], p.offer.settlers[i]
+	} else if earlier, by, ok := p.h.matchQuote(r, p.payment, p.first, now); ok {
+		requirement, settlers = earlier, by
+	} else {
 		misfit = refuseAnew(codeOf(err), err)
-		if requirement, err = p.payment.Chosen(); err != nil {
+		if requirement, err = p.h.guess(p.payment); err != nil {
 			return misfit
 		}
 	}
@@ -93,14 +100,14 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		p.outcome = "redeemed"
 		return nil
 	case p.held.Payment.State == ledger.Settling: // asked for earlier, never heard of again
-		return p.settle(r.Context())
+		if refused := p.settle(r.Context()); refused != nil {
+			return refused
+		}
+		return p.redeemable(p.held.Payment)
 	}
 	if p.stranger && !p.h.app.strangers.Allow() {
 		p.outcome = "rejected"
 		return &refusal{status: http.StatusServiceUnavailable, code: codeBusy, retryAfter: 1}
-	}
-	if p.first && !p.price.upstream.mayTry(p.h.now()) {
-		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
 	}
 	if refused := p.verify(r.Context()); refused != nil {
 		return refused
@@ -111,10 +118,17 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 			return refused
 		}
 	}
-	if p.first {
-		return p.settle(r.Context())
+	if !p.first {
+		return nil
 	}
-	return nil
+	if !p.health.mayTry(p.h.now()) {
+		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
+	}
+	refused := p.settle(r.Context())
+	if refused != nil {
+		p.health.didNotTry()
+	}
+	return refused
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has
@@ -148,8 +162,15 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	}
 	defer cancel()
 
+	if p.settled && p.auth.opaque {
+		if refused := p.buysOnce(); refused != nil {
+			return p.h.refuseSale(w, r, p, *refused)
+		}
+	}
+
 	var refused *refusal
 	a := newAnswer(w, p.settled, nil)
+	a.payer = r.Context()
 	if kept := p.held.Payment.Answer; p.settled && len(kept) > 0 {
 		if next, err = replay(kept); err != nil {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(p.held.Payment), cause: err})
@@ -164,6 +185,8 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		case p.settled && status == http.StatusPaymentRequired:
 			// To the payer a 402 of ours would say that nothing has moved.
 			refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.held.Payment)}
+		case !p.settled && r.Context().Err() != nil:
+			refused = &refusal{status: statusClientGone, code: codeClientGone} // nobody reads it
 		case !p.settled && !p.price.chargeable(status, header, r):
 			p.outcome = "uncharged"
 			p.h.addCORS(header, r)
@@ -197,7 +220,10 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	returned := false
 	defer func() {
 		panicked := recover()
-		if refused != nil && (panicked == nil || panicked == http.ErrAbortHandler) { //nolint:errorlint // a panic value, not an error
+		if refused != nil {
+			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
+				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
+			}
 			// The upstream was cut off by us; that is no failure of its own. Its
 			// trailers may have come after its header was taken back.
 			a.restoreHeader()
@@ -219,8 +245,10 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			refused.receipt = p.receipt(p.held.Payment)
 		}
 	}
-	if refused == nil && err != nil && p.settled && a.status == 0 {
-		p.setReceipt(w.Header()) // the error routes write the answer; the receipt belongs to it
+	if refused == nil && err != nil && a.status == 0 {
+		// The error routes do not see it: they know nothing of payments, and could
+		// serve for nothing, or say 402 after money has moved.
+		refused, err = p.upstreamFailed(err), nil
 	}
 	return err
 }
@@ -235,15 +263,29 @@ func (p *purchase) beginDelivery(runs int) *refusal {
 	return nil
 }
 
+// upstreamFailed answers for an upstream that gave an error and no answer.
+func (p *purchase) upstreamFailed(err error) *refusal {
+	p.status = http.StatusBadGateway
+	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 400 && e.StatusCode != http.StatusPaymentRequired {
+		p.status = e.StatusCode
+	}
+	f := &refusal{status: p.status, code: codeUpstreamFailed, cause: err}
+	if p.settled {
+		f.receipt = p.receipt(p.held.Payment)
+	} else {
+		p.outcome = "uncharged"
+	}
+	if p.first {
+		p.health.saw(p.status, true, p.h.now())
+	}
+	return f
+}
+
 // finish decides whether the goods have arrived.
 func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) {
-	status := a.status
-	if handlerErr, ok := errors.AsType[caddyhttp.HandlerError](err); ok && status <= 0 {
-		status = handlerErr.StatusCode
-	}
-	p.status = max(status, 0)
+	p.status = max(a.status, 0)
 	if p.first {
-		p.price.upstream.saw(p.status, p.h.now())
+		p.health.saw(p.status, returned, p.h.now())
 	}
 	if !p.settled {
 		if p.outcome == "" {
@@ -252,8 +294,8 @@ func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) 
 		return
 	}
 	goods := p.status >= 200 && p.status < 400 || a.hijacked
-	arrived := returned && err == nil && a.complete(r.Method) && r.Context().Err() == nil
-	if tunnels(r) && goods {
+	arrived := returned && err == nil && a.complete(r.Method)
+	if a.hijacked || r.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves
 	}
 	if arrived && goods && r.Method != http.MethodHead {
@@ -273,9 +315,7 @@ func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) 
 
 // move changes the row that the purchase holds.
 func (p *purchase) move(ch ledger.Change) error {
-	ctx, cancel := ledgerContext(context.Background())
-	defer cancel()
-	row, err := p.h.app.ledger.Move(ctx, p.held, ch)
+	row, err := moveTo(p.h.app.ledger, p.held, ch)
 	if err != nil {
 		p.h.logger.Error("recording a payment", zap.String("payment", p.held.Payment.ID),
 			zap.String("from", string(p.held.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))

@@ -72,7 +72,8 @@ func forPayerOnly(header http.Header) {
 // chargeable says whether an upstream's answer is goods.
 func (p *price) chargeable(status int, header http.Header, r *http.Request) bool {
 	if len(p.charge) > 0 {
-		return slices.Contains(p.charge, status)
+		// A range of the goods is goods.
+		return slices.Contains(p.charge, status) || status == http.StatusPartialContent && slices.Contains(p.charge, http.StatusOK)
 	}
 	switch {
 	case status == http.StatusSwitchingProtocols, status >= 200 && status < 300:

@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -37,7 +38,11 @@ type answer struct {
 	// before is the header as it was when the upstream was started.
 	before http.Header
 
+	// payer ends when the payer leaves.
+	payer context.Context
+
 	status   int   // 0 until the status line
+	lost     bool  // the payer had left before a part of the answer was sent
 	refused  bool  // the answer is being swallowed
 	written  int64 // bytes of the body that the connection took
 	writeErr error // the first error of the connection
@@ -50,6 +55,7 @@ func newAnswer(w http.ResponseWriter, passInformational bool, atStatus func(int,
 		atStatus:              atStatus,
 		passInformational:     passInformational,
 		before:                w.Header().Clone(),
+		payer:                 context.Background(),
 	}
 }
 
@@ -73,6 +79,7 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.refused = false
+	a.look()
 	if a.spool != nil {
 		a.spool.begin(status, a.Header())
 	}
@@ -100,6 +107,7 @@ func (a *answer) Write(p []byte) (int, error) {
 			return len(p), nil // for the copy alone
 		}
 	}
+	a.look()
 	n, err := a.ResponseWriterWrapper.Write(p)
 	a.count(int64(n), err)
 	if err != nil && a.spool != nil && !a.spool.over {
@@ -112,11 +120,12 @@ func (a *answer) Write(p []byte) (int, error) {
 func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 	a.WriteHeader(http.StatusOK)
 	if a.refused {
-		return io.Copy(io.Discard, r)
+		return 0, errHeld // nobody who calls this panics about it
 	}
 	if a.spool != nil {
 		return io.Copy(writerOnly{a}, r)
 	}
+	a.look()
 	n, err := a.ResponseWriterWrapper.ReadFrom(r)
 	a.count(n, err)
 	return n, err
@@ -124,6 +133,10 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 
 // writerOnly hides ReadFrom, for which io.Copy looks.
 type writerOnly struct{ io.Writer }
+
+// look notes whether the payer is still there. Bytes that a connection takes
+// after that arrive nowhere.
+func (a *answer) look() { a.lost = a.lost || a.payer.Err() != nil }
 
 func (a *answer) count(n int64, err error) {
 	a.written += n
@@ -151,24 +164,26 @@ func (a *answer) FlushError() error {
 // Flush implements http.Flusher.
 func (a *answer) Flush() { _ = a.FlushError() }
 
-var errHeld = errors.New("the answer is held: no tunnel without a payment")
+var errHeld = errors.New("the answer is held back: it is not paid for")
 
 // Hijack implements what http.ResponseController looks for. Only an answer
 // that passed its status line (101) can become a tunnel.
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if a.status == 0 || a.refused {
+	if a.refused || a.status == 0 && !a.passInformational {
 		return nil, nil, errHeld
 	}
 	//nolint:bodyclose // a controller is no response
 	conn, brw, err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Hijack()
-	a.hijacked = err == nil
+	if a.hijacked = err == nil; a.hijacked && a.status == 0 {
+		a.status = http.StatusSwitchingProtocols // the handler writes it itself
+	}
 	return conn, brw, err
 }
 
 // complete says whether all of the answer was taken by the connection, as far
 // as a server can know.
 func (a *answer) complete(method string) bool {
-	if a.status == 0 || a.refused || a.writeErr != nil {
+	if a.status == 0 || a.refused || a.writeErr != nil || a.lost {
 		return false
 	}
 	if a.hijacked || a.status == http.StatusSwitchingProtocols {
@@ -181,7 +196,9 @@ func (a *answer) complete(method string) bool {
 		n, err := strconv.ParseInt(declared, 10, 64)
 		return err == nil && n == a.written
 	}
-	return true
+	// Its end is not sent before the handler returns: who has left by now has
+	// not seen it.
+	return a.payer.Err() == nil
 }
 
 // Interface guards

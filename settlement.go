@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -28,7 +29,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name}); err != nil {
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 		}
 	}
@@ -132,7 +133,13 @@ func recordSettlement(l ledger.Ledger, c ledger.Claim, s facilitator.Settlement,
 	return moveTo(l, c, change)
 }
 
-func moveTo(l ledger.Ledger, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
+// moveTo changes a row. A ledger that panics has not recorded anything for sure.
+func moveTo(l ledger.Ledger, c ledger.Claim, ch ledger.Change) (row ledger.Payment, err error) {
+	defer func() {
+		if rec := recover(); rec != nil {
+			err = fmt.Errorf("panic: %v\n%s", rec, debug.Stack())
+		}
+	}()
 	ctx, cancel := ledgerContext(context.Background())
 	defer cancel()
 	return l.Move(ctx, c, ch)
@@ -152,7 +159,7 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 	case ledger.Settled:
 		p.settled = true
 		p.receiptData = s
-		return p.buysOnce()
+		return nil
 	case ledger.Refused:
 		p.outcome = "refused"
 		code := x402.SafeCode(s.Reason, x402.CodeSettlementFailed)
@@ -181,13 +188,11 @@ func (p *purchase) stillLives() *refusal {
 // cannot be recognised: a facilitator that answers two payments with one
 // transaction has been paid once.
 func (p *purchase) buysOnce() *refusal {
-	if !p.auth.opaque {
-		return nil
-	}
 	row := p.held.Payment
 	once := row
 	once.Key = ledger.Key("transaction:" + row.Network + ":" + row.Transaction)
 	once.ValidBefore = time.Time{}
+	once.Client, once.Identifier = row.ID, "" // whose transaction it is
 	ctx, cancel := ledgerContext(context.Background())
 	defer cancel()
 	c, err := p.h.app.ledger.Claim(ctx, once, leaseFor)
@@ -196,13 +201,21 @@ func (p *purchase) buysOnce() *refusal {
 			c.Payment, err = p.h.app.ledger.Move(ctx, c, ledger.Change{To: to, Transaction: row.Transaction})
 		}
 	}
-	if err != nil {
+	taken, isTaken := errors.AsType[*ledger.TakenError](err)
+	switch {
+	case err == nil, isTaken && taken.Payment.Client == row.ID:
+		return nil // ours, now or since an earlier run
+	case isTaken:
 		p.outcome = "transaction reused"
-		p.settled = false
 		// It buys nothing, now or later.
-		_ = p.move(ledger.Change{To: ledger.Delivering})
+		if p.held.Payment.State == ledger.Settled {
+			_ = p.move(ledger.Change{To: ledger.Delivering})
+		}
 		_ = p.move(ledger.Change{To: ledger.Delivered})
 		return &refusal{status: http.StatusConflict, code: codeBoughtElse, cause: err}
+	default:
+		refused := p.ledgerFailed("recording a transaction", err)
+		refused.receipt = p.receipt(row)
+		return refused
 	}
-	return nil
 }

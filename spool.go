@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -83,9 +84,7 @@ func replay(encoded []byte) (caddyhttp.Handler, error) {
 	}
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		header := w.Header()
-		for name, values := range s.Header {
-			header[name] = values
-		}
+		maps.Copy(header, s.Header)
 		w.WriteHeader(s.Status)
 		_, err := bytes.NewReader(s.Body).WriteTo(w)
 		return err

@@ -36,14 +36,15 @@ type purchase struct {
 	// so, and only a facilitator can tell.
 	stranger bool
 
-	held    ledger.Claim // our hold on the authorization
-	lease   *lease       // keeps it while the request lives
-	settled bool         // the money has moved, and held says so
-	answer  []byte       // a copy of what did not arrive
-	runs    int          // starts of the upstream that the row does not count yet
-	outcome string       // for log and metrics; "" while undecided
-	status  int          // what the upstream answered
-	refused *refusal     // what the payer got instead of goods
+	held     ledger.Claim // our hold on the authorization
+	lease    *lease       // keeps it while the request lives
+	redeemed bool         // it was paid earlier, and is owed
+	settled  bool         // the money has moved, and held says so
+	answer   []byte       // a copy of what did not arrive
+	runs     int          // starts of the upstream that the row does not count yet
+	outcome  string       // for log and metrics; "" while undecided
+	status   int          // what the upstream answered
+	refused  *refusal     // what the payer got instead of goods
 
 	receiptData facilitator.Settlement // what the facilitator added for the receipt
 }
@@ -97,7 +98,7 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 func (p *purchase) prepare(r *http.Request) *refusal {
 	switch {
 	case p.settled: // bought earlier, not delivered
-		p.outcome = "redeemed"
+		p.outcome, p.redeemed = "redeemed", true
 		return nil
 	case p.held.Payment.State == ledger.Settling: // asked for earlier, never heard of again
 		if refused := p.settle(r.Context()); refused != nil {
@@ -246,8 +247,14 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		}
 	}
 	if refused == nil && err != nil && a.status == 0 {
-		// The error routes do not see it: they know nothing of payments, and could
-		// serve for nothing, or say 402 after money has moved.
+		if clientError(err) {
+			if p.settled {
+				p.setReceipt(w.Header())
+			}
+			return err // a missing page is the error routes' business
+		}
+		// An upstream that failed is not: these routes know nothing of payments,
+		// and what they serve in its place would be served for nothing.
 		refused, err = p.upstreamFailed(err), nil
 	}
 	return err
@@ -263,10 +270,17 @@ func (p *purchase) beginDelivery(runs int) *refusal {
 	return nil
 }
 
+// clientError says whether an upstream's error is about the request, and not
+// one that would mean to a payer that nothing has moved.
+func clientError(err error) bool {
+	e, ok := errors.AsType[caddyhttp.HandlerError](err)
+	return ok && e.StatusCode >= 400 && e.StatusCode < 500 && e.StatusCode != http.StatusPaymentRequired
+}
+
 // upstreamFailed answers for an upstream that gave an error and no answer.
 func (p *purchase) upstreamFailed(err error) *refusal {
 	p.status = http.StatusBadGateway
-	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 400 && e.StatusCode != http.StatusPaymentRequired {
+	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 500 {
 		p.status = e.StatusCode
 	}
 	f := &refusal{status: p.status, code: codeUpstreamFailed, cause: err}
@@ -294,6 +308,10 @@ func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) 
 		return
 	}
 	goods := p.status >= 200 && p.status < 400 || a.hijacked
+	if p.redeemed {
+		// What a first payer would not be charged for does not use up a purchase.
+		goods = goods && p.price.chargeable(p.status, a.Header(), r)
+	}
 	arrived := returned && err == nil && a.complete(r.Method)
 	if a.hijacked || r.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves

@@ -138,10 +138,14 @@ func (s *shop) roundTrip(ctx context.Context, say sayer) error {
 		return err
 	}
 	result, err := c.Do(req)
-	if !errors.Is(err, client.ErrNoKey) {
+	if !errors.Is(err, client.ErrNoKey) || result == nil || result.Challenge == nil {
 		return fmt.Errorf("the unpaid request was not asked for money: %w", err)
 	}
-	say("     402 Payment Required, and not a byte of the article\n")
+	say("     402 Payment Required, and not a byte of the article. The challenge offers:")
+	for _, o := range result.Challenge.Offers {
+		say("       %s (TEST MONEY) on %s, payable to %s", o.Price(), o.Network.Name, o.PayTo())
+	}
+	say("")
 
 	say("2. The same request, paid\n")
 	var offer client.Offer
@@ -152,8 +156,7 @@ func (s *shop) roundTrip(ctx context.Context, say sayer) error {
 		if before, err = s.balances(ctx, key.Address(), offer); err != nil {
 			return err
 		}
-		say("     the price is %s (TEST MONEY) on %s, payable to %s", offer.Price(), offer.Network.Name, offer.PayTo())
-		say("     %s signs a transfer of exactly that, good for %s", key.Address(), time.Until(p.ValidBefore()).Round(time.Second))
+		say("     %s signs a transfer of exactly %s, good for %s", key.Address(), offer.Price(), time.Until(p.ValidBefore()).Round(time.Second))
 		return nil
 	}
 	if result, err = c.Do(req); err != nil {

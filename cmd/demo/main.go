@@ -30,12 +30,31 @@ func main() {
 		fmt.Fprintf(os.Stderr, "demo: unexpected %q; see -h\n", flag.Arg(0))
 		os.Exit(2)
 	}
+	complaints := os.Stderr
+	if err := redirectLog(o.log); err != nil {
+		fmt.Fprintln(complaints, "demo:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, os.Stdout); err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "demo:", err)
+		fmt.Fprintln(complaints, "demo:", err)
 		os.Exit(1)
 	}
+}
+
+// redirectLog sends Caddy's log, which goes to standard error, to a file or
+// nowhere: it would drown what the demo says.
+func redirectLog(file string) error {
+	if file == "" {
+		file = os.DevNull
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	os.Stderr = f
+	return nil
 }
 
 // options are the command line.

@@ -88,13 +88,7 @@ func startCaddy(o options, upstream, dir string) error {
 	caddy.DefaultStorage.Path = filepath.Join(dir, "data")
 	caddy.DefaultAdminListen = "127.0.0.1:0"
 
-	logging := "{\n\tlog {\n\t\toutput discard\n\t}\n"
-	if o.log != "" {
-		logging = "{\n\tlog {\n\t\toutput file " + o.log + "\n\t}\n"
-	}
-	// The one line that the file does not have: where the log goes.
-	text := strings.Replace(string(content), "\n{\n", "\n"+logging, 1)
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": o.config})
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(content, map[string]any{"filename": o.config})
 	if err != nil {
 		return err
 	}

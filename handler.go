@@ -74,8 +74,9 @@ type Handler struct {
 
 	// Hands the upstream what it was paid, in the request headers
 	// Paywall-Payment, Paywall-Payer, Paywall-Amount, Paywall-Asset,
-	// Paywall-Network and Paywall-Transaction. What a client sends under these
-	// names is removed, paid or not.
+	// Paywall-Network and Paywall-Transaction, and the payment's id as
+	// Idempotency-Key where the client sent none. What a client sends under the
+	// Paywall names is removed, paid or not.
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
 	app       *App

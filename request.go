@@ -39,6 +39,11 @@ func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
 				r.Header.Set(upstreamHeaders[i], value)
 			}
 		}
+		if r.Header.Get("Idempotency-Key") == "" {
+			// Every run for one payment carries the same one, so that an upstream
+			// which knows the header does not act twice.
+			r.Header.Set("Idempotency-Key", row.ID)
+		}
 	}
 	return r
 }

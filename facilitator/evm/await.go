@@ -1,0 +1,182 @@
+package evm
+
+import (
+	"context"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+const (
+	// firstPoll and lastPoll bound the pauses between looks for a receipt.
+	firstPoll = 100 * time.Millisecond
+	lastPoll  = time.Second
+	// lostAfter is how many looks find no receipt, though our number is in a
+	// block, before the transaction is given up. Nodes behind one URL may lag.
+	lostAfter = 10
+)
+
+// await waits for the receipt of a payment that was sent, until ctx ends.
+func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
+	fl := rec.flight
+	missed := 0
+	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
+		sent, passed := fl.sent()
+		hash, v, err := c.receipts(ctx, p, sent)
+		switch {
+		case err != nil:
+		case v == paid:
+			c.account.sender.landed(fl)
+			return settled(p, hash.Hex())
+		case v == mismatch:
+			c.account.sender.landed(fl)
+			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.String("transaction", hash.Hex()), zap.Stringer("asset", p.token))
+			return unknown(p, codeEventMismatch, hash.Hex(), "the token does not say that it moved the money")
+		case v == failed:
+			c.account.sender.landed(fl)
+			return c.failed(ctx, p, rec, hash)
+		case passed:
+			missed++
+		}
+		if missed >= lostAfter {
+			// Something else took the number. The next call may send it anew.
+			c.account.payments.forget(p.claim(), rec)
+			c.account.payments.sawUnused(p.claim(), rec.since, c.now())
+			return c.lost(ctx, p, rec, sent)
+		}
+		c.account.sender.nudge(ctx, c)
+		if err := c.sleep(ctx, pause); err != nil {
+			return unknown(p, x402.CodeSettlementPending, fl.newest(), "no receipt yet")
+		}
+	}
+}
+
+// receipts looks for the receipt of any of the transactions, deep enough in the
+// chain to count.
+func (c *chain) receipts(ctx context.Context, p *payment, sent hashes) (common.Hash, verdict, error) {
+	found := make([]*receipt, len(sent))
+	var last hexutil.Uint64
+	err := c.ask(ctx, func() calls {
+		var b calls
+		for i, h := range sent {
+			found[i] = nil
+			b.add(&found[i], "eth_getTransactionReceipt", h)
+		}
+		if c.confirmations > 1 {
+			last = 0
+			b.add(&last, "eth_blockNumber")
+		}
+		return b
+	}, every)
+	if err != nil {
+		return common.Hash{}, inconclusive, err
+	}
+	for i, r := range found {
+		if v := r.judge(sent[i], p, true); v != inconclusive && c.deep(r, uint64(last)) {
+			return sent[i], v, nil
+		}
+	}
+	return common.Hash{}, inconclusive, nil
+}
+
+// deep reports whether the block of a receipt has enough blocks upon it.
+func (c *chain) deep(r *receipt, last uint64) bool {
+	return c.confirmations <= 1 || last >= uint64(*r.Block) && last-uint64(*r.Block) >= c.confirmations-1
+}
+
+// landed drops a flight whose number is in a block.
+func (s *sender) landed(fl *flight) { s.prune(fl.number + 1) }
+
+// failed is for a transaction of ours that was reverted: most likely, somebody
+// was faster with the same authorization.
+func (c *chain) failed(ctx context.Context, p *payment, rec *record, hash common.Hash) facilitator.Settlement {
+	s, err := c.findUse(ctx, p, rec.since)
+	if err == nil && s.Outcome != facilitator.Unknown {
+		return s
+	}
+	// Not a refusal: what the payer signed is public now, and anyone can send
+	// it until it ends.
+	return unknown(p, codeTransaction, hash.Hex(), "the transaction was reverted, and the authorization is not seen to be used")
+}
+
+// lost is for a payment whose transactions will never be in a block.
+func (c *chain) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
+	s, err := c.findUse(ctx, p, rec.since)
+	if err == nil && s.Outcome != facilitator.Unknown {
+		return s
+	}
+	return unknown(p, x402.CodeSettlementPending, sent.newest(), "another transaction has taken its number")
+}
+
+// findUse looks for who used an authorization after a block. Anyone can send
+// what a payer signed; if that moved the money to the payee, the payer has paid.
+// If the payer cancelled the authorization, it never will.
+func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
+	var events []event
+	err := c.ask(ctx, func() calls {
+		events = nil
+		var b calls
+		b.add(&events, "eth_getLogs", map[string]any{
+			"address":   p.token,
+			"fromBlock": hexutil.Uint64(since + 1),
+			"toBlock":   "latest",
+			"topics":    []any{[]common.Hash{usedTopic, canceledTopic}, addressTopic(p.From), common.Hash(p.Nonce)},
+		})
+		return b
+	}, every)
+	if err != nil {
+		return facilitator.Settlement{}, err
+	}
+	for i := range events {
+		e := &events[i]
+		switch {
+		case e.Removed || e.Address != p.token:
+		case e.isUse(p):
+			return c.foreign(ctx, p, e.Transaction)
+		case len(e.Topics) == 3 && e.Topics[0] == canceledTopic && e.Topics[1] == addressTopic(p.From) && e.Topics[2] == p.Nonce:
+			return c.canceled(ctx, p, e.Transaction)
+		}
+	}
+	return unknown(p, codeNonceUsed, "", "the chain has no event of its use since we first saw it"), nil
+}
+
+// foreign judges the transaction of somebody else that used an authorization.
+func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+	r, deep, err := c.receipt(ctx, hash)
+	switch {
+	case err != nil:
+		return facilitator.Settlement{}, err
+	case !deep:
+		return unknown(p, x402.CodeSettlementPending, hash.Hex(), "somebody else sent it, and it is not confirmed yet"), nil
+	case r.judge(hash, p, false) == paid:
+		return settled(p, hash.Hex()), nil
+	}
+	return unknown(p, codeNonceUsed, hash.Hex(), "the authorization was used for something else"), nil
+}
+
+// canceled refuses a payment that its payer has cancelled, once that is certain.
+func (c *chain) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+	r, deep, err := c.receipt(ctx, hash)
+	if err != nil || r == nil || !deep {
+		return unknown(p, codeNonceUsed, "", "the payer is cancelling the authorization"), err
+	}
+	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(codeNonceUsed), Detail: "the payer has cancelled the authorization"}, nil
+}
+
+// receipt asks for one receipt, and whether it is deep enough in the chain.
+func (c *chain) receipt(ctx context.Context, hash common.Hash) (r *receipt, deep bool, err error) {
+	var last hexutil.Uint64
+	err = c.ask(ctx, func() calls {
+		r, last = nil, 0
+		var b calls
+		b.add(&r, "eth_getTransactionReceipt", hash)
+		b.add(&last, "eth_blockNumber")
+		return b
+	}, every)
+	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)), err
+}

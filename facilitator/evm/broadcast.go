@@ -1,0 +1,136 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+)
+
+// answer is what became of sending a transaction.
+type answer int
+
+const (
+	// unclear: it may be on its way.
+	unclear answer = iota
+	// taken: a node has it.
+	taken
+	// numberTaken: another transaction has its number, so it never counts.
+	numberTaken
+	// turnedAway: it was not taken, for a reason that is ours.
+	turnedAway
+	// refusedByCall: the node answered something else, most likely that the
+	// contract would revert. It has not taken the transaction as far as one can
+	// tell.
+	refusedByCall
+)
+
+// broadcast sends a transaction to the nodes in turn until one takes it. All of
+// them get the same one, which cannot be counted twice.
+func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, error) {
+	raw, err := tx.MarshalBinary()
+	if err != nil {
+		return turnedAway, err
+	}
+	var errs []error
+	sent := false // to a node that did not answer
+	first := c.current.Load()
+	for i := range c.nodes {
+		n := c.nodes[(int(first)+i)%len(c.nodes)]
+		var hash common.Hash
+		err := n.call(ctx, &hash, "eth_sendRawTransaction", hexutil.Bytes(raw))
+		if err == nil {
+			return taken, nil
+		}
+		errs = append(errs, err)
+		switch a := read1(err); {
+		case a == taken:
+			return taken, nil
+		case a == unclear:
+			sent = true
+		case sent:
+			// An earlier node may have taken it: a no of this one is no proof.
+		case a != turnedAwayAtDoor:
+			return a, err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if sent {
+		return unclear, errors.Join(errs...)
+	}
+	return turnedAway, errors.Join(errs...)
+}
+
+// turnedAwayAtDoor: the node was not reached, and the next one may be.
+const turnedAwayAtDoor answer = -1
+
+// read1 says what one node's error means. Nodes have no codes for it, so it is
+// their words that count; what is not known counts as refusedByCall.
+func read1(err error) answer {
+	if !answered(err) {
+		if neverSent(err) {
+			return turnedAwayAtDoor
+		}
+		return unclear
+	}
+	said := strings.ToLower(err.Error())
+	switch {
+	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
+		return taken
+	case containsAny(said, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
+		"replacementnotallowed", "could not replace", "gas price too low to replace"):
+		return numberTaken
+	case containsAny(said, noFunds...), containsAny(said, notOurDay...):
+		return turnedAway
+	case containsAny(said, "timeout", "timed out", "internal error", "unavailable", "try again"):
+		return unclear
+	default:
+		return refusedByCall
+	}
+}
+
+// noFunds are the words for an account that cannot pay the gas.
+var noFunds = []string{"insufficient funds", "insufficientfunds", "insufficient balance for gas", "not enough funds"}
+
+// notOurDay are the words for transactions that no node takes, whatever the
+// payment: fees that are too low, limits, wrong settings.
+var notOurDay = []string{
+	"underpriced", "less than block base fee", "feetoolow", "fee too low", "gas price below", "gas price too low",
+	"intrinsic gas", "block gas limit", "gas limit too high", "exceeds the configured cap",
+	"txpool is full", "out of capacity", "account limit exceeded", "in-flight transaction limit",
+	"transaction type not supported", "replay-protected", "invalid sender", "invalid chain id", "method not found", "does not exist/is not available",
+}
+
+// accountNow asks where our account is, and what gas costs.
+func (c *chain) accountNow(ctx context.Context) (mined uint64, f fees, err error) {
+	var (
+		id, count  hexutil.Uint64
+		h          *head
+		tip, price *hexutil.Big
+	)
+	err = c.ask(ctx, func() calls {
+		h, tip, price, id, count = nil, nil, nil, 0, 0
+		var b calls
+		b.add(&id, "eth_chainId")
+		b.add(&h, "eth_getBlockByNumber", "latest", false)
+		b.add(&count, "eth_getTransactionCount", c.key.address, "latest")
+		b.add(&price, "eth_gasPrice")
+		b.add(&tip, "eth_maxPriorityFeePerGas")
+		return b
+	}, func(b calls) error {
+		b[len(b)-1].Error = nil // not every chain has a tip
+		if err := every(b); err != nil {
+			return err
+		}
+		return c.checkNode(id, h)
+	})
+	if err != nil {
+		return 0, fees{}, err
+	}
+	return uint64(count), market(toBig(h.BaseFee), toBig(tip), toBig(price)), nil
+}

@@ -1,0 +1,225 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/rpc"
+	"go.uber.org/zap"
+)
+
+const (
+	// maxBehind is how old the last block may be: what an older one says of
+	// nonces and balances is history.
+	maxBehind = 30 * time.Second
+	// maxAhead is how far our clock may lag behind the chain's.
+	maxAhead = 30 * time.Second
+	// warnAhead is the lag of our clock that the log mentions.
+	warnAhead = 5 * time.Second
+	// codeCached is how long an asset is known to be a contract. Contracts do
+	// not vanish; the official facilitators ask again as often.
+	codeCached = 15 * time.Minute
+)
+
+// chain is one network that we settle on.
+type chain struct {
+	name, caip2   string
+	id            uint64
+	confirmations uint64
+	// development: it may have made its last block long ago, see isDevelopment.
+	development bool
+
+	nodes   []*node
+	current atomic.Uint32 // index of the node that answered last
+	key     *privateKey
+	account *account
+	notices *notices
+
+	contracts sync.Map // common.Address of an asset -> time.Time it was seen to have code
+
+	now   func() time.Time
+	sleep func(context.Context, time.Duration) error
+}
+
+// head is what we read of a block.
+type head struct {
+	Number  *hexutil.Uint64 `json:"number"`
+	Time    *hexutil.Uint64 `json:"timestamp"`
+	BaseFee *hexutil.Big    `json:"baseFeePerGas"`
+}
+
+// calls is a batch under construction.
+type calls []rpc.BatchElem
+
+func (c *calls) add(result any, method string, args ...any) {
+	*c = append(*c, rpc.BatchElem{Method: method, Args: args, Result: result})
+}
+
+// ask makes a batch at the node that answered last, and at the others in turn
+// until one gives an answer. build makes the calls anew for each of them; judge
+// says whether the answers are of any use, and if not the next node is asked.
+func (c *chain) ask(ctx context.Context, build func() calls, judge func(calls) error) error {
+	var errs []error
+	first := c.current.Load()
+	for i := range c.nodes {
+		at := (int(first) + i) % len(c.nodes)
+		n := c.nodes[at]
+		batch := build()
+		err := n.batch(ctx, batch)
+		if err == nil {
+			if err = judge(batch); err == nil {
+				c.current.Store(uint32(at)) // #nosec G115 -- there are at most maxRPC
+				return nil
+			}
+			if _, done := errors.AsType[*nodeError](err); !done {
+				err = n.clean(err)
+			}
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// every returns the first error of a call that must succeed.
+func every(batch calls) error {
+	for i := range batch {
+		if err := batch[i].Error; err != nil {
+			return fmt.Errorf("%s: %w", batch[i].Method, err)
+		}
+	}
+	return nil
+}
+
+// wrongChainError is for a node that is not on the chain that it should be on.
+type wrongChainError struct{ want, got uint64 }
+
+func (e *wrongChainError) Error() string {
+	return fmt.Sprintf("the node is on chain %d, and %d was configured", e.got, e.want)
+}
+
+// checkNode compares a node's chain id and last block with what is expected.
+func (c *chain) checkNode(id hexutil.Uint64, h *head) error {
+	if uint64(id) != c.id {
+		err := &wrongChainError{want: c.id, got: uint64(id)}
+		c.notices.error("a node is on another chain: correct its rpc URL, or the name of the network",
+			zap.Uint64("configured", c.id), zap.Uint64("found", uint64(id)))
+		return err
+	}
+	if h == nil || h.Number == nil || h.Time == nil {
+		return errors.New("the node has no last block")
+	}
+	ahead := time.Unix(int64(*h.Time), 0).Sub(c.now()) // #nosec G115 -- a hostile time only makes the difference large
+	switch {
+	case ahead > warnAhead && (ahead <= maxAhead || c.development):
+		c.notices.warn("the clock of this machine is behind the chain's: synchronise it (NTP)", zap.Duration("by", ahead))
+		return nil
+	case c.development:
+		return nil
+	case ahead > maxAhead:
+		c.notices.error("the clock of this machine is behind the chain's, so nothing is settled: synchronise it (NTP)", zap.Duration("by", ahead))
+		return fmt.Errorf("our clock is %s behind the chain's", ahead.Round(time.Second))
+	case -ahead > maxBehind:
+		c.notices.error("the last block of a node is old, so nothing is settled through it: let the node catch up, or use another; if all of them are like this, synchronise the clock of this machine (NTP)",
+			zap.Duration("by", -ahead), zap.Uint64("block", uint64(*h.Number)))
+		return fmt.Errorf("its last block is %s old", (-ahead).Round(time.Second))
+	}
+	return nil
+}
+
+// view is what one round trip says about a payment.
+type view struct {
+	block     uint64 // what follows is true after this block, or a later one
+	fees      fees
+	payerCode bool
+	assetCode bool
+	// simulation is why the transfer would be reverted; nil if it would not.
+	simulation error
+
+	// Only for a settlement.
+	balance *hexutil.Big
+	pending uint64 // our account's next number, transactions in the pool counted
+	mined   uint64 // the same, blocks alone counted
+}
+
+// look asks everything about a payment in one round trip. settling also asks
+// about our own account.
+func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, error) {
+	var (
+		v                   view
+		id, pending, mined  hexutil.Uint64
+		h                   *head
+		payerCode, assetHas hexutil.Bytes
+		result              hexutil.Bytes
+		balance, tip, price *hexutil.Big
+		known               = c.isContract(p.token)
+	)
+	const required = 4 // the calls that must succeed
+	build := func() calls {
+		h, balance, tip, price = nil, nil, nil, nil
+		payerCode, assetHas, result = nil, nil, nil
+		id, pending, mined = 0, 0, 0
+		var b calls
+		b.add(&id, "eth_chainId")
+		b.add(&h, "eth_getBlockByNumber", "latest", false)
+		b.add(&payerCode, "eth_getCode", p.From, "latest")
+		b.add(&result, "eth_call", c.transferCall(p), "latest")
+		if !known {
+			b.add(&assetHas, "eth_getCode", p.token, "latest")
+		}
+		if settling {
+			b.add(&balance, "eth_getBalance", c.key.address, "latest")
+			b.add(&pending, "eth_getTransactionCount", c.key.address, "pending")
+			b.add(&mined, "eth_getTransactionCount", c.key.address, "latest")
+			b.add(&price, "eth_gasPrice")
+			b.add(&tip, "eth_maxPriorityFeePerGas")
+		}
+		return b
+	}
+	judge := func(b calls) error {
+		v.simulation = nil
+		if err := b[required-1].Error; reverted(err) {
+			v.simulation, b[required-1].Error = err, nil
+		}
+		if settling {
+			b[len(b)-1].Error = nil // not every chain has a tip
+		}
+		if err := every(b); err != nil {
+			return err
+		}
+		return c.checkNode(id, h)
+	}
+	if err := c.ask(ctx, build, judge); err != nil {
+		return view{}, err
+	}
+	if !known && len(assetHas) > 0 {
+		c.contracts.Store(p.token, c.now())
+	}
+	v.block = uint64(*h.Number)
+	v.payerCode, v.assetCode = len(payerCode) > 0, known || len(assetHas) > 0
+	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
+	if settling {
+		v.fees = market(toBig(h.BaseFee), toBig(tip), toBig(price))
+	}
+	return v, nil
+}
+
+// transferCall is the settlement as eth_call takes it.
+func (c *chain) transferCall(p *payment) map[string]any {
+	return map[string]any{
+		"from": c.key.address, "to": p.token, "gas": hexutil.Uint64(transferGas), "data": hexutil.Bytes(p.encoded()),
+	}
+}
+
+func (c *chain) isContract(asset common.Address) bool {
+	at, ok := c.contracts.Load(asset)
+	return ok && c.now().Sub(at.(time.Time)) < codeCached
+}

@@ -1,0 +1,269 @@
+// Package evm is our own facilitator for EVM chains: the Caddy module
+// paywall.facilitators.evm. It verifies payments and settles them itself,
+// through JSON-RPC, and pays the gas.
+//
+// It settles the scheme "exact" with EIP-3009 for ordinary accounts. Contract
+// wallets (ERC-1271, ERC-6492, and accounts with code by EIP-7702) are refused.
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+)
+
+const (
+	defaultConfirmations = 1
+	// maxConfirmations bounds how long a payer can be made to wait by config: a
+	// settlement is given up waiting for after two minutes.
+	maxConfirmations = 100
+	maxRPC           = 8
+)
+
+func init() {
+	caddy.RegisterModule(Facilitator{})
+}
+
+// Facilitator verifies and settles payments on EVM chains by itself, so that no
+// third party sees them. It needs a node of each chain, and a key whose account
+// pays the gas. The money never passes that account: payers sign transfers to
+// the seller's address, and this facilitator only sends them to the chain.
+//
+// The account needs nothing but some of the chain's own coin. Do not use its key
+// for anything else, neither in another program nor on another machine: whoever
+// sends transactions with the same key takes their numbers from each other.
+type Facilitator struct {
+	// The chains, by name (`base`) or CAIP-2 id (`eip155:8453`). At least one.
+	Networks map[string]*Network `json:"networks,omitempty"`
+
+	chains map[string]*chain // by CAIP-2 id
+	logger *zap.Logger
+	keys   []string // of the accounts held in the pool
+	users  *users
+
+	// What tests replace.
+	now   func() time.Time
+	sleep func(context.Context, time.Duration) error
+	dial  dialer
+}
+
+// Network is one chain that payments are settled on.
+type Network struct {
+	// The URLs of JSON-RPC nodes of the chain. They are asked in this order: the
+	// next one when the one before does not answer, is on another chain, or lags
+	// behind. `https` only, except on loopback, where `http` and `ws` are
+	// allowed too. Whole URLs may be `{env.*}` or `{file.*}`, which keeps an API
+	// key in them out of config dumps. At least one, at most 8.
+	RPC []string `json:"rpc,omitempty"`
+
+	// The private key of the account that pays the gas: 32 bytes in
+	// hexadecimal, given as `{file.*}` or `{env.*}`. A key in the config itself
+	// is refused, since config dumps would show it. Exactly one so far.
+	Signers []string `json:"signers,omitempty"`
+
+	// How many blocks must hold a payment before it counts: 1 is the block that
+	// the transfer is in. More is safer on chains that reorganise, and makes
+	// payers wait. Default: `1`. At most 100.
+	Confirmations int `json:"confirmations,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (Facilitator) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "paywall.facilitators.evm",
+		New: func() caddy.Module { return new(Facilitator) },
+	}
+}
+
+// Provision resolves the keys and the URLs. It uses no network: nodes are asked
+// when the first payment comes, or Supported is called.
+func (f *Facilitator) Provision(ctx caddy.Context) error {
+	f.logger = ctx.Logger()
+	return f.provision()
+}
+
+func (f *Facilitator) provision() error {
+	if f.now == nil {
+		f.now, f.sleep, f.dial = time.Now, sleep, dialNode
+	}
+	if len(f.Networks) == 0 {
+		return errors.New("no network: name at least one chain to settle on, like base")
+	}
+	f.chains = make(map[string]*chain, len(f.Networks))
+	f.users = &users{last: f.hangUp}
+	// In order, so that of several mistakes the same one is reported each time.
+	for _, name := range slices.Sorted(maps.Keys(f.Networks)) {
+		c, err := f.provisionNetwork(name, f.Networks[name])
+		if err != nil {
+			return fmt.Errorf("network %s: %w", name, err)
+		}
+		if _, twice := f.chains[c.caip2]; twice {
+			return fmt.Errorf("network %s: %s is named twice", name, c.caip2)
+		}
+		f.chains[c.caip2] = c
+	}
+	return nil
+}
+
+func (f *Facilitator) provisionNetwork(name string, n *Network) (*chain, error) {
+	if n == nil {
+		return nil, errors.New("it has no settings: it needs rpc and signers")
+	}
+	network, id, err := findChain(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	k, err := resolveKey(n.Signers[0])
+	if err != nil {
+		return nil, fmt.Errorf("signer: %w", err)
+	}
+	c := &chain{
+		name: network.Name, caip2: network.CAIP2, id: id,
+		confirmations: uint64(max(n.Confirmations, defaultConfirmations)),
+		key:           k,
+		now:           f.now, sleep: f.sleep,
+	}
+	logger := f.logger.With(zap.String("network", network.Name), zap.Stringer("account", k.address))
+	c.notices = &notices{logger: logger, now: f.now}
+	local := true
+	for i, raw := range n.RPC {
+		u, err := resolveURL(raw)
+		if err != nil {
+			return nil, fmt.Errorf("rpc %d: %w", i+1, err)
+		}
+		local = local && isLoopback(u)
+		c.nodes = append(c.nodes, newNode(u, f.dial))
+	}
+	c.development = local && isDevelopment(network, id)
+	if c.account, err = f.account(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// check finds what is wrong with the settings of a chain, secrets apart.
+func (n *Network) check() error {
+	switch {
+	case len(n.RPC) == 0:
+		return errors.New("rpc is missing: give the URL of a node of this chain")
+	case len(n.RPC) > maxRPC:
+		return fmt.Errorf("%d rpc URLs; %d are enough", len(n.RPC), maxRPC)
+	case len(n.Signers) == 0:
+		return errors.New("signer is missing: give the key that pays the gas, as {file.*} or {env.*}")
+	case len(n.Signers) > 1:
+		return errors.New("more than one signer: several keys are not supported yet")
+	case n.Confirmations < 0 || n.Confirmations > maxConfirmations:
+		return fmt.Errorf("confirmations %d: must be 1 to %d", n.Confirmations, maxConfirmations)
+	}
+	return nil
+}
+
+// Cleanup lets go of the accounts. Payments that are being settled go on, and
+// the connections close after the last of them.
+func (f *Facilitator) Cleanup() error {
+	keys := f.keys
+	f.keys = nil
+	var errs []error
+	for _, k := range keys {
+		_, err := accounts.Delete(k)
+		errs = append(errs, err)
+	}
+	f.users.close()
+	return errors.Join(errs...)
+}
+
+// hangUp closes the connections to all nodes.
+func (f *Facilitator) hangUp() {
+	for _, c := range f.chains {
+		for _, n := range c.nodes {
+			n.close()
+		}
+	}
+}
+
+// users counts the calls under way, so that what they use is closed after the
+// last: a reload does not wait for payments.
+type users struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	last   func()
+}
+
+// enter begins a call; the function that it returns ends it.
+func (u *users) enter() (leave func()) {
+	if u == nil {
+		return func() {} // not provisioned: there is nothing to close
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.n++
+	return u.leave
+}
+
+func (u *users) leave() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.n--
+	u.closeIfIdle()
+}
+
+func (u *users) close() {
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	u.closeIfIdle()
+}
+
+func (u *users) closeIfIdle() {
+	if u.closed && u.n == 0 {
+		u.last()
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// findChain finds an EVM chain by its name or its CAIP-2 id.
+func findChain(name string) (pricing.Network, uint64, error) {
+	n, ok := pricing.FindNetwork(name)
+	if !ok {
+		return n, 0, errors.New("there is no such chain; write a name like base, or a CAIP-2 id like eip155:8453")
+	}
+	id, ok := chainID(n.CAIP2)
+	if !ok {
+		return n, 0, fmt.Errorf("%s is no EVM chain", n.CAIP2)
+	}
+	return n, id, nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner       = (*Facilitator)(nil)
+	_ caddy.CleanerUpper      = (*Facilitator)(nil)
+	_ facilitator.Facilitator = (*Facilitator)(nil)
+)

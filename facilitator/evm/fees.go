@@ -1,0 +1,75 @@
+package evm
+
+import (
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+)
+
+// maxTotalFee is the most that one settlement may cost, in the chain's smallest
+// unit: one whole coin. A node that asks for more is wrong or lies; go-ethereum
+// refuses such transactions too.
+var maxTotalFee = big.NewInt(1e18)
+
+// fees is what a transaction offers to pay for its gas.
+type fees struct {
+	// legacy: the chain knows one price only, which is feeCap.
+	legacy      bool
+	tip, feeCap *big.Int
+}
+
+// market returns fees that a block of the next minutes takes: base fee and tip
+// as the node reports them. The base fee can double in six blocks of 12 s.
+func market(base, tip, price *big.Int) fees {
+	if price == nil {
+		price = new(big.Int)
+	}
+	if base == nil {
+		return fees{legacy: true, tip: price, feeCap: price}
+	}
+	if tip == nil {
+		tip = new(big.Int).Sub(price, base)
+		if tip.Sign() < 0 {
+			tip.SetInt64(0)
+		}
+	}
+	feeCap := new(big.Int).Lsh(base, 1)
+	return fees{tip: tip, feeCap: feeCap.Add(feeCap, tip)}
+}
+
+// total is the most that the gas can cost.
+func (f fees) total(gas uint64) *big.Int {
+	return new(big.Int).Mul(f.feeCap, new(big.Int).SetUint64(gas))
+}
+
+// excessive reports whether the fees are beyond all reason.
+func (f fees) excessive(gas uint64) bool {
+	return f.feeCap.Sign() < 0 || f.tip.Sign() < 0 || f.total(gas).Cmp(maxTotalFee) > 0
+}
+
+// bumped returns fees for a transaction that takes the place of one with the
+// fees f: a quarter more, because nodes want at least a tenth, and at least what
+// the market wants now.
+func (f fees) bumped(now fees) fees {
+	return fees{
+		legacy: f.legacy,
+		tip:    larger(quarterMore(f.tip), now.tip),
+		feeCap: larger(quarterMore(f.feeCap), now.feeCap),
+	}
+}
+
+func quarterMore(n *big.Int) *big.Int {
+	q := new(big.Int).Rsh(n, 2)
+	q.Add(q, n)
+	return q.Add(q, big.NewInt(1)) // of very little, a quarter is nothing
+}
+
+func larger(a, b *big.Int) *big.Int {
+	if b != nil && b.Cmp(a) > 0 {
+		return b
+	}
+	return a
+}
+
+// toBig reads a number of a node; nil if there is none.
+func toBig(n *hexutil.Big) *big.Int { return (*big.Int)(n) }

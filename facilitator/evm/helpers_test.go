@@ -1,0 +1,125 @@
+package evm
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+const (
+	baseSepolia = "eip155:84532"
+	// The well-known development keys: what they own is worth nothing.
+	signerKey     = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
+	signerAddress = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+	payerKey      = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+	payerAddress  = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+	usdc          = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
+	payee         = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+)
+
+// clock is a clock that stands still until it is told otherwise, and on which
+// sleeping takes no time.
+type clock struct {
+	mu     sync.Mutex
+	at     time.Time
+	sleeps int
+	max    int // after so many sleeps the caller's time is over
+}
+
+func newClock(unix int64) *clock { return &clock{at: time.Unix(unix, 0), max: 20} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) sleep(ctx context.Context, d time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+	if c.sleeps++; c.sleeps > c.max {
+		c.sleeps = 0
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
+// keyFile writes a key where a config can point to it.
+func keyFile(t testing.TB, key string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "{file." + path + "}"
+}
+
+// start makes a facilitator for one network, and a log to look into.
+func start(t testing.TB, network string, n *Network, c *clock) (*Facilitator, *observer.ObservedLogs) {
+	t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	if n.Signers == nil {
+		n.Signers = []string{keyFile(t, signerKey)}
+	}
+	f := &Facilitator{Networks: map[string]*Network{network: n}, logger: zap.New(core)}
+	f.now, f.sleep, f.dial = time.Now, sleep, dialNode
+	if c != nil {
+		f.now, f.sleep = c.now, c.sleep
+	}
+	if err := f.provision(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f, logs
+}
+
+// request decodes a payment as the gate would.
+func request(t testing.TB, payload json.RawMessage, r x402.Requirement) facilitator.Request {
+	t.Helper()
+	var version struct{ X402Version int }
+	if err := json.Unmarshal(payload, &version); err != nil {
+		t.Fatal(err)
+	}
+	name := x402.HeaderPaymentSignature
+	if version.X402Version == x402.V1 {
+		name = x402.HeaderXPayment
+	}
+	p, err := x402.Decode(http.Header{name: {base64.StdEncoding.EncodeToString(payload)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return facilitator.Request{Payment: p, Requirement: r, Payer: payerAddress}
+}
+
+// logged returns what was logged, in one text.
+func logged(logs *observer.ObservedLogs) string {
+	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
+	var b strings.Builder
+	for _, e := range logs.All() {
+		line, err := encoder.EncodeEntry(e.Entry, e.Context)
+		if err != nil {
+			return err.Error()
+		}
+		b.Write(line.Bytes())
+	}
+	return b.String()
+}

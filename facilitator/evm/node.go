@@ -1,0 +1,210 @@
+package evm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/rpc"
+)
+
+const (
+	// callTimeout bounds one round trip to a node, so that a node that hangs
+	// leaves time to ask the next one.
+	callTimeout = 5 * time.Second
+	// connectTimeout bounds dialling, and once more the TLS handshake.
+	connectTimeout = 3 * time.Second
+	// maxAnswer bounds what a node can make us read.
+	maxAnswer = 4 << 20
+)
+
+// caller is what we use of an RPC client.
+type caller interface {
+	CallContext(ctx context.Context, result any, method string, args ...any) error
+	BatchCallContext(ctx context.Context, b []rpc.BatchElem) error
+	Close()
+}
+
+// dialer makes a client for a URL. What it returns may connect later.
+type dialer func(ctx context.Context, u *url.URL) (caller, error)
+
+// node is one JSON-RPC endpoint.
+type node struct {
+	// host is what logs call the node: the rest of its URL may be an API key.
+	host    string
+	secrets []string
+	url     *url.URL
+	dial    dialer
+
+	mu       sync.Mutex
+	client   caller
+	oneByOne bool // it takes no batches
+}
+
+func newNode(u *url.URL, d dialer) *node {
+	return &node{host: u.Host, secrets: secretsOf(u), url: u, dial: d}
+}
+
+// connect returns the client, and makes it first if there is none.
+func (n *node) connect(ctx context.Context) (caller, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.client == nil {
+		c, err := n.dial(ctx, n.url)
+		if err != nil {
+			return nil, n.clean(err)
+		}
+		n.client = c
+	}
+	return n.client, nil
+}
+
+// close drops the connection; the next call makes a new one.
+func (n *node) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.client != nil {
+		n.client.Close()
+		n.client = nil
+	}
+}
+
+// call makes one call.
+func (n *node) call(ctx context.Context, result any, method string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	c, err := n.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return n.clean(c.CallContext(ctx, result, method, args...))
+}
+
+// batch makes several calls in one round trip. An error of a single call is in
+// its element.
+func (n *node) batch(ctx context.Context, calls []rpc.BatchElem) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	c, err := n.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if !n.takesNoBatch() {
+		err = c.BatchCallContext(ctx, calls)
+		if !refusesBatch(err) {
+			n.cleanAll(calls)
+			return n.clean(err)
+		}
+		n.mu.Lock()
+		n.oneByOne = true
+		n.mu.Unlock()
+	}
+	for i := range calls {
+		e := &calls[i]
+		if e.Error = c.CallContext(ctx, e.Result, e.Method, e.Args...); e.Error != nil && ctx.Err() != nil {
+			return n.clean(e.Error)
+		}
+	}
+	n.cleanAll(calls)
+	return nil
+}
+
+func (n *node) takesNoBatch() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.oneByOne
+}
+
+func (n *node) cleanAll(calls []rpc.BatchElem) {
+	for i := range calls {
+		calls[i].Error = n.clean(calls[i].Error)
+	}
+}
+
+// refusesBatch reports whether a node answered that it takes single calls only:
+// with one object instead of an array, or with a status that says so.
+func refusesBatch(err error) bool {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return wrong.Value == "object"
+	}
+	status, ok := errors.AsType[rpc.HTTPError](err)
+	return ok && (status.StatusCode == http.StatusBadRequest || status.StatusCode == http.StatusRequestEntityTooLarge)
+}
+
+// dialNode is the dialer for real nodes.
+func dialNode(ctx context.Context, u *url.URL) (caller, error) {
+	client := &http.Client{
+		Transport: &bounded{newTransport()},
+		// The URL may hold an API key, and the body a payment.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	c, err := rpc.DialOptions(ctx, u.String(), rpc.WithHTTPClient(client), rpc.WithWebsocketMessageSizeLimit(maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	return &httpCloser{Client: c, http: client}, nil
+}
+
+// httpCloser closes idle connections too, which rpc.Client leaves to its HTTP
+// client.
+type httpCloser struct {
+	*rpc.Client
+	http *http.Client
+}
+
+// Close ends the client.
+func (c *httpCloser) Close() {
+	c.Client.Close()
+	c.http.CloseIdleConnections()
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    connectTimeout,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           64,
+		MaxIdleConnsPerHost:    64,
+		IdleConnTimeout:        45 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // answers are small, and bombs are not
+	}
+}
+
+// bounded limits the size of answers, which rpc.Client reads to their end.
+type bounded struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.Transport.RoundTrip(r)
+	if err == nil {
+		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxAnswer}
+	}
+	return resp, err
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+// errTooLong is for an answer above maxAnswer.
+var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+
+// Read implements io.Reader.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLong
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}

@@ -1,0 +1,243 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+)
+
+// secret is an API key in the URL of a node.
+const secret = "api-key-c0ffee"
+
+func serve(t testing.TB, h http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL + "/v2/" + secret + "?token=" + secret
+}
+
+// closedPort is the URL of a node that is down.
+func closedPort(t testing.TB) string {
+	t.Helper()
+	s := httptest.NewServer(nil)
+	s.Close()
+	return s.URL + "/v2/" + secret
+}
+
+// badNodes are nodes that say nothing of use.
+func badNodes(t testing.TB) map[string]string {
+	elsewhere := script(t, newClock(1767225600), world{})
+	elsewhere.chain = 1
+	wellBehaved := script(t, newClock(1767225600), world{})
+	behind := script(t, newClock(1767225600-60), world{})
+	says := func(status int, body string) string {
+		return serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		})
+	}
+	return map[string]string{
+		"down":             closedPort(t),
+		"on another chain": elsewhere.URL,
+		"behind":           behind.URL,
+		"busy":             says(429, "slow down, "+secret),
+		"no access":        says(401, "bad key "+secret),
+		"broken":           says(502, "<html>"),
+		"not JSON":         says(200, "<html>"),
+		"empty":            says(200, ""),
+		"empty batch":      says(200, "[]"),
+		"null":             says(200, "null"),
+		"error in all":     says(200, `[{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"limit"}}]`),
+		"redirect": serve(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, wellBehaved.URL, http.StatusTemporaryRedirect)
+		}),
+	}
+}
+
+// TestNodeIsNoHelp: an unclear answer is never a no. Nothing is sent, and nobody
+// is told to sign again.
+func TestNodeIsNoHelp(t *testing.T) {
+	r, unix := good(t)
+	for name, url := range badNodes(t) {
+		t.Run(name, func(t *testing.T) {
+			f, logs := start(t, baseSepolia, &Network{RPC: []string{url}}, newClock(unix))
+			// Not on loopback, as far as the age of blocks goes.
+			f.chains[baseSepolia].development = false
+			v, err := f.Verify(context.Background(), r)
+			failed, ok := errors.AsType[*facilitator.Error](err)
+			if !ok || v != (facilitator.Verdict{}) || failed.Status != http.StatusServiceUnavailable || failed.Op != "verify" {
+				t.Errorf("verify: %+v, %v", v, err)
+			}
+			s := f.Settle(context.Background(), r)
+			if s.Outcome != facilitator.Unsent || s.Reason != string(facilitator.CodeUnavailable) || s.Network != baseSepolia {
+				t.Errorf("settle: %+v", s)
+			}
+			_, err2 := f.Supported(context.Background())
+			if err2 == nil {
+				t.Error("supported: no error")
+			}
+			for _, text := range []string{err.Error(), s.Detail, err2.Error(), logged(logs)} {
+				if strings.Contains(text, secret) || len(text) > 2000 {
+					t.Errorf("text for the log: %s", text)
+				}
+			}
+		})
+	}
+}
+
+// TestNextNode: the next node is asked, and stays the one that is asked first.
+func TestNextNode(t *testing.T) {
+	r, unix := good(t)
+	for name, url := range badNodes(t) {
+		t.Run(name, func(t *testing.T) {
+			c := newClock(unix)
+			node := script(t, c, world{})
+			f, _ := start(t, baseSepolia, &Network{RPC: []string{url, node.URL}}, c)
+			f.chains[baseSepolia].development = false
+			if v, err := f.Verify(context.Background(), r); err != nil || !v.Valid {
+				t.Fatalf("verify: %+v, %v", v, err)
+			}
+			if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
+				t.Fatalf("settle: %+v", s)
+			}
+			if at := f.chains[baseSepolia].current.Load(); at != 1 {
+				t.Errorf("node %d is asked first", at)
+			}
+		})
+	}
+}
+
+// TestHangingNode: a node that does not answer costs a payer no more than a
+// bounded wait.
+func TestHangingNode(t *testing.T) {
+	r, unix := good(t)
+	stop := make(chan struct{})
+	url := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-stop:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(stop)
+	f, _ := start(t, baseSepolia, &Network{RPC: []string{url}}, newClock(unix))
+	_, err := f.Verify(during(t, 50*time.Millisecond), r)
+	if failed, ok := errors.AsType[*facilitator.Error](err); !ok || failed.Code != facilitator.CodeTimeout {
+		t.Errorf("verify: %v", err)
+	}
+	if s := f.Settle(during(t, 50*time.Millisecond), r); s.Outcome != facilitator.Unsent || s.Reason != string(facilitator.CodeTimeout) {
+		t.Errorf("settle: %+v", s)
+	}
+}
+
+func TestNodeWithoutBatches(t *testing.T) {
+	f, node, r, _ := at(t, world{})
+	node.noBatch = true
+	for range 2 {
+		if v, err := f.Verify(context.Background(), r); err != nil || !v.Valid {
+			t.Errorf("%+v, %v", v, err)
+		}
+	}
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestNodeGoesAway: the node dies right after it has taken the transaction. The
+// payment is found when it is back.
+func TestNodeGoesAway(t *testing.T) {
+	f, node, r, _ := at(t, world{})
+	var back atomic.Bool
+	node.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !back.Load() && node.count("eth_sendRawTransaction") > 0 {
+			panic(http.ErrAbortHandler)
+		}
+		node.ServeHTTP(w, r)
+	})
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Unknown || s.Transaction == "" {
+		t.Errorf("%+v", s)
+	}
+	back.Store(true)
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled || len(node.sent) != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestJunkCostsNothing: what can be refused without a node is.
+func TestJunkCostsNothing(t *testing.T) {
+	file := vectors(t)
+	for _, r := range file.Verify {
+		switch r.Name {
+		case "wrong signature", "high-s signature (malleated)", "payTo differs", "validBefore = now+5", "requirement amount higher",
+			"ERC-6492, wallet not deployed, factory not allowed", "EIP-712 name differs from the one signed":
+		default:
+			continue
+		}
+		t.Run(r.Name, func(t *testing.T) {
+			c := newClock(file.Clock)
+			node := script(t, c, world{})
+			f, _ := start(t, baseSepolia, &Network{RPC: []string{node.URL}}, c)
+			req := request(t, r.PaymentPayload, r.PaymentRequirements.Requirement)
+			if v, err := f.Verify(context.Background(), req); err != nil || v.Valid {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if s := f.Settle(context.Background(), req); s.Outcome != facilitator.Refused {
+				t.Errorf("%+v", s)
+			}
+			if node.total() != 0 {
+				t.Errorf("the node was asked %v", node.asked)
+			}
+		})
+	}
+}
+
+// TestRoundTrips: a good payment costs one, and one more to be sent.
+func TestRoundTrips(t *testing.T) {
+	f, node, r, _ := at(t, world{})
+	var trips atomic.Int32
+	node.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		trips.Add(1)
+		node.ServeHTTP(w, r)
+	})
+	if _, err := f.Verify(context.Background(), r); err != nil || trips.Load() != 1 {
+		t.Errorf("verify: %d round trips, %v", trips.Load(), err)
+	}
+	trips.Store(0)
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled || trips.Load() != 3 {
+		t.Errorf("settle: %d round trips, want those for a look, the transaction and its receipt; %+v", trips.Load(), s)
+	}
+	if n := node.count("eth_getCode"); n != 3 {
+		t.Errorf("code was asked for %d times: twice for the payer and once for the asset", n)
+	}
+}
+
+// TestEndlessAnswer: a node cannot make us read for ever.
+func TestEndlessAnswer(t *testing.T) {
+	r, unix := good(t)
+	var written atomic.Int64
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `["`)
+		for written.Load() < 64<<20 {
+			n, err := io.WriteString(w, strings.Repeat("a", 1<<18))
+			if err != nil {
+				return
+			}
+			written.Add(int64(n))
+		}
+	})
+	f, _ := start(t, baseSepolia, &Network{RPC: []string{url}}, newClock(unix))
+	_, err := f.Verify(context.Background(), r)
+	if !errors.Is(err, errTooLong) {
+		t.Errorf("error %v", err)
+	}
+	if n := written.Load(); n > 8*maxAnswer {
+		t.Errorf("%d bytes were taken", n)
+	}
+}

@@ -1,0 +1,157 @@
+package evm
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ethereum/go-ethereum/rpc"
+)
+
+const (
+	// maxLogText bounds what of a node's text reaches the log.
+	maxLogText = 300
+	// minSecret is the shortest part of a URL that is taken for a secret.
+	minSecret = 8
+)
+
+// nodeError is an error of a node with a text that is fit for the log.
+type nodeError struct {
+	text string
+	err  error
+}
+
+func (e *nodeError) Error() string { return e.text }
+func (e *nodeError) Unwrap() error { return e.err }
+
+// clean makes an error of the node fit for the log: it names the node by its
+// host, and holds neither the rest of the URL nor anything that could be a
+// payment. errors.Is and errors.As still see the error itself.
+func (n *node) clean(err error) error {
+	if err == nil {
+		return nil
+	}
+	// The text of *url.Error begins with the URL.
+	inner := err
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		inner = u.Err
+	}
+	return &nodeError{text: "node " + n.host + ": " + cleanText(inner.Error(), n.secrets), err: err}
+}
+
+// cleanText makes one bounded line of a text from outside.
+func cleanText(s string, secrets []string) string {
+	for _, secret := range secrets {
+		s = strings.ReplaceAll(s, secret, hidden)
+	}
+	s, _, _ = strings.Cut(s[:min(len(s), 8*maxLogText)], "\n")
+	s = withoutLongRuns(s)
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+	if len(s) > maxLogText {
+		s = strings.ToValidUTF8(s[:maxLogText], "") + "…"
+	}
+	return strings.TrimSpace(s)
+}
+
+// maxRun is how long a run of letters and digits may be. What is longer is no
+// word and no hash, but calldata, a signature or a key.
+const maxRun = 90
+
+// withoutLongRuns takes out what is too long to be anything harmless.
+func withoutLongRuns(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		run := strings.IndexFunc(s, func(r rune) bool {
+			return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("+/=_.-", r)
+		})
+		if run < 0 {
+			run = len(s)
+		}
+		if run < maxRun {
+			b.WriteString(s[:run])
+		} else {
+			b.WriteString("[long]")
+		}
+		s = s[run:]
+		if s != "" {
+			_, size := utf8.DecodeRuneInString(s)
+			b.WriteString(s[:size])
+			s = s[size:]
+		}
+	}
+	return b.String()
+}
+
+// secretsOf lists the parts of a URL that may be an API key.
+func secretsOf(u *url.URL) []string {
+	var parts []string
+	if password, ok := u.User.Password(); ok {
+		parts = append(parts, password)
+	}
+	parts = append(parts, strings.Split(u.EscapedPath(), "/")...)
+	for _, values := range u.Query() {
+		parts = append(parts, values...)
+	}
+	var secrets []string
+	for _, p := range parts {
+		if len(p) >= minSecret {
+			secrets = append(secrets, p)
+		}
+	}
+	return secrets
+}
+
+// answered reports whether the error is what a node said to a call, rather than
+// the lack of an answer.
+func answered(err error) bool {
+	_, ok := errors.AsType[rpc.Error](err)
+	return ok
+}
+
+// reverted reports whether the error says that the contract refused the call.
+// That is a fact about the payment; every other error is one about the node.
+func reverted(err error) bool {
+	said, ok := errors.AsType[rpc.Error](err)
+	if !ok {
+		return false
+	}
+	if said.ErrorCode() == 3 || said.ErrorCode() == -32015 { // geth and its kin; Nethermind
+		return true
+	}
+	return containsAny(strings.ToLower(said.Error()), "revert", "out of gas", "gas required exceeds", "invalid opcode", "invalid jump", "stack underflow")
+}
+
+// neverSent reports whether the error proves that a call did not reach the node,
+// or was turned away at its door.
+func neverSent(err error) bool {
+	if status, ok := errors.AsType[rpc.HTTPError](err); ok {
+		switch status.StatusCode {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusTooManyRequests:
+			return true
+		}
+		return status.StatusCode/100 == 3 // redirects are not followed
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return true
+	}
+	_, noSuchHost := errors.AsType[*net.DNSError](err)
+	return noSuchHost
+}
+
+func containsAny(s string, words ...string) bool {
+	for _, w := range words {
+		if strings.Contains(s, w) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+package evm
+
+import (
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+)
+
+const (
+	// maxSightings bounds how many authorizations are remembered as unused. A
+	// forgotten one costs nothing but the proof that we came first.
+	maxSightings = 1 << 16
+	// sightingLife is how long they are remembered.
+	sightingLife = 10 * time.Minute
+	// recordLife is how long a payment is remembered after its authorization has
+	// ended, and sweepEvery how often the others are looked for.
+	recordLife = time.Hour
+	sweepEvery = time.Minute
+)
+
+// payments remembers which payments this process has sent, so that a repeated
+// call finds the transaction of the first one. It is no ledger: it only spares
+// gas and finds receipts, because the token itself uses no authorization twice.
+type payments struct {
+	mu     sync.Mutex
+	sent   map[claim]*record
+	unused map[claim]sighting
+	swept  time.Time
+}
+
+// sighting says that an authorization was unused after a block.
+type sighting struct {
+	block uint64
+	at    time.Time
+}
+
+// record is one payment that is being sent, or was.
+type record struct {
+	digest [32]byte
+	ends   time.Time // when the authorization does
+
+	// ready is closed when the first call has sent the payment, or has not. What
+	// follows is written before that and read after it.
+	ready  chan struct{}
+	result facilitator.Settlement // if nothing was sent
+	flight *flight                // if something was
+	since  uint64                 // the authorization was unused after this block
+}
+
+// begin returns the record of a payment, and whether the caller is the one to
+// send it. Then the caller must call finish.
+func (s *payments) begin(p *payment, now time.Time) (r *record, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(now)
+	if r, ok := s.sent[p.claim()]; ok {
+		return r, false
+	}
+	r = &record{
+		digest: p.digest,
+		ends:   time.Unix(p.authorization.ValidBefore, 0),
+		ready:  make(chan struct{}),
+	}
+	s.sent[p.claim()] = r
+	return r, true
+}
+
+// finish tells those who wait what became of the sending. Without a flight
+// nothing was sent, and the record is forgotten.
+func (s *payments) finish(p *payment, r *record, fl *flight, result facilitator.Settlement) {
+	r.flight, r.result = fl, result
+	close(r.ready)
+	if fl == nil {
+		s.forget(p.claim(), r)
+	}
+}
+
+// forget lets the next call start anew.
+func (s *payments) forget(c claim, r *record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sent[c] == r {
+		delete(s.sent, c)
+	}
+}
+
+// sawUnused remembers that an authorization was unused after a block. What uses
+// it later came after us.
+func (s *payments) sawUnused(c claim, block uint64, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unused) >= maxSightings {
+		s.makeRoom(now)
+	}
+	s.unused[c] = sighting{block, now}
+}
+
+// unusedSince returns after which block the authorization was seen unused.
+func (s *payments) unusedSince(c claim, now time.Time) (block uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen, ok := s.unused[c]
+	return seen.block, ok && now.Sub(seen.at) < sightingLife
+}
+
+// sweep forgets what is long over.
+func (s *payments) sweep(now time.Time) {
+	if now.Sub(s.swept) < sweepEvery {
+		return
+	}
+	s.swept = now
+	for c, r := range s.sent {
+		select {
+		case <-r.ready:
+			if now.Sub(r.ends) > recordLife {
+				delete(s.sent, c)
+			}
+		default: // somebody is still at it
+		}
+	}
+	s.dropOld(now)
+}
+
+// makeRoom drops the old sightings, and if these are few, others at random: many
+// at once, so that it is not done for each new one.
+func (s *payments) makeRoom(now time.Time) {
+	s.dropOld(now)
+	for c := range s.unused {
+		if len(s.unused) <= maxSightings*7/8 {
+			return
+		}
+		delete(s.unused, c)
+	}
+}
+
+func (s *payments) dropOld(now time.Time) {
+	for c, seen := range s.unused {
+		if now.Sub(seen.at) >= sightingLife {
+			delete(s.unused, c)
+		}
+	}
+}
+
+// hashes is a list of transactions, newest last.
+type hashes []common.Hash
+
+func (h hashes) newest() string {
+	if len(h) == 0 {
+		return ""
+	}
+	return h[len(h)-1].Hex()
+}

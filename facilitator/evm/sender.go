@@ -1,0 +1,264 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"math/big"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"go.uber.org/zap"
+)
+
+const (
+	// maxInFlight bounds how many payments are on their way at once. Nodes hold
+	// only some tens of transactions of one account.
+	maxInFlight = 32
+	// stuckAfter is how long a transaction may wait for a block before it is
+	// sent again for a higher fee.
+	stuckAfter = 30 * time.Second
+	// resetAfter is how long after our last transaction a node is believed that
+	// counts fewer of them than we do: before, it merely lags.
+	resetAfter = time.Minute
+	// numberTries is how often a number that the node does not take is replaced.
+	numberTries = 5
+	// fillGas is for the transaction that does nothing but use up its number.
+	fillGas = 100_000
+)
+
+// sender sends the transactions of one account, one at a time: each must have
+// the next number, and one that is missing holds up all after it.
+type sender struct {
+	turn  chan struct{} // holds one token while somebody sends
+	slots chan struct{} // holds one token for each payment on its way
+
+	mu       sync.Mutex // guards what follows
+	next     uint64     // the number after the highest that we used
+	lastSent time.Time
+	flights  []*flight // sent and not known to be in a block, by number
+}
+
+// flight is a transaction number in use, with all transactions that compete for
+// it: what was sent first, and what was sent in its place for higher fees. At
+// most one of them will be in a block.
+type flight struct {
+	number uint64
+	to     common.Address
+	data   []byte
+
+	mu     sync.Mutex // guards what follows
+	hashes hashes
+	raw    *types.Transaction // the newest
+	fees   fees
+	sentAt time.Time
+	passed bool // a block holds a transaction with this number
+}
+
+// sent returns the transactions so far, and whether one with their number is in
+// a block.
+func (fl *flight) sent() (hashes, bool) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return append(hashes(nil), fl.hashes...), fl.passed
+}
+
+// enter waits for a place among the payments under way; leave gives it back.
+func (s *sender) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case s.slots <- struct{}{}:
+		return func() { <-s.slots }, nil
+	case <-ctx.Done():
+		return func() {}, errBusy
+	}
+}
+
+// errBusy is for a payment that did not get its turn.
+var errBusy = errors.New("too many payments are on their way; none of this one was sent")
+
+// errNumbers is for an account whose numbers somebody else uses up.
+var errNumbers = errors.New("the node takes none of our transaction numbers: is the key used elsewhere?")
+
+// send sends a call to a contract as the account's next transaction. The answer
+// is never numberTaken; after turnedAway nothing was sent, and the flight is nil.
+func (s *sender) send(ctx context.Context, c *chain, v view, to common.Address, data []byte) (*flight, answer, error) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, turnedAway, errBusy
+	}
+	s.prune(v.mined)
+	number := s.nextNumber(v.pending, c.now())
+	for range numberTries {
+		fl := &flight{number: number, to: to, data: data}
+		tx, err := c.transaction(fl, v.fees, transferGas)
+		if err != nil {
+			return nil, turnedAway, err
+		}
+		fl.sending(tx, v.fees, c.now())
+		a, err := c.broadcast(ctx, tx)
+		switch a {
+		case numberTaken:
+			number++
+			continue
+		case turnedAway:
+			return nil, a, err
+		case taken, unclear:
+			s.took(fl, c.now())
+		case refusedByCall:
+			// The number is free for the next one. If somebody has taken the
+			// transaction after all, the next one will notice.
+		}
+		return fl, a, err
+	}
+	return nil, turnedAway, errNumbers
+}
+
+// nextNumber chooses the number of the next transaction.
+func (s *sender) nextNumber(pending uint64, now time.Time) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.flights) == 0 && pending < s.next && now.Sub(s.lastSent) > resetAfter {
+		return pending // the chain has forgotten some: a reorganisation, or another chain
+	}
+	return max(pending, s.next)
+}
+
+// took records a flight.
+func (s *sender) took(fl *flight, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = fl.number + 1
+	s.lastSent = now
+	s.flights = append(s.flights, fl)
+}
+
+// prune drops the flights whose numbers are in blocks.
+func (s *sender) prune(mined uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.flights[:0]
+	for _, fl := range s.flights {
+		if fl.number >= mined {
+			kept = append(kept, fl)
+			continue
+		}
+		fl.mu.Lock()
+		fl.passed = true
+		fl.mu.Unlock()
+	}
+	clear(s.flights[len(kept):])
+	s.flights = kept
+}
+
+// stuck returns the flight that holds up all others, if it has waited for long.
+func (s *sender) stuck(now time.Time) *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.flights) == 0 {
+		return nil
+	}
+	lowest := s.flights[0]
+	for _, fl := range s.flights {
+		if fl.number < lowest.number {
+			lowest = fl
+		}
+	}
+	lowest.mu.Lock()
+	defer lowest.mu.Unlock()
+	if now.Sub(lowest.sentAt) < stuckAfter {
+		return nil
+	}
+	return lowest
+}
+
+// nudge sends the flight that holds up all others once more, for a higher fee.
+// Whoever waits for a receipt calls it, whosever flight that is: its own caller
+// may have given up. It does nothing most of the time.
+func (s *sender) nudge(ctx context.Context, c *chain) {
+	if s.stuck(c.now()) == nil {
+		return
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	default:
+		return // somebody is sending; later
+	}
+	mined, fees, err := c.accountNow(ctx)
+	if err != nil {
+		return
+	}
+	s.prune(mined)
+	fl := s.stuck(c.now())
+	if fl == nil {
+		return
+	}
+	c.notices.warn("a transaction waits for too long and is sent again for a higher fee",
+		zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
+	a, err := c.resend(ctx, fl, fees, false)
+	if a == turnedAway || a == refusedByCall {
+		// No node takes it any more, for example because the authorization has
+		// ended. Its number must be used up all the same.
+		a, err = c.resend(ctx, fl, fees, true)
+	}
+	if a != taken {
+		c.notices.error("a transaction is stuck, and nothing can be settled before it is in a block: does the account have enough of the chain's own coin?",
+			zap.Uint64("number", fl.number), zap.Error(err))
+	}
+}
+
+// resend sends a flight again for higher fees; filling sends nothing in its
+// place that only uses up the number.
+func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
+	fl.mu.Lock()
+	offer, tx := fl.fees.bumped(now), fl.raw
+	fl.mu.Unlock()
+	again, gas := flight{number: fl.number, to: fl.to, data: fl.data}, uint64(transferGas)
+	if filling {
+		again.to, again.data, gas = c.key.address, nil, fillGas
+	}
+	if !offer.excessive(gas) {
+		var err error
+		if tx, err = c.transaction(&again, offer, gas); err != nil {
+			return unclear, err
+		}
+	}
+	fl.sending(tx, offer, c.now())
+	a, err := c.broadcast(ctx, tx)
+	if a == numberTaken {
+		a = taken // by itself: what was sent before is still wanted, or in a block
+	}
+	return a, err
+}
+
+// sending records a transaction before it is sent: afterwards may be too late.
+func (fl *flight) sending(tx *types.Transaction, f fees, now time.Time) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.raw, fl.fees, fl.sentAt = tx, f, now
+	if len(fl.hashes) == 0 || fl.hashes[len(fl.hashes)-1] != tx.Hash() {
+		fl.hashes = append(fl.hashes, tx.Hash())
+	}
+}
+
+func (fl *flight) newest() string {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return fl.hashes.newest()
+}
+
+// transaction makes and signs the transaction of a flight.
+func (c *chain) transaction(fl *flight, f fees, gas uint64) (*types.Transaction, error) {
+	if f.legacy {
+		return c.key.sign(&types.LegacyTx{
+			Nonce: fl.number, GasPrice: f.feeCap, Gas: gas, To: &fl.to, Value: new(big.Int), Data: fl.data,
+		}, c.id)
+	}
+	return c.key.sign(&types.DynamicFeeTx{
+		ChainID: new(big.Int).SetUint64(c.id),
+		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: gas, To: &fl.to, Value: new(big.Int), Data: fl.data,
+	}, c.id)
+}

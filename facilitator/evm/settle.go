@@ -1,0 +1,200 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Settle implements facilitator.Facilitator. It sends the transfer and waits for
+// its receipt until ctx ends. A repeated call for the same payment finds the
+// transaction of the first one and waits for that.
+//
+// Refused means that nothing was sent, by any call of this process that is
+// remembered, and that the payment fails its checks now. That an authorization
+// is used is never a reason to refuse, since we or somebody on our behalf may
+// have used it, unless the chain shows that its payer cancelled it.
+func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilitator.Settlement {
+	defer f.users.enter()()
+	s := f.settle(ctx, r)
+	s.Network = r.Requirement.Network
+	return s
+}
+
+func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilitator.Settlement {
+	c, err := f.chainOf(r)
+	if err != nil {
+		return unsent(err)
+	}
+	p, err := read(r)
+	if err != nil {
+		return notSent(err, p, r)
+	}
+	if !p.pays(r.Requirement) {
+		return notSent(p.check(r.Requirement, f.now()), p, r)
+	}
+	rec, first := c.account.payments.begin(p, f.now())
+	switch {
+	case first:
+		leave, err := c.account.sender.enter(ctx)
+		defer leave()
+		c.sendOnce(ctx, p, r, rec, err)
+	case rec.digest != p.digest:
+		return unknown(p, x402.CodeSettlementPending, "", "another authorization with this nonce is being settled")
+	default:
+		select {
+		case <-rec.ready:
+		case <-ctx.Done():
+			return unknown(p, x402.CodeSettlementPending, "", "an earlier call is still sending this payment")
+		}
+	}
+	if rec.flight == nil {
+		return rec.result
+	}
+	return c.await(ctx, p, rec)
+}
+
+// pays reports whether the payment is for this requirement, times apart: only
+// then can it share the fate of an earlier one.
+func (p *payment) pays(r x402.Requirement) bool {
+	a := p.authorization
+	a.ValidAfter, a.ValidBefore = 0, 0
+	return a.Check(r, time.Unix(0, 0), 0, noMaxLife) == nil
+}
+
+// sendOnce checks the payment and sends it, unless there was no room for it, and
+// tells those who wait for it.
+func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record, noRoom error) {
+	var (
+		fl     *flight
+		result = facilitator.Settlement{Outcome: facilitator.Unknown, Payer: p.payer(), Reason: string(x402.CodeSettlementPending), Detail: "sending it was cut short"}
+	)
+	// Also after a panic: others wait for this.
+	defer func() { c.account.payments.finish(p, rec, fl, result) }()
+	if noRoom != nil {
+		result = unsent(noRoom)
+		return
+	}
+	fl, result = c.trySend(ctx, p, r, rec)
+}
+
+// trySend checks the payment and sends it. The flight is nil if nothing is on
+// its way, and the settlement says why.
+func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement) {
+	if err := p.check(r.Requirement, c.now()); err != nil {
+		return nil, notSent(err, p, r)
+	}
+	v, err := c.look(ctx, p, true)
+	if err != nil {
+		return nil, unsent(err)
+	}
+	if err := c.judge(ctx, p, r.Requirement, v); err != nil {
+		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == codeNonceUsed {
+			return nil, c.usedBefore(ctx, p)
+		}
+		return nil, notSent(err, p, r)
+	}
+	rec.since = v.block
+	if err := c.affordable(v); err != nil {
+		return nil, unsent(err)
+	}
+	fl, a, err := c.account.sender.send(ctx, c, v, p.token, p.encoded())
+	switch a {
+	case turnedAway:
+		c.tellSender(err)
+		return nil, unsent(err)
+	case refusedByCall:
+		// It is not on its way, but that is no proof; the next call simulates it
+		// again.
+		c.account.payments.sawUnused(p.claim(), v.block, c.now())
+		return nil, c.refusedByNode(ctx, p, fl, err)
+	}
+	return fl, facilitator.Settlement{}
+}
+
+// affordable checks that we can pay the gas, before anything is sent.
+func (c *chain) affordable(v view) error {
+	if v.fees.excessive(transferGas) {
+		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
+		return errors.New("the gas price is beyond all reason")
+	}
+	need := v.fees.total(transferGas)
+	if balance := toBig(v.balance); balance == nil || balance.Cmp(need) < 0 {
+		c.notices.error("the account that pays the gas cannot pay for one more payment: send it some of the chain's own coin",
+			zap.Stringer("balance", balance), zap.Stringer("needed", need))
+		return fmt.Errorf("the account %s cannot pay the gas", c.key.address)
+	}
+	return nil
+}
+
+// tellSender logs why nothing could be sent, if an operator can do something.
+func (c *chain) tellSender(err error) {
+	if err != nil && containsAny(err.Error(), noFunds...) {
+		c.noGas()
+		return
+	}
+	c.notices.error("a payment could not be sent", zap.Error(err))
+}
+
+// refusedByNode is for a transaction that a node refused with words of its own.
+func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err error) facilitator.Settlement {
+	if containsAny(err.Error(), "used", "canceled") {
+		s := c.usedBefore(ctx, p)
+		if s.Outcome == facilitator.Unknown {
+			s.Detail += "; " + err.Error()
+		}
+		return s
+	}
+	return unknown(p, codeTransaction, fl.newest(), err.Error())
+}
+
+// usedBefore is for an authorization that is used, though no transaction of
+// ours is known to have used it. If it was unused when we first saw it, whoever
+// used it since did so with what the payer sent to us.
+func (c *chain) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
+	since, ok := c.account.payments.unusedSince(p.claim(), c.now())
+	if !ok {
+		return unknown(p, codeNonceUsed, "", "the authorization is used, and nothing shows that it was after we first saw it")
+	}
+	s, err := c.findUse(ctx, p, since)
+	if err != nil {
+		return unknown(p, codeNonceUsed, "", "the authorization is used, and the logs cannot be read: "+err.Error())
+	}
+	return s
+}
+
+// notSent is for a payment that fails a check, or could not be checked.
+func notSent(err error, p *payment, r facilitator.Request) facilitator.Settlement {
+	refused, ok := errors.AsType[*x402.Error](err)
+	if !ok {
+		return unsent(err)
+	}
+	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: codeOf(refused, r), Detail: detail(refused)}
+}
+
+// unsent is for a payment of which nothing was sent, for no fault of its own.
+func unsent(err error) facilitator.Settlement {
+	s := facilitator.Settlement{Outcome: facilitator.Unsent, Reason: string(facilitator.CodeUnavailable)}
+	if err != nil {
+		s.Reason, s.Detail = string(failure("settle", err).Code), err.Error()
+	}
+	return s
+}
+
+// unknown is for a payment that may have moved money, or may yet.
+func unknown(p *payment, code x402.Code, transaction, detail string) facilitator.Settlement {
+	return facilitator.Settlement{
+		Outcome: facilitator.Unknown, Payer: p.payer(), Reason: string(code), Transaction: transaction, Detail: detail,
+	}
+}
+
+// settled is for money that has moved.
+func settled(p *payment, transaction string) facilitator.Settlement {
+	return facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer(), Transaction: transaction}
+}

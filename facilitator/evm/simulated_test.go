@@ -1,0 +1,318 @@
+package evm
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/json"
+	"math/big"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/eth/ethconfig"
+	"github.com/ethereum/go-ethereum/ethclient/simulated"
+	gethnode "github.com/ethereum/go-ethereum/node"
+	"github.com/ethereum/go-ethereum/params"
+	"github.com/ethereum/go-ethereum/rpc"
+	"github.com/holiman/uint256"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+var (
+	token = common.HexToAddress(usdc)
+	// ownerKey owns the token, and is a stranger to everybody else.
+	ownerKey, _ = crypto.HexToECDSA("5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a")
+	payerECDSA  = must(crypto.HexToECDSA(payerKey))
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// testChain is a real chain in the process. Time on it is the time of its last
+// block, and sleeping means that a block is made.
+type testChain struct {
+	t       testing.TB
+	mu      sync.Mutex
+	backend *simulated.Backend
+	client  *rpc.Client
+	skew    time.Duration // of our clock
+	idle    bool          // sleeping makes no block
+	asleep  func()        // is called by sleepers
+}
+
+// artifact is the runtime code of a contract of the test token's folder.
+func artifact(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("../../interop/token/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ DeployedBytecode hexutil.Bytes }
+	if err := json.Unmarshal(b, &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.DeployedBytecode
+}
+
+func startChain(t testing.TB, change ...func(types.GenesisAlloc)) *testChain {
+	t.Helper()
+	owner := crypto.PubkeyToAddress(ownerKey.PublicKey)
+	coin := types.Account{Balance: big.NewInt(1e18)}
+	alloc := types.GenesisAlloc{
+		token: {Code: artifact(t, "TestDollar"), Storage: map[common.Hash]common.Hash{
+			{}: common.BytesToHash(owner[:]),
+			balanceSlot(common.HexToAddress(payerAddress)): common.BigToHash(big.NewInt(1e9)),
+		}},
+		multicall3:                         {Code: artifact(t, "Multicall3")},
+		common.HexToAddress(signerAddress): coin,
+		owner:                              coin,
+		common.HexToAddress(payerAddress):  coin,
+	}
+	for _, c := range change {
+		c(alloc)
+	}
+	osaka := *params.AllDevChainProtocolChanges
+	osaka.ChainID = big.NewInt(84532)
+	osaka.BogotaTime, osaka.AmsterdamTime = nil, nil // later rules cost more gas than any chain
+	dir, err := os.MkdirTemp("", "chain")            // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "ipc")
+	backend := simulated.NewBackend(alloc, func(n *gethnode.Config, e *ethconfig.Config) {
+		e.Genesis.Config = &osaka
+		n.IPCPath = socket
+	})
+	t.Cleanup(func() { _ = backend.Close() })
+	client, err := rpc.Dial(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	c := &testChain{t: t, backend: backend, client: client}
+	c.seal()
+	return c
+}
+
+// balanceSlot is where the test token keeps a balance.
+func balanceSlot(a common.Address) common.Hash {
+	return crypto.Keccak256Hash(common.LeftPadBytes(a[:], 32), common.BigToHash(big.NewInt(2)).Bytes())
+}
+
+func (c *testChain) seal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.backend.Commit()
+}
+
+func (c *testChain) now() time.Time {
+	h, err := c.backend.Client().HeaderByNumber(context.Background(), nil)
+	if err != nil {
+		c.t.Error(err)
+		return time.Now()
+	}
+	return time.Unix(int64(h.Time), 0).Add(c.skew)
+}
+
+func (c *testChain) sleep(ctx context.Context, _ time.Duration) error {
+	if c.asleep != nil {
+		c.asleep()
+	}
+	if c.idle {
+		return sleep(ctx, time.Millisecond)
+	}
+	c.seal()
+	return ctx.Err()
+}
+
+// start makes a facilitator on the chain. Its node is not on loopback, so that
+// the chain counts as a real one.
+func (c *testChain) start(network string, change ...func(*Network)) (*Facilitator, *observer.ObservedLogs) {
+	c.t.Helper()
+	n := &Network{RPC: []string{"https://node.example/v2/secret-api-key"}}
+	for _, f := range change {
+		f(n)
+	}
+	f, logs := start(c.t, network, n, nil)
+	f.now, f.sleep = c.now, c.sleep
+	for _, ch := range f.chains {
+		ch.now, ch.sleep, ch.notices.now = c.now, c.sleep, c.now
+		for _, n := range ch.nodes {
+			n.dial = func(context.Context, *url.URL) (caller, error) { return keepOpen{c.client}, nil }
+		}
+	}
+	return f, logs
+}
+
+// keepOpen lends the chain's own client.
+type keepOpen struct{ *rpc.Client }
+
+func (keepOpen) Close() {}
+
+// transact sends a transaction of somebody and returns its hash.
+func (c *testChain) transact(key *ecdsa.PrivateKey, to common.Address, data []byte, tip int64) common.Hash {
+	c.t.Helper()
+	ctx := context.Background()
+	client := c.backend.Client()
+	number := must(client.PendingNonceAt(ctx, crypto.PubkeyToAddress(key.PublicKey)))
+	tx := types.MustSignNewTx(key, types.LatestSignerForChainID(big.NewInt(84532)), &types.DynamicFeeTx{
+		ChainID: big.NewInt(84532), Nonce: number, GasTipCap: big.NewInt(tip), GasFeeCap: big.NewInt(tip + 10e9),
+		Gas: 500_000, To: &to, Data: data,
+	})
+	if err := client.SendTransaction(ctx, tx); err != nil {
+		c.t.Fatal(err)
+	}
+	return tx.Hash()
+}
+
+// as the owner of the token calls it.
+func (c *testChain) owner(signature string, args ...[]byte) {
+	c.t.Helper()
+	data := crypto.Keccak256([]byte(signature))[:4]
+	for _, a := range args {
+		data = append(data, common.LeftPadBytes(a, 32)...)
+	}
+	c.transact(ownerKey, token, data, 1e9)
+	c.seal()
+}
+
+// balance is what an account has of the token.
+func (c *testChain) balance(a string) int64 {
+	c.t.Helper()
+	data, _ := contracts.Pack("balanceOf", common.HexToAddress(a))
+	var out hexutil.Bytes
+	if err := c.client.Call(&out, "eth_call", map[string]any{"to": token, "data": hexutil.Bytes(data)}, "latest"); err != nil {
+		c.t.Fatal(err)
+	}
+	return new(big.Int).SetBytes(out).Int64()
+}
+
+// transactions is how many of the signer are in blocks.
+func (c *testChain) transactions() uint64 {
+	c.t.Helper()
+	return must(c.backend.Client().NonceAt(context.Background(), common.HexToAddress(signerAddress), nil))
+}
+
+// order is a payment to be signed. Its zero value, filled up by sign, is a good
+// one.
+type order struct {
+	version       int
+	from          *ecdsa.PrivateKey
+	to            string
+	asset         string
+	value         string
+	name          string
+	after, before int64 // relative to now
+	nonce         byte
+	change        func(signature []byte) []byte
+}
+
+// sign makes the request for a payment, as clients do.
+func (c *testChain) sign(o order) facilitator.Request {
+	c.t.Helper()
+	fill := func(s *string, otherwise string) {
+		if *s == "" {
+			*s = otherwise
+		}
+	}
+	fill(&o.to, payee)
+	fill(&o.asset, usdc)
+	fill(&o.value, "10000")
+	fill(&o.name, "USDC")
+	if o.from == nil {
+		o.from = payerECDSA
+	}
+	if o.before == 0 {
+		o.before = 300
+	}
+	now := c.now().Add(-c.skew).Unix()
+	t := eip712.Transfer{
+		From: crypto.PubkeyToAddress(o.from.PublicKey), To: common.HexToAddress(o.to), Value: *uint256.MustFromDecimal(o.value),
+		ValidBefore: uint64(now + o.before), Nonce: [32]byte{0: 1, 31: o.nonce},
+	}
+	if o.after != 0 {
+		t.ValidAfter = uint64(now + o.after)
+	}
+	digest := eip712.NewDomain(o.name, "2", 84532, common.HexToAddress(o.asset)).TransferDigest(&t)
+	signature := must(crypto.Sign(digest[:], o.from))
+	signature[64] += 27
+	if o.change != nil {
+		signature = o.change(signature)
+	}
+	r := x402.Requirement{
+		Scheme: "exact", Network: baseSepolia, Amount: o.value, Asset: o.asset, PayTo: o.to, MaxTimeoutSeconds: 300,
+		Extra: must(json.Marshal(map[string]string{"name": o.name, "version": "2"})),
+	}
+	payload := map[string]any{"signature": hexutil.Encode(signature), "authorization": map[string]any{
+		"from": t.From, "to": o.to, "value": o.value, "nonce": common.Hash(t.Nonce),
+		"validAfter": uint256.NewInt(t.ValidAfter).Dec(), "validBefore": uint256.NewInt(t.ValidBefore).Dec(),
+	}}
+	if o.version == 1 {
+		return request(c.t, must(json.Marshal(map[string]any{"x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": payload})), r)
+	}
+	return request(c.t, must(json.Marshal(map[string]any{"x402Version": 2, "accepted": r, "payload": payload})), r)
+}
+
+// calldata is what settles a payment, for whoever likes to.
+func calldata(t testing.TB, r facilitator.Request) []byte {
+	t.Helper()
+	p, err := read(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.encoded()
+}
+
+// onBase is a payment on Base, which the test chain is not.
+func onBase(t testing.TB, before int64, r x402.Requirement) facilitator.Request {
+	t.Helper()
+	transfer := eip712.Transfer{
+		From: crypto.PubkeyToAddress(payerECDSA.PublicKey), To: common.HexToAddress(r.PayTo), Value: *uint256.MustFromDecimal(r.Amount),
+		ValidBefore: uint64(before),
+	}
+	digest := eip712.NewDomain("USDC", "2", 8453, common.HexToAddress(r.Asset)).TransferDigest(&transfer)
+	signature := must(crypto.Sign(digest[:], payerECDSA))
+	r.Network = "eip155:8453"
+	return request(t, must(json.Marshal(map[string]any{"x402Version": 2, "accepted": r, "payload": map[string]any{
+		"signature": hexutil.Encode(signature), "authorization": map[string]any{
+			"from": payerAddress, "to": r.PayTo, "value": r.Amount, "nonce": common.Hash{},
+			"validAfter": "0", "validBefore": uint256.NewInt(transfer.ValidBefore).Dec(),
+		},
+	}})), r)
+}
+
+// cancel has the payer cancel an authorization.
+func (c *testChain) cancel(r facilitator.Request) {
+	c.t.Helper()
+	p, err := read(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	domain := eip712.NewDomain("USDC", "2", 84532, token)
+	message := crypto.Keccak256(
+		crypto.Keccak256([]byte("CancelAuthorization(address authorizer,bytes32 nonce)")), common.LeftPadBytes(p.From[:], 32), p.Nonce[:])
+	signature := must(crypto.Sign(crypto.Keccak256([]byte{0x19, 1}, domain[:], message), payerECDSA))
+	data := crypto.Keccak256([]byte("cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"))[:4]
+	data = appendAddress(data, p.From)
+	data = append(data, p.Nonce[:]...)
+	data = appendUint(data, uint64(signature[64]+27))
+	data = append(data, signature[:64]...)
+	c.transact(ownerKey, token, data, 1e9)
+	c.seal()
+}

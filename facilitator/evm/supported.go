@@ -1,0 +1,102 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// supportedTimeout bounds the look at all chains.
+const supportedTimeout = 10 * time.Second
+
+// Supported implements facilitator.Facilitator. It looks at each chain, so that
+// the log says early what a payer would meet later. A chain whose nodes cannot
+// be asked is listed all the same, because they may be back soon; one whose
+// nodes are on another chain is not. It fails when no chain can be used.
+func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
+	defer f.users.enter()()
+	ctx, cancel := context.WithTimeout(ctx, supportedTimeout)
+	defer cancel()
+	ids := slices.Sorted(maps.Keys(f.chains))
+	errs, elsewhere := make([]error, len(ids)), make([]bool, len(ids))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		wg.Go(func() { elsewhere[i], errs[i] = f.chains[id].probe(ctx) })
+	}
+	wg.Wait()
+
+	s := x402.Supported{Kinds: []x402.Kind{}, Extensions: []string{}, Signers: map[string][]string{}}
+	var usable bool
+	for i, id := range ids {
+		c := f.chains[id]
+		usable = usable || errs[i] == nil
+		if elsewhere[i] {
+			continue
+		}
+		s.Kinds = append(s.Kinds, c.kinds()...)
+		if address := c.key.address.Hex(); !slices.Contains(s.Signers["eip155:*"], address) {
+			s.Signers["eip155:*"] = append(s.Signers["eip155:*"], address)
+		}
+	}
+	if !usable {
+		return x402.Supported{}, failure("supported", errors.Join(errs...))
+	}
+	return s, nil
+}
+
+// kinds lists what can be settled on the chain.
+func (c *chain) kinds() []x402.Kind {
+	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: "exact", Network: c.caip2}}
+	if legacy, _ := x402.LegacyNetwork(c.caip2); legacy != "" {
+		kinds = append(kinds, x402.Kind{X402Version: x402.V1, Scheme: "exact", Network: legacy})
+	}
+	return kinds
+}
+
+// probe checks that a node of the chain can be asked, and says whether all of
+// them are on another chain.
+func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
+	wrong := 0
+	var (
+		id      hexutil.Uint64
+		h       *head
+		balance *hexutil.Big
+	)
+	err = c.ask(ctx, func() calls {
+		id, h, balance = 0, nil, nil
+		var b calls
+		b.add(&id, "eth_chainId")
+		b.add(&h, "eth_getBlockByNumber", "latest", false)
+		b.add(&balance, "eth_getBalance", c.key.address, "latest")
+		return b
+	}, func(b calls) error {
+		if err := every(b); err != nil {
+			return err
+		}
+		err := c.checkNode(id, h)
+		if _, ok := errors.AsType[*wrongChainError](err); ok {
+			wrong++
+		}
+		return err
+	})
+	if err != nil {
+		return wrong == len(c.nodes), fmt.Errorf("network %s: %w", c.name, err)
+	}
+	if toBig(balance) == nil || toBig(balance).Sign() == 0 {
+		c.noGas()
+	}
+	return false, nil
+}
+
+// noGas tells the operator that nothing can be settled.
+func (c *chain) noGas() {
+	c.notices.error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin")
+}

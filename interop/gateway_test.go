@@ -14,8 +14,9 @@ import (
 )
 
 // startGateway builds Caddy with this module, as a user would, and runs it in
-// front of the upstream. It returns its origin.
-func startGateway(t *testing.T, s *stack, u *upstream) string {
+// front of the upstream, with a facilitator as a Caddyfile names it. It returns
+// its origin.
+func startGateway(t *testing.T, s *stack, u *upstream, facilitator string) string {
 	t.Helper()
 	dir := t.TempDir()
 	origin := "http://" + freeAddress(t)
@@ -26,18 +27,18 @@ func startGateway(t *testing.T, s *stack, u *upstream) string {
 	storage file_system %s
 	paywall {
 		ledger memory i_accept_loss
-		facilitator official %s
+		facilitator some %s
 	}
 }
 %s {
 	paywall {
 		accept base-sepolia usdc %s
-		facilitator official
+		facilitator some
 		price /paid/* $0.01 "A paid thing"
 	}
 	reverse_proxy %s
 }
-`, filepath.Join(dir, "storage"), s.Facilitator, origin, s.Payee, strings.TrimPrefix(u.URL, "http://"))
+`, filepath.Join(dir, "storage"), facilitator, origin, s.Payee, strings.TrimPrefix(u.URL, "http://"))
 	config := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
 		t.Fatal(err)
@@ -60,6 +61,16 @@ func startGateway(t *testing.T, s *stack, u *upstream) string {
 	})
 	awaitChallenge(t, origin)
 	return origin
+}
+
+// ownFacilitator is our own facilitator on the stack's chain.
+func ownFacilitator(t *testing.T, s *stack) string {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "gas_key")
+	if err := os.WriteFile(key, []byte(s.Gas.PrivateKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n }\n }", s.RPC, key)
 }
 
 func buildCaddy(t *testing.T, dir string) string {

@@ -31,10 +31,16 @@ var methods = []struct{ name, body string }{
 	{http.MethodPost, `{"text":"ein Käse","n":1}`},
 }
 
+// Through the official facilitator, and through our own.
 func TestOfficialClientsPay(t *testing.T) {
 	stack := startStack(t)
+	t.Run("official facilitator", func(t *testing.T) { officialClientsPay(t, stack, stack.Facilitator) })
+	t.Run("own facilitator", func(t *testing.T) { officialClientsPay(t, stack, ownFacilitator(t, stack)) })
+}
+
+func officialClientsPay(t *testing.T, stack *stack, facilitator string) {
 	upstream := startUpstream(t)
-	origin := startGateway(t, stack, upstream)
+	origin := startGateway(t, stack, upstream, facilitator)
 	const route = "/paid/thing?of=many"
 
 	// The helpers below assume that nothing else moves meanwhile: no t.Parallel.

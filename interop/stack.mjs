@@ -26,7 +26,7 @@ chain.ended.then(code => {
   if (!ending) console.error(`stack: anvil ended with ${code}`);
   process.exit(ending ? 0 : 1);
 });
-for (const payer of PAYERS) await mint(chain.client, account(payer).address, 100_000_000n);
+for (const payer of [OWNER, ...PAYERS]) await mint(chain.client, account(payer).address, 100_000_000n);
 const facilitator = await startFacilitator(chain.rpc, account(GAS));
 
 console.log(
@@ -39,6 +39,7 @@ console.log(
     owner: keys(OWNER),
     payers: PAYERS.map(keys), // 100 dollars each
     penniless: keys(PENNILESS),
+    gas: keys(GAS),
     payee: keys(PAYEE).address,
   }),
 );

@@ -17,6 +17,7 @@ type stack struct {
 	Token       string    `json:"token"`
 	Payers      []account `json:"payers"`
 	Penniless   account   `json:"penniless"`
+	Gas         account   `json:"gas"`
 	Payee       string    `json:"payee"`
 }
 

@@ -68,7 +68,6 @@ func TestBadConfig(t *testing.T) {
 	const site = "accept base-sepolia usdc " + payTo + "\nfacilitator fake\n"
 	t.Setenv("PAYWALL_TEST_EMPTY", "")
 	for name, tc := range map[string]struct{ global, site, want string }{
-		"no ledger":             {"facilitator fake http://127.0.0.1:1", site + "price /x $1", "no ledger"},
 		"unknown facilitator":   {global, "accept base-sepolia usdc " + payTo + "\nfacilitator other\nprice /x $1", `unknown facilitator "other"`},
 		"no facilitator":        {global, "accept base-sepolia usdc " + payTo + "\nprice /x $1", "no facilitator"},
 		"nothing accepted":      {global, "facilitator fake\nprice /x $1", "nothing is accepted"},

@@ -30,8 +30,8 @@ func init() {
 // App is what all paywalls of a server share: the ledger, which remembers
 // payments, and the facilitators, which move the money.
 type App struct {
-	// Where payments are remembered. There is no default yet: `memory` forgets
-	// them when the process ends, and says so in its option.
+	// Where payments are remembered. Default: `sqlite`, a file in Caddy's data
+	// directory.
 	LedgerRaw json.RawMessage `json:"ledger,omitempty" caddy:"namespace=paywall.ledgers inline_key=type"`
 
 	// Who verifies and settles payments, by the name that sites use.
@@ -75,7 +75,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger = ctx, ctx.Logger()
 	a.strangers = rate.NewLimiter(strangersPerSecond, strangersAtOnce)
 	if len(a.LedgerRaw) == 0 {
-		return errors.New("no ledger: add `ledger memory i_accept_loss` to the global paywall block (it forgets payments when Caddy stops)")
+		a.LedgerRaw = json.RawMessage(`{"type":"sqlite"}`)
 	}
 	loaded, err := ctx.LoadModule(a, "LedgerRaw")
 	if err != nil {

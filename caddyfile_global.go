@@ -13,6 +13,8 @@ import (
 // parseGlobalOption parses the global option. Syntax:
 //
 //	paywall {
+//		ledger sqlite [<file>]
+//		ledger postgres <dsn>
 //		ledger memory i_accept_loss
 //		facilitator <name> <https-url> {
 //			auth bearer <token>
@@ -53,7 +55,7 @@ func parseLedger(d *caddyfile.Dispenser, app *App) error {
 		return d.Err("ledger given twice; all sites share one")
 	}
 	if !d.NextArg() {
-		return d.Err("ledger: which one? there is `ledger memory i_accept_loss`")
+		return d.Err("ledger: which one? there are sqlite, postgres <dsn> and memory i_accept_loss")
 	}
 	name := d.Val()
 	module, err := unmarshalGuest(d, "paywall.ledgers.", name)

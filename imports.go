@@ -6,4 +6,6 @@ import (
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/evm"
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/remote"
 	_ "github.com/caddy-paywall/caddy-paywall/ledger/memory"
+	_ "github.com/caddy-paywall/caddy-paywall/ledger/postgres"
+	_ "github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 )

@@ -15,13 +15,14 @@ import (
 // subcommands make the subcommands of caddy paywall.
 var subcommands = []func() *cobra.Command{
 	newPayCommand,
+	newPaymentsCommand,
 }
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:      "paywall",
 		Usage:     "<command>",
-		Short:     "Pays for what is behind a paywall",
+		Short:     "Pays for what is behind a paywall, and shows what was paid",
 		Long:      "Commands for who sells with the paywall, and for who buys. Each explains itself with --help.",
 		CobraFunc: addSubcommands,
 	})

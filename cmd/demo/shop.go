@@ -78,6 +78,7 @@ func startCaddy(o options, upstream, dir string) error {
 		"PAYWALL_FACILITATOR": "dev {\n listen " + o.chain + "\n}",
 		"PAYWALL_SITE":        o.site,
 		"PAYWALL_UPSTREAM":    upstream,
+		"XDG_DATA_HOME":       dir, // what is paid with test money is forgotten with it
 	} {
 		if err := os.Setenv(name, value); err != nil {
 			return err

@@ -125,7 +125,7 @@ func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilita
 			"address":   p.token,
 			"fromBlock": hexutil.Uint64(since + 1),
 			"toBlock":   "latest",
-			"topics":    []any{[]common.Hash{usedTopic, canceledTopic}, addressTopic(p.From), common.Hash(p.Nonce)},
+			"topics":    p.topics(),
 		})
 		return b
 	}, every)
@@ -138,7 +138,7 @@ func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilita
 		case e.Removed || e.Address != p.token:
 		case e.isUse(p):
 			return c.foreign(ctx, p, e.Transaction)
-		case len(e.Topics) == 3 && e.Topics[0] == canceledTopic && e.Topics[1] == addressTopic(p.From) && e.Topics[2] == p.Nonce:
+		case e.isCancel(p):
 			return c.canceled(ctx, p, e.Transaction)
 		}
 	}

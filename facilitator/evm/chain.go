@@ -27,7 +27,8 @@ const (
 	codeCached = 15 * time.Minute
 )
 
-// chain is one network that we settle on.
+// chain is one network that we settle on, or only look at: then it has neither
+// key nor account.
 type chain struct {
 	name, caip2   string
 	id            uint64
@@ -50,6 +51,7 @@ type chain struct {
 // head is what we read of a block.
 type head struct {
 	Number  *hexutil.Uint64 `json:"number"`
+	Hash    common.Hash     `json:"hash"`
 	Time    *hexutil.Uint64 `json:"timestamp"`
 	BaseFee *hexutil.Big    `json:"baseFeePerGas"`
 }
@@ -125,10 +127,10 @@ func (c *chain) checkNode(id hexutil.Uint64, h *head) error {
 	case c.development:
 		return nil
 	case ahead > maxAhead:
-		c.notices.error("the clock of this machine is behind the chain's, so nothing is settled: synchronise it (NTP)", zap.Duration("by", ahead))
+		c.notices.error("the clock of this machine is behind the chain's, so no payment is judged: synchronise it (NTP)", zap.Duration("by", ahead))
 		return fmt.Errorf("our clock is %s behind the chain's", ahead.Round(time.Second))
 	case -ahead > maxBehind:
-		c.notices.error("the last block of a node is old, so nothing is settled through it: let the node catch up, or use another; if all of them are like this, synchronise the clock of this machine (NTP)",
+		c.notices.error("the last block of a node is old, so it is not asked: let the node catch up, or use another; if all of them are like this, synchronise the clock of this machine (NTP)",
 			zap.Duration("by", -ahead), zap.Uint64("block", uint64(*h.Number)))
 		return fmt.Errorf("its last block is %s old", (-ahead).Round(time.Second))
 	}

@@ -8,6 +8,7 @@ package evm
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,10 +17,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/ethereum/go-ethereum/crypto"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
 const (
@@ -61,7 +62,8 @@ type Facilitator struct {
 type Network struct {
 	// The URLs of JSON-RPC nodes of the chain. They are asked in this order: the
 	// next one when the one before does not answer, is on another chain, or lags
-	// behind. `https` only, except on loopback, where `http` and `ws` are
+	// behind. For a payment in doubt all of them are asked, and if there are
+	// several, two must agree that it can never move money any more. `https` only, except on loopback, where `http` and `ws` are
 	// allowed too. Whole URLs may be `{env.*}` or `{file.*}`, which keeps an API
 	// key in them out of config dumps. At least one, at most 8.
 	RPC []string `json:"rpc,omitempty"`
@@ -93,74 +95,82 @@ func (f *Facilitator) Provision(ctx caddy.Context) error {
 }
 
 func (f *Facilitator) provision() error {
-	if f.now == nil {
-		f.now, f.sleep, f.dial = time.Now, sleep, dialNode
-	}
 	if len(f.Networks) == 0 {
 		return errors.New("no network: name at least one chain to settle on, like base")
 	}
-	f.chains = make(map[string]*chain, len(f.Networks))
-	f.users = &users{last: f.hangUp}
+	f.prepare()
 	// In order, so that of several mistakes the same one is reported each time.
 	for _, name := range slices.Sorted(maps.Keys(f.Networks)) {
-		c, err := f.provisionNetwork(name, f.Networks[name])
-		if err != nil {
+		if err := f.provisionNetwork(name, f.Networks[name]); err != nil {
 			return fmt.Errorf("network %s: %w", name, err)
 		}
-		if _, twice := f.chains[c.caip2]; twice {
-			return fmt.Errorf("network %s: %s is named twice", name, c.caip2)
-		}
-		f.chains[c.caip2] = c
 	}
 	return nil
 }
 
-func (f *Facilitator) provisionNetwork(name string, n *Network) (*chain, error) {
-	if n == nil {
-		return nil, errors.New("it has no settings: it needs rpc and signers")
+// New makes a facilitator for one chain without a config: for programs and tests
+// that have a key at hand. It is ready to be used, not to be provisioned; call
+// Cleanup after use. rpc is what Network.RPC is.
+func New(network string, rpc []string, key *ecdsa.PrivateKey, logger *zap.Logger) (*Facilitator, error) {
+	f := &Facilitator{logger: logger}
+	f.prepare()
+	k := &privateKey{address: crypto.PubkeyToAddress(key.PublicKey), key: key}
+	if err := f.settleOn(network, rpc, defaultConfirmations, k); err != nil {
+		return nil, fmt.Errorf("network %s: %w", network, err)
 	}
-	network, id, err := findChain(name)
-	if err != nil {
-		return nil, err
+	return f, nil
+}
+
+// prepare makes what a facilitator has besides its chains.
+func (f *Facilitator) prepare() {
+	if f.now == nil {
+		f.now, f.sleep, f.dial = time.Now, sleep, dialNode
+	}
+	f.chains = make(map[string]*chain)
+	f.users = &users{last: func() { hangUp(f.chains) }}
+}
+
+func (f *Facilitator) provisionNetwork(name string, n *Network) error {
+	if n == nil {
+		return errors.New("it has no settings: it needs rpc and signers")
+	}
+	if _, _, err := findChain(name); err != nil {
+		return err
 	}
 	if err := n.check(); err != nil {
-		return nil, err
+		return err
 	}
 	k, err := resolveKey(n.Signers[0])
 	if err != nil {
-		return nil, fmt.Errorf("signer: %w", err)
+		return fmt.Errorf("signer: %w", err)
 	}
-	c := &chain{
-		name: network.Name, caip2: network.CAIP2, id: id,
-		confirmations: uint64(max(n.Confirmations, defaultConfirmations)),
-		key:           k,
-		now:           f.now, sleep: f.sleep,
+	return f.settleOn(name, n.RPC, max(n.Confirmations, defaultConfirmations), k)
+}
+
+// settleOn adds a chain.
+func (f *Facilitator) settleOn(name string, rpc []string, confirmations int, k *privateKey) error {
+	logger := f.logger.With(zap.Stringer("account", k.address))
+	c, err := newChain(name, rpc, outside{logger: logger, now: f.now, sleep: f.sleep, dial: f.dial})
+	if err != nil {
+		return err
 	}
-	logger := f.logger.With(zap.String("network", network.Name), zap.Stringer("account", k.address))
-	c.notices = &notices{logger: logger, now: f.now}
-	local := true
-	for i, raw := range n.RPC {
-		u, err := resolveURL(raw)
-		if err != nil {
-			return nil, fmt.Errorf("rpc %d: %w", i+1, err)
-		}
-		local = local && isLoopback(u)
-		c.nodes = append(c.nodes, newNode(u, f.dial))
+	if _, twice := f.chains[c.caip2]; twice {
+		return fmt.Errorf("%s is named twice", c.caip2)
 	}
-	c.development = local && isDevelopment(network, id)
+	c.key, c.confirmations = k, uint64(confirmations) // #nosec G115 -- checked, and small
 	if c.account, err = f.account(c); err != nil {
-		return nil, err
+		return err
 	}
-	return c, nil
+	f.chains[c.caip2] = c
+	return nil
 }
 
 // check finds what is wrong with the settings of a chain, secrets apart.
 func (n *Network) check() error {
+	if err := checkCount(n.RPC); err != nil {
+		return err
+	}
 	switch {
-	case len(n.RPC) == 0:
-		return errors.New("rpc is missing: give the URL of a node of this chain")
-	case len(n.RPC) > maxRPC:
-		return fmt.Errorf("%d rpc URLs; %d are enough", len(n.RPC), maxRPC)
 	case len(n.Signers) == 0:
 		return errors.New("signer is missing: give the key that pays the gas, as {file.*} or {env.*}")
 	case len(n.Signers) > 1:
@@ -183,15 +193,6 @@ func (f *Facilitator) Cleanup() error {
 	}
 	f.users.close()
 	return errors.Join(errs...)
-}
-
-// hangUp closes the connections to all nodes.
-func (f *Facilitator) hangUp() {
-	for _, c := range f.chains {
-		for _, n := range c.nodes {
-			n.close()
-		}
-	}
 }
 
 // users counts the calls under way, so that what they use is closed after the
@@ -248,22 +249,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// findChain finds an EVM chain by its name or its CAIP-2 id.
-func findChain(name string) (pricing.Network, uint64, error) {
-	n, ok := pricing.FindNetwork(name)
-	if !ok {
-		return n, 0, errors.New("there is no such chain; write a name like base, or a CAIP-2 id like eip155:8453")
-	}
-	id, ok := chainID(n.CAIP2)
-	if !ok {
-		return n, 0, fmt.Errorf("%s is no EVM chain", n.CAIP2)
-	}
-	return n, id, nil
-}
-
 // Interface guards
 var (
 	_ caddy.Provisioner       = (*Facilitator)(nil)
 	_ caddy.CleanerUpper      = (*Facilitator)(nil)
 	_ facilitator.Facilitator = (*Facilitator)(nil)
+	_ facilitator.Witness     = (*Facilitator)(nil)
 )

@@ -10,6 +10,7 @@ import (
 type receipt struct {
 	Transaction common.Hash     `json:"transactionHash"`
 	Block       *hexutil.Uint64 `json:"blockNumber"`
+	BlockHash   common.Hash     `json:"blockHash"`
 	Status      *hexutil.Uint64 `json:"status"`
 	Logs        []event         `json:"logs"`
 }
@@ -73,6 +74,46 @@ func (r *receipt) judge(hash common.Hash, p *payment, own bool) verdict {
 		return paid
 	}
 	return mismatch
+}
+
+// wentElsewhere reports whether the token says, beyond doubt, that the
+// authorization was used to pay somebody else or another amount. The payer
+// signed one nonce twice then, and this payment can never move money.
+//
+// Any transfer to the payee in the same transaction leaves doubt: there are
+// tokens that take a fee, or that write their events in another order.
+func (r *receipt) wentElsewhere(p *payment) bool {
+	var afterUsed, elsewhere bool
+	for i := range r.Logs {
+		e := &r.Logs[i]
+		if e.Removed || e.Address != p.token {
+			continue
+		}
+		transfer := len(e.Topics) == 3 && e.Topics[0] == transferTopic && e.Topics[1] == addressTopic(p.From)
+		if transfer && e.Topics[2] == addressTopic(p.To) {
+			return false
+		}
+		elsewhere = elsewhere || transfer && afterUsed
+		afterUsed = e.isUse(p)
+	}
+	return elsewhere
+}
+
+// hasCancel reports whether the token says that the payer cancelled the
+// authorization.
+func (r *receipt) hasCancel(p *payment) bool {
+	for i := range r.Logs {
+		if e := &r.Logs[i]; !e.Removed && e.Address == p.token && e.isCancel(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// isCancel reports whether the event is AuthorizationCanceled of this payment.
+func (e *event) isCancel(p *payment) bool {
+	return len(e.Topics) == 3 && e.Topics[0] == canceledTopic &&
+		e.Topics[1] == addressTopic(p.From) && e.Topics[2] == p.Nonce
 }
 
 // isUse reports whether the event is AuthorizationUsed of this payment.

@@ -100,8 +100,8 @@ func object(v jsontext.Value) jsontext.Value {
 	return v.Clone()
 }
 
-// evm reports whether a CAIP-2 network is an EVM chain.
-func evm(network string) bool { return strings.HasPrefix(network, "eip155:") }
+// isEVM reports whether a CAIP-2 network is an EVM chain.
+func isEVM(network string) bool { return strings.HasPrefix(network, "eip155:") }
 
 // samePayer reports whether a facilitator's payer can be ours. Either may be
 // unknown. EVM addresses differ in letter case by convention only; in other
@@ -110,7 +110,7 @@ func samePayer(network, ours, theirs string) bool {
 	if ours == "" || theirs == "" {
 		return true
 	}
-	if evm(network) {
+	if isEVM(network) {
 		return strings.EqualFold(ours, theirs)
 	}
 	return ours == theirs
@@ -147,7 +147,7 @@ func address(s string) string {
 // it is one, only the chain knows.
 func plausible(network, tx string) bool {
 	switch {
-	case evm(network):
+	case isEVM(network):
 		return evmTransaction.MatchString(tx) && !zeroTransaction.MatchString(tx)
 	case strings.HasPrefix(network, "solana:"):
 		// A signature is 64 bytes, in base58 mostly 87 or 88 digits.

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm"
 )
 
 const (
@@ -56,11 +57,22 @@ type Facilitator struct {
 	// mean not to know.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
+	// Nodes of EVM chains, by the chain's name (`base`) or CAIP-2 id
+	// (`eip155:8453`), to look at payments in doubt: whether they moved the money
+	// is then read from the chain, when the facilitator was silent or unclear.
+	// For each chain 1 to 8 URLs of JSON-RPC nodes; `https` only, except on
+	// loopback. Whole URLs may be `{env.*}` or `{file.*}`, which keeps an API key
+	// in them out of config dumps. With two nodes, neither alone can make a
+	// payment void. Default: none, and a payment in doubt stays so until the
+	// facilitator knows, or for good.
+	RPC map[string][]string `json:"rpc,omitempty"`
+
 	base   *url.URL
 	auth   authorizer
 	logger *zap.Logger
 	key    string // of shared in the pool; "" while it holds no reference
 	shared *shared
+	look   *evm.Look // nil without RPC
 
 	// Pauses between tries of /supported, so that tests need none.
 	sleep func(context.Context, time.Duration) error
@@ -96,6 +108,11 @@ func (f *Facilitator) Provision(ctx caddy.Context) error {
 				zap.String("host", f.base.Host))
 		}
 	}
+	if len(f.RPC) > 0 {
+		if f.look, err = evm.NewLook(f.RPC, f.logger); err != nil {
+			return fmt.Errorf("rpc: %w", err)
+		}
+	}
 	return f.open()
 }
 
@@ -110,6 +127,9 @@ func (f *Facilitator) Validate() error {
 // Cleanup gives the connections back to the pool. Requests that are still
 // running keep theirs.
 func (f *Facilitator) Cleanup() error {
+	if f.look != nil {
+		f.look.Close()
+	}
 	if f.key == "" {
 		return nil
 	}
@@ -126,10 +146,11 @@ func (f *Facilitator) Cleanup() error {
 //		auth    header <name> <value>
 //		auth    cdp <key_id> <key_secret>
 //		timeout <duration>
+//		rpc     <network> <url>...
 //	}
 //
-// At most one auth. Token, value, key_id and key_secret may be {env.*} or
-// {file.*}.
+// At most one auth, and one rpc for each network. Token, value, key_id,
+// key_secret and each URL of rpc may be {env.*} or {file.*}.
 func (f *Facilitator) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
 	if !d.NextArg() {
@@ -176,8 +197,12 @@ func (f *Facilitator) unmarshalOption(d *caddyfile.Dispenser) error {
 			return d.Errf("timeout %s: must be more than 0 and at most %s", args[0], maxTimeout)
 		}
 		f.Timeout = caddy.Duration(timeout)
+	case "rpc":
+		if err := f.unmarshalRPC(d); err != nil {
+			return err
+		}
 	default:
-		return d.Errf("unknown word %q in a remote facilitator; known are auth and timeout", word)
+		return d.Errf("unknown word %q in a remote facilitator; known are auth, timeout and rpc", word)
 	}
 	if d.NextArg() {
 		return d.Errf("surplus word %q", d.Val())

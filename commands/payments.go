@@ -1,0 +1,193 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// paymentsFlags are the flags of caddy paywall payments.
+type paymentsFlags struct {
+	file, postgresEnv string
+	states            []string
+	owed              bool
+	payer, host, path string
+	since, until      string
+	limit             int
+	format            string
+}
+
+func newPaymentsCommand() *cobra.Command {
+	var f paymentsFlags
+	cmd := &cobra.Command{
+		Use:   "payments [flags] [<payment id>]",
+		Short: "Lists what was paid, and tells the story of one payment",
+		Long: `Lists the payments in a ledger, oldest first, while the gateway runs or not. It
+only reads.
+
+With a payment's id, as logs have it (the first characters are enough), it tells
+all that is known of that payment.
+
+What a seller should look at: --owed lists what was paid for, or may have been,
+and not delivered.
+
+Times are RFC 3339 (2026-11-23T12:00:00Z) or how long ago (24h).
+
+Exit codes: 0 done, 1 the ledger cannot be read, 2 usage, 3 no such payment.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.file, "file", "", "the `file` of the SQLite ledger (default: where Caddy keeps it)")
+	flags.StringVar(&f.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")
+	flags.StringSliceVar(&f.states, "state", nil, "only these `states`: "+strings.Join(stateNames(), ", "))
+	flags.BoolVar(&f.owed, "owed", false, "only what was paid for, or may have been, and not delivered")
+	flags.StringVar(&f.payer, "payer", "", "only this payer's `address`")
+	flags.StringVar(&f.host, "host", "", "only this `host`")
+	flags.StringVar(&f.path, "path", "", "only URLs that begin with this `path`")
+	flags.StringVar(&f.since, "since", "", "only payments made since this `time`")
+	flags.StringVar(&f.until, "until", "", "only payments made before this `time`")
+	flags.IntVar(&f.limit, "limit", 0, "at most this many (`n`)")
+	flags.StringVar(&f.format, "format", "table", "`how` to print: table, json or csv")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		code, err := listPayments(cmd.Context(), f, args, cmd.OutOrStdout(), time.Now())
+		return exit(cmd, code, err)
+	}
+	return cmd
+}
+
+func stateNames() []string {
+	var names []string
+	for _, s := range ledger.States() {
+		names = append(names, string(s))
+	}
+	return names
+}
+
+// exitNoPayment: there is no payment of that id.
+const exitNoPayment = 3
+
+// reader is a ledger that is only read.
+type reader interface {
+	List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error]
+	io.Closer
+}
+
+func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Writer, now time.Time) (int, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	filter, err := f.filter(now)
+	if err != nil {
+		return exitUsage, err
+	}
+	print, ok := map[string]func(io.Writer, iter.Seq2[ledger.Payment, error]) error{
+		"table": printTable, "json": printJSON, "csv": printCSV,
+	}[f.format]
+	if !ok {
+		return exitUsage, fmt.Errorf("--format: want table, json or csv, not %q", f.format)
+	}
+	book, err := f.open(ctx)
+	if err != nil {
+		return exitFailure, err
+	}
+	defer book.Close()
+	if len(args) == 1 {
+		return tell(ctx, book, args[0], out)
+	}
+	if err := print(out, f.matching(book.List(ctx, filter))); err != nil {
+		return exitFailure, err
+	}
+	return exitOK, nil
+}
+
+// filter is what the ledger itself can select.
+func (f paymentsFlags) filter(now time.Time) (ledger.Filter, error) {
+	filter := ledger.Filter{Payer: f.payer, Host: strings.ToLower(f.host)}
+	for _, s := range f.states {
+		if !slices.Contains(stateNames(), s) {
+			return filter, fmt.Errorf("--state: there is no state %q; there are %s", s, strings.Join(stateNames(), ", "))
+		}
+		filter.States = append(filter.States, ledger.State(s))
+	}
+	if f.owed {
+		if len(f.states) > 0 {
+			return filter, errors.New("--owed and --state exclude each other")
+		}
+		for _, s := range ledger.States() {
+			if s.Open() {
+				filter.States = append(filter.States, s)
+			}
+		}
+	}
+	var err error
+	if filter.Since, err = parseTime("--since", f.since, now); err != nil {
+		return filter, err
+	}
+	if filter.Until, err = parseTime("--until", f.until, now); err != nil {
+		return filter, err
+	}
+	if f.limit < 0 {
+		return filter, fmt.Errorf("--limit: %d is negative", f.limit)
+	}
+	if f.path == "" {
+		filter.Limit = f.limit // else the limit counts what the path leaves
+	}
+	return filter, nil
+}
+
+// parseTime reads a moment, or how long ago it was.
+func parseTime(flag, s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	return time.Time{}, fmt.Errorf("%s: want a time such as 2026-11-23T12:00:00Z, or how long ago, such as 24h, not %q", flag, s)
+}
+
+// matching leaves what the flags select and the ledger cannot.
+func (f paymentsFlags) matching(rows iter.Seq2[ledger.Payment, error]) iter.Seq2[ledger.Payment, error] {
+	return func(yield func(ledger.Payment, error) bool) {
+		n := 0
+		for row, err := range rows {
+			if err == nil && !strings.HasPrefix(row.URL, f.path) {
+				continue
+			}
+			if !yield(row, err) || err != nil {
+				return
+			}
+			if n++; f.limit > 0 && n == f.limit {
+				return
+			}
+		}
+	}
+}
+
+// open opens the ledger that the flags name.
+func (f paymentsFlags) open(ctx context.Context) (reader, error) {
+	if f.postgresEnv != "" {
+		if f.file != "" {
+			return nil, errors.New("--file and --postgres-env exclude each other")
+		}
+		dsn := os.Getenv(f.postgresEnv)
+		if dsn == "" {
+			return nil, fmt.Errorf("--postgres-env: the environment has no %s", f.postgresEnv)
+		}
+		return openPostgres(ctx, dsn)
+	}
+	return openSQLite(f.file)
+}

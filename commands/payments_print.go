@@ -1,0 +1,203 @@
+package commands
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+)
+
+// shown is a payment as it is printed. It has neither the signature nor the
+// kept answer: the one is money, the other is the payer's.
+type shown struct {
+	ID          string `json:"id"`
+	State       string `json:"state"`
+	Created     string `json:"created"`
+	Updated     string `json:"updated"`
+	Payer       string `json:"payer"`
+	PayTo       string `json:"pay_to"`
+	Network     string `json:"network"`
+	Asset       string `json:"asset"`
+	Amount      string `json:"amount"` // atomic units
+	Price       string `json:"price"`  // for people
+	Method      string `json:"method"`
+	Host        string `json:"host"`
+	URL         string `json:"url"`
+	Identifier  string `json:"identifier,omitzero"`
+	Facilitator string `json:"facilitator,omitzero"`
+	Transaction string `json:"transaction,omitzero"`
+	Reason      string `json:"reason,omitzero"`
+	Status      int    `json:"upstream_status,omitzero"`
+	Runs        int    `json:"runs,omitzero"`
+	Doubt       bool   `json:"doubt,omitzero"`
+	ValidBefore string `json:"valid_before,omitzero"`
+}
+
+func show(p ledger.Payment) shown {
+	s := shown{
+		ID: p.ID, State: string(p.State), Created: stamp(p.Created), Updated: stamp(p.Updated),
+		Payer: p.Payer, PayTo: p.PayTo, Network: p.Network, Asset: p.Asset, Amount: p.Amount, Price: p.Amount + " of " + p.Asset,
+		Method: p.Method, Host: p.Host, URL: strings.ToValidUTF8(p.URL, "\uFFFD"), Identifier: p.Identifier,
+		Facilitator: p.Facilitator, Transaction: p.Transaction, Reason: p.Reason, Status: p.Status, Runs: p.Runs, Doubt: p.Doubt,
+	}
+	if !p.ValidBefore.IsZero() {
+		s.ValidBefore = stamp(p.ValidBefore)
+	}
+	if a, ok := pricing.FindAsset(p.Network, p.Asset); ok {
+		s.Price = pricing.FormatAtomic(p.Amount, a.Decimals) + " " + a.Symbol
+	}
+	return s
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func printTable(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tCREATED\tSTATE\tPRICE\tPAYER\tREQUEST\tTRANSACTION")
+	for row, err := range rows {
+		if err != nil {
+			return err
+		}
+		s := show(row)
+		fmt.Fprintln(w, strings.Join([]string{
+			short(s.ID, 12), s.Created, s.State, s.Price, s.Payer, clean(s.Method + " " + s.Host + s.URL), s.Transaction,
+		}, "\t"))
+	}
+	return w.Flush()
+}
+
+// printJSON prints one object a line, so that a long list needs no memory.
+func printJSON(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
+	e := jsontext.NewEncoder(out)
+	for row, err := range rows {
+		if err != nil {
+			return err
+		}
+		if err := json.MarshalEncode(e, show(row)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printCSV(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
+	w := csv.NewWriter(out)
+	if err := w.Write([]string{
+		"id", "state", "created", "updated", "payer", "pay_to", "network", "asset", "amount", "price", "method", "host", "url",
+		"identifier", "facilitator", "transaction", "reason", "upstream_status", "runs",
+	}); err != nil {
+		return err
+	}
+	for row, err := range rows {
+		if err != nil {
+			return err
+		}
+		s := show(row)
+		if err := w.Write([]string{
+			s.ID, s.State, s.Created, s.Updated, s.Payer, s.PayTo, s.Network, s.Asset, s.Amount, s.Price, s.Method, s.Host, inert(s.URL),
+			inert(s.Identifier), s.Facilitator, s.Transaction, inert(s.Reason), strconv.Itoa(s.Status), strconv.Itoa(s.Runs),
+		}); err != nil {
+			return err
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// inert keeps a spreadsheet from taking a payer's text for a formula.
+func inert(s string) string {
+	if s != "" && strings.ContainsAny(s[:1], "=+-@\t\r") {
+		return "'" + s
+	}
+	return s
+}
+
+func short(s string, n int) string { return s[:min(n, len(s))] }
+
+// tell prints the story of the payment whose id begins so.
+func tell(ctx context.Context, book reader, id string, out io.Writer) (int, error) {
+	var found []ledger.Payment
+	for row, err := range book.List(ctx, ledger.Filter{}) {
+		if err != nil {
+			return exitFailure, err
+		}
+		if strings.HasPrefix(row.ID, strings.ToLower(id)) {
+			found = append(found, row)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return exitNoPayment, fmt.Errorf("there is no payment %q", clean(id))
+	case 1:
+	default:
+		return exitUsage, fmt.Errorf("%d payments begin with %q; give more of the id", len(found), clean(id))
+	}
+	p := found[0]
+	s := show(p)
+	lines := []string{
+		"payment " + s.ID,
+		"",
+		s.Created + "  " + s.Payer + " came with an authorization of " + s.Price + " on " + s.Network,
+		"                      for " + clean(s.Method+" "+s.Host+s.URL) + ", payable to " + s.PayTo,
+	}
+	if s.ValidBefore != "" {
+		lines = append(lines, "                      good until "+s.ValidBefore)
+	}
+	if s.Identifier != "" {
+		lines = append(lines, "                      under the identifier "+s.Identifier)
+	}
+	if s.Facilitator != "" {
+		lines = append(lines, "                      facilitator: "+s.Facilitator)
+	}
+	if s.Transaction != "" {
+		lines = append(lines, "                      transaction: "+s.Transaction)
+	}
+	if s.Reason != "" {
+		lines = append(lines, "                      reason: "+clean(s.Reason))
+	}
+	if s.Runs > 0 {
+		lines = append(lines, fmt.Sprintf("                      the upstream was started %d times; its last status was %d", s.Runs, s.Status))
+	}
+	lines = append(lines, s.Updated+"  "+meaning(p))
+	for _, line := range lines {
+		fmt.Fprintln(out, line)
+	}
+	return exitOK, nil
+}
+
+// meaning says in words where a payment stands, and what is to be done.
+func meaning(p ledger.Payment) string {
+	switch p.State {
+	case ledger.Claimed:
+		return "claimed: a request holds it; no money has moved"
+	case ledger.Settling:
+		return "settling: the facilitator is being asked to move the money"
+	case ledger.Settled:
+		return "settled: the money is yours, the goods have not arrived; the payer can fetch them"
+	case ledger.Delivering:
+		return "delivering: the money is yours, the goods are on their way"
+	case ledger.Delivered:
+		return "delivered: the money is yours, the payer has the goods"
+	case ledger.Released:
+		return "released: no money has moved"
+	case ledger.Refused:
+		return "refused: no money has moved"
+	case ledger.Unknown:
+		if !p.ValidBefore.IsZero() && time.Now().After(p.ValidBefore) {
+			return "unknown: the money may have moved, and cannot any more; look for it on the chain, or give the facilitator an rpc"
+		}
+		return "unknown: the money may have moved; the gateway keeps asking"
+	}
+	return string(p.State)
+}

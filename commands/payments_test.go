@@ -1,0 +1,127 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
+)
+
+// book is a ledger with four payments in it.
+type book struct{ *memory.Ledger }
+
+func (book) Close() error { return nil }
+
+func newBook(t *testing.T) book {
+	t.Helper()
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	l := memory.New(memory.Options{Now: func() time.Time { return now }})
+	for i, way := range [][]ledger.State{
+		{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered},
+		{ledger.Settling, ledger.Settled, ledger.Settled},
+		{ledger.Settling, ledger.Unknown},
+		{ledger.Settling, ledger.Refused},
+	} {
+		now = now.Add(time.Minute)
+		c, err := l.Claim(context.Background(), ledger.Payment{
+			Key: ledger.Key("key" + string(rune('0'+i))), Scheme: "exact", Network: "eip155:84532",
+			Asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e", Payer: "0xpayer" + string(rune('0'+i)), PayTo: "0xpayee", Amount: "10000",
+			ValidBefore: now.Add(time.Hour), Method: "GET", Host: "shop.example", URL: "/articles/" + string(rune('0'+i)) + "\x1b[31m",
+			Request: []byte("SIGNATURE"), Keep: now.Add(time.Hour),
+		}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range way {
+			if c.Payment, err = l.Move(context.Background(), c, ledger.Change{To: to, Transaction: "0xtx", Runs: 1, Answer: []byte("ANSWER")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return book{l}
+}
+
+func TestPrintPayments(t *testing.T) {
+	b := newBook(t)
+	for name, tc := range map[string]struct {
+		flags paymentsFlags
+		want  []string
+		not   []string
+	}{
+		"table": {paymentsFlags{format: "table"}, []string{"delivered", "settled", "unknown", "refused", "0.01 USDC", "0xtx"}, []string{"\x1b"}},
+		"owed":  {paymentsFlags{format: "table", owed: true}, []string{"settled", "unknown"}, []string{"delivered", "refused"}},
+		"state": {paymentsFlags{format: "csv", states: []string{"refused"}}, []string{"refused,", "id,state"}, []string{"delivered"}},
+		"payer": {paymentsFlags{format: "json", payer: "0xpayer1"}, []string{`"state":"settled"`, `"amount":"10000"`}, []string{"0xpayer0"}},
+		"path":  {paymentsFlags{format: "json", path: "/articles/2"}, []string{`"payer":"0xpayer2"`}, []string{"0xpayer1"}},
+		"limit": {paymentsFlags{format: "json", path: "/articles", limit: 1}, []string{`"payer":"0xpayer0"`}, []string{"0xpayer1"}},
+		"since": {paymentsFlags{format: "json", since: "2026-11-23T12:04:00Z"}, []string{`"payer":"0xpayer3"`}, []string{"0xpayer2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			filter, err := tc.flags.filter(time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			print := map[string]func() error{
+				"table": func() error { return printTable(&out, tc.flags.matching(b.List(t.Context(), filter))) },
+				"json":  func() error { return printJSON(&out, tc.flags.matching(b.List(t.Context(), filter))) },
+				"csv":   func() error { return printCSV(&out, tc.flags.matching(b.List(t.Context(), filter))) },
+			}[tc.flags.format]
+			if err := print(); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("no %q in\n%s", want, out.String())
+				}
+			}
+			for _, not := range append(tc.not, "SIGNATURE", "ANSWER") {
+				if strings.Contains(out.String(), not) {
+					t.Errorf("%q in\n%s", not, out.String())
+				}
+			}
+		})
+	}
+}
+
+func TestTellPayment(t *testing.T) {
+	b := newBook(t)
+	var out bytes.Buffer
+	id := ledger.ID("key1")
+	if code, err := tell(t.Context(), b, id[:10], &out); err != nil || code != exitOK {
+		t.Fatal(code, err)
+	}
+	for _, want := range []string{id, "0xpayer1 came with an authorization of 0.01 USDC", "0xtx", "the goods have not arrived"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if code, err := tell(t.Context(), b, "ffffffffffff", &out); err == nil || code != exitNoPayment {
+		t.Error(code, err)
+	}
+	if code, err := tell(t.Context(), b, "", &out); err == nil || code != exitUsage {
+		t.Error(code, err)
+	}
+}
+
+func TestPaymentsUsage(t *testing.T) {
+	for name, f := range map[string]paymentsFlags{
+		"format":        {format: "xml"},
+		"state":         {format: "table", states: []string{"paid"}},
+		"owed or state": {format: "table", owed: true, states: []string{"settled"}},
+		"since":         {format: "table", since: "yesterday"},
+		"until":         {format: "table", until: "-3h"},
+		"limit":         {format: "table", limit: -1},
+	} {
+		if code, err := listPayments(t.Context(), f, nil, &bytes.Buffer{}, time.Now()); err == nil || code != exitUsage {
+			t.Errorf("%s: %d %v", name, code, err)
+		}
+	}
+	if code, err := listPayments(t.Context(), paymentsFlags{format: "table", postgresEnv: "PAYWALL_TEST_UNSET"}, nil, &bytes.Buffer{}, time.Now()); err == nil || code != exitFailure {
+		t.Errorf("unset: %d %v", code, err)
+	}
+}

@@ -1,0 +1,221 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+const (
+	// claimSkew is how much older than our claim a block may be that proves a
+	// payment. The time of a block is when it was begun, which may be some
+	// seconds before what is in it was sent, and clocks differ by a little. It
+	// must be small: what was used before our claim was for something else.
+	claimSkew = 5 * time.Second
+	// endMargin is how long after the end of an authorization a block must be
+	// that shows it unused. Tokens refuse it from its end on.
+	endMargin = 5 * time.Second
+	// finalDepth is how deep a block must be to count as final, if the node
+	// cannot say which ones are.
+	finalDepth = 256
+)
+
+// state is what a token has of an authorization.
+type state int
+
+const (
+	stateUnclear state = iota // the token does not tell
+	stateUnused
+	stateUsed // or cancelled
+)
+
+// testimony is what one node says about one authorization.
+type testimony struct {
+	facilitator.Proof
+	state state
+}
+
+// void is the proof that an authorization has not moved the money and never
+// will.
+func void(reason x402.Code) facilitator.Proof {
+	return facilitator.Proof{Evidence: facilitator.Void, Reason: string(reason)}
+}
+
+// examine asks one node what became of an authorization.
+func (c *chain) examine(ctx context.Context, n *node, p *payment, since time.Time) (testimony, error) {
+	last, err := c.last(ctx, n)
+	if err != nil {
+		return testimony{}, err
+	}
+	t := testimony{}
+	if t.state, err = n.stateOf(ctx, p, last); err != nil {
+		return testimony{}, err
+	}
+	switch {
+	case t.state == stateUnused:
+		t.Proof, err = c.ended(ctx, n, p, last)
+	case !since.IsZero():
+		t.Proof, err = c.search(ctx, n, p, last, since)
+	}
+	return t, err
+}
+
+// last returns the node's last block, if the node is of any use.
+func (c *chain) last(ctx context.Context, n *node) (*head, error) {
+	var id hexutil.Uint64
+	var h *head
+	var b calls
+	b.add(&id, "eth_chainId")
+	b.add(&h, "eth_getBlockByNumber", "latest", false)
+	if err := n.batch(ctx, b); err != nil {
+		return nil, err
+	}
+	if err := every(b); err != nil {
+		return nil, err
+	}
+	return h, c.checkNode(id, h)
+}
+
+// stateOf asks the token. The block is given by its number: of several machines
+// behind one URL, one that lags behind does not know it, and fails.
+func (n *node) stateOf(ctx context.Context, p *payment, at *head) (state, error) {
+	data, err := contracts.Pack("authorizationState", p.From, p.Nonce)
+	if err != nil {
+		return stateUnclear, err
+	}
+	var answer hexutil.Bytes
+	err = n.call(ctx, &answer, "eth_call", map[string]any{"to": p.token, "data": hexutil.Bytes(data)}, at.Number)
+	if err != nil && !reverted(err) {
+		return stateUnclear, err
+	}
+	used, ok := value[bool](result3{err == nil, answer}, "authorizationState")
+	switch {
+	case !ok:
+		return stateUnclear, nil
+	case used:
+		return stateUsed, nil
+	}
+	return stateUnused, nil
+}
+
+// ended judges an authorization that is unused after the last block. What is
+// used once stays so; therefore it was unused in all blocks before as well, and
+// if a final one of them is past its end, no block to come can use it.
+func (c *chain) ended(ctx context.Context, n *node, p *payment, last *head) (facilitator.Proof, error) {
+	end := time.Unix(p.authorization.ValidBefore, 0).Add(endMargin).Unix()
+	if last.unix() < end {
+		return facilitator.Proof{}, nil
+	}
+	final, err := c.final(ctx, n, last)
+	if err != nil || final.unix() < end {
+		return facilitator.Proof{}, err
+	}
+	return void(x402.CodeValidBefore), nil
+}
+
+// search looks for the use of an authorization, or its cancellation.
+func (c *chain) search(ctx context.Context, n *node, p *payment, last *head, since time.Time) (facilitator.Proof, error) {
+	from, err := n.blockAt(ctx, last, since.Add(-claimSkew).Unix())
+	if err != nil {
+		return facilitator.Proof{}, err
+	}
+	events, err := n.events(ctx, p, from, uint64(*last.Number))
+	if err != nil {
+		return facilitator.Proof{}, err
+	}
+	for i := range events {
+		proof, err := c.weigh(ctx, n, p, &events[i], last, since)
+		if err != nil || proof.Evidence != facilitator.Open {
+			return proof, err
+		}
+	}
+	return facilitator.Proof{}, nil
+}
+
+// weigh judges one event by the transaction that it is of.
+func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *head, since time.Time) (facilitator.Proof, error) {
+	var r *receipt
+	if err := n.call(ctx, &r, "eth_getTransactionReceipt", e.Transaction); err != nil {
+		return facilitator.Proof{}, err
+	}
+	verdict := r.judge(e.Transaction, p, false)
+	if verdict == inconclusive || verdict == failed || !c.deep(r, uint64(*last.Number)) {
+		return facilitator.Proof{}, nil // taken back by a reorganisation, or may be yet
+	}
+	block, err := n.block(ctx, uint64(*r.Block))
+	if err != nil || block.Hash != r.BlockHash {
+		return facilitator.Proof{}, err
+	}
+	switch {
+	case verdict == paid && block.unix() >= since.Add(-claimSkew).Unix():
+		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex()}, nil
+	case verdict == paid:
+		return facilitator.Proof{}, nil // for something else, before our claim
+	case r.hasCancel(p) || r.wentElsewhere(p):
+		final, err := c.final(ctx, n, last)
+		if err != nil || *r.Block > *final.Number {
+			return facilitator.Proof{}, err
+		}
+		return void(codeNonceUsed), nil
+	}
+	return facilitator.Proof{}, nil
+}
+
+// final returns the newest block up to last that no reorganisation takes back,
+// according to the node; if it cannot say, one that is deep below.
+func (c *chain) final(ctx context.Context, n *node, last *head) (*head, error) {
+	confirmed := below(last, c.confirmations-1)
+	if c.development {
+		// It has no validators to make anything final.
+		return n.block(ctx, confirmed)
+	}
+	var h *head
+	err := n.call(ctx, &h, "eth_getBlockByNumber", "finalized", false)
+	switch {
+	case err != nil && !answered(err):
+		return nil, err
+	case err != nil || !h.complete():
+		return n.block(ctx, min(confirmed, below(last, finalDepth)))
+	case uint64(*h.Number) > confirmed:
+		return n.block(ctx, confirmed)
+	}
+	return h, nil
+}
+
+// below is the number of the block that is so deep below another.
+func below(h *head, depth uint64) uint64 {
+	return uint64(*h.Number) - min(uint64(*h.Number), depth)
+}
+
+// block asks for a block by its number.
+func (n *node) block(ctx context.Context, number uint64) (*head, error) {
+	var h *head
+	if err := n.call(ctx, &h, "eth_getBlockByNumber", hexutil.Uint64(number), false); err != nil {
+		return nil, err
+	}
+	if !h.complete() || uint64(*h.Number) != number {
+		return nil, fmt.Errorf("the node does not know block %d", number)
+	}
+	return h, nil
+}
+
+// complete reports whether a block was given, with what we need of it.
+func (h *head) complete() bool {
+	return h != nil && h.Number != nil && h.Time != nil && h.Hash != (common.Hash{})
+}
+
+// unix is the time of a block.
+func (h *head) unix() int64 {
+	return int64(*h.Time) // #nosec G115 -- a hostile time only makes it far away
+}
+
+// errTooFar is for a search through more blocks than a node likes to be asked
+// about.
+var errTooFar = errors.New("the claim is too long ago for the few blocks that the node searches at once: use a node that searches more")

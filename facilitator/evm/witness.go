@@ -1,0 +1,146 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Sees implements facilitator.Witness.
+func (f *Facilitator) Sees(network string) bool {
+	_, ok := f.chains[network]
+	return ok
+}
+
+// Witness implements facilitator.Witness for exact with EIP-3009; about other
+// payments it says nothing. All nodes of the chain are asked.
+//
+// Moved takes one node, as a settlement does: a use of the authorization in a
+// block not older than our claim, and directly after it the transfer that was
+// signed, with enough confirmations. Who sent it does not matter, nor by which
+// function of the token, since a nonce is used once.
+//
+// Void takes two nodes, where there are two, and none that contradicts. It is
+// said of an authorization that is unused after it has ended, that was
+// cancelled, or that was used to pay something else; each of that in blocks that
+// are final.
+func (f *Facilitator) Witness(ctx context.Context, r facilitator.Request, since time.Time) (facilitator.Proof, error) {
+	defer f.users.enter()()
+	return testify(ctx, f.chains, r, since)
+}
+
+func testify(ctx context.Context, chains map[string]*chain, r facilitator.Request, since time.Time) (facilitator.Proof, error) {
+	c, ok := chains[r.Requirement.Network]
+	if !ok {
+		return facilitator.Proof{}, fmt.Errorf("the network %q is not configured here", r.Requirement.Network)
+	}
+	p, ok := signed(r)
+	if !ok {
+		return facilitator.Proof{}, nil
+	}
+	return c.witness(ctx, p, since)
+}
+
+// signed decodes what the payer signed. The signature itself is not looked at:
+// whether it is any good, the token has decided by using it or not, and
+// contract wallets have signatures that only the chain understands.
+func signed(r facilitator.Request) (*payment, bool) {
+	if r.Payment == nil || !common.IsHexAddress(r.Requirement.Asset) {
+		return nil, false
+	}
+	a, err := r.Payment.Authorization(r.Requirement)
+	if err != nil || a.Kind != x402.KindEIP3009 {
+		return nil, false
+	}
+	p := &payment{authorization: a, token: common.HexToAddress(r.Requirement.Asset)}
+	if p.Transfer, err = eip712.TransferOf(a); err != nil {
+		return nil, false
+	}
+	return p, p.pays(r.Requirement)
+}
+
+// statement is what one node says, or why it says nothing.
+type statement struct {
+	testimony
+	err error
+}
+
+// witness asks all nodes at once, so that one that hangs does not use up the time
+// of the others.
+func (c *chain) witness(ctx context.Context, p *payment, since time.Time) (facilitator.Proof, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := make(chan statement, len(c.nodes))
+	for _, n := range c.nodes {
+		go func() {
+			var s statement
+			// The caller's own protection does not reach into this goroutine.
+			defer func() {
+				if v := recover(); v != nil {
+					s = statement{err: fmt.Errorf("panic: %v", v)}
+				}
+				said <- s
+			}()
+			s.testimony, s.err = c.examine(ctx, n, p, since)
+			if _, done := errors.AsType[*nodeError](s.err); s.err != nil && !done {
+				s.err = n.clean(s.err)
+			}
+		}()
+	}
+	var all []statement
+	var moved facilitator.Proof
+	for range c.nodes { // all of them: the connections are in use until then
+		s := <-said
+		if s.err == nil && s.Evidence == facilitator.Moved && moved.Evidence != facilitator.Moved {
+			moved = s.Proof
+			cancel()
+		}
+		all = append(all, s)
+	}
+	if moved.Evidence == facilitator.Moved {
+		return moved, nil
+	}
+	return c.agree(all)
+}
+
+// agree makes one proof of what the nodes say, none of which has seen the money
+// move.
+func (c *chain) agree(all []statement) (facilitator.Proof, error) {
+	var (
+		errs           []error
+		proof          facilitator.Proof
+		voids          int
+		used, isUnused bool
+	)
+	for _, s := range all {
+		if s.err != nil {
+			errs = append(errs, s.err)
+			continue
+		}
+		used, isUnused = used || s.state == stateUsed, isUnused || s.state == stateUnused
+		if s.Evidence == facilitator.Void {
+			proof = s.Proof
+			voids++
+		}
+	}
+	switch {
+	case len(errs) == len(all):
+		return facilitator.Proof{}, errors.Join(errs...)
+	case used && isUnused:
+		// One is a moment behind, or lies.
+		c.notices.warn("the nodes disagree whether an authorization is used, so its payment stays in doubt")
+	case voids >= min(2, len(all)):
+		return proof, nil
+	case voids > 0:
+		c.notices.warn("a payment stays in doubt until a second node confirms that it did not move money", zap.Errors("errors", errs))
+	}
+	return facilitator.Proof{}, nil
+}

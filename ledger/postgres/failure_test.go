@@ -1,0 +1,326 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+func TestChangedNothing(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"statement failed", &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "53100"}, true},
+		{"connection ended by the server", &pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "57P01"}, false},
+		{"no connection", unsent{&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "53300"}}, true},
+		{"wrapped", fmt.Errorf("x: %w", unsent{errors.New("x")}), true},
+		{"broken", errors.New("unexpected EOF"), false},
+		{"too late", context.DeadlineExceeded, false},
+	} {
+		if got := changedNothing(c.err); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// wantUnavailable tests that a call failed, and surely has changed nothing.
+func wantUnavailable(t *testing.T, what string, err error) {
+	t.Helper()
+	if !errors.Is(err, ledger.ErrUnavailable) {
+		t.Errorf("%s: %v, want ErrUnavailable", what, err)
+	}
+}
+
+// wantUnknown tests that the outcome of a call is not known.
+func wantUnknown(t *testing.T, what string, err error) {
+	t.Helper()
+	for _, named := range []error{nil, ledger.ErrUnavailable, ledger.ErrLost, ledger.ErrNotFound, ledger.ErrInvalid, ledger.ErrFull} {
+		if errors.Is(err, named) {
+			t.Errorf("%s: %v, want an error without a name", what, err)
+		}
+	}
+}
+
+// TestDown: without a database nothing happens, quickly, and with it all goes on
+// without a restart.
+func TestDown(t *testing.T) {
+	s := ownServer(t)
+	s.stop(syscall.SIGINT)
+	l := s.gateway(t, "public", Options{})
+	l.Start()
+	begin := time.Now()
+	_, err := l.Claim(t.Context(), sample(1), lease)
+	wantUnavailable(t, "Claim", err)
+	_, err = l.Get(t.Context(), "k")
+	wantUnavailable(t, "Get", err)
+	for _, err := range l.List(t.Context(), ledger.Filter{}) {
+		wantUnavailable(t, "List", err)
+	}
+	wantUnavailable(t, "RememberGenesis", l.RememberGenesis(t.Context(), "eip155:1", "0x1"))
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("it took %s to see that the database is down", took)
+	}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Claim(t.Context(), sample(1), lease)
+	if err != nil {
+		t.Fatalf("Claim after the start: %v", err)
+	}
+	s.stop(syscall.SIGINT)
+	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
+	if err == nil {
+		t.Error("Move without a database")
+	}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); err != nil {
+		t.Errorf("Move after a restart: %v", err)
+	}
+	l.Close()
+	_, err = l.Get(t.Context(), "k")
+	wantUnavailable(t, "Get after Close", err)
+}
+
+// TestLostAnswer: the database commits and the connection breaks before it can
+// say so. The call's outcome is not known, and not called unavailable.
+func TestLostAnswer(t *testing.T) {
+	l := open(t, Options{})
+	var cut atomic.Bool
+	dial := l.config.ConnConfig.DialFunc
+	l.config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		return &deafConn{conn, &cut}, err
+	}
+	if err := sell(l, sample(2)); err != nil { // so that the statements are prepared
+		t.Fatal(err)
+	}
+	c, err := l.Claim(t.Context(), sample(1), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut.Store(true)
+	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
+	wantUnknown(t, "Move", err)
+	_, err = l.Get(t.Context(), c.Payment.Key)
+	wantUnavailable(t, "Get", err)
+	cut.Store(false)
+	if p, err := l.Get(t.Context(), c.Payment.Key); err != nil || p.State != ledger.Settling {
+		t.Errorf("the row is %s, %v", p.State, err)
+	}
+	// What the gateway thought of the row is forgotten, and the holder goes on.
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settled}); err != nil {
+		t.Errorf("Move: %v", err)
+	}
+}
+
+// deafConn sends and, when it is cut, does not hear.
+type deafConn struct {
+	net.Conn
+	cut *atomic.Bool
+}
+
+func (c *deafConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.cut.Load() {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// TestSlow: another transaction sits on the row. Callers go when their time is
+// up, and the database gives up.
+func TestSlow(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	l := s.gateway(t, schema, Options{})
+	l.config.ConnConfig.RuntimeParams["lock_timeout"] = "500"
+	c, err := l.Claim(t.Context(), sample(1), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.Connect(t.Context(), s.dsn(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	if _, err := other.Exec(t.Context(), "BEGIN; SELECT 1 FROM paywall_payments FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+
+	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
+	wantUnavailable(t, "Move of a locked row", err)
+
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, err := l.Move(short, c, ledger.Change{To: ledger.Settling})
+		wantUnknown(t, "Move that was sent", err)
+	})
+	time.Sleep(10 * time.Millisecond)
+	begin := time.Now()
+	_, err = l.Move(short, c, ledger.Change{To: ledger.Settling})
+	wantUnavailable(t, "Move that was not sent", err)
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 300*time.Millisecond {
+		t.Errorf("Move with 50 ms: %v after %s", err, time.Since(begin))
+	}
+	all.Wait()
+
+	if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := l.Get(t.Context(), c.Payment.Key); err != nil || p.State != ledger.Claimed && p.State != ledger.Settling {
+		t.Errorf("the row is %s, %v", p.State, err)
+	}
+}
+
+// TestSpoiled: a payment that the database does not take does not take others
+// with it.
+func TestSpoiled(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	l := s.gateway(t, schema, Options{})
+	if _, err := l.Get(t.Context(), "open"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Fatal(err)
+	}
+	s.exec(t, schema, "ALTER TABLE paywall_payments ADD CHECK (host <> 'bad.example')")
+	var all sync.WaitGroup
+	for i := range uint64(100) {
+		all.Go(func() {
+			p := sample(i)
+			if i%10 != 0 {
+				if _, err := l.Claim(context.Background(), p, lease); err != nil {
+					t.Errorf("Claim %d: %v", i, err)
+				}
+				return
+			}
+			p.Host = "bad.example"
+			if _, err := l.Claim(context.Background(), p, lease); !errors.Is(err, ledger.ErrInvalid) {
+				t.Errorf("Claim %d: %v", i, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestWorldsTexts: no text of the world can spoil a batch.
+func TestWorldsTexts(t *testing.T) {
+	l := open(t, Options{})
+	bad := "a\x00b\xff" + strings.Repeat("long", 1000)
+	p := sample(1)
+	p.Payer, p.Host, p.Identifier, p.Client, p.Method = bad, bad, bad, bad, bad
+	p.ValidBefore = time.Unix(1<<60, 0)
+	c, err := l.Claim(t.Context(), p, 1<<62)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling, Transaction: bad, Facilitator: bad, Status: 1 << 40, Runs: 1 << 40}); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []ledger.Filter{{Payer: bad}, {Host: bad}, {Identifier: bad}, {Method: bad}} {
+		n := 0
+		for _, err := range l.List(t.Context(), f) {
+			if err != nil {
+				t.Error(err)
+			}
+			n++
+		}
+		if n != 1 {
+			t.Errorf("%d rows", n)
+		}
+	}
+	if _, err := l.Claim(t.Context(), ledger.Payment{Key: "\x00"}, lease); !errors.Is(err, ledger.ErrInvalid) {
+		t.Errorf("Claim of a key that is no text: %v", err)
+	}
+	if _, err := l.Get(t.Context(), "\x00"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("Get of a key that is no text: %v", err)
+	}
+}
+
+// TestFewConnections: the database gives us fewer connections than we would take.
+func TestFewConnections(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	s.exec(t, schema, fmt.Sprintf("CREATE ROLE few_%[1]s LOGIN CONNECTION LIMIT 1; GRANT ALL ON SCHEMA %[1]s TO few_%[1]s", schema))
+	l, err := New(Options{DSN: strings.Replace(s.dsn(schema), "user=gateway", "user=few_"+schema, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var all sync.WaitGroup
+	for i := range uint64(200) {
+		all.Go(func() {
+			if err := sell(l, sample(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestReadOnly: a server that is not the primary is no ledger, until it is.
+func TestReadOnly(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	role := "standby_" + schema
+	s.exec(t, schema, fmt.Sprintf("CREATE ROLE %[2]s LOGIN; GRANT ALL ON SCHEMA %[1]s TO %[2]s", schema, role))
+	l, err := New(Options{DSN: strings.Replace(s.dsn(schema), "user=gateway", "user="+role, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := l.Claim(t.Context(), sample(1), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, schema, fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = on", role))
+	l.opening.reset()
+	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
+	wantUnavailable(t, "Move", err)
+	s.exec(t, schema, fmt.Sprintf("ALTER ROLE %s RESET default_transaction_read_only", role))
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); err != nil {
+		t.Errorf("Move: %v", err)
+	}
+}
+
+// TestSettings: the durable moves do not depend on what a role or a database
+// has set.
+func TestSettings(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	role := "lax_" + schema
+	s.exec(t, schema, fmt.Sprintf(`CREATE ROLE %[2]s LOGIN; GRANT ALL ON SCHEMA %[1]s TO %[2]s;
+		ALTER ROLE %[2]s SET synchronous_commit = off;
+		ALTER ROLE %[2]s SET default_transaction_isolation = 'serializable'`, schema, role))
+	l, err := New(Options{DSN: strings.Replace(s.dsn(schema), "user=gateway", "user="+role, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := sell(l, sample(1)); err != nil {
+		t.Fatal(err)
+	}
+	var commit, isolation string
+	if err := l.opening.pool.QueryRow(t.Context(), `SELECT current_setting('synchronous_commit'), current_setting('transaction_isolation')`).Scan(&commit, &isolation); err != nil {
+		t.Fatal(err)
+	}
+	if commit != "on" || isolation != "read committed" {
+		t.Errorf("synchronous_commit = %s, transactions are %s", commit, isolation)
+	}
+}

@@ -1,0 +1,216 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// TestGatewaysRace: three gateways are shown one payment two hundred times.
+func TestGatewaysRace(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	var gateways []*Ledger
+	for range 3 {
+		gateways = append(gateways, s.gateway(t, schema, Options{}))
+	}
+	for k := range uint64(5) {
+		p := sample(k)
+		var won atomic.Int32
+		var all sync.WaitGroup
+		for i := range 200 {
+			all.Go(func() {
+				c, err := gateways[i%len(gateways)].Claim(context.Background(), p, lease)
+				taken, ok := errors.AsType[*ledger.TakenError](err)
+				switch {
+				case err == nil && c.Token != "":
+					won.Add(1)
+				case !ok || taken.Payment.State != ledger.Claimed || taken.Payment.Key != p.Key:
+					t.Errorf("Claim: %v", err)
+				}
+			})
+		}
+		all.Wait()
+		if won.Load() != 1 {
+			t.Errorf("%d of 200 won", won.Load())
+		}
+	}
+}
+
+// TestGatewaysSell: three gateways sell to the same payers at once, and any of
+// them carries on what another has begun.
+func TestGatewaysSell(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	const keys = 40
+	var sold atomic.Int32
+	var all sync.WaitGroup
+	for range 3 {
+		l := s.gateway(t, schema, Options{})
+		other := s.gateway(t, schema, Options{})
+		for k := range uint64(keys) {
+			all.Go(func() {
+				c, err := l.Claim(context.Background(), sample(k), lease)
+				if err != nil {
+					return
+				}
+				sold.Add(1)
+				for i, ch := range sale {
+					holder := []*Ledger{l, other}[i%2]
+					if _, err := holder.Move(context.Background(), c, ch); err != nil {
+						t.Errorf("to %s: %v", ch.To, err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	if sold.Load() != keys {
+		t.Errorf("%d of %d keys sold", sold.Load(), keys)
+	}
+	if n := s.rows(t, schema, "state = 'delivered' AND request IS NULL AND token IS NULL"); n != keys {
+		t.Errorf("%d of %d delivered", n, keys)
+	}
+}
+
+// TestDatabaseClock: leases go by the clock of the database, whatever that of the
+// gateway says. Here the two are the same machine's, so the test is that the
+// database has written the times.
+func TestDatabaseClock(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	l := s.gateway(t, schema, Options{})
+	c, err := l.Claim(t.Context(), sample(1), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Payment.Lease.Sub(c.Payment.Created); got != lease {
+		t.Errorf("the lease lasts %s", got)
+	}
+	// Another gateway lets the lease end, for the database.
+	s.exec(t, schema, "UPDATE paywall_payments SET lease = now() - interval '1 microsecond'")
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); !errors.Is(err, ledger.ErrLost) {
+		t.Errorf("Move after the end of the lease: %v", err)
+	}
+	if err := l.Renew(t.Context(), c, lease); err != nil {
+		t.Errorf("Renew: %v", err)
+	}
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); err != nil {
+		t.Errorf("Move after Renew: %v", err)
+	}
+}
+
+// TestPlan: what the database is told to look at makes the rules' decision,
+// whatever the time is when it looks.
+func TestPlan(t *testing.T) {
+	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	rapid.Check(t, func(t *rapid.T) {
+		lease := time.Duration(rapid.IntRange(1, 3).Draw(t, "lease")) * time.Second
+		o := &op{
+			kind: kind(rapid.IntRange(0, int(moving)).Draw(t, "kind")), key: "k", token: "mine", lease: lease,
+			payment: ledger.Payment{Key: "k"},
+			change: ledger.Change{
+				To:     rapid.SampledFrom(ledger.States()).Draw(t, "to"),
+				Proven: rapid.Bool().Draw(t, "proven"), Reorganised: rapid.Bool().Draw(t, "reorganised"),
+			},
+		}
+		r := record{token: "mine", payment: ledger.Payment{
+			Key: "k", State: rapid.SampledFrom(ledger.States()).Draw(t, "state"), Doubt: rapid.Bool().Draw(t, "doubt"),
+		}}
+		if rapid.Bool().Draw(t, "held") {
+			r.payment.Lease = start.Add(time.Duration(rapid.IntRange(-2, 2).Draw(t, "end")) * time.Second)
+		}
+		want, wantErr := o.apply(r, start)
+		w, err := o.plan(r)
+		allowed := err == nil
+		switch runs := start.Before(r.payment.Lease); w.need {
+		case leaseRuns:
+			allowed = allowed && runs
+		case nobodyHolds:
+			allowed = allowed && !runs
+		}
+		if allowed != (wantErr == nil) {
+			t.Fatalf("allowed: %v, by the rules: %v", allowed, wantErr)
+		}
+		if !allowed {
+			return
+		}
+		end := r.payment.Lease
+		grown := start.Add(time.Duration(w.lease) * time.Microsecond)
+		switch w.hold {
+		case holdEnds:
+			end = time.Time{}
+		case holdStarts:
+			end = grown
+		case holdGrows:
+			if end.Before(grown) {
+				end = grown
+			}
+		}
+		if !end.Equal(want.Lease) {
+			t.Fatalf("the lease ends %s, by the rules %s", end, want.Lease)
+		}
+		if got := w.next.payment; got.State != want.State || got.Doubt != want.Doubt || (w.next.token == "") != want.Lease.IsZero() {
+			t.Fatalf("writes %+v, by the rules %+v", got, want)
+		}
+	})
+}
+
+// TestRoundTrips: what a sale costs, and what copies of a payment cost.
+func TestRoundTrips(t *testing.T) {
+	l := open(t, Options{})
+	if _, err := l.Get(t.Context(), "open"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Fatal(err)
+	}
+	trips := func() int64 { return l.opening.pool.Stat().AcquireCount() }
+	before := trips()
+	if err := sell(l, sample(1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := trips() - before; got != 5 {
+		t.Errorf("a sale took %d round trips, want one for each call", got)
+	}
+	before = trips()
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() { _, _ = l.Claim(context.Background(), sample(1), lease) })
+	}
+	all.Wait()
+	if got := trips() - before; got > 20 {
+		t.Errorf("200 copies took %d round trips", got)
+	}
+	before = trips()
+	for i := range 200 {
+		all.Go(func() { _, _ = l.Claim(context.Background(), sample(uint64(100+i)), lease) })
+	}
+	all.Wait()
+	if got := trips() - before; got > 40 {
+		t.Errorf("200 payments at once took %d round trips", got)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.lines); n != 0 {
+		t.Errorf("%d lines are left", n)
+	}
+}
+
+// TestHeldIsBounded: claims that nobody ends leave nothing in memory.
+func TestHeldIsBounded(t *testing.T) {
+	h := held{rows: map[ledger.Key]heldRow{}, sweepAt: minSweep}
+	now := time.Now()
+	for i := range 10 * minSweep {
+		r := record{payment: ledger.Payment{Updated: now, Lease: now.Add(time.Nanosecond)}}
+		h.put(ledger.Key(fmt.Sprint(i)), r)
+	}
+	if len(h.rows) > minSweep {
+		t.Errorf("%d rows", len(h.rows))
+	}
+}

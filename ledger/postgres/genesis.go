@@ -1,0 +1,49 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// ErrOtherChain: a network's name means another chain than it did when the
+// ledger first heard of it.
+var ErrOtherChain = errors.New("not the chain that the ledger knows")
+
+// RememberGenesis keeps the hash of a network's first block, and refuses another
+// one with ErrOtherChain. Payments of a test chain must not stand beside those
+// of a real one that has its name.
+func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := l.users.begin(); err != nil {
+		return err
+	}
+	defer l.users.end()
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
+	}
+	defer conn.Release()
+
+	var known string
+	statements := &pgx.Batch{}
+	statements.Queue(`INSERT INTO paywall_networks (network, genesis) VALUES ($1, $2) ON CONFLICT DO NOTHING`, clean(network), clean(hash))
+	statements.Queue(`SELECT genesis FROM paywall_networks WHERE network = $1`, clean(network)).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&known)
+	})
+	if err := conn.SendBatch(ctx, statements).Close(); err != nil {
+		l.learn(err)
+		// To remember it twice does no harm: whatever happened, ask again.
+		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
+	}
+	if known != clean(hash) {
+		return fmt.Errorf("%w: network %s began with block %s, now with %s", ErrOtherChain, network, known, hash)
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package postgres
+
+import (
+	"context"
+	"embed"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Each file brings the tables one version further. A file that was released
+// never changes.
+//
+//go:embed schema/*.sql
+var schema embed.FS
+
+// latest is the number of files.
+const latest = 1
+
+// The names of our advisory locks, in a database that may serve others too.
+const (
+	lockMigration = 0x70617977616c6c01 // "paywall" and a number
+	lockPruning   = 0x70617977616c6c02
+)
+
+// migrate brings the tables up to date. Of several gateways that start at once,
+// one does it while the others wait.
+func migrate(ctx context.Context, tx pgx.Tx) error {
+	version, err := schemaVersion(ctx, tx)
+	if err != nil || version == latest {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true),
+		pg_advisory_xact_lock($1)`, int64(lockMigration)); err != nil {
+		return err
+	}
+	// Asking again whether the table exists could give the old answer: that does
+	// not look for what others have done since this transaction began.
+	if _, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS paywall_schema_version (
+		version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())`); err != nil {
+		return err
+	}
+	if version, err = newestVersion(ctx, tx); err != nil {
+		return err
+	}
+	for version++; version <= latest; version++ {
+		sql, err := schema.ReadFile(fmt.Sprintf("schema/%d.sql", version))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, string(sql)); err != nil {
+			return fmt.Errorf("bringing the tables to version %d: %w", version, err)
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO paywall_schema_version (version) VALUES ($1)`, version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// schemaVersion returns which version the tables have, 0 if there are none.
+func schemaVersion(ctx context.Context, tx pgx.Tx) (version int, err error) {
+	var exists bool
+	if err := tx.QueryRow(ctx, `SELECT to_regclass('paywall_schema_version') IS NOT NULL`).Scan(&exists); err != nil || !exists {
+		return 0, err
+	}
+	return newestVersion(ctx, tx)
+}
+
+func newestVersion(ctx context.Context, tx pgx.Tx) (version int, err error) {
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM paywall_schema_version`).Scan(&version); err != nil {
+		return 0, err
+	}
+	if version > latest {
+		return 0, fmt.Errorf("the ledger's tables are of version %d, made by a newer gateway; this one knows version %d", version, latest)
+	}
+	return version, nil
+}

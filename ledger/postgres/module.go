@@ -1,0 +1,157 @@
+package postgres
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(Module{})
+}
+
+// Module is a ledger in a PostgreSQL database, which any number of gateways
+// share: of all who are presented with one payment, one goes on. It survives
+// config reloads. The tables are made when they are missing; their names begin
+// with `paywall_`.
+type Module struct {
+	// Where the database is, and who we are to it: a URL such as
+	// `postgres://user:password@host/database?sslmode=verify-full`, or words such
+	// as `host=/run/postgresql dbname=paywall`. Placeholders such as
+	// `{env.PAYWALL_DSN}` and `{file./etc/paywall/dsn}` are replaced, and keep the
+	// password out of the config.
+	DSN string `json:"dsn,omitempty"`
+
+	// How long to keep finished payments, for accounting, after the time for which
+	// the gateway itself needs them. Default: `400d`.
+	KeepFinished caddy.Duration `json:"keep_finished,omitempty"`
+
+	// How many connections to open at most. Default: `8`.
+	MaxConnections int `json:"max_connections,omitempty"`
+
+	*Ledger `json:"-"`
+
+	poolKey string // of a reference in the pool
+}
+
+// CaddyModule returns the Caddy module information.
+func (Module) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "paywall.ledgers.postgres", New: func() caddy.Module { return new(Module) }}
+}
+
+// ledgers keeps the connections across reloads.
+var ledgers = caddy.NewUsagePool()
+
+// kept is a ledger in the pool. Requests of an old config may still use it when
+// it leaves the pool.
+type kept struct{ *Ledger }
+
+func (k kept) Destruct() error {
+	k.Retire()
+	return nil
+}
+
+// Provision takes the ledger that the config before used, or makes one. It
+// connects to nothing.
+func (m *Module) Provision(ctx caddy.Context) error {
+	dsn, err := caddy.NewReplacer().ReplaceOrErr(m.DSN, true, true)
+	if err != nil {
+		return fmt.Errorf("dsn: %w", err)
+	}
+	if m.KeepFinished < 0 {
+		return fmt.Errorf("keep_finished: %s is negative", time.Duration(m.KeepFinished))
+	}
+	if m.MaxConnections < 0 {
+		return fmt.Errorf("max_connections: %d is negative", m.MaxConnections)
+	}
+	if dsn == "" {
+		return errors.New("no dsn; write `ledger postgres {env.PAYWALL_DSN}`")
+	}
+	logger := ctx.Logger()
+	options := Options{
+		DSN: dsn, KeepFinished: time.Duration(m.KeepFinished), MaxConnections: m.MaxConnections, Logger: logger,
+	}
+	key := fmt.Sprintf("%x %d", sha256.Sum256([]byte(dsn)), m.MaxConnections)
+	pooled, _, err := ledgers.LoadOrNew(key, func() (caddy.Destructor, error) {
+		l, err := New(options)
+		if err != nil {
+			return nil, fmt.Errorf("dsn: %w", err)
+		}
+		if l.config.ConnConfig.Password != "" && dsn == m.DSN {
+			logger.Warn("the database password is in the config, which shows it to all who can read it; "+
+				"write {env.*} or {file.*} instead", zap.String("option", "ledger postgres"))
+		}
+		return kept{l}, nil
+	})
+	if err != nil {
+		return err
+	}
+	m.poolKey, m.Ledger = key, pooled.(kept).Ledger
+	m.SetKeepFinished(time.Duration(m.KeepFinished))
+	return nil
+}
+
+// Cleanup implements caddy.CleanerUpper.
+func (m *Module) Cleanup() error {
+	if m.poolKey == "" {
+		return nil
+	}
+	_, err := ledgers.Delete(m.poolKey)
+	return err
+}
+
+// UnmarshalCaddyfile sets up the module from Caddyfile tokens. Syntax:
+//
+//	ledger postgres <dsn> {
+//		keep_finished   <duration>
+//		max_connections <number>
+//	}
+func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume module name
+	if !d.Args(&m.DSN) || d.NextArg() {
+		return d.Err("want `ledger postgres <dsn>`; a DSN of several words goes in quotes")
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		word := d.Val()
+		var value string
+		if !d.AllArgs(&value) {
+			return d.Errf("%s: want one value", word)
+		}
+		switch word {
+		case "keep_finished":
+			keep, err := caddy.ParseDuration(value)
+			if err != nil || keep <= 0 {
+				return d.Errf("keep_finished: %q is not a duration such as 400d", value)
+			}
+			if m.KeepFinished != 0 {
+				return d.Err("keep_finished given twice")
+			}
+			m.KeepFinished = caddy.Duration(keep)
+		case "max_connections":
+			n, err := strconv.ParseUint(value, 10, 15)
+			if err != nil || n == 0 {
+				return d.Errf("max_connections: %q is not a number of connections", value)
+			}
+			if m.MaxConnections != 0 {
+				return d.Err("max_connections given twice")
+			}
+			m.MaxConnections = int(n)
+		default:
+			return d.Errf("unknown word %q; the postgres ledger knows keep_finished and max_connections", word)
+		}
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner     = (*Module)(nil)
+	_ caddy.CleanerUpper    = (*Module)(nil)
+	_ caddyfile.Unmarshaler = (*Module)(nil)
+)

@@ -1,0 +1,119 @@
+package postgres
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+)
+
+const (
+	pruneEvery = 30 * time.Second
+	// pruneStep is how many rows one transaction removes at most: few enough that
+	// nobody notices.
+	pruneStep  = 500
+	pruneBreak = 20 * time.Millisecond
+	// maxRefused is how many refused payments stay, for those who ask why. They
+	// cost nobody anything: no flood of them may fill the disk.
+	maxRefused = 10_000
+	// staleClaim is for how long an abandoned claim stays, in case its holder
+	// comes back.
+	staleClaim = time.Minute
+)
+
+// pruner forgets what is of no more use, in the background. It begins with the
+// first claim, so that who only reads removes nothing.
+type pruner struct {
+	start, end sync.Once
+	stop       chan struct{}
+}
+
+func (p *pruner) wake(l *Ledger) { p.start.Do(func() { go p.run(l) }) }
+func (p *pruner) close()         { p.end.Do(func() { close(p.stop) }) }
+
+func (p *pruner) run(l *Ledger) {
+	timer := time.NewTimer(pruneEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-timer.C:
+		}
+		if err := l.prune(p.stop); err != nil {
+			l.logger.Warn("pruning the ledger", zap.String("error", plain(err)))
+		}
+		timer.Reset(pruneEvery)
+	}
+}
+
+// What may go, all of it by ledger.Forgettable. Payments whose goods have not
+// arrived stay for ever: a database has room, and their payers may come back.
+const (
+	// No money was asked for, and the holder is gone.
+	staleClaims = `SELECT p.id FROM ` + clock + `, paywall_payments p
+		WHERE p.stage = 0 AND p.state = 'claimed' AND p.lease <= c.now - $2::interval`
+	oldFinished = `SELECT p.id FROM ` + clock + `, paywall_payments p
+		WHERE p.stage = 1 AND coalesce(p.keep, p.created) <= c.now - $2::interval`
+	oldRefused = `SELECT p.id FROM ` + clock + `, paywall_payments p
+		WHERE p.stage = 2 AND (p.created < c.now - $2::interval OR p.created <= (
+			SELECT created FROM paywall_payments WHERE stage = 2 ORDER BY created DESC, id DESC OFFSET $4 LIMIT 1))`
+)
+
+// removing makes the statement that removes a step of what a selection finds.
+// Rows that somebody is changing are left for another time.
+func removing(selection string) string {
+	return `DELETE FROM paywall_payments WHERE id = ANY(ARRAY(` + selection + ` LIMIT $3 FOR UPDATE OF p SKIP LOCKED))`
+}
+
+// prune removes what may go, in small steps, until stop.
+func (l *Ledger) prune(stop <-chan struct{}) error {
+	keep := time.Duration(l.keepFinished.Load())
+	for _, what := range []struct {
+		sql  string
+		args []any
+	}{
+		{removing(staleClaims), []any{staleClaim, pruneStep}},
+		{removing(oldFinished), []any{keep, pruneStep}},
+		{removing(oldRefused), []any{keep, pruneStep, maxRefused}},
+	} {
+		for removed := int64(pruneStep); removed == pruneStep; {
+			var err error
+			if removed, err = l.pruneStep(what.sql, what.args); err != nil {
+				return err
+			}
+			select {
+			case <-stop:
+				return nil
+			case <-time.After(pruneBreak):
+			}
+		}
+	}
+	return nil
+}
+
+// pruneStep removes some rows, unless another gateway is at it.
+func (l *Ledger) pruneStep(sql string, args []any) (removed int64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+	defer cancel()
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var mine bool
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(lockPruning)).Scan(&mine); err != nil || !mine {
+			return err
+		}
+		if _, err := tx.Exec(ctx, noWait); err != nil {
+			return err
+		}
+		done, err := tx.Exec(ctx, sql, append([]any{l.clockNow()}, args...)...)
+		removed = done.RowsAffected()
+		return err
+	})
+	return removed, err
+}

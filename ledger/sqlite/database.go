@@ -1,0 +1,172 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	_ "modernc.org/sqlite" // the driver
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// database is the SQLite database: the queryable copy of what the journal says.
+type database struct {
+	// write has one connection; it is nil for a reader.
+	write *sql.DB
+	read  *sql.DB
+
+	upsert, complete *sql.Stmt // of write
+	byHash           *sql.Stmt // of read
+
+	id   uint64
+	salt []byte
+}
+
+// readConnections is how many calls can look into the database at once. A file
+// in the cache of the system answers in microseconds.
+const readConnections = 4
+
+// openDatabase opens the database for writing and makes it if it is not there.
+func openDatabase(path string) (_ *database, err error) {
+	// SQLite gives the files beside it the mode of the first.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	d := &database{}
+	d.write, err = sql.Open("sqlite", dataSource(path, "rw",
+		// A commit is on disk: the journal may be removed then.
+		"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
+		// What was deleted, signatures and queries, is overwritten.
+		"secure_delete(ON)",
+		// Large, for hot pages of indexes are written again with each checkpoint.
+		"wal_autocheckpoint(4000)", "cache_size(-16000)",
+	)+"&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	d.write.SetMaxOpenConns(1)
+	err = migrate(context.Background(), d.write)
+	if err == nil {
+		err = d.prepare(path, "rw")
+	}
+	if err == nil {
+		d.upsert, err = d.write.PrepareContext(context.Background(), upsertRow)
+	}
+	if err == nil {
+		d.complete, err = d.write.PrepareContext(context.Background(), "UPDATE meta SET value = max(value, ?2) WHERE name = ?1")
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// readDatabase opens the database for reading alone.
+func readDatabase(path string) (*database, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	d := &database{}
+	if err := d.prepare(path, "ro"); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// prepare prepares what readers need.
+func (d *database) prepare(path, mode string) (err error) {
+	d.read, err = sql.Open("sqlite", dataSource(path, mode, "query_only(ON)", "busy_timeout(10000)", "cache_size(-4000)"))
+	if err != nil {
+		return err
+	}
+	d.read.SetMaxOpenConns(readConnections)
+	d.read.SetMaxIdleConns(readConnections)
+	ctx := context.Background()
+	var version int
+	if err := d.read.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version != len(migrations) {
+		return fmt.Errorf("the database is of version %d, and this program of version %d", version, len(migrations))
+	}
+	id, err := d.meta(ctx, metaDatabase)
+	if err == nil {
+		d.salt, err = d.meta(ctx, metaSalt)
+	}
+	if err == nil {
+		d.id = binary.BigEndian.Uint64(id)
+		d.byHash, err = d.read.PrepareContext(ctx, selectRow+" WHERE hash = ?")
+	}
+	return err
+}
+
+// dataSource names a database for the driver, with pragmas for each connection.
+func dataSource(path, mode string, pragmas ...string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // C:/...
+	}
+	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"_pragma": pragmas, "mode": {mode}}.Encode()}
+	return u.String()
+}
+
+func (d *database) meta(ctx context.Context, name string) (value []byte, err error) {
+	err = d.read.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = ?", name).Scan(&value)
+	if err == nil && len(value) < 8 {
+		err = fmt.Errorf("the value of %s is damaged", name)
+	}
+	return value, err
+}
+
+func (d *database) number(ctx context.Context, name string) (uint64, error) {
+	value, err := d.meta(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+// get returns the row with the hash, or ledger.ErrNotFound.
+func (d *database) get(ctx context.Context, hash *digest) (ledger.Payment, error) {
+	p, _, err := d.getVersion(ctx, hash)
+	return p, err
+}
+
+func (d *database) getVersion(ctx context.Context, hash *digest) (ledger.Payment, uint64, error) {
+	var r scanned
+	err := d.byHash.QueryRowContext(ctx, hash[:]).Scan(r.into()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ledger.ErrNotFound
+	}
+	if err != nil {
+		return ledger.Payment{}, 0, err
+	}
+	p, err := r.payment()
+	return p, r.version, err
+}
+
+func (d *database) close() error {
+	var errs []error
+	for _, s := range []*sql.Stmt{d.upsert, d.complete, d.byHash} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	for _, db := range []*sql.DB{d.read, d.write} { // the last to close tidies up
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

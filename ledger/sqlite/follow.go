@@ -1,0 +1,200 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// copyEvery is how often the database catches up.
+	copyEvery = time.Second
+	// copyAfter is how long an open row waits for its end before it is copied:
+	// most are finished by then, and are written once.
+	copyAfter = 5 * time.Second
+	// copyRowsMax is the size of a transaction.
+	copyRowsMax = 5000
+	// manyDirty is when open rows do not wait.
+	manyDirty = 20_000
+	// lockedRows is how many rows are looked at under one lock: few enough that a
+	// request does not notice.
+	lockedRows = 128
+
+	pruneEvery = time.Minute
+	// idleAfter is when a journal with nothing left to copy is removed, and with
+	// it the signatures and queries in it.
+	idleAfter = time.Minute
+)
+
+// follow keeps the database up with the journal, and everything else that takes
+// time.
+func (l *Ledger) follow() {
+	ctx, cancel := l.untilClosed()
+	defer cancel()
+	var failing bool
+	var pruned, dropped time.Time
+	for l.pause(copyEvery) {
+		err := l.beginAnew()
+		if err == nil {
+			err = l.copyRows(false)
+		}
+		if err == nil && time.Since(pruned) > pruneEvery {
+			var more bool
+			if more, err = l.prune(ctx); !more {
+				pruned = time.Now()
+			}
+		}
+		if err == nil && time.Since(dropped) > idleAfter {
+			l.journal.drop()
+			dropped = time.Now()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !failing {
+			l.logger.Error("the ledger's file cannot be written; it is tried again", zap.String("file", l.path), zap.Error(err))
+		} else if err == nil && failing {
+			l.logger.Info("the ledger's file can be written again", zap.String("file", l.path))
+		}
+		failing = err != nil
+	}
+}
+
+// copyRows copies the rows whose time has come to the database: finished ones at
+// once, which then leave memory. All go when force is set.
+func (l *Ledger) copyRows(force bool) error {
+	l.copying.Lock()
+	defer l.copying.Unlock()
+	l.mu.Lock()
+	queue := l.rows.dirty
+	l.rows.dirty = nil
+	l.mu.Unlock()
+
+	force = force || len(queue) > manyDirty
+	var rest []*row
+	var err error
+	for len(queue) > 0 && err == nil {
+		var items []copyOf
+		for len(queue) > 0 && len(items) < copyRowsMax {
+			n := min(lockedRows, len(queue))
+			items, rest = l.ready(queue[:n], force, items, rest)
+			queue = queue[n:]
+		}
+		if err = l.db.store(context.Background(), items, l.options.Load().HashQueries); err == nil {
+			rest = l.stored(items, rest)
+			continue
+		}
+		for _, it := range items {
+			rest = append(rest, it.row)
+		}
+	}
+	rest = append(rest, queue...)
+
+	l.mu.Lock()
+	l.rows.dirty = append(rest, l.rows.dirty...)
+	complete := l.journal.last()
+	for _, r := range l.rows.dirty {
+		if r.dirty {
+			complete = min(complete, r.from-1)
+		}
+	}
+	l.behind.Store(int64(len(l.rows.dirty)))
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return l.release(complete)
+}
+
+// ready sorts out which rows of a part of the queue are copied now.
+func (l *Ledger) ready(part []*row, force bool, items []copyOf, rest []*row) ([]copyOf, []*row) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	synced := l.journal.synced.Load()
+	for _, r := range part {
+		switch {
+		case !r.dirty:
+			r.queued = false
+		case r.awaited > synced && !l.closed,
+			!force && r.payment.State.Open() && time.Since(r.since) < copyAfter:
+			rest = append(rest, r)
+		default:
+			items = append(items, copyOf{r, r.key, r.version, r.payment})
+		}
+	}
+	return items, rest
+}
+
+// stored notes what the database has now. Finished rows leave memory.
+func (l *Ledger) stored(items []copyOf, rest []*row) []*row {
+	for len(items) > 0 {
+		n := min(lockedRows, len(items))
+		rest = l.storedPart(items[:n], rest)
+		items = items[n:]
+	}
+	return rest
+}
+
+func (l *Ledger) storedPart(items []copyOf, rest []*row) []*row {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range items {
+		r := items[i].row
+		r.stored = true
+		if r.version != items[i].version {
+			r.from = items[i].version + 1
+			rest = append(rest, r)
+			continue
+		}
+		r.dirty, r.queued, r.awaited = false, false, 0
+		present := l.rows.all[r.payment.Key]
+		switch {
+		case present == r && finished(r.payment.State):
+			l.filter.add(&r.key)
+			l.rows.remove(r)
+			l.rows.evicted++
+		case present != r: // it was free, and is claimed again
+			l.filter.add(&r.key)
+			l.rows.evicted++
+			if present != nil {
+				present.stored = true
+			}
+		}
+	}
+	return rest
+}
+
+// release removes what the journal has up to a record that the database has, and
+// all before it.
+func (l *Ledger) release(complete uint64) error {
+	if !l.journal.segments.releasable(complete) {
+		return nil
+	}
+	if _, err := l.db.complete.ExecContext(context.Background(), metaComplete, metaNumber(complete)); err != nil {
+		return err
+	}
+	return l.journal.segments.release(complete)
+}
+
+// prune removes some finished payments that are older than they are kept, and
+// says whether there may be more.
+func (l *Ledger) prune(ctx context.Context) (more bool, err error) {
+	const step = 500
+	keep := l.options.Load().KeepFinished
+	if keep < 0 {
+		return false, nil
+	}
+	now := l.now()
+	result, err := l.db.write.ExecContext(ctx, pruneRows, required(now.Add(-keep)), required(now), step)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n == step, err
+}
+
+const pruneRows = `DELETE FROM payments WHERE rowid IN (
+	SELECT rowid FROM payments
+	WHERE created < ? AND state IN ('delivered', 'refused', 'released') AND coalesce(keep, 0) <= ?
+	ORDER BY created LIMIT ?)`

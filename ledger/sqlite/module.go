@@ -1,0 +1,206 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+func init() {
+	caddy.RegisterModule(Module{})
+}
+
+// Module is the ledger in a file, the default. What was paid is found again
+// after a crash or a power failure. It survives config reloads. One process
+// writes a file at a time; several gateways share a ledger in PostgreSQL.
+//
+// The file is opened when the server starts or with the first payment; while it
+// cannot be, payments are refused with status 503 before anybody is asked for
+// money.
+type Module struct {
+	// The database file. Beside it are others with longer names that belong to
+	// it. Placeholders of the environment are replaced. Default:
+	// `paywall/payments.db` in Caddy's data directory.
+	File string `json:"file,omitempty"`
+
+	// How long finished payments are kept for accounting; `-1` is for ever. None is
+	// removed before its authorization has ended. Default: `400d`.
+	KeepFinished caddy.Duration `json:"keep_finished,omitempty"`
+
+	// Replace the query of a finished payment's URL by a keyed hash, for privacy.
+	// While goods are owed the query is kept, for they are owed to that URL alone.
+	HashQueries bool `json:"hash_queries,omitempty"`
+
+	shared *shared
+}
+
+// CaddyModule returns the Caddy module information.
+func (Module) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "paywall.ledgers.sqlite", New: func() caddy.Module { return new(Module) }}
+}
+
+// Provision finds the ledger that the config before used, or prepares one. It
+// opens no file.
+func (m *Module) Provision(ctx caddy.Context) error {
+	path, err := caddy.NewReplacer().ReplaceOrErr(m.File, true, true)
+	if err != nil {
+		return fmt.Errorf("file: %w", err)
+	}
+	if path == "" {
+		path = DefaultFile()
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("file: %w", err)
+	}
+	m.shared, err = use(path, Options{
+		KeepFinished: time.Duration(m.KeepFinished),
+		HashQueries:  m.HashQueries,
+		Logger:       ctx.Logger(),
+	})
+	return err
+}
+
+// DefaultFile is where the ledger is unless told otherwise.
+func DefaultFile() string {
+	return filepath.Join(caddy.AppDataDir(), "paywall", "payments.db")
+}
+
+// Cleanup implements caddy.CleanerUpper. Requests under way go on.
+func (m *Module) Cleanup() error {
+	if m.shared == nil {
+		return nil
+	}
+	_, err := users.Delete(m.shared.path)
+	return err
+}
+
+// Open opens the file if it is not open; calls of the other methods do so too.
+// It is tried again with every call, once in a second.
+func (m *Module) Open(ctx context.Context) error {
+	_, err := m.shared.get(ctx)
+	return err
+}
+
+// Claim implements ledger.Ledger.
+func (m *Module) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
+	l, err := m.shared.get(ctx)
+	if err != nil {
+		return ledger.Claim{}, err
+	}
+	return l.Claim(ctx, p, lease)
+}
+
+// Take implements ledger.Ledger.
+func (m *Module) Take(ctx context.Context, key ledger.Key, to ledger.State, lease time.Duration) (ledger.Claim, error) {
+	l, err := m.shared.get(ctx)
+	if err != nil {
+		return ledger.Claim{}, err
+	}
+	return l.Take(ctx, key, to, lease)
+}
+
+// Renew implements ledger.Ledger.
+func (m *Module) Renew(ctx context.Context, c ledger.Claim, lease time.Duration) error {
+	l, err := m.shared.get(ctx)
+	if err != nil {
+		return err
+	}
+	return l.Renew(ctx, c, lease)
+}
+
+// Move implements ledger.Ledger.
+func (m *Module) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
+	l, err := m.shared.get(ctx)
+	if err != nil {
+		return ledger.Payment{}, err
+	}
+	return l.Move(ctx, c, ch)
+}
+
+// Get implements ledger.Ledger.
+func (m *Module) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error) {
+	l, err := m.shared.get(ctx)
+	if err != nil {
+		return ledger.Payment{}, err
+	}
+	return l.Get(ctx, key)
+}
+
+// List implements ledger.Ledger.
+func (m *Module) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return func(yield func(ledger.Payment, error) bool) {
+		l, err := m.shared.get(ctx)
+		if err != nil {
+			yield(ledger.Payment{}, err)
+			return
+		}
+		l.List(ctx, f)(yield)
+	}
+}
+
+// RememberGenesis records the genesis block of a network; see
+// Ledger.RememberGenesis.
+func (m *Module) RememberGenesis(ctx context.Context, network, hash string) error {
+	l, err := m.shared.get(ctx)
+	if err != nil {
+		return err
+	}
+	return l.RememberGenesis(ctx, network, hash)
+}
+
+// UnmarshalCaddyfile sets up the module from Caddyfile tokens. Syntax:
+//
+//	ledger sqlite [<file>] {
+//		keep_finished <duration>|forever
+//		hash_queries
+//	}
+func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume module name
+	if d.NextArg() {
+		m.File = d.Val()
+	}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	seen := make(map[string]bool)
+	for d.NextBlock(d.Nesting()) {
+		word := d.Val()
+		if seen[word] {
+			return d.Errf("%s is given twice", word)
+		}
+		seen[word] = true
+		args := d.RemainingArgs()
+		switch {
+		case word == "keep_finished" && len(args) == 1 && args[0] == "forever":
+			m.KeepFinished = -1
+		case word == "keep_finished" && len(args) == 1:
+			keep, err := caddy.ParseDuration(args[0])
+			if err != nil || keep <= 0 {
+				return d.Errf("keep_finished: %q is no duration; write one like 400d, or forever", args[0])
+			}
+			m.KeepFinished = caddy.Duration(keep)
+		case word == "hash_queries" && len(args) == 0:
+			m.HashQueries = true
+		case word == "keep_finished" || word == "hash_queries":
+			return d.ArgErr()
+		default:
+			return d.Errf("unknown word %q; ledger sqlite knows keep_finished and hash_queries", word)
+		}
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner     = (*Module)(nil)
+	_ caddy.CleanerUpper    = (*Module)(nil)
+	_ caddyfile.Unmarshaler = (*Module)(nil)
+	_ ledger.Ledger         = (*Module)(nil)
+)

@@ -1,0 +1,165 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// Reader reads a ledger that another process may be writing. What it returns is
+// what the files have: everything up to some milliseconds ago.
+type Reader struct {
+	path string
+	db   *database
+	disk disk
+}
+
+// OpenReader opens the ledger at path for reading.
+func OpenReader(path string) (*Reader, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	db, err := readDatabase(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
+	}
+	return &Reader{path, db, osDisk{}}, nil
+}
+
+// Close closes the reader.
+func (r *Reader) Close() error { return r.db.close() }
+
+// journal returns what the database does not have yet.
+func (r *Reader) journal(ctx context.Context) (map[digest]*found, error) {
+	// While it is read, the writer may begin a segment or remove one.
+	const tries = 10
+	for try := 1; ; try++ {
+		j := &replay{disk: r.disk, db: r.db, rows: make(map[digest]*found)}
+		err := j.journal(ctx, r.path)
+		if err == nil {
+			err = j.reconcile(ctx)
+		}
+		if err == nil {
+			return j.rows, nil
+		}
+		if try == tries || ctx.Err() != nil {
+			return nil, err
+		}
+		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
+	}
+}
+
+// Get returns one payment, or ledger.ErrNotFound.
+func (r *Reader) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error) {
+	name := digestOf(key)
+	rows, err := r.journal(ctx)
+	if err != nil {
+		return ledger.Payment{}, err
+	}
+	if f := rows[name]; f != nil {
+		return f.payment, nil
+	}
+	return r.db.get(ctx, &name)
+}
+
+// Find returns the payment with an ID, or ledger.ErrNotFound.
+func (r *Reader) Find(ctx context.Context, id string) (ledger.Payment, error) {
+	from, err := hex.DecodeString(id)
+	if err != nil || len(from) != len(digest{})/2 {
+		return ledger.Payment{}, ledger.ErrNotFound
+	}
+	rows, err := r.journal(ctx)
+	if err != nil {
+		return ledger.Payment{}, err
+	}
+	for key, f := range rows {
+		if [16]byte(key[:16]) == [16]byte(from) {
+			return f.payment, nil
+		}
+	}
+	to := append(slices.Clone(from), digestEnd...)
+	var all []ledger.Payment
+	result, err := r.db.read.QueryContext(ctx, selectRow+" WHERE hash >= ? AND hash <= ? LIMIT 1", from, to)
+	if err == nil {
+		err = each(result, func(_ *scanned, p ledger.Payment) { all = append(all, p) })
+	}
+	if err == nil && len(all) == 0 {
+		err = ledger.ErrNotFound
+	}
+	if err != nil {
+		return ledger.Payment{}, err
+	}
+	return all[0], nil
+}
+
+// digestEnd is the highest second half of a digest.
+var digestEnd = slices.Repeat([]byte{0xff}, 16)
+
+// List returns the payments that the filter selects, oldest first; see
+// ledger.Ledger.
+func (r *Reader) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return func(yield func(ledger.Payment, error) bool) {
+		rows, err := r.journal(ctx)
+		if err != nil {
+			yield(ledger.Payment{}, err)
+			return
+		}
+		hashed := f
+		hashed.URL = r.db.hashQuery(f.URL)
+		var fresh []ledger.Payment
+		for _, row := range rows {
+			if f.Match(row.payment) || f.URL != hashed.URL && hashed.Match(row.payment) {
+				fresh = append(fresh, row.payment)
+			}
+		}
+		slices.SortFunc(fresh, func(a, b ledger.Payment) int { return a.Created.Compare(b.Created) })
+		sources := append([]*source{{page: fresh, over: true}}, r.db.sources(f, func(s *scanned) bool {
+			return rows[padded(s.hash)] != nil
+		})...)
+		merge(ctx, sources, f.Limit, yield)
+	}
+}
+
+// Backup writes a copy of the ledger to a new file, with all that the journal
+// has, while the ledger is in use. To restore it, stop the gate, remove the old
+// files, and put the copy in the place of the database.
+func (r *Reader) Backup(ctx context.Context, to string) (err error) {
+	to, err = filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	// What is copied from the journal to the database meanwhile is in both.
+	rows, err := r.journal(ctx)
+	if err != nil {
+		return err
+	}
+	// SQLite writes into an empty file, which has the right mode.
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // the caller's file
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if _, err := r.db.read.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
+		return fmt.Errorf("writing the backup: %w", err)
+	}
+	backup, err := openDatabase(to)
+	if err != nil {
+		return err
+	}
+	items := make([]copyOf, 0, len(rows))
+	for key, row := range rows {
+		items = append(items, copyOf{nil, key, row.version, row.payment})
+	}
+	return errors.Join(backup.store(ctx, items, false), backup.close())
+}

@@ -1,0 +1,192 @@
+package paywall_test
+
+import (
+	"context"
+	"iter"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
+)
+
+func init() {
+	caddy.RegisterModule(scriptedModule{})
+	caddy.RegisterModule(inProcess{})
+	httpcaddyfile.RegisterHandlerDirective("in_process", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		h.Next()
+		return inProcess{}, nil
+	})
+	httpcaddyfile.RegisterDirectiveOrder("in_process", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// scripted is a ledger in memory that fails when told to. The reconciler sees
+// nothing in it unless told otherwise, so that what is decided was decided by
+// the request that asked.
+type scripted struct {
+	*memory.Ledger
+	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
+	visible atomic.Bool
+	ahead   atomic.Int64 // of its clock, in nanoseconds
+}
+
+func (s *scripted) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
+	if f := s.move.Load(); f != nil {
+		if err := (*f)(c, ch); err != nil {
+			return ledger.Payment{}, err
+		}
+	}
+	return s.Ledger.Move(ctx, c, ch)
+}
+
+func (s *scripted) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	if f.Payer == "" && !s.visible.Load() { // the reconciler asks for all payers
+		return func(func(ledger.Payment, error) bool) {}
+	}
+	return s.Ledger.List(ctx, f)
+}
+
+func (s *scripted) onMove(f func(ledger.Claim, ledger.Change) error) { s.move.Store(&f) }
+
+// script is the ledger of the test that runs.
+var script atomic.Pointer[scripted]
+
+type scriptedModule struct{ *scripted }
+
+func (scriptedModule) CaddyModule() caddy.ModuleInfo {
+	// One name deeper than the others, so that messages that list the ledgers of
+	// this build stay as they are.
+	return caddy.ModuleInfo{ID: "paywall.ledgers.test.scripted", New: func() caddy.Module { return new(scriptedModule) }}
+}
+
+func (m *scriptedModule) Provision(caddy.Context) error {
+	m.scripted = script.Load()
+	return nil
+}
+
+func (*scriptedModule) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	return nil
+}
+
+// withScript makes w's next configs use a scripted ledger.
+func (w *world) withScript() *scripted {
+	s := &scripted{}
+	s.Ledger = memory.New(memory.Options{Now: func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }})
+	script.Store(s)
+	return s
+}
+
+func onScript(caddyfile string) string {
+	return strings.Replace(caddyfile, "ledger memory i_accept_loss", "ledger test.scripted", 1)
+}
+
+// inProcess is a handler in the same process, which can do what reverse_proxy
+// never does.
+type inProcess struct{}
+
+var inProcessHandler atomic.Pointer[caddyhttp.HandlerFunc]
+
+func (inProcess) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.in_process", New: func() caddy.Module { return new(inProcess) }}
+}
+
+func (inProcess) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	return (*inProcessHandler.Load())(w, r)
+}
+
+func onInProcess(h caddyhttp.HandlerFunc) { inProcessHandler.Store(&h) }
+
+// gates are the paywall blocks of the running config.
+func gates(t *testing.T) (found []*paywall.Handler) {
+	t.Helper()
+	app, err := caddy.ActiveContext().App("http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(caddyhttp.RouteList)
+	walk = func(routes caddyhttp.RouteList) {
+		for _, route := range routes {
+			for _, h := range route.Handlers {
+				switch h := h.(type) {
+				case *paywall.Handler:
+					found = append(found, h)
+				case *caddyhttp.Subroute:
+					walk(h.Routes)
+				}
+			}
+		}
+	}
+	for _, s := range app.(*caddyhttp.App).Servers {
+		walk(s.Routes)
+	}
+	if len(found) == 0 {
+		t.Fatal("no paywall block is running")
+	}
+	return found
+}
+
+// clock lets the gates of the running config be ahead of time.
+func clock(t *testing.T) (advance func(time.Duration)) {
+	t.Helper()
+	var ahead atomic.Int64
+	for _, g := range gates(t) {
+		g.SetNow(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	}
+	return func(d time.Duration) { ahead.Add(int64(d)) }
+}
+
+// lost settles and loses the answer.
+func (f *fakeFacilitator) lost(_ http.ResponseWriter, r *http.Request) {
+	f.move(discard{}, f.keep(r))
+	panic(http.ErrAbortHandler)
+}
+
+// recorder keeps the bodies of /settle.
+type recorder struct {
+	mu     sync.Mutex
+	bodies []string
+}
+
+// around answers with h and remembers what was asked.
+func (c *recorder) around(f *fakeFacilitator, h http.HandlerFunc) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		body := string(f.keep(r))
+		c.mu.Lock()
+		c.bodies = append(c.bodies, body)
+		c.mu.Unlock()
+		h(rw, r)
+	}
+}
+
+func (c *recorder) all() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.bodies...)
+}
+
+// refusedSettle is a definite no.
+var refusedSettle = says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`)
+
+// serve answers at an address, as a server that has come back does.
+func serve(t *testing.T, address string, h http.Handler) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close() })
+}

@@ -1,0 +1,278 @@
+package paywall_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Refusals shared header slices, which Caddy's `header` directive edits in
+// place: an edit for one path changed the answers of all others, with a race.
+func TestRefusalsShareNoHeaderValues(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01", `header /paid/edited {
+		defer
+		Content-Type application/json text/plain
+		Cache-Control no-store edited
+		Payment-Response .+ edited
+	}`)
+	w.fac.onSettle(refusedSettle)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 5 {
+				w.get("/paid/edited")
+				w.get("/paid/other")
+			}
+		})
+	}
+	wg.Wait()
+	res := w.pay(http.MethodGet, "/paid/edited")
+	if res.Header.Get("Content-Type") != "text/plain" || res.Header.Get("Cache-Control") != "edited" || res.Header.Get(x402.HeaderPaymentResponse) != "edited" {
+		t.Fatalf("the directive does not edit: %v", res.Header)
+	}
+	if _, err := x402.DecodeReceipt(res.Header.Get(x402.HeaderXPaymentResponse)); err != nil {
+		t.Errorf("the other receipt was edited too: %v", err)
+	}
+	for _, path := range []string{"/paid/other", "/paid/%2e%2e/x"} {
+		if res := w.get(path); res.Header.Get("Content-Type") != "application/json" || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d %v", path, res.StatusCode, res.Header)
+		}
+	}
+}
+
+// A preflight was looked up as OPTIONS: of a price for POST it got 405, so that
+// no browser could pay.
+func TestPreflightOfPriceWithMethod(t *testing.T) {
+	w := newWorld(t, "price POST /x $0.01")
+	preflight := []string{
+		"Origin", "https://app.example", "Access-Control-Request-Method", "POST",
+		"Access-Control-Request-Headers", "payment-signature", "PAYMENT-SIGNATURE", "money", "X-PAYMENT", "money",
+	}
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) { // never ends by itself
+		for r.Context().Err() == nil {
+			_, _ = io.WriteString(rw, sample)
+			_ = http.NewResponseController(rw).Flush()
+		}
+	})
+	res := w.do(w.request(http.MethodOptions, "/x", preflight...))
+	w.expect(res, 204, "")
+	if res.Header.Get("Access-Control-Allow-Methods") != "POST" || !strings.Contains(res.Header.Get("Access-Control-Allow-Headers"), "PAYMENT-SIGNATURE") || res.body != "" {
+		t.Errorf("%v %q", res.Header, res.body)
+	}
+	if r, _ := w.up.seen(); r.Header.Get("Payment-Signature") != "" || r.Header.Get("X-Payment") != "" {
+		t.Error("the upstream saw a payment")
+	}
+	w.expect(w.do(w.request(http.MethodOptions, "/x")), 405, "method_not_allowed")
+}
+
+// An error route knows nothing of payments: what it served in place of an
+// upstream that failed was served for nothing.
+func TestErrorRoutesDoNotServeForTheUpstream(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01", "handle_errors {\n respond `"+sample+"` 200\n}")
+	get := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+	post := w.sign(http.MethodPost, "/paid/x", newPayer(t)).v2(t)
+	w.up.Close()
+	res := w.get("/paid/x", "PAYMENT-SIGNATURE", get)
+	w.expect(res, 502, "upstream_failed")
+	if strings.Contains(res.body, sample) || res.Header.Get("Payment-Response") != "" || w.fac.transfers() != 0 {
+		t.Errorf("held: %q %v, %d transfers", res.body, res.Header, w.fac.transfers())
+	}
+	res = w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", post))
+	w.expect(res, 502, "upstream_failed")
+	if !receiptOf(t, res).Success {
+		t.Error("settled first, and no receipt")
+	}
+}
+
+// `error 402` behind the gate told a payer whose money had moved that it had
+// not.
+func TestError402IsNoChallenge(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01", "error /paid/* 402\nhandle_errors {\n respond sorry 402\n}")
+	res := w.pay(http.MethodPost, "/paid/x")
+	w.expect(res, 502, "upstream_failed")
+	if !receiptOf(t, res).Success || w.fac.transfers() != 1 {
+		t.Errorf("%v, %d transfers", res.Header, w.fac.transfers())
+	}
+}
+
+// files is a directory with the same files under /paid and /open.
+func files(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{"big.txt": bytes.Repeat([]byte("0123456789abcdef"), 20_000), "empty.txt": nil} {
+		for _, sub := range []string{"paid", "open"} {
+			file := filepath.Join(dir, sub, name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+// newFileWorld sells files.
+func newFileWorld(t *testing.T, options string, more ...string) *world {
+	t.Helper()
+	w := prepareWorld(t)
+	before, _, _ := strings.Cut(w.caddyfile(options, append(more, "root "+files(t))...), "reverse_proxy")
+	w.load(before + "file_server\n}")
+	return w
+}
+
+// A page that is not there is the error routes' business, paid first or not.
+func TestMissingFileGoesToTheErrorRoutes(t *testing.T) {
+	for settle, transfers := range map[string]int{"on_success": 0, "first": 1} {
+		t.Run(settle, func(t *testing.T) {
+			w := newFileWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}", "handle_errors {\n respond `no such page` {err.status_code}\n}")
+			res := w.pay(http.MethodGet, "/paid/none.txt")
+			w.expect(res, 404, "")
+			if res.body != "no such page" || w.fac.transfers() != transfers || (res.Header.Get("Payment-Response") != "") != (transfers > 0) {
+				t.Errorf("%q %v, %d transfers", res.body, res.Header, w.fac.transfers())
+			}
+		})
+	}
+}
+
+// A paid answer is the unpaid one but for the receipt and who may keep it.
+func TestFilesAreServedAsUnpriced(t *testing.T) {
+	for _, encode := range []string{"", "encode gzip"} {
+		w := newFileWorld(t, "price /paid/* $0.01", encode)
+		etag := w.get("/open/big.txt").Header.Get("Etag")
+		for name, tc := range map[string]struct {
+			method, file string
+			header       []string
+			charged      int
+		}{
+			"GET":                   {"GET", "big.txt", nil, 1},
+			"HEAD":                  {"HEAD", "big.txt", nil, 1},
+			"empty":                 {"GET", "empty.txt", nil, 1},
+			"range":                 {"GET", "big.txt", []string{"Range", "bytes=5-9"}, 1},
+			"ranges":                {"GET", "big.txt", []string{"Range", "bytes=5-9,20-30"}, 1},
+			"416":                   {"GET", "big.txt", []string{"Range", "bytes=99999999-"}, 0},
+			"If-Range":              {"GET", "big.txt", []string{"Range", "bytes=5-9", "If-Range", etag}, 1},
+			"If-Range, other":       {"GET", "big.txt", []string{"Range", "bytes=5-9", "If-Range", `"no"`}, 1},
+			"304":                   {"GET", "big.txt", []string{"If-None-Match", etag}, 0},
+			"412":                   {"GET", "big.txt", []string{"If-Match", `"no"`}, 0},
+			"404":                   {"GET", "none.txt", nil, 0},
+			"gzip":                  {"GET", "big.txt", []string{"Accept-Encoding", "gzip"}, 1},
+			"gzip, HEAD":            {"HEAD", "big.txt", []string{"Accept-Encoding", "gzip"}, 1},
+			"gzip, 304":             {"GET", "big.txt", []string{"Accept-Encoding", "gzip", "If-None-Match", etag}, 0},
+			"gzip, range, If-Range": {"GET", "big.txt", []string{"Accept-Encoding", "gzip", "Range", "bytes=5-9", "If-Range", etag}, 1},
+		} {
+			t.Run(encode+" "+name, func(t *testing.T) {
+				w.t = t
+				moved := w.fac.transfers()
+				pay := func() answerOf {
+					s := w.sign(tc.method, "/paid/"+tc.file, newPayer(t)).v2(t)
+					return w.do(w.request(tc.method, "/paid/"+tc.file, append([]string{"PAYMENT-SIGNATURE", s}, tc.header...)...))
+				}
+				open := w.do(w.request(tc.method, "/open/"+tc.file, tc.header...))
+				paid := pay()
+				w.expect(paid, open.StatusCode, "")
+				if got := w.fac.transfers() - moved; got != tc.charged || (paid.Header.Get("Payment-Response") != "") != (tc.charged > 0) {
+					t.Errorf("%d transfers, %v", got, paid.Header)
+				}
+				if a, b := sameBut(open), sameBut(paid); a != b {
+					t.Errorf("unpriced:\n%.500s\npaid:\n%.500s", a, b)
+				}
+				if tc.charged == 0 {
+					return
+				}
+				w.fac.onSettle(refusedSettle)
+				defer w.fac.settle.Store(nil)
+				refused := pay()
+				w.expect(refused, 402, "insufficient_funds")
+				for _, name := range []string{"Etag", "Content-Range", "Last-Modified", "Accept-Ranges"} {
+					if refused.Header.Get(name) != "" {
+						t.Errorf("%s of the goods is on the refusal", name)
+					}
+				}
+			})
+		}
+	}
+}
+
+// sameBut is an answer without what the gate may add and what differs by
+// itself.
+func sameBut(res answerOf) string {
+	header := res.Header.Clone()
+	for _, name := range []string{"Date", "Payment-Response", "Cache-Control"} {
+		header.Del(name)
+	}
+	body := res.body
+	if _, boundary, ok := strings.Cut(header.Get("Content-Type"), "boundary="); ok {
+		body = strings.ReplaceAll(body, boundary, "boundary")
+		header.Set("Content-Type", "multipart/byteranges")
+	}
+	var b strings.Builder
+	_ = header.Write(&b) // sorted
+	return b.String() + body
+}
+
+// HTTP/2 has its own writer: trailers, refusals and cut answers go the same way
+// as on HTTP/1.
+func TestHTTP2(t *testing.T) {
+	w := prepareWorld(t)
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(w.gate, "http://"))
+	config := strings.Replace(w.caddyfile("price /paid/* $0.01"), "auto_https off", "auto_https disable_redirects\nskip_install_trust\nlocal_certs", 1)
+	config = strings.Replace(config, w.gate, "https://localhost:"+port, 1)
+	w.gate = "https://localhost:" + port
+	w.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, DisableCompression: true}
+	w.load(config)
+	w.until(func() bool { return w.get("/free").err == nil })
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Trailer", "X-Sum")
+		rw.Header().Set("X-Upstream", "yes")
+		rw.WriteHeader(http.StatusEarlyHints)
+		_, _ = io.WriteString(rw, sample)
+		_ = http.NewResponseController(rw).Flush()
+		_, _ = io.WriteString(rw, sample)
+		rw.Header().Set("X-Sum", "1")
+		rw.Header().Set(http.TrailerPrefix+"X-Late", "2")
+	})
+	res := w.pay(http.MethodGet, "/paid/x")
+	w.expect(res, 200, "")
+	if res.ProtoMajor != 2 || res.body != sample+sample || res.Trailer.Get("X-Sum") != "1" || res.Trailer.Get("X-Late") != "2" || !receiptOf(t, res).Success {
+		t.Errorf("%s %q %v %v", res.Proto, res.body, res.Header, res.Trailer)
+	}
+
+	w.fac.onSettle(refusedSettle)
+	res = w.pay(http.MethodGet, "/paid/x")
+	w.expect(res, 402, "insufficient_funds")
+	if res.Header.Get("X-Upstream") != "" || len(res.Trailer) != 0 || strings.Contains(res.body, sample) {
+		t.Errorf("%v %v %q", res.Header, res.Trailer, res.body)
+	}
+	w.fac.settle.Store(nil)
+
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, sample)
+		_ = http.NewResponseController(rw).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+	moved := w.fac.transfers()
+	if res = w.get("/paid/x", "PAYMENT-SIGNATURE", s); res.err == nil {
+		t.Fatalf("a cut answer arrived whole: %d %q", res.StatusCode, res.body)
+	}
+	w.up.handler.Store(nil)
+	w.until(func() bool { return w.get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
+	if got := w.fac.transfers() - moved; got != 1 {
+		t.Errorf("%d transfers", got)
+	}
+}

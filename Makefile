@@ -18,6 +18,9 @@ need:
 .PHONY: deps
 deps: need ## Install what the tests need: Go modules, and the official clients from npm
 	$(GO) mod download
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || \
+		{ command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } || \
+		{ echo "PostgreSQL is missing: apt-get install postgresql, or your system's way (the tests start it themselves)"; exit 1; }
 	cd interop && $(NPM) ci --no-audit --no-fund
 
 .PHONY: test
@@ -31,6 +34,10 @@ demo: ## Show it: a chain, an old site, Caddy, and a payment (needs Go only)
 	@echo "building (the first time takes some minutes) ..."
 	@$(GO) build -v -o bin/demo ./cmd/demo 2>&1 | awk '/^#|:[0-9]+:[0-9]+:|rror/ { print; bad = 1; next } { printf "\r\033[K  %d modules and packages", NR; fflush() } END { printf "\r\033[K"; exit bad }'
 	@bin/demo $(ARGS)
+
+.PHONY: soak
+soak: ## Kill it for an hour: the long form of the money tests
+	SOAK=full $(GO) test -timeout 80m -v ./soak
 
 .PHONY: bench
 bench: ## Run the benchmarks

@@ -83,7 +83,7 @@ func TestPaidIsDelivered(t *testing.T) {
 				}
 
 				// It buys once, and the second answer names the transaction.
-				res = w.do(w.request(method, "/paid/x", name, value))
+				res = w.again(func() answerOf { return w.do(w.request(method, "/paid/x", name, value)) })
 				w.expect(res, http.StatusPaymentRequired, string(x402.CodePaymentAlreadyUsed))
 				again := receiptOf(t, res)
 				if again.Transaction != receipt.Transaction {
@@ -202,7 +202,7 @@ func TestHeadCostsWhatGetCosts(t *testing.T) {
 	if res.body != sample {
 		t.Fatal(res.body)
 	}
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), http.StatusPaymentRequired, string(x402.CodePaymentAlreadyUsed))
+	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) }), http.StatusPaymentRequired, string(x402.CodePaymentAlreadyUsed))
 	w.counts(2, 1, 1)
 	res = w.do(w.request(http.MethodPost, "/paid/x"))
 	w.expect(res, http.StatusMethodNotAllowed, "method_not_allowed")

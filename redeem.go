@@ -65,26 +65,47 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
+		return nil // a doubt that nobody could end must not close the shop to its payer
+	case row.Doubt && (row.State == ledger.Settling || row.State == ledger.Unknown):
+		// Whoever holds it, if anybody, is finding out what became of it.
+		return p.waitFor(row)
 	case ledger.Held(row, now):
-		// The same order again may be a retry of one whose payer is lost while the
-		// upstream goes on. It waits, rather than to be charged.
-		if named || !safeMethod(row.Method) && asked.Body != "" && asked.Body == row.Body {
+		if named || p.mayBeRetry(row) {
 			return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
 		}
 		return nil // somebody is being served: this is another purchase
 	case !named && acted(row) && (asked.Body == "" || asked.Body != row.Body):
 		return nil // another order to the same address
-	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
-		return nil
 	case row.State == ledger.Unknown, row.State == ledger.Settling:
-		// It may have moved money. The reconciler finds out.
-		p.held.Payment = row
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 10, receipt: p.pendingReceipt()}
+		return p.waitFor(row)
 	}
 	if refused := p.redeemable(row); refused != nil {
 		return refused
 	}
 	return p.takeOver(ctx, row.Key)
+}
+
+// waitFor answers while an earlier purchase may have moved money, and the
+// reconciler finds out.
+func (p *purchase) waitFor(row ledger.Payment) *refusal {
+	p.held.Payment = row
+	return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
+}
+
+// mayBeRetry says whether a request may be a retry of one whose payer is lost
+// though it is still held: it waits then, rather than to be charged.
+func (p *purchase) mayBeRetry(row ledger.Payment) bool {
+	switch {
+	case row.Doubt:
+		return true // just found out to be paid for
+	case !safeMethod(row.Method):
+		// The upstream goes on for a while without its payer.
+		return p.held.Payment.Body != "" && p.held.Payment.Body == row.Body
+	}
+	// Another gateway may hold it, and may be dead until the lease ends.
+	shared, ok := p.h.app.ledger.(interface{ Shared() bool })
+	return ok && shared.Shared()
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.

@@ -19,11 +19,12 @@ func TestChargeOf200ChargesRanges(t *testing.T) {
 		http.ServeContent(rw, r, "x.txt", time.Unix(1e9, 0), strings.NewReader(sample))
 	})
 	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", s, "Range", "bytes=0-")
+	pay := func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s, "Range", "bytes=0-") }
+	res := pay()
 	if res.StatusCode != 206 || res.body != sample || w.fac.transfers() != 1 {
 		t.Fatalf("%d %q, %d transfers", res.StatusCode, res.body, w.fac.transfers())
 	}
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s, "Range", "bytes=0-"), 402, "payment_already_used")
+	w.expect(w.again(pay), 402, "payment_already_used")
 }
 
 // What any client can send is no tunnel: `Upgrade: h2c` made a GET settle first,
@@ -41,25 +42,23 @@ func TestUpgradeThatIsNoTunnel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "price /paid/* $0.01")
-			pay := func(s *signed) answerOf {
-				return w.get("/paid/x", append([]string{"PAYMENT-SIGNATURE", s.v2(t)}, header...)...)
-			}
 			c, err := x402.DecodeChallenge(w.get("/paid/x", header...).Header.Get(x402.HeaderPaymentRequired))
 			if err != nil || strings.Contains(string(c.Accepts[0].Extra), "upfront") {
 				t.Fatalf("%v, %+v", err, c.Accepts)
 			}
-			s := newPayer(t).sign(t, c.Accepts[0], time.Now())
+			s := newPayer(t).sign(t, c.Accepts[0], time.Now()).v2(t)
+			pay := func() answerOf { return w.get("/paid/x", append([]string{"PAYMENT-SIGNATURE", s}, header...)...) }
 			w.up.on(says(404, "no"))
-			w.expect(pay(s), 404, "")
+			w.expect(pay(), 404, "")
 			if w.fac.transfers() != 0 {
 				t.Error("a 404 was charged")
 			}
 			w.up.on(broken)
-			if res := pay(s); res.err == nil {
+			if res := w.again(pay); res.err == nil {
 				t.Fatalf("a broken body arrived whole: %d %q", res.StatusCode, res.body)
 			}
 			w.up.handler.Store(nil)
-			w.until(func() bool { return pay(s).StatusCode == 200 })
+			w.until(func() bool { return pay().StatusCode == 200 })
 			if w.fac.transfers() != 1 {
 				t.Error(w.fac.transfers())
 			}
@@ -191,12 +190,13 @@ func TestEachLineHasItsBreaker(t *testing.T) {
 func TestRedirectDoesNotUseUpWhatIsOwed(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}")
 	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+	pay := func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) }
 	w.up.on(says(500, "broken"))
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 500, "")
+	w.expect(pay(), 500, "")
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/maintenance", http.StatusFound) })
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 302, "")
+	w.expect(w.again(pay), 302, "")
 	w.up.handler.Store(nil)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+	w.expect(w.again(pay), 200, "")
 	if w.fac.transfers() != 1 {
 		t.Error(w.fac.transfers())
 	}

@@ -19,6 +19,7 @@ import (
 	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 func init() {
@@ -178,6 +179,17 @@ func (c *recorder) all() []string {
 
 // refusedSettle is a definite no.
 var refusedSettle = says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`)
+
+// again sends a payment once more, as soon as the request before it has let go
+// of it: the last byte of an answer may arrive before that.
+func (w *world) again(send func() answerOf) (res answerOf) {
+	w.t.Helper()
+	w.until(func() bool {
+		res = send()
+		return !strings.Contains(res.body, string(x402.CodePaymentInFlight))
+	})
+	return res
+}
 
 // serve answers at an address, as a server that has come back does.
 func serve(t *testing.T, address string, h http.Handler) {

@@ -153,7 +153,7 @@ func TestMissingFileGoesToTheErrorRoutes(t *testing.T) {
 func TestFilesAreServedAsUnpriced(t *testing.T) {
 	for _, encode := range []string{"", "encode gzip"} {
 		w := newFileWorld(t, "price /paid/* $0.01", encode)
-		etag := w.get("/open/big.txt").Header.Get("Etag")
+		etag := w.get("/open/big.txt").Header.Get("ETag")
 		for name, tc := range map[string]struct {
 			method, file string
 			header       []string
@@ -198,7 +198,7 @@ func TestFilesAreServedAsUnpriced(t *testing.T) {
 				defer w.fac.settle.Store(nil)
 				refused := pay()
 				w.expect(refused, 402, "insufficient_funds")
-				for _, name := range []string{"Etag", "Content-Range", "Last-Modified", "Accept-Ranges"} {
+				for _, name := range []string{"ETag", "Content-Range", "Last-Modified", "Accept-Ranges"} {
 					if refused.Header.Get(name) != "" {
 						t.Errorf("%s of the goods is on the refusal", name)
 					}

@@ -131,7 +131,7 @@ func TestSettleAnswers(t *testing.T) {
 				if w.fac.transfers() != 1 {
 					t.Errorf("%d transfers", w.fac.transfers())
 				}
-				w.expect(w.do(w.request(method, "/paid/x", "PAYMENT-SIGNATURE", s)), 402, "payment_already_used")
+				w.expect(w.again(func() answerOf { return w.do(w.request(method, "/paid/x", "PAYMENT-SIGNATURE", s)) }), 402, "payment_already_used")
 			})
 		}
 	}

@@ -83,7 +83,7 @@ func TestBrokenBodyIsRedelivered(t *testing.T) {
 	if w.fac.transfers() != 1 || w.fac.settled.Load() != 1 {
 		t.Fatalf("%d transfers, %d settles", w.fac.transfers(), w.fac.settled.Load())
 	}
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 402, "payment_already_used")
+	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) }), 402, "payment_already_used")
 }
 
 // The same header for another URL, or by another method, does not fetch it.
@@ -204,7 +204,7 @@ func TestPayerHangsUp(t *testing.T) {
 			if got := w.fac.transfers(); got != 1 {
 				t.Errorf("%d transfers in the end", got)
 			}
-			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 402, "payment_already_used")
+			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) }), 402, "payment_already_used")
 		})
 	}
 }
@@ -241,7 +241,7 @@ func TestReloadDuringPurchase(t *testing.T) {
 				t.Fatalf("%q, %d transfers", res.body, w.fac.transfers())
 			}
 			// The ledger survived: the payment is used under the new config too.
-			res = w.get("/paid/x", "PAYMENT-SIGNATURE", s)
+			res = w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) })
 			w.expect(res, 402, "payment_already_used")
 			if c := w.challenge(http.MethodGet, "/paid/x"); c.Accepts[0].Amount != "20000" {
 				t.Error("the new price is not in force")

@@ -75,7 +75,7 @@ type story struct {
 	// settling counts who was told that it may ask for money.
 	settling int
 	// maybe counts who was told nothing.
-	maybe int
+	maybe  int
 	latest ledger.State
 }
 
@@ -84,7 +84,7 @@ type story struct {
 func TestCrashes(t *testing.T) {
 	s := ownServer(t)
 	schema := "public"
-	crashes, keys := 6, 60
+	crashes, keys := 4, 60
 	if testing.Short() {
 		crashes = 2
 	}
@@ -148,7 +148,9 @@ func TestCrashes(t *testing.T) {
 	if asked < 100 {
 		t.Errorf("only %d payments were asked for: the gateways do not recover", asked)
 	}
-	errs.Range(func(k, _ any) bool { t.Log(k); return true })
+	if t.Failed() {
+		errs.Range(func(k, _ any) bool { t.Log(k); return true })
+	}
 }
 
 // dare takes a payment as far as it goes.

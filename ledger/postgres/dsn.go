@@ -3,10 +3,12 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -43,24 +45,19 @@ func parseDSN(dsn string) (*pgxpool.Config, error) {
 	if err := wantPrivate(c); err != nil {
 		return nil, err
 	}
-	for name, value := range sessionSettings {
-		c.RuntimeParams[name] = value
-	}
+	maps.Copy(c.RuntimeParams, sessionSettings)
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "caddy-paywall"
 	}
 	c.ConnectTimeout = connectTimeout
 	c.DialFunc = (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext
-	if c.ValidateConnect == nil {
-		// Of several hosts, the one that is the primary now.
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	config.MinConns = 0
 	config.MaxConnIdleTime = 5 * time.Minute
 	config.MaxConnLifetime = time.Hour
 	config.MaxConnLifetimeJitter = 10 * time.Minute
 	config.HealthCheckPeriod = 15 * time.Second
-	config.PingTimeout = connectTimeout
+	config.PingTimeout = time.Second
 	return config, nil
 }
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,25 +62,24 @@ func full(err error) bool { return code(err, "53300", "57P03") }
 
 func code(err error, codes ...string) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return false
-	}
-	for _, c := range codes {
-		if e.Code == c {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(codes, e.Code)
 }
 
 // learn draws the consequences of an error beyond the call that met it.
 func (l *Ledger) learn(err error) {
 	switch {
-	case code(err, "25006"): // read only: no longer the primary
+	case broken(err), code(err, "25006"): // gone, or read only: no longer the primary
 		l.opening.reset()
 	case code(err, "42P01", "42703"): // no such table or column: another database
 		l.opening.reopen()
 	}
+}
+
+// broken says that a connection has broken. The others are then too, more likely
+// than not, and each would have to be found out.
+func broken(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return !ok || e.SeverityUnlocalized != "ERROR"
 }
 
 // plain is the text of an error without who we are to the database.
@@ -99,14 +99,13 @@ const (
 func (l *Ledger) connect(ctx context.Context) (*pgxpool.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	pool, err := l.open(ctx)
-	if err != nil {
-		return nil, unsent{err}
-	}
 	for {
-		conn, err := pool.Acquire(ctx)
+		pool, err := l.open(ctx)
 		if err == nil {
-			return conn, nil
+			var conn *pgxpool.Conn
+			if conn, err = pool.Acquire(ctx); err == nil {
+				return conn, nil
+			}
 		}
 		if !full(err) {
 			return nil, unsent{err}

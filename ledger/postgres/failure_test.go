@@ -61,8 +61,8 @@ func TestDown(t *testing.T) {
 	s := ownServer(t)
 	s.stop(syscall.SIGINT)
 	l := s.gateway(t, "public", Options{})
-	l.Start()
 	begin := time.Now()
+	wantUnavailable(t, "Open", l.Open(t.Context()))
 	_, err := l.Claim(t.Context(), sample(1), lease)
 	wantUnavailable(t, "Claim", err)
 	_, err = l.Get(t.Context(), "k")
@@ -190,69 +190,6 @@ func TestSlow(t *testing.T) {
 	}
 }
 
-// TestSpoiled: a payment that the database does not take does not take others
-// with it.
-func TestSpoiled(t *testing.T) {
-	s := theServer(t)
-	schema := s.newSchema(t)
-	l := s.gateway(t, schema, Options{})
-	if _, err := l.Get(t.Context(), "open"); !errors.Is(err, ledger.ErrNotFound) {
-		t.Fatal(err)
-	}
-	s.exec(t, schema, "ALTER TABLE paywall_payments ADD CHECK (host <> 'bad.example')")
-	var all sync.WaitGroup
-	for i := range uint64(100) {
-		all.Go(func() {
-			p := sample(i)
-			if i%10 != 0 {
-				if _, err := l.Claim(context.Background(), p, lease); err != nil {
-					t.Errorf("Claim %d: %v", i, err)
-				}
-				return
-			}
-			p.Host = "bad.example"
-			if _, err := l.Claim(context.Background(), p, lease); !errors.Is(err, ledger.ErrInvalid) {
-				t.Errorf("Claim %d: %v", i, err)
-			}
-		})
-	}
-	all.Wait()
-}
-
-// TestWorldsTexts: no text of the world can spoil a batch.
-func TestWorldsTexts(t *testing.T) {
-	l := open(t, Options{})
-	bad := "a\x00b\xff" + strings.Repeat("long", 1000)
-	p := sample(1)
-	p.Payer, p.Host, p.Identifier, p.Client, p.Method = bad, bad, bad, bad, bad
-	p.ValidBefore = time.Unix(1<<60, 0)
-	c, err := l.Claim(t.Context(), p, 1<<62)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling, Transaction: bad, Facilitator: bad, Status: 1 << 40, Runs: 1 << 40}); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range []ledger.Filter{{Payer: bad}, {Host: bad}, {Identifier: bad}, {Method: bad}} {
-		n := 0
-		for _, err := range l.List(t.Context(), f) {
-			if err != nil {
-				t.Error(err)
-			}
-			n++
-		}
-		if n != 1 {
-			t.Errorf("%d rows", n)
-		}
-	}
-	if _, err := l.Claim(t.Context(), ledger.Payment{Key: "\x00"}, lease); !errors.Is(err, ledger.ErrInvalid) {
-		t.Errorf("Claim of a key that is no text: %v", err)
-	}
-	if _, err := l.Get(t.Context(), "\x00"); !errors.Is(err, ledger.ErrNotFound) {
-		t.Errorf("Get of a key that is no text: %v", err)
-	}
-}
-
 // TestFewConnections: the database gives us fewer connections than we would take.
 func TestFewConnections(t *testing.T) {
 	s := theServer(t)
@@ -322,5 +259,23 @@ func TestSettings(t *testing.T) {
 	}
 	if commit != "on" || isolation != "read committed" {
 		t.Errorf("synchronous_commit = %s, transactions are %s", commit, isolation)
+	}
+}
+
+// TestCommitFails: all statements go well, and the transaction does not.
+func TestCommitFails(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	l := s.gateway(t, schema, Options{})
+	if err := l.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, schema, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;
+		CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON paywall_payments DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	_, err := l.Claim(t.Context(), sample(1), lease)
+	wantUnavailable(t, "Claim", err)
+	if _, err := l.Get(t.Context(), sample(1).Key); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("Get: %v", err)
 	}
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// ErrOtherChain: a network's name means another chain than it did when the
-// ledger first heard of it.
-var ErrOtherChain = errors.New("not the chain that the ledger knows")
+// ErrGenesis: a network's name means another chain than it did when the ledger
+// first heard of it.
+var ErrGenesis = errors.New("another chain under the same name")
 
 // RememberGenesis keeps the hash of a network's first block, and refuses another
-// one with ErrOtherChain. Payments of a test chain must not stand beside those
+// one with ErrGenesis. Payments of a test chain must not stand beside those
 // of a real one that has its name.
 func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) error {
 	if err := ctx.Err(); err != nil {
@@ -43,7 +43,7 @@ func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) erro
 		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
 	}
 	if known != clean(hash) {
-		return fmt.Errorf("%w: network %s began with block %s, now with %s", ErrOtherChain, network, known, hash)
+		return fmt.Errorf("%w: network %s began with block %s, now with %s", ErrGenesis, network, known, hash)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (l *Ledger) ask(ctx context.Context, q question) ([]record, error) {
 	l.looks.waiting = append(l.looks.waiting, k)
 	if l.looks.active == 0 || l.looks.active < workers && len(l.looks.waiting) >= crowded {
 		l.looks.active++
-		go l.lookAround()
+		go l.lookAround() //nolint:gosec // it answers others too
 	}
 	l.mu.Unlock()
 	select {

@@ -29,7 +29,7 @@ type Module struct {
 	DSN string `json:"dsn,omitempty"`
 
 	// How long to keep finished payments, for accounting, after the time for which
-	// the gateway itself needs them. Default: `400d`.
+	// the gateway itself needs them; `-1` is for ever. Default: `400d`.
 	KeepFinished caddy.Duration `json:"keep_finished,omitempty"`
 
 	// How many connections to open at most. Default: `8`.
@@ -63,9 +63,6 @@ func (m *Module) Provision(ctx caddy.Context) error {
 	dsn, err := caddy.NewReplacer().ReplaceOrErr(m.DSN, true, true)
 	if err != nil {
 		return fmt.Errorf("dsn: %w", err)
-	}
-	if m.KeepFinished < 0 {
-		return fmt.Errorf("keep_finished: %s is negative", time.Duration(m.KeepFinished))
 	}
 	if m.MaxConnections < 0 {
 		return fmt.Errorf("max_connections: %d is negative", m.MaxConnections)
@@ -109,7 +106,7 @@ func (m *Module) Cleanup() error {
 // UnmarshalCaddyfile sets up the module from Caddyfile tokens. Syntax:
 //
 //	ledger postgres <dsn> {
-//		keep_finished   <duration>
+//		keep_finished   <duration>|forever
 //		max_connections <number>
 //	}
 func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -125,12 +122,16 @@ func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		switch word {
 		case "keep_finished":
-			keep, err := caddy.ParseDuration(value)
-			if err != nil || keep <= 0 {
-				return d.Errf("keep_finished: %q is not a duration such as 400d", value)
-			}
 			if m.KeepFinished != 0 {
 				return d.Err("keep_finished given twice")
+			}
+			if value == "forever" {
+				m.KeepFinished = -1
+				continue
+			}
+			keep, err := caddy.ParseDuration(value)
+			if err != nil || keep <= 0 {
+				return d.Errf("keep_finished: %q is no duration; write one like 400d, or forever", value)
 			}
 			m.KeepFinished = caddy.Duration(keep)
 		case "max_connections":

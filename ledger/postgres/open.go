@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -23,12 +24,19 @@ func New(o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.ReadOnly {
+		config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	} else if config.ConnConfig.ValidateConnect == nil {
+		// Of several hosts, the one that is the primary now.
+		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	config.MaxConns = DefaultMaxConnections
 	if o.MaxConnections > 0 {
 		config.MaxConns = int32(min(o.MaxConnections, 1<<15)) //nolint:gosec // bounded
 	}
 	l := &Ledger{
 		config:  config,
+		reader:  o.ReadOnly,
 		now:     o.Now,
 		random:  o.Random,
 		logger:  o.Logger,
@@ -48,14 +56,12 @@ func New(o Options) (*Ledger, error) {
 	return l, nil
 }
 
-// Start begins to connect, in the background, so that the first call finds the
-// ledger open.
-func (l *Ledger) Start() {
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-		defer cancel()
-		_, _ = l.open(ctx)
-	}()
+// Open opens the ledger if it is not open; calls of the other methods do so too.
+func (l *Ledger) Open(ctx context.Context) error {
+	if _, err := l.open(ctx); err != nil {
+		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
+	}
+	return nil
 }
 
 // opening is the way to the database.
@@ -92,7 +98,7 @@ func (l *Ledger) open(ctx context.Context) (*pgxpool.Pool, error) {
 	if a == nil {
 		a = &attempt{done: make(chan struct{})}
 		o.attempt = a
-		go l.try(a)
+		go l.try(a) //nolint:gosec // others wait for it too
 	}
 	o.mu.Unlock()
 	select {
@@ -153,7 +159,16 @@ func (l *Ledger) prepareDatabase(ctx context.Context, pool *pgxpool.Pool) error 
 	if fsync != "on" {
 		l.logger.Warn("the database runs with fsync off: payments can be lost when it crashes")
 	}
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return migrate(ctx, tx) })
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if !l.reader {
+			return migrate(ctx, tx)
+		}
+		version, err := schemaVersion(ctx, tx)
+		if err == nil && version < latest {
+			err = fmt.Errorf("the ledger's tables are of version %d, or missing; this program reads version %d", version, latest)
+		}
+		return err
+	})
 }
 
 // reset closes the connections; new ones look for the primary.

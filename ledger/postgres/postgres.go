@@ -68,11 +68,14 @@ type Options struct {
 	// (host=/run/postgresql dbname=paywall).
 	DSN string
 	// KeepFinished is how long finished payments stay, for accounting, after the
-	// time for which the gateway itself needs them; 0 means DefaultKeepFinished.
+	// time for which the gateway itself needs them; 0 means DefaultKeepFinished,
+	// and less than 0 for ever.
 	KeepFinished time.Duration
 	// MaxConnections is how many connections to open at most; 0 means
 	// DefaultMaxConnections.
 	MaxConnections int
+	// ReadOnly is for who only looks: it makes no tables, and a standby will do.
+	ReadOnly bool
 	// Now is the clock; nil means that of the database, which all gateways share.
 	Now func() time.Time
 	// Random is where tokens come from; nil means crypto/rand. It must be safe
@@ -84,11 +87,12 @@ type Options struct {
 
 // Ledger is a ledger.Ledger in PostgreSQL.
 //
-// It connects when it is first used, or on Start, and again whenever that is
+// It connects when it is first used, or on Open, and again whenever that is
 // needed. While the database cannot be reached, calls fail with
 // ledger.ErrUnavailable.
 type Ledger struct {
 	config *pgxpool.Config
+	reader bool
 	now    func() time.Time
 	random io.Reader
 	logger *zap.Logger
@@ -116,9 +120,9 @@ var _ ledger.Ledger = (*Ledger)(nil)
 var ErrClosed = errors.New("the ledger is closed")
 
 // SetKeepFinished changes how long finished payments stay; 0 means
-// DefaultKeepFinished.
+// DefaultKeepFinished, and less than 0 for ever.
 func (l *Ledger) SetKeepFinished(d time.Duration) {
-	if d <= 0 {
+	if d == 0 {
 		d = DefaultKeepFinished
 	}
 	l.keepFinished.Store(int64(d))

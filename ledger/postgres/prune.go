@@ -21,6 +21,7 @@ const (
 	// staleClaim is for how long an abandoned claim stays, in case its holder
 	// comes back.
 	staleClaim = time.Minute
+	forever    = 250 * 365 * 24 * time.Hour
 )
 
 // pruner forgets what is of no more use, in the background. It begins with the
@@ -71,6 +72,9 @@ func removing(selection string) string {
 // prune removes what may go, in small steps, until stop.
 func (l *Ledger) prune(stop <-chan struct{}) error {
 	keep := time.Duration(l.keepFinished.Load())
+	if keep < 0 {
+		keep = forever
+	}
 	for _, what := range []struct {
 		sql  string
 		args []any

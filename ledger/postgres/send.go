@@ -13,7 +13,7 @@ import (
 
 // batchTimeout ends a batch whose connection is dead and does not say so. The
 // database gives up before; see sessionSettings.
-const batchTimeout = 10 * time.Second
+const batchTimeout = 5 * time.Second
 
 // noWait lets the transaction return before it is on disk.
 const noWait = `SELECT set_config('synchronous_commit', 'off', true)`

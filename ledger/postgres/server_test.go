@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,38 +25,47 @@ import (
 // socket in there and nowhere else, so that no port can be taken.
 type server struct {
 	dir     string
+	options []string
 	process *exec.Cmd
 	log     bytes.Buffer
+	schemas atomic.Int32
 }
 
+// The servers that tests share that do not harm them: tests one that does not
+// wait for the disk, benchmarks one that does.
 var (
-	common     *server
-	commonErr  error
-	commonOnce sync.Once
-	schemas    = make(chan int, 1)
+	quick  = sync.OnceValues(func() (*server, error) { return newServer("-c", "fsync=off") })
+	honest = sync.OnceValues(func() (*server, error) { return newServer() })
+	shared []*server
 )
 
 func TestMain(m *testing.M) {
-	schemas <- 0
 	code := m.Run()
-	if common != nil {
-		common.destroy()
+	for _, s := range shared {
+		s.destroy()
 	}
 	os.Exit(code)
 }
 
-// theServer is the one that all tests share that do not harm it.
+// theServer is the one that tests, or benchmarks, share.
 func theServer(t testing.TB) *server {
 	t.Helper()
-	commonOnce.Do(func() { common, commonErr = newServer() })
-	if commonErr != nil {
-		t.Fatal(commonErr)
+	get := quick
+	if _, ok := t.(*testing.B); ok {
+		get = honest
 	}
-	return common
+	s, err := get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(shared, s) {
+		shared = append(shared, s)
+	}
+	return s
 }
 
 // newServer makes a database and starts it.
-func newServer() (*server, error) {
+func newServer(options ...string) (*server, error) {
 	if _, err := program("initdb"); err != nil {
 		return nil, err
 	}
@@ -62,7 +73,7 @@ func newServer() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir}
+	s := &server{dir: dir, options: options}
 	if os.Getuid() == 0 { // as which PostgreSQL does not run
 		if out, err := exec.Command("chown", "postgres:", dir).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("giving %s to postgres: %w: %s", dir, err, out)
@@ -120,7 +131,7 @@ func (s *server) dsn(schema string) string {
 
 // start starts the server and waits until it answers.
 func (s *server) start() error {
-	cmd, err := s.command("postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=60")
+	cmd, err := s.command("postgres", append(s.options, "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=60")...)
 	if err != nil {
 		return err
 	}
@@ -176,9 +187,7 @@ func (s *server) exec(t testing.TB, schema, sql string) {
 // newSchema makes room for the tables of one test.
 func (s *server) newSchema(t testing.TB) string {
 	t.Helper()
-	n := <-schemas
-	schemas <- n + 1
-	name := fmt.Sprint("t", n)
+	name := fmt.Sprint("t", s.schemas.Add(1))
 	s.exec(t, "public", "CREATE SCHEMA "+name)
 	return name
 }

@@ -92,7 +92,7 @@ func TestGenesis(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := b.RememberGenesis(t.Context(), "eip155:84532", "0xbb"); !errors.Is(err, ErrOtherChain) {
+	if err := b.RememberGenesis(t.Context(), "eip155:84532", "0xbb"); !errors.Is(err, ErrGenesis) {
 		t.Errorf("another chain: %v", err)
 	}
 	if err := b.RememberGenesis(t.Context(), "eip155:8453", "0xbb"); err != nil {
@@ -194,4 +194,31 @@ func TestMovesInPlace(t *testing.T) {
 	if updates != 400 || inPlace < 250 {
 		t.Errorf("%d of %d updates in place; 300 of 400 can be", inPlace, updates)
 	}
+}
+
+// TestReader: who only looks changes nothing.
+func TestReader(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	reader := s.gateway(t, schema, Options{ReadOnly: true})
+	err := reader.Open(t.Context())
+	wantUnavailable(t, "Open without tables", err)
+	if err := sell(s.gateway(t, schema, Options{}), sample(1)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := reader.Get(t.Context(), sample(1).Key); err != nil || p.State != ledger.Delivered {
+		t.Errorf("Get: %s, %v", p.State, err)
+	}
+	n := 0
+	for _, err := range reader.List(t.Context(), ledger.Filter{}) {
+		if err != nil {
+			t.Error(err)
+		}
+		n++
+	}
+	if n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	_, err = reader.Claim(t.Context(), sample(2), lease)
+	wantUnavailable(t, "Claim", err)
 }

@@ -3,6 +3,7 @@ package paywall_test
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,17 +23,17 @@ func TestDoubtOutlivesTheConfig(t *testing.T) {
 	}{
 		"nothing changed": {"PAYMENT-SIGNATURE", func(*world, func(time.Duration)) {}},
 		"another price": {"PAYMENT-SIGNATURE", func(w *world, _ func(time.Duration)) {
-			w.load(onScript(w.caddyfile("price /paid/* $0.02")))
+			w.reload(onScript(w.caddyfile("price /paid/* $0.02")))
 			w.challenge(http.MethodGet, "/paid/x") // and the old quote is forgotten
 		}},
 		"nearly expired": {"PAYMENT-SIGNATURE", func(_ *world, advance func(time.Duration)) { advance(290 * time.Second) }},
 		"expired":        {"PAYMENT-SIGNATURE", func(_ *world, advance func(time.Duration)) { advance(400 * time.Second) }},
 		"version 1, another price": {"X-PAYMENT", func(w *world, _ func(time.Duration)) {
-			w.load(onScript(w.caddyfile("price /paid/* $0.02")))
+			w.reload(onScript(w.caddyfile("price /paid/* $0.02")))
 			w.challenge(http.MethodGet, "/paid/x")
 		}},
 		"version 1, its network left": {"X-PAYMENT", func(w *world, _ func(time.Duration)) {
-			w.load(onScript(w.caddyfile("accept base usdc " + payTo + "\nprice /paid/* $0.01")))
+			w.reload(onScript(w.caddyfile("accept base usdc " + payTo + "\nprice /paid/* $0.01")))
 			w.challenge(http.MethodGet, "/paid/x")
 		}},
 		"another facilitator first": {"PAYMENT-SIGNATURE", func(w *world, _ func(time.Duration)) {
@@ -40,7 +41,7 @@ func TestDoubtOutlivesTheConfig(t *testing.T) {
 			other.kinds.Store(twoNetworks)
 			other.onSettle(says(200, `{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"eip155:84532"}`))
 			config := onScript(w.caddyfile("facilitator other fake\nprice /paid/* $0.01"))
-			w.load(strings.Replace(config, "ledger test", "facilitator other "+other.URL+"\nledger test", 1))
+			w.reload(strings.Replace(config, "ledger test", "facilitator other "+other.URL+"\nledger test", 1))
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,6 +125,36 @@ func TestDoubtfulOrderActsOnce(t *testing.T) {
 	w.expect(w.do(w.request(http.MethodPost, "/order", "PAYMENT-SIGNATURE", anew)), 409, "delivery_unconfirmed")
 	if w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
 		t.Errorf("the upstream acted %d times for %d transfers", w.up.hits.Load(), w.fac.transfers())
+	}
+}
+
+// While the reconciler asks about a payment its row is held, and a fresh
+// signature counted as another purchase: the payer paid twice.
+func TestFreshSignatureWaitsForTheReconciler(t *testing.T) {
+	w := prepareWorld(t)
+	s := w.withScript()
+	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
+	p := newPayer(t)
+	pay := func() answerOf {
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t))
+	}
+	w.fac.onSettle(w.fac.lost)
+	w.expect(pay(), 503, "settlement_pending")
+	asked, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := w.fac.keep(r)
+		once.Do(func() { close(asked); <-release })
+		w.fac.move(rw, body)
+	})
+	s.visible.Store(true)
+	<-asked
+	res := pay()
+	close(release)
+	w.expect(res, 503, "settlement_pending")
+	w.until(func() bool { return pay().StatusCode == 200 })
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers())
 	}
 }
 
@@ -235,7 +266,7 @@ func TestLedgerPanicIsAnError(t *testing.T) {
 func TestEarlierQuoteStaysPayable(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01")
 	s := w.sign(http.MethodGet, "/paid/x", newPayer(t))
-	w.load(w.caddyfile("price /paid/* $0.02"))
+	w.reload(w.caddyfile("price /paid/* $0.02"))
 	w.expect(w.get("/paid/never-quoted", "PAYMENT-SIGNATURE", s.v2(t)), 402, "no_matching_requirements")
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s.v2(t)), 200, "")
 	if w.fac.transfers() != 1 {
@@ -243,7 +274,7 @@ func TestEarlierQuoteStaysPayable(t *testing.T) {
 	}
 	// For as long as the quote says.
 	s = w.sign(http.MethodGet, "/paid/x", newPayer(t))
-	w.load(w.caddyfile("price /paid/* $0.03"))
+	w.reload(w.caddyfile("price /paid/* $0.03"))
 	clock(t)(340 * time.Second)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s.v2(t)), 402, "no_matching_requirements")
 }

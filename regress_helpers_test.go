@@ -2,6 +2,7 @@ package paywall_test
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"net"
 	"net/http"
@@ -189,6 +190,21 @@ func (w *world) again(send func() answerOf) (res answerOf) {
 		return !strings.Contains(res.body, string(x402.CodePaymentInFlight))
 	})
 	return res
+}
+
+var reloads atomic.Int64
+
+// reload runs another Caddyfile and waits until it is the one that answers: the
+// servers of the old one end in the background.
+func (w *world) reload(caddyfile string) {
+	w.t.Helper()
+	mark := fmt.Sprint(reloads.Add(1))
+	w.load(strings.Replace(caddyfile, "reverse_proxy", "header X-Config "+mark+"\nreverse_proxy", 1))
+	w.until(func() bool {
+		w.http.CloseIdleConnections()
+		res := w.get("/free")
+		return res.err == nil && res.Header.Get("X-Config") == mark
+	})
 }
 
 // serve answers at an address, as a server that has come back does.

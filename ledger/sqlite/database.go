@@ -49,8 +49,8 @@ func openDatabase(path string) (_ *database, err error) {
 		"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
 		// What was deleted, signatures and queries, is overwritten.
 		"secure_delete(ON)",
-		// Large, for hot pages of indexes are written again with each checkpoint.
-		"wal_autocheckpoint(4000)", "cache_size(-16000)",
+		// 64 MB, for the pages of the indexes are written again with each checkpoint.
+		"wal_autocheckpoint(16000)", "journal_size_limit(67108864)", "cache_size(-16000)",
 	)+"&_txlock=immediate")
 	if err != nil {
 		return nil, err

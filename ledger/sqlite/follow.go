@@ -8,13 +8,16 @@ import (
 )
 
 const (
-	// copyEvery is how often the database catches up.
-	copyEvery = time.Second
+	// healEvery is how often a journal that failed is tried again.
+	healEvery = 500 * time.Millisecond
+	// copyEvery is how often the database catches up: seldom, for what is written
+	// in one transaction shares the pages of the indexes.
+	copyEvery = 2 * time.Second
 	// copyAfter is how long an open row waits for its end before it is copied:
 	// most are finished by then, and are written once.
 	copyAfter = 5 * time.Second
 	// copyRowsMax is the size of a transaction.
-	copyRowsMax = 5000
+	copyRowsMax = 20_000
 	// manyDirty is when open rows do not wait.
 	manyDirty = 20_000
 	// lockedRows is how many rows are looked at under one lock: few enough that a
@@ -33,11 +36,15 @@ func (l *Ledger) follow() {
 	ctx, cancel := l.untilClosed()
 	defer cancel()
 	var failing bool
-	var pruned, dropped time.Time
-	for l.pause(copyEvery) {
+	copied, pruned, dropped := time.Now(), time.Time{}, time.Now()
+	for l.pause(healEvery) {
 		err := l.beginAnew()
+		if err == nil && time.Since(copied) < copyEvery {
+			continue
+		}
 		if err == nil {
 			err = l.copyRows(false)
+			copied = time.Now()
 		}
 		if err == nil && time.Since(pruned) > pruneEvery {
 			var more bool

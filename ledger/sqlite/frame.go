@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -122,6 +123,7 @@ func readFrames(b []byte, first uint64, f func(number uint64, rec record) error)
 		at += frameOverhead + len(content)
 	}
 	// What the disk had confirmed cannot be torn.
+	b = trimZeros(b)
 	for from := at; from <= len(b)-frameOverhead; from++ {
 		number := binary.LittleEndian.Uint64(b[from+8:])
 		if number <= next || number-next > uint64(len(b)) {
@@ -132,4 +134,14 @@ func readFrames(b []byte, first uint64, f func(number uint64, rec record) error)
 		}
 	}
 	return next, nil
+}
+
+// trimZeros cuts off the part of a segment that was not written, or most of it.
+func trimZeros(b []byte) []byte {
+	const block = 4096
+	var zeros [block]byte
+	for len(b) >= block && bytes.Equal(b[len(b)-block:], zeros[:]) {
+		b = b[:len(b)-block]
+	}
+	return b
 }

@@ -221,7 +221,7 @@ func (l *Ledger) load(ctx context.Context) error {
 		}
 	}
 	l.journal = newJournal(&segments{
-		disk: l.disk, prefix: journalPrefix(l.path), database: l.db.id, size: segmentSize,
+		disk: l.disk, prefix: journalPrefix(l.path), database: l.db.id, size: l.segment,
 		number: r.number, end: r.next, full: r.segments, written: next - 1,
 	}, next)
 	l.logger.Info("ledger open", zap.String("file", l.path), zap.Int("payments", len(r.rows)),

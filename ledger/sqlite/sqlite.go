@@ -67,8 +67,9 @@ type Options struct {
 	// Logger gets what happens in the background; nil means nobody.
 	Logger *zap.Logger
 
-	// disk is for tests.
-	disk disk
+	// These are for tests.
+	disk    disk
+	segment int64
 }
 
 // Ledger is a ledger.Ledger in a file. It is made by Open.
@@ -82,6 +83,7 @@ type Ledger struct {
 
 	lock    *lock
 	disk    disk
+	segment int64 // the size of one
 	db      *database
 	journal *journal
 	filter  *filter
@@ -122,6 +124,9 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 	}
 	if l.disk == nil {
 		l.disk = osDisk{}
+	}
+	if l.segment = o.segment; l.segment == 0 {
+		l.segment = segmentSize
 	}
 	l.SetOptions(o)
 	if l.path, err = filepath.Abs(path); err != nil {

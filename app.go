@@ -172,7 +172,14 @@ func (a *App) Start() error {
 	for _, b := range a.backends {
 		go b.source.Run(a.watching)
 	}
-	go a.reconcile(a.watching)
+	go func() {
+		if l, ok := a.ledger.(interface{ Open(context.Context) error }); ok {
+			if err := l.Open(a.watching); err != nil && a.watching.Err() == nil {
+				a.logger.Error("the ledger cannot be opened; payments are refused until it can", zap.Error(err))
+			}
+		}
+		a.reconcile(a.watching)
+	}()
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/ledger/postgres"
 	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 )
@@ -20,27 +19,17 @@ func openSQLite(file string) (reader, error) {
 
 // openPostgres opens the database that gateways share.
 func openPostgres(ctx context.Context, dsn string) (reader, error) {
-	l, err := postgres.New(postgres.Options{DSN: dsn, MaxConnections: 1})
+	l, err := postgres.New(postgres.Options{DSN: dsn, MaxConnections: 1, ReadOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("the address of the database: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	// It opens when it is first used, in the background.
-	for {
-		for _, err = range l.List(ctx, ledger.Filter{Limit: 1}) {
-			break
-		}
-		if err == nil {
-			return closer{l}, nil
-		}
-		select {
-		case <-ctx.Done():
-			l.Close()
-			return nil, fmt.Errorf("opening the ledger: %w", err)
-		case <-time.After(100 * time.Millisecond):
-		}
+	if err := l.Open(ctx); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("opening the ledger: %w", err)
 	}
+	return closer{l}, nil
 }
 
 // closer gives a ledger the method that readers have.

@@ -214,7 +214,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
-	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, offer: offer, payment: payment, started: now}
+	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, offer: offer, payment: payment, started: now, payer: r.Context()}
 	defer p.letGo()
 	if refused := p.claim(r, p.match(r, tariff, now)); refused != nil {
 		return h.refuseSale(w, r, p, *refused)

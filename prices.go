@@ -244,14 +244,14 @@ func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (fun
 
 // pathMatcherIn finds in a set, however deep, what looks at the path.
 func pathMatcherIn(set caddy.ModuleMap) string {
-	for _, name := range []string{"path", "path_regexp", "file"} {
+	for _, name := range []string{"path", "path_regexp", "url_pattern", "file"} {
 		if _, ok := set[name]; ok {
 			return name
 		}
 	}
 	for name, raw := range set {
 		text := string(raw)
-		if found := pathPlaceholder.FindString(text); found != "" {
+		if found := pathPlaceholderIn(text); found != "" {
 			return name + " with {" + found + "}"
 		}
 		switch name {
@@ -269,10 +269,21 @@ func pathMatcherIn(set caddy.ModuleMap) string {
 }
 
 var (
-	pathPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?uri(\.path[\w.]*)?\b($|[^.]|\.[^q])|http\.matchers\.file|\{(path|uri|file|dir)\b`)
-	nestedPath      = regexp.MustCompile(`"(path|path_regexp|file)"\s*:`)
-	pathFunction    = regexp.MustCompile(`\b(path|path_regexp|file)\s*\(`)
+	nestedPath   = regexp.MustCompile(`"(path|path_regexp|url_pattern|file)"\s*:`)
+	pathFunction = regexp.MustCompile(`\b(path|path_regexp|url_pattern|file)\s*\(`)
+	// What placeholders of the path begin with; those of the query are no path.
+	pathPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?uri[\w.]*|http\.matchers\.file[\w.]*|\{(path|uri|file|dir|url_pattern)\b[\w.]*|http\.url_pattern[\w.]*|\{url_pattern[\w.]*`)
+	queryOnly       = regexp.MustCompile(`^http\.request\.(orig_)?uri\.query`)
 )
+
+func pathPlaceholderIn(text string) string {
+	for _, found := range pathPlaceholder.FindAllString(text, -1) {
+		if !queryOnly.MatchString(found) {
+			return strings.TrimPrefix(found, "{")
+		}
+	}
+	return ""
+}
 
 // String names the line in messages, as it would stand in a Caddyfile.
 func (p *Price) String() string {

@@ -26,6 +26,7 @@ type purchase struct {
 	offer   *offer
 	payment *x402.Payment
 	started time.Time
+	payer   context.Context // ends when the payer leaves
 
 	request  facilitator.Request
 	settlers []facilitator.Named
@@ -53,45 +54,53 @@ type purchase struct {
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
 func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *refusal) {
-	var requirement x402.Requirement
-	var settlers []facilitator.Named
-	i, err := x402.Match(p.payment, p.offer.requirements)
-	if err == nil {
-		requirement, settlers = p.offer.requirements[i], p.offer.settlers[i]
-	} else if earlier, by, ok := p.h.matchQuote(r, p.payment, p.first, now); ok {
-		requirement, settlers = earlier, by
-	} else {
+	p.request = facilitator.Request{
+		Payment:  p.payment,
+		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
+	}
+	found, err := p.h.fits(r, p.payment, p.offer, p.first, now)
+	for _, f := range found {
+		misfit = p.fit(f, now)
+		if misfit == nil {
+			break
+		}
+	}
+	if len(found) == 0 {
 		misfit = refuseAnew(codeOf(err), err)
-		if requirement, err = p.h.guess(p.payment); err != nil {
+		guessed, err := p.h.guess(p.payment)
+		if err != nil {
 			return misfit
 		}
+		_ = p.fit(fit{guessed, nil}, now) // for its key
 	}
-	if misfit == nil {
-		if err := x402.CheckExtensions(x402.PaymentIdentifier, p.payment.Extensions); err != nil {
-			return refuseAnew(codeOf(err), err)
-		}
-		if p.identifier, err = p.payment.Identifier(); err != nil {
-			return refuseAnew(codeOf(err), err)
-		}
+	if misfit != nil {
+		return misfit
 	}
-	p.settlers = settlers
-	p.request = facilitator.Request{
-		Payment:     p.payment,
-		Requirement: requirement,
-		Resource:    x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
+	if err := x402.CheckExtensions(x402.PaymentIdentifier, p.payment.Extensions); err != nil {
+		return refuseAnew(codeOf(err), err)
 	}
-	if p.auth, err = readAuthorization(p.payment, requirement, p.first); err == nil && misfit == nil {
-		err = p.auth.check(requirement, now)
+	if p.identifier, err = p.payment.Identifier(); err != nil {
+		return refuseAnew(codeOf(err), err)
 	}
-	if err != nil && misfit == nil {
-		misfit = refuseAnew(codeOf(err), err)
-	}
-	if misfit == nil && p.auth.Kind == x402.KindEIP3009 {
-		own, err := eip712.SignedByPayer(p.auth.Authorization, requirement)
+	if p.auth.Kind == x402.KindEIP3009 {
+		own, err := eip712.SignedByPayer(p.auth.Authorization, p.request.Requirement)
 		p.stranger = err == nil && !own
 	}
+	return nil
+}
+
+// fit reads what was signed as an authorization for one requirement.
+func (p *purchase) fit(f fit, now time.Time) (misfit *refusal) {
+	p.settlers, p.request.Requirement = f.settlers, f.requirement
+	var err error
+	if p.auth, err = readAuthorization(p.payment, f.requirement, p.first); err == nil {
+		err = p.auth.check(f.requirement, now)
+	}
 	p.request.Payer = p.auth.Payer
-	return misfit
+	if err != nil {
+		return refuseAnew(codeOf(err), err)
+	}
+	return nil
 }
 
 // prepare verifies a new payment and, where that comes first, settles it.

@@ -27,6 +27,7 @@ type quote struct {
 	resource uint64
 	offer    *offer
 	at       time.Time
+	earlier  *quote // the offer before this one, if it can still be paid
 }
 
 var quoted = &quotes{seed: maphash.MakeSeed()}
@@ -48,37 +49,62 @@ func (q *quotes) resourceOf(r *http.Request, first bool) uint64 {
 // remember records an offer that goes out.
 func (q *quotes) remember(resource uint64, o *offer, now time.Time) {
 	slot := &q.slots[resource%uint64(len(q.slots))]
-	if last := slot.Load(); last == nil || last.resource != resource || last.offer != o || now.Sub(last.at) > maxTimeout/10 {
-		slot.Store(&quote{resource, o, now})
+	last := slot.Load()
+	next := &quote{resource: resource, offer: o, at: now}
+	switch {
+	case last == nil || last.resource != resource:
+	case last.offer == o:
+		if now.Sub(last.at) <= maxTimeout/10 {
+			return
+		}
+		next.earlier = last.earlier
+	default:
+		next.earlier = &quote{resource: resource, offer: last.offer, at: last.at}
 	}
+	slot.Store(next)
 }
 
-// recall returns the latest offer for a resource that can still be paid, or
-// nil.
-func (q *quotes) recall(resource uint64, now time.Time) *offer {
-	last := q.slots[resource%uint64(len(q.slots))].Load()
-	if last == nil || last.resource != resource || now.Sub(last.at) > maxTimeout+maxTimeout/10 {
-		return nil
-	}
-	return last.offer
-}
-
-// matchQuote finds what a payment pays for in an earlier quote. The
-// facilitators are this config's under the same names, where it has them.
-func (h *Handler) matchQuote(r *http.Request, p *x402.Payment, first bool, now time.Time) (x402.Requirement, []facilitator.Named, bool) {
-	o := quoted.recall(quoted.resourceOf(r, first), now)
-	if o == nil {
-		return x402.Requirement{}, nil, false
-	}
-	i, err := x402.Match(p, o.requirements)
-	if err != nil {
-		return x402.Requirement{}, nil, false
-	}
-	settlers := slices.Clone(o.settlers[i])
-	for j, s := range settlers {
-		if b, ok := h.app.backends[s.Name]; ok {
-			settlers[j] = b.Named
+// recall returns the offers for a resource that can still be paid, the latest
+// first.
+func (q *quotes) recall(resource uint64, now time.Time) []*offer {
+	var offers []*offer
+	for last := q.slots[resource%uint64(len(q.slots))].Load(); last != nil && last.resource == resource; last = last.earlier {
+		if now.Sub(last.at) <= maxTimeout+maxTimeout/10 {
+			offers = append(offers, last.offer)
 		}
 	}
-	return o.requirements[i], settlers, true
+	return offers
+}
+
+// fit is what a payment may pay for.
+type fit struct {
+	requirement x402.Requirement
+	settlers    []facilitator.Named
+}
+
+// fits returns what a payment matches: of the current offer, and of earlier
+// quotes for the same resource, whose facilitators are this config's under the
+// same names where it has them.
+func (h *Handler) fits(r *http.Request, p *x402.Payment, current *offer, first bool, now time.Time) (found []fit, err error) {
+	i, err := x402.Match(p, current.requirements)
+	if err == nil {
+		found = append(found, fit{current.requirements[i], current.settlers[i]})
+		if p.Version == x402.V2 {
+			return found, nil
+		}
+	}
+	for _, o := range quoted.recall(quoted.resourceOf(r, first), now) {
+		i, e := x402.Match(p, o.requirements)
+		if e != nil || o == current {
+			continue
+		}
+		settlers := slices.Clone(o.settlers[i])
+		for j, s := range settlers {
+			if b, ok := h.app.backends[s.Name]; ok {
+				settlers[j] = b.Named
+			}
+		}
+		found = append(found, fit{o.requirements[i], settlers})
+	}
+	return found, err
 }

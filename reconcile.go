@@ -64,8 +64,14 @@ func (c *reconciler) run(ctx context.Context) {
 	}
 }
 
-// round tries each payment in doubt whose time has come.
-func (c *reconciler) round(ctx context.Context) error {
+// round tries each payment in doubt whose time has come. It survives a ledger
+// that panics.
+func (c *reconciler) round(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
 	var due []ledger.Payment
 	seen := make(map[ledger.Key]bool)
 	for row, err := range c.ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}}) {

@@ -69,17 +69,31 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 
 	timer := time.NewTimer(p.h.answerWithin)
 	defer timer.Stop()
-	select {
-	case result := <-done:
-		return p.afterSettlement(result)
-	case <-timer.C:
-		if !who.CompareAndSwap(waiting, alone) {
-			return p.afterSettlement(<-done)
+	gone := p.payer.Done()
+	for {
+		select {
+		case result := <-done:
+			return p.afterSettlement(result)
+		case <-gone:
+			gone = nil
+			doubt(l, book)
+		case <-timer.C:
+			if !who.CompareAndSwap(waiting, alone) {
+				return p.afterSettlement(<-done)
+			}
+			p.lease = nil
+			p.outcome = "pending"
+			doubt(l, book)
+			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
 		}
-		p.lease = nil
-		p.outcome = "pending"
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
 	}
+}
+
+// doubt marks a settlement whose payer no longer waits for it: if the payer
+// signs anew, that is no other purchase, but this one. When the settlement has
+// just ended, the rules refuse the mark, and it is not needed.
+func doubt(l ledger.Ledger, c ledger.Claim) {
+	_, _ = moveTo(l, c, ledger.Change{To: ledger.Settling})
 }
 
 // settled is what the payer's goroutine learns of a settlement.
@@ -130,7 +144,12 @@ func recordSettlement(l ledger.Ledger, c ledger.Claim, s facilitator.Settlement,
 	if c.Payment.Payer != "" {
 		change.Payer = "" // what was signed is better than what was said
 	}
-	return moveTo(l, c, change)
+	row, err := moveTo(l, c, change)
+	if errors.Is(err, ledger.ErrLost) && (change.To == ledger.Refused || change.To == ledger.Released) {
+		change.To = ledger.Unknown // the payer has left meanwhile: see doubt
+		row, err = moveTo(l, c, change)
+	}
+	return row, err
 }
 
 // moveTo changes a row. A ledger that panics has not recorded anything for sure.
@@ -198,13 +217,15 @@ func (p *purchase) buysOnce() *refusal {
 	c, err := p.h.app.ledger.Claim(ctx, once, leaseFor)
 	for _, to := range []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered} {
 		if err == nil {
-			c.Payment, err = p.h.app.ledger.Move(ctx, c, ledger.Change{To: to, Transaction: row.Transaction})
+			_, err = p.h.app.ledger.Move(ctx, c, ledger.Change{To: to, Transaction: row.Transaction})
 		}
 	}
 	taken, isTaken := errors.AsType[*ledger.TakenError](err)
 	switch {
-	case err == nil, isTaken && taken.Payment.Client == row.ID:
+	case err == nil, isTaken && taken.Payment.Client == row.ID && taken.Payment.State != ledger.Claimed:
 		return nil // ours, now or since an earlier run
+	case isTaken && taken.Payment.Client == row.ID:
+		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 10, receipt: p.receipt(row), cause: err}
 	case isTaken:
 		p.outcome = "transaction reused"
 		// It buys nothing, now or later.
@@ -214,6 +235,8 @@ func (p *purchase) buysOnce() *refusal {
 		_ = p.move(ledger.Change{To: ledger.Delivered})
 		return &refusal{status: http.StatusConflict, code: codeBoughtElse, cause: err}
 	default:
+		// Free again, if it is not yet recorded, so that the next try can.
+		_, _ = moveTo(p.h.app.ledger, c, ledger.Change{To: ledger.Released})
 		refused := p.ledgerFailed("recording a transaction", err)
 		refused.receipt = p.receipt(row)
 		return refused

@@ -56,7 +56,7 @@ func unpayable(format string, args ...any) error {
 // readChallenge reads a 402, and closes its body. The header of version 2 goes
 // before the body of version 1.
 func (c *Client) readChallenge(resp *http.Response) (*Challenge, error) {
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // it was only read
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBodyBytes+1))
 	headers := resp.Header.Values(x402.HeaderPaymentRequired)
 	var ch *Challenge

@@ -99,7 +99,7 @@ func (c *Client) sendOnce(ctx context.Context, p *Payment, result *Result) error
 		return &unsentError{err}
 	}
 	h := http.Client{Transport: c.transport(), CheckRedirect: followPaid(result)}
-	resp, err := h.Do(req)
+	resp, err := h.Do(req) //nolint:bodyclose // the caller closes it
 	if err != nil {
 		result.seen = result.seen || mayHaveLeft(err)
 		result.unknown = result.unknown || result.seen
@@ -213,6 +213,6 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 func discard(resp *http.Response) {
 	if resp != nil {
 		_, _ = io.CopyN(io.Discard, resp.Body, maxBodyBytes)
-		resp.Body.Close()
+		_ = resp.Body.Close()
 	}
 }

@@ -52,7 +52,7 @@ func (p *pay) keyFromFile() (*client.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--key-file: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("--key-file: %w", err)

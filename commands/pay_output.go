@@ -37,7 +37,7 @@ func openOutput(name string, stdout io.Writer) (*output, error) {
 // write streams an answer out, and closes its body. The errors are of reading
 // and of writing; each has another remedy.
 func (o *output) write(resp *http.Response, header bool) (read, written error) {
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // it was only read
 	if o.rewinds {
 		if err := o.file.Truncate(0); err != nil {
 			return nil, err

@@ -77,7 +77,7 @@ func (p *pay) setBody(req *http.Request) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is no regular file, so it cannot be sent twice", name)
 	}
-	req.GetBody = func() (io.ReadCloser, error) { return os.Open(name) }
+	req.GetBody = func() (io.ReadCloser, error) { return os.Open(name) } //nolint:gosec // the user's own file
 	req.Body, err = req.GetBody()
 	req.ContentLength = info.Size()
 	if info.Size() == 0 { // else net/http takes 0 for unknown

@@ -100,7 +100,7 @@ func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Wr
 	if err != nil {
 		return exitFailure, err
 	}
-	defer book.Close()
+	defer book.Close() //nolint:errcheck // it was only read
 	if len(args) == 1 {
 		return tell(ctx, book, args[0], out)
 	}

@@ -64,13 +64,13 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func printTable(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tCREATED\tSTATE\tPRICE\tPAYER\tREQUEST\tTRANSACTION")
+	_, _ = fmt.Fprintln(w, "ID\tCREATED\tSTATE\tPRICE\tPAYER\tREQUEST\tTRANSACTION")
 	for row, err := range rows {
 		if err != nil {
 			return err
 		}
 		s := show(row)
-		fmt.Fprintln(w, strings.Join([]string{
+		_, _ = fmt.Fprintln(w, strings.Join([]string{
 			short(s.ID, 12), s.Created, s.State, s.Price, s.Payer, clean(s.Method + " " + s.Host + s.URL), s.Transaction,
 		}, "\t"))
 	}
@@ -171,7 +171,7 @@ func tell(ctx context.Context, book reader, id string, out io.Writer) (int, erro
 	}
 	lines = append(lines, s.Updated+"  "+meaning(p))
 	for _, line := range lines {
-		fmt.Fprintln(out, line)
+		_, _ = fmt.Fprintln(out, line)
 	}
 	return exitOK, nil
 }

@@ -56,7 +56,7 @@ func (n node) child(step uint32) (node, error) {
 	}
 	next := hmac512(n[32:], binary.BigEndian.AppendUint32(data, step))
 	sum := new(big.Int).SetBytes(next[:32])
-	sum.Add(sum, key.D).Mod(sum, crypto.S256().Params().N)
+	sum.Add(sum, new(big.Int).SetBytes(n[:32])).Mod(sum, crypto.S256().Params().N)
 	sum.FillBytes(next[:32])
 	return next, nil
 }

@@ -235,7 +235,7 @@ func TestWitnessOfOthers(t *testing.T) {
 	}
 	// The payer's signature is not ours to judge here: it may be a wallet's.
 	wallet := *good.Payment
-	wallet.Payload = jsontext.Value(strings.Replace(string(wallet.Payload), `"signature":"0x`, `"signature":"0x00`, 1))
+	wallet.Payload = jsontext.Value(strings.Replace(string(wallet.Payload), `"signature": "0x`, `"signature": "0x00`, 1))
 	r := change(func(r *facilitator.Request) { r.Payment = &wallet })
 	if _, err := read(r); err == nil {
 		t.Fatal("the signature is good")

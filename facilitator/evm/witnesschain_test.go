@@ -1,0 +1,247 @@
+package evm
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+)
+
+// pass makes blocks, the next one so much later.
+func (c *testChain) pass(d time.Duration, blocks int) {
+	c.t.Helper()
+	c.mu.Lock()
+	err := c.backend.AdjustTime(d)
+	c.mu.Unlock()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for range blocks - 1 {
+		c.seal()
+	}
+}
+
+// finalize makes so many blocks that the ones there are become final.
+func (c *testChain) finalize() { c.pass(time.Second, 40) }
+
+// look makes a Look at the chain, as at a real one.
+func (c *testChain) look() *Look {
+	c.t.Helper()
+	l, err := newLook(map[string][]string{"base-sepolia": {"https://node.example"}}, outside{
+		logger: zap.NewNop(), now: c.now, sleep: c.sleep,
+		dial: func(context.Context, *url.URL) (caller, error) { return keepOpen{c.client}, nil },
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(l.Close)
+	return l
+}
+
+// TestWitnessOnChain asks a facilitator and a Look about what really happened.
+func TestWitnessOnChain(t *testing.T) {
+	const none = 300 * time.Second // what a payment lives
+	tests := map[string]struct {
+		do   func(*testChain, facilitator.Request) common.Hash
+		late time.Duration // our claim is so much later
+		want facilitator.Proof
+	}{
+		"a stranger settles it": {
+			do: func(c *testChain, r facilitator.Request) common.Hash {
+				return c.transact(ownerKey, token, calldata(c.t, r), 1e9)
+			},
+			want: facilitator.Proof{Evidence: facilitator.Moved},
+		},
+		"a contract settles two": {
+			do: func(c *testChain, r facilitator.Request) common.Hash {
+				other := c.sign(order{nonce: 9, value: "7"})
+				data := must(contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, other)}, {token, calldata(c.t, r)}}))
+				return c.transact(ownerKey, multicall3, data, 1e9)
+			},
+			want: facilitator.Proof{Evidence: facilitator.Moved},
+		},
+		"it was settled before our claim": {
+			do: func(c *testChain, r facilitator.Request) common.Hash {
+				return c.transact(ownerKey, token, calldata(c.t, r), 1e9)
+			},
+			late: 30 * time.Second,
+		},
+		"it ends": {want: void("invalid_exact_evm_payload_authorization_valid_before")},
+		"it is cancelled": {
+			do: func(c *testChain, r facilitator.Request) common.Hash {
+				c.cancel(r)
+				return common.Hash{}
+			},
+			want: void(codeNonceUsed),
+		},
+		"it is reverted": {
+			do: func(c *testChain, r facilitator.Request) common.Hash {
+				c.owner("pause()")
+				return c.transact(ownerKey, token, calldata(c.t, r), 1e9)
+			},
+			want: void("invalid_exact_evm_payload_authorization_valid_before"),
+		},
+		"the payer pays himself": {
+			do: func(c *testChain, r facilitator.Request) common.Hash {
+				return c.transact(ownerKey, token, calldata(c.t, c.sign(order{to: payerAddress})), 1e9)
+			},
+			want: void(codeNonceUsed),
+		},
+		"one transfer for two": {
+			do: func(c *testChain, r facilitator.Request) common.Hash {
+				nothing, paid := c.sign(order{to: payerAddress, value: "0"}), c.sign(order{nonce: 9})
+				data := must(contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, nothing)}, {token, calldata(c.t, paid)}}))
+				return c.transact(ownerKey, multicall3, data, 1e9)
+			},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t)
+			c.pass(time.Hour, 10)
+			f, _ := c.start("base-sepolia", func(n *Network) { n.Confirmations = 2 })
+			l := c.look()
+			r := c.sign(order{})
+			since := c.now().Add(tt.late)
+			var hash common.Hash
+			if tt.do != nil {
+				hash = tt.do(c, r)
+			}
+			c.seal()
+			ask := func() [2]facilitator.Proof {
+				t.Helper()
+				mine, err := f.Witness(during(t, time.Minute), r, since)
+				theirs, err2 := l.Witness(during(t, time.Minute), r, since)
+				if err != nil || err2 != nil {
+					t.Fatal(err, err2)
+				}
+				return [2]facilitator.Proof{mine, theirs}
+			}
+			if got := ask(); got != [2]facilitator.Proof{} {
+				t.Errorf("unconfirmed: %+v", got)
+			}
+			want := tt.want
+			if want.Evidence == facilitator.Moved {
+				want.Transaction = hash.Hex()
+				c.seal()
+				if got := ask(); got != [2]facilitator.Proof{want, {}} {
+					t.Errorf("confirmed twice: %+v", got)
+				}
+			}
+			c.finalize()
+			if ended := strings.HasSuffix(want.Reason, "valid_before"); ended {
+				if got := ask(); got != [2]facilitator.Proof{} {
+					t.Errorf("valid: %+v", got)
+				}
+				c.pass(none, 1)
+				if got := ask(); got != [2]facilitator.Proof{} {
+					t.Errorf("not final: %+v", got)
+				}
+			}
+			c.pass(none, 40)
+			if got := ask(); got != [2]facilitator.Proof{want, want} {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+// TestWitnessOfAFork: a settlement is in a block that a reorganisation takes
+// back. It counts again when it is in another one.
+func TestWitnessOfAFork(t *testing.T) {
+	c := startChain(t)
+	c.pass(time.Hour, 10)
+	l := c.look()
+	r := c.sign(order{})
+	since := c.now()
+	parent := must(c.backend.Client().HeaderByNumber(context.Background(), nil)).Hash()
+	theirs := c.transact(ownerKey, token, calldata(t, r), 1e9)
+	for range lookConfirmations {
+		c.seal()
+	}
+	moved := facilitator.Proof{Evidence: facilitator.Moved, Transaction: theirs.Hex()}
+	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != moved {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if err := c.backend.Fork(parent); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != (facilitator.Proof{}) {
+		t.Errorf("taken back: %+v, %v", got, err)
+	}
+	for range 2 * lookConfirmations { // it is in the pool again
+		c.seal()
+	}
+	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != moved {
+		t.Errorf("in another block: %+v, %v", got, err)
+	}
+}
+
+// TestNew: a facilitator without a config, on the URL of a node.
+func TestNew(t *testing.T) {
+	r, unix := good(t)
+	c := newClock(unix)
+	node := script(t, c, world{})
+	key := must(crypto.HexToECDSA(signerKey))
+	f, err := New(baseSepolia, []string{node.URL}, key, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch := f.chains[baseSepolia]
+	f.now, ch.now, ch.sleep = c.now, c.now, c.sleep
+	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+		t.Errorf("%+v", s)
+	}
+	if err := f.Cleanup(); err != nil {
+		t.Error(err)
+	}
+	for name, rpc := range map[string][]string{"base-sepolia": nil, "solana": {node.URL}, "base": {"http://node.example/" + secret}} {
+		if _, err := New(name, rpc, key, zap.NewNop()); err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNewLook(t *testing.T) {
+	t.Setenv("NODE_URL", "https://node.example/"+secret)
+	t.Setenv("CLEAR_URL", "http://node.example/"+secret)
+	good := []string{"https://node.example"}
+	for name, tt := range map[string]struct {
+		networks map[string][]string
+		err      string
+	}{
+		"none":         {nil, ""},
+		"two":          {map[string][]string{"base": good, "eip155:137": {"http://127.0.0.1:8545", "{env.NODE_URL}"}}, ""},
+		"twice":        {map[string][]string{"base": good, "eip155:8453": good}, "named twice"},
+		"no chain":     {map[string][]string{"bass": good}, "no such chain"},
+		"Solana":       {map[string][]string{"solana": good}, "no EVM chain"},
+		"no URL":       {map[string][]string{"base": {}}, "rpc is missing"},
+		"nine URLs":    {map[string][]string{"base": {"", "", "", "", "", "", "", "", ""}}, "8 are enough"},
+		"no such env":  {map[string][]string{"base": {"https://node.example", "{env.NO_SUCH_VARIABLE}"}}, "rpc 2: {env.NO_SUCH_VARIABLE} is unset"},
+		"in the clear": {map[string][]string{"base": {"{env.CLEAR_URL}"}}, "use https"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := NewLook(tt.networks, zap.NewNop())
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), secret) {
+					t.Errorf("error %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Sees("eip155:8453") != (tt.networks != nil) || l.Sees("eip155:1") {
+				t.Error("it sees what it does not")
+			}
+			l.Close()
+		})
+	}
+}

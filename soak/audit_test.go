@@ -1,0 +1,119 @@
+package soak
+
+import (
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// audit counts the money. Every purchase has exactly one transfer, whatever was
+// signed for it and however often, and its goods.
+func (w *world) audit() {
+	w.t.Helper()
+	paid := w.transfers(w.t)
+	ours := 0
+	for _, p := range w.purchases {
+		faults := p.faults
+		moved := 0
+		for _, nonce := range p.nonces {
+			tr, ok := paid[nonce]
+			if !ok {
+				continue
+			}
+			moved++
+			if tr.from != p.payer() || tr.value.Cmp(big.NewInt(amount)) != 0 {
+				faults = append(faults, fmt.Sprintf("transfer %s moved %s from %s", tr.tx, tr.value, tr.from))
+			}
+		}
+		ours += moved
+		if p.got != 1 {
+			faults = append(faults, fmt.Sprintf("LOST: the goods came %d times", p.got))
+		}
+		if moved == 0 && p.got > 0 {
+			faults = append(faults, "FREE: goods, and no money has moved")
+		}
+		if most := 1 + w.crossed(p); moved > most {
+			faults = append(faults, fmt.Sprintf("DOUBLED: %d transfers", moved))
+		}
+		if moved == 1 && p.got == 0 {
+			faults = append(faults, "CHARGED: money has moved, and there are no goods")
+		}
+		if n := w.up.started(p.path); p.got > 0 && n == 0 {
+			faults = append(faults, "goods of an upstream that was never started")
+		}
+		if len(faults) > 0 {
+			w.t.Errorf("%s %s by %s:\n  %s\nits story:\n  %s", p.method, p.path, p.payer(),
+				strings.Join(faults, "\n  "), strings.Join(p.story, "\n  "))
+		}
+	}
+	if ours != len(paid) {
+		w.t.Errorf("%d transfers on the chain, %d of them for purchases", len(paid), ours)
+	}
+	balance, err := w.Balance(w.payee)
+	w.must(err)
+	if want := big.NewInt(int64(ours) * amount); balance.Cmp(want) != 0 {
+		w.t.Errorf("the payee has %s, and %d purchases cost %s", balance, ours, want)
+	}
+	w.t.Logf("%d purchases, %d transfers, %s units", len(w.purchases), ours, balance)
+}
+
+// crossed counts how often a client hung up while the last of its goods was on
+// the way. No server can tell this from a delivery, and what is delivered is
+// bought once more when the client signs anew.
+func (w *world) crossed(p *purchase) (n int) {
+	const onTheWay = 300 * time.Millisecond
+	for _, given := range w.up.given(p.path) {
+		for _, left := range p.left {
+			if d := left.Sub(given); d > -onTheWay && d < onTheWay {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// settledRow is what the ledger says of one payment.
+type settledRow struct {
+	key, state, tx, amount string
+	updated                time.Time
+}
+
+// compare compares the ledger with the chain: what it calls paid is what was
+// paid, payment by payment, and nothing is left in doubt.
+func (w *world) compare(rows []settledRow) {
+	w.t.Helper()
+	paid := make(map[common.Hash]bool)
+	for _, tr := range w.transfers(w.t) {
+		paid[tr.tx] = true
+	}
+	sum, states := new(big.Int), make(map[string]int)
+	for _, r := range rows {
+		states[r.state]++
+		switch r.state {
+		case "settled", "delivering", "delivered":
+			value, _ := new(big.Int).SetString(r.amount, 10)
+			sum.Add(sum, value)
+			tx := common.HexToHash(r.tx)
+			if !paid[tx] {
+				w.t.Errorf("ledger: %s is %s by transaction %s, which the chain does not have, or another row has too", r.key, r.state, r.tx)
+			}
+			delete(paid, tx)
+		case "refused", "released", "claimed":
+		default:
+			w.t.Errorf("ledger: %s is still %s, since %s", r.key, r.state, time.Since(r.updated).Round(time.Second))
+		}
+	}
+	for tx := range paid {
+		w.t.Errorf("ledger: transaction %s is in no row", tx)
+	}
+	balance, err := w.Balance(w.payee)
+	w.must(err)
+	if sum.Cmp(balance) != 0 {
+		w.t.Errorf("ledger: the paid rows are worth %s, and the payee has %s", sum, balance)
+	}
+	w.t.Logf("ledger: %v, worth %s", states, sum)
+}

@@ -60,14 +60,22 @@ func (w *world) audit() {
 	w.t.Logf("%d purchases, %d transfers, %s units", len(w.purchases), ours, balance)
 }
 
-// crossed counts how often a client hung up while the last of its goods was on
-// the way. No server can tell this from a delivery, and what is delivered is
-// bought once more when the client signs anew.
+// crossed counts how often a client hung up while the last of its goods may have
+// been on the way: around the moment in which the gateway got the last thing that
+// it waited for, from the upstream or from the facilitator. No server can tell
+// this from a delivery, and what is delivered is bought once more when the client
+// signs anew.
 func (w *world) crossed(p *purchase) (n int) {
 	const onTheWay = 300 * time.Millisecond
-	for _, given := range w.up.given(p.path) {
-		for _, left := range p.left {
-			if d := left.Sub(given); d > -onTheWay && d < onTheWay {
+	moments := w.up.given(p.path)
+	w.remote.mu.Lock()
+	for _, nonce := range p.nonces {
+		moments = append(moments, w.remote.answered[nonce]...)
+	}
+	w.remote.mu.Unlock()
+	for _, left := range p.left {
+		for _, moment := range moments {
+			if d := left.Sub(moment); d > -onTheWay && d < onTheWay {
 				n++
 				break
 			}

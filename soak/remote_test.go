@@ -34,6 +34,7 @@ type remote struct {
 	mu                sync.Mutex
 	scripts           map[common.Hash]*script // by nonce
 	settles, verifies int
+	answered          map[common.Hash][]time.Time // when a call to /settle ended, by nonce
 }
 
 // manners are how a call to /settle is answered. inner settles; an error means
@@ -70,7 +71,7 @@ func newRemote(t testing.TB, m *money) *remote {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &remote{gone: ctx, scripts: map[common.Hash]*script{}, settler: &evm.Facilitator{Networks: map[string]*evm.Network{
+	f := &remote{gone: ctx, scripts: map[common.Hash]*script{}, answered: map[common.Hash][]time.Time{}, settler: &evm.Facilitator{Networks: map[string]*evm.Network{
 		fmt.Sprintf("eip155:%d", devchain.ChainID): {RPC: []string{m.RPC()}, Signers: []string{"{file." + key + "}"}},
 	}}}
 	if err := f.settler.Provision(caddycore.Context{Context: ctx}); err != nil {
@@ -167,6 +168,11 @@ func (f *remote) settle(w http.ResponseWriter, r *http.Request) {
 	f.settles++
 	s := f.scripts[nonce]
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.answered[nonce] = append(f.answered[nonce], time.Now())
+	}()
 	s.next()(w, r, func() facilitator.Settlement {
 		// A gateway that dies meanwhile does not stop us.
 		ctx, cancel := context.WithTimeout(f.gone, 90*time.Second)

@@ -23,7 +23,7 @@ import (
 const (
 	gatewayPackage = "github.com/caddy-paywall/caddy-paywall/bench/gateway"
 	payTo          = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
-	goods          = "/paid/thing"
+	goods          = "/paid/"
 )
 
 func build(to string) error {

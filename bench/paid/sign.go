@@ -66,7 +66,9 @@ func (b *bench) sign(g *gateway, n int) ([][]byte, error) {
 	return requests, nil
 }
 
-// request is one HTTP request with a payment that was never seen.
+// request is one HTTP request with a payment that was never seen, for goods that
+// nobody else buys: a ledger that gateways share lets a payer buy the same thing
+// only when it has recorded that the one before has arrived.
 func (w *wallet) request(host string, r x402.Requirement) ([]byte, error) {
 	domain, err := eip712.DomainOf(r)
 	if err != nil {
@@ -106,5 +108,5 @@ func (w *wallet) request(host string, r x402.Requirement) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\n%s: %s\r\n\r\n", goods, host, name, header), nil
+	return fmt.Appendf(nil, "GET %s%x HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\n%s: %s\r\n\r\n", goods, t.Nonce[:8], host, name, header), nil
 }

@@ -78,14 +78,15 @@ func TestWitness(t *testing.T) {
 		"block is missing":               {past: past{state: "used", events: own, block: before(880), pruned: before(870)}, want: "error"},
 		"no claim":                       {past: past{state: "used", events: own, block: before(880)}, since: -1, want: "open"},
 
-		"one transfer for two":    {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, p.From, 0), otherNonce, transferOf(p, seller, value))}, want: "open"},
-		"the transfer is first":   {past: past{state: "used", block: before(880), events: events(transferOf(p, seller, value), useOf(p))}, want: "open"},
-		"a fee is taken":          {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, thief, 1), transferOf(p, seller, value-1))}, want: "open"},
-		"less than the price":     {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, seller, value-1))}, want: "open"},
-		"no transfer":             {past: past{state: "used", block: before(880), events: events(useOf(p))}, want: "open"},
-		"another token moved":     {past: past{state: "used", block: before(880), events: events(useOf(p), elsewhere)}, want: "open"},
-		"paid to somebody else":   {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, thief, value))}, want: used},
-		"the same, not yet final": {past: past{state: "used", block: before(880), final: 441, events: events(useOf(p), transferOf(p, thief, value))}, want: "open"},
+		"one transfer for two":     {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, p.From, 0), otherNonce, transferOf(p, seller, value))}, want: "open"},
+		"the transfer is first":    {past: past{state: "used", block: before(880), events: events(transferOf(p, seller, value), useOf(p))}, want: "open"},
+		"a fee is taken":           {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, thief, 1), transferOf(p, seller, value-1))}, want: "open"},
+		"less than the price":      {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, seller, value-1))}, want: "open"},
+		"no transfer":              {past: past{state: "used", block: before(880), events: events(useOf(p))}, want: "open"},
+		"no transfer, another use": {past: past{state: "used", block: before(880), events: events(useOf(p), otherNonce)}, want: "open"},
+		"another token moved":      {past: past{state: "used", block: before(880), events: events(useOf(p), elsewhere)}, want: "open"},
+		"paid to somebody else":    {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, thief, value))}, want: used},
+		"the same, not yet final":  {past: past{state: "used", block: before(880), final: 441, events: events(useOf(p), transferOf(p, thief, value))}, want: "open"},
 
 		"cancelled":               {past: past{state: "used", events: events(cancelOf(p)), block: before(880)}, want: used},
 		"cancelled before it all": {past: past{state: "used", events: events(cancelOf(p)), block: before(9000)}, want: "open"},
@@ -146,6 +147,20 @@ func TestWitness(t *testing.T) {
 				t.Errorf("%d searches", tt.past.searches)
 			}
 		})
+	}
+}
+
+// TestNoBlockIsSkipped: a node that searches few blocks at once is asked about
+// all of them, and about few more.
+func TestNoBlockIsSkipped(t *testing.T) {
+	r, _, ends, own := paying(t)
+	c := newClock(ends.Unix() + 600)
+	for i := range uint64(25) {
+		p := past{state: "used", events: own, block: before(880) + i, widest: 10}
+		l, _ := lookAt(t, c, &p)
+		if got := say(l.Witness(context.Background(), r, c.now().Add(-15*time.Minute))); got != "moved" || p.searches > 16 {
+			t.Errorf("block %d: %s after %d searches", p.block, got, p.searches)
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 func TestContract(t *testing.T) {
 	ledgertest.Run(t, func(t *testing.T, now func() time.Time) ledger.Ledger {
-		return open(t, filepath.Join(t.TempDir(), "payments.db"), Options{Now: now})
+		return open(t, filepath.Join(memoryDir(t), "payments.db"), Options{Now: now})
 	})
 }
 
@@ -20,7 +20,7 @@ func TestContract(t *testing.T) {
 // can be.
 func TestContractCopied(t *testing.T) {
 	ledgertest.Run(t, func(t *testing.T, now func() time.Time) ledger.Ledger {
-		l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{Now: now})
+		l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{Now: now})
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() {

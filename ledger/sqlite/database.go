@@ -6,10 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	_ "modernc.org/sqlite" // the driver
 
@@ -27,6 +30,31 @@ type database struct {
 
 	id   uint64
 	salt []byte
+
+	mu       sync.Mutex
+	prepared map[string]*sql.Stmt // queries of List, by their text
+}
+
+// preparedMax is how many are kept: a gate asks the same few for ever.
+const preparedMax = 64
+
+// query runs a query of List.
+func (d *database) query(ctx context.Context, text string, args []any) (*sql.Rows, error) {
+	d.mu.Lock()
+	stmt := d.prepared[text]
+	if stmt == nil && len(d.prepared) < preparedMax {
+		var err error
+		if stmt, err = d.read.PrepareContext(ctx, text); err != nil {
+			d.mu.Unlock()
+			return nil, err
+		}
+		d.prepared[text] = stmt
+	}
+	d.mu.Unlock()
+	if stmt == nil {
+		return d.read.QueryContext(ctx, text, args...)
+	}
+	return stmt.QueryContext(ctx, args...)
 }
 
 // readConnections is how many calls can look into the database at once. A file
@@ -43,7 +71,7 @@ func openDatabase(path string) (_ *database, err error) {
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	d := &database{}
+	d := &database{prepared: make(map[string]*sql.Stmt)}
 	d.write, err = sql.Open("sqlite", dataSource(path, "rw",
 		// A commit is on disk: the journal may be removed then.
 		"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
@@ -77,7 +105,7 @@ func readDatabase(path string) (*database, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	d := &database{}
+	d := &database{prepared: make(map[string]*sql.Stmt)}
 	if err := d.prepare(path, "ro"); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -86,7 +114,11 @@ func readDatabase(path string) (*database, error) {
 
 // prepare prepares what readers need.
 func (d *database) prepare(path, mode string) (err error) {
-	d.read, err = sql.Open("sqlite", dataSource(path, mode, "query_only(ON)", "busy_timeout(10000)", "cache_size(-4000)"))
+	pragmas := []string{"busy_timeout(10000)", "cache_size(-4000)"}
+	if mode != "ro" {
+		pragmas = append(pragmas, "query_only(ON)")
+	}
+	d.read, err = sql.Open("sqlite", dataSource(path, mode, pragmas...))
 	if err != nil {
 		return err
 	}
@@ -158,7 +190,10 @@ func (d *database) getVersion(ctx context.Context, hash *digest) (ledger.Payment
 
 func (d *database) close() error {
 	var errs []error
-	for _, s := range []*sql.Stmt{d.upsert, d.complete, d.byHash} {
+	d.mu.Lock()
+	statements := slices.AppendSeq([]*sql.Stmt{d.upsert, d.complete, d.byHash}, maps.Values(d.prepared))
+	d.mu.Unlock()
+	for _, s := range statements {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -50,7 +49,7 @@ func TestRestart(t *testing.T) {
 					t.Errorf("a clean end leaves %v", left)
 				}
 			} else {
-				time.Sleep(20 * time.Millisecond) // for what nobody waits for
+				flush(t, l)
 				path = copyFiles(t, path)
 			}
 			for range 2 {
@@ -87,7 +86,7 @@ func TestRestart(t *testing.T) {
 // is a payment forgotten whose settling was promised.
 func TestCrashCopies(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "payments.db")
-	l := open(t, path, Options{segment: 1 << 12})
+	l := open(t, path, Options{segment: 1 << 12, still: true})
 	promised := map[ledger.Key]ledger.State{}
 	for i := range 40 {
 		key := ledger.Key(fmt.Sprint("k", i))
@@ -137,7 +136,7 @@ func TestRefusedAnew(t *testing.T) {
 			c = bring(t, l, "k", ledger.Claimed)
 			move(t, l, c, ledger.Released)
 		}
-		time.Sleep(20 * time.Millisecond) // for what nobody waits for
+		flush(t, l)
 		crashed := copyFiles(t, path)
 		bring(t, l, "k", ledger.Delivered)
 		if err := l.Close(); err != nil {
@@ -182,7 +181,7 @@ func TestForgottenByMemory(t *testing.T) {
 
 func TestSegmentsGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "payments.db")
-	l := open(t, path, Options{})
+	l := open(t, path, Options{still: true})
 	big := payment("")
 	big.Request = make([]byte, 1<<20)
 	for i := range 30 {

@@ -128,3 +128,20 @@ func eventually(t testing.TB, what string, f func() bool) {
 }
 
 func keyOf(s ledger.State) ledger.Key { return ledger.Key(fmt.Sprint("key of ", s)) }
+
+// memoryDir is a directory where a sync costs nothing, if there is one.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "ledger")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// flush waits until all is on disk.
+func flush(t testing.TB, l *Ledger) {
+	t.Helper()
+	eventually(t, "all is on disk", func() bool { return l.journal.synced.Load() == l.journal.last() })
+}

@@ -23,20 +23,61 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			return
 		}
 		rows := l.rows.find(f)
-		inMemory := make(map[digest]bool, len(rows))
+		begun := beginning{listed: make(map[digest]bool, len(rows)), version: l.journal.last(), order: l.rows.order}
 		for _, r := range rows {
-			inMemory[r.key] = true
+			begun.listed[r.key] = true
 		}
-		last := l.journal.last()
 		l.mu.Unlock()
 
 		sources := []*source{{next: l.memoryPages(f, rows)}}
 		if !onlyOpen(f) {
-			sources = append(sources, l.db.sources(f, func(r *scanned) bool {
-				return r.version > last || inMemory[padded(r.hash)]
-			})...)
+			for _, state := range split(f) {
+				sources = append(sources, &source{next: l.databasePages(f, state, begun)})
+			}
 		}
 		merge(ctx, sources, f.Limit, yield)
+	}
+}
+
+// beginning is what was in memory when a List began.
+type beginning struct {
+	listed  map[digest]bool // rows that it has from memory
+	version uint64          // the latest record
+	order   uint64          // the latest claim
+}
+
+// databasePages returns the rows of the database that the filter selects and
+// that are not in memory, where their latest version is.
+func (l *Ledger) databasePages(f ledger.Filter, state ledger.State, begun beginning) func(context.Context) ([]ledger.Payment, bool, error) {
+	var at cursor
+	return func(ctx context.Context) (page []ledger.Payment, more bool, err error) {
+		const tries = 10
+		for try := range tries {
+			l.mu.Lock()
+			evicted := l.rows.evicted
+			l.mu.Unlock()
+			from := at
+			rows, more, err := l.db.page(ctx, f, state, &from)
+			if err != nil {
+				return nil, false, err
+			}
+			l.mu.Lock()
+			if l.rows.evicted != evicted && try < tries-1 {
+				l.mu.Unlock()
+				continue // what is not in memory now may have been so while we read
+			}
+			for _, row := range rows {
+				present := l.rows.all[row.payment.Key]
+				if begun.listed[row.key] || row.version > begun.version || present != nil && present.order <= begun.order {
+					continue
+				}
+				page = append(page, row.payment)
+			}
+			l.mu.Unlock()
+			at = from
+			return page, more, nil
+		}
+		return page, false, nil
 	}
 }
 

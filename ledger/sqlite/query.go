@@ -15,45 +15,45 @@ import (
 // pageRows is how many rows a query of List returns.
 const pageRows = 256
 
-// sources are the rows of the database that the filter selects, as one or more
-// sequences of which each can be read along an index. skip says which to leave
-// out.
-func (d *database) sources(f ledger.Filter, skip func(*scanned) bool) []*source {
-	states := statesOf(f)
-	split := len(states) > 0 && f.Payer == "" && f.Identifier == "" && !slices.Contains(states, ledger.Delivered)
-	if !split {
-		return []*source{d.source(f, "", skip)}
-	}
-	var all []*source
-	for _, s := range states {
-		all = append(all, d.source(f, s, skip))
-	}
-	return all
+// stored is a row of the database.
+type stored struct {
+	key     digest
+	version uint64
+	payment ledger.Payment
 }
 
-// source is one such sequence, along the index of states if a state is given.
-func (d *database) source(f ledger.Filter, state ledger.State, skip func(*scanned) bool) *source {
-	var createdAfter, rowAfter int64
-	begun := false
-	return &source{next: func(ctx context.Context) (page []ledger.Payment, more bool, err error) {
-		q := d.query(f, state)
-		if begun {
-			q.where("(created, rowid) > (?, ?)", createdAfter, rowAfter)
-		}
-		rows, err := d.read.QueryContext(ctx, q.text(), q.args...)
-		if err != nil {
-			return nil, false, err
-		}
-		n := 0
-		err = each(rows, func(r *scanned, p ledger.Payment) {
-			n++
-			begun, createdAfter, rowAfter = true, r.created, r.rowid
-			if !skip(r) {
-				page = append(page, p)
-			}
-		})
-		return page, n == pageRows, err
-	}}
+// cursor is a place in a sequence of rows: after one of them.
+type cursor struct {
+	begun          bool
+	created, rowid int64
+}
+
+// split returns the states by which a filter is read, in one sequence each, or
+// the empty one if that is one sequence: so that each can be read along an
+// index.
+func split(f ledger.Filter) []ledger.State {
+	states := statesOf(f)
+	if len(states) == 0 || f.Payer != "" || f.Identifier != "" || slices.Contains(states, ledger.Delivered) {
+		return []ledger.State{""}
+	}
+	return states
+}
+
+// page returns the next rows of a sequence, and whether there may be more.
+func (d *database) page(ctx context.Context, f ledger.Filter, state ledger.State, from *cursor) (page []stored, more bool, err error) {
+	q := d.selects(f, state)
+	if from.begun {
+		q.where("(created, rowid) > (?, ?)", from.created, from.rowid)
+	}
+	rows, err := d.query(ctx, q.text(), q.args)
+	if err != nil {
+		return nil, false, err
+	}
+	err = each(rows, func(r *scanned, p ledger.Payment) {
+		page = append(page, stored{padded(r.hash), r.version, p})
+		*from = cursor{true, r.created, r.rowid}
+	})
+	return page, len(page) == pageRows, err
 }
 
 // query is a query of rows.
@@ -75,7 +75,8 @@ func (q *query) text() string {
 	return text + " ORDER BY created, rowid LIMIT 256"
 }
 
-func (d *database) query(f ledger.Filter, state ledger.State) *query {
+// selects is the query for what the filter selects.
+func (d *database) selects(f ledger.Filter, state ledger.State) *query {
 	q := &query{}
 	switch {
 	case state != "":

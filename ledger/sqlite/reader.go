@@ -41,7 +41,7 @@ func (r *Reader) Close() error { return r.db.close() }
 // journal returns what the database does not have yet.
 func (r *Reader) journal(ctx context.Context) (map[digest]*found, error) {
 	// While it is read, the writer may begin a segment or remove one.
-	const tries = 10
+	const tries = 20
 	for try := 1; ; try++ {
 		j := &replay{disk: r.disk, db: r.db, rows: make(map[digest]*found)}
 		err := j.journal(ctx, r.path)
@@ -54,7 +54,7 @@ func (r *Reader) journal(ctx context.Context) (map[digest]*found, error) {
 		if try == tries || ctx.Err() != nil {
 			return nil, err
 		}
-		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
+		time.Sleep(time.Duration(try) * time.Millisecond)
 	}
 }
 
@@ -122,9 +122,19 @@ func (r *Reader) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			}
 		}
 		slices.SortFunc(fresh, func(a, b ledger.Payment) int { return a.Created.Compare(b.Created) })
-		sources := append([]*source{{page: fresh, over: true}}, r.db.sources(f, func(s *scanned) bool {
-			return rows[padded(s.hash)] != nil
-		})...)
+		sources := []*source{{page: fresh, over: true}}
+		for _, state := range split(f) {
+			var at cursor
+			sources = append(sources, &source{next: func(ctx context.Context) (page []ledger.Payment, more bool, err error) {
+				all, more, err := r.db.page(ctx, f, state, &at)
+				for _, row := range all {
+					if rows[row.key] == nil {
+						page = append(page, row.payment)
+					}
+				}
+				return page, more, err
+			}})
+		}
 		merge(ctx, sources, f.Limit, yield)
 	}
 }

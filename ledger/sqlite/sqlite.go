@@ -70,6 +70,7 @@ type Options struct {
 	// These are for tests.
 	disk    disk
 	segment int64
+	still   bool // nothing goes on in the background but the journal
 }
 
 // Ledger is a ledger.Ledger in a file. It is made by Open.
@@ -156,7 +157,9 @@ func (l *Ledger) start() {
 	l.journal.company = l.claimed.Load
 	l.journal.failed = l.journalFailed
 	go l.journal.run()
-	l.workers.Go(l.follow)
+	if !l.options.Load().still {
+		l.workers.Go(l.follow)
+	}
 	l.workers.Go(l.fillFilter)
 }
 

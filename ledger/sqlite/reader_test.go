@@ -1,0 +1,212 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+func TestSecondWriter(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	l := open(t, path, Options{})
+	_, err := Open(path, Options{})
+	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+		t.Errorf("a second writer: %v", err)
+	}
+	bring(t, l, "k", ledger.Delivered) // the first goes on
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path, Options{})
+}
+
+// TestReader reads what a running ledger has, to the last change.
+func TestReader(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	if _, err := OpenReader(path); err == nil {
+		t.Error("a reader opened what is not there")
+	}
+	l := open(t, path, Options{segment: 1 << 12})
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	for i, s := range ledger.States() {
+		bring(t, l, keyOf(s), s)
+		if i%3 == 0 {
+			if err := l.copyRows(true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c := bring(t, l, "changes", ledger.Settling)
+	if err := l.copyRows(true); err != nil {
+		t.Fatal(err)
+	}
+	move(t, l, c, ledger.Unknown)
+	eventually(t, "the reader sees it", func() bool {
+		p, err := r.Get(t.Context(), "changes")
+		return err == nil && p.State == ledger.Unknown
+	})
+	want := 1
+	for _, s := range ledger.States() {
+		wantState(t, r, keyOf(s), afterRestart[s])
+		p, err := r.Find(t.Context(), ledger.ID(keyOf(s)))
+		if afterRestart[s] == "" {
+			if !errors.Is(err, ledger.ErrNotFound) {
+				t.Errorf("Find of the %s one: %v", s, err)
+			}
+			continue
+		}
+		want++
+		if err != nil || p.Key != keyOf(s) {
+			t.Errorf("Find of the %s one: %s, %v", s, p.Key, err)
+		}
+	}
+	if _, err := r.Find(t.Context(), "no ID"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("Find of nonsense: %v", err)
+	}
+	n := 0
+	for p, err := range r.List(t.Context(), ledger.Filter{Payer: "0xpayer"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantState(t, l, p.Key, p.State)
+		n++
+	}
+	if n != want {
+		t.Errorf("%d rows, want %d", n, want)
+	}
+}
+
+// TestReaderAtWork reads while segments come and go.
+func TestReaderAtWork(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	l := open(t, path, Options{segment: 1 << 14})
+	bring(t, l, "first", ledger.Settled)
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	end := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(end)
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			time.Sleep(2 * time.Millisecond)
+			bring(t, l, ledger.Key(fmt.Sprint("k", i)), ledger.Delivered)
+			if err := l.copyRows(i%2 == 0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	seen := 0
+	for range 30 {
+		n := 0
+		for _, err := range r.List(t.Context(), ledger.Filter{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n < seen {
+			t.Errorf("%d rows after %d", n, seen)
+		}
+		seen = n
+		wantState(t, r, "first", ledger.Settled)
+	}
+}
+
+// TestBackup takes a copy of a running ledger and goes on from it.
+func TestBackup(t *testing.T) {
+	dir := memoryDir(t)
+	path, copied := filepath.Join(dir, "payments.db"), filepath.Join(dir, "backup.db")
+	l := open(t, path, Options{})
+	for i, s := range ledger.States() {
+		bring(t, l, keyOf(s), s)
+		if i == 3 {
+			if err := l.copyRows(true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	eventually(t, "all is in the files", func() bool {
+		_, err := r.Get(t.Context(), keyOf(ledger.Unknown))
+		return err == nil
+	})
+	if err := r.Backup(t.Context(), copied); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Backup(t.Context(), copied); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a backup over another: %v", err)
+	}
+	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != fileMode {
+		t.Errorf("%v, %v", info, err)
+	}
+	if beside, _ := filepath.Glob(copied + "?*"); len(beside) > 0 {
+		t.Errorf("a backup is one file; there are %s", beside)
+	}
+	bring(t, l, "after", ledger.Delivered)
+
+	restored := open(t, copied, Options{})
+	for _, s := range ledger.States() {
+		wantState(t, restored, keyOf(s), afterRestart[s])
+	}
+	wantState(t, restored, "after", "")
+	n := 0
+	for _, err := range restored.List(t.Context(), ledger.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 6 {
+		t.Errorf("%d rows", n)
+	}
+	bring(t, restored, "new", ledger.Delivered)
+	if err := restored.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, open(t, copied, Options{}), "new", ledger.Delivered)
+}
+
+func TestGenesis(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	l := open(t, path, Options{})
+	remember := func(network, hash string, want error) {
+		t.Helper()
+		if err := l.RememberGenesis(t.Context(), network, hash); !errors.Is(err, want) {
+			t.Errorf("%s %s: %v, want %v", network, hash, err, want)
+		}
+	}
+	remember("eip155:84532", "0xa", nil)
+	remember("eip155:84532", "0xa", nil)
+	remember("eip155:8453", "0xb", nil)
+	remember("eip155:84532", "0xb", ErrGenesis)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, path, Options{})
+	remember("eip155:84532", "0xb", ErrGenesis)
+	remember("eip155:84532", "0xa", nil)
+}

@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,7 +81,10 @@ func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
 			"a path matcher before the block knows one spelling of a path only; put the paths inside the block",
 			zap.String("file", h.File()), zap.Int("line", h.Line()))
 	}
-	if h.BlockState == nil {
+	if h.BlockState == nil || reflect.ValueOf(h.BlockState).Pointer() == reflect.ValueOf(h.State).Pointer() {
+		// At the top of a site Caddy hands out one state for all sites, and two
+		// sites may well have a block each. There the second block prices what
+		// the first lets through.
 		return nil
 	}
 	key := "paywall " + string(caddyconfig.JSON(matcher, nil))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -54,6 +55,9 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		p.settlers = nil // what does not fit is not settled, whatever comes
 		return p.claimAgain(ctx, known, row)
 	}
+	if refused := p.orderOnce(row); refused != nil {
+		return refused
+	}
 	if !p.stranger {
 		if refused := p.redeemEarlier(r); p.settled || refused != nil {
 			return refused
@@ -67,6 +71,25 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		return p.ledgerFailed("claiming", err)
 	}
 	p.hold(held)
+	return nil
+}
+
+// orders are the requests with effects that are being sold in this process, by
+// payer, request and declared body.
+var orders sync.Map
+
+// orderOnce lets one order of a payer be sold at a time. A payer who hung up
+// while it was verified, and signs the same order anew, waits for the first: the
+// server learns of the hang-up only after it has read the body.
+func (p *purchase) orderOnce(row ledger.Payment) *refusal {
+	if safeMethod(row.Method) || row.Payer == "" || row.Body == "" {
+		return nil
+	}
+	order := strings.Join([]string{row.Payer, row.Method, row.Host, row.URL, row.Body}, "\x00")
+	if _, sold := orders.LoadOrStore(order, true); sold {
+		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	}
+	p.order = order
 	return nil
 }
 
@@ -152,6 +175,9 @@ func (p *purchase) letGo() {
 		case ledger.Settled, ledger.Delivering:
 			_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Runs: p.runs, Answer: p.answer})
 		}
+	}
+	if p.order != "" {
+		orders.Delete(p.order)
 	}
 	p.report()
 }

@@ -31,6 +31,8 @@ type purchase struct {
 	request  facilitator.Request
 	settlers []facilitator.Named
 	auth     authorization
+	// order is set while the purchase stands in orders.
+	order string
 	// identifier is the payer's own name for the purchase, or "".
 	identifier string
 	// stranger: the signature is not the payer's own. A contract wallet may sign

@@ -2,6 +2,7 @@ package paywall_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,6 +190,18 @@ func (w *world) again(send func() answerOf) (res answerOf) {
 	w.until(func() bool {
 		res = send()
 		return !strings.Contains(res.body, string(x402.CodePaymentInFlight))
+	})
+	return res
+}
+
+// reconnecting sends again while its connection is reset. A reload of Caddy
+// closes the old listener, and the kernel resets the connections that wait in its
+// queue, gate or no gate; whoever meets that connects again.
+func (w *world) reconnecting(send func() answerOf) (res answerOf) {
+	w.t.Helper()
+	w.until(func() bool {
+		res = send()
+		return !errors.Is(res.err, syscall.ECONNRESET)
 	})
 	return res
 }

@@ -189,7 +189,7 @@ func TestNoAfterDoubtIsNoNo(t *testing.T) {
 	if res.StatusCode != http.StatusConflict {
 		t.Errorf("another URL: %d", res.StatusCode)
 	}
-	w.load(w.caddyfile("price /paid/* $0.02"))
+	w.reload(w.caddyfile("price /paid/* $0.02"))
 	res = w.get("/paid/x", "PAYMENT-SIGNATURE", s)
 	if res.StatusCode == 402 || res.StatusCode == 200 {
 		t.Errorf("after a new price: %d", res.StatusCode)

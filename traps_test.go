@@ -241,11 +241,17 @@ func TestReloadDuringPurchase(t *testing.T) {
 				t.Fatalf("%q, %d transfers", res.body, w.fac.transfers())
 			}
 			// The ledger survived: the payment is used under the new config too.
-			res = w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) })
+			res = w.again(func() answerOf {
+				return w.reconnecting(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) })
+			})
 			w.expect(res, 402, "payment_already_used")
-			if c := w.challenge(http.MethodGet, "/paid/x"); c.Accepts[0].Amount != "20000" {
-				t.Error("the new price is not in force")
-			}
+			// And the new price is in force.
+			w.until(func() bool {
+				res := w.reconnecting(func() answerOf { return w.get("/paid/x") })
+				w.expect(res, 402, "")
+				c, err := x402.DecodeChallenge(res.Header.Get(x402.HeaderPaymentRequired))
+				return err == nil && c.Accepts[0].Amount == "20000"
+			})
 		})
 	}
 }

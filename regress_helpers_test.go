@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net"
 	"net/http"
@@ -194,14 +195,14 @@ func (w *world) again(send func() answerOf) (res answerOf) {
 	return res
 }
 
-// reconnecting sends again while its connection is reset. A reload of Caddy
-// closes the old listener, and the kernel resets the connections that wait in its
+// reconnecting sends again while its connection ends without an answer. A reload
+// of Caddy closes the old listener, and with it the connections that wait in its
 // queue, gate or no gate; whoever meets that connects again.
 func (w *world) reconnecting(send func() answerOf) (res answerOf) {
 	w.t.Helper()
 	w.until(func() bool {
 		res = send()
-		return !errors.Is(res.err, syscall.ECONNRESET)
+		return !errors.Is(res.err, syscall.ECONNRESET) && !errors.Is(res.err, io.EOF)
 	})
 	return res
 }

@@ -15,7 +15,9 @@ import (
 )
 
 // Reader reads a ledger that another process may be writing. What it returns is
-// what the files have: everything up to some milliseconds ago.
+// what the files have: everything up to some milliseconds ago, for a change that
+// nobody waits for is in the writer's memory first. It never goes back: a later
+// call sees all that an earlier one saw.
 type Reader struct {
 	path string
 	db   *database

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -115,19 +116,30 @@ func TestReaderAtWork(t *testing.T) {
 			}
 		}
 	})
-	seen := 0
+	// What nobody waits for comes to the files some milliseconds later.
+	eventually(t, "the reader sees the first one settled", func() bool {
+		p, err := r.Get(t.Context(), "first")
+		return err == nil && p.State == ledger.Settled
+	})
+	// From then on a reader goes forward with the writer, and never back.
+	seen := make(map[ledger.Key]int)
 	for range 30 {
-		n := 0
-		for _, err := range r.List(t.Context(), ledger.Filter{}) {
+		now := make(map[ledger.Key]int)
+		for p, err := range r.List(t.Context(), ledger.Filter{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n++
+			if _, twice := now[p.Key]; twice {
+				t.Errorf("%s is listed twice", p.Key)
+			}
+			now[p.Key] = slices.Index(ledger.States(), p.State)
 		}
-		if n < seen {
-			t.Errorf("%d rows after %d", n, seen)
+		for key, state := range seen {
+			if at, ok := now[key]; !ok || at < state {
+				t.Errorf("%s was %s, and is %s (%t)", key, ledger.States()[state], ledger.States()[at], ok)
+			}
 		}
-		seen = n
+		seen = now
 		wantState(t, r, "first", ledger.Settled)
 	}
 }

@@ -71,10 +71,7 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		// Whoever holds it, if anybody, is finding out what became of it.
 		return p.waitFor(row)
 	case ledger.Held(row, now):
-		if named || p.mayBeRetry(row) {
-			return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
-		}
-		return nil // somebody is being served: this is another purchase
+		return p.besides(ctx, row, named)
 	case !named && acted(row) && (asked.Body == "" || asked.Body != row.Body):
 		return nil // another order to the same address
 	case row.State == ledger.Unknown, row.State == ledger.Settling:
@@ -93,19 +90,38 @@ func (p *purchase) waitFor(row ledger.Payment) *refusal {
 	return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
 }
 
+// besides decides about a purchase that somebody holds.
+func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) *refusal {
+	wait := &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	if named || p.mayBeRetry(row) {
+		return wait
+	}
+	shared, ok := p.h.app.ledger.(interface{ HeldHere(key ledger.Key) bool })
+	if !ok || shared.HeldHere(row.Key) {
+		return nil // somebody is being served: this is another purchase
+	}
+	// Another gateway holds it, and may be dead until the lease ends; or it was
+	// held here, and its end was recorded since it was read.
+	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
+		return nil
+	case err != nil:
+		return p.ledgerFailed("looking for an earlier purchase", err)
+	case ledger.Held(fresh, p.h.now()):
+		return wait
+	}
+	return p.redeem(ctx, fresh, named)
+}
+
 // mayBeRetry says whether a request may be a retry of one whose payer is lost
 // though it is still held: it waits then, rather than to be charged.
 func (p *purchase) mayBeRetry(row ledger.Payment) bool {
-	switch {
-	case row.Doubt:
+	if row.Doubt {
 		return true // just found out to be paid for
-	case !safeMethod(row.Method):
-		// The upstream goes on for a while without its payer.
-		return p.held.Payment.Body != "" && p.held.Payment.Body == row.Body
 	}
-	// Another gateway may hold it, and may be dead until the lease ends.
-	shared, ok := p.h.app.ledger.(interface{ Shared() bool })
-	return ok && shared.Shared()
+	// An upstream that acts goes on for a while without its payer.
+	return !safeMethod(row.Method) && p.held.Payment.Body != "" && p.held.Payment.Body == row.Body
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.

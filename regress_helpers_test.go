@@ -42,9 +42,15 @@ func init() {
 type scripted struct {
 	*memory.Ledger
 	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
+	listed  atomic.Pointer[func()]
 	visible atomic.Bool
 	ahead   atomic.Int64 // of its clock, in nanoseconds
+	// elsewhere: what it holds is held by another gateway.
+	elsewhere atomic.Bool
 }
+
+// HeldHere is what a ledger has that gateways share.
+func (s *scripted) HeldHere(ledger.Key) bool { return !s.elsewhere.Load() }
 
 func (s *scripted) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
 	if f := s.move.Load(); f != nil {
@@ -59,8 +65,22 @@ func (s *scripted) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.P
 	if f.Payer == "" && !s.visible.Load() { // the reconciler asks for all payers
 		return func(func(ledger.Payment, error) bool) {}
 	}
-	return s.Ledger.List(ctx, f)
+	then := s.listed.Load()
+	if then == nil {
+		return s.Ledger.List(ctx, f)
+	}
+	return func(yield func(ledger.Payment, error) bool) {
+		for p, err := range s.Ledger.List(ctx, f) {
+			(*then)()
+			if !yield(p, err) {
+				return
+			}
+		}
+	}
 }
+
+// onListed calls f before each row that a request is shown.
+func (s *scripted) onListed(f func()) { s.listed.Store(&f) }
 
 func (s *scripted) onMove(f func(ledger.Claim, ledger.Change) error) { s.move.Store(&f) }
 

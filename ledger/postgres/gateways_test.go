@@ -81,6 +81,35 @@ func TestGatewaysSell(t *testing.T) {
 	}
 }
 
+// TestHeldHere: a gateway knows what it holds itself, to the end.
+func TestHeldHere(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	l, other := s.gateway(t, schema, Options{}), s.gateway(t, schema, Options{})
+	p := sample(1)
+	want := func(here, there bool) {
+		t.Helper()
+		if got := l.HeldHere(p.Key); got != here {
+			t.Errorf("held here: %t", got)
+		}
+		if got := other.HeldHere(p.Key); got != there {
+			t.Errorf("held there: %t", got)
+		}
+	}
+	want(false, false)
+	c, err := l.Claim(t.Context(), p, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ch := range sale {
+		want(true, false)
+		if _, err := l.Move(t.Context(), c, ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(false, false)
+}
+
 // TestDatabaseClock: leases go by the clock of the database, whatever that of the
 // gateway says. Here the two are the same machine's, so the test is that the
 // database has written the times.

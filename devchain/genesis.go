@@ -21,10 +21,14 @@ import (
 // that they know.
 const ChainID = 84532
 
-// Where the contracts are: for each the address that it has on Base Sepolia.
+// Where the contracts are: for each the address that it has on Base Sepolia, but for
+// Tether, which is ours.
 var (
 	// Dollar is the test dollar, where USDC is.
 	Dollar = common.HexToAddress("0x036CbD53842c5426634e7929541eC2318f3dCF7e")
+	// Tether is a second token, which has nothing but ERC-20: it can be paid with
+	// through Permit2 only, after an approval.
+	Tether = common.HexToAddress("0xeED520980fC7C7B4eB379B96d61CEdea2423005a")
 	// Multicall3 answers several calls at once.
 	Multicall3 = common.HexToAddress("0xcA11bde05977b3631167028862bE2a173976CA11")
 	// Permit2 moves any token by signature.
@@ -41,7 +45,8 @@ const (
 	// baseFee is what Base asks, about; with a fee of Ethereum's the gas of a trial
 	// would look absurd.
 	baseFee = 1_000_000
-	// dollarsEach is what every payer begins with, in atomic units: 10,000 dollars.
+	// dollarsEach is what every payer begins with of each token, in atomic units:
+	// 10,000 dollars.
 	dollarsEach = 10_000 * 1_000_000
 )
 
@@ -114,7 +119,8 @@ func newAlloc(accounts []Account, owner Account) (types.GenesisAlloc, error) {
 		Permit2:           {Code: code["Permit2"]},
 		ExactPermit2Proxy: {Code: code["ExactPermit2Proxy"]},
 		UptoPermit2Proxy:  {Code: code["UptoPermit2Proxy"]},
-		Dollar:            {Code: code["TestDollar"], Storage: dollarStorage(accounts, owner)},
+		Dollar:            {Code: code["TestDollar"], Storage: tokenStorage(accounts, owner)},
+		Tether:            {Code: code["TestTether"], Storage: tokenStorage(accounts, owner)},
 	}
 	for address, contract := range contracts {
 		if len(contract.Code) == 0 {
@@ -128,15 +134,15 @@ func newAlloc(accounts []Account, owner Account) (types.GenesisAlloc, error) {
 	return alloc, nil
 }
 
-// The storage of the test dollar, as its source describes it.
+// The storage of the tokens, as their sources describe it.
 const (
 	slotOwner       = 0
 	slotTotalSupply = 1
 	slotBalanceOf   = 2
 )
 
-// dollarStorage is what the constructor and the first mints would have written.
-func dollarStorage(accounts []Account, owner Account) map[common.Hash]common.Hash {
+// tokenStorage is what the constructor and the first mints would have written.
+func tokenStorage(accounts []Account, owner Account) map[common.Hash]common.Hash {
 	storage := map[common.Hash]common.Hash{
 		slot(slotOwner): common.BytesToHash(owner.Address[:]),
 	}

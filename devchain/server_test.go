@@ -48,7 +48,7 @@ func TestEthclient(t *testing.T) {
 	fees, err := w.client.FeeHistory(ctx, 4, nil, []float64{10, 50, 90})
 	check("eth_feeHistory", err == nil && len(fees.BaseFee) > 1, err)
 	for name, address := range map[string]common.Address{
-		"Dollar": Dollar, "Multicall3": Multicall3, "Permit2": Permit2, "exact": ExactPermit2Proxy, "upto": UptoPermit2Proxy,
+		"Dollar": Dollar, "Tether": Tether, "Multicall3": Multicall3, "Permit2": Permit2, "exact": ExactPermit2Proxy, "upto": UptoPermit2Proxy,
 	} {
 		code, err := w.client.CodeAt(ctx, address, nil)
 		check("eth_getCode "+name, len(code) > 1000, err)

@@ -1,5 +1,6 @@
 // An anvil chain that stands in for Base Sepolia: its chain id, a test dollar
-// where USDC is there, and Multicall3 where it is everywhere.
+// where USDC is there, a token with nothing but ERC-20, and Multicall3, Permit2 and
+// the x402 proxies where they are everywhere.
 
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -10,7 +11,12 @@ import { mnemonicToAccount } from "viem/accounts";
 import { baseSepolia } from "viem/chains";
 
 export const TOKEN = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+// TestTether, which is paid with through Permit2 only, after an approval.
+export const TETHER = "0xeED520980fC7C7B4eB379B96d61CEdea2423005a";
 export const MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11";
+export const PERMIT2 = "0x000000000022D473030F116dDEE9F6B43aC78BA3";
+export const EXACT_PERMIT2_PROXY = "0x402085c248EeA27D92E8b30b2C58ed07f9E20001";
+export const UPTO_PERMIT2_PROXY = "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002";
 
 // The mnemonic that every development chain uses; its keys are public knowledge.
 const MNEMONIC = "test test test test test test test test test test test junk";
@@ -18,6 +24,9 @@ export const account = index => mnemonicToAccount(MNEMONIC, { addressIndex: inde
 
 export const artifact = name =>
   JSON.parse(readFileSync(new URL(`token/${name}.json`, import.meta.url), "utf8"));
+
+// The runtime code of the contracts that the development chain has too, by name.
+const code = JSON.parse(readFileSync(new URL("../devchain/contracts/code.json", import.meta.url), "utf8"));
 
 // Starts anvil on a free port and places the contracts, owned by account 0.
 // Returns { rpc, client, ended, stop }: client is viem's, with every kind of action;
@@ -41,24 +50,25 @@ export async function startChain() {
     .extend(publicActions)
     .extend(walletActions);
 
-  const place = async (address, name) =>
-    client.setCode({ address, bytecode: artifact(name).deployedBytecode });
+  const place = (address, name) => client.setCode({ address, bytecode: code[name] });
   await place(TOKEN, "TestDollar");
+  await place(TETHER, "TestTether");
   await place(MULTICALL3, "Multicall3");
+  await place(PERMIT2, "Permit2");
+  await place(EXACT_PERMIT2_PROXY, "ExactPermit2Proxy");
+  await place(UPTO_PERMIT2_PROXY, "UptoPermit2Proxy");
   // Code placed like this had no constructor, so slot 0, the owner, is still zero.
-  await client.setStorageAt({
-    address: TOKEN,
-    index: 0,
-    value: `0x${account(0).address.slice(2).toLowerCase().padStart(64, "0")}`,
-  });
+  const owner = `0x${account(0).address.slice(2).toLowerCase().padStart(64, "0")}`;
+  await client.setStorageAt({ address: TOKEN, index: 0, value: owner });
+  await client.setStorageAt({ address: TETHER, index: 0, value: owner });
   return { rpc, client, ended, stop };
 }
 
-// Gives an account test dollars, in atomic units.
-export async function mint(client, to, amount) {
+// Gives an account test dollars, or units of the other token, in atomic units.
+export async function mint(client, to, amount, token = TOKEN) {
   const hash = await client.writeContract({
-    address: TOKEN,
-    abi: artifact("TestDollar").abi,
+    address: token,
+    abi: artifact(token === TETHER ? "TestTether" : "TestDollar").abi,
     functionName: "mint",
     args: [to, amount],
   });

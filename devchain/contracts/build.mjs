@@ -17,7 +17,7 @@ const solc = createRequire(here("../../interop/package.json"))("solc");
 
 const sources = ["Permit2.sol", "Permit2Proxy.sol"];
 const compiled = { Permit2: "Permit2.sol", ExactPermit2Proxy: "Permit2Proxy.sol", UptoPermit2Proxy: "Permit2Proxy.sol" };
-const copied = ["TestDollar", "Multicall3"];
+const copied = ["TestDollar", "TestTether", "Multicall3"];
 
 const output = JSON.parse(
   solc.compile(

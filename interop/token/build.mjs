@@ -9,7 +9,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import solc from "solc";
 
-const contracts = ["TestDollar", "Multicall3", "TestWallet"];
+const contracts = [
+  "TestDollar", "TestTether", "BadToken", "Multicall3", "TestWallet", "BadWallet", "WalletFactory",
+];
 const file = name => fileURLToPath(new URL(name, import.meta.url));
 
 const output = JSON.parse(

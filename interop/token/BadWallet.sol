@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+/// @title A contract account (ERC-1271) that cannot be relied upon.
+///
+/// Slot 0 holds the owner and slot 1 the number of a Mode, so that both can be
+/// written into a genesis block.
+contract BadWallet {
+    enum Mode {
+        Honest,
+        /// Takes whatever it is shown.
+        SaysYes,
+        /// Takes its owner's signature while no gas is paid for, as in a simulation.
+        OnlySimulated,
+        /// Takes its owner's signature until anyone calls `close`.
+        UntilClosed,
+        /// Never ends.
+        BurnsGas,
+        /// Returns a mebibyte that begins with a yes.
+        ReturnsMuch,
+        /// Reverts with a mebibyte.
+        RevertsMuch,
+        /// Returns a yes of four bytes, where a word belongs.
+        ReturnsShort,
+        /// Returns a yes with something else behind it in the same word.
+        ReturnsDirty
+    }
+
+    address public owner;
+    Mode public mode;
+    bool public closed;
+
+    constructor(address owner_, Mode mode_) {
+        owner = owner_;
+        mode = mode_;
+    }
+
+    function close() external {
+        closed = true;
+    }
+
+    function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4) {
+        if (mode == Mode.SaysYes) return 0x1626ba7e;
+        if (mode == Mode.OnlySimulated && tx.gasprice != 0) return 0xffffffff;
+        if (mode == Mode.UntilClosed && closed) return 0xffffffff;
+        if (mode == Mode.BurnsGas) {
+            while (true) {}
+        }
+        if (signature.length < 65) return 0xffffffff;
+        bytes32 r = bytes32(signature[0:32]);
+        bytes32 s = bytes32(signature[32:64]);
+        address signer = ecrecover(digest, uint8(signature[64]), r, s);
+        if (signer == address(0) || signer != owner) return 0xffffffff;
+        Mode m = mode;
+        assembly ("memory-safe") {
+            mstore(0, shl(224, 0x1626ba7e))
+            switch m
+            case 5 { return(0, 1048576) }
+            case 6 { revert(0, 1048576) }
+            case 7 { return(0, 4) }
+            case 8 {
+                mstore(0, not(sub(shl(224, 1), 1)))
+                mstore(0, or(shl(224, 0x1626ba7e), 1))
+                return(0, 32)
+            }
+        }
+        return 0x1626ba7e;
+    }
+}

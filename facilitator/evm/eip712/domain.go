@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -75,9 +73,8 @@ func domainOf(r x402.Requirement) (Domain, error) {
 	if extra.Name == "" || extra.Version == "" {
 		return Domain{}, errors.New("extra.name or extra.version is missing")
 	}
-	chain, isEVM := strings.CutPrefix(r.Network, "eip155:")
-	id, err := strconv.ParseUint(chain, 10, 64)
-	if !isEVM || err != nil || id == 0 {
+	id, ok := chainOf(r.Network)
+	if !ok {
 		return Domain{}, errors.New("the network is no EVM chain")
 	}
 	asset, ok := parseAddress(r.Asset)

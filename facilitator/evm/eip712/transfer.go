@@ -69,9 +69,12 @@ func (d Domain) TransferDigest(t *Transfer) [32]byte {
 //
 // Not signed does not mean worthless: the payer may be a contract, which alone
 // knows whose signatures it takes. Who knows that the payer has no code can
-// refuse. The error is ErrNotJudged: for other kinds than EIP-3009, and for a
-// requirement without the domain of its asset.
+// refuse. The error is ErrNotJudged: for other kinds than EIP-3009 and Permit2,
+// and for an EIP-3009 requirement without the domain of its asset.
 func SignedByPayer(a x402.Authorization, r x402.Requirement) (bool, error) {
+	if a.Kind == x402.KindPermit2 {
+		return permitSigned(a, r)
+	}
 	t, err := TransferOf(a)
 	if err != nil {
 		return false, err

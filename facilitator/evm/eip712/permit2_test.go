@@ -1,0 +1,170 @@
+package eip712
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"math/big"
+	"net/http"
+	"os"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	ethmath "github.com/ethereum/go-ethereum/common/math"
+	"github.com/ethereum/go-ethereum/signer/core/apitypes"
+	"github.com/holiman/uint256"
+	"pgregory.net/rapid"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// permitVectors are Permit2 payments of the official clients, of both schemes.
+func permitVectors(t testing.TB) []vector {
+	t.Helper()
+	var all []vector
+	for _, name := range []string{"exact-evm-permit2.json", "upto-evm-permit2.json"} {
+		b, err := os.ReadFile("../testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file struct{ Vectors []vector }
+		if err := json.Unmarshal(b, &file); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, file.Vectors...)
+	}
+	if len(all) != 4 {
+		t.Fatalf("%d vectors, want 4", len(all))
+	}
+	return all
+}
+
+func TestPermitVectors(t *testing.T) {
+	for _, v := range permitVectors(t) {
+		t.Run(v.Name, func(t *testing.T) {
+			a, r := v.payment(t)
+			for _, want := range v.Typed {
+				if want.Domain.Name != "Permit2" {
+					continue // the token's own permit
+				}
+				d := Permit2Domain(want.Domain.ChainID)
+				if d != Domain(want.DomainSeparator) {
+					t.Errorf("domain separator %x, want %s", d, want.DomainSeparator)
+				}
+				p, err := PermitOf(a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				digest := d.PermitDigest(&p)
+				if digest != want.Digest {
+					t.Errorf("digest %x, want %s", digest, want.Digest)
+				}
+				if signer, err := Recover(digest, a.Signature); err != nil || signer != want.Recovered {
+					t.Errorf("recovered %s, %v; want %s", signer, err, want.Recovered)
+				}
+			}
+			if ok, err := SignedByPayer(a, r); !ok || err != nil {
+				t.Errorf("SignedByPayer: %v, %v", ok, err)
+			}
+		})
+	}
+}
+
+// TestPermitDigestLikeOracle compares our digest with go-ethereum's general one.
+func TestPermitDigestLikeOracle(t *testing.T) {
+	bytesOf := func(n int) *rapid.Generator[[]byte] { return rapid.SliceOfN(rapid.Byte(), n, n) }
+	address := rapid.Custom(func(t *rapid.T) common.Address { return common.BytesToAddress(bytesOf(20).Draw(t, "address")) })
+	number := rapid.Custom(func(t *rapid.T) uint256.Int { return *new(uint256.Int).SetBytes(bytesOf(32).Draw(t, "number")) })
+	rapid.Check(t, func(t *rapid.T) {
+		chain := rapid.Uint64Min(1).Draw(t, "chain")
+		p := Permit{
+			Token: address.Draw(t, "token"), Spender: address.Draw(t, "spender"), To: address.Draw(t, "to"),
+			Facilitator: address.Draw(t, "facilitator"), Upto: rapid.Bool().Draw(t, "upto"),
+			Amount: number.Draw(t, "amount"), Nonce: number.Draw(t, "nonce"),
+			Deadline: rapid.Uint64().Draw(t, "deadline"), ValidAfter: rapid.Uint64().Draw(t, "after"),
+		}
+		want := permitOracle(t, chain, p)
+		if got := Permit2Domain(chain).PermitDigest(&p); got != [32]byte(want) {
+			t.Fatalf("digest %x, want %x", got, want)
+		}
+	})
+}
+
+func permitOracle(t interface{ Fatal(...any) }, chain uint64, p Permit) []byte {
+	field := func(name, kind string) apitypes.Type { return apitypes.Type{Name: name, Type: kind} }
+	witnessType := []apitypes.Type{field("to", "address"), field("validAfter", "uint256")}
+	witness := map[string]any{"to": p.To.Hex(), "validAfter": new(big.Int).SetUint64(p.ValidAfter)}
+	if p.Upto {
+		witnessType = []apitypes.Type{witnessType[0], field("facilitator", "address"), witnessType[1]}
+		witness["facilitator"] = p.Facilitator.Hex()
+	}
+	digest, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
+		Types: apitypes.Types{
+			"EIP712Domain":     {field("name", "string"), field("chainId", "uint256"), field("verifyingContract", "address")},
+			"TokenPermissions": {field("token", "address"), field("amount", "uint256")},
+			"Witness":          witnessType,
+			"PermitWitnessTransferFrom": {
+				field("permitted", "TokenPermissions"), field("spender", "address"), field("nonce", "uint256"),
+				field("deadline", "uint256"), field("witness", "Witness"),
+			},
+		},
+		PrimaryType: "PermitWitnessTransferFrom",
+		Domain: apitypes.TypedDataDomain{
+			Name: "Permit2", ChainId: (*ethmath.HexOrDecimal256)(new(big.Int).SetUint64(chain)), VerifyingContract: Permit2.Hex(),
+		},
+		Message: apitypes.TypedDataMessage{
+			"permitted": map[string]any{"token": p.Token.Hex(), "amount": p.Amount.ToBig()},
+			"spender":   p.Spender.Hex(), "nonce": p.Nonce.ToBig(), "deadline": new(big.Int).SetUint64(p.Deadline), "witness": witness,
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
+// Every member that is signed counts.
+func TestPermitSignedByPayer(t *testing.T) {
+	upto := permitVectors(t)[3]
+	for name, tt := range map[string]struct {
+		change func(*x402.Authorization, *x402.Requirement)
+		signed bool
+		judged bool
+	}{
+		"as it came":           {func(*x402.Authorization, *x402.Requirement) {}, true, true},
+		"another chain":        {func(_ *x402.Authorization, r *x402.Requirement) { r.Network = "eip155:8453" }, false, true},
+		"another token":        {func(a *x402.Authorization, _ *x402.Requirement) { a.Token = a.To }, false, true},
+		"another payer":        {func(a *x402.Authorization, _ *x402.Requirement) { a.Payer = a.To }, false, true},
+		"another amount":       {func(a *x402.Authorization, _ *x402.Requirement) { a.Value.AddUint64(&a.Value, 1) }, false, true},
+		"another recipient":    {func(a *x402.Authorization, _ *x402.Requirement) { a.To = a.Payer }, false, true},
+		"another spender":      {func(a *x402.Authorization, _ *x402.Requirement) { a.Spender = x402.ExactPermit2Proxy }, false, true},
+		"another facilitator":  {func(a *x402.Authorization, _ *x402.Requirement) { a.Facilitator = a.To }, false, true},
+		"another scheme":       {func(a *x402.Authorization, _ *x402.Requirement) { a.Scheme = "exact" }, false, true},
+		"another beginning":    {func(a *x402.Authorization, _ *x402.Requirement) { a.ValidAfter++ }, false, true},
+		"another end":          {func(a *x402.Authorization, _ *x402.Requirement) { a.ValidBefore++ }, false, true},
+		"another nonce":        {func(a *x402.Authorization, _ *x402.Requirement) { a.Nonce[31]++ }, false, true},
+		"a wallet's signature": {func(a *x402.Authorization, _ *x402.Requirement) { a.Signature = make([]byte, 300) }, false, true},
+		"no extra":             {func(_ *x402.Authorization, r *x402.Requirement) { r.Extra = nil }, true, true},
+		"no facilitator":       {func(a *x402.Authorization, _ *x402.Requirement) { a.Facilitator = "" }, false, false},
+		"ends never":           {func(a *x402.Authorization, _ *x402.Requirement) { a.ValidBefore = math.MaxInt64 }, false, false},
+		"begins never":         {func(a *x402.Authorization, _ *x402.Requirement) { a.ValidAfter = math.MaxInt64 }, false, false},
+		"no EVM chain":         {func(_ *x402.Authorization, r *x402.Requirement) { r.Network = "solana:84532" }, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := x402.Decode(http.Header{x402.HeaderPaymentSignature: {upto.V2}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := upto.Payload.Accepted
+			a, err := p.Authorization(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.change(&a, &r)
+			signed, err := SignedByPayer(a, r)
+			if signed != tt.signed || (err == nil) != tt.judged || err != nil && !errors.Is(err, ErrNotJudged) {
+				t.Errorf("%v, %v", signed, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,192 @@
+package gatetest
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+)
+
+const (
+	host  = "site.test" // of both sites, so that the upstream sees no difference
+	payTo = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+)
+
+// world is a Caddy with one site twice: open, and behind the gate. Each of the
+// two listens with TLS (HTTP/1.1, 2 and 3) and without (HTTP/1.1 and h2c).
+type world struct {
+	t    testing.TB
+	up   *upstream
+	fac  *counter
+	log  string // the file with Caddy's log
+	open site
+	gate site
+}
+
+// site is where one of the two listens.
+type site struct{ plain, tls string } // host:port
+
+// config is what a world is made of.
+type config struct {
+	// prices are the lines in the paywall block. Default: everything costs.
+	prices string
+	// around are directives of both sites, which Caddy orders itself.
+	around string
+	// behind answers. Default: a reverse_proxy to the world's upstream.
+	behind string
+	// block is all of the gated site where the default shape does not fit; {gate}
+	// in it stands for the paywall directive, {up} for the upstream's address.
+	block string
+	// servers are more options of the servers.
+	servers string
+	// autoHTTPS is the global option of that name.
+	autoHTTPS string
+}
+
+func newWorld(t testing.TB, c config) *world {
+	t.Helper()
+	w := &world{t: t, up: newUpstream(t), fac: counting, log: filepath.Join(t.TempDir(), "log")}
+	w.fac.reset()
+	w.open = site{freeAddress(t), freeAddress(t)}
+	w.gate = site{freeAddress(t), freeAddress(t)}
+	w.load(w.caddyfile(c))
+	return w
+}
+
+func (w *world) caddyfile(c config) string {
+	if c.prices == "" {
+		c.prices = "price /* $0.01"
+	}
+	if c.behind == "" {
+		c.behind = "reverse_proxy {up} {\n flush_interval -1\n}"
+	}
+	if c.autoHTTPS == "" {
+		c.autoHTTPS = "disable_redirects"
+	}
+	gate := "paywall {\n accept base-sepolia usdc " + payTo + "\n facilitator counting\n" + c.prices + "\n}"
+	open := c.around + "\n" + c.behind
+	gated := c.around + "\n" + gate + "\n" + c.behind
+	if c.block != "" {
+		open, gated = strings.ReplaceAll(c.block, "{gate}", ""), strings.ReplaceAll(c.block, "{gate}", gate)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `{
+		admin off
+		persist_config off
+		auto_https %s
+		local_certs
+		skip_install_trust
+		grace_period 2s
+		log {
+			output file %s
+			level DEBUG
+		}
+		servers {
+			protocols h1 h2 h2c h3
+			%s
+		}
+		paywall {
+			ledger memory i_accept_loss
+		}
+	}
+	`, c.autoHTTPS, w.log, c.servers)
+	for _, s := range []struct {
+		site
+		content string
+	}{{w.open, open}, {w.gate, gated}} {
+		content := strings.ReplaceAll(s.content, "{up}", w.up.address)
+		fmt.Fprintf(&b, "http://%s:%s {\n bind 127.0.0.1\n %s\n}\n", host, port(s.plain), content)
+		fmt.Fprintf(&b, "https://%s:%s {\n bind 127.0.0.1\n tls internal\n %s\n}\n", host, port(s.tls), content)
+	}
+	return b.String()
+}
+
+// load runs a Caddyfile in this process.
+func (w *world) load(caddyfile string) {
+	w.t.Helper()
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err == nil {
+		err = caddy.Load(adapted, true)
+	}
+	if err != nil {
+		w.t.Fatalf("loading:\n%s\n%v", caddyfile, err)
+	}
+	w.t.Cleanup(func() { _ = caddy.Stop() })
+	w.until("the gate offers something", func() bool { return w.fac.supported.Load() > 0 })
+	w.until("both sites have certificates", func() bool {
+		for _, s := range []site{w.open, w.gate} {
+			conn, err := tls.Dial("tcp", s.tls, clientTLS())
+			if err != nil {
+				return false
+			}
+			_ = conn.Close()
+		}
+		return true
+	})
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// freeAddress is one that is free for TCP and UDP.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := net.ListenPacket("udp", l.Addr().String())
+		_ = l.Close()
+		if err == nil {
+			_ = p.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// until repeats until something is so; a test that cannot get there fails.
+func (w *world) until(what string, so func() bool) {
+	w.t.Helper()
+	for range 500 {
+		if so() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.t.Fatalf("it did not come to be that %s", what)
+}
+
+// logged is what Caddy has logged.
+func (w *world) logged() string {
+	log, err := os.ReadFile(w.log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(log)
+}
+
+// request is a request to a site, in the form that send wants.
+func (w *world) request(method, uri string, header ...string) *http.Request {
+	w.t.Helper()
+	r, err := http.NewRequest(method, "http://"+host+uri, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	return r
+}

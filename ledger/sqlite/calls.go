@@ -151,6 +151,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	if err := ctx.Err(); err != nil {
 		return ledger.Payment{}, err
 	}
+	given := ch
 	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
 	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason} {
 		*s = strings.Clone(*s)
@@ -169,7 +170,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	if p.State != ledger.Settling {
 		l.changed(r, p)
 		l.mu.Unlock()
-		return copied(p), nil
+		return copiedFor(p, c.Payment, given), nil
 	}
 	wait, err := l.settling(r, p)
 	l.mu.Unlock()
@@ -185,7 +186,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	}
 	switch {
 	case wait.batch.err == nil:
-		return copied(p), nil
+		return copiedFor(p, c.Payment, given), nil
 	case wait.undone:
 		return ledger.Payment{}, unavailable(ctx, wait.batch.err)
 	default:

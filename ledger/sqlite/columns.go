@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"math"
 	"strings"
@@ -33,13 +34,15 @@ func upsertStatement() string {
 		" ON CONFLICT (hash) DO UPDATE SET " + strings.Join(set, ", ") + " WHERE excluded.version > payments.version"
 }
 
-// values are the values of the columns.
-func values(hash *digest, version uint64, p *ledger.Payment, url string) []any {
-	return []any{
+// setValues sets the values of the columns.
+func setValues(args []driver.NamedValue, hash *digest, version uint64, p *ledger.Payment, url string) {
+	for i, v := range [...]driver.Value{
 		hash[:], int64(version), string(p.Key), string(p.State), p.Doubt, p.Scheme, p.Network, p.Asset, p.PayTo, p.Payer, p.Amount, //nolint:gosec // will not be so many
 		nanos(p.ValidBefore), p.Method, p.Host, []byte(url), p.Client, p.Identifier, p.Body, p.Facilitator, p.Transaction, p.Reason,
 		int64(p.Status), int64(p.Runs), optional(p.Request), optional(p.Answer),
 		required(p.Created), required(p.Updated), nanos(p.Lease), nanos(p.Keep),
+	} {
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
 	}
 }
 

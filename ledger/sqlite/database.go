@@ -25,8 +25,8 @@ type database struct {
 	write *sql.DB
 	read  *sql.DB
 
-	upsert, complete *sql.Stmt // of write
-	byHash           *sql.Stmt // of read
+	complete *sql.Stmt // of write
+	byHash   *sql.Stmt // of read
 
 	id   uint64
 	salt []byte
@@ -89,10 +89,7 @@ func openDatabase(path string) (_ *database, err error) {
 		err = d.prepare(path, "rw")
 	}
 	if err == nil {
-		d.upsert, err = d.write.PrepareContext(context.Background(), upsertRow)
-	}
-	if err == nil {
-		d.complete, err = d.write.PrepareContext(context.Background(), "UPDATE meta SET value = max(value, ?2) WHERE name = ?1")
+		d.complete, err = d.write.PrepareContext(context.Background(), completeMeta)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
@@ -191,7 +188,7 @@ func (d *database) getVersion(ctx context.Context, hash *digest) (ledger.Payment
 func (d *database) close() error {
 	var errs []error
 	d.mu.Lock()
-	statements := slices.AppendSeq([]*sql.Stmt{d.upsert, d.complete, d.byHash}, maps.Values(d.prepared))
+	statements := slices.AppendSeq([]*sql.Stmt{d.complete, d.byHash}, maps.Values(d.prepared))
 	d.mu.Unlock()
 	for _, s := range statements {
 		if s != nil {

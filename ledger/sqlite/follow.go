@@ -127,7 +127,12 @@ func (l *Ledger) ready(part []*row, force bool, items []copyOf, rest []*row) ([]
 			!force && r.payment.State.Open() && time.Since(r.since) < copyAfter:
 			rest = append(rest, r)
 		default:
-			items = append(items, copyOf{r, r.key, r.version, r.payment})
+			p := &r.payment // is final
+			if !finished(p.State) {
+				now := *p
+				p = &now
+			}
+			items = append(items, copyOf{r, r.key, r.version, p})
 		}
 	}
 	return items, rest

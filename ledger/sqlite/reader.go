@@ -171,7 +171,7 @@ func (r *Reader) Backup(ctx context.Context, to string) (err error) {
 	}
 	items := make([]copyOf, 0, len(rows))
 	for key, row := range rows {
-		items = append(items, copyOf{nil, key, row.version, row.payment})
+		items = append(items, copyOf{nil, key, row.version, &row.payment})
 	}
 	return errors.Join(backup.store(ctx, items, false), backup.close())
 }

@@ -82,7 +82,7 @@ func TestColumns(t *testing.T) {
 		p := drawPayment(t, "p")
 		key := digestOf(p.Key)
 		version++
-		if err := d.store(t.Context(), []copyOf{{key: key, version: version, payment: p}}, false); err != nil {
+		if err := d.store(t.Context(), []copyOf{{key: key, version: version, payment: &p}}, false); err != nil {
 			t.Fatal(err)
 		}
 		got, v, err := d.getVersion(t.Context(), &key)
@@ -99,7 +99,7 @@ func TestColumns(t *testing.T) {
 		// An older version changes nothing.
 		old := p
 		old.State = "older"
-		if err := d.store(t.Context(), []copyOf{{key: key, version: version - 1, payment: old}}, false); err != nil {
+		if err := d.store(t.Context(), []copyOf{{key: key, version: version - 1, payment: &old}}, false); err != nil {
 			t.Fatal(err)
 		}
 		if got, _ := d.get(t.Context(), &key); !reflect.DeepEqual(got, p) {

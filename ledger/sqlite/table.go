@@ -166,6 +166,24 @@ func copied(p ledger.Payment) ledger.Payment {
 	return p
 }
 
+// copiedFor is a row for a caller who has most of it: the request is a kilobyte,
+// and comes back with each of a payment's moves.
+func copiedFor(p, had ledger.Payment, given ledger.Change) ledger.Payment {
+	p.Request = copiedUnless(p.Request, given.Request, had.Request)
+	p.Answer = copiedUnless(p.Answer, given.Answer, had.Answer)
+	return p
+}
+
+// copiedUnless copies b, unless one of the caller's own has the same contents.
+func copiedUnless(b []byte, own ...[]byte) []byte {
+	for _, o := range own {
+		if len(b) > 0 && bytes.Equal(b, o) {
+			return o
+		}
+	}
+	return bytes.Clone(b)
+}
+
 // byAge sorts rows as List returns them.
 func byAge(rows []*row) {
 	slices.SortFunc(rows, func(a, b *row) int {

@@ -58,6 +58,16 @@ func unavailable(op string, err error) *Error {
 // errNobody is for a payment that no facilitator in the config can judge.
 var errNobody = errors.New("no facilitator for this payment")
 
+// errLeftAlone is for a facilitator whose breaker is open.
+var errLeftAlone = errors.New("it gave no answers, and is left alone until it answers a probe")
+
+// leftAlone is the Error for a facilitator that is not asked.
+func leftAlone(op string, wait time.Duration) *Error {
+	e := unavailable(op, errLeftAlone)
+	e.RetryAfter = wait
+	return e
+}
+
 // panicked makes an error of a recovered panic. Guests are written by others,
 // and no decision means no: a panic in one must not decide anything.
 func panicked(p any) error {

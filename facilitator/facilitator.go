@@ -44,6 +44,10 @@ type Request struct {
 	// cannot. An answer that names somebody else is an answer about something
 	// else.
 	Payer string
+	// Unproven says that the gate could not check the signature itself. What
+	// becomes of such a request says nothing about the facilitator: whoever makes
+	// one can make it slow.
+	Unproven bool `json:"-"`
 }
 
 // Verdict is a facilitator's answer to Verify.

@@ -18,11 +18,13 @@ const repeatDelay = 250 * time.Millisecond
 type Named struct {
 	Name string
 	Facilitator
+	// Breaker keeps it from being asked while it gives no answers; may be nil.
+	Breaker *Breaker
 }
 
 // Verify asks the facilitators in order until one answers, and returns its
-// answer and its name. Only a facilitator that gives no answer is passed over: a
-// no is an answer, and nobody shops around for a yes.
+// answer and its name. Only a facilitator that gives no answer is passed over, or
+// one whose breaker is open: a no is an answer, and nobody shops around for a yes.
 //
 // When none answers the error is an *Error, and the name is the last one
 // asked.
@@ -36,7 +38,14 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 	)
 	for _, n := range order {
 		name = n.Name
+		if wait, open := n.Breaker.Open(r.Requirement.Network, time.Now()); open {
+			failed = append(failed, fmt.Errorf("%s: %w", n.Name, leftAlone("verify", wait)))
+			continue
+		}
 		v, err := verifyOne(ctx, n, r)
+		if !r.Unproven && ctx.Err() == nil {
+			n.Breaker.verified(r.Requirement.Network, err, time.Now())
+		}
 		if err == nil {
 			return v, n.Name, nil
 		}
@@ -52,7 +61,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 // outcome with the name of the facilitator it is about.
 //
 // The next facilitator is asked only when the one before was certainly not
-// asked (Unsent): a second facilitator cannot know what the first has already
+// asked (Unsent, or its breaker is open): a second facilitator cannot know what the first has already
 // sent to the chain. When the outcome is Unknown, the identical call is repeated
 // once at the same facilitator, which is what settlement_pending wants, and what
 // finds the answer that a broken connection swallowed. Only Settled counts then:
@@ -75,7 +84,14 @@ func settle(ctx context.Context, order []Named, r Request, wait sleeper) (Settle
 	var name, details string
 	for _, n := range order {
 		name = n.Name
-		last = settleOne(ctx, n, r)
+		if _, open := n.Breaker.Open(r.Requirement.Network, time.Now()); open {
+			last = Settlement{Outcome: Unsent, Network: r.Requirement.Network, Reason: string(CodeUnavailable), Detail: errLeftAlone.Error()}
+		} else {
+			last = settleOne(ctx, n, r)
+			if !r.Unproven && ctx.Err() == nil {
+				n.Breaker.settled(r.Requirement.Network, last.Outcome, time.Now())
+			}
+		}
 		if last.Outcome == Unknown {
 			last = repeat(ctx, n, r, last, wait)
 		}

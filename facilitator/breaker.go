@@ -1,0 +1,205 @@
+package facilitator
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// breakAfter is how many calls in a row must end without an answer before
+	// a facilitator is left alone.
+	breakAfter = 3
+	// firstProbe and lastProbe bound the pause before it is probed.
+	firstProbe = 250 * time.Millisecond
+	lastProbe  = 3 * time.Second
+	// probeTimeout bounds one probe.
+	probeTimeout = 5 * time.Second
+)
+
+// Breaker notices that a facilitator gives no answers about the payments of a
+// network, so that nobody signs a payment that could not be verified, and nobody
+// waits for a time-out. While it is open for a network the facilitator is not
+// asked about that network's payments; a probe of /supported closes it.
+//
+// Only the lack of an answer counts: no connection, a time-out, 429, 5xx, a
+// panic. A no is an answer. So is what cannot be understood, because a payer can
+// provoke that. A nil Breaker never opens, and the zero value is closed.
+//
+// It may be shared by several configs, and used from many goroutines.
+type Breaker struct {
+	mu       sync.Mutex
+	circuits map[string]*circuit // by network: those that failed lately
+	changed  chan struct{}       // closed when one opens; made on demand
+}
+
+// circuit is a Breaker for one network.
+type circuit struct {
+	failed int       // calls without an answer, in a row
+	opened int       // how often it opened, or a probe failed, since the last answer
+	open   bool      // the facilitator is left alone
+	until  time.Time // no probe before
+}
+
+// Open reports whether the facilitator is left alone with the payments of a
+// network (CAIP-2), and for how long a payer should wait: until the next probe,
+// at least a second.
+func (b *Breaker) Open(network string, now time.Time) (wait time.Duration, open bool) {
+	if b == nil {
+		return 0, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.circuits[network]
+	if c == nil || !c.open {
+		return 0, false
+	}
+	return min(max(c.until.Sub(now), time.Second), MaxRetryAfter), true
+}
+
+// Networks returns for how many networks it is open.
+func (b *Breaker) Networks() (open int) {
+	if b == nil {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.circuits {
+		if c.open {
+			open++
+		}
+	}
+	return open
+}
+
+// Watch probes the facilitator while the breaker is open, until ctx ends.
+func (b *Breaker) Watch(ctx context.Context, n Named, logger *zap.Logger) {
+	for {
+		next, changed := b.next()
+		if next.IsZero() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+			continue
+		}
+		if sleep(ctx, time.Until(next)) != nil {
+			return
+		}
+		try, cancel := context.WithTimeout(ctx, probeTimeout)
+		_, err := supportedOne(try, n)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		b.probed(err, time.Now())
+		if err == nil {
+			logger.Info("facilitator answers a probe, and is asked again", zap.String("facilitator", n.Name))
+		}
+	}
+}
+
+// next returns when to probe next, or zero and what is closed when that changes.
+func (b *Breaker) next() (at time.Time, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.circuits {
+		if c.open && (at.IsZero() || c.until.Before(at)) {
+			at = c.until
+		}
+	}
+	if b.changed == nil {
+		b.changed = make(chan struct{})
+	}
+	return at, b.changed
+}
+
+// probed learns from a probe. After a good one the facilitator is asked again,
+// and one more failure opens at once: some that answer /supported can do nothing
+// else.
+func (b *Breaker) probed(err error, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.circuits {
+		switch {
+		case !c.open || c.until.After(now):
+		case err != nil:
+			c.putOff(now, retryAfter(err))
+		default:
+			c.open, c.failed = false, breakAfter-1
+		}
+	}
+}
+
+// verified learns from a call of Verify.
+func (b *Breaker) verified(network string, err error, now time.Time) {
+	e, ok := errors.AsType[*Error](err)
+	if err == nil || ok && e.Code != CodeUnavailable && e.Code != CodeTimeout {
+		b.answered(network)
+	} else {
+		b.noAnswer(network, now, retryAfter(err))
+	}
+}
+
+// settled learns from a call of Settle. Unknown says nothing: it may be the chain
+// that takes its time.
+func (b *Breaker) settled(network string, o Outcome, now time.Time) {
+	switch o {
+	case Settled, Refused:
+		b.answered(network)
+	case Unsent:
+		b.noAnswer(network, now, 0)
+	case Unknown:
+	}
+}
+
+func (b *Breaker) answered(network string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.circuits[network]; c != nil && !c.open { // of a call from before it proves nothing
+		delete(b.circuits, network)
+	}
+}
+
+// noAnswer counts a failure. after is how long the facilitator wants to be left
+// alone.
+func (b *Breaker) noAnswer(network string, now time.Time, after time.Duration) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.circuits[network]
+	if c == nil {
+		c = &circuit{}
+		if b.circuits == nil {
+			b.circuits = make(map[string]*circuit)
+		}
+		b.circuits[network] = c
+	}
+	if c.open {
+		return
+	}
+	if c.failed++; c.failed < breakAfter {
+		return
+	}
+	c.open = true
+	c.putOff(now, after)
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
+}
+
+// putOff sets when the facilitator is probed.
+func (c *circuit) putOff(now time.Time, after time.Duration) {
+	c.until = now.Add(max(min(firstProbe<<min(c.opened, 10), lastProbe), after))
+	c.opened++
+}

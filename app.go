@@ -59,10 +59,14 @@ func (App) CaddyModule() caddy.ModuleInfo {
 }
 
 // snapshots keeps what each facilitator said it can do, across reloads, so
-// that a reload does not forget fee payers until the next fetch.
+// that a reload does not forget fee payers until the next fetch, and whether it
+// gives answers.
 var snapshots = caddy.NewUsagePool()
 
-type snapshot struct{ atomic.Pointer[x402.Supported] }
+type snapshot struct {
+	atomic.Pointer[x402.Supported]
+	breaker facilitator.Breaker
+}
 
 func (*snapshot) Destruct() error { return nil }
 
@@ -120,8 +124,9 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 			return err
 		}
 	}
-	named := facilitator.Named{Name: name, Facilitator: f}
-	source := facilitator.NewSource(named, &kept.(*snapshot).Pointer, a.logger.Named("facilitator"))
+	shared := kept.(*snapshot)
+	named := facilitator.Named{Name: name, Facilitator: f, Breaker: &shared.breaker}
+	source := facilitator.NewSource(named, &shared.Pointer, a.logger.Named("facilitator"))
 	a.backends[name] = backend{Named: named, source: source}
 	return nil
 }
@@ -171,6 +176,7 @@ func (a *App) facilitator(name string) (backend, error) {
 func (a *App) Start() error {
 	for _, b := range a.backends {
 		go b.source.Run(a.watching)
+		go b.Breaker.Watch(a.watching, b.Named, a.logger.Named("facilitator"))
 	}
 	go func() {
 		if l, ok := a.ledger.(interface{ Open(context.Context) error }); ok {

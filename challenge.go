@@ -29,6 +29,10 @@ const (
 	codeBoughtElse           x402.Code = "payment_bought_something_else"
 	codeIdentifierTaken      x402.Code = "payment_identifier_conflict"
 	codeBusy                 x402.Code = "too_many_contract_wallets"
+	codeTooManyOfPayer       x402.Code = "too_many_unsettled_payments"
+	codeTooMany              x402.Code = "too_busy"
+	codeTooManyTries         x402.Code = "too_many_bad_payments"
+	codeBodyTooSlow          x402.Code = "request_body_too_slow"
 	codeUpstreamDown         x402.Code = "upstream_unavailable"
 	codeUpstreamWantsPayment x402.Code = "upstream_wants_payment"
 	codeUpstreamFailed       x402.Code = "upstream_failed"
@@ -247,6 +251,9 @@ func (p *purchase) report() {
 		if f.status >= http.StatusInternalServerError {
 			level = zap.ErrorLevel
 		}
+	}
+	if outcome == "limited" {
+		level = zap.DebugLevel // a flood must not fill the log
 	}
 	p.h.logger.Log(level, "payment", fields...)
 }

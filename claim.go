@@ -63,6 +63,10 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 			return refused
 		}
 	}
+	if refused := p.mayTry(now); refused != nil {
+		p.outcome = "limited"
+		return refused
+	}
 	held, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		return p.claimAgain(ctx, taken.Payment, row)
@@ -71,6 +75,10 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		return p.ledgerFailed("claiming", err)
 	}
 	p.hold(held)
+	if refused := p.try(now); refused != nil {
+		p.outcome = "limited"
+		return refused
+	}
 	return nil
 }
 
@@ -116,6 +124,13 @@ func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *r
 		to = ledger.Settling
 	} else if refused := p.redeemable(row); refused != nil {
 		return refused
+	}
+	if to == ledger.Settling {
+		var refused *refusal
+		if p.seat, refused = unsettled.enter(p.bearer()); refused != nil {
+			p.outcome = "limited"
+			return refused
+		}
 	}
 	held, err := p.h.app.ledger.Take(ctx, row.Key, to, leaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok {
@@ -176,6 +191,8 @@ func (p *purchase) letGo() {
 			_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Runs: p.runs, Answer: p.answer})
 		}
 	}
+	p.seat.leave() // unless the settlement goes on alone
+	p.acquit()
 	if p.order != "" {
 		orders.Delete(p.order)
 	}

@@ -200,13 +200,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
-	if err != nil {
-		return h.challenge(w, r, offer, codeOf(err), nil)
-	}
 	if payment == nil {
+		shown, wait, down := tariff.shown(offer, now)
+		if down != nil {
+			h.logger.Debug("nothing is offered", zap.Error(down))
+			return h.refuse(w, r, outage(wait))
+		}
+		if err != nil {
+			return h.challenge(w, r, shown, codeOf(err), nil)
+		}
 		challenges.Inc()
-		quoted.remember(quoted.resourceOf(r, first), offer, now)
-		return h.challenge(w, r, offer, x402.CodePaymentRequired, nil)
+		quoted.remember(quoted.resourceOf(r, first), shown, now)
+		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || r.Header.Get("Early-Data") == "1" {
 		// Early data can be replayed by whoever saw it (RFC 8470).
@@ -214,7 +219,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
-	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, offer: offer, payment: payment, started: now, payer: r.Context()}
+	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, upfront: first, offer: offer, payment: payment, started: now, payer: r.Context()}
 	defer p.letGo()
 	if refused := p.claim(r, p.match(r, tariff, now)); refused != nil {
 		return h.refuseSale(w, r, p, *refused)

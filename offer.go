@@ -51,6 +51,7 @@ type tariff struct {
 
 	mu  sync.Mutex // of building
 	now atomic.Pointer[offer]
+	dim atomic.Pointer[dimmed] // see shown
 }
 
 // current returns the offer as the facilitators are known now.
@@ -61,7 +62,7 @@ func (t *tariff) current() (*offer, error) {
 		defer t.mu.Unlock()
 		if o = t.now.Load(); o == nil || !t.fresh(o) {
 			var err error
-			if o, err = t.build(); err != nil {
+			if o, err = t.build(nil); err != nil {
 				return nil, err
 			}
 			t.now.Store(o)
@@ -84,18 +85,18 @@ func (t *tariff) fresh(o *offer) bool {
 
 // build makes an offer. Each option goes to the facilitators that support it,
 // in the operator's order; of several only those count that need the same
-// requirement as the first.
-func (t *tariff) build() (*offer, error) {
+// requirement as the first. Those for which skip says so are left out.
+func (t *tariff) build(skip func(backend, option int) bool) (*offer, error) {
 	o := &offer{}
 	for _, b := range t.backends {
 		o.snapshots = append(o.snapshots, b.source.Snapshot())
 	}
-	for _, option := range t.options {
+	for j, option := range t.options {
 		var requirement x402.Requirement
 		var settlers []facilitator.Named
 		for i, b := range t.backends {
 			kind, known := kindFor(option, o.snapshots[i])
-			if known && kind == nil {
+			if known && kind == nil || skip != nil && skip(i, j) {
 				continue
 			}
 			r, ok := option.with(kind, t.first)

@@ -38,9 +38,15 @@ type purchase struct {
 	// stranger: the signature is not the payer's own. A contract wallet may sign
 	// so, and only a facilitator can tell.
 	stranger bool
+	// proven: the signature is the payer's own.
+	proven bool
+	// upfront: the money moves before the upstream runs, whatever was offered.
+	upfront bool
 
 	held     ledger.Claim // our hold on the authorization
 	lease    *lease       // keeps it while the request lives
+	seat     *seat        // among the payments that are not yet settled
+	trial    *bucket      // the try that the payment costs if it is bad
 	redeemed bool         // it was paid earlier, and is owed
 	settled  bool         // the money has moved, and held says so
 	answer   []byte       // a copy of what did not arrive
@@ -86,7 +92,8 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 	}
 	if p.auth.Kind == x402.KindEIP3009 {
 		own, err := eip712.SignedByPayer(p.auth.Authorization, p.request.Requirement)
-		p.stranger = err == nil && !own
+		p.request.Unproven = !own
+		p.stranger, p.proven = err == nil && !own, err == nil && own
 	}
 	return nil
 }
@@ -118,8 +125,8 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		return p.redeemable(p.held.Payment)
 	}
 	if p.stranger && !p.h.app.strangers.Allow() {
-		p.outcome = "rejected"
-		return &refusal{status: http.StatusServiceUnavailable, code: codeBusy, retryAfter: 1}
+		p.outcome = "limited"
+		return tooManyStrangers()
 	}
 	if refused := p.verify(r.Context()); refused != nil {
 		return refused
@@ -127,10 +134,12 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if p.stranger {
 		// Only now is it certain that the payer signed.
 		if refused := p.redeemEarlier(r); p.settled || refused != nil {
+			p.seat.leave()
 			return refused
 		}
 	}
-	if !p.first {
+	p.upfront = p.first || defaulters.has(p.auth.Payer, p.h.now())
+	if !p.upfront {
 		return nil
 	}
 	if !p.health.mayTry(p.h.now()) {
@@ -156,10 +165,13 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 		p.held.Payment.Payer = verdict.Payer
 	}
 	if !verdict.Valid {
+		customers.remove(p.auth.Payer)
+		p.trial = nil // spent
 		p.outcome = "invalid"
 		p.held.Payment.Reason, p.held.Payment.Facilitator = verdict.Reason, name
 		return refuseAnew(x402.SafeCode(verdict.Reason, x402.CodePaymentInvalid), errors.New(verdict.Detail))
 	}
+	p.acquit()
 	return nil
 }
 
@@ -300,7 +312,7 @@ func (p *purchase) upstreamFailed(err error) *refusal {
 	} else {
 		p.outcome = "uncharged"
 	}
-	if p.first {
+	if p.upfront {
 		p.health.saw(p.status, true, p.h.now())
 	}
 	return f
@@ -309,7 +321,7 @@ func (p *purchase) upstreamFailed(err error) *refusal {
 // finish decides whether the goods have arrived.
 func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) {
 	p.status = max(a.status, 0)
-	if p.first {
+	if p.upfront {
 		p.health.saw(p.status, returned, p.h.now())
 	}
 	if !p.settled {

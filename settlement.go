@@ -42,7 +42,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	work := context.WithoutCancel(ctx)
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
 	l := p.h.app.ledger
-	lease := p.lease
+	lease, seat := p.lease, p.seat
 	settlements.Go(func() {
 		s, name := ask(work, order, request)
 		observeSettlement(s.Outcome)
@@ -53,6 +53,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		}
 		if !who.CompareAndSwap(waiting, answered) {
 			lease.end()
+			seat.leave()
 			if row.State == ledger.Settled {
 				book.Payment = row
 				_, err := moveTo(l, book, ledger.Change{To: ledger.Settled})
@@ -81,7 +82,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			if !who.CompareAndSwap(waiting, alone) {
 				return p.afterSettlement(<-done)
 			}
-			p.lease = nil
+			p.lease, p.seat = nil, nil
 			p.outcome = "pending"
 			doubt(l, book)
 			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
@@ -167,6 +168,8 @@ func moveTo(l ledger.Ledger, c ledger.Claim, ch ledger.Change) (row ledger.Payme
 // afterSettlement says what the payer may have.
 func (p *purchase) afterSettlement(result settled) *refusal {
 	s := result.settlement
+	p.seat.leave()
+	p.remember(s.Outcome)
 	if result.err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
 		// and no goods that a second try would get once more.
@@ -198,6 +201,7 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 func (p *purchase) stillLives() *refusal {
 	if err := p.auth.check(p.request.Requirement, p.h.now()); err != nil {
 		p.outcome = "expired"
+		p.remember(facilitator.Refused)
 		return refuseAnew(codeOf(err), err)
 	}
 	return nil

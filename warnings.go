@@ -31,7 +31,7 @@ func (h *Handler) warnAboutPrice(p Price, options []*option, pr *price) {
 		h.logger.Warn("real and test money are accepted for one price; whoever has test money pays nothing", line)
 	}
 	t := pr.tariffs[0]
-	if o, err := t.build(); err == nil && o.template != nil {
+	if o, err := t.build(nil); err == nil && o.template != nil {
 		if n := len(o.template.Header("https://"+strings.Repeat("x", 100), "")); n > 7<<10 {
 			h.logger.Warn("challenge is near 8 kB; some clients and proxies refuse such headers: accept fewer tokens", line, zap.Int("bytes", n))
 		}

@@ -148,6 +148,7 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 		p.outcome = "rejected"
 	}
 	p.refused = &f
+	p.letGo() // before a payer who reads slowly, or sends slowly, is written to
 	if f.receipt != nil && p.payment.Version == x402.V1 {
 		v1 := f.receipt.V1()
 		f.receipt = &v1
@@ -161,6 +162,11 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 // ownAnswer prepares the header of an answer that is the gate's own.
 func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
 	header.Set("Cache-Control", "no-store")
+	if r.ProtoMajor == 1 && r.Header.Get("Expect") != "" {
+		// The body that was announced is not wanted. The server would wait for it
+		// before it sends the answer, and the client waits for the answer.
+		header.Set("Connection", "close")
+	}
 	h.addCORS(header, r)
 }
 

@@ -179,9 +179,14 @@ func (p *purchase) hold(c ledger.Claim) {
 	p.lease = keepLease(p.h.app.ledger, c, p.h.logger)
 }
 
-// letGo is the end of every purchase that held a claim: what was not settled is
-// free again, what was settled and not delivered can be fetched.
+// letGo is the end of every purchase: what was claimed and not settled is free
+// again, what was settled and not delivered can be fetched. Only its first call
+// does anything.
 func (p *purchase) letGo() {
+	if p.gone {
+		return
+	}
+	p.gone = true
 	if p.lease != nil { // else the settlement goes on alone, and holds the claim
 		p.lease.end()
 		switch p.held.Payment.State {

@@ -28,10 +28,11 @@ type fakeFacilitator struct {
 	mu     sync.Mutex
 	bodies [][]byte
 	moved  map[string]string // nonce to transaction
+	junk   map[string]bool   // nonces of payments that are no good
 }
 
 func newFakeFacilitator(t testing.TB) *fakeFacilitator {
-	f := &fakeFacilitator{moved: map[string]string{}}
+	f := &fakeFacilitator{moved: map[string]string{}, junk: map[string]bool{}}
 	f.kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"}],"extensions":[],"signers":{}}`)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /supported", func(w http.ResponseWriter, r *http.Request) {

@@ -89,6 +89,8 @@ type Handler struct {
 	now       func() time.Time
 	// answerWithin is how long a payer waits for a settlement.
 	answerWithin time.Duration
+	// uploadGrace is how long an upstream may wait for a body that is not paid for.
+	uploadGrace time.Duration
 }
 
 // CaddyModule returns the Caddy module information.
@@ -101,6 +103,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
 	h.answerWithin = answerWithin
+	h.uploadGrace = uploadGrace
 	if h.RetryWindow == 0 {
 		h.RetryWindow = caddy.Duration(defaultRetryWindow)
 	}

@@ -47,6 +47,7 @@ type purchase struct {
 	lease    *lease       // keeps it while the request lives
 	seat     *seat        // among the payments that are not yet settled
 	trial    *bucket      // the try that the payment costs if it is bad
+	gone     bool         // letGo was here
 	redeemed bool         // it was paid earlier, and is owed
 	settled  bool         // the money has moved, and held says so
 	answer   []byte       // a copy of what did not arrive
@@ -202,10 +203,17 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	} else if acts {
 		a.spool = &spool{}
 	}
+	sent := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
+	var body *upload
+	if !p.settled {
+		body = p.boundUpload(w, sent, cancel)
+	}
 	a.atStatus = func(status int, header http.Header) bool {
 		p.status = status
 		removeReceipts(header)
 		switch {
+		case !body.free():
+			refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
 		case p.settled && status == http.StatusPaymentRequired:
 			// To the payer a 402 of ours would say that nothing has moved.
 			refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.held.Payment)}
@@ -213,6 +221,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			refused = &refusal{status: statusClientGone, code: codeClientGone} // nobody reads it
 		case !p.settled && !p.price.chargeable(status, header, r):
 			p.outcome = "uncharged"
+			p.seat.leave()
 			p.h.addCORS(header, r)
 			return true
 		case !p.settled:
@@ -259,8 +268,12 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
 		}
 	}()
-	err = next.ServeHTTP(a, p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true))))
+	err = next.ServeHTTP(a, sent)
 	returned = true
+	if body.wasCut() && refused == nil && a.status == 0 {
+		a.status = -1
+		refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+	}
 	if refused == nil && err == nil && a.status == 0 {
 		// Nobody answered. An empty 200 is not what the payer came for.
 		a.status = -1

@@ -44,6 +44,7 @@ type scripted struct {
 	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
 	listed  atomic.Pointer[func()]
 	visible atomic.Bool
+	claims  atomic.Int64 // how often it was asked to hold a payment
 	ahead   atomic.Int64 // of its clock, in nanoseconds
 	// elsewhere: what it holds is held by another gateway.
 	elsewhere atomic.Bool
@@ -51,6 +52,11 @@ type scripted struct {
 
 // HeldHere is what a ledger has that gateways share.
 func (s *scripted) HeldHere(ledger.Key) bool { return !s.elsewhere.Load() }
+
+func (s *scripted) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
+	s.claims.Add(1)
+	return s.Ledger.Claim(ctx, p, lease)
+}
 
 func (s *scripted) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
 	if f := s.move.Load(); f != nil {

@@ -24,6 +24,7 @@ type trials struct {
 	buckets [1 << 12]bucket
 }
 
+// onTrial is of the process: a reload gives nobody new tries.
 var onTrial = &trials{seed: maphash.MakeSeed()}
 
 func (t *trials) of(network string) *bucket {

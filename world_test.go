@@ -51,6 +51,7 @@ type world struct {
 	up   *fakeUpstream
 	http *http.Client
 	log  string // the file with Caddy's log
+	mold *signed // of junk; see bend
 }
 
 // newWorld starts one. The options are the lines inside the site's paywall

@@ -1,0 +1,290 @@
+package paywall_test
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	paywall "github.com/caddy-paywall/caddy-paywall"
+)
+
+// Junk does not reach the ledger, and no facilitator where we can judge it; of
+// what only a facilitator can judge a bounded number reaches one. Meanwhile
+// those who pay are served.
+func TestJunkIsCheap(t *testing.T) {
+	const n = 1500
+	for name, tc := range map[string]struct {
+		junk  func(w *world, i int) string
+		asked func(d time.Duration) int64 // at most, for junk that lasted d
+	}{
+		"garbage": {
+			func(_ *world, i int) string {
+				b := fmt.Appendf(nil, `{"x402Version":%d,"accepted":%s"payload":{}`, i%4, strings.Repeat("[", i%40))
+				return base64.StdEncoding.EncodeToString(b)[:4+i%20]
+			},
+			func(time.Duration) int64 { return 0 },
+		},
+		"another price": {
+			func(w *world, i int) string {
+				return w.bend(i, func(s *signed) { s.authorization["value"] = fmt.Sprint(i) })
+			},
+			func(time.Duration) int64 { return 0 },
+		},
+		"the signature of somebody else": { // or of a contract wallet
+			func(w *world, i int) string {
+				return w.bend(i, func(s *signed) { s.signature = s.signature[:20] + fmt.Sprintf("%06x", i) + s.signature[26:] })
+			},
+			func(d time.Duration) int64 {
+				return paywall.StrangersAtOnce + int64((d.Seconds()+1)*paywall.StrangersPerSecond)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			paywall.ForgetPayers()
+			w := prepareWorld(t)
+			s := w.withScript()
+			w.load(onScript(w.caddyfile("price /paid/* $0.01")))
+			w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				w.fac.mu.Lock()
+				_, junk := w.fac.junk[nonceOf(body)]
+				w.fac.mu.Unlock()
+				if junk {
+					says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`)(rw, r)
+					return
+				}
+				says(200, `{"isValid":true}`)(rw, r)
+			})
+			customer := newPayer(t)
+			buy := func(p *payer) {
+				w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)), 200, "")
+			}
+			buy(customer)
+			headers := make([]string, n)
+			for i := range headers {
+				headers[i] = tc.junk(w, i)
+			}
+			verified, claims := w.fac.verified.Load(), s.claims.Load()
+			start := time.Now()
+			var all sync.WaitGroup
+			for part := range 8 {
+				all.Go(func() {
+					for i := part; i < n; i += 8 {
+						res := w.get("/paid/x", "PAYMENT-SIGNATURE", headers[i])
+						if res.err != nil || res.StatusCode != 402 && res.StatusCode != 429 && res.StatusCode != 503 {
+							t.Errorf("%v %v", res.Response, res.err)
+						}
+					}
+				})
+			}
+			bought := int64(0)
+			for range 5 {
+				buy(customer)
+				buy(newPayer(t))
+				bought += 2
+			}
+			all.Wait()
+			most := tc.asked(time.Since(start))
+			asked, held := w.fac.verified.Load()-verified-bought, s.claims.Load()-claims-bought
+			if asked > most || held > most+8 { // some see the last try before one of them takes it
+				t.Errorf("%d bits of junk: the facilitator was asked %d times, the ledger %d times; at most %d", n, asked, held, most)
+			}
+			if most > 0 && asked == 0 {
+				t.Error("nobody judged what only a facilitator can")
+			}
+			if got := w.up.hits.Load(); got != bought+1 {
+				t.Errorf("%d runs of the upstream for %d purchases", got, bought+1)
+			}
+		})
+	}
+}
+
+// bend makes the i-th junk payment of a world out of one good one: signing takes
+// longer than being refused.
+func (w *world) bend(i int, how func(*signed)) string {
+	w.t.Helper()
+	if w.mold == nil {
+		w.mold = w.sign(http.MethodGet, "/paid/x", newPayer(w.t))
+	}
+	authorization := map[string]any{}
+	for k, v := range w.mold.authorization {
+		authorization[k] = v
+	}
+	authorization["nonce"] = fmt.Sprintf("0x%064x", i+1)
+	w.fac.mu.Lock()
+	w.fac.junk[authorization["nonce"].(string)] = true
+	w.fac.mu.Unlock()
+	s := &signed{w.mold.requirement, authorization, w.mold.signature}
+	how(s)
+	return s.v2(w.t)
+}
+
+// Wallets are free, so a correct signature with nothing behind it costs a
+// facilitator only so many calls from one network. Whoever has paid goes on.
+func TestEmptyWalletsAreOnTrial(t *testing.T) {
+	paywall.ForgetPayers()
+	t.Cleanup(paywall.ForgetPayers)
+	w := newWorld(t, "price /paid/* $0.01")
+	customer := newPayer(t)
+	pay := func(p *payer) answerOf {
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t))
+	}
+	var at atomic.Int64 // the clock stands, so no try comes back
+	at.Store(time.Now().UnixNano())
+	for _, g := range gates(t) {
+		g.SetNow(func() time.Time { return time.Unix(0, at.Load()) })
+	}
+	w.expect(pay(customer), 200, "")
+	empty := says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`)
+	w.fac.onVerify(empty)
+	before := w.fac.verified.Load()
+	limited := 0
+	for range paywall.TriesAtOnce + 20 {
+		if res := pay(newPayer(t)); res.StatusCode == 429 {
+			w.expectBusy(res, 429, "too_many_bad_payments")
+			limited++
+		} else {
+			w.expect(res, 402, "insufficient_funds")
+		}
+	}
+	if asked := w.fac.verified.Load() - before; asked != paywall.TriesAtOnce || limited != 20 {
+		t.Errorf("asked %d times, %d limited", asked, limited)
+	}
+	w.fac.verify.Store(nil)
+	w.expect(pay(customer), 200, "")
+	w.expect(pay(newPayer(t)), 429, "too_many_bad_payments")
+	at.Add(int64(time.Second)) // tries come back
+	for range 2 * paywall.TriesPerSecond { // and the good ones are not used up
+		w.expect(pay(newPayer(t)), 200, "")
+	}
+
+	// A customer whose payment is refused is one no longer.
+	w.fac.onVerify(empty)
+	w.expect(pay(customer), 402, "insufficient_funds")
+	for range paywall.TriesPerSecond - 1 {
+		w.expect(pay(newPayer(t)), 402, "insufficient_funds")
+	}
+	w.expect(pay(customer), 429, "too_many_bad_payments")
+}
+
+// A payment header is bounded before it is decoded, however long Caddy lets
+// headers be.
+func TestLongPaymentHeader(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(strings.Replace(w.caddyfile("price /paid/* $0.01"), "admin off", "admin off\nservers {\nmax_header_size 4MB\n}", 1))
+	for _, name := range []string{"PAYMENT-SIGNATURE", "X-PAYMENT"} {
+		w.expect(w.get("/paid/x", name, strings.Repeat("e30=", 1<<18)), 402, "payment_too_large")
+	}
+	w.counts(0, 0, 0)
+}
+
+// sendRaw sends raw bytes to the gate.
+func (w *world) sendRaw(text string) net.Conn {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.gate, "http://"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, text); err != nil {
+		w.t.Fatal(err)
+	}
+	return conn
+}
+
+func readAnswer(t *testing.T, conn net.Conn) (*http.Response, string) {
+	t.Helper()
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
+}
+
+// The gate does not read bodies: who waits for a 100 Continue is told the price
+// instead of being asked for the body.
+func TestBodyIsNotAskedFor(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	for _, payment := range []string{"", "Payment-Signature: e30=\r\n"} {
+		conn := w.sendRaw("POST /paid/x HTTP/1.1\r\nHost: " + strings.TrimPrefix(w.gate, "http://") + "\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n" + payment + "\r\n")
+		if res, body := readAnswer(t, conn); res.StatusCode != 402 {
+			t.Errorf("%d %s", res.StatusCode, body)
+		}
+	}
+	w.counts(0, 0, 0)
+}
+
+// Who sends headers drop by drop has no claim, and who sends a body so has none
+// for long, unless it is paid for.
+func TestDripsHoldNothing(t *testing.T) {
+	w := prepareWorld(t)
+	s := w.withScript()
+	w.load(onScript(w.caddyfile("price POST /paid/* $0.01 {\n settle on_success\n}\nprice POST /first/* $0.01")))
+	for _, g := range gates(t) {
+		g.SetUploadGrace(150 * time.Millisecond)
+	}
+	payment := w.sign(http.MethodPost, "/paid/x", newPayer(t)).v2(t)
+	head := func(path, payment string) string {
+		return "POST " + path + " HTTP/1.1\r\nHost: " + strings.TrimPrefix(w.gate, "http://") + "\r\nContent-Length: 100\r\nPayment-Signature: " + payment + "\r\n"
+	}
+	drip := func(conn net.Conn, stop <-chan struct{}) {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				if _, err := io.WriteString(conn, "x"); err != nil {
+					return
+				}
+			}
+		}
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+
+	headers := w.sendRaw(head("/paid/x", payment))
+	go func() { _, _ = io.WriteString(headers, "X-Slow: "); drip(headers, stop) }()
+	time.Sleep(100 * time.Millisecond)
+	if s.claims.Load() != 0 || paywall.Unsettled() != 0 {
+		t.Errorf("%d claims, %d unsettled by half a header", s.claims.Load(), paywall.Unsettled())
+	}
+
+	body := w.sendRaw(head("/paid/x", payment) + "\r\n")
+	go drip(body, stop)
+	res, text := readAnswer(t, body)
+	if res.StatusCode != 408 || !strings.Contains(text, "request_body_too_slow") || paywall.Unsettled() != 0 || w.fac.settled.Load() != 0 {
+		t.Errorf("%d %s, %d unsettled, %d settles", res.StatusCode, text, paywall.Unsettled(), w.fac.settled.Load())
+	}
+	// The payment is free again, and buys what it was meant for.
+	w.expect(w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", payment)), 200, "")
+
+	// What is paid for may take its time.
+	paid := w.sendRaw(head("/first/x", w.sign(http.MethodPost, "/first/x", newPayer(t)).v2(t)) + "\r\n")
+	w.until(func() bool { return w.fac.settled.Load() == 2 })
+	w.until(func() bool { return paywall.Unsettled() == 0 })
+	go drip(paid, stop)
+	if res, text := readAnswer(t, paid); res.StatusCode != 200 || text != sample {
+		t.Errorf("%d %s", res.StatusCode, text)
+	}
+}
+
+// nonceOf finds the nonce in what a facilitator is asked.
+func nonceOf(body []byte) string {
+	_, after, _ := strings.Cut(string(body), `"nonce":"`)
+	nonce, _, _ := strings.Cut(after, `"`)
+	return nonce
+}

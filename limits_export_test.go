@@ -1,0 +1,56 @@
+package paywall
+
+import (
+	"context"
+	"time"
+)
+
+// What tests of the bounds may see and change. The bounds are of the process, so
+// each change is taken back.
+
+// SetMostUnsettled sets how many payments may be unsettled: in all, and of one
+// payer or network.
+func SetMostUnsettled(all, of int) (restore func()) {
+	unsettled.mu.Lock()
+	defer unsettled.mu.Unlock()
+	most, mostOf, mostFrom := unsettled.most, unsettled.mostOf, unsettled.mostFrom
+	unsettled.most, unsettled.mostOf, unsettled.mostFrom = all, of, of
+	return func() {
+		unsettled.mu.Lock()
+		defer unsettled.mu.Unlock()
+		unsettled.most, unsettled.mostOf, unsettled.mostFrom = most, mostOf, mostFrom
+	}
+}
+
+// Unsettled is how many payments are.
+func Unsettled() int { return unsettled.count() }
+
+// ForgetPayers forgets how all payers and networks fared.
+func ForgetPayers() {
+	for _, s := range []*payers{defaulters, customers} {
+		s.mu.Lock()
+		s.younger, s.older = nil, nil
+		s.mu.Unlock()
+	}
+	for i := range onTrial.buckets {
+		b := &onTrial.buckets[i]
+		b.mu.Lock()
+		b.used = 0
+		b.mu.Unlock()
+	}
+}
+
+// The bounds on what costs a facilitator a call.
+const (
+	TriesAtOnce        = triesAtOnce
+	TriesPerSecond     = triesPerSecond
+	StrangersAtOnce    = strangersAtOnce
+	StrangersPerSecond = strangersPerSecond
+	RememberFor        = rememberFor
+)
+
+// SetUploadGrace sets how long a body may take that nothing is paid for.
+func (h *Handler) SetUploadGrace(d time.Duration) { h.uploadGrace = d }
+
+// Drain is what happens when the process exits.
+func Drain(ctx context.Context) { drain(ctx) }

@@ -1,0 +1,77 @@
+package paywall
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// A payer who sends the request's body drop by drop must not keep a payment
+// claimed, and an upstream waiting, that nobody has paid for yet. The bounds are
+// those that Apache's mod_reqtimeout has by default.
+const (
+	// uploadGrace is how long the upstream may wait for a body in all before
+	// anything is paid.
+	uploadGrace = 20 * time.Second
+	// uploadRate is the bytes of the body that earn another second.
+	uploadRate = 500
+)
+
+// upload is a request's body while nothing is paid. Only the time in which the
+// payer is waited for counts, and not what the upstream takes between two reads.
+type upload struct {
+	io.ReadCloser
+	grace  time.Duration
+	waited time.Duration
+	bytes  int64
+	cut    func() // ends the request to the upstream, and the read
+	state  atomic.Int32
+}
+
+// The states of an upload. It leaves bounded once.
+const (
+	uploadBounded int32 = iota
+	uploadFree
+	uploadCut
+)
+
+// boundUpload bounds the body of a request to the upstream; nil if there is none.
+func (p *purchase) boundUpload(w http.ResponseWriter, r *http.Request, cancel func()) *upload {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil
+	}
+	u := &upload{ReadCloser: r.Body, grace: p.h.uploadGrace}
+	u.cut = func() {
+		if u.state.CompareAndSwap(uploadBounded, uploadCut) {
+			cancel()
+			// Where it cannot be set the server's own time-outs end the read.
+			//nolint:bodyclose // a controller is no response
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+		}
+	}
+	r.Body = u
+	return u
+}
+
+// Read implements io.Reader.
+func (u *upload) Read(p []byte) (int, error) {
+	if u.state.Load() == uploadFree {
+		return u.ReadCloser.Read(p)
+	}
+	start := time.Now()
+	timer := time.AfterFunc(u.grace+time.Duration(u.bytes/uploadRate)*time.Second-u.waited, u.cut)
+	n, err := u.ReadCloser.Read(p)
+	timer.Stop()
+	u.waited += time.Since(start)
+	u.bytes += int64(n)
+	return n, err
+}
+
+// free lifts the bounds; false if it is too late. Nil has none.
+func (u *upload) free() bool {
+	return u == nil || u.state.CompareAndSwap(uploadBounded, uploadFree) || u.state.Load() == uploadFree
+}
+
+// wasCut says whether the body took too long.
+func (u *upload) wasCut() bool { return u != nil && u.state.Load() == uploadCut }

@@ -161,7 +161,7 @@ func TestEmptyWalletsAreOnTrial(t *testing.T) {
 	w.fac.verify.Store(nil)
 	w.expect(pay(customer), 200, "")
 	w.expect(pay(newPayer(t)), 429, "too_many_bad_payments")
-	at.Add(int64(time.Second)) // tries come back
+	at.Add(int64(time.Second))             // tries come back
 	for range 2 * paywall.TriesPerSecond { // and the good ones are not used up
 		w.expect(pay(newPayer(t)), 200, "")
 	}
@@ -169,7 +169,7 @@ func TestEmptyWalletsAreOnTrial(t *testing.T) {
 	// A customer whose payment is refused is one no longer.
 	w.fac.onVerify(empty)
 	w.expect(pay(customer), 402, "insufficient_funds")
-	for range paywall.TriesPerSecond - 1 {
+	for range paywall.TriesPerSecond {
 		w.expect(pay(newPayer(t)), 402, "insufficient_funds")
 	}
 	w.expect(pay(customer), 429, "too_many_bad_payments")

@@ -50,7 +50,7 @@ type world struct {
 	fac  *fakeFacilitator
 	up   *fakeUpstream
 	http *http.Client
-	log  string // the file with Caddy's log
+	log  string  // the file with Caddy's log
 	mold *signed // of junk; see bend
 }
 

@@ -24,6 +24,7 @@ type fakeFacilitator struct {
 	supported, verified, settled atomic.Int64
 	kinds                        atomic.Value // string
 	verify, settle               atomic.Pointer[http.HandlerFunc]
+	all                          atomic.Pointer[http.HandlerFunc] // answers instead, and nothing is counted
 
 	mu     sync.Mutex
 	bodies [][]byte
@@ -57,7 +58,13 @@ func newFakeFacilitator(t testing.TB) *fakeFacilitator {
 		}
 		f.move(w, body)
 	})
-	f.Server = httptest.NewServer(mux)
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := f.all.Load(); h != nil {
+			(*h)(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(f.Close)
 	return f
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -173,6 +174,10 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 		return refuseAnew(x402.SafeCode(verdict.Reason, x402.CodePaymentInvalid), errors.New(verdict.Detail))
 	}
 	p.acquit()
+	// Who has answered settles: one that gave no answer to verify might give none
+	// to settle, and then nobody would know.
+	i := slices.IndexFunc(p.settlers, func(n facilitator.Named) bool { return n.Name == name })
+	p.settlers = slices.Concat(p.settlers[i:], p.settlers[:i])
 	return nil
 }
 

@@ -2,8 +2,10 @@ package evm
 
 import (
 	"fmt"
+	"math/big"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/ethereum/go-ethereum/common"
 )
 
 // accounts keeps what outlives a reload: for each account on each chain the
@@ -12,8 +14,9 @@ var accounts = caddy.NewUsagePool()
 
 // account is one of our accounts on one chain.
 type account struct {
-	sender   sender
-	payments payments
+	sender    sender
+	payments  payments
+	approvals approvals
 }
 
 // Destruct implements caddy.Destructor. Settlements under way keep the account
@@ -38,7 +41,10 @@ func (f *Facilitator) account(c *chain) (*account, error) {
 
 func newAccount() *account {
 	return &account{
-		sender:   sender{turn: make(chan struct{}, 1), slots: make(chan struct{}, maxInFlight)},
-		payments: payments{sent: make(map[claim]*record), unused: make(map[claim]sighting)},
+		sender: sender{turn: make(chan struct{}, 1), slots: make(chan struct{}, maxInFlight)},
+		payments: payments{
+			sent: make(map[claim]*record), unused: make(map[claim]sighting), failed: make(map[common.Address]failures),
+		},
+		approvals: approvals{running: make(map[common.Address]chan struct{}), spent: new(big.Int)},
 	}
 }

@@ -99,9 +99,10 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, hash common
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
 	}
+	c.account.payments.reverted(rec, p.from, c.now())
 	// Not a refusal: what the payer signed is public now, and anyone can send
 	// it until it ends.
-	return unknown(p, codeTransaction, hash.Hex(), "the transaction was reverted, and the authorization is not seen to be used")
+	return unknown(p, p.codes().transaction, hash.Hex(), "the transaction was reverted, and the authorization is not seen to be used")
 }
 
 // lost is for a payment whose transactions will never be in a block.
@@ -118,36 +119,40 @@ func (c *chain) lost(ctx context.Context, p *payment, rec *record, sent hashes) 
 // If the payer cancelled the authorization, it never will.
 func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
 	var events []event
+	filter := p.filter(p)
+	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(since+1), "latest"
 	err := c.ask(ctx, func() calls {
 		events = nil
 		var b calls
-		b.add(&events, "eth_getLogs", map[string]any{
-			"address":   p.token,
-			"fromBlock": hexutil.Uint64(since + 1),
-			"toBlock":   "latest",
-			"topics":    p.topics(),
-		})
+		b.add(&events, "eth_getLogs", filter)
 		return b
 	}, every)
 	if err != nil {
 		return facilitator.Settlement{}, err
 	}
-	for i := range events {
-		e := &events[i]
-		switch {
-		case e.Removed || e.Address != p.token:
-		case e.isUse(p):
-			return c.foreign(ctx, p, e.Transaction)
-		case e.isCancel(p):
+	s := unknown(p, p.codes().nonceUsed, "", "the chain has no event of its use since we first saw it")
+	uses := 0
+	for _, e := range p.own(events) {
+		if !p.isUse(p, &e) {
+			continue
+		}
+		uses++
+		if s, err = c.foreign(ctx, p, e.Transaction); err != nil || s.Outcome == facilitator.Settled || !p.direct() {
+			return s, err
+		}
+	}
+	for _, e := range p.own(events) {
+		// A nonce that is used can be given up as well, which says nothing then.
+		if p.isCancel(p, &e) && uses == 0 {
 			return c.canceled(ctx, p, e.Transaction)
 		}
 	}
-	return unknown(p, codeNonceUsed, "", "the chain has no event of its use since we first saw it"), nil
+	return s, nil
 }
 
 // foreign judges the transaction of somebody else that used an authorization.
 func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	r, deep, err := c.receipt(ctx, hash)
+	r, deep, err := c.receipt(ctx, p, hash)
 	switch {
 	case err != nil:
 		return facilitator.Settlement{}, err
@@ -156,27 +161,34 @@ func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (faci
 	case r.judge(hash, p, false) == paid:
 		return settled(p, hash.Hex()), nil
 	}
-	return unknown(p, codeNonceUsed, hash.Hex(), "the authorization was used for something else"), nil
+	return unknown(p, p.codes().nonceUsed, hash.Hex(), "the authorization was used for something else"), nil
 }
 
 // canceled refuses a payment that its payer has cancelled, once that is certain.
 func (c *chain) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	r, deep, err := c.receipt(ctx, hash)
+	used := p.codes().nonceUsed
+	r, deep, err := c.receipt(ctx, p, hash)
 	if err != nil || r == nil || !deep {
-		return unknown(p, codeNonceUsed, "", "the payer is cancelling the authorization"), err
+		return unknown(p, used, "", "the payer is cancelling the authorization"), err
 	}
-	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(codeNonceUsed), Detail: "the payer has cancelled the authorization"}, nil
+	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(used), Detail: "the payer has cancelled the authorization"}, nil
 }
 
-// receipt asks for one receipt, and whether it is deep enough in the chain.
-func (c *chain) receipt(ctx context.Context, hash common.Hash) (r *receipt, deep bool, err error) {
+// receipt asks for the receipt of somebody else's transaction, for what it called
+// if that matters, and whether it is deep enough in the chain.
+func (c *chain) receipt(ctx context.Context, p *payment, hash common.Hash) (r *receipt, deep bool, err error) {
 	var last hexutil.Uint64
+	var call *sentCall
 	err = c.ask(ctx, func() calls {
-		r, last = nil, 0
+		r, call, last = nil, nil, 0
 		var b calls
 		b.add(&r, "eth_getTransactionReceipt", hash)
 		b.add(&last, "eth_blockNumber")
+		if p.direct() {
+			b.add(&call, "eth_getTransactionByHash", hash)
+		}
 		return b
 	}, every)
+	r.of(call)
 	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)), err
 }

@@ -10,10 +10,12 @@ import (
 //
 //	evm {
 //		network <name> {
-//			rpc           <url>...
-//			signer        {file./path/to/key}
-//			confirmations <n>
+//			rpc             <url>...
+//			signer          {file./path/to/key}
+//			confirmations   <n>
+//			approval_budget <amount>/day
 //		}
+//		erc6492_factory <address>...
 //	}
 //
 // A chain is named as everywhere else, for example base or eip155:8453. There
@@ -30,13 +32,31 @@ func (f *Facilitator) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return err
 			}
 		case "erc6492_factory":
-			return d.Errf("%s is not supported yet: contract wallets are refused", word)
+			if err := f.unmarshalFactories(d); err != nil {
+				return err
+			}
 		default:
-			return d.Errf("unknown word %q in an evm facilitator; known is network", word)
+			return d.Errf("unknown word %q in an evm facilitator; known are network and erc6492_factory", word)
 		}
 	}
 	if len(f.Networks) == 0 {
 		return d.Err("an evm facilitator needs a block with at least one network")
+	}
+	return nil
+}
+
+// unmarshalFactories reads `erc6492_factory <address>…`, which may come again.
+func (f *Facilitator) unmarshalFactories(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Err("erc6492_factory wants the address of a contract that makes wallets (an unset {$VARIABLE} vanishes)")
+	}
+	f.ERC6492Factories = append(f.ERC6492Factories, args...)
+	if _, err := checkFactories(f.ERC6492Factories); err != nil {
+		return d.Errf("erc6492_factory: %v", err)
+	}
+	if nesting := d.Nesting(); d.NextBlock(nesting) {
+		return d.Errf("%q begins a block where none belongs", d.Val())
 	}
 	return nil
 }
@@ -83,10 +103,12 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		given = n.Signers != nil
 	case "confirmations":
 		given = n.Confirmations != 0
+	case "approval_budget":
+		given = n.ApprovalBudget != ""
 	case "quorum", "gas_budget", "batch":
 		return d.Errf("%s is not supported yet", word)
 	default:
-		return d.Errf("unknown word %q in a network; known are rpc, signer and confirmations", word)
+		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations and approval_budget", word)
 	}
 	if given {
 		return d.Errf("%s is given twice; write all of it in one line", word)
@@ -103,6 +125,8 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		err = n.unmarshalSigner(d, args)
 	case "confirmations":
 		err = n.unmarshalConfirmations(d, args)
+	case "approval_budget":
+		err = n.unmarshalBudget(d, args)
 	}
 	if err != nil {
 		return err
@@ -142,6 +166,17 @@ func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) 
 		return d.Errf("confirmations wants one number from 1 to %d; 1 is the block that the transfer is in", maxConfirmations)
 	}
 	n.Confirmations = count
+	return nil
+}
+
+func (n *Network) unmarshalBudget(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.Err("approval_budget wants one amount of the chain's own coin a day, like 0.01/day")
+	}
+	if _, err := parseBudget(args[0]); err != nil {
+		return d.Errf("approval_budget: %v", err)
+	}
+	n.ApprovalBudget = args[0]
 	return nil
 }
 

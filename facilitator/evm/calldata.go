@@ -2,43 +2,85 @@ package evm
 
 import (
 	"encoding/binary"
+	"math/big"
+	"strings"
 
+	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
-
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/holiman/uint256"
 )
 
-// transferGas is the gas that one settlement may use, in the simulation and on
-// the chain. A transfer of USDC takes about 65,000, and up to 100,000 to an
-// account that held none; what is not used is not paid. It is fixed, so that no
-// token can make us pay more.
-const transferGas = 300_000
-
-// Selectors and topics, see EIP-3009.
-var (
-	transferSelector = [4]byte{0xe3, 0xee, 0x16, 0x0e} // transferWithAuthorization(…, uint8 v, bytes32 r, bytes32 s)
-
-	usedTopic     = crypto.Keccak256Hash([]byte("AuthorizationUsed(address,bytes32)"))
-	canceledTopic = crypto.Keccak256Hash([]byte("AuthorizationCanceled(address,bytes32)"))
-	transferTopic = crypto.Keccak256Hash([]byte("Transfer(address,address,uint256)"))
+// The gas that one settlement may use, in the simulation and on the chain. What
+// is not used is not paid. All of it is fixed, so that no token and no wallet can
+// make us pay more.
+const (
+	// transferGas: a transfer of USDC takes about 65,000, up to 100,000 to an
+	// account that held none, and through Permit2 with a permit up to 160,000.
+	transferGas = 300_000
+	// walletGas is what a contract wallet may use in addition, to say whether a
+	// signature is good. A passkey on a chain that cannot check it by itself takes
+	// most of it.
+	walletGas = 400_000
+	// factoryGas is what it may take to make a wallet.
+	factoryGas = 1_000_000
 )
 
-// transferCalldata encodes transferWithAuthorization(from, to, value,
-// validAfter, validBefore, nonce, v, r, s).
-func transferCalldata(t *eip712.Transfer, s eip712.Signature) []byte {
-	b := make([]byte, 0, 4+9*32)
-	b = append(b, transferSelector[:]...)
-	b = appendAddress(b, t.From)
-	b = appendAddress(b, t.To)
-	value := t.Value.Bytes32()
-	b = append(b, value[:]...)
-	b = appendUint(b, t.ValidAfter)
-	b = appendUint(b, t.ValidBefore)
-	b = append(b, t.Nonce[:]...)
-	b = appendUint(b, uint64(s.V))
-	b = append(b, s.R[:]...)
-	return append(b, s.S[:]...)
+// gas is what the settlement of the payment may use.
+func (p *payment) gas() uint64 {
+	switch p.signer {
+	case byContract:
+		return transferGas + walletGas
+	case byFactory:
+		return transferGas + walletGas + factoryGas
+	}
+	return transferGas
+}
+
+// contracts is what we call and read besides the transfer itself. None of it is
+// on the path of a good payment of an ordinary account.
+var contracts = func() abi.ABI {
+	parsed, err := abi.JSON(strings.NewReader(`[
+		{"type":"function","name":"balanceOf","inputs":[{"name":"","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
+		{"type":"function","name":"allowance","inputs":[{"name":"","type":"address"},{"name":"","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
+		{"type":"function","name":"name","inputs":[],"outputs":[{"name":"","type":"string"}]},
+		{"type":"function","name":"version","inputs":[],"outputs":[{"name":"","type":"string"}]},
+		{"type":"function","name":"authorizationState","inputs":[{"name":"","type":"address"},{"name":"","type":"bytes32"}],"outputs":[{"name":"","type":"bool"}]},
+		{"type":"function","name":"nonceBitmap","inputs":[{"name":"","type":"address"},{"name":"","type":"uint256"}],"outputs":[{"name":"","type":"uint256"}]},
+		{"type":"function","name":"PERMIT2","inputs":[],"outputs":[{"name":"","type":"address"}]},
+		{"type":"function","name":"isValidSignature","inputs":[{"name":"","type":"bytes32"},{"name":"","type":"bytes"}],"outputs":[{"name":"","type":"bytes32"}]},
+		{"type":"function","name":"tryAggregate","inputs":[{"name":"requireSuccess","type":"bool"},
+			{"name":"calls","type":"tuple[]","components":[{"name":"target","type":"address"},{"name":"callData","type":"bytes"}]}],
+			"outputs":[{"name":"","type":"tuple[]","components":[{"name":"success","type":"bool"},{"name":"returnData","type":"bytes"}]}]},
+		{"type":"function","name":"aggregate3","inputs":[
+			{"name":"calls","type":"tuple[]","components":[{"name":"target","type":"address"},{"name":"allowFailure","type":"bool"},{"name":"callData","type":"bytes"}]}],
+			"outputs":[{"name":"","type":"tuple[]","components":[{"name":"success","type":"bool"},{"name":"returnData","type":"bytes"}]}]}]`))
+	if err != nil {
+		panic("evm: " + err.Error()) // a constant
+	}
+	return parsed
+}()
+
+// pack encodes a call. The arguments are of the types that the ABI above wants,
+// so it cannot fail; if it did, an empty call is refused by every contract here.
+func pack(method string, args ...any) []byte {
+	b, err := contracts.Pack(method, args...)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// value reads what one call returned.
+func value[T any](r result3, method string) (v T, ok bool) {
+	if !r.Success {
+		return v, false
+	}
+	values, err := contracts.Unpack(method, r.ReturnData)
+	if err != nil || len(values) != 1 {
+		return v, false
+	}
+	v, ok = values[0].(T)
+	return v, ok
 }
 
 func appendAddress(b []byte, a common.Address) []byte {
@@ -51,5 +93,25 @@ func appendUint(b []byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, n)
 }
 
+func appendUint256(b []byte, n *uint256.Int) []byte {
+	word := n.Bytes32()
+	return append(b, word[:]...)
+}
+
+// appendBytes appends the tail of an argument of type bytes: its length, and
+// itself up to a whole word.
+func appendBytes(b, data []byte) []byte {
+	b = appendUint(b, uint64(len(data)))
+	b = append(b, data...)
+	return append(b, make([]byte, (32-len(data)%32)%32)...)
+}
+
 // addressTopic is an address as an indexed member of an event.
 func addressTopic(a common.Address) common.Hash { return common.BytesToHash(a[:]) }
+
+// toUint256 reads a number that a contract returned; it fits.
+func toUint256(n *big.Int) uint256.Int {
+	var u uint256.Int
+	u.SetFromBig(n)
+	return u
+}

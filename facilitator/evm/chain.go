@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/big"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,13 @@ type chain struct {
 	key     *privateKey
 	account *account
 	notices *notices
+	// factories may be called for payers whose wallets do not exist yet.
+	factories []common.Address
+	// approvalBudget is what may be spent a day on the gas of payers' approvals, in
+	// the chain's smallest unit; nil if nothing.
+	approvalBudget *big.Int
 
+	lacking   sync.Map // common.Address of a proxy that is not on this chain -> true
 	contracts sync.Map // common.Address of an asset -> time.Time it was seen to have code
 
 	now   func() time.Time
@@ -135,90 +142,6 @@ func (c *chain) checkNode(id hexutil.Uint64, h *head) error {
 		return fmt.Errorf("its last block is %s old", (-ahead).Round(time.Second))
 	}
 	return nil
-}
-
-// view is what one round trip says about a payment.
-type view struct {
-	block     uint64 // what follows is true after this block, or a later one
-	fees      fees
-	payerCode bool
-	assetCode bool
-	// simulation is why the transfer would be reverted; nil if it would not.
-	simulation error
-
-	// Only for a settlement.
-	balance *hexutil.Big
-	pending uint64 // our account's next number, transactions in the pool counted
-	mined   uint64 // the same, blocks alone counted
-}
-
-// look asks everything about a payment in one round trip. settling also asks
-// about our own account.
-func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, error) {
-	var (
-		v                   view
-		id, pending, mined  hexutil.Uint64
-		h                   *head
-		payerCode, assetHas hexutil.Bytes
-		result              hexutil.Bytes
-		balance, tip, price *hexutil.Big
-		known               = c.isContract(p.token)
-	)
-	const required = 4 // the calls that must succeed
-	build := func() calls {
-		h, balance, tip, price = nil, nil, nil, nil
-		payerCode, assetHas, result = nil, nil, nil
-		id, pending, mined = 0, 0, 0
-		var b calls
-		b.add(&id, "eth_chainId")
-		b.add(&h, "eth_getBlockByNumber", "latest", false)
-		b.add(&payerCode, "eth_getCode", p.From, "latest")
-		b.add(&result, "eth_call", c.transferCall(p), "latest")
-		if !known {
-			b.add(&assetHas, "eth_getCode", p.token, "latest")
-		}
-		if settling {
-			b.add(&balance, "eth_getBalance", c.key.address, "latest")
-			b.add(&pending, "eth_getTransactionCount", c.key.address, "pending")
-			b.add(&mined, "eth_getTransactionCount", c.key.address, "latest")
-			b.add(&price, "eth_gasPrice")
-			b.add(&tip, "eth_maxPriorityFeePerGas")
-		}
-		return b
-	}
-	judge := func(b calls) error {
-		v.simulation = nil
-		if err := b[required-1].Error; reverted(err) {
-			v.simulation, b[required-1].Error = err, nil
-		}
-		if settling {
-			b[len(b)-1].Error = nil // not every chain has a tip
-		}
-		if err := every(b); err != nil {
-			return err
-		}
-		return c.checkNode(id, h)
-	}
-	if err := c.ask(ctx, build, judge); err != nil {
-		return view{}, err
-	}
-	if !known && len(assetHas) > 0 {
-		c.contracts.Store(p.token, c.now())
-	}
-	v.block = uint64(*h.Number)
-	v.payerCode, v.assetCode = len(payerCode) > 0, known || len(assetHas) > 0
-	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
-	if settling {
-		v.fees = market(toBig(h.BaseFee), toBig(tip), toBig(price))
-	}
-	return v, nil
-}
-
-// transferCall is the settlement as eth_call takes it.
-func (c *chain) transferCall(p *payment) map[string]any {
-	return map[string]any{
-		"from": c.key.address, "to": p.token, "gas": hexutil.Uint64(transferGas), "data": hexutil.Bytes(p.encoded()),
-	}
 }
 
 func (c *chain) isContract(asset common.Address) bool {

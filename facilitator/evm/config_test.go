@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,17 +53,35 @@ func TestCaddyfile(t *testing.T) {
 		"quorum":              {in: "evm {\n network base {" + rest + " quorum 2\n}\n}", err: "quorum is not supported yet"},
 		"gas_budget":          {in: "evm {\n network base {" + rest + " gas_budget 1/day\n}\n}", err: "gas_budget is not supported yet"},
 		"batch":               {in: "evm {\n network base {" + rest + " batch 5 1s\n}\n}", err: "batch is not supported yet"},
-		"erc6492_factory":     {in: "evm {\n erc6492_factory 0x1\n}", err: "erc6492_factory is not supported yet"},
-		"unknown option":      {in: "evm {\n network base {" + rest + " gas 1\n}\n}", err: `unknown word "gas"`},
-		"block in a line":     {in: "evm {\n network base {\n signer {env.K}\n rpc https://a.example {\n x\n}\n}\n}", err: "begins a block"},
-		"http":                {in: "evm {\n network base {\n rpc http://a.example/" + secret + "\n signer {env.K}\n}\n}", err: "use https"},
-		"ws":                  {in: "evm {\n network base {\n rpc ws://a.example\n signer {env.K}\n}\n}", err: "use https"},
-		"ftp":                 {in: "evm {\n network base {\n rpc ftp://a.example\n signer {env.K}\n}\n}", err: "use https"},
-		"part of a URL":       {in: "evm {\n network base {\n rpc https://a.example/{env.K}\n signer {env.K}\n}\n}", err: "not the whole of it"},
-		"link-local":          {in: "evm {\n network base {\n rpc https://169.254.169.254/\n signer {env.K}\n}\n}", err: "cannot be at"},
-		"port":                {in: "evm {\n network base {\n rpc https://a.example:99999/\n signer {env.K}\n}\n}", err: ""},
-		"fragment":            {in: "evm {\n network base {\n rpc https://a.example/#" + secret + "\n signer {env.K}\n}\n}", err: "fragment"},
-		"no URL":              {in: "evm {\n network base {\n rpc a.example\n signer {env.K}\n}\n}", err: "this is no URL"},
+		"factories": {
+			in:   "evm {\n erc6492_factory " + payee + " 0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266\n network base {" + rest + " approval_budget 0.01/day\n}\n erc6492_factory " + signerAddress + "\n}",
+			want: `{"networks":{"base":{"rpc":["https://a.example"],"signers":["{env.GAS_KEY}"],"approval_budget":"0.01/day"}},"erc6492_factories":["` + payee + `","0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266","` + signerAddress + `"]}`,
+		},
+		"factory, short":    {in: "evm {\n erc6492_factory 0x1\n}", err: "40 hexadecimal digits"},
+		"factory, none":     {in: "evm {\n erc6492_factory\n}", err: "wants the address"},
+		"factory, mistyped": {in: "evm {\n erc6492_factory 0x209693bc6afc0C5328bA36FaF03C514EF312287C\n}", err: "copy it anew"},
+		"factory, twice":    {in: "evm {\n erc6492_factory " + payee + "\n erc6492_factory " + payee + "\n}", err: "given twice"},
+		"factory, zero":     {in: "evm {\n erc6492_factory 0x0000000000000000000000000000000000000000\n}", err: "makes no wallets"},
+		"factory, Permit2":  {in: "evm {\n erc6492_factory 0x000000000022D473030F116dDEE9F6B43aC78BA3\n}", err: "makes no wallets"},
+		"factory, block":    {in: "evm {\n erc6492_factory " + payee + " {\n x\n}\n}", err: "begins a block"},
+		"budget, none":      {in: "evm {\n network base {" + rest + " approval_budget\n}\n}", err: "wants something"},
+		"budget, no day":    {in: "evm {\n network base {" + rest + " approval_budget 0.01\n}\n}", err: "like 0.01/day"},
+		"budget, zero":      {in: "evm {\n network base {" + rest + " approval_budget 0/day\n}\n}", err: "is zero"},
+		"budget, sign":      {in: "evm {\n network base {" + rest + " approval_budget -1/day\n}\n}", err: "has a sign"},
+		"budget, exponent":  {in: "evm {\n network base {" + rest + " approval_budget 1e-3/day\n}\n}", err: "has an exponent"},
+		"budget, finer":     {in: "evm {\n network base {" + rest + " approval_budget 0.0000000000000000001/day\n}\n}", err: "finer"},
+		"budget, two words": {in: "evm {\n network base {" + rest + " approval_budget 0.01 /day\n}\n}", err: "wants one amount"},
+		"budget, twice":     {in: "evm {\n network base {" + rest + " approval_budget 1/day\n approval_budget 1/day\n}\n}", err: "given twice"},
+		"unknown option":    {in: "evm {\n network base {" + rest + " gas 1\n}\n}", err: `unknown word "gas"`},
+		"block in a line":   {in: "evm {\n network base {\n signer {env.K}\n rpc https://a.example {\n x\n}\n}\n}", err: "begins a block"},
+		"http":              {in: "evm {\n network base {\n rpc http://a.example/" + secret + "\n signer {env.K}\n}\n}", err: "use https"},
+		"ws":                {in: "evm {\n network base {\n rpc ws://a.example\n signer {env.K}\n}\n}", err: "use https"},
+		"ftp":               {in: "evm {\n network base {\n rpc ftp://a.example\n signer {env.K}\n}\n}", err: "use https"},
+		"part of a URL":     {in: "evm {\n network base {\n rpc https://a.example/{env.K}\n signer {env.K}\n}\n}", err: "not the whole of it"},
+		"link-local":        {in: "evm {\n network base {\n rpc https://169.254.169.254/\n signer {env.K}\n}\n}", err: "cannot be at"},
+		"port":              {in: "evm {\n network base {\n rpc https://a.example:99999/\n signer {env.K}\n}\n}", err: ""},
+		"fragment":          {in: "evm {\n network base {\n rpc https://a.example/#" + secret + "\n signer {env.K}\n}\n}", err: "fragment"},
+		"no URL":            {in: "evm {\n network base {\n rpc a.example\n signer {env.K}\n}\n}", err: "this is no URL"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -110,6 +129,7 @@ func TestProvision(t *testing.T) {
 		"no rpc":            {with(func(n *Network) { n.RPC = nil }), "rpc is missing"},
 		"no signer":         {with(func(n *Network) { n.Signers = nil }), "signer is missing"},
 		"two signers":       {with(func(n *Network) { n.Signers = []string{key, key} }), "not supported yet"},
+		"budget":            {with(func(n *Network) { n.ApprovalBudget = "1 eth" }), "like 0.01/day"},
 		"confirmations":     {with(func(n *Network) { n.Confirmations = -1 }), "must be 1 to 100"},
 		"literal key":       {with(func(n *Network) { n.Signers = []string{signerKey} }), "consider it known"},
 		"unset":             {with(func(n *Network) { n.Signers = []string{"{env.NO_SUCH_VARIABLE}"} }), "unset, empty or unreadable"},
@@ -206,15 +226,55 @@ func TestSupported(t *testing.T) {
 	}
 	got, _ := json.Marshal(s)
 	// Base is left out, because its only node is on another chain.
-	want := `{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:137"},{"x402Version":1,"scheme":"exact","network":"polygon"},` +
-		`{"x402Version":2,"scheme":"exact","network":"eip155:42161"},` +
-		`{"x402Version":2,"scheme":"exact","network":"eip155:84532"},{"x402Version":1,"scheme":"exact","network":"base-sepolia"}],` +
-		`"extensions":[],"signers":{"eip155:*":["` + signerAddress + `"]}}`
+	upto := func(id string) string {
+		return `{"x402Version":2,"scheme":"upto","network":"eip155:` + id + `","extra":{"facilitatorAddress":"` + signerAddress + `"}},`
+	}
+	want := `{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:137"},` + upto("137") + `{"x402Version":1,"scheme":"exact","network":"polygon"},` +
+		`{"x402Version":2,"scheme":"exact","network":"eip155:42161"},` + upto("42161") +
+		`{"x402Version":2,"scheme":"exact","network":"eip155:84532"},` + upto("84532") + `{"x402Version":1,"scheme":"exact","network":"base-sepolia"}],` +
+		`"extensions":["eip2612GasSponsoring"],"signers":{"eip155:*":["` + signerAddress + `"]}}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if _, err := x402.ParseSupported(got); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSupportedWithoutProxies: what a chain lacks is not offered, and what only
+// the operator can pay for is offered if there is a budget.
+func TestSupportedWithoutProxies(t *testing.T) {
+	for name, tt := range map[string]struct {
+		code       map[string]string
+		budget     string
+		upto       bool
+		extensions string
+	}{
+		"both proxies": {upto: true, extensions: eip2612Extension},
+		"with budget":  {budget: "0.01/day", upto: true, extensions: eip2612Extension + " " + approvalExtension},
+		"only exact":   {code: map[string]string{strings.ToLower(x402.UptoPermit2Proxy): "0x"}, extensions: eip2612Extension},
+		"none": {budget: "0.01/day", code: map[string]string{
+			strings.ToLower(x402.UptoPermit2Proxy): "0x", strings.ToLower(x402.ExactPermit2Proxy): "0x",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := newClock(1e9)
+			node := script(t, clock, world{Code: tt.code})
+			f, _ := start(t, baseSepolia, &Network{RPC: []string{node.URL}, ApprovalBudget: tt.budget}, clock)
+			s, err := f.Supported(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			upto := slices.ContainsFunc(s.Kinds, func(k x402.Kind) bool { return k.Scheme == "upto" })
+			if upto != tt.upto || strings.Join(s.Extensions, " ") != tt.extensions {
+				t.Errorf("upto %v, extensions %v", upto, s.Extensions)
+			}
+			// A node that fails takes nothing away.
+			node.Close()
+			if again := f.chains[baseSepolia].kinds(); len(again) != len(s.Kinds) {
+				t.Errorf("%d kinds, then %d", len(s.Kinds), len(again))
+			}
+		})
 	}
 }
 

@@ -2,8 +2,9 @@
 // paywall.facilitators.evm. It verifies payments and settles them itself,
 // through JSON-RPC, and pays the gas.
 //
-// It settles the scheme "exact" with EIP-3009 for ordinary accounts. Contract
-// wallets (ERC-1271, ERC-6492, and accounts with code by EIP-7702) are refused.
+// It settles the schemes "exact", with EIP-3009 and with Permit2, and "upto", for
+// ordinary accounts and for those that have code (ERC-1271, EIP-7702). Wallets that
+// do not exist yet (ERC-6492) are made by factories that the operator allows.
 package evm
 
 import (
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 	"go.uber.org/zap"
 
@@ -47,10 +49,18 @@ type Facilitator struct {
 	// The chains, by name (`base`) or CAIP-2 id (`eip155:8453`). At least one.
 	Networks map[string]*Network `json:"networks,omitempty"`
 
-	chains map[string]*chain // by CAIP-2 id
-	logger *zap.Logger
-	keys   []string // of the accounts held in the pool
-	users  *users
+	// Addresses of contracts that make wallets (ERC-6492). A payer whose wallet does
+	// not exist yet can then pay with its first transaction, which makes it; the gas
+	// for that is on us. Such a call is whatever the payer likes, so allow only
+	// factories that you know, and never a token. Default: none, which refuses those
+	// payers.
+	ERC6492Factories []string `json:"erc6492_factories,omitempty"`
+
+	factories []common.Address
+	chains    map[string]*chain // by CAIP-2 id
+	logger    *zap.Logger
+	keys      []string // of the accounts held in the pool
+	users     *users
 
 	// What tests replace.
 	now   func() time.Time
@@ -77,6 +87,13 @@ type Network struct {
 	// the transfer is in. More is safer on chains that reorganise, and makes
 	// payers wait. Default: `1`. At most 100.
 	Confirmations int `json:"confirmations,omitempty"`
+
+	// How much of the chain's own coin a day may go to payers of Permit2 prices who
+	// have signed an approval but have no gas to send it, like `0.01/day`. With it
+	// the extension erc20ApprovalGasSponsoring is offered. It is a gift: a dishonest
+	// payer can keep it. It is counted from midnight UTC or the start of the process.
+	// Default: nothing, and the extension is not offered.
+	ApprovalBudget string `json:"approval_budget,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -99,6 +116,10 @@ func (f *Facilitator) provision() error {
 		return errors.New("no network: name at least one chain to settle on, like base")
 	}
 	f.prepare()
+	var err error
+	if f.factories, err = checkFactories(f.ERC6492Factories); err != nil {
+		return fmt.Errorf("erc6492_factory: %w", err)
+	}
 	// In order, so that of several mistakes the same one is reported each time.
 	for _, name := range slices.Sorted(maps.Keys(f.Networks)) {
 		if err := f.provisionNetwork(name, f.Networks[name]); err != nil {
@@ -115,7 +136,7 @@ func New(network string, rpc []string, key *ecdsa.PrivateKey, logger *zap.Logger
 	f := &Facilitator{logger: logger}
 	f.prepare()
 	k := &privateKey{address: crypto.PubkeyToAddress(key.PublicKey), key: key}
-	if err := f.settleOn(network, rpc, defaultConfirmations, k); err != nil {
+	if err := f.settleOn(network, &Network{RPC: rpc}, k); err != nil {
 		return nil, fmt.Errorf("network %s: %w", network, err)
 	}
 	return f, nil
@@ -144,20 +165,26 @@ func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 	if err != nil {
 		return fmt.Errorf("signer: %w", err)
 	}
-	return f.settleOn(name, n.RPC, max(n.Confirmations, defaultConfirmations), k)
+	return f.settleOn(name, n, k)
 }
 
 // settleOn adds a chain.
-func (f *Facilitator) settleOn(name string, rpc []string, confirmations int, k *privateKey) error {
+func (f *Facilitator) settleOn(name string, n *Network, k *privateKey) error {
 	logger := f.logger.With(zap.Stringer("account", k.address))
-	c, err := newChain(name, rpc, outside{logger: logger, now: f.now, sleep: f.sleep, dial: f.dial})
+	c, err := newChain(name, n.RPC, outside{logger: logger, now: f.now, sleep: f.sleep, dial: f.dial})
 	if err != nil {
 		return err
 	}
 	if _, twice := f.chains[c.caip2]; twice {
 		return fmt.Errorf("%s is named twice", c.caip2)
 	}
-	c.key, c.confirmations = k, uint64(confirmations) // #nosec G115 -- checked, and small
+	c.key, c.factories = k, f.factories
+	c.confirmations = uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
+	if n.ApprovalBudget != "" {
+		if c.approvalBudget, err = parseBudget(n.ApprovalBudget); err != nil {
+			return fmt.Errorf("approval_budget: %w", err)
+		}
+	}
 	if c.account, err = f.account(c); err != nil {
 		return err
 	}
@@ -177,6 +204,11 @@ func (n *Network) check() error {
 		return errors.New("more than one signer: several keys are not supported yet")
 	case n.Confirmations < 0 || n.Confirmations > maxConfirmations:
 		return fmt.Errorf("confirmations %d: must be 1 to %d", n.Confirmations, maxConfirmations)
+	}
+	if n.ApprovalBudget != "" {
+		if _, err := parseBudget(n.ApprovalBudget); err != nil {
+			return fmt.Errorf("approval_budget: %w", err)
+		}
 	}
 	return nil
 }

@@ -70,13 +70,13 @@ func keyFile(t testing.TB, key string) string {
 }
 
 // start makes a facilitator for one network, and a log to look into.
-func start(t testing.TB, network string, n *Network, c *clock) (*Facilitator, *observer.ObservedLogs) {
+func start(t testing.TB, network string, n *Network, c *clock, factories ...string) (*Facilitator, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	if n.Signers == nil {
 		n.Signers = []string{keyFile(t, signerKey)}
 	}
-	f := &Facilitator{Networks: map[string]*Network{network: n}, logger: zap.New(core)}
+	f := &Facilitator{Networks: map[string]*Network{network: n}, ERC6492Factories: factories, logger: zap.New(core)}
 	f.now, f.sleep, f.dial = time.Now, sleep, dialNode
 	if c != nil {
 		f.now, f.sleep = c.now, c.sleep

@@ -3,6 +3,7 @@ package evm
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +37,8 @@ func TestCalldataLikeOracle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := transferCalldata(&m, s); string(got) != string(want) {
+		p := &payment{way: &eip3009{m}, token: common.HexToAddress(usdc), signature: slices.Concat(s.R[:], s.S[:], []byte{s.V})}
+		if to, got := p.encoded(); to != p.token || string(got) != string(want) {
 			t.Fatalf("got  %x\nwant %x", got, want)
 		}
 	})
@@ -45,19 +47,17 @@ func TestCalldataLikeOracle(t *testing.T) {
 // aPayment is one for receipts to be judged by.
 func aPayment() *payment {
 	return &payment{
-		Transfer: eip712.Transfer{
-			From: common.HexToAddress(payerAddress), To: common.HexToAddress(payee), Value: *uint256.NewInt(10000), Nonce: [32]byte{31: 1},
-		},
-		token: common.HexToAddress(usdc),
+		way: &eip3009{}, from: common.HexToAddress(payerAddress), to: common.HexToAddress(payee),
+		value: *uint256.NewInt(10000), nonce: [32]byte{31: 1}, token: common.HexToAddress(usdc),
 	}
 }
 
 func TestJudge(t *testing.T) {
 	p := aPayment()
 	hash := common.Hash{1}
-	used := event{Address: p.token, Topics: []common.Hash{usedTopic, addressTopic(p.From), p.Nonce}}
-	value := p.Value.Bytes32()
-	moved := event{Address: p.token, Topics: []common.Hash{transferTopic, addressTopic(p.From), addressTopic(p.To)}, Data: value[:]}
+	used := event{Address: p.token, Topics: []common.Hash{usedTopic, addressTopic(p.from), p.nonce}}
+	value := p.value.Bytes32()
+	moved := event{Address: p.token, Topics: []common.Hash{transferTopic, addressTopic(p.from), addressTopic(p.to)}, Data: value[:]}
 	with := func(e event, change func(*event)) event {
 		e.Topics = append([]common.Hash(nil), e.Topics...)
 		e.Data = append(hexutil.Bytes(nil), e.Data...)
@@ -66,7 +66,7 @@ func TestJudge(t *testing.T) {
 	}
 	elsewhere := func(e *event) { e.Address = common.HexToAddress(payee) }
 	removed := func(e *event) { e.Removed = true }
-	other := with(moved, func(e *event) { e.Topics[2] = addressTopic(p.From) })
+	other := with(moved, func(e *event) { e.Topics[2] = addressTopic(p.from) })
 	tests := map[string]struct {
 		logs         []event
 		own, foreign verdict
@@ -81,13 +81,13 @@ func TestJudge(t *testing.T) {
 		"used only":                    {[]event{used}, mismatch, mismatch},
 		"moved only":                   {[]event{moved}, mismatch, mismatch},
 		"to somebody else":             {[]event{used, other}, mismatch, mismatch},
-		"of somebody else":             {[]event{used, with(moved, func(e *event) { e.Topics[1] = addressTopic(p.To) })}, mismatch, mismatch},
+		"of somebody else":             {[]event{used, with(moved, func(e *event) { e.Topics[1] = addressTopic(p.to) })}, mismatch, mismatch},
 		"less":                         {[]event{used, with(moved, func(e *event) { e.Data[31]-- })}, mismatch, mismatch},
 		"value in 33 bytes":            {[]event{used, with(moved, func(e *event) { e.Data = append(hexutil.Bytes{0}, e.Data...) })}, mismatch, mismatch},
 		"no value":                     {[]event{used, with(moved, func(e *event) { e.Data = nil })}, mismatch, mismatch},
 		"value indexed":                {[]event{used, with(moved, func(e *event) { e.Topics = append(e.Topics, common.Hash(value)) })}, mismatch, mismatch},
 		"another nonce":                {[]event{with(used, func(e *event) { e.Topics[2][0]++ }), moved}, mismatch, mismatch},
-		"another payer":                {[]event{with(used, func(e *event) { e.Topics[1] = addressTopic(p.To) }), moved}, mismatch, mismatch},
+		"another payer":                {[]event{with(used, func(e *event) { e.Topics[1] = addressTopic(p.to) }), moved}, mismatch, mismatch},
 		"cancelled":                    {[]event{with(used, func(e *event) { e.Topics[0] = canceledTopic }), moved}, mismatch, mismatch},
 		"forged by another contract":   {[]event{with(used, elsewhere), with(moved, elsewhere)}, mismatch, mismatch},
 		"transfer by another contract": {[]event{used, with(moved, elsewhere)}, mismatch, mismatch},
@@ -126,11 +126,11 @@ func TestJudge(t *testing.T) {
 // without both events of the token.
 func FuzzReceipt(f *testing.F) {
 	p := aPayment()
-	value := p.Value.Bytes32()
+	value := p.value.Bytes32()
 	good := fmt.Sprintf(`{"transactionHash":%q,"blockNumber":"0x1","status":"0x1","logs":[
 		{"address":%q,"topics":[%q,%q,%q],"data":"0x"},{"address":%q,"topics":[%q,%q,%q],"data":%q}]}`,
-		common.Hash{1}.Hex(), p.token.Hex(), usedTopic.Hex(), addressTopic(p.From).Hex(), common.Hash(p.Nonce).Hex(),
-		p.token.Hex(), transferTopic.Hex(), addressTopic(p.From).Hex(), addressTopic(p.To).Hex(), hexutil.Encode(value[:]))
+		common.Hash{1}.Hex(), p.token.Hex(), usedTopic.Hex(), addressTopic(p.from).Hex(), common.Hash(p.nonce).Hex(),
+		p.token.Hex(), transferTopic.Hex(), addressTopic(p.from).Hex(), addressTopic(p.to).Hex(), hexutil.Encode(value[:]))
 	f.Add([]byte(good))
 	f.Add([]byte(strings.ReplaceAll(good, `"0x1"`, `null`)))
 	f.Add([]byte(strings.ReplaceAll(good, `"topics":[`, `"topics":[],"x":[`)))
@@ -149,7 +149,7 @@ func FuzzReceipt(f *testing.F) {
 			return
 		}
 		text := strings.ToLower(string(b))
-		for _, part := range []common.Hash{usedTopic, transferTopic, addressTopic(p.From), addressTopic(p.To), common.Hash(value)} {
+		for _, part := range []common.Hash{usedTopic, transferTopic, addressTopic(p.from), addressTopic(p.to), common.Hash(value)} {
 			if !strings.Contains(text, part.Hex()[2:]) && !strings.Contains(text, `\u`) {
 				t.Errorf("paid without %s", part)
 			}
@@ -161,24 +161,17 @@ func FuzzReceipt(f *testing.F) {
 // take it for more than it is.
 func FuzzDiagnosis(f *testing.F) {
 	node := &scripted{t: f}
-	list, err := diagnosis(aPayment())
-	if err != nil {
-		f.Fatal(err)
-	}
-	data, err := contracts.Pack("tryAggregate", false, list)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add([]byte(node.tryAggregate(data)))
+	list := aPayment().questions(aPayment())
+	f.Add([]byte(node.tryAggregate(pack("tryAggregate", false, list))))
 	f.Add([]byte{})
 	f.Add(make([]byte, 64))
 	r, _ := good(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		results, err := readResults(b)
+		results, err := readResults(b, len(list))
 		if err != nil {
 			return
 		}
-		if code := reason(aPayment(), r.Requirement, results); code == "" {
+		if code := aPayment().reason(aPayment(), r.Requirement, results); code == "" {
 			t.Error("no reason")
 		}
 	})

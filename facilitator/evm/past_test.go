@@ -166,16 +166,16 @@ func (p *past) search(raw json.RawMessage) (any, *rpcError, bool) {
 
 // What tokens write about a payment.
 func useOf(p *payment) event {
-	return event{Address: p.token, Topics: []common.Hash{usedTopic, addressTopic(p.From), p.Nonce}, Transaction: pastTx}
+	return event{Address: p.token, Topics: []common.Hash{usedTopic, addressTopic(p.from), p.nonce}, Transaction: pastTx}
 }
 
 func cancelOf(p *payment) event {
-	return event{Address: p.token, Topics: []common.Hash{canceledTopic, addressTopic(p.From), p.Nonce}, Transaction: pastTx}
+	return event{Address: p.token, Topics: []common.Hash{canceledTopic, addressTopic(p.from), p.nonce}, Transaction: pastTx}
 }
 
 func transferOf(p *payment, to common.Address, value uint64) event {
 	v := common.BigToHash(new(big.Int).SetUint64(value))
-	return event{Address: p.token, Topics: []common.Hash{transferTopic, addressTopic(p.From), addressTopic(to)}, Data: v[:], Transaction: pastTx}
+	return event{Address: p.token, Topics: []common.Hash{transferTopic, addressTopic(p.from), addressTopic(to)}, Data: v[:], Transaction: pastTx}
 }
 
 // paying is a good payment, when it ends, and what a token writes about it.
@@ -186,7 +186,7 @@ func paying(t testing.TB) (r facilitator.Request, p *payment, ends time.Time, ow
 	if !ok {
 		t.Fatal("not decoded")
 	}
-	return r, p, time.Unix(p.authorization.ValidBefore, 0), []event{useOf(p), transferOf(p, p.To, p.Value.Uint64())}
+	return r, p, time.Unix(p.authorization.ValidBefore, 0), []event{useOf(p), transferOf(p, p.to, p.value.Uint64())}
 }
 
 // lookAt makes a Look at nodes that have these pasts. They count as nodes of a

@@ -1,34 +1,17 @@
 package evm
 
 import (
-	"bytes"
 	"errors"
 	"math"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/go-json-experiment/json"
+	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
-)
-
-// Codes of the official facilitators for what this package finds out.
-const (
-	codeScheme          x402.Code = "invalid_exact_evm_scheme"
-	codeDomain          x402.Code = "invalid_exact_evm_missing_eip712_domain"
-	codeNetwork         x402.Code = "invalid_exact_evm_network_mismatch"
-	codeFactory         x402.Code = "eip6492_factory_not_allowed"
-	codeAsset           x402.Code = "asset_not_deployed_contract"
-	codeNotEIP3009      x402.Code = "invalid_exact_evm_eip3009_not_supported"
-	codeNonceUsed       x402.Code = "invalid_exact_evm_nonce_already_used"
-	codeTokenName       x402.Code = "invalid_exact_evm_token_name_mismatch"
-	codeTokenVersion    x402.Code = "invalid_exact_evm_token_version_mismatch"
-	codeBalance         x402.Code = "invalid_exact_evm_insufficient_balance"
-	codeSimulation      x402.Code = "invalid_exact_evm_transaction_simulation_failed"
-	codeTransaction     x402.Code = "invalid_exact_evm_transaction_failed"
-	codeEventMismatch   x402.Code = "invalid_exact_evm_transfer_event_mismatch"
-	codeValueMismatchV1 x402.Code = "invalid_exact_evm_authorization_value"
 )
 
 // minLife is how much longer an authorization must live, as for the official
@@ -40,81 +23,164 @@ const minLife = 6 * time.Second
 const noMaxLife = time.Duration(math.MaxInt64)
 
 // errNotOurs is for a payment that is for another facilitator to judge.
-var errNotOurs = errors.New("this facilitator settles exact with EIP-3009 only")
+var errNotOurs = errors.New("this facilitator settles exact and upto, with EIP-3009 and Permit2")
 
-// payment is a decoded payment that its payer did sign.
+// payment is a decoded payment.
 type payment struct {
-	eip712.Transfer
-	signature     eip712.Signature
-	digest        [32]byte
-	token         common.Address
-	authorization x402.Authorization
-	calldata      []byte
+	way
+	authorization   x402.Authorization
+	from, to, token common.Address
+	// value is what moves: what was signed, or of upto what is charged of it.
+	value  uint256.Int
+	nonce  [32]byte
+	digest [32]byte
+
+	signer    signer
+	signature []byte      // as the contracts take it
+	factory   *deployment // of a wallet that may not exist yet; else nil
+	approval  *approval   // what the payer signed to let Permit2 move the token; else nil
+
+	// What settles it, made once.
+	target   common.Address
+	calldata []byte
 }
 
-// claim is what one payment is known by on one chain: what the token itself
-// keeps account of.
+// way is how the money of a payment moves: by the token itself (EIP-3009) or by
+// Permit2.
+type way interface {
+	// call encodes the settlement, and returns the contract that it is for.
+	call(p *payment) (common.Address, []byte)
+
+	// keeper is the contract that keeps account of used nonces, askUsed the
+	// question to it, and used reads its answer.
+	keeper(p *payment) common.Address
+	askUsed(p *payment) []byte
+	used(answer result3) (used, ok bool)
+
+	// questions lists what is asked when a simulation failed, and reason makes a
+	// code of the answers.
+	questions(p *payment) []call3
+	reason(p *payment, r x402.Requirement, answers []result3) x402.Code
+
+	// filter is what eth_getLogs is asked for to find out what became of the
+	// payment, apart from the blocks.
+	filter(p *payment) map[string]any
+	// isUse reports whether the event may be of this payment, and isCancel whether
+	// it says that the payer cancelled it.
+	isUse(p *payment, e *event) bool
+	isCancel(p *payment, e *event) bool
+	// direct: only the transaction itself tells whether an event of use is of this
+	// payment; there may be events of others.
+	direct() bool
+	// moved reports whether a transaction has moved the money of this payment, and
+	// of no other. own says that the transaction is ours and does nothing else.
+	moved(p *payment, r *receipt, own bool) bool
+	// wentElsewhere reports whether a transaction makes sure that this payment
+	// never moves money.
+	wentElsewhere(p *payment, r *receipt) bool
+
+	codes() codes
+}
+
+// codes are what a way calls the same findings.
+type codes struct{ signature, nonceUsed, transaction x402.Code }
+
+// claim is what one payment is known by on one chain: what the contracts
+// themselves keep account of.
 type claim struct {
-	token, payer common.Address
-	nonce        [32]byte
+	keeper, payer common.Address
+	nonce         [32]byte
 }
 
-func (p *payment) claim() claim { return claim{p.token, p.From, p.Nonce} }
+func (p *payment) claim() claim { return claim{p.keeper(p), p.from, p.nonce} }
 
-// magic6492 is what the signatures of wallets end with that do not exist yet.
-var magic6492 = bytes.Repeat([]byte{0x64, 0x92}, 16)
-
-// read decodes a payment and checks what needs neither clock nor chain: wire
-// order, from the scheme to the signature. Refusals are *x402.Error; errNotOurs
-// is for what somebody else may settle.
+// read decodes a payment, and finds out how it was signed as far as that needs
+// no chain. Refusals are *x402.Error; errNotOurs is for what somebody else may
+// settle.
 func read(r facilitator.Request) (*payment, error) {
 	if r.Payment == nil {
 		return nil, errors.New("request without a payment")
 	}
-	if r.Requirement.Scheme != "exact" || r.Payment.Scheme != "exact" {
-		return nil, refuse(codeScheme, "scheme is not exact")
-	}
-	domain, err := eip712.DomainOf(r.Requirement)
-	if err != nil {
-		return nil, &x402.Error{Code: codeDomain, Err: err}
-	}
-	if r.Payment.Network != r.Requirement.Network {
-		return nil, refuse(codeNetwork, "payment for another network")
+	if err := chosen(r); err != nil {
+		return nil, err
 	}
 	a, err := r.Payment.Authorization(r.Requirement)
 	if err != nil {
-		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == x402.CodeUnsupportedAuthorization {
+		refused, ok := errors.AsType[*x402.Error](err)
+		switch {
+		case ok && refused.Code == x402.CodeUnsupportedAuthorization:
 			return nil, errNotOurs
+		case ok && refused.Code == x402.CodePaymentMalformed && r.Requirement.Scheme == "upto":
+			return nil, &x402.Error{Code: x402.CodeUnsupportedPayload, Err: refused.Err}
 		}
 		return nil, err
 	}
-	return sign(a, r.Requirement, domain)
+	p, err := decode(a, r.Requirement)
+	if err != nil {
+		return p, err
+	}
+	return p, p.readSignature()
 }
 
-// sign checks the signature of an authorization.
-func sign(a x402.Authorization, r x402.Requirement, domain eip712.Domain) (*payment, error) {
-	if a.Kind != x402.KindEIP3009 {
-		return nil, errNotOurs
+// chosen checks that payment and requirement are of one scheme and network, and
+// that the requirement can be met.
+func chosen(r facilitator.Request) error {
+	permit2, upto := byPermit2(r.Requirement), r.Requirement.Scheme == "upto"
+	switch {
+	case r.Requirement.Scheme == r.Payment.Scheme && (upto || r.Requirement.Scheme == "exact"):
+	case upto:
+		return refuse(codeUptoScheme, "scheme is not upto")
+	case permit2:
+		return refuse(x402.CodeUnsupportedPayload, "scheme is not exact")
+	default:
+		return refuse(codeScheme, "scheme is not exact")
 	}
-	p := &payment{authorization: a}
-	if bytes.HasSuffix(a.Signature, magic6492) {
-		return p, refuse(codeFactory, "an ERC-6492 wallet: none are supported")
+	if !permit2 {
+		if _, err := eip712.DomainOf(r.Requirement); err != nil {
+			return &x402.Error{Code: codeDomain, Err: err}
+		}
 	}
+	switch {
+	case r.Payment.Network == r.Requirement.Network:
+		return nil
+	case upto:
+		return refuse(codeUptoNetwork, "payment for another network")
+	}
+	return refuse(codeNetwork, "payment for another network")
+}
+
+// byPermit2 reports whether a requirement is for Permit2.
+func byPermit2(r x402.Requirement) bool {
+	if r.Scheme == "upto" {
+		return true
+	}
+	if len(r.Extra) == 0 {
+		return false
+	}
+	var extra struct {
+		AssetTransferMethod string `json:"assetTransferMethod"`
+	}
+	return json.Unmarshal(r.Extra, &extra) == nil && extra.AssetTransferMethod == x402.KindPermit2
+}
+
+// decode makes a payment of an authorization, without a look at its signature.
+func decode(a x402.Authorization, r x402.Requirement) (*payment, error) {
+	p := &payment{authorization: a, token: common.HexToAddress(r.Asset), value: a.Value, nonce: a.Nonce}
 	var err error
-	if p.Transfer, err = eip712.TransferOf(a); err != nil {
-		// Too far away to be hashed, and no time that any payer means.
-		return p, refuse(x402.CodeLifetimeTooLong, "begins or ends beyond all calendars")
+	switch a.Kind {
+	case x402.KindEIP3009:
+		err = p.decodeEIP3009(r)
+	case x402.KindPermit2:
+		err = p.decodePermit2(r)
+	default:
+		err = errNotOurs
 	}
-	if p.signature, err = eip712.ParseSignature(a.Signature); err != nil {
-		return p, &x402.Error{Code: x402.CodeSignature, Err: err}
-	}
-	p.digest = domain.TransferDigest(&p.Transfer)
-	signer, err := p.signature.Recover(p.digest)
-	if err != nil || signer != p.From {
-		return p, refuse(x402.CodeSignature, "not signed by the payer's key")
-	}
-	p.token = common.HexToAddress(r.Asset)
-	return p, nil
+	return p, err
+}
+
+// errTooFar is for a time too far away to be hashed, which no payer means.
+func errBeyond() error {
+	return refuse(x402.CodeLifetimeTooLong, "begins or ends beyond all calendars")
 }
 
 // check compares what was signed with the requirement and the clock, in the
@@ -123,31 +189,53 @@ func (p *payment) check(r x402.Requirement, now time.Time) error {
 	if err := p.authorization.Check(r, now, minLife, noMaxLife); err != nil {
 		return err
 	}
-	// Check is lenient with clocks that differ. The token is not, and we settle
-	// at once.
+	// Check is lenient with clocks that differ. The contracts are not, and we
+	// settle at once.
 	if p.authorization.ValidAfter > now.Unix() {
+		if p.authorization.Kind == x402.KindPermit2 {
+			return refuse(x402.CodePermit2NotYetValid, "begins in the future")
+		}
 		return refuse(x402.CodeValidAfter, "begins in the future")
 	}
 	return nil
 }
 
-// encoded returns the call that moves the money.
-func (p *payment) encoded() []byte {
+// pays reports whether the payment is for this requirement, times apart: only
+// then can it share the fate of an earlier one.
+func (p *payment) pays(r x402.Requirement) bool {
+	a := p.authorization
+	a.ValidAfter, a.ValidBefore = 0, 0
+	return a.Check(r, time.Unix(0, 0), 0, noMaxLife) == nil
+}
+
+func (p *payment) upto() bool { return p.authorization.Scheme == "upto" }
+
+// charge takes the amount of the requirement of a settlement for what is to be
+// moved, and returns the requirement that the payer signed for. They differ for
+// upto, where the seller charges what was used: at most what was signed.
+func (p *payment) charge(r x402.Requirement) (x402.Requirement, error) {
+	if !p.upto() {
+		return r, nil
+	}
+	var amount uint256.Int
+	if err := amount.SetFromDecimal(r.Amount); err != nil || amount.Dec() != r.Amount {
+		return r, refuse(x402.CodePermit2Amount, "the amount to charge is no number of atomic units")
+	}
+	if amount.Gt(&p.authorization.Value) {
+		return r, refuse(codeUptoExceeds, "more than the payer signed")
+	}
+	p.value = amount
+	r.Amount = p.authorization.Value.Dec()
+	return r, nil
+}
+
+// encoded returns the call that moves the money, and the contract it is for.
+func (p *payment) encoded() (common.Address, []byte) {
 	if p.calldata == nil {
-		p.calldata = transferCalldata(&p.Transfer, p.signature)
+		p.target, p.calldata = p.call(p)
+		if p.signer == byFactory {
+			p.target, p.calldata = p.factory.before(p.target, p.calldata)
+		}
 	}
-	return p.calldata
-}
-
-// refuse makes a refusal with a constant cause.
-func refuse(c x402.Code, cause string) *x402.Error {
-	return &x402.Error{Code: c, Err: errors.New(cause)}
-}
-
-// codeOf returns the code of a refusal, in the words of the payment's version.
-func codeOf(refused *x402.Error, r facilitator.Request) string {
-	if refused.Code == x402.CodeValueMismatch && r.Payment.Version == x402.V1 {
-		return string(codeValueMismatchV1)
-	}
-	return string(refused.Code)
+	return p.target, p.calldata
 }

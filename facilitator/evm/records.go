@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
@@ -28,6 +29,7 @@ type payments struct {
 	mu     sync.Mutex
 	sent   map[claim]*record
 	unused map[claim]sighting
+	failed map[common.Address]failures
 	swept  time.Time
 }
 
@@ -40,7 +42,8 @@ type sighting struct {
 // record is one payment that is being sent, or was.
 type record struct {
 	digest [32]byte
-	ends   time.Time // when the authorization does
+	value  uint256.Int // what is moved
+	ends   time.Time   // when the authorization does
 
 	// ready is closed when the first call has sent the payment, or has not. What
 	// follows is written before that and read after it.
@@ -48,6 +51,8 @@ type record struct {
 	result facilitator.Settlement // if nothing was sent
 	flight *flight                // if something was
 	since  uint64                 // the authorization was unused after this block
+
+	counted bool // among the failures of its payer; guarded by payments.mu
 }
 
 // begin returns the record of a payment, and whether the caller is the one to
@@ -61,6 +66,7 @@ func (s *payments) begin(p *payment, now time.Time) (r *record, first bool) {
 	}
 	r = &record{
 		digest: p.digest,
+		value:  p.value,
 		ends:   time.Unix(p.authorization.ValidBefore, 0),
 		ready:  make(chan struct{}),
 	}

@@ -14,12 +14,16 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 )
 
 // world is what the scripted node knows. Its JSON is that of the vectors.
 type world struct {
 	Sim       *bool  // the transfer would succeed
 	Balance   string // of the payer
+	Allowance string // of Permit2
+	Proxy     *bool  // the proxies of x402 are on the chain
 	Used      bool   // the nonce
 	AuthState *bool  // the token has authorizationState
 	Name      string
@@ -159,7 +163,8 @@ func (s *scripted) code(a common.Address) string {
 	if code, ok := s.world.Code[strings.ToLower(a.Hex())]; ok {
 		return code
 	}
-	if a == common.HexToAddress(usdc) {
+	switch a {
+	case common.HexToAddress(usdc), exactProxy, uptoProxy:
 		return "0x60"
 	}
 	return "0x"
@@ -175,19 +180,36 @@ func (s *scripted) call(raw json.RawMessage) (any, *rpcError) {
 	switch {
 	case c.To == multicall3 && s.noMulti:
 		return "0x", nil
-	case c.To == multicall3:
+	case c.To == multicall3 && [4]byte(c.Data) != selector("aggregate3((address,bool,bytes)[])"):
 		return s.tryAggregate(c.Data), nil
-	case [4]byte(c.Data) == transferSelector:
+	case s.isSettlement(c.To, c.Data):
 		if s.world.Sim != nil && !*s.world.Sim {
 			return nil, revert
 		}
 		return "0x", nil
+	case [4]byte(c.Data) == [4]byte(contracts.Methods["isValidSignature"].ID):
+		switch s.world.ERC1271 {
+		case true:
+			return hexutil.Bytes(magic1271), nil
+		case "revert":
+			return nil, revert
+		}
+		return hexutil.Bytes(make([]byte, 32)), nil
 	}
 	r := s.token(c.Data)
 	if !r.Success {
 		return nil, revert
 	}
 	return hexutil.Bytes(r.ReturnData), nil
+}
+
+// isSettlement reports whether a call moves money.
+func (s *scripted) isSettlement(to common.Address, data []byte) bool {
+	switch [4]byte(data) {
+	case transferSelector, transferBytesSelector, settleExact, settleExact2612, settleUpto, settleUpto2612:
+		return true
+	}
+	return to == multicall3
 }
 
 func (s *scripted) tryAggregate(data []byte) hexutil.Bytes {
@@ -226,6 +248,19 @@ func (s *scripted) token(data []byte) result3 {
 	case "balanceOf":
 		balance, _ := new(big.Int).SetString(or(s.world.Balance, "1000000000"), 10)
 		out = balance
+	case "allowance":
+		allowance, _ := new(big.Int).SetString(or(s.world.Allowance, "1000000000"), 10)
+		out = allowance
+	case "nonceBitmap":
+		out = new(big.Int)
+		if s.world.Used {
+			out = common.MaxHash.Big()
+		}
+	case "PERMIT2":
+		if s.world.Proxy != nil && !*s.world.Proxy {
+			return result3{}
+		}
+		out = eip712.Permit2
 	case "name":
 		out = or(s.world.Name, "USDC")
 	case "version":
@@ -280,13 +315,39 @@ func (s *scripted) receipt(raw json.RawMessage) any {
 	return nil
 }
 
-// transferEvents are what a token writes about a transfer with authorization.
+// transferEvents are what a token writes about a settlement.
 func transferEvents(tx *types.Transaction) []event {
-	word := func(i int) common.Hash { return common.Hash(tx.Data()[4+32*i : 36+32*i]) }
-	value := word(2)
+	to, data := *tx.To(), tx.Data()
+	if to == multicall3 { // the second of its calls is the settlement
+		args, err := contracts.Methods["aggregate3"].Inputs.Unpack(data[4:])
+		if err != nil {
+			panic(err)
+		}
+		inner := (*convert[[]struct {
+			Target   common.Address
+			CallData []byte
+		}](args[0]))[1]
+		to, data = inner.Target, inner.CallData
+	}
+	word := func(i int) common.Hash { return common.Hash(data[4+32*i : 36+32*i]) }
+	transfer := func(token common.Address, from, to, value common.Hash) event {
+		return event{Address: token, Topics: []common.Hash{transferTopic, from, to}, Data: value[:], Transaction: tx.Hash()}
+	}
+	skip := 0 // the permit
+	switch [4]byte(data) {
+	case settleExact2612, settleUpto2612:
+		skip = 5
+	}
+	token := common.BytesToAddress(word(skip).Bytes())
+	switch [4]byte(data) {
+	case settleExact, settleExact2612:
+		return []event{transfer(token, word(skip+4), word(skip+5), word(skip+1))}
+	case settleUpto, settleUpto2612:
+		return []event{transfer(token, word(skip+5), word(skip+6), word(skip+4))}
+	}
 	return []event{
-		{Address: *tx.To(), Topics: []common.Hash{usedTopic, word(0), word(5)}, Transaction: tx.Hash()},
-		{Address: *tx.To(), Topics: []common.Hash{transferTopic, word(0), word(1)}, Data: value[:], Transaction: tx.Hash()},
+		{Address: to, Topics: []common.Hash{usedTopic, word(0), word(5)}, Transaction: tx.Hash()},
+		transfer(to, word(0), word(1), word(2)),
 	}
 }
 

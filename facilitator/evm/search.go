@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
 )
@@ -16,6 +15,8 @@ const (
 	firstStep, goodEnough = 256, 64
 	// maxSearches bounds how often one look asks a node for events.
 	maxSearches = 200
+	// maxCandidates bounds how many events one look considers.
+	maxCandidates = 200
 )
 
 // spans are how many blocks are searched at once, widest first: what nodes allow
@@ -59,26 +60,27 @@ func (n *node) blockAt(ctx context.Context, last *head, unix int64) (uint64, err
 	return before + 1, nil
 }
 
-// events returns the first events of use or cancellation of an authorization in
-// a range of blocks.
+// events returns the events in a range of blocks that tell what became of an
+// authorization: the first ones if they can only be of this one, else all.
 func (n *node) events(ctx context.Context, p *payment, from, to uint64) ([]event, error) {
 	span := 0
+	var all []event
+	filter := p.filter(p)
 	for range maxSearches {
 		if from > to {
-			return nil, nil
+			return all, nil
 		}
 		end := min(to, from+spans[span]-1)
 		var found []event
-		err := n.call(ctx, &found, "eth_getLogs", map[string]any{
-			"address":   p.token,
-			"fromBlock": hexutil.Uint64(from),
-			"toBlock":   hexutil.Uint64(end),
-			"topics":    p.topics(),
-		})
+		filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(from), hexutil.Uint64(end)
+		err := n.call(ctx, &found, "eth_getLogs", filter)
 		switch {
 		case err == nil:
-			if found = p.own(found); len(found) > 0 {
-				return found, nil
+			if all = append(all, p.own(found)...); len(all) > 0 && !p.direct() {
+				return all, nil
+			}
+			if len(all) > maxCandidates {
+				return nil, errTooMany
 			}
 			from = end + 1
 		case tooWide(err) && span < len(spans)-1 && ctx.Err() == nil:
@@ -99,16 +101,12 @@ func tooWide(err error) bool {
 	return answered(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// topics are those of the events that tell what became of an authorization.
-func (p *payment) topics() []any {
-	return []any{[]common.Hash{usedTopic, canceledTopic}, addressTopic(p.From), common.Hash(p.Nonce)}
-}
-
-// own picks the events of this very authorization: not every node filters well.
+// own picks the events that may be of this authorization: not every node filters
+// well.
 func (p *payment) own(events []event) []event {
 	var list []event
 	for _, e := range events {
-		if !e.Removed && e.Address == p.token && (e.isUse(p) || e.isCancel(p)) {
+		if !e.Removed && (p.isUse(p, &e) || p.isCancel(p, &e)) {
 			list = append(list, e)
 		}
 	}

@@ -47,6 +47,8 @@ type flight struct {
 	number uint64
 	to     common.Address
 	data   []byte
+	gas    uint64
+	value  *big.Int // of the chain's coin; nil is none
 
 	mu     sync.Mutex // guards what follows
 	hashes hashes
@@ -80,9 +82,9 @@ var errBusy = errors.New("too many payments are on their way; none of this one w
 // errNumbers is for an account whose numbers somebody else uses up.
 var errNumbers = errors.New("the node takes none of our transaction numbers: is the key used elsewhere?")
 
-// send sends a call to a contract as the account's next transaction. The answer
+// send sends what a flight is for as the account's next transaction. The answer
 // is never numberTaken; after turnedAway nothing was sent, and the flight is nil.
-func (s *sender) send(ctx context.Context, c *chain, v view, to common.Address, data []byte) (*flight, answer, error) {
+func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*flight, answer, error) {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -92,12 +94,12 @@ func (s *sender) send(ctx context.Context, c *chain, v view, to common.Address, 
 	s.prune(v.mined)
 	number := s.nextNumber(v.pending, c.now())
 	for range numberTries {
-		fl := &flight{number: number, to: to, data: data}
-		tx, err := c.transaction(fl, v.fees, transferGas)
+		fl := &flight{number: number, to: what.to, data: what.data, gas: what.gas, value: what.value}
+		tx, err := c.transaction(fl, v.fees)
 		if err != nil {
 			return nil, turnedAway, err
 		}
-		fl.sending(tx, v.fees, c.now())
+		fl.sending(tx, v.fees, c.now(), false)
 		a, err := c.broadcast(ctx, tx)
 		switch a {
 		case numberTaken:
@@ -216,17 +218,17 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 	fl.mu.Lock()
 	offer, tx := fl.fees.bumped(now), fl.raw
 	fl.mu.Unlock()
-	again, gas := flight{number: fl.number, to: fl.to, data: fl.data}, uint64(transferGas)
+	again := flight{number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value}
 	if filling {
-		again.to, again.data, gas = c.key.address, nil, fillGas
+		again.to, again.data, again.gas, again.value = c.key.address, nil, fillGas, nil
 	}
-	if !offer.excessive(gas) {
+	if !offer.excessive(again.gas) {
 		var err error
-		if tx, err = c.transaction(&again, offer, gas); err != nil {
+		if tx, err = c.transaction(&again, offer); err != nil {
 			return unclear, err
 		}
 	}
-	fl.sending(tx, offer, c.now())
+	fl.sending(tx, offer, c.now(), filling)
 	a, err := c.broadcast(ctx, tx)
 	if a == numberTaken {
 		a = taken // by itself: what was sent before is still wanted, or in a block
@@ -234,11 +236,15 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 	return a, err
 }
 
-// sending records a transaction before it is sent: afterwards may be too late.
-func (fl *flight) sending(tx *types.Transaction, f fees, now time.Time) {
+// sending records a transaction before it is sent: afterwards may be too late. One
+// that only fills the number is none that a receipt is wanted of.
+func (fl *flight) sending(tx *types.Transaction, f fees, now time.Time, filling bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	fl.raw, fl.fees, fl.sentAt = tx, f, now
+	if filling {
+		return
+	}
 	if len(fl.hashes) == 0 || fl.hashes[len(fl.hashes)-1] != tx.Hash() {
 		fl.hashes = append(fl.hashes, tx.Hash())
 	}
@@ -251,14 +257,18 @@ func (fl *flight) newest() string {
 }
 
 // transaction makes and signs the transaction of a flight.
-func (c *chain) transaction(fl *flight, f fees, gas uint64) (*types.Transaction, error) {
+func (c *chain) transaction(fl *flight, f fees) (*types.Transaction, error) {
+	value := fl.value
+	if value == nil {
+		value = new(big.Int)
+	}
 	if f.legacy {
 		return c.key.sign(&types.LegacyTx{
-			Nonce: fl.number, GasPrice: f.feeCap, Gas: gas, To: &fl.to, Value: new(big.Int), Data: fl.data,
+			Nonce: fl.number, GasPrice: f.feeCap, Gas: fl.gas, To: &fl.to, Value: value, Data: fl.data,
 		}, c.id)
 	}
 	return c.key.sign(&types.DynamicFeeTx{
 		ChainID: new(big.Int).SetUint64(c.id),
-		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: gas, To: &fl.to, Value: new(big.Int), Data: fl.data,
+		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: fl.gas, To: &fl.to, Value: value, Data: fl.data,
 	}, c.id)
 }

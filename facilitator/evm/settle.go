@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -36,8 +36,16 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	if err != nil {
 		return notSent(err, p, r)
 	}
+	// From here on the requirement is the one that the payer signed for. That of
+	// upto has the amount to charge in it until now.
+	if r.Requirement, err = p.charge(r.Requirement); err != nil {
+		return notSent(err, p, r)
+	}
 	if !p.pays(r.Requirement) {
 		return notSent(p.check(r.Requirement, f.now()), p, r)
+	}
+	if p.value.IsZero() && p.upto() {
+		return c.chargeNothing(ctx, p, r)
 	}
 	rec, first := c.account.payments.begin(p, f.now())
 	switch {
@@ -47,6 +55,8 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		c.sendOnce(ctx, p, r, rec, err)
 	case rec.digest != p.digest:
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization with this nonce is being settled")
+	case !rec.value.Eq(&p.value):
+		return unknown(p, x402.CodeSettlementPending, "", "another amount of this authorization is being settled")
 	default:
 		select {
 		case <-rec.ready:
@@ -60,12 +70,14 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	return c.await(ctx, p, rec)
 }
 
-// pays reports whether the payment is for this requirement, times apart: only
-// then can it share the fate of an earlier one.
-func (p *payment) pays(r x402.Requirement) bool {
-	a := p.authorization
-	a.ValidAfter, a.ValidBefore = 0, 0
-	return a.Check(r, time.Unix(0, 0), 0, noMaxLife) == nil
+// chargeNothing is for a payment of which the seller takes nothing: it is checked,
+// and then there is nothing to send. The authorization stays unused until it ends.
+func (c *chain) chargeNothing(ctx context.Context, p *payment, r facilitator.Request) facilitator.Settlement {
+	_, err := c.ready(ctx, p, r)
+	if err != nil {
+		return notSent(err, p, r)
+	}
+	return settled(p, "")
 }
 
 // sendOnce checks the payment and sends it, unless there was no room for it, and
@@ -84,27 +96,44 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 	fl, result = c.trySend(ctx, p, r, rec)
 }
 
+// ready checks that the payment would settle now, and sees to the payer's approval
+// if there has to be one first.
+func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (view, error) {
+	if err := c.check(p, r, r.Requirement, c.now()); err != nil {
+		return view{}, err
+	}
+	v, err := c.inspect(ctx, p, true)
+	if err == nil {
+		err = c.judge(ctx, p, r.Requirement, v)
+	}
+	if !wouldApprove(err, p) || p.value.IsZero() {
+		return v, err
+	}
+	if err := c.approve(ctx, p, v); err != nil {
+		return view{}, err
+	}
+	if v, err = c.look(ctx, p, true, nil); err == nil {
+		err = c.judge(ctx, p, r.Requirement, v)
+	}
+	return v, err
+}
+
 // trySend checks the payment and sends it. The flight is nil if nothing is on
 // its way, and the settlement says why.
 func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement) {
-	if err := p.check(r.Requirement, c.now()); err != nil {
-		return nil, notSent(err, p, r)
-	}
-	v, err := c.look(ctx, p, true)
+	v, err := c.ready(ctx, p, r)
 	if err != nil {
-		return nil, unsent(err)
-	}
-	if err := c.judge(ctx, p, r.Requirement, v); err != nil {
-		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == codeNonceUsed {
+		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.codes().nonceUsed {
 			return nil, c.usedBefore(ctx, p)
 		}
 		return nil, notSent(err, p, r)
 	}
 	rec.since = v.block
-	if err := c.affordable(v); err != nil {
+	if err := c.affordable(v, p.gas()); err != nil {
 		return nil, unsent(err)
 	}
-	fl, a, err := c.account.sender.send(ctx, c, v, p.token, p.encoded())
+	to, data := p.encoded()
+	fl, a, err := c.account.sender.send(ctx, c, v, &flight{to: to, data: data, gas: p.gas()})
 	switch a {
 	case turnedAway:
 		c.tellSender(err)
@@ -119,12 +148,12 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 }
 
 // affordable checks that we can pay the gas, before anything is sent.
-func (c *chain) affordable(v view) error {
-	if v.fees.excessive(transferGas) {
+func (c *chain) affordable(v view, gas uint64) error {
+	if v.fees.excessive(gas) {
 		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
 		return errors.New("the gas price is beyond all reason")
 	}
-	need := v.fees.total(transferGas)
+	need := v.fees.total(gas)
 	if balance := toBig(v.balance); balance == nil || balance.Cmp(need) < 0 {
 		c.notices.error("the account that pays the gas cannot pay for one more payment: send it some of the chain's own coin",
 			zap.Stringer("balance", balance), zap.Stringer("needed", need))
@@ -142,16 +171,20 @@ func (c *chain) tellSender(err error) {
 	c.notices.error("a payment could not be sent", zap.Error(err))
 }
 
+// invalidNonceError is how a node shows Permit2's InvalidNonce() if it knows no
+// names of errors.
+const invalidNonceError = "756688fe"
+
 // refusedByNode is for a transaction that a node refused with words of its own.
 func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err error) facilitator.Settlement {
-	if containsAny(err.Error(), "used", "canceled") {
+	if containsAny(strings.ToLower(err.Error()), "used", "canceled", "invalidnonce", invalidNonceError) {
 		s := c.usedBefore(ctx, p)
 		if s.Outcome == facilitator.Unknown {
 			s.Detail += "; " + err.Error()
 		}
 		return s
 	}
-	return unknown(p, codeTransaction, fl.newest(), err.Error())
+	return unknown(p, p.codes().transaction, fl.newest(), err.Error())
 }
 
 // usedBefore is for an authorization that is used, though no transaction of
@@ -160,11 +193,11 @@ func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err e
 func (c *chain) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
 	since, ok := c.account.payments.unusedSince(p.claim(), c.now())
 	if !ok {
-		return unknown(p, codeNonceUsed, "", "the authorization is used, and nothing shows that it was after we first saw it")
+		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and nothing shows that it was after we first saw it")
 	}
 	s, err := c.findUse(ctx, p, since)
 	if err != nil {
-		return unknown(p, codeNonceUsed, "", "the authorization is used, and the logs cannot be read: "+err.Error())
+		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and the logs cannot be read: "+err.Error())
 	}
 	return s
 }
@@ -196,5 +229,9 @@ func unknown(p *payment, code x402.Code, transaction, detail string) facilitator
 
 // settled is for money that has moved.
 func settled(p *payment, transaction string) facilitator.Settlement {
-	return facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer(), Transaction: transaction}
+	s := facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer(), Transaction: transaction}
+	if p.upto() {
+		s.Amount = p.value.Dec()
+	}
+	return s
 }

@@ -276,7 +276,8 @@ func calldata(t testing.TB, r facilitator.Request) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.encoded()
+	_, data := p.encoded()
+	return data
 }
 
 // onBase is a payment on Base, which the test chain is not.
@@ -306,11 +307,11 @@ func (c *testChain) cancel(r facilitator.Request) {
 	}
 	domain := eip712.NewDomain("USDC", "2", 84532, token)
 	message := crypto.Keccak256(
-		crypto.Keccak256([]byte("CancelAuthorization(address authorizer,bytes32 nonce)")), common.LeftPadBytes(p.From[:], 32), p.Nonce[:])
+		crypto.Keccak256([]byte("CancelAuthorization(address authorizer,bytes32 nonce)")), common.LeftPadBytes(p.from[:], 32), p.nonce[:])
 	signature := must(crypto.Sign(crypto.Keccak256([]byte{0x19, 1}, domain[:], message), payerECDSA))
 	data := crypto.Keccak256([]byte("cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"))[:4]
-	data = appendAddress(data, p.From)
-	data = append(data, p.Nonce[:]...)
+	data = appendAddress(data, p.from)
+	data = append(data, p.nonce[:]...)
 	data = appendUint(data, uint64(signature[64]+27))
 	data = append(data, signature[:64]...)
 	c.transact(ownerKey, token, data, 1e9)

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -42,6 +44,11 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 			continue
 		}
 		s.Kinds = append(s.Kinds, c.kinds()...)
+		for _, e := range c.extensions() {
+			if !slices.Contains(s.Extensions, e) {
+				s.Extensions = append(s.Extensions, e)
+			}
+		}
 		if address := c.key.address.Hex(); !slices.Contains(s.Signers["eip155:*"], address) {
 			s.Signers["eip155:*"] = append(s.Signers["eip155:*"], address)
 		}
@@ -55,10 +62,33 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 // kinds lists what can be settled on the chain.
 func (c *chain) kinds() []x402.Kind {
 	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: "exact", Network: c.caip2}}
+	if c.has(uptoProxy) {
+		// Payers name the facilitator that may settle.
+		extra := jsontext.Value(`{"facilitatorAddress":"` + c.key.address.Hex() + `"}`)
+		kinds = append(kinds, x402.Kind{X402Version: x402.V2, Scheme: "upto", Network: c.caip2, Extra: extra})
+	}
 	if legacy, _ := x402.LegacyNetwork(c.caip2); legacy != "" {
 		kinds = append(kinds, x402.Kind{X402Version: x402.V1, Scheme: "exact", Network: legacy})
 	}
 	return kinds
+}
+
+// extensions lists what is offered to payers of Permit2 prices.
+func (c *chain) extensions() []string {
+	switch {
+	case !c.has(exactProxy) && !c.has(uptoProxy):
+		return nil
+	case c.sponsorsApprovals():
+		return []string{eip2612Extension, approvalExtension}
+	}
+	return []string{eip2612Extension}
+}
+
+// has reports whether a contract of x402 is on the chain, as far as the last probe
+// found out: a node that cannot be asked takes nothing away.
+func (c *chain) has(contract common.Address) bool {
+	_, lacks := c.lacking.Load(contract)
+	return !lacks
 }
 
 // probe checks that a node of the chain can be asked, and says whether all of
@@ -66,16 +96,19 @@ func (c *chain) kinds() []x402.Kind {
 func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
 	wrong := 0
 	var (
-		id      hexutil.Uint64
-		h       *head
-		balance *hexutil.Big
+		id          hexutil.Uint64
+		h           *head
+		balance     *hexutil.Big
+		exact, upto hexutil.Bytes
 	)
 	err = c.ask(ctx, func() calls {
-		id, h, balance = 0, nil, nil
+		id, h, balance, exact, upto = 0, nil, nil, nil, nil
 		var b calls
 		b.add(&id, "eth_chainId")
 		b.add(&h, "eth_getBlockByNumber", "latest", false)
 		b.add(&balance, "eth_getBalance", c.key.address, "latest")
+		b.add(&exact, "eth_getCode", exactProxy, "latest")
+		b.add(&upto, "eth_getCode", uptoProxy, "latest")
 		return b
 	}, func(b calls) error {
 		if err := every(b); err != nil {
@@ -89,6 +122,13 @@ func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
 	})
 	if err != nil {
 		return wrong == len(c.nodes), fmt.Errorf("network %s: %w", c.name, err)
+	}
+	for proxy, code := range map[common.Address]hexutil.Bytes{exactProxy: exact, uptoProxy: upto} {
+		if len(code) == 0 {
+			c.lacking.Store(proxy, true)
+		} else {
+			c.lacking.Delete(proxy)
+		}
 	}
 	if toBig(balance) == nil || toBig(balance).Sign() == 0 {
 		c.noGas()

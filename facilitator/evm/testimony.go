@@ -27,11 +27,11 @@ const (
 	finalDepth = 256
 )
 
-// state is what a token has of an authorization.
+// state is what a contract has of an authorization.
 type state int
 
 const (
-	stateUnclear state = iota // the token does not tell
+	stateUnclear state = iota // the contract does not tell
 	stateUnused
 	stateUsed // or cancelled
 )
@@ -83,19 +83,16 @@ func (c *chain) last(ctx context.Context, n *node) (*head, error) {
 	return h, c.checkNode(id, h)
 }
 
-// stateOf asks the token. The block is given by its number: of several machines
+// stateOf asks the contract that keeps account of the nonces. The block is given by its number: of several machines
 // behind one URL, one that lags behind does not know it, and fails.
 func (n *node) stateOf(ctx context.Context, p *payment, at *head) (state, error) {
-	data, err := contracts.Pack("authorizationState", p.From, p.Nonce)
-	if err != nil {
-		return stateUnclear, err
-	}
 	var answer hexutil.Bytes
-	err = n.call(ctx, &answer, "eth_call", map[string]any{"to": p.token, "data": hexutil.Bytes(data)}, at.Number)
+	question := map[string]any{"to": p.keeper(p), "data": hexutil.Bytes(p.askUsed(p))}
+	err := n.call(ctx, &answer, "eth_call", question, at.Number)
 	if err != nil && !reverted(err) {
 		return stateUnclear, err
 	}
-	used, ok := value[bool](result3{err == nil, answer}, "authorizationState")
+	used, ok := p.used(result3{err == nil, answer})
 	switch {
 	case !ok:
 		return stateUnclear, nil
@@ -117,6 +114,9 @@ func (c *chain) ended(ctx context.Context, n *node, p *payment, last *head) (fac
 	if err != nil || final.unix() < end {
 		return facilitator.Proof{}, err
 	}
+	if p.direct() {
+		return void(x402.CodePermit2Deadline), nil
+	}
 	return void(x402.CodeValidBefore), nil
 }
 
@@ -136,13 +136,48 @@ func (c *chain) search(ctx context.Context, n *node, p *payment, last *head, sin
 			return proof, err
 		}
 	}
+	if p.direct() {
+		return c.givenUp(ctx, n, p, events, last)
+	}
 	return facilitator.Proof{}, nil
+}
+
+// givenUp judges a Permit2 nonce that is used, by all events since our claim: if
+// the payer gave it up in a final block, and paid nothing to the payee in all that
+// time, then no payment has used it.
+func (c *chain) givenUp(ctx context.Context, n *node, p *payment, events []event, last *head) (facilitator.Proof, error) {
+	var givenUp *event
+	for i := range events {
+		if p.isUse(p, &events[i]) {
+			return facilitator.Proof{}, nil
+		}
+		givenUp = &events[i]
+	}
+	if givenUp == nil {
+		return facilitator.Proof{}, nil
+	}
+	var r *receipt
+	if err := n.call(ctx, &r, "eth_getTransactionReceipt", givenUp.Transaction); err != nil {
+		return facilitator.Proof{}, err
+	}
+	if r == nil || r.Transaction != givenUp.Transaction || r.Block == nil || r.Status == nil || *r.Status != 1 {
+		return facilitator.Proof{}, nil
+	}
+	final, err := c.final(ctx, n, last)
+	if err != nil || *r.Block > *final.Number {
+		return facilitator.Proof{}, err
+	}
+	block, err := n.block(ctx, uint64(*r.Block))
+	if err != nil || block.Hash != r.BlockHash {
+		return facilitator.Proof{}, err
+	}
+	return void(p.codes().nonceUsed), nil
 }
 
 // weigh judges one event by the transaction that it is of.
 func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *head, since time.Time) (facilitator.Proof, error) {
-	var r *receipt
-	if err := n.call(ctx, &r, "eth_getTransactionReceipt", e.Transaction); err != nil {
+	r, err := n.receiptOf(ctx, p, e.Transaction)
+	if err != nil {
 		return facilitator.Proof{}, err
 	}
 	verdict := r.judge(e.Transaction, p, false)
@@ -158,14 +193,31 @@ func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *
 		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex()}, nil
 	case verdict == paid:
 		return facilitator.Proof{}, nil // for something else, before our claim
-	case r.hasCancel(p) || r.wentElsewhere(p):
+	case p.wentElsewhere(p, r):
 		final, err := c.final(ctx, n, last)
 		if err != nil || *r.Block > *final.Number {
 			return facilitator.Proof{}, err
 		}
-		return void(codeNonceUsed), nil
+		return void(p.codes().nonceUsed), nil
 	}
 	return facilitator.Proof{}, nil
+}
+
+// receiptOf asks for the receipt of a transaction, and for what it called if that
+// matters.
+func (n *node) receiptOf(ctx context.Context, p *payment, hash common.Hash) (*receipt, error) {
+	var r *receipt
+	var call *sentCall
+	var b calls
+	b.add(&r, "eth_getTransactionReceipt", hash)
+	if p.direct() {
+		b.add(&call, "eth_getTransactionByHash", hash)
+	}
+	if err := n.batch(ctx, b); err != nil {
+		return nil, err
+	}
+	r.of(call)
+	return r, every(b)
 }
 
 // final returns the newest block up to last that no reorganisation takes back,
@@ -219,3 +271,7 @@ func (h *head) unix() int64 {
 // errTooFar is for a search through more blocks than a node likes to be asked
 // about.
 var errTooFar = errors.New("the claim is too long ago for the few blocks that the node searches at once: use a node that searches more")
+
+// errTooMany is for a payer who made more payments to the payee than one look can
+// tell apart.
+var errTooMany = errors.New("the payer made too many payments to the payee since the claim to tell this one from the others")

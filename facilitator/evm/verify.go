@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -14,7 +15,8 @@ import (
 )
 
 // Verify implements facilitator.Facilitator. What can be found out without a
-// node is, so that junk costs no round trip; a good payment costs one.
+// node is, so that junk costs no round trip; a good payment of an ordinary account
+// costs one.
 func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facilitator.Verdict, error) {
 	defer f.users.enter()()
 	c, err := f.chainOf(r)
@@ -23,14 +25,17 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 	}
 	p, err := read(r)
 	if err == nil {
-		err = p.check(r.Requirement, f.now())
+		err = c.check(p, r, r.Requirement, f.now())
 	}
 	var v view
 	if err == nil {
-		v, err = c.look(ctx, p, false)
+		v, err = c.inspect(ctx, p, false)
 	}
 	if err == nil {
 		err = c.judge(ctx, p, r.Requirement, v)
+	}
+	if wouldApprove(err, p) {
+		err = c.approvable(ctx, p, v)
 	}
 	refused, ok := errors.AsType[*x402.Error](err)
 	switch {
@@ -43,39 +48,34 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 	return facilitator.Verdict{Valid: true, Payer: p.payer()}, nil
 }
 
+// check compares a payment with the requirement that its payer signed for, and
+// reads what else the payer signed. It asks no node.
+func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirement, now time.Time) error {
+	if err := p.check(signedFor, now); err != nil {
+		return err
+	}
+	if w, ok := p.way.(*permit2); ok && p.upto() && w.permit.Facilitator != c.key.address {
+		// The requirement's own facilitatorAddress is not ours either.
+		return refuse(x402.CodeUptoFacilitator, "names another facilitator")
+	}
+	if c.account.payments.reverts(p.from, now) {
+		return refuse(codeReverts, "too many transactions for this payer were reverted")
+	}
+	return c.readExtensions(p, r, now)
+}
+
 // chainOf finds the chain of a request, and whether we may settle it.
 func (f *Facilitator) chainOf(r facilitator.Request) (*chain, error) {
 	c, ok := f.chains[r.Requirement.Network]
 	if !ok {
 		return nil, fmt.Errorf("the network %q is not configured here", r.Requirement.Network)
 	}
-	if r.Requirement.Scheme == "exact" && common.IsHexAddress(r.Requirement.PayTo) && common.HexToAddress(r.Requirement.PayTo) == c.key.address {
+	if common.IsHexAddress(r.Requirement.PayTo) && common.HexToAddress(r.Requirement.PayTo) == c.key.address {
 		// Its key lies on a machine that the whole world talks to.
 		c.notices.error("the seller's address is the account that pays the gas: pay to a wallet whose key is not on this machine")
 		return nil, errors.New("the payee is the account that pays the gas")
 	}
 	return c, nil
-}
-
-// judge says what a look at the chain means for a payment. Refusals are
-// *x402.Error.
-func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v view) error {
-	if v.payerCode {
-		// Tokens ask the code then, and never fall back to the key, which holds
-		// for EIP-7702 accounts too.
-		return refuse(x402.CodeSignature, "the payer has code: contract wallets are not supported yet")
-	}
-	if !v.assetCode {
-		return refuse(codeAsset, "the asset has no code on this chain")
-	}
-	if v.simulation == nil {
-		return nil
-	}
-	refused, err := c.diagnose(ctx, p, r, v.simulation)
-	if err != nil {
-		return err
-	}
-	return refused
 }
 
 // payer names who pays, if that is known.

@@ -10,8 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Sees implements facilitator.Witness.
@@ -20,18 +18,21 @@ func (f *Facilitator) Sees(network string) bool {
 	return ok
 }
 
-// Witness implements facilitator.Witness for exact with EIP-3009; about other
-// payments it says nothing. All nodes of the chain are asked.
+// Witness implements facilitator.Witness. All nodes of the chain are asked.
 //
-// Moved takes one node, as a settlement does: a use of the authorization in a
-// block not older than our claim, and directly after it the transfer that was
-// signed, with enough confirmations. Who sent it does not matter, nor by which
-// function of the token, since a nonce is used once.
+// Moved takes one node, as a settlement does. Of EIP-3009 it is a use of the
+// authorization in a block not older than our claim, and directly after it the
+// transfer that was signed, with enough confirmations. Who sent it does not
+// matter, nor by which function of the token, since a nonce is used once. Of
+// Permit2, which writes nothing about a use, it is a transaction that calls the
+// proxy with this very nonce and moved this amount (of upto, the one of the
+// requirement); one in which the call is hidden inside another proves nothing.
 //
 // Void takes two nodes, where there are two, and none that contradicts. It is
 // said of an authorization that is unused after it has ended, that was
 // cancelled, or that was used to pay something else; each of that in blocks that
-// are final.
+// are final. A Permit2 nonce can be given up after its use as well, so that there
+// must have been no payment to the payee at all.
 func (f *Facilitator) Witness(ctx context.Context, r facilitator.Request, since time.Time) (facilitator.Proof, error) {
 	defer f.users.enter()()
 	return testify(ctx, f.chains, r, since)
@@ -50,21 +51,22 @@ func testify(ctx context.Context, chains map[string]*chain, r facilitator.Reques
 }
 
 // signed decodes what the payer signed. The signature itself is not looked at:
-// whether it is any good, the token has decided by using it or not, and
+// whether it is any good, the contracts have decided by using it or not, and
 // contract wallets have signatures that only the chain understands.
 func signed(r facilitator.Request) (*payment, bool) {
 	if r.Payment == nil || !common.IsHexAddress(r.Requirement.Asset) {
 		return nil, false
 	}
 	a, err := r.Payment.Authorization(r.Requirement)
-	if err != nil || a.Kind != x402.KindEIP3009 {
+	if err != nil {
 		return nil, false
 	}
-	p := &payment{authorization: a, token: common.HexToAddress(r.Requirement.Asset)}
-	if p.Transfer, err = eip712.TransferOf(a); err != nil {
+	p, err := decode(a, r.Requirement)
+	if err != nil {
 		return nil, false
 	}
-	return p, p.pays(r.Requirement)
+	signedFor, err := p.charge(r.Requirement)
+	return p, err == nil && p.pays(signedFor)
 }
 
 // statement is what one node says, or why it says nothing.

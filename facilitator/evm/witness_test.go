@@ -32,13 +32,13 @@ func say(p facilitator.Proof, err error) string {
 
 func TestWitness(t *testing.T) {
 	r, p, ends, own := paying(t)
-	seller, thief := p.To, common.HexToAddress(signerAddress)
-	value := p.Value.Uint64()
+	seller, thief := p.to, common.HexToAddress(signerAddress)
+	value := p.value.Uint64()
 	events := func(list ...event) []event { return list }
 	foreign := useOf(p)
-	foreign.Topics = []common.Hash{usedTopic, addressTopic(thief), p.Nonce}
+	foreign.Topics = []common.Hash{usedTopic, addressTopic(thief), p.nonce}
 	otherNonce := useOf(p)
-	otherNonce.Topics = []common.Hash{usedTopic, addressTopic(p.From), {9}}
+	otherNonce.Topics = []common.Hash{usedTopic, addressTopic(p.from), {9}}
 	otherToken := useOf(p)
 	otherToken.Address = thief
 	taken := useOf(p)
@@ -78,7 +78,7 @@ func TestWitness(t *testing.T) {
 		"block is missing":               {past: past{state: "used", events: own, block: before(880), pruned: before(870)}, want: "error"},
 		"no claim":                       {past: past{state: "used", events: own, block: before(880)}, since: -1, want: "open"},
 
-		"one transfer for two":     {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, p.From, 0), otherNonce, transferOf(p, seller, value))}, want: "open"},
+		"one transfer for two":     {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, p.from, 0), otherNonce, transferOf(p, seller, value))}, want: "open"},
 		"the transfer is first":    {past: past{state: "used", block: before(880), events: events(transferOf(p, seller, value), useOf(p))}, want: "open"},
 		"a fee is taken":           {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, thief, 1), transferOf(p, seller, value-1))}, want: "open"},
 		"less than the price":      {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, seller, value-1))}, want: "open"},
@@ -252,7 +252,7 @@ func TestWitnessOfOthers(t *testing.T) {
 	wallet := *good.Payment
 	wallet.Payload = jsontext.Value(strings.Replace(string(wallet.Payload), `"signature": "0x`, `"signature": "0x00`, 1))
 	r := change(func(r *facilitator.Request) { r.Payment = &wallet })
-	if _, err := read(r); err == nil {
+	if p, err := read(r); err != nil || p.signer == byKey {
 		t.Fatal("the signature is good")
 	}
 	if got := say(f.Witness(context.Background(), r, c.now().Add(-15*time.Minute))); got != "moved" {

@@ -1,0 +1,288 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+const (
+	// approvalWait is how long an approval, and the gas for it, are waited for
+	// together. Nothing of the payment itself has been sent by then.
+	approvalWait = 45 * time.Second
+	// fundGas is for a payment of the chain's own coin to an account without code;
+	// rollups count their own costs into it.
+	fundGas = 100_000
+	// fundShare: one payer gets at most this part of a day's budget.
+	fundShare = 4
+)
+
+// approvals are the payers' own transactions that let Permit2 move their tokens,
+// and what we spent on their gas. It is counted in memory: a new process begins a
+// new day.
+type approvals struct {
+	mu      sync.Mutex
+	running map[common.Address]chan struct{} // by payer; closed at the end
+	day     int64
+	spent   *big.Int // today, in the chain's smallest unit
+}
+
+// sponsorsApprovals reports whether payers' approvals are sent, and paid for if
+// need be.
+func (c *chain) sponsorsApprovals() bool { return c.approvalBudget != nil }
+
+// parseBudget reads an amount of the chain's own coin a day, like 0.01/day, in
+// the smallest unit.
+func parseBudget(s string) (*big.Int, error) {
+	amount, ok := strings.CutSuffix(s, "/day")
+	if !ok {
+		return nil, fmt.Errorf("%q: write an amount of the chain's own coin a day, like 0.01/day", s)
+	}
+	atomic, err := pricing.Money{Decimal: amount}.Atomic(18)
+	if err != nil {
+		return nil, err
+	}
+	n, ok := new(big.Int).SetString(atomic, 10)
+	if !ok {
+		return nil, fmt.Errorf("%q is no amount", s)
+	}
+	return n, nil
+}
+
+// take reserves some of today's budget.
+func (a *approvals) take(cost, budget *big.Int, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if day := now.Unix() / 86_400; day != a.day {
+		a.day, a.spent = day, new(big.Int)
+	}
+	sum := new(big.Int).Add(a.spent, cost)
+	if sum.Cmp(budget) > 0 {
+		return false
+	}
+	a.spent = sum
+	return true
+}
+
+// give returns what was reserved and not spent.
+func (a *approvals) give(cost *big.Int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.spent = new(big.Int).Sub(a.spent, cost)
+	if a.spent.Sign() < 0 { // another day has begun
+		a.spent.SetInt64(0)
+	}
+}
+
+// left reports whether so much of today's budget is left.
+func (a *approvals) left(cost, budget *big.Int, now time.Time) bool {
+	if !a.take(cost, budget, now) {
+		return false
+	}
+	a.give(cost)
+	return true
+}
+
+// begin makes the caller the one who sends the payer's approval, unless somebody
+// is at it already; then it returns what to wait for.
+func (a *approvals) begin(payer common.Address) (done chan struct{}, first bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if done, ok := a.running[payer]; ok {
+		return done, false
+	}
+	done = make(chan struct{})
+	a.running[payer] = done
+	return done, true
+}
+
+func (a *approvals) end(payer common.Address, done chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.running, payer)
+	close(done)
+}
+
+// wouldApprove reports whether all that a payment lacks is an allowance that the
+// payer has signed with it.
+func wouldApprove(err error, p *payment) bool {
+	refused, ok := errors.AsType[*x402.Error](err)
+	return ok && refused.Code == codePermit2Allowance && p.approval != nil
+}
+
+// approvable checks that the payer's approval can be sent and paid for. Refusals
+// are *x402.Error; what the payer can do about most of them is to approve without
+// us.
+func (c *chain) approvable(ctx context.Context, p *payment, v view) error {
+	_, err := c.missingGas(ctx, p, v)
+	return err
+}
+
+// missingGas returns what the payer lacks of the gas for the approval, in the
+// chain's smallest unit, after a look at what would become of it.
+func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, error) {
+	var (
+		number  hexutil.Uint64
+		balance *hexutil.Big
+		result  hexutil.Bytes
+		refused error
+		tx      = p.approval.tx
+	)
+	err := c.ask(ctx, func() calls {
+		number, balance, result = 0, nil, nil
+		var b calls
+		b.add(&number, "eth_getTransactionCount", p.from, "latest")
+		b.add(&balance, "eth_getBalance", p.from, "latest")
+		b.add(&result, "eth_call", map[string]any{
+			"from": p.from, "to": p.token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
+		}, "latest")
+		return b
+	}, func(b calls) error {
+		refused = nil
+		if reverted(b[2].Error) {
+			refused, b[2].Error = b[2].Error, nil
+		}
+		if err := every(b); err != nil {
+			return err
+		}
+		if balance == nil {
+			return errors.New("the node knows no balance of the payer")
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case refused != nil:
+		return nil, &x402.Error{Code: codeApprovalFailed, Err: refused}
+	case tx.Nonce() != uint64(number):
+		return nil, refuse(codeApprovalFailed, "the number of the transaction is not the payer's next")
+	case v.base != nil && tx.GasFeeCap().Cmp(v.base) < 0:
+		return nil, refuse(codeApprovalFailed, "the transaction offers too little for its gas")
+	}
+	missing := new(big.Int).Sub(tx.Cost(), toBig(balance))
+	if missing.Sign() <= 0 {
+		return new(big.Int), nil
+	}
+	switch {
+	case v.payerCode:
+		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and code that a gift of it would run")
+	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
+		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and offers too much of our budget for it")
+	case !c.account.approvals.left(missing, c.approvalBudget, c.now()):
+		c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
+		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and the budget of today is used up")
+	}
+	return missing, nil
+}
+
+// approve sends the payer's approval and waits until it is in a block, one of a
+// payer at a time. Afterwards the chain is to be looked at again. A refusal means
+// that it will not be there.
+func (c *chain) approve(ctx context.Context, p *payment, v view) error {
+	ctx, cancel := context.WithTimeout(ctx, approvalWait)
+	defer cancel()
+	done, first := c.account.approvals.begin(p.from)
+	if !first {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return errors.New("another approval of this payer is under way")
+		}
+	}
+	defer c.account.approvals.end(p.from, done)
+	missing, err := c.missingGas(ctx, p, v)
+	if err != nil {
+		return err
+	}
+	if missing.Sign() > 0 {
+		if err := c.fund(ctx, p.from, missing, v); err != nil {
+			return fmt.Errorf("paying for the payer's approval: %w", err)
+		}
+	}
+	tx := p.approval.tx
+	switch a, err := c.broadcast(ctx, tx); a {
+	case taken, unclear, numberTaken:
+	case turnedAway:
+		return fmt.Errorf("sending the payer's approval: %w", err)
+	default:
+		return &x402.Error{Code: codeApprovalBroadcast, Err: err}
+	}
+	r, err := c.landing(ctx, func() hashes { return hashes{tx.Hash()} })
+	switch {
+	case err != nil:
+		return fmt.Errorf("the payer's approval is in no block: %w", err)
+	case *r.Status != 1:
+		return refuse(codeApprovalFailed, "the approval was reverted")
+	}
+	return nil
+}
+
+// fund pays a payer what is missing for the gas of the approval.
+func (c *chain) fund(ctx context.Context, payer common.Address, missing *big.Int, v view) error {
+	budget := &c.account.approvals
+	cost := new(big.Int).Add(missing, v.fees.total(fundGas))
+	if v.fees.excessive(fundGas) {
+		return errors.New("the gas price is beyond all reason")
+	}
+	if balance := toBig(v.balance); balance == nil || balance.Cmp(cost) < 0 {
+		c.noGas()
+		return fmt.Errorf("the account %s cannot pay for it", c.key.address)
+	}
+	if !budget.take(cost, c.approvalBudget, c.now()) {
+		return errors.New("the budget of today is used up")
+	}
+	fl, a, err := c.account.sender.send(ctx, c, v, &flight{to: payer, gas: fundGas, value: missing})
+	if a == turnedAway || a == refusedByCall {
+		budget.give(cost)
+		return errors.Join(errors.New("it was not sent"), err)
+	}
+	r, err := c.landing(ctx, func() hashes { sent, _ := fl.sent(); return sent })
+	if err != nil {
+		return err
+	}
+	c.account.sender.landed(fl)
+	if *r.Status != 1 {
+		return errors.New("it was reverted")
+	}
+	c.notices.logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", payer), zap.Stringer("amount", missing))
+	return nil
+}
+
+// landing waits until a block holds one of some transactions, and returns its
+// receipt, which has a status.
+func (c *chain) landing(ctx context.Context, sent func() hashes) (*receipt, error) {
+	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
+		list := sent()
+		found := make([]*receipt, len(list))
+		err := c.ask(ctx, func() calls {
+			var b calls
+			for i, h := range list {
+				found[i] = nil
+				b.add(&found[i], "eth_getTransactionReceipt", h)
+			}
+			return b
+		}, every)
+		for i, r := range found {
+			if err == nil && r != nil && r.Transaction == list[i] && r.Block != nil && r.Status != nil {
+				return r, nil
+			}
+		}
+		c.account.sender.nudge(ctx, c)
+		if err := c.sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}

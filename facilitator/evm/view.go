@@ -1,0 +1,152 @@
+package evm
+
+import (
+	"bytes"
+	"context"
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// view is what one round trip says about a payment.
+type view struct {
+	block     uint64   // what follows is true after this block, or a later one
+	base      *big.Int // the fee of its gas; nil on chains that have none
+	fees      fees
+	payerCode bool
+	assetCode bool
+	// walletAgrees: the code of the payer says that the signature is good. It is
+	// only asked if the payer's key has not signed.
+	walletAgrees bool
+	// simulation is why the settlement would be reverted; nil if it would not.
+	simulation error
+
+	// Only for a settlement.
+	balance *hexutil.Big
+	pending uint64 // our account's next number, transactions in the pool counted
+	mined   uint64 // the same, blocks alone counted
+}
+
+// inspect looks at the chain until it is clear who has to say that the payment is
+// signed: once for an ordinary account, twice for a contract wallet.
+func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
+	v, err := c.look(ctx, p, settling, nil)
+	if err != nil || !p.learn(v, c.factories) {
+		return v, err
+	}
+	return c.look(ctx, p, settling, v.base)
+}
+
+// look asks everything about a payment in one round trip. settling also asks
+// about our own account. With a base fee the settlement is simulated as one that
+// pays for its gas.
+func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.Int) (view, error) {
+	var (
+		v                   view
+		id, pending, mined  hexutil.Uint64
+		h                   *head
+		payerCode, assetHas hexutil.Bytes
+		result, agrees      hexutil.Bytes
+		balance, tip, price *hexutil.Big
+		known               = c.isContract(p.token)
+		asksWallet          = p.signer == byContract
+	)
+	const simulated = 3 // the place of the simulation, and behind it that of the wallet
+	build := func() calls {
+		h, balance, tip, price = nil, nil, nil, nil
+		payerCode, assetHas, result, agrees = nil, nil, nil, nil
+		id, pending, mined = 0, 0, 0
+		var b calls
+		b.add(&id, "eth_chainId")
+		b.add(&h, "eth_getBlockByNumber", "latest", false)
+		b.add(&payerCode, "eth_getCode", p.from, "latest")
+		b.add(&result, "eth_call", c.settleCall(p, base), "latest")
+		if asksWallet {
+			b.add(&agrees, "eth_call", c.walletCall(p), "latest")
+		}
+		if !known {
+			b.add(&assetHas, "eth_getCode", p.token, "latest")
+		}
+		if settling {
+			b.add(&balance, "eth_getBalance", c.key.address, "latest")
+			b.add(&pending, "eth_getTransactionCount", c.key.address, "pending")
+			b.add(&mined, "eth_getTransactionCount", c.key.address, "latest")
+			b.add(&price, "eth_gasPrice")
+			b.add(&tip, "eth_maxPriorityFeePerGas")
+		}
+		return b
+	}
+	judge := func(b calls) error {
+		v.simulation = nil
+		if err := b[simulated].Error; reverted(err) {
+			v.simulation, b[simulated].Error = err, nil
+		}
+		if asksWallet && reverted(b[simulated+1].Error) {
+			agrees, b[simulated+1].Error = nil, nil
+		}
+		if settling {
+			b[len(b)-1].Error = nil // not every chain has a tip
+		}
+		if err := every(b); err != nil {
+			return err
+		}
+		return c.checkNode(id, h)
+	}
+	if err := c.ask(ctx, build, judge); err != nil {
+		return view{}, err
+	}
+	if !known && len(assetHas) > 0 {
+		c.contracts.Store(p.token, c.now())
+	}
+	v.block, v.base = uint64(*h.Number), toBig(h.BaseFee)
+	v.payerCode, v.assetCode = len(payerCode) > 0, known || len(assetHas) > 0
+	v.walletAgrees = v.payerCode && len(agrees) >= 32 && bytes.Equal(agrees[:32], magic1271)
+	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
+	if settling {
+		v.fees = market(v.base, toBig(tip), toBig(price))
+	}
+	return v, nil
+}
+
+// settleCall is the settlement as eth_call takes it.
+func (c *chain) settleCall(p *payment, base *big.Int) map[string]any {
+	to, data := p.encoded()
+	call := map[string]any{
+		"from": c.key.address, "to": to, "gas": hexutil.Uint64(p.gas()), "data": hexutil.Bytes(data),
+	}
+	if base != nil && base.Sign() > 0 {
+		call["maxFeePerGas"] = (*hexutil.Big)(market(base, new(big.Int), nil).feeCap)
+		call["maxPriorityFeePerGas"] = (*hexutil.Big)(new(big.Int))
+	}
+	return call
+}
+
+// walletCall asks the code of the payer whether the signature is good. It is from
+// the account that will pay for the answer, and has as much gas as that one will.
+func (c *chain) walletCall(p *payment) map[string]any {
+	return map[string]any{
+		"from": c.key.address, "to": p.from, "gas": hexutil.Uint64(walletGas),
+		"data": hexutil.Bytes(pack("isValidSignature", p.digest, p.signature)),
+	}
+}
+
+// judge says what a look at the chain means for a payment. Refusals are
+// *x402.Error.
+func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v view) error {
+	if err := p.signed(v); err != nil {
+		return err
+	}
+	if !v.assetCode {
+		return refuse(codeAsset, "the asset has no code on this chain")
+	}
+	if v.simulation == nil {
+		return nil
+	}
+	refused, err := c.diagnose(ctx, p, r, v.simulation)
+	if err != nil {
+		return err
+	}
+	return refused
+}

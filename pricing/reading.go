@@ -3,6 +3,8 @@ package pricing
 import (
 	"slices"
 	"strings"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Bounds of the readings of one path. An honest path has a handful.
@@ -20,15 +22,18 @@ const (
 
 // Readings returns every way in which a server behind us may plausibly read a
 // path, without the query. There is one for a path without `%`, `;`, `\`, `//`,
-// dot segments, control characters and non-ASCII bytes.
+// dot segments, control characters, non-ASCII bytes, and the oddities of file
+// systems and front controllers below.
 //
 // The first reading is the path as it came, with those escapes decoded that
 // change nothing about its structure: RFC 3986 calls the two equivalent, and
 // the patterns of a price list are written that way. The others are what comes
 // out when servers, in any order and number, decode once or twice, drop
 // `;parameters`, turn backslashes into slashes, merge slashes, resolve dot
-// segments, drop control characters and spaces, repair broken UTF-8, or stop
-// reading at a NUL, `?` or `#`.
+// segments, drop control characters and spaces, repair broken UTF-8, write
+// characters in their compatible form, stop reading at a NUL, `?` or `#`, drop
+// what Windows drops from the names of files, or leave out the script in
+// `/index.php/articles/1`.
 //
 // False means that there are too many: such a path must be refused.
 func Readings(path string) ([]string, bool) {
@@ -125,6 +130,14 @@ func (c *closure) respell(path string) {
 	if has&featHigh != 0 {
 		c.add(repairOverlong(path))
 		c.add(fromLatin1(path))
+		c.add(norm.NFKC.String(path))
+	}
+	if has&featWindows != 0 {
+		c.add(trimSegments(path))
+		c.add(dropStreams(path))
+	}
+	if has&featScript != 0 {
+		c.add(pathInfo(path))
 	}
 }
 
@@ -141,6 +154,8 @@ const (
 	featBlank                          // control characters and spaces
 	featHigh                           // not ASCII
 	featRelative                       // does not begin with a slash
+	featWindows                        // a segment with a dot at its end, or `:$`
+	featScript                         // .php/
 )
 
 // isPlain reports whether the path has one reading only.
@@ -154,16 +169,30 @@ func featuresOf(path string) features {
 	for i := range len(path) {
 		switch c := path[i]; {
 		case c == '/':
-			if i > 0 && path[i-1] == '/' {
-				has |= featSlashes
-			}
 			if isDotSegment(path[i+1:]) {
 				has |= featDots
+			}
+			if i == 0 {
+				continue
+			}
+			switch path[i-1] {
+			case '/':
+				has |= featSlashes
+			case '.':
+				if endsWithDot(path[:i]) {
+					has |= featWindows
+				}
+			case 'p', 'P':
+				if endsWithScript(path[:i]) {
+					has |= featScript
+				}
 			}
 		case c == '%':
 			has |= featEscape
 		case c == ';':
 			has |= featParams
+		case c == '$' && i > 0 && path[i-1] == ':':
+			has |= featWindows
 		case c == '\\':
 			has |= featBackslash
 		case c == '?' || c == '#':
@@ -176,7 +205,20 @@ func featuresOf(path string) features {
 			has |= featHigh
 		}
 	}
+	if endsWithDot(path) {
+		has |= featWindows
+	}
 	return has
+}
+
+// endsWithDot reports whether the last segment of s ends with a dot, and has
+// more than dots.
+func endsWithDot(s string) bool {
+	if s == "" || s[len(s)-1] != '.' {
+		return false
+	}
+	trimmed := strings.TrimRight(s, ".")
+	return trimmed != "" && trimmed[len(trimmed)-1] != '/'
 }
 
 // isDotSegment reports whether the first segment of s is `.` or `..`.

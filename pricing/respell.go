@@ -154,21 +154,66 @@ func dropControls(path string) string {
 	return b.String()
 }
 
-// trimSegments removes spaces and control characters from the end of each
-// segment, as the file system of Windows does.
+// trimSegments removes spaces, control characters and dots from the end of each
+// segment, as the file system of Windows does. Dot segments stay.
 func trimSegments(path string) string {
 	out := make([]byte, 0, len(path))
+	start := 0 // of the segment in out
 	for i := 0; i <= len(path); i++ {
 		if i == len(path) || path[i] == '/' {
-			for len(out) > 0 && (out[len(out)-1] <= ' ' || out[len(out)-1] == 0x7f) {
-				out = out[:len(out)-1]
+			end := len(out)
+			for end > start && (out[end-1] <= ' ' || out[end-1] == 0x7f || out[end-1] == '.') {
+				end--
+			}
+			if end > start {
+				out = out[:end]
+			} else {
+				out = bytes.TrimRightFunc(out, func(r rune) bool { return r <= ' ' || r == 0x7f })
 			}
 		}
 		if i < len(path) {
 			out = append(out, path[i])
+			if path[i] == '/' {
+				start = len(out)
+			}
 		}
 	}
 	return string(out)
+}
+
+// dropStreams removes the names of streams from segments: on Windows
+// `/a::$DATA` is `/a`.
+func dropStreams(path string) string {
+	var b strings.Builder
+	b.Grow(len(path))
+	for i, segment := range strings.Split(path, "/") {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		if at := strings.Index(segment, ":$"); at >= 0 {
+			segment = strings.TrimRight(segment[:at], ":")
+		}
+		b.WriteString(segment)
+	}
+	return b.String()
+}
+
+const script = ".php"
+
+// endsWithScript reports whether the last segment of s is the name of a script.
+func endsWithScript(s string) bool {
+	return len(s) > len(script) && strings.EqualFold(s[len(s)-len(script):], script)
+}
+
+// pathInfo leaves out the first script's name where more follows it:
+// applications with a front controller take `/blog/index.php/a` for `/blog/a`.
+func pathInfo(path string) string {
+	for i := range len(path) {
+		if path[i] == '/' && endsWithScript(path[:i]) {
+			return path[:strings.LastIndexByte(path[:i], '/')] + path[i:]
+		}
+	}
+	return path
 }
 
 // repairOverlong reads ASCII characters that are spelled in two to four bytes,

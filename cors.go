@@ -3,11 +3,10 @@ package paywall
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // What browsers may read of our answers, and send with their requests. The
@@ -58,34 +57,35 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyht
 	ask.done = cancel
 	asked := r.Clone(ctx)
 	asked.Body, asked.ContentLength = http.NoBody, 0
-	asked.Header.Del(x402.HeaderPaymentSignature)
-	asked.Header.Del(x402.HeaderXPayment)
-	if !answered(next, ask, asked) {
-		ask.header = make(http.Header)
-	}
+	removePayments(asked.Header)
 	status := http.StatusNoContent
 	header := w.Header()
-	if ask.header.Get("Access-Control-Allow-Origin") != "" {
+	if answered(next, ask, asked) && ask.header.Get("Access-Control-Allow-Origin") != "" {
 		for name, values := range ask.header {
 			switch {
 			case name == "Vary":
-				header[name] = append(header[name], values...) // encode has its own
+				header[name] = slices.Concat(header[name], values) // encode has its own
 			case name == "Allow", strings.HasPrefix(name, "Access-Control-"):
-				header[name] = values
+				header[name] = values // not beside those of a `header` directive
 			}
 		}
 		if ask.status >= 200 && ask.status < 600 && ask.status != http.StatusPaymentRequired {
 			status = ask.status
 		}
-		mergeList(header, "Access-Control-Allow-Headers", allowedHeaders)
 	} else {
-		header.Set("Access-Control-Allow-Origin", "*")
-		header.Set("Access-Control-Allow-Methods", r.Header.Get("Access-Control-Request-Method"))
-		header.Set("Access-Control-Allow-Headers", allowedHeaders)
-		mergeList(header, "Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"))
-		header.Set("Access-Control-Max-Age", "600")
+		// Nobody answered: what a `header` directive says holds, and else
+		// everybody may ask, without credentials.
+		if header.Get("Access-Control-Allow-Origin") == "" {
+			header.Set("Access-Control-Allow-Origin", "*")
+		}
+		mergeList(header, "Access-Control-Allow-Methods", r.Header.Get("Access-Control-Request-Method"))
+		if header.Get("Access-Control-Max-Age") == "" {
+			header.Set("Access-Control-Max-Age", "600")
+		}
+		mergeList(header, "Access-Control-Allow-Headers", allowedHeaders+","+r.Header.Get("Access-Control-Request-Headers"))
 		header.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
 	}
+	mergeList(header, "Access-Control-Allow-Headers", allowedHeaders)
 	w.WriteHeader(status)
 	return nil
 }

@@ -75,8 +75,8 @@ type Handler struct {
 	// Hands the upstream what it was paid, in the request headers
 	// Paywall-Payment, Paywall-Payer, Paywall-Amount, Paywall-Asset,
 	// Paywall-Network and Paywall-Transaction, and the payment's id as
-	// Idempotency-Key where the client sent none. What a client sends under the
-	// Paywall names is removed, paid or not.
+	// Idempotency-Key where the client sent none. What a client sends under names
+	// that begin with Paywall- is removed, paid or not, with or without this.
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
 	app       *App
@@ -155,18 +155,19 @@ func (h *Handler) checkOptions() error {
 
 // ServeHTTP is the life of a request at the gate.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.UpstreamHeaders {
+	if !charged(r.Context()) { // else they are ours
 		removeUpstreamHeaders(r.Header)
 	}
 
 	// Price.
+	override := overridesOf(r)
 	if isPreflight(r) && h.CORS != "off" {
 		// It asks for a request of another method, and carries none of its goods.
-		if d, err := h.decide(r, r.Header.Get("Access-Control-Request-Method")); err == nil && d.Kind == pricing.Priced {
+		if d, err := h.decide(r, r.Header.Get("Access-Control-Request-Method"), override); err == nil && d.Kind == pricing.Priced {
 			return h.preflight(w, r, next)
 		}
 	}
-	decision, err := h.decide(r, priceMethod(r))
+	decision, err := h.decide(r, priceMethod(r), override)
 	if err != nil {
 		h.logger.Error("the price of a request cannot be decided; refusing it", zap.Error(err))
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
@@ -193,7 +194,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Offer.
 	now := h.now()
-	first := pr.settlesFirst(r)
+	first := pr.settlesFirst(r, override)
 	tariff := pr.tariff(first)
 	offer, err := tariff.current()
 	if err != nil {
@@ -231,20 +232,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuseSale(w, r, p, *refused)
 	}
 	return p.deliver(w, r, next)
-}
-
-// decide asks the price list about the path that the upstream will see, as it
-// was received and as it was rewritten.
-func (h *Handler) decide(r *http.Request, method string) (pricing.Decision, error) {
-	current := wirePath(r.URL)
-	original := current
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
-		original = wirePath(o.URL)
-	}
-	if original == current {
-		return h.list.Decide(r, method, current)
-	}
-	return h.list.Decide(r, method, original, current)
 }
 
 // priceMethod is the method that a request has for the price list.

@@ -25,7 +25,7 @@ type price struct {
 }
 
 // settlesFirst says when the money of a request moves.
-func (p *price) settlesFirst(r *http.Request) bool {
+func (p *price) settlesFirst(r *http.Request, o overrides) bool {
 	if tunnels(r) {
 		return true // 101 is goods
 	}
@@ -35,11 +35,8 @@ func (p *price) settlesFirst(r *http.Request) bool {
 	case settleOnSuccess:
 		return false
 	}
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, "QUERY":
-		return false
-	}
-	return true // an upstream that acted cannot be un-acted
+	// An upstream that acted cannot be un-acted.
+	return !safeMethod(r.Method) || slices.ContainsFunc(o.methods, func(m string) bool { return !safeMethod(m) })
 }
 
 func (p *price) tariff(first bool) *tariff {

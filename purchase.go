@@ -227,6 +227,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		case !p.settled && !p.price.chargeable(status, header, r):
 			p.outcome = "uncharged"
 			p.seat.leave()
+			forPayerOnly(header)
 			p.h.addCORS(header, r)
 			return true
 		case !p.settled:
@@ -268,6 +269,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			err = p.h.refuseSale(w, r, p, *refused)
 			return
 		}
+		removeReceiptTrailers(a.Header())
 		p.finish(a, err, r, returned)
 		if panicked != nil {
 			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
@@ -292,6 +294,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			if p.settled {
 				p.setReceipt(w.Header())
 			}
+			forPayerOnly(w.Header())
 			return err // a missing page is the error routes' business
 		}
 		// An upstream that failed is not: these routes know nothing of payments,

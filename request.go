@@ -18,20 +18,36 @@ var upstreamHeaders = []string{
 	"Paywall-Payment", "Paywall-Payer", "Paywall-Amount", "Paywall-Asset", "Paywall-Network", "Paywall-Transaction",
 }
 
+// upstreamPrefix begins all of them.
+const upstreamPrefix = "Paywall-"
+
 // removeUpstreamHeaders removes what a client sends under our names, so that
 // nobody can claim to have paid.
 func removeUpstreamHeaders(header http.Header) {
-	for _, name := range upstreamHeaders {
-		header.Del(name)
+	for name := range header {
+		if hasSpelledPrefix(name, upstreamPrefix) {
+			delete(header, name)
+		}
+	}
+}
+
+var paymentHeaders = []string{x402.HeaderPaymentSignature, x402.HeaderXPayment}
+
+// removePayments removes the payment, which is money until it is settled, in
+// every spelling that an upstream may take for it.
+func removePayments(header http.Header) {
+	for name := range header {
+		if spells(name, paymentHeaders) {
+			delete(header, name)
+		}
 	}
 }
 
 // upstreamRequest is the request as the upstream may see it: without the
-// payment, which is money until it is settled.
+// payment.
 func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
 	r.Header = r.Header.Clone()
-	r.Header.Del(x402.HeaderPaymentSignature)
-	r.Header.Del(x402.HeaderXPayment)
+	removePayments(r.Header)
 	if p.h.UpstreamHeaders {
 		row := p.held.Payment
 		for i, value := range []string{row.ID, row.Payer, row.Amount, row.Asset, row.Network, row.Transaction} {
@@ -46,32 +62,6 @@ func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
 		}
 	}
 	return r
-}
-
-// removeReceipts removes receipts and challenges that are not ours.
-func removeReceipts(header http.Header) {
-	header.Del(x402.HeaderPaymentResponse)
-	header.Del(x402.HeaderXPaymentResponse)
-	header.Del(x402.HeaderPaymentRequired)
-	header.Del("Settlement-Overrides")
-}
-
-// forPayerOnly keeps shared caches from handing a paid answer to others. What
-// the upstream allows the payer's own cache stays.
-func forPayerOnly(header http.Header) {
-	for _, name := range []string{"Surrogate-Control", "Cdn-Cache-Control", "Cloudflare-Cdn-Cache-Control", "Vercel-Cdn-Cache-Control", "X-Accel-Expires", "Edge-Control"} {
-		header.Del(name)
-	}
-	kept := []string{"private"}
-	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
-		directive = strings.TrimSpace(directive)
-		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
-		if name == "" || slices.Contains([]string{"public", "private", "s-maxage", "proxy-revalidate", "must-understand"}, name) {
-			continue
-		}
-		kept = append(kept, directive)
-	}
-	header["Cache-Control"] = []string{strings.Join(kept, ", ")}
 }
 
 // chargeable says whether an upstream's answer is goods.

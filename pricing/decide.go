@@ -38,12 +38,12 @@ func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision
 			if err != nil {
 				return Decision{Line: -1}, err
 			}
-			joined = join(joined, d)
+			joined = Join(joined, d)
 			continue
 		}
 		readings, ok := Readings(path)
 		if !ok {
-			joined = join(joined, Decision{Kind: Ambiguous, Line: -1})
+			joined = Join(joined, Decision{Kind: Ambiguous, Line: -1})
 			continue
 		}
 		for _, reading := range readings {
@@ -51,7 +51,7 @@ func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision
 			if err != nil {
 				return Decision{Line: -1}, err
 			}
-			joined = join(joined, d)
+			joined = Join(joined, d)
 		}
 	}
 	if joined.Kind == Undecided {
@@ -70,8 +70,8 @@ var strength = [...]int{
 	Refused:          5,
 }
 
-// join makes one decision of two.
-func join(a, b Decision) Decision {
+// Join makes one decision of two readings of a request, by the rules of Decide.
+func Join(a, b Decision) Decision {
 	switch {
 	case strength[a.Kind] < strength[b.Kind]:
 		return b
@@ -121,7 +121,7 @@ func (q *request) decide(path string) (Decision, error) {
 				return false
 			}
 			if ok {
-				found = join(found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
+				found = Join(found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
 			}
 		}
 		return found.Kind == Undecided

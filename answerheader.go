@@ -1,0 +1,96 @@
+package paywall
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// receiptHeaders are what an upstream must not say to a payer in our place.
+var receiptHeaders = []string{
+	x402.HeaderPaymentResponse, x402.HeaderXPaymentResponse, x402.HeaderPaymentRequired, "Settlement-Overrides",
+}
+
+// removeReceipts removes receipts and challenges that are not ours, and that
+// they will come as trailers.
+func removeReceipts(header http.Header) {
+	for _, name := range receiptHeaders {
+		delete(header, name)
+	}
+	var kept []string
+	for name := range directives(header["Trailer"]) {
+		if name != "" && !isReceiptHeader(name) {
+			kept = append(kept, name)
+		}
+	}
+	delete(header, "Trailer")
+	if len(kept) > 0 {
+		header["Trailer"] = []string{strings.Join(kept, ", ")}
+	}
+}
+
+func isReceiptHeader(name string) bool {
+	return slices.ContainsFunc(receiptHeaders, func(ours string) bool { return strings.EqualFold(ours, name) })
+}
+
+// removeReceiptTrailers removes what the upstream has added to its answer since
+// its status line.
+func removeReceiptTrailers(header http.Header) {
+	for _, name := range receiptHeaders {
+		delete(header, http.TrailerPrefix+name)
+	}
+}
+
+// forPayerOnly keeps caches from handing the answer to a payment to others. What
+// the upstream allows shared caches is taken back; what it allows the payer's own
+// stays.
+func forPayerOnly(header http.Header) {
+	for name := range header {
+		// RFC 9213 and its forerunners: Cdn-Cache-Control, Vercel-Cdn-Cache-Control, …
+		if strings.HasSuffix(name, "-Cache-Control") {
+			delete(header, name)
+		}
+	}
+	for _, name := range []string{"Surrogate-Control", "X-Accel-Expires", "Edge-Control"} {
+		delete(header, name)
+	}
+	kept := []string{"private"}
+	for directive := range directives(header["Cache-Control"]) {
+		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
+		switch strings.TrimSpace(name) {
+		case "", "public", "private", "s-maxage", "proxy-revalidate", "must-understand":
+		default:
+			kept = append(kept, directive)
+		}
+	}
+	header["Cache-Control"] = []string{strings.Join(kept, ", ")}
+	header["Vary"] = slices.Concat(header["Vary"], []string{variesBy})
+}
+
+// variesBy is what makes two answers of one URL differ.
+const variesBy = "PAYMENT-SIGNATURE, X-PAYMENT"
+
+// directives are the members of a comma-separated header; commas in quotes
+// separate nothing.
+func directives(values []string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, value := range values {
+			start, quoted := 0, false
+			for i := 0; i <= len(value); i++ {
+				switch {
+				case i == len(value) || value[i] == ',' && !quoted:
+					if !yield(strings.TrimSpace(value[start:i])) {
+						return
+					}
+					start = i + 1
+				case value[i] == '\\' && quoted && i+1 < len(value):
+					i++
+				case value[i] == '"':
+					quoted = !quoted
+				}
+			}
+		}
+	}
+}

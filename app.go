@@ -172,8 +172,12 @@ func (a *App) facilitator(name string) (backend, error) {
 	return backend{}, fmt.Errorf("unknown facilitator %q (there are: %s); define it with `facilitator %s <https-url>` in the global paywall block", name, strings.Join(names, ", "), name)
 }
 
-// Start begins to watch what the facilitators can do.
+// Start refuses routes that leave a gate open, and begins to watch what the
+// facilitators can do.
 func (a *App) Start() error {
+	if err := a.checkRoutes(); err != nil {
+		return err
+	}
 	for _, b := range a.backends {
 		go b.source.Run(a.watching)
 		go b.Breaker.Watch(a.watching, b.Named, a.logger.Named("facilitator"))

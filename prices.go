@@ -63,6 +63,9 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
+		if matcher != nil && p.MatcherName == "" {
+			p.MatcherName = "match"
+		}
 		index, err := h.price(*p, shared)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
@@ -77,6 +80,9 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		matcher, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f, err)
+		}
+		if matcher != nil && f.MatcherName == "" {
+			f.MatcherName = "match"
 		}
 		lines = append(lines, pricing.Line{
 			Kind: pricing.Free, Methods: f.Methods, Patterns: f.Paths,

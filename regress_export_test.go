@@ -1,6 +1,10 @@
 package paywall
 
-import "time"
+import (
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/routes"
+)
 
 // What tests of a running gate may change, so that they need not wait.
 
@@ -9,3 +13,13 @@ func (h *Handler) SetAnswerWithin(d time.Duration) { h.answerWithin = d }
 
 // SetNow sets the gate's clock; the ledger has its own.
 func (h *Handler) SetNow(now func() time.Time) { h.now = now }
+
+// SetRouteFindings replaces what Start does with the findings of the routes, and
+// returns what restores it.
+func SetRouteFindings(change func([]routes.Finding) []routes.Finding) (restore func()) {
+	routeFindings = func(a *App) ([]routes.Finding, error) {
+		findings, err := a.routeFindings()
+		return change(findings), err
+	}
+	return func() { routeFindings = (*App).routeFindings }
+}

@@ -1,0 +1,188 @@
+package paywall
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/routes"
+)
+
+// checkRoutes refuses a config whose routes leave a gate open, and warns of what
+// may be meant so. One block cannot see that, and while modules load the routes
+// are not there yet; so it happens at Start.
+func (a *App) checkRoutes() error {
+	findings, err := routeFindings(a)
+	if err != nil {
+		return err
+	}
+	var refused []error
+	for _, f := range findings {
+		if f.Severity == routes.Error {
+			refused = append(refused, errors.New(f.String()))
+			continue
+		}
+		a.logger.Warn(f.Message, zap.String("site", f.Site), zap.String("rule", f.Rule))
+	}
+	return errors.Join(refused...)
+}
+
+// routeFindings is a variable for the tests that show what its errors are
+// refused for.
+var routeFindings = (*App).routeFindings
+
+// routeFindings walks through the routes of the config that is starting.
+func (a *App) routeFindings() ([]routes.Finding, error) {
+	loaded, err := a.ctx.AppIfConfigured("http")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil, nil // no sites, no gates
+	}
+	if err != nil {
+		return nil, err
+	}
+	app, ok := loaded.(*caddyhttp.App)
+	if !ok {
+		return nil, fmt.Errorf("the http app is a %T: its routes cannot be checked", loaded)
+	}
+	raw, err := json.Marshal(describeApp(app))
+	if err != nil {
+		return nil, fmt.Errorf("checking the routes: %w", err)
+	}
+	config, err := routes.ParseHTTP(raw)
+	if err != nil {
+		return nil, err
+	}
+	config.InTheClear = logsInTheClear(a.ctx.Logger(app))
+	return routes.Check(config)
+}
+
+// describeApp is the config of the http app again. Caddy keeps no JSON of what it
+// has loaded, so the modules are written down anew; see Route in the routes
+// package for what is needed.
+func describeApp(app *caddyhttp.App) map[string]any {
+	servers := map[string]any{}
+	for name, s := range app.Servers {
+		server := map[string]any{
+			"listen": s.Listen, "routes": describeRoutes(s.Routes), "errors": describeErrors(s.Errors),
+			"logs": s.Logs,
+		}
+		if s.AutoHTTPS != nil {
+			server["automatic_https"] = s.AutoHTTPS
+		}
+		if len(s.TLSConnPolicies) > 0 {
+			server["tls_connection_policies"] = []any{struct{}{}}
+		}
+		named := map[string]any{}
+		for name, r := range s.NamedRoutes {
+			named[name] = describeRoute(r)
+		}
+		server["named_routes"] = named
+		servers[name] = server
+	}
+	return map[string]any{"servers": servers, "http_port": app.HTTPPort, "https_port": app.HTTPSPort}
+}
+
+func describeErrors(errors *caddyhttp.HTTPErrorConfig) map[string]any {
+	if errors == nil {
+		return nil
+	}
+	return map[string]any{"routes": describeRoutes(errors.Routes)}
+}
+
+func describeRoutes(list caddyhttp.RouteList) []any {
+	described := make([]any, 0, len(list))
+	for i := range list {
+		described = append(described, describeRoute(&list[i]))
+	}
+	return described
+}
+
+func describeRoute(r *caddyhttp.Route) map[string]any {
+	handlers := make([]any, 0, len(r.Handlers))
+	for _, h := range r.Handlers {
+		handlers = append(handlers, describeHandler(h))
+	}
+	return map[string]any{"group": r.Group, "terminal": r.Terminal, "match": describeMatchers(r.MatcherSets), "handle": handlers}
+}
+
+func describeMatchers(sets caddyhttp.MatcherSets) []any {
+	described := make([]any, 0, len(sets))
+	for _, set := range sets {
+		matchers := map[string]any{}
+		for _, m := range set {
+			switch m := m.(type) {
+			case *caddyhttp.MatchNot, caddyhttp.MatchNot:
+				matchers["not"] = struct{}{} // what it holds is loaded, and not needed
+			case caddy.Module:
+				matchers[m.CaddyModule().ID.Name()] = m
+			}
+		}
+		described = append(described, matchers)
+	}
+	return described
+}
+
+// describeHandler writes a handler down, and what it holds of other routes,
+// which Caddy has moved from the raw config into fields without JSON.
+func describeHandler(h caddyhttp.MiddlewareHandler) any {
+	module, ok := h.(caddy.Module)
+	if !ok {
+		return map[string]any{"handler": fmt.Sprintf("%T", h)}
+	}
+	described := members(h)
+	described["handler"] = module.CaddyModule().ID.Name()
+	switch h := h.(type) {
+	case *caddyhttp.Subroute:
+		described["routes"], described["errors"] = describeRoutes(h.Routes), describeErrors(h.Errors)
+	case *reverseproxy.Handler:
+		described["handle_response"] = describeResponses(h.HandleResponse)
+		if h.LoadBalancing != nil {
+			described["load_balancing"] = map[string]any{"retry_match": describeMatchers(h.LoadBalancing.RetryMatch)}
+		}
+	case *intercept.Intercept:
+		described["handle_response"] = describeResponses(h.HandleResponse)
+	case *Handler:
+		described["prices"], described["free"] = describeLines(h.Prices), describeLines(h.Free)
+	}
+	return described
+}
+
+func describeResponses(responses []caddyhttp.ResponseHandler) []any {
+	described := make([]any, 0, len(responses))
+	for _, r := range responses {
+		described = append(described, map[string]any{
+			"match": r.Match, "status_code": string(r.StatusCode), "routes": describeRoutes(r.Routes),
+		})
+	}
+	return described
+}
+
+// describeLines writes lines down; that a matcher narrows one, its name tells.
+func describeLines[L Price | Free](lines []L) []any {
+	described := make([]any, 0, len(lines))
+	for _, l := range lines {
+		line := members(l)
+		if name, ok := line["matcher_name"]; ok {
+			line["match"] = name
+		}
+		described = append(described, line)
+	}
+	return described
+}
+
+// members are the members of a module's JSON. One that has none tells us
+// nothing but its name.
+func members(module any) map[string]any {
+	members := map[string]any{}
+	raw, err := json.Marshal(module)
+	if err != nil || json.Unmarshal(raw, &members) != nil || members == nil {
+		return map[string]any{}
+	}
+	return members
+}

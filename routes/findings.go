@@ -1,0 +1,92 @@
+package routes
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Severity says what becomes of a config with the finding.
+type Severity string
+
+// Severities.
+const (
+	// Error: the config must not run.
+	Error Severity = "error"
+	// Warning: it may be meant so.
+	Warning Severity = "warning"
+)
+
+// Rules that findings break: stable names for scripts.
+const (
+	RuleAnsweredBefore = "answered_before"  // something answers before the paywall
+	RuleAround         = "around"           // the goods can be had around it
+	RuleCache          = "cache_outside"    // a cache stands before it
+	RuleErrorRoute     = "error_route"      // an error route serves goods
+	RuleIntercept      = "refusal_replaced" // the 402 is replaced by another answer
+	RuleTwoBlocks      = "two_blocks"       // two blocks where there should be one
+	RuleNeverReached   = "never_reached"    // a price that no request comes to
+	RuleRewritten      = "ambiguous"        // a rewrite makes the price ambiguous
+	RuleRetries        = "retries"          // a proxy repeats what has effects
+	RuleAccessLog      = "access_log"       // payments are logged in the clear
+)
+
+// Finding is something that the operator should know.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	Rule     string   `json:"rule"`
+	// Site is whose paywall it is about.
+	Site string `json:"site"`
+	// Message says what is wrong, and what to do.
+	Message string `json:"message"`
+}
+
+// String is the finding on one line.
+func (f Finding) String() string { return fmt.Sprintf("%s: %s", f.Site, f.Message) }
+
+// Check looks for mistakes in a config, errors first.
+func Check(c *Config) ([]Finding, error) {
+	w, err := walkConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range w.gates {
+		w.checkGate(g)
+	}
+	slices.SortStableFunc(w.findings, func(a, b Finding) int {
+		if a.Severity == b.Severity {
+			return 0
+		}
+		return cmp.Compare(a.Severity, b.Severity) // "error" before "warning"
+	})
+	return slices.CompactFunc(w.findings, func(a, b Finding) bool { return a == b }), nil
+}
+
+// Gates are the paywall blocks of a config.
+func Gates(c *Config) ([]*Gate, error) {
+	w, err := walkConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	return w.gates, nil
+}
+
+// find records a finding, once.
+func (w *walk) find(g *Gate, s Severity, rule, format string, args ...any) {
+	f := Finding{Severity: s, Rule: rule, Site: g.site(), Message: fmt.Sprintf(format, args...)}
+	if !slices.Contains(w.findings, f) {
+		w.findings = append(w.findings, f)
+	}
+}
+
+// checkGate applies the rules to one paywall block.
+func (w *walk) checkGate(g *Gate) {
+	w.checkReach(g)
+	w.checkBefore(g)
+	w.checkOuterGates(g)
+	w.checkWraps(g)
+	w.checkErrors(g)
+	w.checkAround(g)
+	w.checkRetries(g)
+	w.checkAccessLog(g)
+}

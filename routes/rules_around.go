@@ -1,0 +1,166 @@
+package routes
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// backends are where the goods behind the gate come from.
+func (w *walk) backends(g *Gate) []string {
+	var backends []string
+	for _, a := range w.answerers {
+		if a.backend != "" && slices.Contains(a.at.gates, g) {
+			backends = append(backends, a.backend)
+		}
+	}
+	return backends
+}
+
+// checkErrors finds error routes that serve goods.
+func (w *walk) checkErrors(g *Gate) {
+	backends := w.backends(g)
+	for _, a := range w.answerers {
+		if !a.at.inError || a.at.server != g.Server || !a.goods() || a.at.changed() || len(a.at.gates) > 0 {
+			continue
+		}
+		met := none
+		for i := range g.Lines {
+			for _, path := range g.groups[i] {
+				met = max(met, a.at.takes(g, path))
+			}
+		}
+		switch {
+		case met == none:
+		case len(g.at.raisers) > 0 && slices.ContainsFunc(backends, a.servesFrom):
+			w.find(g, Error, RuleErrorRoute,
+				"an error route answers by %s with the path of the request, and %s before the paywall can raise an error: whoever causes one gets priced paths without payment; rewrite to an error page, or put a paywall there",
+				a.what, strings.Join(slices.Compact(slices.Clone(g.at.raisers)), ", "))
+		default:
+			w.find(g, Warning, RuleErrorRoute,
+				"an error route answers by %s with the path of the request: if that serves what is priced, an error gives it away; rewrite to an error page", a.what)
+		}
+	}
+}
+
+// servesFrom reports whether an error route serves from the backend. The root of
+// a site is its error routes' too, where they name none.
+func (a *answerer) servesFrom(backend string) bool {
+	return a.backend == backend || a.handler.Name == "file_server" && a.backend == "" && strings.HasPrefix(backend, "file:")
+}
+
+// checkAround finds other ways to the goods: the same site on another server,
+// or the same upstream in another site.
+func (w *walk) checkAround(g *Gate) {
+	backends := w.backends(g)
+	for _, a := range w.answerers {
+		if a.at.inError || slices.Contains(a.at.gates, g) || !a.goods() && a.handler.Name != "static_response" {
+			continue
+		}
+		path, open := w.open(a, g)
+		if !open {
+			continue
+		}
+		hosts := a.at.hosts()
+		sameSite := a.at.server != g.Server && meetsHost(hosts, g.Hosts) != none
+		where := w.where(a)
+		switch {
+		case sameSite && a.handler.Name == "static_response":
+		case sameSite:
+			w.find(g, Warning, RuleAround,
+				"the same site at %s serves %s without a paywall (%s); redirect there, or put the paywall there too", where, path, a.what)
+		case slices.Contains(backends, a.backend) && (a.at.server != g.Server || !slices.Equal(hosts, g.Hosts)):
+			w.find(g, Warning, RuleAround,
+				"%s serves from the same place (%s), without a paywall: %s can be had there for nothing, by who can reach it", where, a.what, path)
+		}
+	}
+}
+
+// open finds a priced path that the answerer serves without a price.
+func (w *walk) open(a *answerer, g *Gate) (string, bool) {
+	for i := range g.Lines {
+		path := g.Examples[i]
+		if path == "" || slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.prices(path) }) {
+			continue
+		}
+		met := all
+		for _, c := range a.at.conds {
+			if _, ok := c.paths(); ok && !g.at.shared(c) {
+				met = min(met, c.meets(path, g.Hosts))
+			}
+		}
+		if met != none {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// where names the site of an answerer.
+func (w *walk) where(a *answerer) string {
+	listen := strings.Join(w.config.Servers[a.at.server].Listen, ", ")
+	if hosts := a.at.hosts(); len(hosts) > 0 {
+		return fmt.Sprintf("%s (%s)", strings.Join(hosts, ", "), listen)
+	}
+	return listen
+}
+
+// checkRetries finds proxies behind the gate that send a request with effects
+// twice.
+func (w *walk) checkRetries(g *Gate) {
+	if !slices.ContainsFunc(g.Lines, func(l Line) bool { return hasEffects(l.Methods) }) {
+		return
+	}
+	for _, a := range w.answerers {
+		if a.handler.Name != "reverse_proxy" || !slices.Contains(a.at.gates, g) {
+			continue
+		}
+		var proxy struct {
+			LB *struct {
+				Match []matcherSet `json:"retry_match"`
+			} `json:"load_balancing"`
+		}
+		if !a.handler.read(&proxy) || proxy.LB == nil {
+			continue
+		}
+		for _, set := range proxy.LB.Match {
+			if raw, ok := set["method"]; ok && !hasEffects(strs(raw)) {
+				continue
+			}
+			w.find(g, Warning, RuleRetries,
+				"%s sends requests of all methods again (lb_retry_match): a request that was paid once can act twice upstream; add `method GET` to it", a.what)
+			break
+		}
+	}
+}
+
+// hasEffects reports whether one of the methods acts; none means all.
+func hasEffects(methods []string) bool {
+	return len(methods) == 0 || slices.ContainsFunc(methods, func(m string) bool {
+		return !slices.Contains([]string{"GET", "HEAD", "OPTIONS", "QUERY", "TRACE"}, m)
+	})
+}
+
+// speaksTLS says whether the server's clients come by HTTPS, as far as the
+// config tells.
+func (c *Config) speaksTLS(s *Server) bool {
+	if len(s.TLS) > 0 {
+		return true
+	}
+	if s.Auto.Disabled {
+		return false
+	}
+	return slices.ContainsFunc(s.Listen, func(address string) bool {
+		_, port, err := net.SplitHostPort(address)
+		return err == nil && port == strconv.Itoa(or(c.HTTPSPort, 443))
+	})
+}
+
+func or(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}

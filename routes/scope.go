@@ -1,0 +1,270 @@
+package routes
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+)
+
+// place is where a handler stands: what a request has met on its way there.
+type place struct {
+	server string
+	// conds are the matchers of the routes around it, outermost first.
+	conds []*cond
+	// gates are the paywall blocks passed, caches and intercepts what wraps the
+	// rest of the chain.
+	gates   []*Gate
+	wraps   []wrap
+	raisers []string // what may have raised an error
+	// root is the directory of files, as the config says it.
+	root string
+
+	// How the path was changed: by a prefix that was stripped, to one of some
+	// fixed paths, or in a way that is not known.
+	strip   string
+	fixed   []string
+	unknown bool
+	inError bool
+}
+
+// changed reports whether the path is no longer as it was received.
+func (p *place) changed() bool { return p.strip != "" || len(p.fixed) > 0 || p.unknown }
+
+// with returns the place behind a matcher. A place is a value: slices are never
+// shared for writing.
+func (p place) with(r *Route) place {
+	if len(r.Match) > 0 {
+		c := &cond{route: r, sets: r.Match, changed: p.changed()}
+		p.conds = append(slices.Clip(p.conds), c)
+	}
+	return p
+}
+
+// wrap is a handler that sees the answers of what comes after it.
+type wrap struct {
+	handler *handler
+	at      place
+}
+
+// cond is the matcher of a route.
+type cond struct {
+	route *Route
+	sets  []matcherSet
+	// changed says that it looks at a path that was changed before.
+	changed bool
+}
+
+// relation says how many of the requests in question meet something.
+type relation int
+
+const (
+	none relation = iota
+	some
+	all
+)
+
+// meets says how many of the requests to a gate's path, at its hosts, meet the
+// matcher.
+func (c *cond) meets(path string, hosts []string) relation {
+	best := none
+	for _, set := range c.sets {
+		met := all
+		for name, raw := range set {
+			met = min(met, c.matcher(name, raw, path, hosts))
+		}
+		best = max(best, met)
+	}
+	return best
+}
+
+func (c *cond) matcher(name string, raw json.RawMessage, path string, hosts []string) relation {
+	switch name {
+	case "path":
+		if c.changed {
+			return some
+		}
+		return meetsPath(strs(raw), path)
+	case "host":
+		return meetsHost(strs(raw), hosts)
+	default:
+		return some
+	}
+}
+
+func meetsPath(patterns []string, path string) relation {
+	best := none
+	for _, pattern := range patterns {
+		overlap, err := pricing.Overlap(pattern, path)
+		switch {
+		case err != nil: // an escape or a placeholder
+			best = max(best, some)
+		case pricing.Covers(pattern, path):
+			return all
+		case overlap:
+			best = max(best, some)
+		}
+	}
+	return best
+}
+
+// meetsHost compares host names. Another site is none of the gate's, also where
+// the gate stands in a site for all the rest.
+func meetsHost(patterns, hosts []string) relation {
+	if len(hosts) == 0 {
+		return none
+	}
+	covered, met := true, false
+	for _, host := range hosts {
+		if slices.ContainsFunc(patterns, func(p string) bool { return hostCovers(p, host) }) {
+			met = true
+		} else {
+			covered = false
+		}
+	}
+	switch {
+	case covered:
+		return all
+	case met:
+		return some
+	default:
+		return none
+	}
+}
+
+func hostCovers(pattern, host string) bool {
+	p, h := strings.Split(strings.ToLower(pattern), "."), strings.Split(strings.ToLower(host), ".")
+	if len(p) != len(h) {
+		return false
+	}
+	for i := range p {
+		if p[i] != h[i] && p[i] != "*" {
+			return false
+		}
+	}
+	return true
+}
+
+// hosts are the host names of the innermost matcher that names some.
+func (p *place) hosts() []string {
+	var hosts []string
+	for _, c := range p.conds {
+		var here []string
+		for _, set := range c.sets {
+			raw, ok := set["host"]
+			if !ok {
+				here = nil
+				break
+			}
+			here = append(here, strs(raw)...)
+		}
+		if len(here) > 0 {
+			hosts = here
+		}
+	}
+	return hosts
+}
+
+// reach narrows a pattern to the paths with which a request gets to the place.
+// None are left if the matchers around it exclude all of them; known is false
+// where that cannot be told.
+func (p *place) reach(pattern string) (paths []string, known bool) {
+	paths = []string{pattern}
+	for _, c := range p.conds {
+		if c.changed {
+			continue
+		}
+		limits, ok := c.paths()
+		if !ok {
+			continue
+		}
+		var narrowed []string
+		for _, path := range paths {
+			for _, limit := range limits {
+				overlap, err := pricing.Overlap(limit, path)
+				switch {
+				case err != nil:
+					return []string{pattern}, false
+				case pricing.Covers(path, limit):
+					narrowed = append(narrowed, limit)
+				case overlap:
+					narrowed = append(narrowed, path)
+				}
+			}
+		}
+		paths = narrowed
+	}
+	if len(paths) > 0 {
+		return paths, true
+	}
+	switch {
+	case p.strip != "" && !p.unknown && len(p.fixed) == 0 && strings.HasPrefix(pattern, "/"):
+		// It names the path as it is after the prefix was taken off.
+		return []string{p.strip + pattern}, true
+	case p.changed():
+		return nil, false
+	}
+	return nil, true
+}
+
+// paths are the path patterns, one of which a request must match; false if
+// there is none.
+func (c *cond) paths() ([]string, bool) {
+	var paths []string
+	for _, set := range c.sets {
+		raw, ok := set["path"]
+		if !ok {
+			return nil, false
+		}
+		paths = append(paths, strs(raw)...)
+	}
+	return paths, len(paths) > 0
+}
+
+// shared reports whether the other place has the matcher around it too: then
+// all requests there have met it.
+func (p *place) shared(c *cond) bool {
+	return slices.ContainsFunc(p.conds, func(d *cond) bool { return d.route == c.route })
+}
+
+// takes says how many of the requests that would come to a gate with a path come
+// to this place too.
+func (p *place) takes(g *Gate, path string) relation {
+	met := all
+	for _, c := range p.conds {
+		if !g.at.shared(c) {
+			met = min(met, c.meets(path, g.Hosts))
+		}
+	}
+	return met
+}
+
+// ownPaths are example paths that lead to the place and not to the gate's whole
+// list: those of its innermost matcher with paths.
+func (p *place) ownPaths(g *Gate) []string {
+	var examples []string
+	for _, c := range p.conds {
+		if g.at.shared(c) || c.changed {
+			continue
+		}
+		if patterns, ok := c.paths(); ok {
+			examples = nil
+			for _, pattern := range patterns {
+				if path, ok := pricing.Example(pattern); ok {
+					examples = append(examples, path)
+				}
+			}
+		}
+	}
+	return examples
+}
+
+// strs reads a list of strings; what is none has no members.
+func strs(raw json.RawMessage) []string {
+	var list []string
+	if json.Unmarshal(raw, &list) != nil {
+		return nil
+	}
+	return list
+}

@@ -16,13 +16,15 @@ import (
 var subcommands = []func() *cobra.Command{
 	newPayCommand,
 	newPaymentsCommand,
+	newValidateCommand,
+	newCheckCommand,
 }
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:      "paywall",
 		Usage:     "<command>",
-		Short:     "Pays for what is behind a paywall, and shows what was paid",
+		Short:     "Pays for what is behind a paywall, shows what was paid, and looks for holes",
 		Long:      "Commands for who sells with the paywall, and for who buys. Each explains itself with --help.",
 		CobraFunc: addSubcommands,
 	})

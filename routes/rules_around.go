@@ -143,19 +143,18 @@ func hasEffects(methods []string) bool {
 	})
 }
 
-// speaksTLS says whether the server's clients come by HTTPS, as far as the
-// config tells.
-func (c *Config) speaksTLS(s *Server) bool {
+// speaksTLS says whether clients of a site come by HTTPS, as far as the config
+// tells: Caddy turns it on by itself for sites with names.
+func (c *Config) speaksTLS(s *Server, hosts []string) bool {
 	if len(s.TLS) > 0 {
 		return true
 	}
-	if s.Auto.Disabled {
-		return false
-	}
-	return slices.ContainsFunc(s.Listen, func(address string) bool {
+	plain := strconv.Itoa(or(c.HTTPPort, 80))
+	onlyPlain := !slices.ContainsFunc(s.Listen, func(address string) bool {
 		_, port, err := net.SplitHostPort(address)
-		return err == nil && port == strconv.Itoa(or(c.HTTPSPort, 443))
+		return err != nil || port != plain
 	})
+	return !s.Auto.Disabled && !onlyPlain && slices.ContainsFunc(hosts, func(h string) bool { return !slices.Contains(s.Auto.Skip, h) })
 }
 
 func or(n, otherwise int) int {

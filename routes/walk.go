@@ -154,7 +154,8 @@ func (w *walk) gate(h *handler, p place) place {
 		return p
 	}
 	s := w.config.Servers[p.server]
-	g.Server, g.Listen, g.TLS, g.Hosts = p.server, s.Listen, w.config.speaksTLS(s), p.hosts()
+	g.Server, g.Listen, g.Hosts = p.server, s.Listen, p.hosts()
+	g.TLS = w.config.speaksTLS(s, g.Hosts)
 	g.at = p
 	for _, l := range g.Lines {
 		paths, _ := p.reach(l.Path)

@@ -1,0 +1,320 @@
+package paywall_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-paywall/caddy-paywall/check"
+)
+
+// command runs caddy paywall with arguments.
+func command(t *testing.T, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	root, parent := &cobra.Command{Use: "caddy"}, &cobra.Command{Use: "paywall"}
+	caddycmd.Commands()["paywall"].CobraFunc(parent)
+	root.AddCommand(parent)
+	var stdout, stderr bytes.Buffer
+	root.SetOut(&stdout)
+	root.SetErr(&stderr)
+	root.SetArgs(append([]string{"paywall"}, args...))
+	err := root.ExecuteContext(t.Context())
+	if err != nil {
+		code = 1
+		if v := reflect.Indirect(reflect.ValueOf(err)); v.Kind() == reflect.Struct && v.FieldByName("ExitCode").IsValid() {
+			code = int(v.FieldByName("ExitCode").Int())
+		}
+	}
+	return code, stdout.String(), stderr.String()
+}
+
+// secureWorld is a gate over TLS, on all three versions of HTTP.
+func secureWorld(t *testing.T, site string) *world {
+	t.Helper()
+	w := prepareWorld(t)
+	w.gate = "https://" + strings.Replace(strings.TrimPrefix(w.gate, "http://"), "127.0.0.1", "localhost", 1)
+	w.load(w.secureCaddyfile(site))
+	w.until(func() bool { // the certificate is made in the background
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(w.gate, "https://"), &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"})
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	return w
+}
+
+func (w *world) secureCaddyfile(site string) string {
+	return `{
+		admin off
+		persist_config off
+		skip_install_trust
+		auto_https disable_redirects
+		grace_period 1s
+		log {
+			output file ` + w.log + `
+			level DEBUG
+		}
+		paywall {
+			ledger memory i_accept_loss
+			facilitator fake ` + w.fac.URL + `
+		}
+	}
+	(pay) {
+		accept base-sepolia usdc ` + payTo + `
+		facilitator fake
+	}
+	` + w.gate + ` {
+		tls internal
+		` + strings.ReplaceAll(site, "UPSTREAM", strings.TrimPrefix(w.up.URL, "http://")) + `
+	}`
+}
+
+// look checks a path of the gate.
+func (w *world) look(path string, change ...func(*check.Options, *check.Target)) *check.Report {
+	w.t.Helper()
+	u, err := check.ParseURL(w.gate + path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	target := check.Target{URL: u}
+	options := check.Options{Rate: 100000, Insecure: true}
+	for _, c := range change {
+		c(&options, &target)
+	}
+	report, err := check.Run(context.Background(), options, []check.Target{target})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return report
+}
+
+func rulesOf(r *check.Report) []string {
+	var rules []string
+	for _, f := range r.Findings {
+		rules = append(rules, string(f.Severity)+" "+f.Rule)
+	}
+	slices.Sort(rules)
+	return slices.Compact(rules)
+}
+
+// TestCheckFindsNothingInAGoodGate: over every version of HTTP, and the upstream
+// sees only what may ask it: preflights.
+func TestCheckFindsNothingInAGoodGate(t *testing.T) {
+	w := secureWorld(t, `paywall {
+			import pay
+			price /paid/* $0.01 "A thing"
+		}
+		reverse_proxy UPSTREAM`)
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodOptions && strings.HasPrefix(strings.ToLower(r.URL.Path), "/paid") {
+			t.Errorf("the upstream was asked: %s %s", r.Method, r.RequestURI)
+		}
+		http.NotFound(rw, r)
+	})
+	for _, path := range []string{"/paid/x", "/paid/x?a=b", "/paid/deep/er/x"} {
+		r := w.look(path, func(o *check.Options, _ *check.Target) { o.AllMethods = true })
+		if got := rulesOf(r); !slices.Equal(got, []string{"warning test_money"}) {
+			t.Errorf("%s: %v", path, r.Findings)
+		}
+		if want := []string{"HTTP/1.1", "HTTP/2", "HTTP/3"}; !slices.Equal(r.Protocols, want) || r.Complete != 1 || r.Requests < 200 {
+			t.Errorf("%s: %v, %d complete, %d requests", path, r.Protocols, r.Complete, r.Requests)
+		}
+	}
+	for _, body := range w.fac.bodies {
+		t.Errorf("a payment was sent: %s", body)
+	}
+}
+
+// onePage is an upstream that decodes twice and has one page.
+func onePage(w http.ResponseWriter, r *http.Request) {
+	if path, err := url.PathUnescape(r.URL.Path); err != nil || path != "/paid/x" {
+		http.NotFound(w, r)
+		return
+	}
+	_, _ = w.Write([]byte(sample))
+}
+
+// TestCheckFindsHoles: gates that are broken on purpose, and what is found.
+func TestCheckFindsHoles(t *testing.T) {
+	const gate = "paywall {\nimport pay\nprice /paid/* $0.01\n}\n"
+	const proxy = "reverse_proxy UPSTREAM\n"
+	for name, tt := range map[string]struct {
+		site, path, finds string
+		request           string // which request finds it
+		change            func(*check.Options, *check.Target)
+	}{
+		"no gate":            {site: proxy, finds: "open served"},
+		"the goods moved":    {site: "redir https://elsewhere.example{uri}", finds: "warning redirect"},
+		"a redirect":         {site: "redir * /else", finds: "warning not_priced"},
+		"nothing there":      {site: "respond 404", finds: "warning not_priced"},
+		"an error":           {site: "respond 500", finds: "warning not_sold"},
+		"a login before":     {site: "respond 401", finds: "warning not_sold"},
+		"a path matcher":     {site: "@paid path /paid/*\nroute @paid {\n" + gate + proxy + "}\n" + proxy, finds: "open served", request: "%252f"},
+		"a method forgotten": {site: "@get method GET\nroute @get {\n" + gate + proxy + "}\n" + proxy, finds: "open served", request: "HEAD"},
+		"a crawler is let through": {
+			site: "@bot header User-Agent *Googlebot*\nhandle @bot {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served", request: "as a search engine",
+		},
+		"ranges are free": {
+			site: "@range header Range *\nhandle @range {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served", request: "for a range",
+		},
+		"only HTTP/3 is open": {
+			site: "@three protocol http/3\nhandle @three {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served",
+		},
+		"past the paywall": {
+			site: "@odd path_regexp ;\nhandle @odd {\nrespond 404\n}\nhandle {\n" + gate + proxy + "}\n", finds: "warning reached_upstream",
+			change: func(_ *check.Options, t *check.Target) { t.Made = true },
+		},
+		"another 402":        {site: "respond 402", finds: "warning challenge"},
+		"a 402 to be cached": {site: "header >Cache-Control \"max-age=60\"\n" + gate + proxy, finds: "warning cacheable"},
+		"a 402 from a cache": {site: "header >Age 3\n" + gate + proxy, finds: "warning cacheable"},
+		"cors off":           {site: "paywall {\nimport pay\ncors off\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning cors"},
+		"no preflight":       {site: "paywall {\nimport pay\ncors off\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning preflight"},
+		"another host named": {site: "paywall {\nimport pay\npublic_url https://shop.example\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning resource_url"},
+		"http named":         {site: "paywall {\nimport pay\npublic_url http://localhost\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning resource_url"},
+		"dear":               {site: "paywall {\nimport pay\nprice /paid/* $1.01\n}\n" + proxy, finds: "warning not_paid_unasked"},
+		"strange token": {
+			site:  "paywall {\naccept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + payTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
+			finds: "warning not_paid_unasked",
+		},
+		"wrong domain": {
+			site:  "paywall {\naccept base-sepolia usdc " + payTo + " {\nname \"USD Coin\"\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
+			finds: "warning unpayable",
+		},
+		"no old clients": {
+			site:  "paywall {\naccept base-sepolia usdc " + payTo + " {\ntransfer permit2\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
+			finds: "warning version_1",
+		},
+		"large":             {site: "paywall {\nimport pay\nprice /paid/* $0.01 \"" + strings.Repeat("long ", 1300) + "\"\n}\n" + proxy, finds: "warning too_large"},
+		"priced page parts": {site: "handle /page {\nheader Content-Type text/html\nrespond `<img src=\"/paid/picture\"><script src=\"/free.js\"></script>`\n}\nhandle {\n" + gate + proxy + "}\n", finds: "warning priced_subresource"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := secureWorld(t, tt.site)
+			w.up.on(onePage)
+			r := w.look("/paid/x", func(o *check.Options, target *check.Target) {
+				if name == "priced page parts" {
+					o.Pages = []string{w.gate + "/page"}
+				}
+				if tt.change != nil {
+					tt.change(o, target)
+				}
+			})
+			if !slices.Contains(rulesOf(r), tt.finds) {
+				t.Errorf("%q is not found: %v", tt.finds, r.Findings)
+			}
+			if tt.request != "" && !slices.ContainsFunc(r.Findings, func(f check.Finding) bool { return strings.Contains(f.Request, tt.request) }) {
+				t.Errorf("not found by %s: %v", tt.request, r.Findings)
+			}
+		})
+	}
+}
+
+// TestCheckOtherHost: a site for all hosts beside the gate is found, and so is
+// one without TLS.
+func TestCheckOtherHost(t *testing.T) {
+	w := prepareWorld(t)
+	gate := strings.Replace(w.gate, "127.0.0.1", "localhost", 1)
+	port := gate[strings.LastIndexByte(gate, ':'):]
+	w.gate = gate
+	w.up.on(onePage)
+	w.load(w.caddyfile("price /paid/* $0.01") + "\nhttp://" + port + " {\nreverse_proxy " + strings.TrimPrefix(w.up.URL, "http://") + "\n}")
+	if r := w.look("/paid/x"); !slices.Contains(rulesOf(r), "warning other_host") {
+		t.Errorf("%v", r.Findings)
+	}
+}
+
+// TestCheckIsBounded: it stops where it is told to.
+func TestCheckIsBounded(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	r := w.look("/paid/x", func(o *check.Options, _ *check.Target) { o.MaxRequests = 17 })
+	if r.Requests != 17 || !r.Bounded || r.Complete != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestCheckUnreachable: what cannot be reached is not closed.
+func TestCheckUnreachable(t *testing.T) {
+	code, out, errOut := command(t, "check", "--quiet", "http://"+freeAddress(t)+"/x")
+	if code != 8 || !strings.Contains(out, "not reached") {
+		t.Errorf("%d %s %s", code, out, errOut)
+	}
+}
+
+// TestCheckCommand: the lines of a config, at the origin that is given or the one
+// that the config names, and the exit codes.
+func TestCheckCommand(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01\n price POST /act $0.02\n price *.pdf $0.03\n price @m /matched $0.04", "@m header A b")
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	text := w.caddyfile("price /paid/* $0.01\n price POST /act $0.02\n price *.pdf $0.03\n price @m /matched $0.04", "@m header A b")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errOut := command(t, "check", "--config", file, "--rate", "100000", "--format", "json")
+	var r check.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err, out)
+	}
+	if code != 4 || r.Targets != 3 || r.Complete != 3 || !slices.Equal(rulesOf(&r), []string{"warning test_money"}) {
+		t.Errorf("exit %d: %s %s", code, out, errOut)
+	}
+	for _, text := range []string{w.gate + "/paid/x in every way", "not checked: `price /matched $0.04`"} {
+		if !strings.Contains(errOut, text) {
+			t.Errorf("%q is not said: %s", text, errOut)
+		}
+	}
+	w.counts(w.up.hits.Load(), 0, 0)
+
+	// The free path is open, of course, and so the exit code.
+	code, out, _ = command(t, "check", "--rate", "100000", "--quiet", w.gate+"/free")
+	if code != 3 || !strings.Contains(out, "OPEN") || !strings.Contains(out, "served without a payment") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	code, out, errOut = command(t, "check", "--config", file, "--rate", "100000", "--quiet", "http://"+freeAddress(t))
+	if code != 8 || !strings.Contains(out, "not reached") {
+		t.Errorf("another origin: exit %d: %s %s", code, out, errOut)
+	}
+	for _, args := range [][]string{{}, {"ftp://a/b"}, {"--rate", "0", w.gate + "/x"}, {"--format", "xml", w.gate + "/x"}, {"--nope"}} {
+		if code, _, errOut := command(t, append([]string{"check"}, args...)...); code != 2 || errOut == "" {
+			t.Errorf("%q: exit %d %s", args, code, errOut)
+		}
+	}
+}
+
+// TestValidateCommand: the routes' errors have an exit code of their own.
+func TestValidateCommand(t *testing.T) {
+	w := newRouteWorld(t)
+	for name, want := range map[string]int{"good_plain": 0, "warn_narrow_before": 0, "bad_proxy_first": 3} {
+		f := w.read(t, filepath.Join("testdata/routes", name+".Caddyfile"))
+		file := filepath.Join(t.TempDir(), "Caddyfile")
+		if err := os.WriteFile(file, []byte(f.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errOut := command(t, "validate", "--config", file)
+		if code != want || len(f.finds) > 0 && !strings.Contains(out, strings.Fields(f.finds[0])[1]) {
+			t.Errorf("%s: exit %d\n%s%s", name, code, out, errOut)
+		}
+		code, out, errOut = command(t, "validate", "--config", file, "--format", "json")
+		var findings []map[string]string
+		if err := json.Unmarshal([]byte(out), &findings); err != nil || code != want || len(findings) != len(f.finds) {
+			t.Errorf("%s: exit %d, %v\n%s%s", name, code, err, out, errOut)
+		}
+	}
+	if code, _, errOut := command(t, "validate", "--config", "/nowhere/Caddyfile"); code != 1 || !strings.Contains(errOut, "nowhere") {
+		t.Errorf("no file: exit %d %s", code, errOut)
+	}
+	if code, _, errOut := command(t, "validate", "surplus"); code == 0 {
+		t.Errorf("a word too many: exit %d %s", code, errOut)
+	}
+}

@@ -247,7 +247,21 @@ func wirePath(u *url.URL) string {
 	if u.Opaque != "" {
 		return u.Opaque
 	}
+	if u.RawPath == "" && goesAsItIs(u.Path) {
+		return u.Path
+	}
 	return u.EscapedPath()
+}
+
+// goesAsItIs says whether a path has nothing that would be escaped; asking for
+// the escaped path costs more.
+func goesAsItIs(path string) bool {
+	for i := range len(path) {
+		if c := path[i]; (c < 'a' || c > 'z') && (c < '.' || c > '9') && (c < '@' || c > 'Z') && c != '-' && c != '_' && c != '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // chargedKey marks the context of a request that holds a payment.

@@ -145,7 +145,7 @@ func foldByte(c byte) byte {
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
 	current := wirePath(r.URL)
 	original := current
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil && (o.URL.Path != r.URL.Path || o.URL.RawPath != r.URL.RawPath || o.URL.Opaque != r.URL.Opaque) {
 		original = wirePath(o.URL)
 	}
 	if len(o.paths)+len(o.methods) == 0 && original == current && !hasLower(method) {

@@ -34,7 +34,8 @@ func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision
 		}
 		path, _, _ = strings.Cut(path, "?")
 		if isPlain(path) {
-			d, err := q.decide(fold(path))
+			var buf [256]byte
+			d, err := q.decide(foldShort(&buf, path))
 			if err != nil {
 				return Decision{Line: -1}, err
 			}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -18,6 +19,31 @@ func fold(s string) string {
 		}
 	}
 	return strings.ToLower(s)
+}
+
+// foldShort is fold without an allocation, for paths that fit into buf: most
+// requests cost nothing, and should cost no more for being asked about. The
+// result is gone with buf.
+func foldShort(buf *[256]byte, s string) string {
+	if len(s) > len(buf) {
+		return fold(s)
+	}
+	upper := false
+	for i := range len(s) {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			return foldUnicode(s)
+		}
+		if 'A' <= c && c <= 'Z' {
+			upper = true
+			c += 'a' - 'A'
+		}
+		buf[i] = c
+	}
+	if !upper {
+		return s
+	}
+	return unsafe.String(&buf[0], len(s)) //nolint:gosec // nobody writes to buf while the string is used
 }
 
 func foldUnicode(s string) string {

@@ -159,7 +159,30 @@ const (
 )
 
 // isPlain reports whether the path has one reading only.
-func isPlain(path string) bool { return featuresOf(path) == 0 }
+func isPlain(path string) bool { return isSimple(path) || featuresOf(path) == 0 }
+
+// isSimple is a quick look that finds most of the paths without features: names
+// of letters, digits, `-` and `_`, with one slash before each.
+func isSimple(path string) bool {
+	if path == "" || path[0] != '/' {
+		return false
+	}
+	for i := range len(path) {
+		c := path[i]
+		if !simple[c] && (c != '/' || i > 0 && path[i-1] == '/') {
+			return false
+		}
+	}
+	return true
+}
+
+// simple are the bytes of names that have nothing odd.
+var simple = func() (t [256]bool) {
+	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_" {
+		t[c] = true
+	}
+	return t
+}()
 
 func featuresOf(path string) features {
 	var has features

@@ -394,3 +394,22 @@ func FuzzReadings(f *testing.F) {
 		}
 	})
 }
+
+// isSimple and foldShort are shortcuts, and nothing else.
+func TestShortcuts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		path := rapid.OneOf(
+			rapid.StringOfN(rapid.RuneFrom([]rune("/.ab%A;\\ é\x00#?~")), 0, 12, -1),
+			rapid.String(),
+			rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 300), func(b []byte) string { return "/" + string(b) }),
+			rapid.StringOfN(rapid.RuneFrom([]rune("/aA.z-")), 250, 260, -1),
+		).Draw(t, "path")
+		if got, want := isPlain(path), featuresOf(path) == 0; got != want {
+			t.Errorf("isPlain(%q) = %v", path, got)
+		}
+		var buf [256]byte
+		if got, want := foldShort(&buf, path), fold(path); got != want {
+			t.Errorf("foldShort(%q) = %q, want %q", path, got, want)
+		}
+	})
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package paywall_test
+
+func init() { raceEnabled = true }

@@ -65,6 +65,7 @@ var snapshots = caddy.NewUsagePool()
 
 type snapshot struct {
 	atomic.Pointer[x402.Supported]
+	name    string
 	breaker facilitator.Breaker
 }
 
@@ -113,7 +114,7 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 		return fmt.Errorf("facilitator %s: module %T is not a facilitator", name, module)
 	}
 	key := fmt.Sprintf("%s %x", name, sha256.Sum256(raw))
-	kept, _, err := snapshots.LoadOrNew(key, func() (caddy.Destructor, error) { return new(snapshot), nil })
+	kept, _, err := snapshots.LoadOrNew(key, func() (caddy.Destructor, error) { return &snapshot{name: name}, nil })
 	if err != nil {
 		return err
 	}
@@ -188,6 +189,7 @@ func (a *App) Start() error {
 				a.logger.Error("the ledger cannot be opened; payments are refused until it can", zap.Error(err))
 			}
 		}
+		go a.watchOwed(a.watching)
 		a.reconcile(a.watching)
 	}()
 	return nil

@@ -198,6 +198,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	tariff := pr.tariff(first)
 	offer, err := tariff.current()
 	if err != nil {
+		closed.Inc()
 		h.logger.Error("nothing can be offered", zap.Error(err))
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
@@ -207,10 +208,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if payment == nil {
 		shown, wait, down := tariff.shown(offer, now)
 		if down != nil {
+			closed.Inc()
 			h.logger.Debug("nothing is offered", zap.Error(down))
 			return h.refuse(w, r, outage(wait))
 		}
 		if err != nil {
+			payments.WithLabelValues("malformed").Inc()
 			return h.challenge(w, r, shown, codeOf(err), nil)
 		}
 		challenges.Inc()

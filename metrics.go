@@ -19,6 +19,10 @@ var (
 		Namespace: "caddy", Subsystem: "paywall", Name: "payments_total",
 		Help: "Requests that came with a payment, by what became of it.",
 	}, []string{"outcome"})
+	closed = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "paywall", Name: "closed_total",
+		Help: "Requests for priced paths that were answered 503, because nobody could have settled a payment.",
+	})
 	settlementOutcomes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "paywall", Name: "settlements_total",
 		Help: "Settlements asked for, by outcome.",
@@ -26,7 +30,7 @@ var (
 )
 
 func registerMetrics(reg prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{challenges, payments, settlementOutcomes} {
+	for _, c := range []prometheus.Collector{challenges, payments, closed, settlementOutcomes, unsettledNow, state{}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err

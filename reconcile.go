@@ -74,15 +74,20 @@ func (c *reconciler) round(ctx context.Context) (err error) {
 	}()
 	var due []ledger.Payment
 	seen := make(map[ledger.Key]bool)
+	var doubts gauge
 	for row, err := range c.ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}}) {
 		if err != nil {
 			return err
 		}
 		seen[row.Key] = true
+		if row.State == ledger.Unknown || row.Doubt || !ledger.Held(row, c.now()) {
+			doubts.add(row)
+		}
 		if t := c.tries[row.Key]; !ledger.Held(row, c.now()) && (t == nil || !c.now().Before(t.next)) {
 			due = append(due, row)
 		}
 	}
+	inDoubt.Store(&doubts)
 	for key := range c.tries {
 		if !seen[key] {
 			delete(c.tries, key)

@@ -1,0 +1,133 @@
+package paywall
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// owedEvery is how often the ledger is asked for what is owed, and owedMost how
+// many of those are counted.
+const (
+	owedEvery = 30 * time.Second
+	owedMost  = 10_000
+)
+
+// gauge is a number of payments and the oldest of them.
+type gauge struct {
+	count  int
+	oldest time.Time
+}
+
+func (g *gauge) add(row ledger.Payment) {
+	g.count++
+	if g.oldest.IsZero() || row.Created.Before(g.oldest) {
+		g.oldest = row.Created
+	}
+}
+
+var (
+	// inDoubt is what the reconciler saw in its last round, and owed what
+	// watchOwed did.
+	inDoubt, owed atomic.Pointer[gauge]
+
+	unsettledNow = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "caddy", Subsystem: "paywall", Name: "unsettled",
+		Help: "Payments that are claimed and not yet settled, now, in this process.",
+	}, func() float64 { return float64(unsettled.count()) })
+
+	facilitatorUp = prometheus.NewDesc("caddy_paywall_facilitator_up",
+		"1 while the facilitator gives answers; 0 while it is left alone with the payments of at least one network.", []string{"facilitator"}, nil)
+	doubtCount = prometheus.NewDesc("caddy_paywall_in_doubt",
+		"Payments in the ledger of which nobody knows whether the money moved.", nil, nil)
+	doubtAge = prometheus.NewDesc("caddy_paywall_oldest_doubt_seconds",
+		"Age of the oldest of them, 0 without.", nil, nil)
+	owedCount = prometheus.NewDesc("caddy_paywall_owed",
+		"Payments in the ledger that are settled, not delivered and not being delivered, at most 10000; asked every 30 seconds.", nil, nil)
+)
+
+// state collects what is so now. Of each there is one value: configs that
+// overlap during a reload share it.
+type state struct{}
+
+// Describe implements prometheus.Collector.
+func (state) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{facilitatorUp, doubtCount, doubtAge, owedCount} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (state) Collect(ch chan<- prometheus.Metric) {
+	value := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	up := map[string]float64{}
+	snapshots.Range(func(_, v any) bool {
+		s, ok := v.(*snapshot)
+		if !ok {
+			return true
+		}
+		if _, known := up[s.name]; !known {
+			up[s.name] = 1
+		}
+		if s.breaker.Networks() > 0 {
+			up[s.name] = 0
+		}
+		return true
+	})
+	for name, v := range up {
+		value(facilitatorUp, v, name)
+	}
+	if g := inDoubt.Load(); g != nil {
+		value(doubtCount, float64(g.count))
+		age := 0.0
+		if g.count > 0 {
+			age = max(0, time.Since(g.oldest).Seconds())
+		}
+		value(doubtAge, age)
+	}
+	if g := owed.Load(); g != nil {
+		value(owedCount, float64(g.count))
+	}
+}
+
+// watchOwed counts what is owed until ctx ends. While the ledger does not say,
+// the last count stands.
+func (a *App) watchOwed(ctx context.Context) {
+	ticker := time.NewTicker(owedEvery)
+	defer ticker.Stop()
+	for {
+		if g, err := a.countOwed(ctx); err == nil {
+			owed.Store(&g)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (a *App) countOwed(ctx context.Context) (g gauge, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	filter := ledger.Filter{States: []ledger.State{ledger.Settled, ledger.Delivering}, Limit: owedMost}
+	for row, err := range a.ledger.List(ctx, filter) {
+		if err != nil {
+			return g, err
+		}
+		if !ledger.Held(row, time.Now()) {
+			g.add(row)
+		}
+	}
+	return g, nil
+}

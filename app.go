@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -70,10 +68,6 @@ type snapshot struct {
 }
 
 func (*snapshot) Destruct() error { return nil }
-
-// settlements counts the settlements under way in this process. They belong to
-// no config: a reload must not cut one short.
-var settlements sync.WaitGroup
 
 // Provision loads the ledger and the facilitators. It asks nobody anything.
 func (a *App) Provision(ctx caddy.Context) error {
@@ -199,21 +193,6 @@ func (a *App) Start() error {
 func (a *App) Stop() error {
 	a.stop()
 	return nil
-}
-
-// drain waits at exit, after all servers have stopped, until no settlement is
-// under way, so that none is left without a recorded result.
-func drain(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		settlements.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	case <-time.After(settleWithin):
-	}
 }
 
 // Cleanup implements caddy.CleanerUpper. Requests that are still running keep

@@ -1,6 +1,7 @@
 package paywall_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -105,6 +106,92 @@ func BenchmarkGate(b *testing.B) {
 			b.Fatalf("status %d", w.status)
 		}
 	})
+}
+
+// BenchmarkJunk measures what bad payments cost, from which on nobody is asked
+// about them any more.
+func BenchmarkJunk(b *testing.B) {
+	fac := newFakeFacilitator(b)
+	fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+	address := freeAddress(b)
+	if err := load(`{
+		admin off
+		persist_config off
+		auto_https off
+		log {
+			output discard
+		}
+		paywall {
+			ledger memory i_accept_loss
+			facilitator fake ` + fac.URL + `
+		}
+	}
+	http://` + address + ` {
+		paywall {
+			accept base-sepolia usdc ` + payTo + `
+			facilitator fake
+			price /paid/* $0.01 "A thing"
+		}
+		respond ok
+	}`); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = caddy.Stop() })
+	app, err := caddy.ActiveContext().App("http")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var server *caddyhttp.Server
+	for _, s := range app.(*caddyhttp.App).Servers {
+		server = s
+	}
+	ask := func(payment string) (*http.Request, *httptest.ResponseRecorder) {
+		r, rec := httptest.NewRequest(http.MethodGet, "http://"+address+"/paid/x", nil), httptest.NewRecorder()
+		if payment != "" {
+			r.Header.Set(x402.HeaderPaymentSignature, payment)
+		}
+		server.ServeHTTP(rec, r)
+		return r, rec
+	}
+	_, rec := ask("")
+	c, err := x402.DecodeChallenge(rec.Header().Get(x402.HeaderPaymentRequired))
+	if err != nil {
+		b.Fatal(err)
+	}
+	empty := newPayer(b).sign(b, c.Accepts[0], time.Now())
+	other := *empty
+	other.signature = newPayer(b).sign(b, c.Accepts[0], time.Now()).signature
+	cheap := *empty
+	cheap.authorization = maps.Clone(empty.authorization)
+	cheap.authorization["value"] = "1"
+	for _, tc := range []struct {
+		name, payment string
+		status        int
+	}{
+		{"unpaid", "", 402},
+		{"garbage", strings.Repeat("junk", 250), 402},
+		{"another amount", cheap.v2(b), 402},
+		{"another signature", other.v2(b), 503},
+		{"empty wallet", empty.v2(b), 429},
+	} {
+		b.Run(tc.name, func(b *testing.B) {
+			b.ReportAllocs()
+			r, rec := ask(tc.payment)
+			for i := 0; rec.Code != tc.status; i++ { // until its tries are used up
+				if r, rec = ask(tc.payment); i > 1000 {
+					b.Fatalf("status %d", rec.Code)
+				}
+			}
+			w := &sink{header: http.Header{}}
+			asked := fac.verified.Load()
+			for b.Loop() {
+				clear(w.header)
+				server.ServeHTTP(w, r)
+			}
+			// Some tries come back meanwhile, and are used.
+			b.ReportMetric(float64(fac.verified.Load()-asked)/float64(b.N), "asked/op")
+		})
+	}
 }
 
 // sink is a response writer that costs nothing.

@@ -384,6 +384,7 @@ func (p *purchase) move(ch ledger.Change) error {
 		return fmt.Errorf("recording %s: %w", ch.To, err)
 	}
 	p.held.Payment = row
+	p.held.Payment.Request = nil // the ledger keeps it; an open stream need not
 	return nil
 }
 

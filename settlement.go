@@ -177,6 +177,7 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt()}
 	}
 	p.held.Payment = result.row
+	p.held.Payment.Request = nil // see move
 	switch result.row.State {
 	case ledger.Settled:
 		p.settled = true

@@ -66,7 +66,7 @@ func (w *world) caddyfile(c config) string {
 		c.prices = "price /* $0.01"
 	}
 	if c.behind == "" {
-		c.behind = "reverse_proxy {up} {\n flush_interval -1\n}"
+		c.behind = "reverse_proxy {up}"
 	}
 	if c.autoHTTPS == "" {
 		c.autoHTTPS = "disable_redirects"

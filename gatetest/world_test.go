@@ -190,3 +190,5 @@ func (w *world) request(method, uri string, header ...string) *http.Request {
 	}
 	return r
 }
+
+func countOf(s, part string) int { return strings.Count(s, part) }

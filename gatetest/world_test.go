@@ -55,8 +55,8 @@ func newWorld(t testing.TB, c config) *world {
 	t.Helper()
 	w := &world{t: t, up: newUpstream(t), fac: counting, log: filepath.Join(t.TempDir(), "log")}
 	w.fac.reset()
-	w.open = site{freeAddress(t), freeAddress(t)}
-	w.gate = site{freeAddress(t), freeAddress(t)}
+	free := freeAddresses(t, 4)
+	w.open, w.gate = site{free[0], free[1]}, site{free[2], free[3]}
 	w.load(w.caddyfile(c))
 	return w
 }
@@ -138,23 +138,26 @@ func port(address string) string {
 	return port
 }
 
-// freeAddress is one that is free for TCP and UDP.
-func freeAddress(t testing.TB) string {
+// freeAddresses are n addresses that are free for TCP and UDP.
+func freeAddresses(t testing.TB, n int) (free []string) {
 	t.Helper()
-	for range 20 {
+	for range 50 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer l.Close() // not before all are found
 		p, err := net.ListenPacket("udp", l.Addr().String())
-		_ = l.Close()
-		if err == nil {
-			_ = p.Close()
-			return l.Addr().String()
+		if err != nil {
+			continue
+		}
+		defer p.Close()
+		if free = append(free, l.Addr().String()); len(free) == n {
+			return free
 		}
 	}
-	t.Fatal("no port is free")
-	return ""
+	t.Fatal("no ports are free")
+	return nil
 }
 
 // until repeats until something is so; a test that cannot get there fails.

@@ -1,0 +1,182 @@
+package gatetest
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// spellings are ways to write a header's name that CGI programs, PHP and their
+// like take for the same.
+func spellings(name string) []string {
+	lower, upper := strings.ToLower(name), strings.ToUpper(name)
+	return []string{
+		name, lower, upper,
+		strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(lower, "-", "_"), strings.ReplaceAll(upper, "-", "_"),
+		strings.Replace(name, "-", "_", 1),
+		strings.ReplaceAll(name, "-", "."), strings.ReplaceAll(lower, "-", "."), strings.Replace(name, "-", ".", 1),
+		strings.ReplaceAll(name, "-", "+"), strings.ReplaceAll(name, "-", "~"), strings.ReplaceAll(name, "-", "!"), strings.ReplaceAll(name, "-", "|"),
+	}
+}
+
+// cgi is a header's name as a CGI program knows it.
+func cgi(name string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case 'a' <= c && c <= 'z':
+			return c - 'a' + 'A'
+		case 'A' <= c && c <= 'Z' || '0' <= c && c <= '9':
+			return c
+		}
+		return '_'
+	}, name)
+}
+
+// lenient makes Caddy pass on the names that it drops by itself, so that the
+// gate alone has to know them.
+const lenient = "expected_underscore_headers Paywall_* X_PAYMENT\nexpected_dot_headers Paywall.* X.Payment"
+
+// TestForgedHeaders: nobody can tell the upstream that he has paid, in whatever
+// spelling, on paths that are priced and paths that are free.
+func TestForgedHeaders(t *testing.T) {
+	ours := []string{"Paywall-Payment", "Paywall-Payer", "Paywall-Amount", "Paywall-Asset", "Paywall-Network", "Paywall-Transaction", "Paywall-Whatever-Comes"}
+	for _, options := range []string{"", "upstream_headers"} {
+		for _, servers := range []string{"", lenient} {
+			w := newWorld(t, config{prices: "price GET /paid $0.01\nprice POST /paid $0.01\n" + options, servers: servers})
+			for _, protocol := range []string{"h1", "h2", "h3"} {
+				for _, path := range []string{"/paid", "/free"} {
+					t.Run(options+" "+protocol+path, func(t *testing.T) {
+						c := w.gate.client(t, protocol)
+						for _, method := range []string{http.MethodGet, http.MethodPost} {
+							r := w.request(method, path)
+							if path == "/paid" {
+								r = c.paying(r)
+							}
+							for _, name := range ours {
+								for _, spelled := range spellings(name) {
+									r.Header[spelled] = []string{"forged"}
+								}
+							}
+							if res := c.send(r); res.StatusCode != http.StatusOK {
+								t.Fatal(res)
+							}
+							told := 0
+							for name, values := range w.up.seen().Header {
+								if !strings.HasPrefix(cgi(name), "PAYWALL_") {
+									continue
+								}
+								told++
+								if len(values) != 1 || values[0] == "forged" {
+									t.Errorf("the upstream sees %s: %q", name, values)
+								}
+							}
+							if want := path == "/paid" && options != ""; want != (told > 0) {
+								t.Errorf("%d headers of ours reach the upstream", told)
+							}
+							if want := path == "/paid" && options != ""; want && w.up.seen().Header.Get("Idempotency-Key") == "" {
+								t.Error("no Idempotency-Key")
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestPaymentsStayHere: the upstream of a priced path never sees a payment, in
+// whatever spelling. What is sent to a free path is none of ours: the upstream
+// may sell it itself.
+func TestPaymentsStayHere(t *testing.T) {
+	for _, servers := range []string{"", lenient} {
+		w := newWorld(t, config{prices: "price /paid $0.01", servers: servers})
+		for _, protocol := range []string{"h1", "h2", "h3"} {
+			t.Run(protocol, func(t *testing.T) {
+				c := w.gate.client(t, protocol)
+				versions := []string{x402.HeaderPaymentSignature}
+				if servers == "" { // else Caddy drops the true name in favour of the others
+					versions = append(versions, x402.HeaderXPayment)
+				}
+				for _, version := range versions {
+					p := sign(t, c.offer(w.request(http.MethodGet, "/paid")))
+					payment := map[string]string{x402.HeaderPaymentSignature: p.v2(t), x402.HeaderXPayment: p.v1(t)}[version]
+					r := w.request(http.MethodGet, "/paid")
+					for _, name := range []string{x402.HeaderPaymentSignature, x402.HeaderXPayment} {
+						for _, spelled := range spellings(name)[3:] {
+							r.Header[spelled] = []string{"money"}
+						}
+					}
+					r.Header.Set(version, payment)
+					if res := c.send(r); res.StatusCode != http.StatusOK {
+						t.Fatal(res)
+					}
+					for name, values := range w.up.seen().Header {
+						if n := cgi(name); n == "PAYMENT_SIGNATURE" || n == "X_PAYMENT" || values[0] == "money" || values[0] == payment {
+							t.Errorf("the upstream sees %s", name)
+						}
+					}
+				}
+				c.send(w.request(http.MethodGet, "/free", "PAYMENT-SIGNATURE", "for you"))
+				if got := w.up.seen().Header.Get("PAYMENT-SIGNATURE"); got != "for you" {
+					t.Errorf("the upstream of a free path sees %q", got)
+				}
+			})
+		}
+	}
+}
+
+// TestForgedReceipts: what an upstream says in our name does not reach the
+// payer, as header or as trailer.
+func TestForgedReceipts(t *testing.T) {
+	w := newWorld(t, config{prices: "price /held $0.01\nprice /first $0.01 {\n settle first\n}"})
+	names := []string{"Payment-Response", "X-Payment-Response", "Payment-Required", "Settlement-Overrides"}
+	for _, long := range []bool{false, true} { // HTTP/3 holds the header of a short answer back
+		w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			for _, name := range names {
+				rw.Header().Set(name, "forged")
+			}
+			rw.Header().Set("Trailer", "payment-response, X-Announced, X-Payment-Response")
+			if r.URL.RawQuery == "404" {
+				rw.WriteHeader(http.StatusNotFound)
+			}
+			_, _ = io.WriteString(rw, goods)
+			if long {
+				_, _ = io.WriteString(rw, text(100_000))
+			}
+			rw.Header().Set("X-Announced", "yes")
+			for _, name := range names {
+				rw.Header().Set(name, "forged trailer")
+				rw.Header().Set(http.TrailerPrefix+name, "forged late")
+			}
+		})
+		for _, protocol := range protocols {
+			for _, uri := range []string{"/held", "/first", "/held?404", "/first?404"} {
+				t.Run(protocol+uri, func(t *testing.T) {
+					c := w.gate.client(t, protocol)
+					res := c.send(c.paying(w.request(http.MethodGet, uri)))
+					charged := uri != "/held?404"
+					receipts := res.Header["Payment-Response"]
+					if charged != (len(receipts) == 1) {
+						t.Fatal(res)
+					}
+					if charged {
+						if receipt, err := x402.DecodeReceipt(receipts[0]); err != nil || !receipt.Success {
+							t.Error(err)
+						}
+					}
+					for _, name := range names {
+						if len(res.Trailer[name]) > 0 || name != "Payment-Response" && len(res.Header[name]) > 0 {
+							t.Errorf("%s: %q, trailer %q", name, res.Header[name], res.Trailer[name])
+						}
+					}
+					if res.Trailer.Get("X-Announced") != "yes" {
+						t.Errorf("trailers %v", res.Trailer)
+					}
+				})
+			}
+		}
+	}
+}

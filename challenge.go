@@ -167,6 +167,9 @@ func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
 		// before it sends the answer, and the client waits for the answer.
 		header.Set("Connection", "close")
 	}
+	for _, name := range []string{"Etag", "Last-Modified", "Expires"} {
+		delete(header, name) // a `header` directive's, about the page
+	}
 	h.addCORS(header, r)
 }
 

@@ -120,7 +120,11 @@ func describeMatchers(sets caddyhttp.MatcherSets) []any {
 			case *caddyhttp.MatchNot, caddyhttp.MatchNot:
 				matchers["not"] = struct{}{} // what it holds is loaded, and not needed
 			case caddy.Module:
-				matchers[m.CaddyModule().ID.Name()] = m
+				raw, err := json.Marshal(m)
+				if err != nil {
+					raw = nil // it says nothing to us
+				}
+				matchers[m.CaddyModule().ID.Name()] = json.RawMessage(raw)
 			}
 		}
 		described = append(described, matchers)

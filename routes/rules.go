@@ -158,17 +158,11 @@ func (w *walk) checkOuterGates(g *Gate) {
 // checkWraps finds caches and intercepts around the gate.
 func (w *walk) checkWraps(g *Gate) {
 	for _, around := range g.at.wraps {
-		met := none
-		for i := range g.Lines {
-			for _, path := range g.groups[i] {
-				met = max(met, around.at.takes(g, path))
-			}
-		}
 		switch {
-		case met == none:
+		case w.meetsGate(&around.at, g) == none:
 		case around.handler.Name != "intercept":
 			w.find(g, Error, RuleCache,
-				"the cache (%s) stands before the paywall: it hands paid answers to all who ask; put it behind, with the global option `order %s after paywall`",
+				"the cache (%s) stands before the paywall: what it keeps of paid answers it hands to all who ask; put it behind, with the global option `order %s after paywall`",
 				around.handler.Name, around.handler.Name)
 		default:
 			w.checkIntercept(g, around)

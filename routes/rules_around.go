@@ -22,27 +22,39 @@ func (w *walk) backends(g *Gate) []string {
 // checkErrors finds error routes that serve goods.
 func (w *walk) checkErrors(g *Gate) {
 	backends := w.backends(g)
-	for _, a := range w.answerers {
-		if !a.at.inError || a.at.server != g.Server || !a.goods() || a.at.changed() || len(a.at.gates) > 0 {
-			continue
-		}
-		met := none
-		for i := range g.Lines {
-			for _, path := range g.groups[i] {
-				met = max(met, a.at.takes(g, path))
-			}
-		}
-		switch {
-		case met == none:
-		case len(g.at.raisers) > 0 && slices.ContainsFunc(backends, a.servesFrom):
-			w.find(g, Error, RuleErrorRoute,
-				"an error route answers by %s with the path of the request, and %s before the paywall can raise an error: whoever causes one gets priced paths without payment; rewrite to an error page, or put a paywall there",
-				a.what, strings.Join(slices.Compact(slices.Clone(g.at.raisers)), ", "))
-		default:
-			w.find(g, Warning, RuleErrorRoute,
-				"an error route answers by %s with the path of the request: if that serves what is priced, an error gives it away; rewrite to an error page", a.what)
+	var raisers []string
+	for _, r := range g.at.raisers {
+		if w.meetsGate(&r.at, g) != none {
+			raisers = append(raisers, r.handler.Name)
 		}
 	}
+	slices.Sort(raisers)
+	raisers = slices.Compact(raisers)
+	for _, a := range w.answerers {
+		if !a.at.inError || a.at.server != g.Server || !a.goods() || a.at.changed() || len(a.at.gates) > 0 || w.meetsGate(&a.at, g) == none {
+			continue
+		}
+		if len(raisers) > 0 && slices.ContainsFunc(backends, a.servesFrom) {
+			w.find(g, Error, RuleErrorRoute,
+				"an error route answers by %s with the path of the request, and %s before the paywall can raise an error: whoever causes one gets priced paths without payment; rewrite to an error page, or put a paywall there",
+				a.what, strings.Join(raisers, ", "))
+			continue
+		}
+		w.find(g, Warning, RuleErrorRoute,
+			"an error route answers by %s with the path of the request: if that serves what is priced, an error gives it away; rewrite to an error page", a.what)
+	}
+}
+
+// meetsGate says how many of the requests to the gate's priced paths come to a
+// place.
+func (w *walk) meetsGate(p *place, g *Gate) relation {
+	met := none
+	for _, paths := range g.groups {
+		for _, path := range paths {
+			met = max(met, p.takes(g, path))
+		}
+	}
+	return met
 }
 
 // servesFrom reports whether an error route serves from the backend. The root of

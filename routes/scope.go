@@ -15,9 +15,10 @@ type place struct {
 	conds []*cond
 	// gates are the paywall blocks passed, caches and intercepts what wraps the
 	// rest of the chain.
-	gates   []*Gate
-	wraps   []wrap
-	raisers []string // what may have raised an error
+	gates []*Gate
+	wraps []wrap
+	// raisers may have raised an error.
+	raisers []wrap
 	// root is the directory of files, as the config says it.
 	root string
 
@@ -42,7 +43,7 @@ func (p place) with(r *Route) place {
 	return p
 }
 
-// wrap is a handler that sees the answers of what comes after it.
+// wrap is a handler that stands before others.
 type wrap struct {
 	handler *handler
 	at      place

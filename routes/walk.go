@@ -136,7 +136,7 @@ func (w *walk) handler(h *handler, p place) place {
 	case "php":
 		w.answer(&answerer{handler: h, at: p, sure: true, what: "the PHP server"})
 	case "authentication", "error", "request_body", "rate_limit", "waf":
-		p.raisers = append(slices.Clip(p.raisers), h.Name)
+		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
 	case "subrequest", "headers", "encode", "map", "log_append", "log_name", "templates", "push", "tracing", "copy_response",
 		"copy_response_headers", "metrics", "acme_server", "method", "request_header":
 	default:

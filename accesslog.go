@@ -14,7 +14,7 @@ import (
 // payment headers as they are. Caddy does not show the config of its logs, so
 // each log is given a request to encode: its encoder comes along with it. That
 // writes nothing, because no entry is written.
-func logsInTheClear(logger *zap.Logger) func(name string) bool {
+func logsInTheClear(logger *zap.Logger) func(name string, debug bool) bool {
 	cores := []zapcore.Core{logger.Core()}
 	if tee := reflect.ValueOf(logger.Core()); tee.Kind() == reflect.Slice { // zapcore.NewTee of several
 		cores = nil
@@ -24,9 +24,12 @@ func logsInTheClear(logger *zap.Logger) func(name string) bool {
 			}
 		}
 	}
-	return func(name string) bool {
+	return func(name string, debug bool) bool {
+		entry := zapcore.Entry{LoggerName: name, Level: zapcore.ErrorLevel}
+		if debug {
+			entry.Level = zapcore.DebugLevel
+		}
 		for _, core := range cores {
-			entry := zapcore.Entry{LoggerName: name, Level: zapcore.ErrorLevel}
 			if core.Check(entry, nil) == nil {
 				continue // goes elsewhere
 			}

@@ -45,6 +45,7 @@ type App struct {
 
 	testMoney string // the name of a facilitator whose money is worth nothing
 	realMoney string // the name of a network whose money is not
+	playMoney string // the name of a network for tests
 
 	// strangers bounds how many payments with a signature that is not the
 	// payer's own reach a facilitator: contract wallets sign so, and junk.
@@ -76,6 +77,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if len(a.LedgerRaw) == 0 {
 		a.LedgerRaw = json.RawMessage(`{"type":"sqlite"}`)
 	}
+	a.warnAboutConfig()
 	loaded, err := ctx.LoadModule(a, "LedgerRaw")
 	if err != nil {
 		return fmt.Errorf("loading the ledger: %w", err)
@@ -137,7 +139,9 @@ func (a *App) checkMoney() error {
 
 // accepts records that a network is accepted somewhere.
 func (a *App) accepts(n pricing.Network) error {
-	if !n.Test {
+	if n.Test {
+		a.playMoney = n.Name
+	} else {
 		a.realMoney = n.Name
 	}
 	return a.checkMoney()
@@ -173,6 +177,7 @@ func (a *App) Start() error {
 	if err := a.checkRoutes(); err != nil {
 		return err
 	}
+	a.warnAboutMoney()
 	for _, b := range a.backends {
 		go b.source.Run(a.watching)
 		go b.Breaker.Watch(a.watching, b.Named, a.logger.Named("facilitator"))

@@ -113,15 +113,15 @@ func (w routeWorld) read(t *testing.T, file string) routeFixture {
 	}
 	var f routeFixture
 	var body []string
-	order := ""
+	global := ""
 	for line := range strings.Lines(string(content)) {
 		switch words := strings.Fields(line); {
 		case len(words) > 2 && words[0] == "#" && (words[1] == "open" || words[1] == "shut"):
 			f.requests = append(f.requests, words[1:])
 		case len(words) == 3 && words[0] == "#":
 			f.finds = append(f.finds, words[1]+" "+words[2])
-		case len(words) > 0 && words[0] == "ORDER":
-			order = "order " + strings.Join(words[1:], " ")
+		case len(words) > 0 && words[0] == "GLOBAL":
+			global += strings.Join(words[1:], " ") + "\n"
 		default:
 			body = append(body, line)
 		}
@@ -147,8 +147,9 @@ func (w routeWorld) read(t *testing.T, file string) routeFixture {
 	accept base-sepolia usdc %s
 	facilitator fake
 }
-%s`, order, w.facilitator, payTo, strings.NewReplacer("PORT", f.ports[0], "OTHER", f.ports[1], "UPSTREAM", w.upstream, "ROOT", w.root,
-		"HASH", w.hash, "LOG", filepath.Join(t.TempDir(), "access")).Replace(strings.Join(body, "")))
+%s`, global, w.facilitator, payTo, strings.Join(body, ""))
+	f.text = strings.NewReplacer("PORT", f.ports[0], "OTHER", f.ports[1], "UPSTREAM", w.upstream, "ROOT", w.root,
+		"HASH", w.hash, "LOG", filepath.Join(t.TempDir(), "access")).Replace(f.text)
 	return f
 }
 

@@ -10,8 +10,13 @@ import (
 // as access logs spell them.
 var PaymentHeaders = []string{"Payment-Signature", "X-Payment"}
 
-// AccessLogger is the name of the logger of access logs that have no name.
-const AccessLogger = "http.log.access"
+const (
+	// accessLogger is the logger of access logs that have no name.
+	accessLogger = "http.log.access"
+	// errorLogger is the logger of errors. Those of clients (4xx) are debug
+	// entries, and hold the request.
+	errorLogger = "http.log.error"
+)
 
 // AccessLogs are a server's access logs.
 type AccessLogs struct {
@@ -35,18 +40,25 @@ func (l *list) UnmarshalJSON(b []byte) error {
 
 // checkAccessLog finds access logs of a priced site that would hold payments.
 func (w *walk) checkAccessLog(g *Gate) {
+	if w.config.InTheClear == nil {
+		return
+	}
+	const add = "payments are money until they are settled; add to its `log`: format filter { request>headers>Payment-Signature delete; request>headers>X-Payment delete }"
+	if w.config.InTheClear(errorLogger, true) {
+		w.find(g, Warning, RuleAccessLog, "a log at level DEBUG writes the requests of errors, payment headers included; "+add)
+	}
 	logs := w.config.Servers[g.Server].Logs
-	if logs == nil || w.config.InTheClear == nil {
+	if logs == nil {
 		return
 	}
 	for _, name := range logs.loggers(g.Hosts) {
-		logger := AccessLogger
+		logger := accessLogger
 		if name != "" {
 			logger += "." + name
 		}
-		if w.config.InTheClear(logger) {
+		if w.config.InTheClear(logger, false) {
 			w.find(g, Warning, RuleAccessLog,
-				"the access log %s writes payment headers in the clear, and payments are money until they are settled; add to its `log`: format filter { request>headers>Payment-Signature delete; request>headers>X-Payment delete }", logger)
+				"the access log %s writes payment headers in the clear; "+add, logger)
 		}
 	}
 }
@@ -84,6 +96,7 @@ type logging struct {
 	Logs map[string]struct {
 		Include []string        `json:"include"`
 		Exclude []string        `json:"exclude"`
+		Level   string          `json:"level"`
 		Encoder json.RawMessage `json:"encoder"`
 		Writer  struct {
 			Output string `json:"output"`
@@ -93,10 +106,10 @@ type logging struct {
 
 // inTheClear says whether a log of the config writes payment headers of the
 // logger's entries as they are.
-func (l *logging) inTheClear(logger string) bool {
+func (l *logging) inTheClear(logger string, debug bool) bool {
 	found := false
 	for _, log := range l.Logs {
-		if !accepts(log.Include, log.Exclude, logger) || log.Writer.Output == "discard" {
+		if !accepts(log.Include, log.Exclude, logger) || log.Writer.Output == "discard" || debug && !strings.EqualFold(log.Level, "debug") {
 			continue
 		}
 		if found = true; !filtered(log.Encoder) {
@@ -104,7 +117,7 @@ func (l *logging) inTheClear(logger string) bool {
 		}
 	}
 	_, hasDefault := l.Logs["default"]
-	return !found && !hasDefault // Caddy's own default log takes everything
+	return !found && !hasDefault && !debug // Caddy's own default log takes everything
 }
 
 // accepts follows Caddy: the longer of two names decides.

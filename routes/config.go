@@ -20,9 +20,9 @@ type Config struct {
 	// HTTPSPort is the port that HTTPS is served on; 0 means 443.
 	HTTPSPort int `json:"https_port"`
 
-	// InTheClear says whether a log that takes entries of the named logger would
-	// write payment headers as they are.
-	InTheClear func(logger string) bool `json:"-"`
+	// InTheClear says whether a log that takes entries of the named logger, or of
+	// its debug level, would write payment headers as they are.
+	InTheClear func(logger string, debug bool) bool `json:"-"`
 }
 
 // Server is an HTTP server.

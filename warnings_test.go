@@ -1,0 +1,82 @@
+package paywall_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// TestWarnings: what loads and is probably not meant is said at load, and
+// nothing is said where there is nothing to say.
+func TestWarnings(t *testing.T) {
+	t.Setenv("PAYWALL_TEST_RPC", "https://rpc.example/v2/AbCdEf0123456789AbCdEf0123456789")
+	const quiet = "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1\n}"
+	const site = "accept base-sepolia usdc " + payTo + "\nfacilitator fake\n"
+	const price = "price /x $0.01"
+	mixed := "accept base usdc " + payTo + "\naccept base-sepolia usdc " + payTo + "\nfacilitator fake\n"
+	for name, tt := range map[string]struct {
+		global, site, before, want string
+	}{
+		"nothing":                {global: quiet, site: site + price},
+		"rpc from env":           {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia {env.PAYWALL_TEST_RPC}\n}", site: site + price},
+		"long description":       {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 101) + `"`, want: "description is longer"},
+		"large challenge":        {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 1200) + `"`, want: "challenge is near 8 kB"},
+		"dear":                   {global: quiet, site: site + "price /x $1.01", want: "price is above 1 USD"},
+		"one dollar":             {global: quiet, site: site + "price /x $1"},
+		"unknown token":          {global: quiet, site: "accept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + payTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\n" + price, want: "stock clients refuse this token"},
+		"mixed in one price":     {global: quiet, site: mixed + price, want: "accepted for one price"},
+		"mixed in two":           {global: quiet, site: site + price + "\nprice /y $0.01 {\naccept base usdc " + payTo + "\n}", want: "accepted by one server"},
+		"no rpc":                 {global: "facilitator fake http://127.0.0.1:1", site: site + price, want: "without `rpc`"},
+		"token in the clear":     {global: "facilitator fake http://127.0.0.1:1 {\nauth bearer canary\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "credentials of the facilitator are in the config in the clear"},
+		"key in the clear":       {global: "facilitator fake http://127.0.0.1:1 {\nauth header X-Key 0x" + strings.Repeat("ab", 32) + "\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "looks like a secret in the clear"},
+		"key in a URL":           {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1/v3/AbCdEf0123456789AbCdEf0123456789\n}", site: site + price, want: "looks like a secret in the clear"},
+		"key in a query":         {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1/?key=AbCdEf0123456789AbCdEf0123456789\n}", site: site + price, want: "looks like a secret in the clear"},
+		"password of the ledger": {global: quiet + "\nledger postgres postgres://me:canary@127.0.0.1:1/db?sslmode=disable", site: site + price, want: "the database password is in the config"},
+		"access log":             {global: quiet, site: site + price, before: "log {\noutput discard\n}\nlog other {\noutput file LOG2\n}", want: "writes payment headers in the clear"},
+		"payer's choice is free": {global: quiet, site: site + price + "\nfree @m /x", before: "@m header A b", want: "a payer can choose"},
+		"path before the block":  {global: quiet, site: site + price, before: "PATH", want: "a path matcher before the block"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "log")
+			ledger := "ledger memory i_accept_loss\n"
+			if strings.Contains(tt.global, "ledger ") {
+				ledger = ""
+			}
+			matcher := ""
+			if tt.before == "PATH" {
+				tt.before, matcher = "", "/x/*"
+			}
+			before := strings.ReplaceAll(tt.before, "LOG2", filepath.Join(t.TempDir(), "access"))
+			text := "{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\nlevel WARN\n}\npaywall {\n" + ledger + tt.global + "\n}\n}\nhttp://127.0.0.1:0 {\n" +
+				before + "\npaywall " + matcher + " {\n" + tt.site + "\n}\nrespond ok\n}"
+			// What is said while a Caddyfile is adapted goes to the log of before.
+			if err := load("{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\n}\n}"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = caddy.Stop() })
+			if err := load(text); err != nil {
+				t.Fatalf("%s\n%v", text, err)
+			}
+			content, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var warned []string
+			for line := range strings.Lines(string(content)) {
+				if strings.Contains(line, `"level":"warn"`) && strings.Contains(line, "paywall") {
+					warned = append(warned, line)
+				}
+			}
+			said := strings.Join(warned, "")
+			if tt.want == "" && said != "" || !strings.Contains(said, tt.want) {
+				t.Errorf("want %q, got: %s", tt.want, said)
+			}
+			if strings.Contains(said, "canary") || strings.Contains(said, "abababab") || strings.Contains(said, "AbCdEf") {
+				t.Errorf("a secret shows: %s", said)
+			}
+		})
+	}
+}

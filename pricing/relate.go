@@ -39,7 +39,23 @@ func Overlap(a, b string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return globsOverlap(p.symbols(), q.symbols()), nil
+	if p.shape == shapeGlob || q.shape == shapeGlob {
+		return globsOverlap(p.symbols(), q.symbols()), nil
+	}
+	return p.meets(&q) || q.meets(&p), nil
+}
+
+// meets reports whether a path of q, neither being a glob, begins as all paths
+// of p do.
+func (p *pattern) meets(q *pattern) bool {
+	switch p.shape {
+	case shapeAll:
+		return true
+	case shapeExact:
+		return q.shape == shapeExact && p.head == q.head
+	default:
+		return q.shape != shapeAll && (strings.HasPrefix(q.head, p.head) || q.head+"/" == p.head)
+	}
 }
 
 // symbols is the pattern as a glob has it.

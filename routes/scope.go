@@ -38,6 +38,9 @@ func (p *place) changed() bool { return p.strip != "" || len(p.fixed) > 0 || p.u
 func (p place) with(r *Route) place {
 	if len(r.Match) > 0 {
 		c := &cond{route: r, sets: r.Match, changed: p.changed()}
+		for _, set := range r.Match {
+			c.read = append(c.read, map[string][]string{"path": strs(set["path"]), "host": strs(set["host"])})
+		}
 		p.conds = append(slices.Clip(p.conds), c)
 	}
 	return p
@@ -53,6 +56,7 @@ type wrap struct {
 type cond struct {
 	route *Route
 	sets  []matcherSet
+	read  []map[string][]string // paths and hosts of the sets
 	// changed says that it looks at a path that was changed before.
 	changed bool
 }
@@ -70,25 +74,25 @@ const (
 // matcher.
 func (c *cond) meets(path string, hosts []string) relation {
 	best := none
-	for _, set := range c.sets {
+	for i, set := range c.sets {
 		met := all
-		for name, raw := range set {
-			met = min(met, c.matcher(name, raw, path, hosts))
+		for name := range set {
+			met = min(met, c.matcher(name, c.read[i][name], path, hosts))
 		}
 		best = max(best, met)
 	}
 	return best
 }
 
-func (c *cond) matcher(name string, raw json.RawMessage, path string, hosts []string) relation {
+func (c *cond) matcher(name string, values []string, path string, hosts []string) relation {
 	switch name {
 	case "path":
 		if c.changed {
 			return some
 		}
-		return meetsPath(strs(raw), path)
+		return meetsPath(values, path)
 	case "host":
-		return meetsHost(strs(raw), hosts)
+		return meetsHost(values, hosts)
 	default:
 		return some
 	}
@@ -152,13 +156,12 @@ func (p *place) hosts() []string {
 	var hosts []string
 	for _, c := range p.conds {
 		var here []string
-		for _, set := range c.sets {
-			raw, ok := set["host"]
-			if !ok {
+		for i, set := range c.sets {
+			if _, ok := set["host"]; !ok {
 				here = nil
 				break
 			}
-			here = append(here, strs(raw)...)
+			here = append(here, c.read[i]["host"]...)
 		}
 		if len(here) > 0 {
 			hosts = here
@@ -213,12 +216,11 @@ func (p *place) reach(pattern string) (paths []string, known bool) {
 // there is none.
 func (c *cond) paths() ([]string, bool) {
 	var paths []string
-	for _, set := range c.sets {
-		raw, ok := set["path"]
-		if !ok {
+	for i, set := range c.sets {
+		if _, ok := set["path"]; !ok {
 			return nil, false
 		}
-		paths = append(paths, strs(raw)...)
+		paths = append(paths, c.read[i]["path"]...)
 	}
 	return paths, len(paths) > 0
 }

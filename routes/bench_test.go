@@ -1,0 +1,33 @@
+package routes
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A price list of 100,000 lines is checked in seconds, also where others answer
+// before it.
+func BenchmarkCheckLarge(b *testing.B) {
+	var lines []string
+	for i := range 100_000 {
+		lines = append(lines, fmt.Sprintf(`{"paths":["/articles/%d/*"],"amount":"$0.01"}`, i))
+	}
+	raw := `{"apps":{"http":{"servers":{"s":{"listen":[":80"],"routes":[{"match":[{"host":["a.test"]}],"handle":[{"handler":"subroute","routes":[
+		{"match":[{"path":["/static/*"]}],"handle":[{"handler":"file_server"}]},
+		{"match":[{"path":["/api/*"]}],"handle":[{"handler":"reverse_proxy"}]},
+		{"handle":[{"handler":"paywall","prices":[` + strings.Join(lines, ",") + `]}]},
+		{"handle":[{"handler":"reverse_proxy","upstreams":[{"dial":"127.0.0.1:1"}]}]}]}]}]}}}}}`
+	for b.Loop() {
+		start := time.Now()
+		c, err := Parse([]byte(raw))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms/parse")
+		if findings, err := Check(c); err != nil || len(findings) > 0 {
+			b.Fatal(findings, err)
+		}
+	}
+}

@@ -256,3 +256,35 @@ func (f routeFixture) try(t *testing.T, words []string) {
 		t.Errorf("%s: %d %s", words, res.StatusCode, body)
 	}
 }
+
+// TestCacheOutsideIsOpen shows what a cache before the paywall does: one pays, and
+// all are served.
+func TestCacheOutsideIsOpen(t *testing.T) {
+	w := prepareWorld(t)
+	text := strings.Replace(w.caddyfile("price /paid/* $0.01", "cache"), "admin off", "admin off\norder cache before paywall", 1)
+	if err := load(text); err == nil || !strings.Contains(err.Error(), "order cache after paywall") {
+		t.Fatalf("it loads, or says something else: %v", err)
+	}
+	defer paywall.SetRouteFindings(func([]routes.Finding) []routes.Finding { return nil })()
+	w.gate = "http://" + freeAddress(t)
+	w.load(strings.Replace(w.caddyfile("price /paid/* $0.01", "cache"), "admin off", "admin off\norder cache before paywall", 1))
+	w.expect(w.get("/paid/x"), http.StatusPaymentRequired, "Payment required")
+	w.expect(w.pay(http.MethodGet, "/paid/x"), http.StatusOK, "")
+	if res := w.get("/paid/x"); res.StatusCode != http.StatusOK || res.body != sample {
+		t.Errorf("the cache is not open: %d %s", res.StatusCode, res.body)
+	}
+}
+
+// TestRefusedRoutesLeaveTheOldConfig: a config that is refused says which rule of which site,
+// and the one before it goes on.
+func TestRefusedRoutesLeaveTheOldConfig(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	bad := strings.Replace(w.caddyfile("price /paid/* $0.01"), w.gate+" {", w.gate+" {\nhandle /paid/* {\nrespond free\n}", 1)
+	bad = strings.Replace(bad, "admin off", "admin off\norder handle before paywall", 1)
+	if err := load(bad); err == nil || !strings.Contains(err.Error(), "127.0.0.1: respond answers before the paywall") {
+		t.Fatalf("it loads, or says something else: %v", err)
+	}
+	for range 20 {
+		w.expect(w.get("/paid/x"), http.StatusPaymentRequired, "Payment required")
+	}
+}

@@ -6,6 +6,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -76,6 +77,9 @@ type Report struct {
 	Targets  int `json:"targets"`
 	Complete int `json:"complete"`
 	Requests int `json:"requests"`
+	// Unanswered is how many requests got no answer, or 429: nothing is known of
+	// these.
+	Unanswered int `json:"unanswered"`
 	// Protocols are the versions of HTTP that answered.
 	Protocols []string `json:"protocols"`
 	// Unreachable are targets from which no answer came, and why.
@@ -118,14 +122,20 @@ func Run(ctx context.Context, o Options, targets []Target) (*Report, error) {
 	// very low; then each in every way.
 	var priced []Target
 	for _, t := range targets {
-		if c.plain(ctx, &t) {
+		if c.plain(ctx, t) {
 			priced = append(priced, t)
+		}
+		if c.report.Bounded || ctx.Err() != nil {
+			break
 		}
 	}
 	for _, page := range o.Pages {
 		c.page(ctx, page, targets)
 	}
 	for _, t := range priced {
+		if c.report.Bounded || ctx.Err() != nil {
+			break
+		}
 		c.Progress("%s in every way", t.URL)
 		c.spellings(ctx, t)
 		c.methods(ctx, t)
@@ -165,9 +175,16 @@ func (c *checker) send(ctx context.Context, t Target, a ask) (*answer, error) {
 		return nil, err
 	}
 	c.report.Requests++
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	return c.wiresTo(t.URL).send(ctx, a)
+	r, err := c.wiresTo(t.URL).send(bounded, a)
+	switch {
+	case errors.Is(err, errSpelling):
+		c.report.Requests--
+	case err == nil && r.status == http.StatusTooManyRequests, err != nil && c.wiresTo(t.URL).spoke(a.proto):
+		c.report.Unanswered++
+	}
+	return r, err
 }
 
 // wiresTo are the connections to the origin of a URL.

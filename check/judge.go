@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -35,23 +36,25 @@ const (
 
 // plain asks for the target as it is, over every version of HTTP, and reports
 // whether it has a price.
-func (c *checker) plain(ctx context.Context, t *Target) bool {
+func (c *checker) plain(ctx context.Context, t Target) bool {
 	c.Progress("%s", t.URL)
 	priced, reached := false, false
-	var lastErr error
+	var firstErr error // of HTTP/1.1, which all servers speak
 	for i, proto := range []string{http1, http2Name, http3Name} {
 		w := c.wiresTo(t.URL)
 		if proto == http3Name && w.scheme != "https" {
 			continue
 		}
-		a := c.ask(*t, proto)
+		a := c.ask(t, proto)
 		a.header.Set("Origin", "https://paywall-check.example")
-		r, err := c.send(ctx, *t, a)
+		r, err := c.send(ctx, t, a)
+		if errors.Is(err, errBounded) {
+			return priced
+		}
 		if err != nil {
 			if i == 0 {
-				lastErr = err
+				firstErr = err
 			}
-			w.silent(proto)
 			continue
 		}
 		reached = true
@@ -59,17 +62,13 @@ func (c *checker) plain(ctx context.Context, t *Target) bool {
 		if !slices.Contains(c.report.Protocols, proto) {
 			c.report.Protocols = append(c.report.Protocols, proto)
 		}
-		if c.judgePlain(*t, a, r) {
+		if c.judgePlain(t, a, r) {
 			priced = true
-			c.challenge(*t, a, r)
+			c.challenge(t, a, r)
 		}
 	}
 	if !reached {
-		why := "the bound on requests is reached"
-		if !errors.Is(lastErr, errBounded) && lastErr != nil {
-			why = lastErr.Error()
-		}
-		c.report.Unreachable = append(c.report.Unreachable, t.URL.String()+": "+why)
+		c.report.Unreachable = append(c.report.Unreachable, fmt.Sprintf("%s: %v", t.URL, firstErr))
 	}
 	return priced
 }
@@ -87,7 +86,7 @@ func (c *checker) judgePlain(t Target, a ask, r *answer) bool {
 	case goods(a, r):
 		c.find(t, a, r, Open, ruleServed, "served without a payment (%s)", amount(r))
 	case r.status == http.StatusTooManyRequests:
-		c.find(t, a, r, Warning, ruleNotPriced, "too many requests: give a lower --rate")
+		c.find(t, a, r, Warning, ruleNotSold, "too many requests: give a lower --rate")
 	case r.status >= 300 && r.status < 400 && leaves(t.URL, r):
 		c.find(t, a, r, Warning, ruleRedirect, "redirects to another host without a payment; if that is a signed URL, the goods are open")
 	case r.status >= 300 && r.status < 400:

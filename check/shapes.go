@@ -10,17 +10,14 @@ import (
 	"strings"
 )
 
-// speaks records that the server speaks a version of HTTP, silent that it does
-// not.
+// speaks records that the server speaks a version of HTTP.
 func (w *wires) speaks(proto string) {
-	if !slices.Contains(w.spoken, proto) {
+	if !w.spoke(proto) {
 		w.spoken = append(w.spoken, proto)
 	}
 }
 
-func (w *wires) silent(proto string) {
-	w.spoken = slices.DeleteFunc(w.spoken, func(s string) bool { return s == proto })
-}
+func (w *wires) spoke(proto string) bool { return slices.Contains(w.spoken, proto) }
 
 // hosts asks the same address for the path under other names, and without TLS:
 // what the site sells may be had there.

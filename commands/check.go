@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -42,7 +44,7 @@ EXIT CODES
   1  something failed on this machine, such as reading the config
   2  wrong usage
   3  open: something came without a payment
-  4  closed, with warnings
+  4  closed, with warnings, or not all requests could be sent and were answered
   8  a URL could not be reached`
 
 const checkExamples = `  caddy paywall check https://shop.example/articles/1
@@ -181,11 +183,17 @@ func reportCode(r *check.Report) int {
 		}
 		code = exitWarnings
 	}
+	if r.Bounded || r.Unanswered > 0 {
+		code = exitWarnings
+	}
 	if len(r.Unreachable) > 0 {
 		return exitNetwork
 	}
 	return code
 }
+
+// maxRows is how many findings of one kind and URL the table has.
+const maxRows = 10
 
 func printReport(out io.Writer, format string, r *check.Report) error {
 	if format == "json" {
@@ -198,7 +206,12 @@ func printReport(out io.Writer, format string, r *check.Report) error {
 	if len(r.Findings) > 0 {
 		_, _ = fmt.Fprintln(w, "SEVERITY\tRULE\tURL\tREQUEST\tSTATUS\tFOUND")
 	}
+	rows := map[string]int{}
 	for _, f := range r.Findings {
+		key := f.URL + " " + f.Rule
+		if rows[key]++; rows[key] > maxRows {
+			continue
+		}
 		status := ""
 		if f.Status > 0 {
 			status = fmt.Sprint(f.Status)
@@ -208,6 +221,14 @@ func printReport(out io.Writer, format string, r *check.Report) error {
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		if more := rows[key] - maxRows; more > 0 {
+			_, _ = fmt.Fprintf(out, "%s: and %d more; --format json has all\n", clean(key), more)
+		}
+	}
+	if r.Unanswered > 0 {
+		_, _ = fmt.Fprintf(out, "%d requests got no answer, or 429: nothing is known of these; perhaps a lower --rate helps\n", r.Unanswered)
 	}
 	for _, why := range r.Unreachable {
 		_, _ = fmt.Fprintln(out, "not reached: "+clean(why))

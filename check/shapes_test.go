@@ -1,0 +1,78 @@
+package check
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// newChecker is a checker of a https site whose plain twin is the server.
+func newChecker(t *testing.T, h http.HandlerFunc) (*checker, Target) {
+	t.Helper()
+	twin := httptest.NewServer(h)
+	t.Cleanup(twin.Close)
+	target := &url.URL{Scheme: "https", Host: "shop.example", Path: "/paid/x"}
+	plain := &url.URL{Scheme: "http", Host: "shop.example"}
+	address, err := url.Parse(twin.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &checker{
+		Options: Options{MaxRequests: 100, Timeout: time.Second}, report: &Report{}, limiter: rate.NewLimiter(rate.Inf, 1),
+		wires: map[string]*wires{"http://shop.example": newWires(plain, address.Host, false, time.Second)}, tried: map[string]bool{},
+	}
+	t.Cleanup(c.close)
+	return c, Target{URL: target}
+}
+
+func TestWithoutTLS(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		want   []Finding
+	}{
+		"redirects": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://shop.example"+r.URL.Path, http.StatusPermanentRedirect)
+		}, nil},
+		"serves": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("goods")) }, []Finding{{Severity: Open, Rule: ruleServed}}},
+		"sells":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusPaymentRequired) }, []Finding{{Severity: Warning, Rule: ruleHTTP}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, target := newChecker(t, tt.answer)
+			c.withoutTLS(context.Background(), target)
+			if len(c.report.Findings) != len(tt.want) {
+				t.Fatalf("%v", c.report.Findings)
+			}
+			for i, want := range tt.want {
+				if got := c.report.Findings[i]; got.Severity != want.Severity || got.Rule != want.Rule {
+					t.Errorf("%v", got)
+				}
+			}
+		})
+	}
+}
+
+// TestLimitedIsNotClosed: what a limiter answers says nothing of the gate.
+func TestLimitedIsNotClosed(t *testing.T) {
+	n := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n++; n > 5 {
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		w.WriteHeader(http.StatusPaymentRequired)
+	}))
+	defer server.Close()
+	u, err := ParseURL(server.URL + "/paid/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Run(context.Background(), Options{Rate: 1e6, MaxRequests: 60}, []Target{{URL: u}})
+	if err != nil || r.Unanswered < 40 {
+		t.Errorf("%+v %v", r, err)
+	}
+}

@@ -49,7 +49,7 @@ type chain struct {
 	approvalBudget *big.Int
 
 	lacking   sync.Map // common.Address of a proxy that is not on this chain -> true
-	contracts sync.Map // common.Address of an asset -> time.Time it was seen to have code
+	contracts sync.Map // common.Address of an asset or a proxy -> time.Time it was seen to have code
 
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error

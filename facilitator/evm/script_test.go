@@ -166,6 +166,10 @@ func (s *scripted) code(a common.Address) string {
 	switch a {
 	case common.HexToAddress(usdc), exactProxy, uptoProxy:
 		return "0x60"
+	case multicall3:
+		if !s.noMulti {
+			return "0x60"
+		}
 	}
 	return "0x"
 }

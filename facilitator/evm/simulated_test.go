@@ -178,7 +178,16 @@ func (c *testChain) transact(key *ecdsa.PrivateKey, to common.Address, data []by
 	if err := client.SendTransaction(ctx, tx); err != nil {
 		c.t.Fatal(err)
 	}
-	return tx.Hash()
+	// The pool sorts it in a moment later, and the next block is made without what
+	// is not sorted in.
+	for range 1000 {
+		if must(client.PendingNonceAt(ctx, crypto.PubkeyToAddress(key.PublicKey))) > number {
+			return tx.Hash()
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c.t.Fatal("the pool does not take a transaction")
+	return common.Hash{}
 }
 
 // as the owner of the token calls it.

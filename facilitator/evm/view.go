@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"math/big"
+	"slices"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -16,7 +18,9 @@ type view struct {
 	base      *big.Int // the fee of its gas; nil on chains that have none
 	fees      fees
 	payerCode bool
-	assetCode bool
+	// lacking is a contract that the settlement needs and that is not there, to
+	// which a call would succeed in silence; nil if all are.
+	lacking *common.Address
 	// walletAgrees: the code of the payer says that the signature is good. It is
 	// only asked if the payer's key has not signed.
 	walletAgrees bool
@@ -47,16 +51,17 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 		v                   view
 		id, pending, mined  hexutil.Uint64
 		h                   *head
-		payerCode, assetHas hexutil.Bytes
+		payerCode           hexutil.Bytes
 		result, agrees      hexutil.Bytes
 		balance, tip, price *hexutil.Big
-		known               = c.isContract(p.token)
 		asksWallet          = p.signer == byContract
+		unknown             = slices.DeleteFunc(p.needs(), c.isContract)
+		code                = make([]hexutil.Bytes, len(unknown))
 	)
 	const simulated = 3 // the place of the simulation, and behind it that of the wallet
 	build := func() calls {
 		h, balance, tip, price = nil, nil, nil, nil
-		payerCode, assetHas, result, agrees = nil, nil, nil, nil
+		payerCode, result, agrees = nil, nil, nil
 		id, pending, mined = 0, 0, 0
 		var b calls
 		b.add(&id, "eth_chainId")
@@ -66,8 +71,9 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 		if asksWallet {
 			b.add(&agrees, "eth_call", c.walletCall(p), "latest")
 		}
-		if !known {
-			b.add(&assetHas, "eth_getCode", p.token, "latest")
+		for i, contract := range unknown {
+			code[i] = nil
+			b.add(&code[i], "eth_getCode", contract, "latest")
 		}
 		if settling {
 			b.add(&balance, "eth_getBalance", c.key.address, "latest")
@@ -97,17 +103,34 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 	if err := c.ask(ctx, build, judge); err != nil {
 		return view{}, err
 	}
-	if !known && len(assetHas) > 0 {
-		c.contracts.Store(p.token, c.now())
+	for i := range unknown {
+		if len(code[i]) > 0 {
+			c.contracts.Store(unknown[i], c.now())
+		} else if v.lacking == nil {
+			v.lacking = &unknown[i]
+		}
 	}
 	v.block, v.base = uint64(*h.Number), toBig(h.BaseFee)
-	v.payerCode, v.assetCode = len(payerCode) > 0, known || len(assetHas) > 0
+	v.payerCode = len(payerCode) > 0
 	v.walletAgrees = v.payerCode && len(agrees) >= 32 && bytes.Equal(agrees[:32], magic1271)
 	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
 	if settling {
 		v.fees = market(v.base, toBig(tip), toBig(price))
 	}
 	return v, nil
+}
+
+// needs lists the contracts that must be there for the settlement to mean
+// anything.
+func (p *payment) needs() []common.Address {
+	list := []common.Address{p.token}
+	if w, ok := p.way.(*permit2); ok {
+		list = append(list, w.proxy)
+	}
+	if p.signer == byFactory {
+		list = append(list, multicall3)
+	}
+	return list
 }
 
 // settleCall is the settlement as eth_call takes it.
@@ -138,8 +161,14 @@ func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v vie
 	if err := p.signed(v); err != nil {
 		return err
 	}
-	if !v.assetCode {
+	switch {
+	case v.lacking == nil:
+	case *v.lacking == p.token:
 		return refuse(codeAsset, "the asset has no code on this chain")
+	case *v.lacking == multicall3:
+		return refuse(codeFactory, "without Multicall3 on this chain no wallet can be made")
+	default:
+		return refuse(codePermit2Proxy, "the proxy has no code on this chain")
 	}
 	if v.simulation == nil {
 		return nil

@@ -69,6 +69,20 @@ func artifact(t testing.TB, name string) []byte {
 	return file.DeployedBytecode
 }
 
+// artifactCreation is the code that makes such a contract.
+func artifactCreation(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("../../interop/token/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Bytecode hexutil.Bytes }
+	if err := json.Unmarshal(b, &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Bytecode
+}
+
 func startChain(t testing.TB, change ...func(types.GenesisAlloc)) *testChain {
 	t.Helper()
 	owner := crypto.PubkeyToAddress(ownerKey.PublicKey)
@@ -149,7 +163,17 @@ func (c *testChain) start(network string, change ...func(*Network)) (*Facilitato
 	for _, f := range change {
 		f(n)
 	}
-	f, logs := start(c.t, network, n, nil)
+	return c.adopt(start(c.t, network, n, nil))
+}
+
+// startAllowing is start with factories that may make wallets.
+func (c *testChain) startAllowing(network string, factories ...string) (*Facilitator, *observer.ObservedLogs) {
+	c.t.Helper()
+	return c.adopt(start(c.t, network, &Network{RPC: []string{"https://node.example/v2/secret-api-key"}}, nil, factories...))
+}
+
+// adopt makes a facilitator settle on this chain.
+func (c *testChain) adopt(f *Facilitator, logs *observer.ObservedLogs) (*Facilitator, *observer.ObservedLogs) {
 	f.now, f.sleep = c.now, c.sleep
 	for _, ch := range f.chains {
 		ch.now, ch.sleep, ch.notices.now = c.now, c.sleep, c.now
@@ -223,6 +247,7 @@ func (c *testChain) transactions() uint64 {
 type order struct {
 	version       int
 	from          *ecdsa.PrivateKey
+	account       common.Address // that pays, if not the key's
 	to            string
 	asset         string
 	value         string
@@ -250,9 +275,12 @@ func (c *testChain) sign(o order) facilitator.Request {
 	if o.before == 0 {
 		o.before = 300
 	}
+	if o.account == (common.Address{}) {
+		o.account = crypto.PubkeyToAddress(o.from.PublicKey)
+	}
 	now := c.now().Add(-c.skew).Unix()
 	t := eip712.Transfer{
-		From: crypto.PubkeyToAddress(o.from.PublicKey), To: common.HexToAddress(o.to), Value: *uint256.MustFromDecimal(o.value),
+		From: o.account, To: common.HexToAddress(o.to), Value: *uint256.MustFromDecimal(o.value),
 		ValidBefore: uint64(now + o.before), Nonce: [32]byte{0: 1, 31: o.nonce},
 	}
 	if o.after != 0 {

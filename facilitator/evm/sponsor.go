@@ -176,9 +176,9 @@ type approval struct {
 	raw []byte
 }
 
-// maxApprovalGas bounds the gas of an approval; the official client asks for
-// 70,000.
-const maxApprovalGas = 200_000
+// The gas of an approval must lie in between: nothing changes a contract's storage
+// for less, and the official client asks for 70,000.
+const minApprovalGas, maxApprovalGas = 30_000, 200_000
 
 // approveSelector is that of approve(address spender, uint256 value).
 var approveSelector = [4]byte{0x09, 0x5e, 0xa7, 0xb3}
@@ -215,6 +215,8 @@ func (p *payment) readApproval(s sponsored, chain uint64) error {
 		return refuse(codeApprovalCalldata, "the transaction approves less than the payment")
 	case tx.Value().Sign() != 0 || tx.Gas() > maxApprovalGas || len(tx.AccessList()) != 0:
 		return refuse(codeApprovalCalldata, "the transaction does more than to approve")
+	case tx.Gas() < minApprovalGas:
+		return refuse(codeApprovalFailed, "the transaction has too little gas")
 	}
 	signer := types.LatestSignerForChainID(new(big.Int).SetUint64(chain))
 	if !tx.Protected() || tx.ChainId().Cmp(signer.ChainID()) != 0 {

@@ -12,7 +12,7 @@ contract BadWallet {
         SaysYes,
         /// Takes its owner's signature while no gas is paid for, as in a simulation.
         OnlySimulated,
-        /// Takes its owner's signature until anyone calls `close`.
+        /// Takes its owner's signature while nobody has called `close`.
         UntilClosed,
         /// Never ends.
         BurnsGas,
@@ -27,23 +27,28 @@ contract BadWallet {
     }
 
     address public owner;
-    Mode public mode;
+    uint256 public mode; // a whole slot
     bool public closed;
 
     constructor(address owner_, Mode mode_) {
         owner = owner_;
-        mode = mode_;
+        mode = uint256(mode_);
     }
 
     function close() external {
         closed = true;
     }
 
+    function open() external {
+        closed = false;
+    }
+
     function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4) {
-        if (mode == Mode.SaysYes) return 0x1626ba7e;
-        if (mode == Mode.OnlySimulated && tx.gasprice != 0) return 0xffffffff;
-        if (mode == Mode.UntilClosed && closed) return 0xffffffff;
-        if (mode == Mode.BurnsGas) {
+        Mode m = Mode(mode);
+        if (m == Mode.SaysYes) return 0x1626ba7e;
+        if (m == Mode.OnlySimulated && tx.gasprice != 0) return 0xffffffff;
+        if (m == Mode.UntilClosed && closed) return 0xffffffff;
+        if (m == Mode.BurnsGas) {
             while (true) {}
         }
         if (signature.length < 65) return 0xffffffff;
@@ -51,7 +56,6 @@ contract BadWallet {
         bytes32 s = bytes32(signature[32:64]);
         address signer = ecrecover(digest, uint8(signature[64]), r, s);
         if (signer == address(0) || signer != owner) return 0xffffffff;
-        Mode m = mode;
         assembly ("memory-safe") {
             mstore(0, shl(224, 0x1626ba7e))
             switch m

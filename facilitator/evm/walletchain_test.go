@@ -1,0 +1,323 @@
+package evm
+
+import (
+	"bytes"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// wallet is a contract that pays, and factory one that makes such contracts.
+var (
+	wallet  = common.HexToAddress("0x7a11e70000000000000000000000000000000001")
+	factory = common.HexToAddress("0xfac7000000000000000000000000000000000001")
+)
+
+// The modes of the contract BadWallet.
+const (
+	walletHonest = iota
+	walletSaysYes
+	walletOnlySimulated
+	walletUntilClosed
+	walletBurnsGas
+	walletReturnsMuch
+	walletRevertsMuch
+	walletReturnsShort
+	walletReturnsDirty
+)
+
+// rich gives an account test dollars in the first block.
+func rich(account common.Address) func(types.GenesisAlloc) {
+	return func(a types.GenesisAlloc) {
+		a[token].Storage[balanceSlot(account)] = common.BigToHash(big.NewInt(1e9))
+	}
+}
+
+// withWallet puts a contract wallet of the payer's key into the first block.
+func withWallet(t testing.TB, mode int) func(types.GenesisAlloc) {
+	return func(a types.GenesisAlloc) {
+		a[wallet] = types.Account{Code: artifact(t, "BadWallet"), Storage: map[common.Hash]common.Hash{
+			slotHash(0): addressTopic(common.HexToAddress(payerAddress)), slotHash(1): slotHash(int64(mode)),
+		}}
+		rich(wallet)(a)
+		allows(token, wallet)(a)
+	}
+}
+
+func slotHash(n int64) common.Hash { return common.BigToHash(big.NewInt(n)) }
+
+// delegated gives the payer's own account the code of a wallet by EIP-7702, whose
+// owner is somebody.
+func delegated(t testing.TB, owner common.Address) func(types.GenesisAlloc) {
+	return func(a types.GenesisAlloc) {
+		to := common.HexToAddress("0xde1e000000000000000000000000000000000001")
+		a[to] = types.Account{Code: artifact(t, "TestWallet")}
+		payer := common.HexToAddress(payerAddress)
+		a[payer] = types.Account{
+			Balance: big.NewInt(1e18), Code: types.AddressToDelegation(to), Storage: map[common.Hash]common.Hash{{}: addressTopic(owner)},
+		}
+		allows(token, payer)(a)
+	}
+}
+
+// wrap6492 makes an ERC-6492 signature.
+func wrap6492(factory common.Address, data []byte) func([]byte) []byte {
+	return func(signature []byte) []byte {
+		return append(must(wrapped6492.Pack(factory, data, signature)), magic6492...)
+	}
+}
+
+// pad makes a signature longer than an account's.
+func pad(s []byte) []byte { return append(s, "from a wallet"...) }
+
+// createCall has the factory make the wallet of an owner, and madeBy is where.
+func createCall(owner common.Address) []byte {
+	return append(crypto.Keccak256([]byte("create(address)"))[:4], common.LeftPadBytes(owner[:], 32)...)
+}
+
+func madeBy(t testing.TB, owner common.Address) common.Address {
+	t.Helper()
+	code := append(artifactCreation(t, "TestWallet"), common.LeftPadBytes(owner[:], 32)...)
+	return crypto.CreateAddress2(factory, [32]byte{}, crypto.Keccak256(code))
+}
+
+// TestWalletsOnChain: who has code pays as its code says, by both ways.
+func TestWalletsOnChain(t *testing.T) {
+	payer := common.HexToAddress(payerAddress)
+	stranger := common.HexToAddress(payee)
+	const sig = "invalid_exact_evm_signature"
+	for name, tt := range map[string]struct {
+		genesis func(types.GenesisAlloc)
+		account common.Address // that pays
+		change  func([]byte) []byte
+		verify  string // reason for EIP-3009; "" is valid
+	}{
+		"a wallet":                           {genesis: withWallet(t, walletHonest), account: wallet},
+		"a wallet, a longer signature":       {genesis: withWallet(t, walletHonest), account: wallet, change: pad},
+		"a wallet, high s":                   {genesis: withWallet(t, walletHonest), account: wallet, change: highS},
+		"a wallet, in a wrapper":             {genesis: withWallet(t, walletHonest), account: wallet, change: wrap6492(factory, []byte{1})},
+		"a wallet, forged":                   {genesis: withWallet(t, walletHonest), account: wallet, change: func(s []byte) []byte { s[5]++; return s }, verify: sig},
+		"takes everything":                   {genesis: withWallet(t, walletSaysYes), account: wallet, change: func(s []byte) []byte { return bytes.Repeat([]byte{7}, 80) }},
+		"only simulated":                     {genesis: withWallet(t, walletOnlySimulated), account: wallet, verify: "invalid_exact_evm_transaction_simulation_failed"},
+		"burns gas":                          {genesis: withWallet(t, walletBurnsGas), account: wallet, verify: sig},
+		"returns a mebibyte":                 {genesis: withWallet(t, walletReturnsMuch), account: wallet, verify: sig},
+		"reverts with a mebibyte":            {genesis: withWallet(t, walletRevertsMuch), account: wallet, verify: sig},
+		"returns four bytes":                 {genesis: withWallet(t, walletReturnsShort), account: wallet, verify: sig},
+		"returns more than the yes":          {genesis: withWallet(t, walletReturnsDirty), account: wallet, verify: sig},
+		"EIP-7702, its own key":              {genesis: delegated(t, payer), account: payer},
+		"EIP-7702, its own key, high s":      {genesis: delegated(t, payer), account: payer, change: highS}, // the wallet is lax
+		"EIP-7702, another owner":            {genesis: delegated(t, stranger), account: payer, verify: sig},
+		"EIP-7702, the owner's in a wrapper": {genesis: delegated(t, payer), account: payer, change: wrap6492(factory, nil)},
+		"no code, a longer signature":        {genesis: allows(token, payer), account: payer, change: pad, verify: sig},
+		"no code, a broken wrapper":          {genesis: allows(token, payer), account: payer, change: func(s []byte) []byte { return append(s, magic6492...) }, verify: sig},
+		"no code, another key":               {genesis: rich(wallet), account: wallet, verify: sig},
+		"not made yet":                       {genesis: rich(wallet), account: wallet, change: wrap6492(factory, []byte{1}), verify: "eip6492_factory_not_allowed"},
+	} {
+		for _, way := range []string{"EIP-3009", "Permit2", "upto"} {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				c := startChain(t, withPermit2(t), tt.genesis)
+				f, _ := c.start("base-sepolia")
+				var r, toSettle facilitator.Request
+				reason := tt.verify
+				if way == "EIP-3009" {
+					r = c.sign(order{account: tt.account, change: tt.change})
+					toSettle = r
+				} else {
+					r, toSettle = c.permit(permitOrder{account: tt.account, change: tt.change, upto: way == "upto"})
+					reason = strings.ReplaceAll(reason, sig, string(x402.CodePermit2Signature))
+					reason = strings.ReplaceAll(reason, string(codeSimulation), string(codePermit2Simulation))
+				}
+				if reason != "" {
+					refusedBoth(t, f, toSettle, x402.Code(reason))
+					if c.transactions() != 0 {
+						t.Error("a transaction was sent")
+					}
+					return
+				}
+				if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid || v.Payer != tt.account.Hex() {
+					t.Fatalf("verify: %+v, %v", v, err)
+				}
+				for range 2 {
+					if s := f.Settle(during(t, time.Minute), toSettle); s.Outcome != facilitator.Settled {
+						t.Fatalf("settle: %+v", s)
+					}
+				}
+				if c.balance(payee) != 10000 || c.transactions() != 1 {
+					t.Errorf("%d moved, %d transactions", c.balance(payee), c.transactions())
+				}
+			})
+		}
+	}
+}
+
+// TestWalletChangesItsMind: a wallet that takes the signature when it is looked
+// at, and not any more in the block, costs gas, as often as we let it, and no
+// money. Honest payers do not notice.
+func TestWalletChangesItsMind(t *testing.T) {
+	c := startChain(t, withPermit2(t), withWallet(t, walletUntilClosed))
+	f, _ := c.start("base-sepolia")
+	closeIt := crypto.Keccak256([]byte("close()"))[:4]
+	open := func() {
+		c.transact(ownerKey, wallet, crypto.Keccak256([]byte("open()"))[:4], 1e9)
+		c.seal()
+	}
+	before := c.coins(signerAddress)
+	reverted := 0
+	for i := range byte(6) {
+		r := c.sign(order{account: wallet, nonce: i})
+		if v, err := f.Verify(during(t, time.Minute), r); err != nil || v.Valid != (reverted < maxReverts) || !v.Valid && v.Reason != string(codeReverts) {
+			t.Fatalf("%d: verify: %+v, %v", i, v, err)
+		}
+		c.asleep = func() { // our transaction is in the pool now
+			c.asleep = nil
+			c.transact(ownerKey, wallet, closeIt, 50e9)
+		}
+		s := f.Settle(during(t, time.Minute), r)
+		c.asleep = nil
+		switch {
+		case reverted < maxReverts && s.Outcome == facilitator.Unknown && s.Reason == string(codeTransaction) && s.Transaction != "":
+			reverted++
+		case reverted == maxReverts && s.Outcome == facilitator.Refused && s.Reason == string(codeReverts):
+		default:
+			t.Fatalf("%d: settle: %+v", i, s)
+		}
+		open()
+	}
+	if c.transactions() != maxReverts || c.balance(payee) != 0 {
+		t.Errorf("%d transactions, %d moved", c.transactions(), c.balance(payee))
+	}
+	limit := new(big.Int).Mul(big.NewInt(maxReverts*(transferGas+walletGas)), big.NewInt(100e9))
+	if spent := before.Sub(before, c.coins(signerAddress)); spent.Cmp(limit) > 0 {
+		t.Errorf("%s were spent on gas", spent)
+	}
+	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 99})); s.Outcome != facilitator.Settled {
+		t.Errorf("an honest payer: %+v", s)
+	}
+}
+
+// TestFactoriesOnChain: a payer whose wallet does not exist yet.
+func TestFactoriesOnChain(t *testing.T) {
+	payer := common.HexToAddress(payerAddress)
+	born := madeBy(t, payer)
+	with := func(a types.GenesisAlloc) {
+		a[factory] = types.Account{Code: artifact(t, "WalletFactory")}
+		rich(born)(a)
+		allows(token, born)(a)
+	}
+	paying := func(c *testChain) facilitator.Request {
+		return c.sign(order{account: born, change: wrap6492(factory, createCall(payer))})
+	}
+	t.Run("allowed", func(t *testing.T) {
+		c := startChain(t, withPermit2(t), with)
+		f, _ := c.startAllowing("base-sepolia", factory.Hex())
+		r := paying(c)
+		verify(t, f, r)
+		for range 2 {
+			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Payer != born.Hex() {
+				t.Fatalf("%+v", s)
+			}
+		}
+		if c.balance(payee) != 10000 || c.transactions() != 1 || len(must(c.backend.Client().CodeAt(t.Context(), born, nil))) == 0 {
+			t.Errorf("%d moved, %d transactions", c.balance(payee), c.transactions())
+		}
+		// From now on it is a wallet like any other, in its wrapper or without.
+		for i, change := range []func([]byte) []byte{wrap6492(factory, createCall(payer)), nil} {
+			r := c.sign(order{account: born, nonce: byte(1 + i), change: change})
+			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+				t.Errorf("%d: %+v", i, s)
+			}
+		}
+	})
+	t.Run("somebody makes it in the same block", func(t *testing.T) {
+		c := startChain(t, with)
+		f, _ := c.startAllowing("base-sepolia", factory.Hex())
+		c.asleep = func() {
+			c.asleep = nil
+			c.transact(ownerKey, factory, createCall(payer), 50e9)
+		}
+		if s := f.Settle(during(t, time.Minute), paying(c)); s.Outcome != facilitator.Settled || c.transactions() != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+	t.Run("Permit2", func(t *testing.T) {
+		// Who does not exist has approved nothing, whatever a test writes into a token.
+		c := startChain(t, withPermit2(t), with)
+		f, _ := c.startAllowing("base-sepolia", factory.Hex())
+		r, _ := c.permit(permitOrder{account: born, change: wrap6492(factory, createCall(payer))})
+		refusedBoth(t, f, r, codeFactory)
+	})
+	t.Run("no Multicall3", func(t *testing.T) {
+		c := startChain(t, with, func(a types.GenesisAlloc) { delete(a, multicall3) })
+		f, _ := c.startAllowing("base-sepolia", factory.Hex())
+		refusedBoth(t, f, paying(c), codeFactory)
+	})
+	bad := map[string]struct {
+		factory common.Address
+		data    []byte
+	}{
+		"it makes another wallet": {factory, createCall(common.HexToAddress(payee))},
+		"it does nothing":         {factory, []byte{1, 2, 3, 4}},
+		// The operator has allowed what should never be.
+		"it is the token, and approves":           {token, bytesOf("approve(address,uint256)", common.HexToAddress(payee).Bytes(), common.MaxHash[:])},
+		"it is anything, and moves the gas money": {factory, callOf(token, bytesOf("transfer(address,uint256)", common.FromHex(payee), common.Big1.Bytes()))},
+		"it burns gas": {wallet, pack("isValidSignature", [32]byte{}, []byte{})},
+	}
+	for name, b := range bad {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t, withWallet(t, walletBurnsGas), with, rich(common.HexToAddress(signerAddress)))
+			f, _ := c.startAllowing("base-sepolia", b.factory.Hex())
+			r := c.sign(order{account: born, change: wrap6492(b.factory, b.data)})
+			refusedBoth(t, f, r, codeSimulation)
+			// Even if it were sent, we are not the one who calls.
+			p := must(read(r))
+			p.signer = byFactory
+			to, data := p.encoded()
+			var out hexutil.Bytes
+			err := c.client.Call(&out, "eth_call", map[string]any{"from": signerAddress, "to": to, "gas": hexutil.Uint64(p.gas()), "data": hexutil.Bytes(data)}, "latest")
+			if err == nil || c.transactions() != 0 || c.balance(signerAddress) != 1e9 {
+				t.Errorf("%v, %d transactions", err, c.transactions())
+			}
+		})
+	}
+	t.Run("the factory pays another payment of the same payer", func(t *testing.T) {
+		// In the call that makes the wallet the payer has somebody use another
+		// authorization. One transaction, two payments, each proven by its own events.
+		c := startChain(t, with)
+		f, _ := c.startAllowing("base-sepolia", factory.Hex())
+		other := c.sign(order{nonce: 50})
+		_, data := must(read(other)).encoded()
+		both := pack("tryAggregate", true, []call3{{factory, createCall(payer)}, {token, data}})
+		r := c.sign(order{account: born, change: wrap6492(factory, callOf(multicall3, both))})
+		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+			t.Errorf("%+v", s)
+		}
+		if c.balance(payee) != 20000 || c.transactions() != 1 {
+			t.Errorf("%d moved, %d transactions", c.balance(payee), c.transactions())
+		}
+	})
+}
+
+// bytesOf encodes a call whose arguments are one word each.
+func bytesOf(signature string, words ...[]byte) []byte {
+	data := crypto.Keccak256([]byte(signature))[:4]
+	for _, w := range words {
+		data = append(data, common.LeftPadBytes(w, 32)...)
+	}
+	return data
+}
+
+// callOf has the factory call something else.
+func callOf(to common.Address, data []byte) []byte {
+	b := append(crypto.Keccak256([]byte("call(address,bytes)"))[:4], common.LeftPadBytes(to[:], 32)...)
+	b = appendUint(b, 64)
+	return appendBytes(b, data)
+}

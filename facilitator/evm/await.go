@@ -35,6 +35,7 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 			return settled(p, hash.Hex())
 		case v == mismatch:
 			c.account.sender.landed(fl)
+			c.account.payments.reverted(rec, p.token, c.now())
 			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.String("transaction", hash.Hex()), zap.Stringer("asset", p.token))
 			return unknown(p, codeEventMismatch, hash.Hex(), "the token does not say that it moved the money")
 		case v == failed:

@@ -48,6 +48,7 @@ type chain struct {
 	// the chain's smallest unit; nil if nothing.
 	approvalBudget *big.Int
 
+	counting  sync.Map // common.Address of an asset -> time.Time it was seen to move what was paid
 	lacking   sync.Map // common.Address of a proxy that is not on this chain -> true
 	contracts sync.Map // common.Address of an asset or a proxy -> time.Time it was seen to have code
 
@@ -144,7 +145,10 @@ func (c *chain) checkNode(id hexutil.Uint64, h *head) error {
 	return nil
 }
 
-func (c *chain) isContract(asset common.Address) bool {
-	at, ok := c.contracts.Load(asset)
+func (c *chain) isContract(asset common.Address) bool { return c.seen(&c.contracts, asset) }
+
+// seen reports whether something was found out about a contract not long ago.
+func (c *chain) seen(list *sync.Map, contract common.Address) bool {
+	at, ok := list.Load(contract)
 	return ok && c.now().Sub(at.(time.Time)) < codeCached
 }

@@ -3,6 +3,7 @@ package evm
 import (
 	"errors"
 	"math"
+	"math/big"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -36,6 +37,7 @@ type payment struct {
 	digest [32]byte
 
 	signer    signer
+	learned   *big.Int    // the base fee when it became clear who signs; nil if it has not
 	signature []byte      // as the contracts take it
 	factory   *deployment // of a wallet that may not exist yet; else nil
 	approval  *approval   // what the payer signed to let Permit2 move the token; else nil

@@ -1,6 +1,7 @@
 package evm
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -41,9 +42,10 @@ type sighting struct {
 
 // record is one payment that is being sent, or was.
 type record struct {
-	digest [32]byte
-	value  uint256.Int // what is moved
-	ends   time.Time   // when the authorization does
+	digest    [32]byte
+	signature []byte
+	value     uint256.Int // what is moved
+	ends      time.Time   // when the authorization does
 
 	// ready is closed when the first call has sent the payment, or has not. What
 	// follows is written before that and read after it.
@@ -65,13 +67,31 @@ func (s *payments) begin(p *payment, now time.Time) (r *record, first bool) {
 		return r, false
 	}
 	r = &record{
-		digest: p.digest,
-		value:  p.value,
-		ends:   time.Unix(p.authorization.ValidBefore, 0),
-		ready:  make(chan struct{}),
+		digest:    p.digest,
+		signature: p.authorization.Signature,
+		value:     p.value,
+		ends:      time.Unix(p.authorization.ValidBefore, 0),
+		ready:     make(chan struct{}),
 	}
 	s.sent[p.claim()] = r
 	return r, true
+}
+
+// has reports whether a payment with the nonce is being sent, or was.
+func (s *payments) has(c claim) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.sent[c]
+	return ok
+}
+
+// began reports whether this very payment is being sent, or was, with the same
+// signature.
+func (s *payments) began(p *payment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.sent[p.claim()]
+	return ok && r.digest == p.digest && bytes.Equal(r.signature, p.authorization.Signature)
 }
 
 // finish tells those who wait what became of the sending. Without a flight

@@ -47,6 +47,12 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	if p.value.IsZero() && p.upto() {
 		return c.chargeNothing(ctx, p, r)
 	}
+	if err := c.proven(ctx, p, r); err != nil {
+		if c.account.payments.has(p.claim()) {
+			return unknown(p, x402.CodeSettlementPending, "", "a good one with this nonce is being settled: "+err.Error())
+		}
+		return notSent(err, p, r)
+	}
 	rec, first := c.account.payments.begin(p, f.now())
 	switch {
 	case first:
@@ -68,6 +74,23 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		return rec.result
 	}
 	return c.await(ctx, p, rec)
+}
+
+// proven makes sure that the payer has signed before the payment takes the place
+// of its nonce: who has not must not be in the way of who has. The code of a wallet
+// may answer otherwise later, so that is not asked again.
+func (c *chain) proven(ctx context.Context, p *payment, r facilitator.Request) error {
+	if p.signer == byKey || c.account.payments.began(p) {
+		return nil
+	}
+	if err := c.check(p, r, r.Requirement, c.now()); err != nil {
+		return err
+	}
+	v, err := c.inspect(ctx, p, false)
+	if err != nil {
+		return err
+	}
+	return p.signed(v)
 }
 
 // chargeNothing is for a payment of which the seller takes nothing: it is checked,

@@ -3,6 +3,7 @@ package evm
 import (
 	"bytes"
 	"errors"
+	"math/big"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
@@ -92,6 +93,9 @@ func (p *payment) learn(v view, allowed []common.Address) bool {
 		return false
 	}
 	p.calldata = nil
+	if p.learned = v.base; p.learned == nil {
+		p.learned = new(big.Int)
+	}
 	return true
 }
 
@@ -117,12 +121,7 @@ func (p *payment) signed(v view) error {
 // It is Multicall3 that calls the factory, an account that owns nothing and that
 // nobody trusts: whatever the payer put into the call, it is not ours.
 func (d *deployment) before(to common.Address, data []byte) (common.Address, []byte) {
-	type call struct {
-		Target       common.Address
-		AllowFailure bool
-		CallData     []byte
-	}
-	return multicall3, pack("aggregate3", []call{{d.factory, true, d.data}, {to, false, data}})
+	return multicall3, pack("aggregate3", []call3f{{d.factory, true, d.data}, {to, false, data}})
 }
 
 // checkFactories reads the addresses of factories that may be called.

@@ -252,7 +252,8 @@ type order struct {
 	asset         string
 	value         string
 	name          string
-	after, before int64 // relative to now
+	version712    string // of the token's domain
+	after, before int64  // relative to now
 	nonce         byte
 	change        func(signature []byte) []byte
 }
@@ -269,6 +270,7 @@ func (c *testChain) sign(o order) facilitator.Request {
 	fill(&o.asset, usdc)
 	fill(&o.value, "10000")
 	fill(&o.name, "USDC")
+	fill(&o.version712, "2")
 	if o.from == nil {
 		o.from = payerECDSA
 	}
@@ -286,7 +288,7 @@ func (c *testChain) sign(o order) facilitator.Request {
 	if o.after != 0 {
 		t.ValidAfter = uint64(now + o.after)
 	}
-	digest := eip712.NewDomain(o.name, "2", 84532, common.HexToAddress(o.asset)).TransferDigest(&t)
+	digest := eip712.NewDomain(o.name, o.version712, 84532, common.HexToAddress(o.asset)).TransferDigest(&t)
 	signature := must(crypto.Sign(digest[:], o.from))
 	signature[64] += 27
 	if o.change != nil {
@@ -294,7 +296,7 @@ func (c *testChain) sign(o order) facilitator.Request {
 	}
 	r := x402.Requirement{
 		Scheme: "exact", Network: baseSepolia, Amount: o.value, Asset: o.asset, PayTo: o.to, MaxTimeoutSeconds: 300,
-		Extra: must(json.Marshal(map[string]string{"name": o.name, "version": "2"})),
+		Extra: must(json.Marshal(map[string]string{"name": o.name, "version": o.version712})),
 	}
 	payload := map[string]any{"signature": hexutil.Encode(signature), "authorization": map[string]any{
 		"from": t.From, "to": o.to, "value": o.value, "nonce": common.Hash(t.Nonce),

@@ -61,6 +61,9 @@ func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirem
 	if c.account.payments.reverts(p.from, now) {
 		return refuse(codeReverts, "too many transactions for this payer were reverted")
 	}
+	if c.account.payments.reverts(p.token, now) {
+		return refuse(codeEventMismatch, "too many transactions did not move this asset")
+	}
 	return c.readExtensions(p, r, now)
 }
 

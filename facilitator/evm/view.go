@@ -8,6 +8,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -21,6 +22,8 @@ type view struct {
 	// lacking is a contract that the settlement needs and that is not there, to
 	// which a call would succeed in silence; nil if all are.
 	lacking *common.Address
+	// miscounts: the payee would not have as much more as was paid.
+	miscounts bool
 	// walletAgrees: the code of the payer says that the signature is good. It is
 	// only asked if the payer's key has not signed.
 	walletAgrees bool
@@ -34,13 +37,16 @@ type view struct {
 }
 
 // inspect looks at the chain until it is clear who has to say that the payment is
-// signed: once for an ordinary account, twice for a contract wallet.
+// signed: once for an ordinary account, the first time twice for a contract wallet.
 func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
+	if p.learned != nil {
+		return c.look(ctx, p, settling, p.learned)
+	}
 	v, err := c.look(ctx, p, settling, nil)
 	if err != nil || !p.learn(v, c.factories) {
 		return v, err
 	}
-	return c.look(ctx, p, settling, v.base)
+	return c.look(ctx, p, settling, p.learned)
 }
 
 // look asks everything about a payment in one round trip. settling also asks
@@ -57,19 +63,27 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 		asksWallet          = p.signer == byContract
 		unknown             = slices.DeleteFunc(p.needs(), c.isContract)
 		code                = make([]hexutil.Bytes, len(unknown))
+		counts              = c.mayMiscount(p)
+		counted             hexutil.Bytes
 	)
-	const simulated = 3 // the place of the simulation, and behind it that of the wallet
+	var simulationAt, walletAt, countAt int // in the batch
 	build := func() calls {
 		h, balance, tip, price = nil, nil, nil, nil
-		payerCode, result, agrees = nil, nil, nil
+		payerCode, result, agrees, counted = nil, nil, nil, nil
 		id, pending, mined = 0, 0, 0
 		var b calls
 		b.add(&id, "eth_chainId")
 		b.add(&h, "eth_getBlockByNumber", "latest", false)
 		b.add(&payerCode, "eth_getCode", p.from, "latest")
+		simulationAt = len(b)
 		b.add(&result, "eth_call", c.settleCall(p, base), "latest")
 		if asksWallet {
+			walletAt = len(b)
 			b.add(&agrees, "eth_call", c.walletCall(p), "latest")
+		}
+		if counts {
+			countAt = len(b)
+			b.add(&counted, "eth_call", c.countingCall(p), "latest")
 		}
 		for i, contract := range unknown {
 			code[i] = nil
@@ -86,11 +100,14 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 	}
 	judge := func(b calls) error {
 		v.simulation = nil
-		if err := b[simulated].Error; reverted(err) {
-			v.simulation, b[simulated].Error = err, nil
+		if err := b[simulationAt].Error; reverted(err) {
+			v.simulation, b[simulationAt].Error = err, nil
 		}
-		if asksWallet && reverted(b[simulated+1].Error) {
-			agrees, b[simulated+1].Error = nil, nil
+		if asksWallet && reverted(b[walletAt].Error) {
+			agrees, b[walletAt].Error = nil, nil
+		}
+		if counts {
+			b[countAt].Error = nil // the simulation itself tells what is wrong
 		}
 		if settling {
 			b[len(b)-1].Error = nil // not every chain has a tip
@@ -108,6 +125,11 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 			c.contracts.Store(unknown[i], c.now())
 		} else if v.lacking == nil {
 			v.lacking = &unknown[i]
+		}
+	}
+	if moved, ok := readCount(counted); ok && counts {
+		if v.miscounts = moved.Cmp(p.value.ToBig()) != 0; !v.miscounts {
+			c.counting.Store(p.token, c.now())
 		}
 	}
 	v.block, v.base = uint64(*h.Number), toBig(h.BaseFee)
@@ -169,6 +191,10 @@ func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v vie
 		return refuse(codeFactory, "without Multicall3 on this chain no wallet can be made")
 	default:
 		return refuse(codePermit2Proxy, "the proxy has no code on this chain")
+	}
+	if v.simulation == nil && v.miscounts {
+		c.notices.error("an asset does not give the payee what was paid, as tokens with a fee do not: do not accept it", zap.Stringer("asset", p.token))
+		return refuse(codeEventMismatch, "the payee would not have as much more as was paid")
 	}
 	if v.simulation == nil {
 		return nil

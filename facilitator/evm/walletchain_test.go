@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/big"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -320,4 +321,48 @@ func callOf(to common.Address, data []byte) []byte {
 	b := append(crypto.Keccak256([]byte("call(address,bytes)"))[:4], common.LeftPadBytes(to[:], 32)...)
 	b = appendUint(b, 64)
 	return appendBytes(b, data)
+}
+
+// TestForgedCopies: a payment that its payer has not signed is not in the way of the
+// one that is, before it, at the same time, or after it.
+func TestForgedCopies(t *testing.T) {
+	c := startChain(t, withPermit2(t), withWallet(t, walletHonest), allows(token, common.HexToAddress(payerAddress)))
+	f, _ := c.start("base-sepolia")
+	forge := func(s []byte) []byte { s[5]++; return s }
+	permit := func(change func([]byte) []byte) facilitator.Request {
+		r, _ := c.permit(permitOrder{before: 1e6, nonce: 7, change: change})
+		return r
+	}
+	for name, pair := range map[string][2]facilitator.Request{
+		"EIP-3009": {c.sign(order{before: 1e6}), c.sign(order{before: 1e6, change: forge})},
+		"wallet":   {c.sign(order{before: 1e6, account: wallet}), c.sign(order{before: 1e6, account: wallet, change: forge})},
+		"Permit2":  {permit(nil), permit(forge)},
+	} {
+		good, forged := pair[0], pair[1]
+		if s := f.Settle(during(t, time.Minute), forged); s.Outcome != facilitator.Refused {
+			t.Errorf("%s, before: %+v", name, s)
+		}
+		sent := c.transactions()
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if s := f.Settle(during(t, time.Minute), forged); s.Outcome != facilitator.Refused && s.Outcome != facilitator.Unknown {
+					t.Errorf("%s, forged: %+v", name, s)
+				}
+			})
+			wg.Go(func() {
+				if s := f.Settle(during(t, time.Minute), good); s.Outcome != facilitator.Settled {
+					t.Errorf("%s, good: %+v", name, s)
+				}
+			})
+		}
+		wg.Wait()
+		// Nothing has moved by this copy, and yet by its nonce.
+		if s := f.Settle(during(t, time.Minute), forged); s.Outcome != facilitator.Unknown {
+			t.Errorf("%s, after: %+v", name, s)
+		}
+		if c.transactions() != sent+1 {
+			t.Errorf("%s: %d transactions", name, c.transactions()-sent)
+		}
+	}
 }

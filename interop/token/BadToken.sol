@@ -56,6 +56,11 @@ contract BadToken {
         owner = msg.sender;
     }
 
+    function setMode(Mode mode_) external {
+        require(msg.sender == owner, "not the owner");
+        mode = mode_;
+    }
+
     function decimals() external view returns (uint8) {
         return mode == Mode.ChangesDecimals ? uint8(block.number) : 6;
     }

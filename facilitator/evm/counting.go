@@ -1,0 +1,58 @@
+package evm
+
+import (
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+)
+
+// countGas is what it may take to ask for two balances.
+const countGas = 200_000
+
+// call3f is the tuple of Multicall3.aggregate3.
+type call3f struct {
+	Target       common.Address
+	AllowFailure bool
+	CallData     []byte
+}
+
+// mayMiscount reports whether an asset is to be tried out: whether the payee has
+// as much more after a payment as was paid. Tokens that take a fee, or that do
+// nothing and say that they did, are found out by it before anybody has paid. A
+// good answer is kept as long as that about an asset's code. Of upto it cannot be
+// asked, since nobody but us may settle it.
+func (c *chain) mayMiscount(p *payment) bool {
+	return !p.upto() && p.from != p.to && p.signer != byFactory && !c.seen(&c.counting, p.token)
+}
+
+// countingCall settles between two looks at the payee's balance. Who settles does
+// not matter to the contracts, so it can be Multicall3.
+func (c *chain) countingCall(p *payment) map[string]any {
+	to, data := p.encoded()
+	balance := call3f{p.token, false, pack("balanceOf", p.to)}
+	return map[string]any{
+		"from": c.key.address, "to": multicall3, "gas": hexutil.Uint64(p.gas() + countGas),
+		"data": hexutil.Bytes(pack("aggregate3", []call3f{balance, {to, false, data}, balance})),
+	}
+}
+
+// readCount reads how much more the payee would have. Without Multicall3, or if
+// the settlement fails, there is no answer.
+func readCount(b []byte) (*big.Int, bool) {
+	values, err := contracts.Unpack("aggregate3", b)
+	if err != nil {
+		return nil, false
+	}
+	results := *abi.ConvertType(values[0], new([]result3)).(*[]result3)
+	if len(results) != 3 {
+		return nil, false
+	}
+	before, ok := value[*big.Int](results[0], "balanceOf")
+	after, ok2 := value[*big.Int](results[2], "balanceOf")
+	if !ok || !ok2 {
+		return nil, false
+	}
+	return after.Sub(after, before), true
+}

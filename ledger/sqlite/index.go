@@ -90,6 +90,12 @@ func (t *table) unindex(r *row) {
 	}
 }
 
+// samePlaces says whether two versions of a row are in the same places: most
+// changes are from one open state to another.
+func samePlaces(a, b *ledger.Payment) bool {
+	return a.State.Open() == b.State.Open() && a.Identifier == b.Identifier && purchaseOf(a) == purchaseOf(b)
+}
+
 // find returns the rows that the filter may select, oldest first.
 func (t *table) find(f ledger.Filter) []*row {
 	var found []*row

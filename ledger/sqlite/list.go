@@ -23,6 +23,10 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			return
 		}
 		rows := l.rows.find(f)
+		if len(rows) == 0 && onlyOpen(f) { // as nearly always when a gate asks
+			l.mu.Unlock()
+			return
+		}
 		begun := beginning{listed: make(map[digest]bool, len(rows)), version: l.journal.last(), order: l.rows.order}
 		for _, r := range rows {
 			begun.listed[r.key] = true

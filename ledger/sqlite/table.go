@@ -83,12 +83,17 @@ func (t *table) add(r *row) {
 
 // change gives a row its new contents, and its places by them.
 func (t *table) change(r *row, p ledger.Payment) {
-	t.unindex(r)
+	moved := !samePlaces(&r.payment, &p)
+	if moved {
+		t.unindex(r)
+	}
 	r.payment = p
 	if p.Lease.IsZero() {
 		r.token = ""
 	}
-	t.index(r)
+	if moved {
+		t.index(r)
+	}
 }
 
 // remove removes a row. The free row below it comes back, until the database

@@ -20,30 +20,37 @@ var columns = [...]string{
 }
 
 var (
-	selectRow = "SELECT rowid, " + strings.Join(columns[:], ", ") + " FROM payments"
-	upsertRow = upsertStatement()
+	selectRow  = "SELECT rowid, " + strings.Join(columns[:], ", ") + " FROM payments"
+	upsertRow  = upsertStatement(1)
+	upsertRows = upsertStatement(rowsAtOnce)
 )
 
-// upsertStatement writes a row unless the table has a later version of it.
-func upsertStatement() string {
+// rowsAtOnce is how many rows a statement writes, when there are as many: half
+// of the work is that of the statement.
+const rowsAtOnce = 16
+
+// upsertStatement writes rows, each unless the table has a later version of it.
+func upsertStatement(rows int) string {
 	var set []string
 	for _, c := range columns[1:] {
 		set = append(set, c+" = excluded."+c)
 	}
-	return "INSERT INTO payments (" + strings.Join(columns[:], ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")" +
+	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
+	return "INSERT INTO payments (" + strings.Join(columns[:], ", ") + ") VALUES " + row + strings.Repeat(", "+row, rows-1) +
 		" ON CONFLICT (hash) DO UPDATE SET " + strings.Join(set, ", ") + " WHERE excluded.version > payments.version"
 }
 
-// setValues sets the values of the columns.
-func setValues(args []driver.NamedValue, hash *digest, version uint64, p *ledger.Payment, url string) {
-	for i, v := range [...]driver.Value{
+// appendValues appends the values of the columns.
+func appendValues(args []driver.NamedValue, hash *digest, version uint64, p *ledger.Payment, url string) []driver.NamedValue {
+	for _, v := range [...]driver.Value{
 		hash[:], int64(version), string(p.Key), string(p.State), p.Doubt, p.Scheme, p.Network, p.Asset, p.PayTo, p.Payer, p.Amount, //nolint:gosec // will not be so many
 		nanos(p.ValidBefore), p.Method, p.Host, []byte(url), p.Client, p.Identifier, p.Body, p.Facilitator, p.Transaction, p.Reason,
 		int64(p.Status), int64(p.Runs), optional(p.Request), optional(p.Answer),
 		required(p.Created), required(p.Updated), nanos(p.Lease), nanos(p.Keep),
 	} {
-		args[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+		args = append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: v})
 	}
+	return args
 }
 
 func optional(b []byte) any {

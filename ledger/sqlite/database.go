@@ -77,6 +77,8 @@ func openDatabase(path string) (_ *database, err error) {
 		"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
 		// What was deleted, signatures and queries, is overwritten.
 		"secure_delete(ON)",
+		// What a statement of several rows could have to take back.
+		"temp_store(MEMORY)",
 		// 64 MB, for the pages of the indexes are written again with each checkpoint.
 		"wal_autocheckpoint(16000)", "journal_size_limit(67108864)", "cache_size(-16000)",
 	)+"&_txlock=immediate")

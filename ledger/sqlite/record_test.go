@@ -108,6 +108,40 @@ func TestColumns(t *testing.T) {
 	})
 }
 
+// TestStoreMany: rows are written several at a time, and of two versions of one
+// the later stays, in whatever order they come.
+func TestStoreMany(t *testing.T) {
+	d := testDatabase(t)
+	version := uint64(0)
+	for _, n := range []int{1, rowsAtOnce - 1, rowsAtOnce, rowsAtOnce + 1, 3*rowsAtOnce + 2} {
+		var items []copyOf
+		want := make(map[ledger.Key]uint64)
+		for i := range n {
+			version++
+			p := payment(ledger.Key(fmt.Sprint(n, " ", i/2)))
+			p.Status = int(version)
+			items = append(items, copyOf{key: digestOf(p.Key), version: version, payment: &p})
+			want[p.Key] = version
+		}
+		for i := 1; i < n; i += 4 { // some pairs come the other way round
+			items[i-1], items[i] = items[i], items[i-1]
+		}
+		if err := d.store(t.Context(), items, false); err != nil {
+			t.Fatal(err)
+		}
+		for key, version := range want {
+			hash := digestOf(key)
+			p, got, err := d.getVersion(t.Context(), &hash)
+			if err != nil || got != version || p.Status != int(version) || p.Key != key {
+				t.Errorf("%d rows: %s came back as version %d, status %d, %v; want %d", n, key, got, p.Status, err, version)
+			}
+		}
+		if last, err := d.number(t.Context(), metaVersion); err != nil || last != version {
+			t.Errorf("%d rows: the highest version is %d, %v; want %d", n, last, err, version)
+		}
+	}
+}
+
 func testDatabase(t *testing.T) *database {
 	t.Helper()
 	d, err := openDatabase(t.TempDir() + "/payments.db")

@@ -52,24 +52,37 @@ func (d *database) store(ctx context.Context, items []copyOf, hash bool) error {
 
 // storeAll writes the rows in the transaction of a connection.
 func (d *database) storeAll(ctx context.Context, c any, items []copyOf, hash bool) error {
-	upsert, err := prepareRaw(ctx, c, upsertRow)
+	one, err := prepareRaw(ctx, c, upsertRow)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = upsert.Close() }()
-	args := make([]driver.NamedValue, len(columns))
+	defer func() { _ = one.Close() }()
+	many, err := prepareRaw(ctx, c, upsertRows)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = many.Close() }()
+	args := make([]driver.NamedValue, 0, rowsAtOnce*len(columns))
 	var last uint64
-	for i := range items {
-		it := &items[i]
-		last = max(last, it.version)
-		url := it.payment.URL
-		if hash && finished(it.payment.State) {
-			url = d.hashQuery(url)
+	for len(items) > 0 {
+		n, statement := rowsAtOnce, many
+		if len(items) < n {
+			n, statement = 1, one
 		}
-		setValues(args, &it.key, it.version, it.payment, url)
-		if _, err := upsert.ExecContext(ctx, args); err != nil {
+		args = args[:0]
+		for i := range items[:n] {
+			it := &items[i]
+			last = max(last, it.version)
+			url := it.payment.URL
+			if hash && finished(it.payment.State) {
+				url = d.hashQuery(url)
+			}
+			args = appendValues(args, &it.key, it.version, it.payment, url)
+		}
+		if _, err := statement.ExecContext(ctx, args); err != nil {
 			return err
 		}
+		items = items[n:]
 	}
 	complete, err := prepareRaw(ctx, c, completeMeta)
 	if err != nil {

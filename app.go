@@ -66,6 +66,7 @@ type snapshot struct {
 	atomic.Pointer[x402.Supported]
 	name    string
 	breaker facilitator.Breaker
+	chains  chains
 }
 
 func (*snapshot) Destruct() error { return nil }
@@ -124,7 +125,7 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 	shared := kept.(*snapshot)
 	named := facilitator.Named{Name: name, Facilitator: f, Breaker: &shared.breaker}
 	source := facilitator.NewSource(named, &shared.Pointer, a.logger.Named("facilitator"))
-	a.backends[name] = backend{Named: named, source: source}
+	a.backends[name] = backend{Named: named, source: source, chains: &shared.chains}
 	return nil
 }
 
@@ -189,6 +190,7 @@ func (a *App) Start() error {
 			}
 		}
 		go a.watchOwed(a.watching)
+		a.watchChains(a.watching)
 		a.reconcile(a.watching)
 	}()
 	return nil

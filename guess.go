@@ -51,7 +51,7 @@ func (h *Handler) guess(p *x402.Payment) (x402.Requirement, error) {
 // same words, to the one that was asked before, whatever is offered now.
 func (p *purchase) askAgain(row ledger.Payment) bool {
 	var stored facilitator.Request
-	if json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil {
+	if json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil || p.h.app.closed(row.Network) {
 		return false
 	}
 	p.request = stored

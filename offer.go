@@ -13,6 +13,7 @@ import (
 type backend struct {
 	facilitator.Named
 	source *facilitator.Source
+	chains *chains
 }
 
 // kindFor finds what a facilitator can do with the option. known is false
@@ -37,14 +38,19 @@ type offer struct {
 	settlers     [][]facilitator.Named
 	template     *x402.Template
 	snapshots    []*x402.Supported // what it was made from, to see when it is stale
+	chains       uint64            // the same
 }
 
-var errNoSettler = errors.New("no facilitator of this price can settle any of the accepted tokens")
+var (
+	errNoSettler  = errors.New("no facilitator of this price can settle any of the accepted tokens")
+	errWrongChain = errors.New("the networks of this price are closed, since nodes are on other chains than the ledger's payments")
+)
 
 // tariff makes the offers of one price line for one time of settlement.
 type tariff struct {
 	options     []*option
 	backends    []backend
+	closed      func(network string) bool
 	first       bool
 	description string
 	mimeType    string
@@ -69,12 +75,20 @@ func (t *tariff) current() (*offer, error) {
 		}
 	}
 	if len(o.requirements) == 0 {
+		for _, option := range t.options {
+			if t.closed(option.requirement.Network) {
+				return nil, errWrongChain
+			}
+		}
 		return nil, errNoSettler
 	}
 	return o, nil
 }
 
 func (t *tariff) fresh(o *offer) bool {
+	if o.chains != chainsChanged.Load() {
+		return false
+	}
 	for i, b := range t.backends {
 		if b.source.Snapshot() != o.snapshots[i] {
 			return false
@@ -87,11 +101,14 @@ func (t *tariff) fresh(o *offer) bool {
 // in the operator's order; of several only those count that need the same
 // requirement as the first. Those for which skip says so are left out.
 func (t *tariff) build(skip func(backend, option int) bool) (*offer, error) {
-	o := &offer{}
+	o := &offer{chains: chainsChanged.Load()}
 	for _, b := range t.backends {
 		o.snapshots = append(o.snapshots, b.source.Snapshot())
 	}
 	for j, option := range t.options {
+		if t.closed(option.requirement.Network) {
+			continue
+		}
 		var requirement x402.Requirement
 		var settlers []facilitator.Named
 		for i, b := range t.backends {

@@ -164,7 +164,7 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	}
 	pr := &price{settle: settle, charge: p.Charge, amount: amount}
 	for i := range pr.tariffs {
-		pr.tariffs[i] = &tariff{options: options, backends: backends, first: i == 1, description: p.Description, mimeType: p.MimeType}
+		pr.tariffs[i] = &tariff{options: options, backends: backends, closed: h.app.closed, first: i == 1, description: p.Description, mimeType: p.MimeType}
 	}
 	h.warnAboutPrice(p, options, pr)
 	shared[key] = len(h.prices)

@@ -95,7 +95,7 @@ func (h *Handler) fits(r *http.Request, p *x402.Payment, current *offer, first b
 	}
 	for _, o := range quoted.recall(quoted.resourceOf(r, first), now) {
 		i, e := x402.Match(p, o.requirements)
-		if e != nil || o == current {
+		if e != nil || o == current || h.app.closed(o.requirements[i].Network) {
 			continue
 		}
 		settlers := slices.Clone(o.settlers[i])

@@ -32,6 +32,7 @@ type reconciler struct {
 	ledger      ledger.Ledger
 	facilitator func(name string) (facilitator.Named, bool)
 	witnesses   func(network string) []facilitator.Witness
+	closed      func(network string) bool
 	now         func() time.Time
 	logger      *zap.Logger
 
@@ -96,6 +97,9 @@ func (c *reconciler) round(ctx context.Context) (err error) {
 	for _, row := range due {
 		if ctx.Err() != nil {
 			return nil
+		}
+		if c.closed(row.Network) {
+			continue // what another chain says of it is worth nothing
 		}
 		t := c.tries[row.Key]
 		if t == nil {
@@ -219,6 +223,7 @@ func (a *App) reconcile(ctx context.Context) {
 			}
 			return list
 		},
+		closed: a.closed,
 		now:    time.Now,
 		logger: a.logger.Named("reconciler"),
 	}

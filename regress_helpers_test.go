@@ -44,6 +44,7 @@ type scripted struct {
 	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
 	listed  atomic.Pointer[func()]
 	visible atomic.Bool
+	rounds  atomic.Int64 // of the reconciler
 	claims  atomic.Int64 // how often it was asked to hold a payment
 	ahead   atomic.Int64 // of its clock, in nanoseconds
 	// elsewhere: what it holds is held by another gateway.
@@ -68,7 +69,10 @@ func (s *scripted) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (
 }
 
 func (s *scripted) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
-	if f.Payer == "" && !s.visible.Load() { // the reconciler asks for all payers
+	if f.Payer == "" { // the reconciler asks for all payers
+		s.rounds.Add(1)
+	}
+	if f.Payer == "" && !s.visible.Load() {
 		return func(func(ledger.Payment, error) bool) {}
 	}
 	then := s.listed.Load()

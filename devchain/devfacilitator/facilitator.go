@@ -132,8 +132,21 @@ func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilit
 	return inner.Settle(ctx, r)
 }
 
+// Seen implements facilitator.Chains.
+func (*Facilitator) Seen() []string { return []string{network} }
+
+// Genesis implements facilitator.Chains. It starts the chain.
+func (f *Facilitator) Genesis(ctx context.Context, network string) ([]string, error) {
+	inner, leave, err := f.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return inner.Genesis(ctx, network)
+}
+
 // enter returns who settles on the chain, and starts both if need be.
-func (f *Facilitator) enter() (facilitator.Facilitator, func(), error) {
+func (f *Facilitator) enter() (settler, func(), error) {
 	if f.shared == nil {
 		return nil, nil, errors.New("facilitator is not provisioned")
 	}
@@ -197,4 +210,5 @@ var (
 	_ caddy.CleanerUpper      = (*Facilitator)(nil)
 	_ caddyfile.Unmarshaler   = (*Facilitator)(nil)
 	_ facilitator.Facilitator = (*Facilitator)(nil)
+	_ facilitator.Chains      = (*Facilitator)(nil)
 )

@@ -16,8 +16,12 @@ import (
 // settler is who does the work: the same facilitator that settles on real chains.
 type settler interface {
 	facilitator.Facilitator
+	facilitator.Chains
 	caddy.CleanerUpper
 }
+
+// network is the chain's CAIP-2 id.
+var network = fmt.Sprintf("eip155:%d", devchain.ChainID)
 
 // newSettler makes a facilitator that settles on a chain, with the chain's first
 // account for the gas.
@@ -35,7 +39,7 @@ func newSettler(ctx caddy.Context, chain *devchain.Chain) (settler, error) {
 		return nil, err
 	}
 	f := &evm.Facilitator{Networks: map[string]*evm.Network{
-		fmt.Sprintf("eip155:%d", devchain.ChainID): {
+		network: {
 			RPC:     []string{chain.RPC()},
 			Signers: []string{"{file." + file + "}"},
 		},

@@ -24,6 +24,22 @@ func (f *Facilitator) Witness(ctx context.Context, r facilitator.Request, since 
 	return f.look.Witness(ctx, r, since)
 }
 
+// Seen implements facilitator.Chains.
+func (f *Facilitator) Seen() []string {
+	if f.look == nil {
+		return nil
+	}
+	return f.look.Seen()
+}
+
+// Genesis implements facilitator.Chains. It asks the nodes of rpc.
+func (f *Facilitator) Genesis(ctx context.Context, network string) ([]string, error) {
+	if f.look == nil {
+		return nil, errNoRPC
+	}
+	return f.look.Genesis(ctx, network)
+}
+
 var errNoRPC = errors.New("no rpc is configured for this facilitator")
 
 // unmarshalRPC reads the words after "rpc".
@@ -50,5 +66,8 @@ func (f *Facilitator) unmarshalRPC(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Interface guard
-var _ facilitator.Witness = (*Facilitator)(nil)
+// Interface guards
+var (
+	_ facilitator.Witness = (*Facilitator)(nil)
+	_ facilitator.Chains  = (*Facilitator)(nil)
+)

@@ -58,6 +58,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ledger.Ledg
 		{"Invalid", testInvalid},
 		{"Cancelled", testCancelled},
 		{"Keep", testKeep},
+		{"Chains", testChains},
 		{"Stress", testStress},
 	} {
 		t.Run(part.name, func(t *testing.T) {

@@ -49,11 +49,12 @@ type Ledger struct {
 
 	// One lock for all. An operation holds it for about a microsecond, which is
 	// little beside the parsing and the settling of a payment.
-	mu   sync.Mutex
-	rows map[ledger.Key]*row
-	all  byAge
-	open index
-	room room
+	mu     sync.Mutex
+	rows   map[ledger.Key]*row
+	all    byAge
+	open   index
+	room   room
+	chains map[string]string // first block by network
 }
 
 var _ ledger.Ledger = (*Ledger)(nil)
@@ -76,6 +77,7 @@ func New(o Options) *Ledger {
 		random: o.Random,
 		rows:   make(map[ledger.Key]*row),
 		open:   make(index),
+		chains: make(map[string]string),
 	}
 	l.SetMax(o.Max)
 	if l.now == nil {

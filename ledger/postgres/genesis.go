@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,13 +9,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// ErrGenesis: a network's name means another chain than it did when the ledger
-// first heard of it.
-var ErrGenesis = errors.New("another chain under the same name")
-
-// RememberGenesis keeps the hash of a network's first block, and refuses another
-// one with ErrGenesis. Payments of a test chain must not stand beside those
-// of a real one that has its name.
+// RememberGenesis implements ledger.Chains.
 func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -43,7 +36,7 @@ func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) erro
 		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
 	}
 	if known != clean(hash) {
-		return fmt.Errorf("%w: network %s began with block %s, now with %s", ErrGenesis, network, known, hash)
+		return fmt.Errorf("%w: the database has payments of %s with first block %s, and this one has %s", ledger.ErrGenesis, network, known, hash)
 	}
 	return nil
 }

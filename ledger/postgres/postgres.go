@@ -113,7 +113,10 @@ type Ledger struct {
 	pruner  pruner
 }
 
-var _ ledger.Ledger = (*Ledger)(nil)
+var (
+	_ ledger.Ledger = (*Ledger)(nil)
+	_ ledger.Chains = (*Ledger)(nil)
+)
 
 // ErrClosed is the error of calls after Close, together with
 // ledger.ErrUnavailable.

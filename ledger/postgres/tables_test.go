@@ -92,7 +92,7 @@ func TestGenesis(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := b.RememberGenesis(t.Context(), "eip155:84532", "0xbb"); !errors.Is(err, ErrGenesis) {
+	if err := b.RememberGenesis(t.Context(), "eip155:84532", "0xbb"); !errors.Is(err, ledger.ErrGenesis) {
 		t.Errorf("another chain: %v", err)
 	}
 	if err := b.RememberGenesis(t.Context(), "eip155:8453", "0xbb"); err != nil {

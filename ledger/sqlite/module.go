@@ -145,8 +145,7 @@ func (m *Module) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 	}
 }
 
-// RememberGenesis records the genesis block of a network; see
-// Ledger.RememberGenesis.
+// RememberGenesis implements ledger.Chains.
 func (m *Module) RememberGenesis(ctx context.Context, network, hash string) error {
 	l, err := m.shared.get(ctx)
 	if err != nil {
@@ -203,4 +202,5 @@ var (
 	_ caddy.CleanerUpper    = (*Module)(nil)
 	_ caddyfile.Unmarshaler = (*Module)(nil)
 	_ ledger.Ledger         = (*Module)(nil)
+	_ ledger.Chains         = (*Module)(nil)
 )

@@ -214,11 +214,11 @@ func TestGenesis(t *testing.T) {
 	remember("eip155:84532", "0xa", nil)
 	remember("eip155:84532", "0xa", nil)
 	remember("eip155:8453", "0xb", nil)
-	remember("eip155:84532", "0xb", ErrGenesis)
+	remember("eip155:84532", "0xb", ledger.ErrGenesis)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	l = open(t, path, Options{})
-	remember("eip155:84532", "0xb", ErrGenesis)
+	remember("eip155:84532", "0xb", ledger.ErrGenesis)
 	remember("eip155:84532", "0xa", nil)
 }

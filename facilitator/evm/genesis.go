@@ -1,0 +1,85 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+)
+
+// Seen implements facilitator.Chains.
+func (f *Facilitator) Seen() []string { return slices.Sorted(maps.Keys(f.chains)) }
+
+// Genesis implements facilitator.Chains.
+func (f *Facilitator) Genesis(ctx context.Context, network string) ([]string, error) {
+	defer f.users.enter()()
+	return genesis(ctx, f.chains, network)
+}
+
+// Seen implements facilitator.Chains.
+func (l *Look) Seen() []string { return slices.Sorted(maps.Keys(l.chains)) }
+
+// Genesis implements facilitator.Chains.
+func (l *Look) Genesis(ctx context.Context, network string) ([]string, error) {
+	defer l.users.enter()()
+	return genesis(ctx, l.chains, network)
+}
+
+// genesis asks all nodes of a chain at once.
+func genesis(ctx context.Context, chains map[string]*chain, network string) ([]string, error) {
+	c, ok := chains[network]
+	if !ok {
+		return nil, fmt.Errorf("the network %q is not configured here", network)
+	}
+	hashes, errs := make([]string, len(c.nodes)), make([]error, len(c.nodes))
+	var wg sync.WaitGroup
+	for i, n := range c.nodes {
+		wg.Go(func() { hashes[i], errs[i] = c.firstBlock(ctx, n) })
+	}
+	wg.Wait()
+	slices.Sort(hashes)
+	hashes = slices.DeleteFunc(slices.Compact(hashes), func(h string) bool { return h == "" })
+	if len(hashes) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return hashes, nil
+}
+
+// firstBlock returns the hash of a node's first block. A node with another chain
+// id is asked for nothing (see checkNode), and says nothing.
+func (c *chain) firstBlock(ctx context.Context, n *node) (string, error) {
+	var id hexutil.Uint64
+	var first *struct {
+		Number *hexutil.Uint64 `json:"number"`
+		Hash   *common.Hash    `json:"hash"`
+	}
+	var b calls
+	b.add(&id, "eth_chainId")
+	b.add(&first, "eth_getBlockByNumber", "0x0", false)
+	err := n.batch(ctx, b)
+	if err == nil {
+		err = every(b)
+	}
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", n.host, err)
+	case uint64(id) != c.id:
+		return "", fmt.Errorf("%s: %w", n.host, &wrongChainError{want: c.id, got: uint64(id)})
+	case first == nil || first.Hash == nil || first.Number == nil || *first.Number != 0:
+		return "", fmt.Errorf("%s: the node does not know the first block", n.host)
+	}
+	return first.Hash.Hex(), nil
+}
+
+// Interface guards
+var (
+	_ facilitator.Chains = (*Facilitator)(nil)
+	_ facilitator.Chains = (*Look)(nil)
+)

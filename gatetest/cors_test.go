@@ -1,0 +1,148 @@
+package gatetest
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// list are the members of a comma-separated header, in lower case and sorted.
+func list(header http.Header, name string) []string {
+	var members []string
+	for member := range strings.SplitSeq(strings.Join(header[name], ","), ",") {
+		if member = strings.ToLower(strings.TrimSpace(member)); member != "" {
+			members = append(members, member)
+		}
+	}
+	slices.Sort(members)
+	return members
+}
+
+// TestCORS: browsers of other origins may read challenge and receipt and send a
+// payment, whoever speaks of CORS: nobody, the upstream, or Caddy. Nothing is
+// said twice, which browsers refuse.
+func TestCORS(t *testing.T) {
+	const origin = "https://app.example"
+	// What the official clients send with a payment (their fetch, preflighted).
+	asks := []string{"access-control-expose-headers", "content-type", "payment-signature", "x-own"}
+	says := map[string]struct {
+		upstream, around string // ACAO
+		want             string
+	}{
+		"nobody":            {"", "", "*"},
+		"upstream, all":     {"*", "", "*"},
+		"upstream, one":     {origin, "", origin},
+		"Caddy":             {"", "header Access-Control-Allow-Origin " + origin + "\nheader Access-Control-Allow-Credentials true", origin},
+		"Caddy, deferred":   {"", "header >Access-Control-Allow-Origin " + origin, origin},
+		"Caddy over theirs": {"*", "header >Access-Control-Allow-Origin " + origin, origin},
+	}
+	for name, tc := range says {
+		w := newWorld(t, config{prices: "price GET /held $0.01\nprice POST /first $0.01", around: tc.around})
+		w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			if tc.upstream != "" {
+				rw.Header().Set("Access-Control-Allow-Origin", tc.upstream)
+				rw.Header().Set("Access-Control-Expose-Headers", "X-Own, payment-response")
+				rw.Header().Set("Access-Control-Allow-Headers", "X-Own, content-type")
+				rw.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+				rw.Header().Set("Vary", "Origin")
+			}
+			rw.Header().Set("Set-Cookie", "secret=1")
+			rw.Header().Set("X-Secret", "1")
+			if r.Method == http.MethodOptions && tc.upstream == "" {
+				rw.WriteHeader(http.StatusMethodNotAllowed)
+			}
+			_, _ = io.WriteString(rw, goods)
+		})
+		for _, protocol := range []string{"h1", "h2", "h3"} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				c := w.gate.client(t, protocol)
+				one := func(res answer) {
+					t.Helper()
+					want := tc.want
+					if res.StatusCode == http.StatusPaymentRequired && tc.around == "" {
+						want = "*" // ours, without credentials: the upstream was not asked
+					}
+					if got := res.Header["Access-Control-Allow-Origin"]; len(got) != 1 || got[0] != want {
+						t.Errorf("%d: Access-Control-Allow-Origin %q, want %q", res.StatusCode, got, want)
+					}
+					for name := range res.Header {
+						if members := list(res.Header, name); strings.HasPrefix(name, "Access-Control-") && len(slices.Compact(slices.Clone(members))) != len(members) {
+							t.Errorf("%s: %q", name, res.Header[name])
+						}
+					}
+				}
+				for path, method := range map[string]string{"/held": http.MethodGet, "/first": http.MethodPost} {
+					// The preflight pays nothing, and carries nothing.
+					settled := w.fac.asked()
+					res := c.send(w.request(http.MethodOptions, path, "Origin", origin,
+						"Access-Control-Request-Method", method, "Access-Control-Request-Headers", strings.Join(asks, ",")))
+					one(res)
+					if res.StatusCode/100 != 2 || res.body != "" || res.Header.Get("Set-Cookie")+res.Header.Get("X-Secret") != "" || w.fac.asked() != settled {
+						t.Errorf("preflight: %v", res)
+					}
+					for _, name := range append(asks, "x-payment", "sign-in-with-x", "authorization") {
+						if !slices.Contains(list(res.Header, "Access-Control-Allow-Headers"), name) {
+							t.Errorf("preflight: %s is not allowed: %q", name, res.Header["Access-Control-Allow-Headers"])
+						}
+					}
+					if !slices.Contains(list(res.Header, "Access-Control-Allow-Methods"), strings.ToLower(method)) {
+						t.Errorf("preflight: %s is not allowed: %v", method, res)
+					}
+					// Challenge, refusal and goods can be read.
+					r := w.request(method, path, "Origin", origin)
+					for _, res := range []answer{c.send(r), c.send(w.request(method, path, "Origin", origin, "PAYMENT-SIGNATURE", "junk")), c.send(c.paying(r))} {
+						one(res)
+						exposed := list(res.Header, "Access-Control-Expose-Headers")
+						for _, name := range []string{"payment-required", "payment-response", "x-payment-response"} {
+							if !slices.Contains(exposed, name) {
+								t.Errorf("%d: %s is not exposed: %q", res.StatusCode, name, exposed)
+							}
+						}
+						if res.StatusCode == http.StatusOK && tc.upstream != "" && !slices.Contains(exposed, "x-own") {
+							t.Errorf("what the upstream exposes is lost: %q", exposed)
+						}
+					}
+				}
+				// What is no preflight is no way around the price.
+				for _, header := range [][]string{nil, {"Origin", origin}, {"Access-Control-Request-Method", "GET"}} {
+					if res := c.send(w.request(http.MethodOptions, "/held", header...)); res.StatusCode != http.StatusMethodNotAllowed || strings.Contains(res.body, goods) {
+						t.Errorf("%q: %v", header, res)
+					}
+				}
+				// A preflight of a free path, or for a free method, is the upstream's.
+				hits := w.up.hits.Load()
+				for _, r := range []*http.Request{
+					w.request(http.MethodOptions, "/free", "Origin", origin, "Access-Control-Request-Method", "GET"),
+				} {
+					if res := c.send(r); res.body == "" || w.up.hits.Load() != hits+1 {
+						t.Errorf("free: %v", res)
+					}
+				}
+			})
+		}
+	}
+}
+
+// With `cors off` CORS is the upstream's: a preflight is a request like any
+// other, and nothing is added.
+func TestCORSOff(t *testing.T) {
+	w := newWorld(t, config{prices: "price /paid $0.01\ncors off"})
+	w.up.on(says(200, goods, "Access-Control-Allow-Origin", "https://app.example"))
+	c := w.gate.client(t, "h1")
+	res := c.send(w.request(http.MethodOptions, "/paid", "Origin", "https://app.example", "Access-Control-Request-Method", "GET"))
+	if res.StatusCode != http.StatusPaymentRequired || w.up.hits.Load() != 0 {
+		t.Errorf("preflight: %v", res)
+	}
+	r := w.request(http.MethodGet, "/paid", "Origin", "https://app.example")
+	for _, res := range []answer{res, c.send(r), c.send(c.paying(r))} {
+		want := ""
+		if res.StatusCode == http.StatusOK {
+			want = "https://app.example"
+		}
+		if res.Header.Get("Access-Control-Allow-Origin") != want || res.Header.Get("Access-Control-Expose-Headers") != "" {
+			t.Errorf("%v", res)
+		}
+	}
+}

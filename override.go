@@ -152,9 +152,13 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 		return h.list.Decide(r, method, current)
 	}
 	paths := append([]string{original, current}, o.paths...)
+	methods := o.methods
 	decision, err := h.list.Decide(r, method, paths...)
-	// `get` is another method than GET, but not to everybody.
-	for _, method := range append([]string{strings.ToUpper(method)}, o.methods...) {
+	if decision.Kind == pricing.Free {
+		// `get` is another method than GET, but not to every upstream.
+		methods = append([]string{strings.ToUpper(method)}, methods...)
+	}
+	for _, method := range methods {
 		var other pricing.Decision
 		if err == nil {
 			other, err = h.list.Decide(r, method, paths...)

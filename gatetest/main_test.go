@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
+	if err := makeCertificate(dir); err != nil {
+		panic(err)
+	}
 	for _, name := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"} {
 		os.Setenv(name, dir)
 	}

@@ -82,8 +82,6 @@ func (w *world) caddyfile(c config) string {
 		admin off
 		persist_config off
 		auto_https %s
-		local_certs
-		skip_install_trust
 		grace_period 2s
 		log {
 			output file %s
@@ -104,7 +102,7 @@ func (w *world) caddyfile(c config) string {
 	}{{w.open, open}, {w.gate, gated}} {
 		content := strings.ReplaceAll(s.content, "{up}", w.up.address)
 		fmt.Fprintf(&b, "http://%s:%s {\n bind 127.0.0.1\n %s\n}\n", host, port(s.plain), content)
-		fmt.Fprintf(&b, "https://%s:%s {\n bind 127.0.0.1\n tls internal\n %s\n}\n", host, port(s.tls), content)
+		fmt.Fprintf(&b, "https://%s:%s {\n bind 127.0.0.1\n tls %s %[3]s\n %s\n}\n", host, port(s.tls), certificate, content)
 	}
 	return b.String()
 }

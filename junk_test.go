@@ -282,6 +282,31 @@ func TestDripsHoldNothing(t *testing.T) {
 	}
 }
 
+// A refusal that cannot be sent, because the server waits for the rest of the
+// body first, holds no claim either.
+func TestUnreadRefusalHoldsNothing(t *testing.T) {
+	w := prepareWorld(t)
+	w.fac.kinds.Store(twoNetworks)
+	s := w.withScript()
+	long := strings.Repeat("long ", 400) // more than the server keeps in its buffer
+	w.load(onScript(w.caddyfile("accept base-sepolia usdc " + payTo + "\naccept base usdc " + payTo + "\nprice POST /paid/* $0.01 \"" + long + "\"")))
+	payment := w.sign(http.MethodPost, "/paid/x", newPayer(t)).v2(t)
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+	conn := w.sendRaw("POST /paid/x HTTP/1.1\r\nHost: " + strings.TrimPrefix(w.gate, "http://") + "\r\nContent-Length: 100\r\nPayment-Signature: " + payment + "\r\n\r\n")
+	w.until(func() bool { return w.fac.verified.Load() == 1 && s.claims.Load() == 1 })
+	w.until(func() bool { return paywall.Unsettled() == 0 })
+	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Skipf("the server did not wait for the body: %d bytes", n)
+	}
+	w.fac.verify.Store(nil)
+	w.expect(w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", payment)), 200, "") // it is not held
+	_, _ = io.WriteString(conn, strings.Repeat("x", 100))
+	if res, text := readAnswer(t, conn); res.StatusCode != 402 {
+		t.Errorf("%d %s", res.StatusCode, text)
+	}
+}
+
 // nonceOf finds the nonce in what a facilitator is asked.
 func nonceOf(body []byte) string {
 	_, after, _ := strings.Cut(string(body), `"nonce":"`)

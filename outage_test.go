@@ -18,6 +18,17 @@ var away = map[string]func(w *world) (back func()){
 	},
 	"500": func(w *world) func() { return w.answersAll(says(500, "oops")) },
 	"429": func(w *world) func() { return w.answersAll(says(429, "slow down")) },
+	"silence": func(w *world) func() {
+		release := make(chan struct{})
+		back := w.answersAll(func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+			panic(http.ErrAbortHandler)
+		})
+		return func() { back(); close(release) }
+	},
 	"hang up": func(w *world) func() {
 		return w.answersAll(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	},
@@ -34,7 +45,9 @@ func (w *world) answersAll(h http.HandlerFunc) (back func()) {
 func TestOutageClosesPrices(t *testing.T) {
 	for name, leave := range away {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01")
+			w := prepareWorld(t)
+			config := strings.Replace(w.caddyfile("price /paid/* $0.01"), w.fac.URL, w.fac.URL+" {\n timeout 200ms\n}", 1)
+			w.load(config)
 			owed := newPayer(t)
 			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
 				rw.Header().Set("Content-Length", "100")
@@ -67,7 +80,7 @@ func TestOutageClosesPrices(t *testing.T) {
 			w.expectBusy(w.get("/paid/x", "PAYMENT-SIGNATURE", late[3]), 503, "facilitator_unavailable")
 			w.expect(w.get("/free"), 200, "")
 			w.expect(w.get("/paid/owed", "PAYMENT-SIGNATURE", redeem), 200, "")
-			w.reload(w.caddyfile("price /paid/* $0.01"))
+			w.reload(config)
 			w.expectBusy(w.get("/paid/x"), 503, "facilitator_unavailable") // a reload does not forget
 			if w.fac.transfers() != 1 || w.fac.verified.Load() != verified {
 				t.Errorf("%d transfers, verified %d times", w.fac.transfers(), w.fac.verified.Load()-verified)

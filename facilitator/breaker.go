@@ -17,7 +17,7 @@ const (
 	firstProbe = 250 * time.Millisecond
 	lastProbe  = 3 * time.Second
 	// probeTimeout bounds one probe.
-	probeTimeout = 5 * time.Second
+	probeTimeout = 3 * time.Second
 )
 
 // Breaker notices that a facilitator gives no answers about the payments of a

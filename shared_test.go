@@ -2,6 +2,7 @@ package paywall_test
 
 import (
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -52,18 +53,21 @@ func TestSharedLedgerLooksTwice(t *testing.T) {
 			pay := func() answerOf {
 				return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t))
 			}
-			claims := make(chan ledger.Claim, 1)
+			claims, over := make(chan ledger.Claim, 1), make(chan struct{})
+			var once sync.Once
 			s.onMove(func(c ledger.Claim, ch ledger.Change) error {
 				if ch.To == ledger.Delivered {
 					claims <- c
 					return ledger.ErrUnavailable
 				}
 				if ch.To == ledger.Settled && len(claims) > 0 {
+					once.Do(func() { close(over) })
 					return ledger.ErrUnavailable // nor can it let go
 				}
 				return nil
 			})
 			w.expect(pay(), 200, "")
+			<-over // after the last byte of the answer
 			s.move.Store(nil)
 			held := <-claims
 			s.onListed(func() { _, _ = s.Move(t.Context(), held, ledger.Change{To: end}) })

@@ -93,7 +93,7 @@ func TestOutcomesAreCounted(t *testing.T) {
 	w.expect(pay("/paid/doubt"), 503, "settlement_pending")
 	w.until(func() bool { now := series(t); return now["in_doubt"] == 1 && now["oldest_doubt_seconds"] > 0 })
 	w.fac.settle.Store(nil)
-	w.until(func() bool { now := series(t); return now["in_doubt"] == 0 && now["oldest_doubt_seconds"] == 0 })
+	w.comesGood(func() bool { now := series(t); return now["in_doubt"] == 0 && now["oldest_doubt_seconds"] == 0 })
 
 	// A facilitator that gives no answers.
 	if up := series(t)["facilitator_up facilitator=fake"]; up != 1 {
@@ -114,7 +114,7 @@ func TestOutcomesAreCounted(t *testing.T) {
 		t.Errorf("facilitator_up %v", up)
 	}
 	back()
-	w.until(func() bool { return series(t)["facilitator_up facilitator=fake"] == 1 })
+	w.comesGood(func() bool { return series(t)["facilitator_up facilitator=fake"] == 1 })
 
 	hold := newGateOf()
 	t.Cleanup(hold.release)

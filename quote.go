@@ -3,6 +3,7 @@ package paywall
 import (
 	"hash/maphash"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,16 +19,20 @@ import (
 // process, bounded, and forgetful: who is forgotten gets a new quote, and
 // nothing has moved.
 type quotes struct {
-	seed  maphash.Seed
-	slots [1 << 14]atomic.Pointer[quote]
+	seed maphash.Seed
+	// A resource has a place in one set; who is longest there makes room.
+	sets [1 << 12][4]atomic.Pointer[quote]
 }
+
+// maxEarlier is how many offers before the latest are remembered for a resource.
+const maxEarlier = 4
 
 // quote is one offer made for one resource.
 type quote struct {
 	resource uint64
 	offer    *offer
 	at       time.Time
-	earlier  *quote // the offer before this one, if it can still be paid
+	earlier  *quote // the offer before this one, if it can still be paid; see maxEarlier
 }
 
 var quoted = &quotes{seed: maphash.MakeSeed()}
@@ -46,20 +51,65 @@ func (q *quotes) resourceOf(r *http.Request, first bool) uint64 {
 	return h.Sum64()
 }
 
+// recent copies the latest quotes of a chain that can still be paid.
+func (qt *quote) recent(now time.Time, most int) *quote {
+	if qt == nil || most == 0 || !qt.payable(now) {
+		return nil
+	}
+	kept := *qt
+	kept.earlier = qt.earlier.recent(now, most-1)
+	return &kept
+}
+
+func (qt *quote) payable(now time.Time) bool { return now.Sub(qt.at) <= maxTimeout+maxTimeout/10 }
+
+// find returns where the quotes for a resource are, or nil.
+func (q *quotes) find(resource uint64) *atomic.Pointer[quote] {
+	set := &q.sets[resource%uint64(len(q.sets))]
+	for i := range set {
+		if last := set[i].Load(); last != nil && last.resource == resource {
+			return &set[i]
+		}
+	}
+	return nil
+}
+
+// room returns where there is room for another resource.
+func (q *quotes) room(resource uint64) *atomic.Pointer[quote] {
+	set := &q.sets[resource%uint64(len(q.sets))]
+	var oldest *quote
+	slot := &set[0]
+	for i := range set {
+		last := set[i].Load()
+		if last == nil {
+			return &set[i]
+		}
+		if oldest == nil || last.at.Before(oldest.at) {
+			oldest, slot = last, &set[i]
+		}
+	}
+	return slot
+}
+
 // remember records an offer that goes out.
 func (q *quotes) remember(resource uint64, o *offer, now time.Time) {
-	slot := &q.slots[resource%uint64(len(q.slots))]
-	last := slot.Load()
+	slot := q.find(resource)
+	if slot == nil {
+		q.room(resource).Store(&quote{resource: resource, offer: o, at: now})
+		return
+	}
 	next := &quote{resource: resource, offer: o, at: now}
-	switch {
-	case last == nil || last.resource != resource:
+	switch last := slot.Load(); {
+	case last.resource != resource: // another has just taken its place
 	case last.offer == o:
 		if now.Sub(last.at) <= maxTimeout/10 {
 			return
 		}
 		next.earlier = last.earlier
+	case reflect.DeepEqual(last.offer.requirements, o.requirements): // a reload that did not change it
+		next.earlier = last.earlier
 	default:
-		next.earlier = &quote{resource: resource, offer: last.offer, at: last.at}
+		next.earlier = last.recent(now, maxEarlier)
 	}
 	slot.Store(next)
 }
@@ -67,9 +117,13 @@ func (q *quotes) remember(resource uint64, o *offer, now time.Time) {
 // recall returns the offers for a resource that can still be paid, the latest
 // first.
 func (q *quotes) recall(resource uint64, now time.Time) []*offer {
+	slot := q.find(resource)
+	if slot == nil {
+		return nil
+	}
 	var offers []*offer
-	for last := q.slots[resource%uint64(len(q.slots))].Load(); last != nil && last.resource == resource; last = last.earlier {
-		if now.Sub(last.at) <= maxTimeout+maxTimeout/10 {
+	for last := slot.Load(); last != nil && last.resource == resource; last = last.earlier {
+		if last.payable(now) {
 			offers = append(offers, last.offer)
 		}
 	}

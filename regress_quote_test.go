@@ -29,6 +29,24 @@ func TestEarlierQuoteSurvivesOtherClients(t *testing.T) {
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
 }
 
+// A second reload made the gate forget what was asked for before the first, also
+// one that changed nothing.
+func TestEarlierQuoteSurvivesMoreReloads(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	advance := func(time.Duration) {}
+	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	for _, price := range []string{"0.02", "0.02", "0.02", "0.03", "0.03", "0.04"} {
+		w.reload(w.caddyfile("price /paid/* $" + price))
+		advance = clock(t)
+		w.challenge(http.MethodGet, "/paid/x")
+	}
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+	advance(400 * time.Second) // and no longer than it was said
+	late := newPayer(t).sign(t, asked, time.Now().Add(400*time.Second)).v2(t)
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", late), 402, "no_matching_requirements")
+}
+
 // The record of a transaction stayed a mere claim when the ledger failed at its
 // first change, and was free again a lease later.
 func TestTransactionBuysOnceAfterAHiccup(t *testing.T) {

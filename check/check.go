@@ -181,7 +181,7 @@ func (c *checker) send(ctx context.Context, t Target, a ask) (*answer, error) {
 	switch {
 	case errors.Is(err, errSpelling):
 		c.report.Requests--
-	case err == nil && r.status == http.StatusTooManyRequests, err != nil && c.wiresTo(t.URL).spoke(a.proto):
+	case err == nil && r.status == http.StatusTooManyRequests, err != nil && !refused(err) && c.wiresTo(t.URL).spoke(a.proto):
 		c.report.Unanswered++
 	}
 	return r, err

@@ -224,6 +224,16 @@ func (w *wires) one(ctx context.Context, a ask) (*answer, error) {
 // errSpelling: a version of HTTP has no way to write the path so.
 var errSpelling = errors.New("this path cannot be sent so")
 
+// refused reports whether a server of HTTP/2 or 3 has refused a request as
+// malformed, where one of HTTP/1 answers 400.
+func refused(err error) bool {
+	if two, ok := errors.AsType[http2.StreamError](err); ok {
+		return two.Code == http2.ErrCodeProtocol
+	}
+	three, ok := errors.AsType[*http3.Error](err)
+	return ok && three.ErrorCode == http3.ErrCodeMessageError
+}
+
 // request is a request of HTTP/2 or 3.
 func (w *wires) request(ctx context.Context, a ask) (*http.Request, error) {
 	u := &url.URL{Scheme: w.scheme, Host: w.host, Opaque: a.path}

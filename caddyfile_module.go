@@ -83,8 +83,8 @@ func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
 	}
 	if h.BlockState == nil || reflect.ValueOf(h.BlockState).Pointer() == reflect.ValueOf(h.State).Pointer() {
 		// At the top of a site Caddy hands out one state for all sites, and two
-		// sites may well have a block each. There the second block prices what
-		// the first lets through.
+		// sites may well have a block each. There the walk through the routes
+		// finds it; see routes.Check.
 		return nil
 	}
 	key := "paywall " + string(caddyconfig.JSON(matcher, nil))

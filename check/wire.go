@@ -44,13 +44,16 @@ type ask struct {
 	what   string
 }
 
-// describe names the request where it is not the target's own.
+// describe names the request where it is not a plain GET of the target.
 func (a ask) describe(t Target) string {
-	method, path := "", ""
-	if a.method != http.MethodGet || a.path != t.URL.RequestURI() {
-		method, path = a.method, a.path
+	words := []string{a.what}
+	switch {
+	case a.path != t.URL.RequestURI():
+		words = []string{a.method, a.path, a.what}
+	case a.method != http.MethodGet:
+		words = []string{a.method, a.what}
 	}
-	return strings.Trim(strings.Join([]string{method, path, a.what}, " "), " ")
+	return strings.TrimSpace(strings.Join(words, " "))
 }
 
 // answer is what came.

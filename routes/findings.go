@@ -29,6 +29,7 @@ const (
 	RuleRewritten      = "ambiguous"        // a rewrite makes the price ambiguous
 	RuleRetries        = "retries"          // a proxy repeats what has effects
 	RuleAccessLog      = "access_log"       // payments are logged in the clear
+	RuleNotChecked     = "not_checked"      // there are too many routes
 )
 
 // Finding is something that the operator should know.
@@ -52,6 +53,12 @@ func Check(c *Config) ([]Finding, error) {
 	}
 	for _, g := range w.gates {
 		w.checkGate(g)
+	}
+	if w.incomplete {
+		w.findings = append(w.findings, Finding{
+			Severity: Warning, Rule: RuleNotChecked, Site: "all sites",
+			Message: "the routes are too many or too deep to be checked; look with `caddy paywall check`",
+		})
 	}
 	slices.SortStableFunc(w.findings, func(a, b Finding) int {
 		if a.Severity == b.Severity {

@@ -26,7 +26,12 @@ type walk struct {
 	answerers []*answerer
 	findings  []Finding
 	depth     int
+	visits    int
+	invoked   []string // the named routes that the walk is in
 	err       error
+
+	// incomplete says that there were too many routes, or too deep ones.
+	incomplete bool
 
 	// before is how many answerers stood before each gate, of its own server.
 	before map[*Gate][]*answerer
@@ -47,16 +52,22 @@ func walkConfig(c *Config) (*walk, error) {
 	return w, w.err
 }
 
-// maxDepth bounds routes in routes: named routes can invoke themselves.
-const maxDepth = 64
+const (
+	// maxDepth bounds routes in routes.
+	maxDepth = 100
+	// maxVisits bounds how many routes the walk goes through: named routes that
+	// invoke each other make many of few.
+	maxVisits = 200_000
+)
 
 // list walks through a list of routes, and returns where requests are that came
 // through it.
 func (w *walk) list(routes []Route, p place) place {
-	if w.depth++; w.depth > maxDepth {
-		w.depth--
+	if w.visits += len(routes); w.depth == maxDepth || w.visits > maxVisits {
+		w.incomplete = true
 		return p
 	}
+	w.depth++
 	defer func() { w.depth-- }()
 	w.twins(routes, p)
 	entered := map[string]place{} // where each group was entered
@@ -99,19 +110,21 @@ func (w *walk) handler(h *handler, p place) place {
 	case "paywall":
 		return w.gate(h, p)
 	case "subroute":
-		conds, root := p.conds, p.root
 		out := w.list(h.Routes, p)
 		if h.Errors != nil {
-			w.list(h.Errors.Routes, place{server: p.server, inError: true, conds: conds, root: root})
+			// What they answer goes through the gates around the subroute.
+			w.list(h.Errors.Routes, place{server: p.server, inError: true, conds: p.conds, root: p.root, gates: p.gates})
 		}
 		return out
 	case "invoke":
 		var named struct{ Name string }
-		if s := w.config.Servers[p.server]; h.read(&named) && s.Named[named.Name] != nil && w.depth < maxDepth {
-			w.depth++
-			p = w.list([]Route{*s.Named[named.Name]}, p)
-			w.depth--
+		s := w.config.Servers[p.server]
+		if !h.read(&named) || s.Named[named.Name] == nil || slices.Contains(w.invoked, named.Name) {
+			return p
 		}
+		w.invoked = append(w.invoked, named.Name)
+		p = w.list([]Route{*s.Named[named.Name]}, p)
+		w.invoked = w.invoked[:len(w.invoked)-1]
 		return p
 	case "rewrite":
 		return p.rewritten(h)
@@ -135,7 +148,7 @@ func (w *walk) handler(h *handler, p place) place {
 		w.respond(h, p)
 	case "php":
 		w.answer(&answerer{handler: h, at: p, sure: true, what: "the PHP server"})
-	case "authentication", "error", "request_body", "rate_limit", "waf":
+	case "authentication", "error", "request_body", "rate_limit", "waf", "crowdsec", "appsec":
 		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
 	case "subrequest", "headers", "encode", "map", "log_append", "log_name", "templates", "push", "tracing", "copy_response",
 		"copy_response_headers", "metrics", "acme_server", "method", "request_header":

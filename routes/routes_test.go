@@ -1,0 +1,112 @@
+package routes
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// site is a config with one site that has these routes.
+func site(list string) string {
+	return `{"apps":{"http":{"servers":{"s":{"listen":[":80"],"routes":[` + list + `],
+		"named_routes":{
+			"self":{"handle":[{"handler":"invoke","name":"self"},{"handler":"invoke","name":"self"}]},
+			"a":{"handle":[{"handler":"invoke","name":"b"},{"handler":"invoke","name":"b"}]},
+			"b":{"handle":[{"handler":"invoke","name":"a"},{"handler":"reverse_proxy"}]}}}}}}}`
+}
+
+const gate = `{"handler":"paywall","prices":[{"paths":["/paid/*"],"amount":"$0.01"}]}`
+
+func check(t *testing.T, config string) []string {
+	t.Helper()
+	c, err := Parse([]byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings, err := Check(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []string
+	for _, f := range findings {
+		rules = append(rules, string(f.Severity)+" "+f.Rule)
+	}
+	return rules
+}
+
+// TestJSON has what no Caddyfile makes.
+func TestJSON(t *testing.T) {
+	for name, tt := range map[string]struct {
+		routes string
+		want   []string
+	}{
+		"nothing":               {``, nil},
+		"a gate alone":          {`{"handle":[` + gate + `]}`, nil},
+		"two in a route":        {`{"handle":[` + gate + `,` + gate + `]}`, []string{"error two_blocks", "warning two_blocks"}},
+		"two, equal matchers":   {`{"match":[{"path":["/a"],"host":["x"]}],"handle":[` + gate + `]},{"match":[{"host":["x"],"path":["/a"]}],"handle":[` + gate + `]}`, []string{"error two_blocks", "warning never_reached"}},
+		"invokes itself":        {`{"handle":[{"handler":"invoke","name":"self"},` + gate + `]}`, nil},
+		"invokes in circles":    {`{"handle":[{"handler":"invoke","name":"a"},` + gate + `]}`, []string{"error answered_before"}},
+		"number as status":      {`{"handle":[{"handler":"static_response","status_code":404,"body":"no"},` + gate + `]}`, nil},
+		"an abort":              {`{"handle":[{"handler":"static_response","abort":true,"body":"x"},` + gate + `]}`, nil},
+		"pass_thru":             {`{"handle":[{"handler":"file_server","pass_thru":true},` + gate + `]}`, []string{"warning answered_before"}},
+		"a plugin with routes":  {`{"handle":[{"handler":"other","routes":"x","errors":7},` + gate + `]}`, []string{"warning answered_before"}},
+		"own error routes":      {`{"handle":[` + gate + `,{"handler":"subroute","routes":[{"handle":[{"handler":"reverse_proxy"}]}],"errors":{"routes":[{"handle":[{"handler":"reverse_proxy"}]}]}}]}`, nil},
+		"error routes around":   {`{"handle":[{"handler":"subroute","routes":[{"handle":[` + gate + `]}],"errors":{"routes":[{"handle":[{"handler":"reverse_proxy"}]}]}}]}`, []string{"warning error_route"}},
+		"a terminal route":      {`{"match":[{"path":["/paid/*"]}],"terminal":true,"handle":[{"handler":"reverse_proxy"}]},{"handle":[` + gate + `]}`, []string{"error answered_before"}},
+		"a route in no group":   {`{"group":"g","match":[{"path":["/x/*"]}],"handle":[{"handler":"rewrite","strip_path_prefix":"/x"}]},{"group":"g","match":[{"path":["/paid/*"]}],"handle":[` + gate + `]}`, nil},
+		"permission by a proxy": {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"headers"}]}]}]},` + gate + `]}`, nil},
+		"an answer of a proxy":  {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"copy_response"}]}]}]},` + gate + `]}`, []string{"warning answered_before"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := check(t, site(tt.routes)); !slices.Equal(got, tt.want) {
+				t.Errorf("found %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestTooDeep: routes that cannot be checked are told, soon.
+func TestTooDeep(t *testing.T) {
+	deep := strings.Repeat(`{"handle":[{"handler":"subroute","routes":[`, 200) + strings.Repeat(`]}]}`, 200)
+	named := map[string]any{}
+	for i := range 40 { // each invokes the next one twice
+		next := map[string]string{"handler": "invoke", "name": string(rune('a' + i + 1))}
+		named[string(rune('a'+i))] = map[string]any{"handle": []any{next, next}}
+	}
+	many, err := json.Marshal(map[string]any{"apps": map[string]any{"http": map[string]any{"servers": map[string]any{"s": map[string]any{
+		"routes": []any{map[string]any{"handle": []any{map[string]string{"handler": "invoke", "name": "a"}}}}, "named_routes": named,
+	}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	for name, config := range map[string]string{"deep": site(deep), "many": string(many)} {
+		if got := check(t, config); !slices.Equal(got, []string{"warning not_checked"}) {
+			t.Errorf("%s: found %q", name, got)
+		}
+	}
+	t.Log(time.Since(start))
+}
+
+// FuzzCheck: no config makes the walk panic.
+func FuzzCheck(f *testing.F) {
+	f.Add([]byte(site(`{"handle":[` + gate + `,{"handler":"reverse_proxy"}]}`)))
+	files, _ := filepath.Glob("../testdata/routes/*.Caddyfile")
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	f.Fuzz(func(_ *testing.T, config []byte) {
+		if c, err := Parse(config); err == nil {
+			_, _ = Check(c)
+			_, _ = Gates(c)
+		}
+	})
+}

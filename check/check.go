@@ -45,6 +45,9 @@ type Target struct {
 	Made bool
 	// Line is the line of the price list, if it is known.
 	Line string
+	// Upstreams are the origins of the servers behind the paywall, if they are
+	// known.
+	Upstreams []string
 }
 
 // Severity says how bad a finding is.
@@ -141,6 +144,7 @@ func Run(ctx context.Context, o Options, targets []Target) (*Report, error) {
 		c.methods(ctx, t)
 		c.headers(ctx, t)
 		c.hosts(ctx, t)
+		c.upstreams(ctx, t)
 		if !c.report.Bounded {
 			c.report.Complete++
 		}

@@ -20,6 +20,7 @@ const (
 	ruleNeighbour   = "neighbour"          // a path that may be the same goods
 	ruleRedirect    = "redirect"           // redirects elsewhere
 	ruleHost        = "other_host"         // another Host gets an answer
+	ruleUpstream    = "upstream"           // the upstream can be reached from here
 	ruleHTTP        = "plain_http"         // without TLS
 	rulePreflight   = "preflight"          // browsers cannot ask
 	ruleCORS        = "cors"               // browsers cannot read

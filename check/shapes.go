@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -48,6 +49,32 @@ func (c *checker) hosts(ctx context.Context, t Target) {
 		}
 	}
 	c.withoutTLS(ctx, t)
+}
+
+// upstreams asks the servers behind the paywall for the path. On this machine they
+// answer, as they should.
+func (c *checker) upstreams(ctx context.Context, t Target) {
+	for _, origin := range t.Upstreams {
+		u, err := url.Parse(origin)
+		if err != nil {
+			continue
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
+			continue
+		}
+		around := t
+		if c.wires[origin] == nil {
+			c.wires[origin] = newWires(u, "", c.Insecure, c.Timeout) // Connect is for the gateway
+		}
+		u.Path, u.RawPath, u.RawQuery = t.URL.Path, t.URL.RawPath, t.URL.RawQuery
+		around.URL = u
+		a := c.ask(around, http1)
+		a.host, a.what = t.URL.Host, "from the upstream itself"
+		r, err := c.send(ctx, around, a)
+		if err == nil && goods(a, r) {
+			c.find(t, a, r, Warning, ruleUpstream, "the upstream %s answers the path by itself to who can reach it, as this machine can (%s): let it listen for Caddy only", u.Host, amount(r))
+		}
+	}
 }
 
 // withoutTLS asks for the path without TLS.

@@ -56,6 +56,28 @@ func TestWithoutTLS(t *testing.T) {
 	}
 }
 
+func TestUpstreams(t *testing.T) {
+	for name, tt := range map[string]struct {
+		upstream string
+		answer   http.HandlerFunc
+		found    int
+	}{
+		"answers":         {"http://10.0.0.7:9000", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.Host + r.URL.Path)) }, 1},
+		"refuses":         {"http://10.0.0.7:9000", http.NotFound, 0},
+		"on this machine": {"http://127.0.0.1:9000", func(w http.ResponseWriter, _ *http.Request) { t.Error("it was asked"); _, _ = w.Write([]byte("x")) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, target := newChecker(t, tt.answer)
+			c.wires[tt.upstream] = c.wires["http://shop.example"]
+			target.Upstreams = []string{tt.upstream}
+			c.upstreams(context.Background(), target)
+			if len(c.report.Findings) != tt.found {
+				t.Errorf("%v", c.report.Findings)
+			}
+		})
+	}
+}
+
 // TestLimitedIsNotClosed: what a limiter answers says nothing of the gate.
 func TestLimitedIsNotClosed(t *testing.T) {
 	n := 0

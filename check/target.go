@@ -63,7 +63,7 @@ func FromConfig(gates []*routes.Gate, origin *url.URL) (targets []Target, left [
 					continue
 				}
 				u.Path = g.Examples[i]
-				t := Target{URL: u, Made: strings.ContainsAny(l.Path, "*?["), Line: l.String()}
+				t := Target{URL: u, Made: strings.ContainsAny(l.Path, "*?["), Line: l.String(), Upstreams: g.Upstreams}
 				if len(l.Methods) > 0 {
 					t.Method = l.Methods[0]
 				}

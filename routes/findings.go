@@ -75,6 +75,9 @@ func Gates(c *Config) ([]*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, g := range w.gates {
+		g.Upstreams = w.upstreams(g)
+	}
 	return w.gates, nil
 }
 

@@ -36,6 +36,8 @@ type Gate struct {
 	Hosts []string
 	// PublicURL is the origin that the block names, if it does.
 	PublicURL string
+	// Upstreams are the origins of the HTTP servers that proxies behind it ask.
+	Upstreams []string
 	// Lines are its priced lines, one for each path.
 	Lines []Line
 	// Examples are a path for each line, where one was found: one that the block

@@ -69,6 +69,39 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestGates: where the gates are, for those who want to knock.
+func TestGates(t *testing.T) {
+	c, err := Parse([]byte(`{"apps":{"http":{"servers":{
+		"s":{"listen":[":443"],"automatic_https":{"skip":["plain.test"]},"routes":[
+			{"match":[{"host":["shop.test","*.shop.test"]}],"handle":[{"handler":"subroute","routes":[
+				{"match":[{"path":["/shop/*"]}],"handle":[{"handler":"rewrite","strip_path_prefix":"/shop"},
+					{"handler":"paywall","public_url":"https://x.test","prices":[{"paths":["/paid/*","/shop/a"],"methods":["POST"],"amount":"$1","match":[{}]},{"paths":["/"],"amount":"$2"}],"otherwise":"$3"},
+					{"handler":"reverse_proxy","upstreams":[{"dial":"10.0.0.7:80"},{"dial":"unix//run/x"}],"transport":{"protocol":"http","tls":{}}},
+					{"handler":"reverse_proxy","upstreams":[{"dial":"10.0.0.7:9000"}],"transport":{"protocol":"fastcgi"}}]}]}]},
+			{"match":[{"host":["plain.test"]}],"handle":[{"handler":"paywall","prices":[{"paths":["*.pdf"],"amount":"$1"}]}]}]}}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gates, err := Gates(c)
+	if err != nil || len(gates) != 2 {
+		t.Fatal(gates, err)
+	}
+	g := gates[0]
+	if !g.TLS || !slices.Equal(g.Hosts, []string{"shop.test", "*.shop.test"}) || g.PublicURL != "https://x.test" ||
+		!slices.Equal(g.Upstreams, []string{"https://10.0.0.7:80"}) || !slices.Equal(g.Listen, []string{":443"}) {
+		t.Errorf("%+v", g)
+	}
+	if want := []string{"/shop/paid/x", "/shop/a", "/shop/", "/shop/x"}; !slices.Equal(g.Examples, want) {
+		t.Errorf("examples %q, want %q", g.Examples, want)
+	}
+	if !g.Lines[0].Matched || g.Lines[2].Matched || g.Lines[0].String() != "`price POST /paid/* $1`" {
+		t.Errorf("lines %+v", g.Lines)
+	}
+	if g := gates[1]; g.TLS || !slices.Equal(g.Examples, []string{"/x.pdf"}) {
+		t.Errorf("%+v", g)
+	}
+}
+
 // TestTooDeep: routes that cannot be checked are told, soon.
 func TestTooDeep(t *testing.T) {
 	deep := strings.Repeat(`{"handle":[{"handler":"subroute","routes":[`, 200) + strings.Repeat(`]}]}`, 200)

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -17,6 +18,35 @@ func (w *walk) backends(g *Gate) []string {
 		}
 	}
 	return backends
+}
+
+// upstreams are the origins of the HTTP servers behind the gate.
+func (w *walk) upstreams(g *Gate) []string {
+	var origins []string
+	for _, a := range w.answerers {
+		var proxy struct {
+			Upstreams []struct{ Dial string }
+			Transport struct {
+				Protocol string
+				TLS      json.RawMessage
+			}
+		}
+		if a.handler.Name != "reverse_proxy" || !slices.Contains(a.at.gates, g) || !a.handler.read(&proxy) ||
+			proxy.Transport.Protocol != "" && proxy.Transport.Protocol != "http" {
+			continue
+		}
+		scheme := "http://"
+		if len(proxy.Transport.TLS) > 0 {
+			scheme = "https://"
+		}
+		for _, u := range proxy.Upstreams {
+			if _, _, err := net.SplitHostPort(u.Dial); err == nil && !strings.ContainsAny(u.Dial, "/{") {
+				origins = append(origins, scheme+u.Dial)
+			}
+		}
+	}
+	slices.Sort(origins)
+	return slices.Compact(origins)
 }
 
 // checkErrors finds error routes that serve goods.

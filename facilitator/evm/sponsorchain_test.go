@@ -87,6 +87,8 @@ func TestPermitSponsoringOnChain(t *testing.T) {
 	member := func(name string, value any) func(map[string]any) {
 		return func(info map[string]any) { info[name] = value }
 	}
+	c := startChain(t, withPermit2(t))
+	f, _ := c.start("base-sepolia")
 	for name, tt := range map[string]struct {
 		amount int64
 		change func(map[string]any)
@@ -115,8 +117,6 @@ func TestPermitSponsoringOnChain(t *testing.T) {
 		"info, a list":        {change: nil, reason: code2612Format},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := startChain(t, withPermit2(t))
-			f, _ := c.start("base-sepolia")
 			if tt.amount == 0 {
 				tt.amount = 10000
 			}

@@ -19,7 +19,7 @@ import (
 
 // wallet is a contract that pays, and factory one that makes such contracts.
 var (
-	wallet  = common.HexToAddress("0x7a11e70000000000000000000000000000000001")
+	wallet  = walletOf(walletHonest)
 	factory = common.HexToAddress("0xfac7000000000000000000000000000000000001")
 )
 
@@ -43,14 +43,23 @@ func rich(account common.Address) func(types.GenesisAlloc) {
 	}
 }
 
-// withWallet puts a contract wallet of the payer's key into the first block.
-func withWallet(t testing.TB, mode int) func(types.GenesisAlloc) {
+// walletOf is where the wallet is that behaves like this.
+func walletOf(mode int) common.Address {
+	return common.BigToAddress(big.NewInt(0x7a11e70000 + int64(mode)))
+}
+
+// withWallets puts contract wallets of the payer's key into the first block, one of
+// each mode.
+func withWallets(t testing.TB) func(types.GenesisAlloc) {
 	return func(a types.GenesisAlloc) {
-		a[wallet] = types.Account{Code: artifact(t, "BadWallet"), Storage: map[common.Hash]common.Hash{
-			slotHash(0): addressTopic(common.HexToAddress(payerAddress)), slotHash(1): slotHash(int64(mode)),
-		}}
-		rich(wallet)(a)
-		allows(token, wallet)(a)
+		for mode := walletHonest; mode <= walletReturnsDirty; mode++ {
+			at := walletOf(mode)
+			a[at] = types.Account{Code: artifact(t, "BadWallet"), Storage: map[common.Hash]common.Hash{
+				slotHash(0): addressTopic(common.HexToAddress(payerAddress)), slotHash(1): slotHash(int64(mode)),
+			}}
+			rich(at)(a)
+			allows(token, at)(a)
+		}
 	}
 }
 
@@ -91,72 +100,85 @@ func madeBy(t testing.TB, owner common.Address) common.Address {
 	return crypto.CreateAddress2(factory, [32]byte{}, crypto.Keccak256(code))
 }
 
-// TestWalletsOnChain: who has code pays as its code says, by both ways.
+// TestWalletsOnChain: who has code pays as its code says, in every way.
 func TestWalletsOnChain(t *testing.T) {
 	payer := common.HexToAddress(payerAddress)
-	stranger := common.HexToAddress(payee)
 	const sig = "invalid_exact_evm_signature"
-	for name, tt := range map[string]struct {
-		genesis func(types.GenesisAlloc)
+	type one struct {
 		account common.Address // that pays
 		change  func([]byte) []byte
 		verify  string // reason for EIP-3009; "" is valid
+	}
+	forge := func(s []byte) []byte { s[5]++; return s }
+	nobody := common.HexToAddress("0x4444000000000000000000000000000000000004")
+	for world, tt := range map[string]struct {
+		genesis func(types.GenesisAlloc)
+		ones    map[string]one
 	}{
-		"a wallet":                           {genesis: withWallet(t, walletHonest), account: wallet},
-		"a wallet, a longer signature":       {genesis: withWallet(t, walletHonest), account: wallet, change: pad},
-		"a wallet, high s":                   {genesis: withWallet(t, walletHonest), account: wallet, change: highS},
-		"a wallet, in a wrapper":             {genesis: withWallet(t, walletHonest), account: wallet, change: wrap6492(factory, []byte{1})},
-		"a wallet, forged":                   {genesis: withWallet(t, walletHonest), account: wallet, change: func(s []byte) []byte { s[5]++; return s }, verify: sig},
-		"takes everything":                   {genesis: withWallet(t, walletSaysYes), account: wallet, change: func(s []byte) []byte { return bytes.Repeat([]byte{7}, 80) }},
-		"only simulated":                     {genesis: withWallet(t, walletOnlySimulated), account: wallet, verify: "invalid_exact_evm_transaction_simulation_failed"},
-		"burns gas":                          {genesis: withWallet(t, walletBurnsGas), account: wallet, verify: sig},
-		"returns a mebibyte":                 {genesis: withWallet(t, walletReturnsMuch), account: wallet, verify: sig},
-		"reverts with a mebibyte":            {genesis: withWallet(t, walletRevertsMuch), account: wallet, verify: sig},
-		"returns four bytes":                 {genesis: withWallet(t, walletReturnsShort), account: wallet, verify: sig},
-		"returns more than the yes":          {genesis: withWallet(t, walletReturnsDirty), account: wallet, verify: sig},
-		"EIP-7702, its own key":              {genesis: delegated(t, payer), account: payer},
-		"EIP-7702, its own key, high s":      {genesis: delegated(t, payer), account: payer, change: highS}, // the wallet is lax
-		"EIP-7702, another owner":            {genesis: delegated(t, stranger), account: payer, verify: sig},
-		"EIP-7702, the owner's in a wrapper": {genesis: delegated(t, payer), account: payer, change: wrap6492(factory, nil)},
-		"no code, a longer signature":        {genesis: allows(token, payer), account: payer, change: pad, verify: sig},
-		"no code, a broken wrapper":          {genesis: allows(token, payer), account: payer, change: func(s []byte) []byte { return append(s, magic6492...) }, verify: sig},
-		"no code, another key":               {genesis: rich(wallet), account: wallet, verify: sig},
-		"not made yet":                       {genesis: rich(wallet), account: wallet, change: wrap6492(factory, []byte{1}), verify: "eip6492_factory_not_allowed"},
+		"wallets": {withWallets(t), map[string]one{
+			"honest":                      {account: wallet},
+			"a longer signature":          {account: wallet, change: pad},
+			"high s":                      {account: wallet, change: highS},
+			"in a wrapper":                {account: wallet, change: wrap6492(factory, []byte{1})},
+			"forged":                      {account: wallet, change: forge, verify: sig},
+			"takes everything":            {account: walletOf(walletSaysYes), change: func([]byte) []byte { return bytes.Repeat([]byte{7}, 80) }},
+			"only simulated":              {account: walletOf(walletOnlySimulated), verify: string(codeSimulation)},
+			"burns gas":                   {account: walletOf(walletBurnsGas), verify: sig},
+			"returns a mebibyte":          {account: walletOf(walletReturnsMuch), verify: sig},
+			"reverts with a mebibyte":     {account: walletOf(walletRevertsMuch), verify: sig},
+			"returns four bytes":          {account: walletOf(walletReturnsShort), verify: sig},
+			"returns more than the yes":   {account: walletOf(walletReturnsDirty), verify: sig},
+			"no code, a longer signature": {account: payer, change: pad, verify: sig},
+			"no code, a broken wrapper":   {account: payer, change: func(s []byte) []byte { return append(s, magic6492...) }, verify: sig},
+			"no code, another key":        {account: nobody, verify: sig},
+			"not made yet":                {account: nobody, change: wrap6492(factory, []byte{1}), verify: string(codeFactory)},
+		}},
+		"EIP-7702, the account's own key": {delegated(t, payer), map[string]one{
+			"plain":        {account: payer},
+			"high s":       {account: payer, change: highS}, // the wallet is lax
+			"forged":       {account: payer, change: forge, verify: sig},
+			"in a wrapper": {account: payer, change: wrap6492(factory, nil)},
+		}},
+		"EIP-7702, another owner": {delegated(t, common.HexToAddress(payee)), map[string]one{"plain": {account: payer, verify: sig}}},
 	} {
-		for _, way := range []string{"EIP-3009", "Permit2", "upto"} {
-			t.Run(name+"/"+way, func(t *testing.T) {
-				c := startChain(t, withPermit2(t), tt.genesis)
-				f, _ := c.start("base-sepolia")
-				var r, toSettle facilitator.Request
-				reason := tt.verify
-				if way == "EIP-3009" {
-					r = c.sign(order{account: tt.account, change: tt.change})
-					toSettle = r
-				} else {
-					r, toSettle = c.permit(permitOrder{account: tt.account, change: tt.change, upto: way == "upto"})
-					reason = strings.ReplaceAll(reason, sig, string(x402.CodePermit2Signature))
-					reason = strings.ReplaceAll(reason, string(codeSimulation), string(codePermit2Simulation))
+		t.Run(world, func(t *testing.T) {
+			c := startChain(t, withPermit2(t), tt.genesis)
+			f, _ := c.start("base-sepolia")
+			nonce := byte(0)
+			for name, o := range tt.ones {
+				for _, way := range []string{"EIP-3009", "Permit2", "upto"} {
+					nonce++
+					t.Run(name+"/"+way, func(t *testing.T) {
+						r := c.sign(order{account: o.account, change: o.change, nonce: nonce})
+						toSettle, reason := r, o.verify
+						if way != "EIP-3009" {
+							r, toSettle = c.permit(permitOrder{account: o.account, change: o.change, upto: way == "upto", nonce: nonce})
+							reason = strings.ReplaceAll(reason, sig, string(x402.CodePermit2Signature))
+							reason = strings.ReplaceAll(reason, string(codeSimulation), string(codePermit2Simulation))
+						}
+						before, sent := c.balance(payee), c.transactions()
+						if reason != "" {
+							refusedBoth(t, f, toSettle, x402.Code(reason))
+							if c.transactions() != sent {
+								t.Error("a transaction was sent")
+							}
+							return
+						}
+						if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid || v.Payer != o.account.Hex() {
+							t.Fatalf("verify: %+v, %v", v, err)
+						}
+						for range 2 {
+							if s := f.Settle(during(t, time.Minute), toSettle); s.Outcome != facilitator.Settled {
+								t.Fatalf("settle: %+v", s)
+							}
+						}
+						if c.balance(payee)-before != 10000 || c.transactions() != sent+1 {
+							t.Errorf("%d moved, %d transactions", c.balance(payee)-before, c.transactions()-sent)
+						}
+					})
 				}
-				if reason != "" {
-					refusedBoth(t, f, toSettle, x402.Code(reason))
-					if c.transactions() != 0 {
-						t.Error("a transaction was sent")
-					}
-					return
-				}
-				if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid || v.Payer != tt.account.Hex() {
-					t.Fatalf("verify: %+v, %v", v, err)
-				}
-				for range 2 {
-					if s := f.Settle(during(t, time.Minute), toSettle); s.Outcome != facilitator.Settled {
-						t.Fatalf("settle: %+v", s)
-					}
-				}
-				if c.balance(payee) != 10000 || c.transactions() != 1 {
-					t.Errorf("%d moved, %d transactions", c.balance(payee), c.transactions())
-				}
-			})
-		}
+			}
+		})
 	}
 }
 
@@ -164,8 +186,9 @@ func TestWalletsOnChain(t *testing.T) {
 // at, and not any more in the block, costs gas, as often as we let it, and no
 // money. Honest payers do not notice.
 func TestWalletChangesItsMind(t *testing.T) {
-	c := startChain(t, withPermit2(t), withWallet(t, walletUntilClosed))
+	c := startChain(t, withWallets(t))
 	f, _ := c.start("base-sepolia")
+	wallet := walletOf(walletUntilClosed)
 	closeIt := crypto.Keccak256([]byte("close()"))[:4]
 	open := func() {
 		c.transact(ownerKey, wallet, crypto.Keccak256([]byte("open()"))[:4], 1e9)
@@ -270,11 +293,11 @@ func TestFactoriesOnChain(t *testing.T) {
 		// The operator has allowed what should never be.
 		"it is the token, and approves":           {token, bytesOf("approve(address,uint256)", common.HexToAddress(payee).Bytes(), common.MaxHash[:])},
 		"it is anything, and moves the gas money": {factory, callOf(token, bytesOf("transfer(address,uint256)", common.FromHex(payee), common.Big1.Bytes()))},
-		"it burns gas": {wallet, pack("isValidSignature", [32]byte{}, []byte{})},
+		"it burns gas": {walletOf(walletBurnsGas), pack("isValidSignature", [32]byte{}, []byte{})},
 	}
 	for name, b := range bad {
 		t.Run(name, func(t *testing.T) {
-			c := startChain(t, withWallet(t, walletBurnsGas), with, rich(common.HexToAddress(signerAddress)))
+			c := startChain(t, withWallets(t), with, rich(common.HexToAddress(signerAddress)))
 			f, _ := c.startAllowing("base-sepolia", b.factory.Hex())
 			r := c.sign(order{account: born, change: wrap6492(b.factory, b.data)})
 			refusedBoth(t, f, r, codeSimulation)
@@ -326,7 +349,7 @@ func callOf(to common.Address, data []byte) []byte {
 // TestForgedCopies: a payment that its payer has not signed is not in the way of the
 // one that is, before it, at the same time, or after it.
 func TestForgedCopies(t *testing.T) {
-	c := startChain(t, withPermit2(t), withWallet(t, walletHonest), allows(token, common.HexToAddress(payerAddress)))
+	c := startChain(t, withPermit2(t), withWallets(t), allows(token, common.HexToAddress(payerAddress)))
 	f, _ := c.start("base-sepolia")
 	forge := func(s []byte) []byte { s[5]++; return s }
 	permit := func(change func([]byte) []byte) facilitator.Request {

@@ -42,6 +42,9 @@ func newSettler(ctx caddy.Context, chain *devchain.Chain) (settler, error) {
 		network: {
 			RPC:     []string{chain.RPC()},
 			Signers: []string{"{file." + file + "}"},
+			// Test money: whoever tries Permit2 with an account that has nothing else is
+			// welcome to the gas.
+			ApprovalBudget: "1/day",
 		},
 	}}
 	if err := f.Provision(ctx); err != nil {

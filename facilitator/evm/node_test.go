@@ -207,20 +207,59 @@ func TestJunkCostsNothing(t *testing.T) {
 	}
 }
 
-// TestRoundTrips: a good payment costs one, and one more to be sent.
+// TestRoundTrips: what the documentation says of them. Settling is a look, the
+// transaction, and its receipt.
 func TestRoundTrips(t *testing.T) {
-	f, node, r, _ := at(t, world{})
-	var trips atomic.Int32
-	node.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		trips.Add(1)
-		node.ServeHTTP(w, r)
-	})
-	if _, err := f.Verify(context.Background(), r); err != nil || trips.Load() != 1 {
-		t.Errorf("verify: %d round trips, %v", trips.Load(), err)
+	file := vectors(t)
+	code := map[string]string{strings.ToLower(payerAddress): "0x60"}
+	find := func(scheme, name string) facilitator.Request {
+		for _, r := range file.Verify {
+			if r.Scheme == scheme && r.Name == name {
+				return request(t, r.PaymentPayload, r.PaymentRequirements.Requirement)
+			}
+		}
+		t.Fatalf("no row %s/%s", scheme, name)
+		return facilitator.Request{}
 	}
-	trips.Store(0)
-	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled || trips.Load() != 3 {
-		t.Errorf("settle: %d round trips, want those for a look, the transaction and its receipt; %+v", trips.Load(), s)
+	low, no := "0", false
+	for name, tt := range map[string]struct {
+		r              facilitator.Request
+		world          world
+		verify, settle int32
+	}{
+		"EIP-3009":                    {find("exact eip3009", "valid EOA"), world{}, 1, 3},
+		"Permit2":                     {find("exact permit2", "valid"), world{}, 1, 3},
+		"upto":                        {find("upto permit2", "valid"), world{}, 1, 3},
+		"EIP-7702":                    {find("exact eip3009", "valid EOA"), world{Code: code, ERC1271: true}, 2, 4},
+		"a contract wallet":           {find("exact eip3009", "ERC-6492, wallet deployed, inner signature accepted"), world{Code: code, ERC1271: true}, 2, 5},
+		"a wallet that is to be made": {find("exact eip3009", "ERC-6492, wallet not deployed, factory allowed"), world{}, 2, 5},
+		"no allowance":                {find("exact permit2", "valid"), world{Sim: &no, Allowance: low}, 2, 2},
+		"forged":                      {find("exact eip3009", "wrong signature"), world{}, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClock(file.Clock)
+			node := script(t, c, tt.world)
+			f, _ := start(t, baseSepolia, &Network{RPC: []string{node.URL}}, c, "0x0BA5ED0c6AA8c49038F819E587E2633c4A9F428a")
+			var trips atomic.Int32
+			node.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				trips.Add(1)
+				node.ServeHTTP(w, r)
+			})
+			if _, err := f.Verify(context.Background(), tt.r); err != nil || trips.Load() != tt.verify {
+				t.Errorf("verify: %d round trips, %v; want %d", trips.Load(), err, tt.verify)
+			}
+			trips.Store(0)
+			if s := f.Settle(context.Background(), tt.r); s.Outcome == facilitator.Unknown || trips.Load() != tt.settle {
+				t.Errorf("settle: %d round trips, %+v; want %d", trips.Load(), s, tt.settle)
+			}
+		})
+	}
+	f, node, r, _ := at(t, world{})
+	if _, err := f.Verify(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
+		t.Fatalf("%+v", s)
 	}
 	if n := node.count("eth_getCode"); n != 3 {
 		t.Errorf("code was asked for %d times: twice for the payer and once for the asset", n)

@@ -1,6 +1,7 @@
 package evm
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"math/big"
@@ -156,8 +157,8 @@ func byPermit2(r x402.Requirement) bool {
 	if r.Scheme == "upto" {
 		return true
 	}
-	if len(r.Extra) == 0 {
-		return false
+	if !bytes.Contains(r.Extra, []byte(x402.KindPermit2)) {
+		return false // as nearly always; what writes it with escapes is none of ours
 	}
 	var extra struct {
 		AssetTransferMethod string `json:"assetTransferMethod"`

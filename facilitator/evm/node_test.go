@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // secret is an API key in the URL of a node.
@@ -287,5 +289,34 @@ func TestEndlessAnswer(t *testing.T) {
 	}
 	if n := written.Load(); n > 8*maxAnswer {
 		t.Errorf("%d bytes were taken", n)
+	}
+}
+
+// TestWalletErrors: how nodes say that a wallet's code did not end well, which is a
+// no, and how they say that they did not ask it, which is none.
+func TestWalletErrors(t *testing.T) {
+	r, unix := good(t)
+	for said, no := range map[string]bool{
+		"execution reverted": true, "out of gas": true, "EVM error OutOfGas": true, "EVM error MemoryOOG": true,
+		"gas required exceeds allowance (400000)": true, "VM Exception while processing transaction: revert": true,
+		"EVM error InvalidFEOpcode": true, "EVM error StackOverflow": true,
+		"limit exceeded": false, "EVM error: no such block": false, "header not found": false, "the method eth_call does not exist": false,
+	} {
+		t.Run(said, func(t *testing.T) {
+			c := newClock(unix)
+			node := script(t, c, world{Code: map[string]string{strings.ToLower(payerAddress): "0x60"}})
+			node.override = func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+				wallet := method == "eth_call" && strings.Contains(string(params[0]), "0x1626ba7e")
+				return nil, &rpcError{Code: -32000, Message: said}, wallet
+			}
+			f, _ := start(t, baseSepolia, &Network{RPC: []string{node.URL}}, c)
+			v, err := f.Verify(context.Background(), r)
+			if no && (err != nil || v.Reason != string(x402.CodeSignature)) || !no && err == nil {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if s := f.Settle(context.Background(), r); no != (s.Outcome == facilitator.Refused) || !no && s.Outcome != facilitator.Unsent {
+				t.Errorf("%+v", s)
+			}
+		})
 	}
 }

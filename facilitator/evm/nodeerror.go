@@ -127,7 +127,15 @@ func reverted(err error) bool {
 	if said.ErrorCode() == 3 || said.ErrorCode() == -32015 { // geth and its kin; Nethermind
 		return true
 	}
-	return containsAny(strings.ToLower(said.Error()), "revert", "out of gas", "gas required exceeds", "invalid opcode", "invalid jump", "stack underflow")
+	return containsAny(strings.ToLower(said.Error()), halts...)
+}
+
+// halts are the words for a call that ran and did not end well; the last ones are
+// those of nodes with revm inside, as anvil.
+var halts = []string{
+	"revert", "out of gas", "gas required exceeds", "invalid opcode", "invalid jump", "stack underflow",
+	"evm error outofgas", "evm error memory", "evm error invalid", "evm error stack", "evm error opcodenotfound", "evm error notactivated",
+	"evm error statechange", "evm error callnotallowed", "evm error precompile", "evm error outofoffset",
 }
 
 // neverSent reports whether the error proves that a call did not reach the node,

@@ -60,7 +60,7 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 	switch {
 	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
 		return nil // itself, or nothing came of it
-	case named && !sameGoods(row, asked):
+	case named && !p.namesSame(ctx, row):
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
@@ -146,6 +146,31 @@ func (p *purchase) takeOver(ctx context.Context, key ledger.Key) *refusal {
 // not be asked again.
 func acted(row ledger.Payment) bool {
 	return !safeMethod(row.Method) && row.Status >= 200 && row.Status < 300
+}
+
+// namesSame says whether this request asks for what a purchase of its name bought.
+// The ledger may have hashed the query of one that is finished; it still finds it
+// by the URL as it was.
+func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
+	asked := p.held.Payment
+	if sameGoods(row, asked) {
+		return true
+	}
+	known := row
+	known.URL = asked.URL
+	if row.State.Open() || !sameGoods(known, asked) {
+		return false
+	}
+	f := ledger.Filter{States: []ledger.State{row.State}, Payer: row.Payer, Identifier: row.Identifier, URL: asked.URL}
+	for found, err := range p.h.app.ledger.List(ctx, f) {
+		if err != nil {
+			return false // a conflict: nothing is sold
+		}
+		if found.Key == row.Key {
+			return true
+		}
+	}
+	return false
 }
 
 // sameGoods says whether two requests ask for the same, whoever asks.

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -131,6 +134,39 @@ func TestPaymentIdentifier(t *testing.T) {
 	// A name belongs to its payer.
 	other := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", other.withIdentifier(t, id)), 200, "")
+}
+
+// A purchase is known by its name also when the ledger has only a hash of the query
+// that it was for.
+func TestPaymentIdentifierWithHashedQuery(t *testing.T) {
+	w := prepareWorld(t)
+	file := filepath.Join(t.TempDir(), "payments.db")
+	w.load(strings.Replace(w.caddyfile("price /paid/* $0.01"), "ledger memory i_accept_loss", "ledger sqlite "+file+" {\n hash_queries\n}", 1))
+	p := newPayer(t)
+	pay := func(path string) answerOf {
+		s := p.sign(t, w.challenge(http.MethodGet, path).Accepts[0], time.Now())
+		return w.get(path, "PAYMENT-SIGNATURE", s.withIdentifier(t, "pay_0123456789abcdef"))
+	}
+	w.expect(pay("/paid/x?mail=me"), 200, "")
+	// The file has the sale seconds later, and by then only its hash.
+	w.until(func() bool {
+		r, err := sqlite.OpenReader(file)
+		if err != nil {
+			return false
+		}
+		defer r.Close()
+		for row, err := range r.List(t.Context(), ledger.Filter{}) {
+			if err == nil && strings.HasPrefix(row.URL, "/paid/x?sha256=") {
+				return true
+			}
+		}
+		return false
+	})
+	w.expect(pay("/paid/x?mail=me"), 402, "payment_already_used")
+	w.expect(pay("/paid/x?mail=you"), 409, "payment_identifier_conflict")
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers())
+	}
 }
 
 // post sends a paid POST whose body is given, and hangs up after the header if

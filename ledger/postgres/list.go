@@ -16,7 +16,8 @@ import (
 // the loop may take its time, and call the ledger.
 const page = 100
 
-// List implements ledger.Ledger. It looks for a payer's open payments, and for
+// List implements ledger.Ledger. Filter.URL also finds what HashQueries has hashed.
+// It looks for a payer's open payments, and for
 // an identifier, through an index; gateways do that with every sale.
 func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
 	return func(yield func(ledger.Payment, error) bool) {
@@ -67,7 +68,11 @@ func (l *Ledger) page(ctx context.Context, f ledger.Filter, at *position, size i
 		return nil, err
 	}
 	defer l.users.end()
-	q := listQuery(f, *at, size)
+	hashed, err := l.hashedURL(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	q := listQuery(f, hashed, *at, size)
 	rows, err := l.ask(ctx, q)
 	if err != nil {
 		return nil, err
@@ -92,8 +97,9 @@ type question struct {
 	quick bool
 }
 
-// listQuery writes the statement for a page.
-func listQuery(f ledger.Filter, at position, size int) question {
+// listQuery writes the statement for a page. hashed is another spelling of the
+// filter's URL, or "".
+func listQuery(f ledger.Filter, hashed string, at position, size int) question {
 	var where []string
 	var args []any
 	add := func(condition string, values ...any) {
@@ -134,8 +140,12 @@ func listQuery(f ledger.Filter, at position, size int) question {
 	if f.Host != "" {
 		add("p.host = ?", clean(f.Host))
 	}
-	if f.URL != "" {
+	switch {
+	case f.URL == "":
+	case hashed == "":
 		add("p.url = ?", []byte(f.URL))
+	default:
+		add("p.url IN (?, ?)", []byte(f.URL), []byte(hashed))
 	}
 	if !f.Since.IsZero() {
 		add("p.created >= ?", storableTime(f.Since))

@@ -32,6 +32,11 @@ type Module struct {
 	// the gateway itself needs them; `-1` is for ever. Default: `400d`.
 	KeepFinished caddy.Duration `json:"keep_finished,omitempty"`
 
+	// Replace the query of a finished payment's URL by a keyed hash, for privacy.
+	// While goods are owed the query is kept, for they are owed to that URL alone.
+	// The database has old versions of rows until it cleans up (VACUUM).
+	HashQueries bool `json:"hash_queries,omitempty"`
+
 	// How many connections to open at most. Default: `8`.
 	MaxConnections int `json:"max_connections,omitempty"`
 
@@ -91,6 +96,7 @@ func (m *Module) Provision(ctx caddy.Context) error {
 	}
 	m.poolKey, m.Ledger = key, pooled.(kept).Ledger
 	m.SetKeepFinished(time.Duration(m.KeepFinished))
+	m.SetHashQueries(m.HashQueries)
 	return nil
 }
 
@@ -107,6 +113,7 @@ func (m *Module) Cleanup() error {
 //
 //	ledger postgres <dsn> {
 //		keep_finished   <duration>|forever
+//		hash_queries
 //		max_connections <number>
 //	}
 func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -116,6 +123,16 @@ func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
+		if word == "hash_queries" {
+			if m.HashQueries {
+				return d.Err("hash_queries given twice")
+			}
+			if d.NextArg() {
+				return d.Err("hash_queries: want no value")
+			}
+			m.HashQueries = true
+			continue
+		}
 		var value string
 		if !d.AllArgs(&value) {
 			return d.Errf("%s: want one value", word)
@@ -144,7 +161,7 @@ func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			m.MaxConnections = int(n)
 		default:
-			return d.Errf("unknown word %q; the postgres ledger knows keep_finished and max_connections", word)
+			return d.Errf("unknown word %q; the postgres ledger knows keep_finished, hash_queries and max_connections", word)
 		}
 	}
 	return nil

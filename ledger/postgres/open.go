@@ -46,6 +46,7 @@ func New(o Options) (*Ledger, error) {
 		pruner:  pruner{stop: make(chan struct{})},
 	}
 	l.SetKeepFinished(o.KeepFinished)
+	l.SetHashQueries(o.HashQueries)
 	if l.random == nil {
 		l.random = rand.Reader
 	}
@@ -161,13 +162,19 @@ func (l *Ledger) prepareDatabase(ctx context.Context, pool *pgxpool.Pool) error 
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if !l.reader {
-			return migrate(ctx, tx)
+			if err := migrate(ctx, tx); err != nil {
+				return err
+			}
+			return l.loadQueryKey(ctx, tx)
 		}
 		version, err := schemaVersion(ctx, tx)
 		if err == nil && version < latest {
 			err = fmt.Errorf("the ledger's tables are of version %d, or missing; this program reads version %d", version, latest)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return l.loadQueryKey(ctx, tx)
 	})
 }
 

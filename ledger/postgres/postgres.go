@@ -71,6 +71,9 @@ type Options struct {
 	// time for which the gateway itself needs them; 0 means DefaultKeepFinished,
 	// and less than 0 for ever.
 	KeepFinished time.Duration
+	// HashQueries replaces the query of the URL of a finished payment by a keyed
+	// hash of it; see ledger.HashQuery.
+	HashQueries bool
 	// MaxConnections is how many connections to open at most; 0 means
 	// DefaultMaxConnections.
 	MaxConnections int
@@ -98,6 +101,8 @@ type Ledger struct {
 	logger *zap.Logger
 
 	keepFinished atomic.Int64 // a time.Duration
+	hashQueries  atomic.Bool
+	queryKey     atomic.Pointer[[]byte] // nil until the database was opened
 
 	// What waits for the database.
 	mu    sync.Mutex
@@ -130,6 +135,10 @@ func (l *Ledger) SetKeepFinished(d time.Duration) {
 	}
 	l.keepFinished.Store(int64(d))
 }
+
+// SetHashQueries changes whether the queries of finished payments are hashed. Those
+// that are finished stay as they are.
+func (l *Ledger) SetHashQueries(on bool) { l.hashQueries.Store(on) }
 
 // Claim implements ledger.Ledger.
 func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {

@@ -25,14 +25,13 @@ func (l *Ledger) send(durable bool, batch []*line) ([]result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
 	slices.SortFunc(batch, func(a, b *line) int { return bytes.Compare(a.id[:], b.id[:]) })
-	t := transaction{now: l.clockNow(), batch: batch, results: make([]result, len(batch)), place: make(map[[16]byte]int, len(batch))}
-	t.queue(durable)
-
 	conn, err := l.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
+	t := transaction{now: l.clockNow(), url: l.url, batch: batch, results: make([]result, len(batch)), place: make(map[[16]byte]int, len(batch))}
+	t.queue(durable)
 	answers := conn.SendBatch(ctx, &t.statements)
 	for _, read := range t.readers {
 		if err = read(answers); err != nil {
@@ -53,6 +52,7 @@ func (l *Ledger) send(durable bool, batch []*line) ([]result, error) {
 // transaction is a batch on its way.
 type transaction struct {
 	now        pgtype.Timestamptz
+	url        func(*write) []byte
 	batch      []*line
 	results    []result
 	place      map[[16]byte]int // of an id in the batch
@@ -94,7 +94,7 @@ func (t *transaction) queue(durable bool) {
 		t.add(t.inserted, insertRows, insertArgs(t.now, inserts))
 	}
 	if len(updates) > 0 {
-		t.add(t.updated, updateRows, updateArgs(t.now, updates))
+		t.add(t.updated, updateRows, updateArgs(t.now, t.url, updates))
 	}
 	if len(reads) > 0 {
 		t.add(t.read, selectRows, []any{t.now, idColumn(reads)})

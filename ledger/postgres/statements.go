@@ -35,7 +35,8 @@ FROM ` + clock + `, unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::bigint[],
 ON CONFLICT (id) DO NOTHING
 RETURNING id, created, lease`
 
-// A null request or answer means that it stays, if it is not to go.
+// A null request or answer means that it stays, if it is not to go; a null URL
+// stays.
 var updateRows = fmt.Sprintf(`UPDATE paywall_payments p SET
 	revision = v.revision, token = v.token, status = v.status, runs = v.runs, doubt = v.doubt,
 	updated = CASE WHEN v.touched THEN c.now ELSE p.updated END,
@@ -45,16 +46,17 @@ var updateRows = fmt.Sprintf(`UPDATE paywall_payments p SET
 		WHEN %d THEN greatest(p.lease, c.now + v.lease * interval '1 microsecond')
 		END,
 	request = CASE WHEN v.same_request THEN p.request ELSE v.request END,
-	answer = CASE WHEN v.same_answer THEN p.answer ELSE v.answer END%s
+	answer = CASE WHEN v.same_answer THEN p.answer ELSE v.answer END,
+	url = coalesce(v.url, p.url)%s
 FROM %s, unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::uuid[], $6::bigint[], $7::bigint[], $8::boolean[],
 	$9::boolean[], $10::smallint[], $11::bigint[], $12::smallint[],
-	$13::boolean[], $14::bytea[], $15::boolean[], $16::bytea[]%s)
+	$13::boolean[], $14::bytea[], $15::boolean[], $16::bytea[], $17::bytea[]%s)
 	AS v(id, old_revision, revision, token, status, runs, doubt,
-	touched, hold, lease, need, same_request, request, same_answer, answer%s)
+	touched, hold, lease, need, same_request, request, same_answer, answer, url%s)
 WHERE p.id = v.id AND p.revision = v.old_revision AND %s
 RETURNING p.id, p.updated, p.lease, c.now`,
 	holdStays, holdStarts, holdGrows, eachText(", %[1]s = v.%[1]s", changing),
-	clock, params(17, changing), eachText(", %s", changing), needed)
+	clock, params(18, changing), eachText(", %s", changing), needed)
 
 var removeRows = `DELETE FROM paywall_payments p
 USING ` + clock + `, unnest($2::uuid[], $3::bigint[], $4::smallint[]) AS v(id, old_revision, need)
@@ -138,7 +140,7 @@ func insertArgs(now pgtype.Timestamptz, writes []*line) []any {
 	}, writes, anyText)
 }
 
-func updateArgs(now pgtype.Timestamptz, writes []*line) []any {
+func updateArgs(now pgtype.Timestamptz, url func(*write) []byte, writes []*line) []any {
 	return textColumns([]any{
 		now,
 		idColumn(writes),
@@ -166,6 +168,7 @@ func updateArgs(now pgtype.Timestamptz, writes []*line) []any {
 			}
 			return some(w.next.payment.Answer)
 		}),
+		column(writes, url),
 	}, writes, changing)
 }
 

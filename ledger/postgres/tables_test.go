@@ -55,7 +55,7 @@ func TestTablesGone(t *testing.T) {
 	if err := sell(l, sample(1)); err != nil {
 		t.Fatal(err)
 	}
-	s.exec(t, schema, "DROP TABLE paywall_payments, paywall_networks, paywall_schema_version")
+	s.exec(t, schema, "DROP TABLE paywall_payments, paywall_networks, paywall_keys, paywall_schema_version")
 	_, err := l.Claim(t.Context(), sample(2), lease)
 	wantUnavailable(t, "Claim", err)
 	if err := sell(l, sample(3)); err != nil {
@@ -126,15 +126,15 @@ func TestPlans(t *testing.T) {
 	}{
 		{"owed to a payer for a request", "_owed", listQuery(ledger.Filter{
 			States: open, Payer: "0x1", Method: "GET", Host: "h", URL: "/",
-		}, position{}, page)},
-		{"owed to a large payer", "_owed", listQuery(ledger.Filter{States: open, Payer: "0xlarge"}, position{}, page)},
-		{"an identifier", "_identifier", listQuery(ledger.Filter{Payer: "0xlarge", Identifier: "pay_3"}, position{}, page)},
-		{"open ones", "_open", listQuery(ledger.Filter{States: open}, position{}, page)},
-		{"the next open ones", "_open", listQuery(ledger.Filter{States: open}, position{created: time.Now(), end: time.Now()}, page)},
-		{"refused ones", "_refused", listQuery(ledger.Filter{States: []ledger.State{ledger.Refused}}, position{}, page)},
-		{"all", "_age", listQuery(ledger.Filter{}, position{}, page)},
-		{"a month", "_age", listQuery(ledger.Filter{Since: time.Now().AddDate(0, -1, 0)}, position{}, page)},
-		{"a payer's", "_payer", listQuery(ledger.Filter{Payer: "0x1"}, position{}, page)},
+		}, "", position{}, page)},
+		{"owed to a large payer", "_owed", listQuery(ledger.Filter{States: open, Payer: "0xlarge"}, "", position{}, page)},
+		{"an identifier", "_identifier", listQuery(ledger.Filter{Payer: "0xlarge", Identifier: "pay_3"}, "", position{}, page)},
+		{"open ones", "_open", listQuery(ledger.Filter{States: open}, "", position{}, page)},
+		{"the next open ones", "_open", listQuery(ledger.Filter{States: open}, "", position{created: time.Now(), end: time.Now()}, page)},
+		{"refused ones", "_refused", listQuery(ledger.Filter{States: []ledger.State{ledger.Refused}}, "", position{}, page)},
+		{"all", "_age", listQuery(ledger.Filter{}, "", position{}, page)},
+		{"a month", "_age", listQuery(ledger.Filter{Since: time.Now().AddDate(0, -1, 0)}, "", position{}, page)},
+		{"a payer's", "_payer", listQuery(ledger.Filter{Payer: "0x1"}, "", position{}, page)},
 		{"old claims", "_o", // _open or _owed
 			question{sql: removing(staleClaims), args: []any{now, staleClaim, pruneStep}}},
 		{"old sales", "_finished", question{sql: removing(oldFinished), args: []any{now, time.Hour, pruneStep}}},
@@ -146,7 +146,7 @@ func TestPlans(t *testing.T) {
 			t.Errorf("%s does not go by %s:\n%s", c.name, c.want, plan)
 		}
 	}
-	plan := s.explain(t, l, question{sql: updateRows, args: updateArgs(now, []*line{{}})})
+	plan := s.explain(t, l, question{sql: updateRows, args: updateArgs(now, l.url, []*line{{}})})
 	if !strings.Contains(plan, "paywall_payments_pkey") {
 		t.Errorf("the update does not go by the key:\n%s", plan)
 	}

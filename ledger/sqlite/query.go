@@ -2,10 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -136,14 +133,5 @@ func each(rows *sql.Rows, f func(*scanned, ledger.Payment)) error {
 	return rows.Err()
 }
 
-// hashQuery is the URL with a keyed hash in place of its query, so that equal
-// ones can be told and none can be guessed without the database.
-func (d *database) hashQuery(url string) string {
-	path, query, ok := strings.Cut(url, "?")
-	if !ok || query == "" {
-		return url
-	}
-	mac := hmac.New(sha256.New, d.salt)
-	mac.Write([]byte(query))
-	return path + "?sha256=" + hex.EncodeToString(mac.Sum(nil)[:16])
-}
+// hashQuery is the URL as finished payments may have it.
+func (d *database) hashQuery(url string) string { return ledger.HashQuery(d.salt, url) }

@@ -1,0 +1,105 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// TestHashQueries: what was asked for cannot be read from the database when it
+// was delivered, but it is found, by every gateway.
+func TestHashQueries(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	l := s.gateway(t, schema, Options{HashQueries: true})
+	const url = "/a?email=me@example.com"
+	p := sample(1)
+	p.URL = url
+	c, err := l.Claim(t.Context(), p, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), s.dsn(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	stored := func() string {
+		t.Helper()
+		var url []byte
+		if err := conn.QueryRow(t.Context(), "SELECT url FROM paywall_payments WHERE key = $1", p.Key).Scan(&url); err != nil {
+			t.Fatal(err)
+		}
+		return string(url)
+	}
+	for _, ch := range sale {
+		if got := stored(); got != url {
+			t.Errorf("before %s it is %s", ch.To, got)
+		}
+		if _, err := l.Move(t.Context(), c, ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hashed := stored()
+	if !strings.HasPrefix(hashed, "/a?sha256=") || strings.Contains(hashed, "example") {
+		t.Errorf("after delivery it is %s", hashed)
+	}
+	open := sample(2)
+	open.URL = url
+	if _, err := l.Claim(t.Context(), open, lease); err != nil {
+		t.Fatal(err)
+	}
+	plain := sample(3)
+	plain.URL = "/a"
+	if err := sell(l, plain); err != nil {
+		t.Fatal(err)
+	}
+
+	// Another gateway, which is not told to hash, finds them too.
+	other := s.gateway(t, schema, Options{})
+	for _, c := range []struct {
+		filter ledger.Filter
+		want   []string
+	}{
+		{ledger.Filter{URL: url}, []string{hashed, url}},
+		{ledger.Filter{URL: url, States: []ledger.State{ledger.Delivered}}, []string{hashed}},
+		{ledger.Filter{URL: url, States: []ledger.State{ledger.Claimed}}, []string{url}},
+		{ledger.Filter{URL: hashed}, []string{hashed}},
+		{ledger.Filter{URL: "/a?email=you@example.com"}, nil},
+		{ledger.Filter{URL: "/a"}, []string{"/a"}},
+	} {
+		var got []string
+		for p, err := range other.List(t.Context(), c.filter) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, p.URL)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%+v finds %q, want %q", c.filter, got, c.want)
+		}
+	}
+}
+
+// TestMigrateFromFirst: tables of the first version are brought up to date.
+func TestMigrateFromFirst(t *testing.T) {
+	s := theServer(t)
+	schema := s.newSchema(t)
+	if err := sell(s.gateway(t, schema, Options{}), sample(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, schema, "DROP TABLE paywall_keys")
+	s.exec(t, schema, "DELETE FROM paywall_schema_version WHERE version > 1")
+	l := s.gateway(t, schema, Options{})
+	if p, err := l.Get(t.Context(), sample(1).Key); err != nil || p.State != ledger.Delivered {
+		t.Errorf("%s, %v", p.State, err)
+	}
+	if err := sell(l, sample(2)); err != nil {
+		t.Error(err)
+	}
+}

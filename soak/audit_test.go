@@ -16,7 +16,13 @@ func (w *world) audit() {
 	paid := w.transfers(w.t)
 	ours := 0
 	for _, p := range w.purchases {
+		p.draining.Wait()
 		faults := p.faults
+		for _, r := range p.refusal {
+			if r.moved > w.excused(p) {
+				faults = append(faults, r.text)
+			}
+		}
 		moved := 0
 		for _, nonce := range p.nonces {
 			tr, ok := paid[nonce]
@@ -35,7 +41,7 @@ func (w *world) audit() {
 		if moved == 0 && p.got > 0 {
 			faults = append(faults, "FREE: goods, and no money has moved")
 		}
-		if most := 1 + w.crossed(p); moved > most {
+		if most := 1 + w.excused(p); moved > most {
 			faults = append(faults, fmt.Sprintf("DOUBLED: %d transfers", moved))
 		}
 		if moved == 1 && p.got == 0 {
@@ -60,7 +66,11 @@ func (w *world) audit() {
 	w.t.Logf("%d purchases, %d transfers, %s units", len(w.purchases), ours, balance)
 }
 
-// crossed counts how often a client hung up while the last of its goods may have
+// excused is how many payments for a purchase may have been delivered without its
+// client knowing: those that are known to have been, and those that may have been.
+func (w *world) excused(p *purchase) int { return int(p.unseen.Load()) + w.crossed(p) }
+
+// crossed counts how often a rude client hung up while the last of its goods may have
 // been on the way: around the moment in which the gateway got the last thing that
 // it waited for, from the upstream or from the facilitator. No server can tell
 // this from a delivery, and what is delivered is bought once more when the client

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -93,16 +94,20 @@ func (p *purchase) judge(ctx context.Context, a *answer, err error) (done, anew 
 }
 
 // check402 looks whether the gateway may say that nothing has moved that was not
-// delivered. The goods of this purchase have not come, so nothing may have.
+// delivered. The client has not seen the goods; what has moved must have been
+// delivered unseen.
 func (p *purchase) check402(ctx context.Context, a *answer) {
-	if a.code == string(x402.CodePaymentAlreadyUsed) && p.w.crossed(p) > 0 {
-		return // delivered, as far as a server can know
-	}
+	r := refusal{text: fmt.Sprintf("402 %s though money has moved and nothing was delivered:", a.code)}
 	for _, nonce := range p.nonces {
 		moved, err := p.w.used(ctx, p.payer(), nonce)
 		if err == nil && moved {
-			p.fault("402 %s though %.8s has moved money and nothing was delivered", a.code, nonce.Hex()[2:])
+			r.text += fmt.Sprintf(" %.8s", nonce.Hex()[2:])
+			r.moved++
 		}
+	}
+	if r.moved > 0 {
+		p.tell("%s", r.text)
+		p.refusal = append(p.refusal, r) // whether they were delivered is known in the end
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -28,6 +30,7 @@ type habit struct {
 	again   int           // how often it sends the same payment again before it signs anew
 	patient bool          // it waits as long as Retry-After says
 	timeout time.Duration // how long it waits for an answer; 0: long
+	rude    bool          // it closes the connection when it hangs up; see hangUp
 }
 
 // Stock clients do not know 503: to whoever drives them, one call has failed,
@@ -48,15 +51,26 @@ type purchase struct {
 	habit  habit
 	script *script // how the remote facilitator behaves
 
-	nonces []common.Hash
-	got    int         // how often the goods came
-	left   []time.Time // when its client hung up
-	faults []string    // what must not happen
-	story  []string    // what happened, for when something did
+	nonces  []common.Hash
+	got     int         // how often the goods came
+	left    []time.Time // when its client hung up and closed the connection
+	faults  []string    // what must not happen
+	refusal []refusal   // 402s after money has moved
+	story   []string    // what happened, for when something did
+
+	draining *sync.WaitGroup
+	unseen   *atomic.Int32 // how often the goods came to a client that no longer looked
+}
+
+// refusal is a 402 at a time when payments for the purchase had moved money. Each
+// of them must have been delivered.
+type refusal struct {
+	text  string
+	moved int
 }
 
 func (w *world) purchase(p purchase) *purchase {
-	p.w = w
+	p.w, p.draining, p.unseen = w, new(sync.WaitGroup), new(atomic.Int32)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p.path == "" {
@@ -171,10 +185,22 @@ type answer struct {
 // request sends the purchase's request, with a payment or without.
 func (p *purchase) request(ctx context.Context, c *http.Client, origin string, h header) (*answer, error) {
 	if p.habit.timeout > 0 {
-		var stop func()
-		c, stop = impatient(p.habit.timeout)
-		defer stop()
+		return p.hangUp(ctx, origin, h)
 	}
+	a, err := p.exchange(ctx, c, origin, h)
+	if err == nil && a.broken != nil && a.has(goods(p.path)) {
+		p.unseen.Add(1) // all but the mark of its end, which was cut off
+	}
+	return a, err
+}
+
+// has says whether the answer is these goods, whether or not it came to an end.
+func (a *answer) has(goods string) bool {
+	return a.status >= 200 && a.status < 300 && string(a.body) == goods
+}
+
+// exchange sends a request and reads the answer.
+func (p *purchase) exchange(ctx context.Context, c *http.Client, origin string, h header) (*answer, error) {
 	var body io.Reader
 	if p.method == http.MethodPost {
 		body = bytes.NewReader([]byte("order of " + p.path))
@@ -189,13 +215,11 @@ func (p *purchase) request(ctx context.Context, c *http.Client, origin string, h
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		p.leftAt(err)
 		return nil, err
 	}
 	defer resp.Body.Close()
 	a := &answer{status: resp.StatusCode, header: resp.Header}
 	a.body, a.broken = io.ReadAll(resp.Body)
-	p.leftAt(a.broken)
 	var said struct{ Error string }
 	if ch, err := x402.DecodeChallenge(resp.Header.Get(x402.HeaderPaymentRequired)); err == nil {
 		a.code = ch.Error

@@ -26,7 +26,7 @@ deps: need ## Install what the tests need: Go modules, and the official clients 
 .PHONY: test
 test: deps ## Run all tests
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v /soak$$)
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
 
 .PHONY: demo
 demo: ## Show it: a chain, an old site, Caddy, and a payment (needs Go only)
@@ -36,11 +36,11 @@ demo: ## Show it: a chain, an old site, Caddy, and a payment (needs Go only)
 	@bin/demo $(ARGS)
 
 .PHONY: kill
-kill: ## Kill it for a minute: the short form of the money tests
-	$(GO) test -timeout 15m ./soak
+kill: ## Kill it for some minutes: the long form of the money tests
+	SOAK=long $(GO) test -timeout 30m -v ./soak
 
 .PHONY: soak
-soak: ## Kill it for an hour: the long form of the money tests
+soak: ## Kill it for an hour: the full form of the money tests
 	SOAK=full $(GO) test -timeout 80m -v ./soak
 
 .PHONY: bench

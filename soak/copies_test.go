@@ -22,14 +22,17 @@ func TestCopies(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
-			rounds := 1
+			rounds, n := 1, 300
+			if long {
+				n = 1000
+			}
 			if full {
 				rounds = 20
 			}
 			w := newWorld(t)
 			g := w.gateway(shop{})
 			for range rounds {
-				w.copies(g, method, 1000)
+				w.copies(g, method, n)
 			}
 			w.audit()
 			g.stop()

@@ -32,7 +32,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	w := newWorld(t)
 	g := w.gateway(shop{})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	here := func() string { return g.plain }
 	for range rounds {

@@ -94,6 +94,7 @@ func (w *world) gateway(s shop) *gateway {
 	}}
 	w.t.Cleanup(func() {
 		g.stop()
+		g.findRaces()
 		if w.t.Failed() {
 			g.showLog()
 		}
@@ -174,6 +175,18 @@ func (g *gateway) reload() error {
 		return errors.New(resp.Status + ": " + string(said))
 	}
 	return nil
+}
+
+// findRaces looks for what the race detector said, also of processes that were
+// killed.
+func (g *gateway) findRaces() {
+	b, err := os.ReadFile(g.log.Name())
+	if err != nil {
+		g.t.Error(err)
+	}
+	if at := bytes.Index(b, []byte("WARNING: DATA RACE")); at >= 0 {
+		g.t.Errorf("the gateway has a race:\n%s", b[at:min(len(b), at+8<<10)])
+	}
 }
 
 // showLog shows the end of the log.

@@ -21,17 +21,20 @@ func TestHangUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	g := w.gateway(shop{})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	times := 24
-	if full {
-		times = 400
+	times, step, limit := 8, 3, 3*time.Minute
+	if long {
+		times, step = 24, 1
 	}
+	if full {
+		times, limit = 400, 30*time.Minute
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
 	gate := make(chan struct{}, 8) // how many at once
 	var buyers sync.WaitGroup
 	for i := range times {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			patience := time.Duration(1+i%24) * 50 * time.Millisecond
+			patience := time.Duration(1+i*step%24) * 50 * time.Millisecond
 			h := habit{again: 3 * (i % 2), timeout: patience, rude: full && i%4 >= 2}
 			p := w.purchase(purchase{method: method, habit: h, script: &script{
 				calls: []manners{late(500 * time.Millisecond)}, verify: time.Duration(i%3) * 300 * time.Millisecond,
@@ -246,7 +249,7 @@ func TestUpstream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	g := w.gateway(shop{})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	ways := map[string][]act{
 		"fails": {breaks}, "fails twice": {breaks, breaks}, "aborts": {aborts}, "aborts twice": {aborts, aborts},

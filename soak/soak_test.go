@@ -9,14 +9,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 )
 
-// full says whether the long form was asked for.
-var full = os.Getenv("SOAK") == "full"
+// The tests have three forms: short, which all tests of the project include, long
+// (some minutes), and full (an hour, which is long too).
+var (
+	full = os.Getenv("SOAK") == "full"
+	long = full || os.Getenv("SOAK") == "long"
+)
 
 // amount is what everything costs, in atomic units: $0.01.
 const amount = 10_000
@@ -51,7 +56,11 @@ func caddy(t testing.TB) string {
 			return
 		}
 		binary.path = filepath.Join(binary.dir, "caddy")
-		out, err := exec.Command("go", "build", "-o", binary.path, "../cmd/caddy").CombinedOutput()
+		args := []string{"build", "-o", binary.path, "../cmd/caddy"}
+		if racing { // what was compiled for the tests is used again
+			args = slices.Insert(args, 1, "-race")
+		}
+		out, err := exec.Command("go", args...).CombinedOutput()
 		if err != nil {
 			binary.err = fmt.Errorf("go build: %w\n%s", err, bytes.TrimSpace(out))
 		}

@@ -77,15 +77,17 @@ func TestFacilitator(t *testing.T) {
 		"ignores": {ignores}, "ignores twice": {ignores, ignores}, "fails": {fails}, "fails thrice": {fails, fails, fails},
 		"pends": {pends}, "pends thrice": {pends, pends, pends}, "answers twice": {twice, twice},
 		"refuses": {refuses}, "refuses, then drops": {refuses, drops, drops}, "drops, then refuses": {drops, refuses, refuses},
-		"late":                         {late(2 * time.Second)},
-		"late beyond the payer's time": {late(17 * time.Second)},
+		"late": {late(2 * time.Second)},
+	}
+	if long {
+		ways["late beyond the payer's time"] = []manners{late(17 * time.Second)}
 	}
 	if full {
 		ways["silent"] = []manners{silent}
 		ways["mute"] = []manners{mute}
 		ways["very late, twice"] = []manners{late(40 * time.Second), late(40 * time.Second)}
 	}
-	limit := 45 * time.Second
+	limit := 3 * time.Minute
 	if full {
 		limit = 10 * time.Minute
 	}

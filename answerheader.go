@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -73,13 +74,15 @@ func forPayerOnly(header http.Header) {
 const variesBy = "PAYMENT-SIGNATURE, X-PAYMENT"
 
 // directives are the members of a comma-separated header; commas in quotes
-// separate nothing.
-func directives(values []string) func(yield func(string) bool) {
+// separate nothing. A member whose quotes do not end is left out: behind it
+// nobody knows what is quoted.
+func directives(values []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, value := range values {
 			start, quoted := 0, false
 			for i := 0; i <= len(value); i++ {
 				switch {
+				case i == len(value) && quoted:
 				case i == len(value) || value[i] == ',' && !quoted:
 					if !yield(strings.TrimSpace(value[start:i])) {
 						return

@@ -1,0 +1,129 @@
+package paywall
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/go-json-experiment/json"
+)
+
+// FuzzCaddyfile: no paywall block makes the adapter panic, and what adapts has
+// a path and an amount in each price, and a path in each free line.
+func FuzzCaddyfile(f *testing.F) {
+	for _, s := range []string{
+		"accept base usdc 0x209693Bc6afc0C5328bA36FaF03C514EF312287C\nfacilitator own cdp\nprice /a/* $0.01 \"One\"\nfree /b",
+		"price POST GET @m /a *.pdf 0.02 eurc {\n settle first\n charge 200 201\n mime a/b\n accept a b c {\n decimals 6\n name N\n version 2\n transfer permit2\n peg usd\n amount 1\n }\n}",
+		"otherwise $1\nsettle on_success\npublic_url https://a.example\ncors off\npage a.html\nretry_window 1h\nupstream_headers",
+		"price", "price /a", "price $1", "free", "free {$X}", "price /a {\n}", "price /a $1 {", "accept\n}", "otherwise refuse refuse", "price \"\" $1", "price /a $1 \"x\" y",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, block string) {
+		adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n paywall {\n ledger memory i_accept_loss\n }\n}\nhttp://a.example {\n @m header X y\n paywall {\n"+block+"\n }\n}"), nil)
+		if err != nil {
+			return
+		}
+		var config any
+		if err := json.Unmarshal(adapted, &config); err != nil {
+			t.Fatal(err)
+		}
+		walk(config, func(handler map[string]any) {
+			if handler["handler"] != "paywall" {
+				return
+			}
+			for _, list := range []string{"prices", "free"} {
+				lines, _ := handler[list].([]any)
+				for _, line := range lines {
+					line := line.(map[string]any)
+					paths, _ := line["paths"].([]any)
+					if len(paths) == 0 || slices.Contains(paths, any("")) {
+						t.Errorf("%s without a path: %v of\n%s", list, line, block)
+					}
+					if amount, _ := line["amount"].(string); list == "prices" && amount == "" {
+						t.Errorf("price without an amount: %v of\n%s", line, block)
+					}
+				}
+			}
+		})
+	})
+}
+
+func walk(v any, found func(map[string]any)) {
+	switch v := v.(type) {
+	case map[string]any:
+		found(v)
+		for _, member := range v {
+			walk(member, found)
+		}
+	case []any:
+		for _, member := range v {
+			walk(member, found)
+		}
+	}
+}
+
+// FuzzForPayerOnly: whatever an upstream says about caches, a shared one may not
+// keep the answer.
+func FuzzForPayerOnly(f *testing.F) {
+	for _, s := range []string{"", "public, max-age=1", `private="a, b", s-maxage=2`, `no-cache="x`, `a="\"`, "PUBLIC", " ,,= ,", `x="\\", public`} {
+		f.Add(s, "")
+		f.Add("max-age=1", s)
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		header := http.Header{"Cache-Control": {first, second}, "Cdn-Cache-Control": {first}, "Vary": {"A"}}
+		forPayerOnly(header)
+		if len(header["Cache-Control"]) != 1 || header["Cdn-Cache-Control"] != nil || !slices.Equal(header["Vary"], []string{"A", variesBy}) {
+			t.Fatalf("%q", header)
+		}
+		all := slices.Collect(directives(header["Cache-Control"]))
+		if all[0] != "private" {
+			t.Fatalf("%q", header)
+		}
+		for _, directive := range all[1:] {
+			if name, _, _ := strings.Cut(strings.ToLower(directive), "="); slices.Contains([]string{"public", "s-maxage"}, strings.TrimSpace(name)) {
+				t.Fatalf("%q of %q, %q", header, first, second)
+			}
+		}
+	})
+}
+
+// FuzzOverrides: what a request names beside its request line is found in every
+// spelling of the header, and never makes us panic.
+func FuzzOverrides(f *testing.F) {
+	f.Add("X-Original-URL", "/a", "_method=put")
+	f.Add("x_original.url", "https://a.example/b?c", "a=b&%5fmethod=%70ut;x")
+	f.Add("X-HTTP-Method-Override", "put, patch", "_METHOD=")
+	f.Fuzz(func(t *testing.T, name, value, query string) {
+		if name == "" {
+			return
+		}
+		r := &http.Request{Method: "GET", Header: http.Header{http.CanonicalHeaderKey(name): {value}}, URL: mustURL("/x")}
+		r.URL.RawQuery = query
+		o := overridesOf(r)
+		plain := strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+		if (plain == "x-original-url" || plain == "x-rewrite-url") && len(o.paths) != 1 {
+			t.Fatalf("%q: %+v", name, o)
+		}
+		if plain == "x-http-method-override" && strings.Trim(value, " \t,") != "" && len(o.methods) == 0 && strings.TrimSpace(value) != "" {
+			t.Fatalf("%q: %q: %+v", name, value, o)
+		}
+		for _, m := range o.methods {
+			if m != strings.ToUpper(m) || m == "" {
+				t.Fatalf("%q", o.methods)
+			}
+		}
+	})
+}
+
+func mustURL(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}

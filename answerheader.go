@@ -11,7 +11,7 @@ import (
 
 // receiptHeaders are what an upstream must not say to a payer in our place.
 var receiptHeaders = []string{
-	x402.HeaderPaymentResponse, x402.HeaderXPaymentResponse, x402.HeaderPaymentRequired, "Settlement-Overrides",
+	x402.HeaderPaymentResponse, x402.HeaderXPaymentResponse, x402.HeaderPaymentRequired, x402.HeaderSettlementOverrides,
 }
 
 // removeReceipts removes receipts and challenges that are not ours, and that

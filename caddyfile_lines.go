@@ -86,17 +86,21 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 	if err != nil {
 		return err
 	}
-	if len(rest) > 0 && rest[0] == "upto" {
-		return d.Err("price: upto is not supported yet; give a fixed price")
+	upto := len(rest) > 0 && rest[0] == "upto"
+	if upto {
+		rest = rest[1:]
 	}
 	amount, rest := takeAmount(rest)
 	if amount == "" {
 		return d.Err("price: no amount after the paths; want $0.01, or 0.02 eurc for one token; an unset {$VARIABLE} counts as nothing")
 	}
-	p := Price{Methods: s.methods, MatcherSetsRaw: s.matcher, MatcherName: s.matcherName, Paths: s.paths, Amount: amount}
+	p := Price{Methods: s.methods, MatcherSetsRaw: s.matcher, MatcherName: s.matcherName, Paths: s.paths, Amount: amount, Upto: upto}
 	switch len(rest) {
 	case 0:
 	case 1:
+		if rest[0] == "upto" {
+			return d.Err("price: upto comes before the amount, such as upto $0.50")
+		}
 		if strings.ContainsAny(rest[0][:min(1, len(rest[0]))], "/*@$") {
 			return d.Errf("price: %q comes too late; all paths come before the amount, and a description begins with a letter", rest[0])
 		}
@@ -111,7 +115,9 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 		case "facilitator":
 			err = parseNames(d.Dispenser, &p.Facilitators)
 		case "settle":
-			err = parseOnce(d.Dispenser, &p.Settle, "first", "on_success")
+			if err = parseOnce(d.Dispenser, &p.Settle, "first", "on_success"); err == nil && p.Upto && p.Settle == settleFirst {
+				err = d.WrapErr(errUptoFirst)
+			}
 		case "charge":
 			err = parseCharge(d.Dispenser, &p)
 		case "mime":

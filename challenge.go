@@ -38,6 +38,8 @@ const (
 	codeUpstreamFailed       x402.Code = "upstream_failed"
 	codeClientGone           x402.Code = "client_gone"
 	codeNoAnswer             x402.Code = "upstream_gave_no_answer"
+	codeUsage                x402.Code = "upstream_usage_invalid"
+	codeUptoFirst            x402.Code = "upto_cannot_be_settled_first"
 )
 
 // refusal is an answer of the gate instead of the goods.
@@ -207,7 +209,7 @@ func setReceipts(header http.Header, receipt *x402.Receipt) {
 
 // receipt tells what became of a settled payment.
 func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
-	return &x402.Receipt{
+	receipt := &x402.Receipt{
 		Success:     true,
 		Transaction: row.Transaction,
 		Network:     row.Network,
@@ -215,6 +217,10 @@ func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
 		Extensions:  p.receiptData.Extensions,
 		Extra:       p.receiptData.Extra,
 	}
+	if row.Scheme == schemeUpto {
+		receipt.Amount = row.Amount // else it is the price
+	}
+	return receipt
 }
 
 // pendingReceipt tells that the money may have moved, and that the same payment

@@ -72,6 +72,10 @@ type Price struct {
 	// `{file.*}` are resolved once, when the config loads.
 	Amount string `json:"amount,omitempty"`
 
+	// Charges what the upstream says in its Settlement-Overrides header, with the
+	// amount as the maximum (scheme `upto`). Settled on_success.
+	Upto bool `json:"upto,omitempty"`
+
 	// What the payer reads about the goods.
 	Description string `json:"description,omitempty"`
 

@@ -23,6 +23,9 @@ func (h *Handler) guess(p *x402.Payment) (x402.Requirement, error) {
 	var candidates []x402.Requirement
 	for _, pr := range h.prices {
 		for _, o := range pr.tariffs[0].options {
+			if o.sponsoring() != "" {
+				continue // Permit2, which version 1 does not know
+			}
 			if r, ok := o.with(nil, false); ok && r.Network == p.Network {
 				candidates = append(candidates, r)
 			}

@@ -2,8 +2,11 @@ package paywall
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -35,7 +38,9 @@ func kindFor(o *option, s *x402.Supported) (kind *x402.Kind, known bool) {
 // each with the facilitators that can settle it, and the encoded challenge.
 type offer struct {
 	requirements []x402.Requirement
+	options      []*option // of which the requirements were made
 	settlers     [][]facilitator.Named
+	extensions   jsontext.Value // that it declares
 	template     *x402.Template
 	snapshots    []*x402.Supported // what it was made from, to see when it is stale
 	chains       uint64            // the same
@@ -105,6 +110,7 @@ func (t *tariff) build(skip func(backend, option int) bool) (*offer, error) {
 	for _, b := range t.backends {
 		o.snapshots = append(o.snapshots, b.source.Snapshot())
 	}
+	var extensions []string
 	for j, option := range t.options {
 		if t.closed(option.requirement.Network) {
 			continue
@@ -120,18 +126,23 @@ func (t *tariff) build(skip func(backend, option int) bool) (*offer, error) {
 			if !ok || len(settlers) > 0 && string(r.Extra) != string(requirement.Extra) {
 				continue
 			}
+			if name := option.sponsoring(); len(settlers) == 0 && known && slices.Contains(o.snapshots[i].Extensions, name) {
+				extensions = append(extensions, name)
+			}
 			requirement = r
 			settlers = append(settlers, b.Named)
 		}
 		if len(settlers) > 0 {
 			o.requirements = append(o.requirements, requirement)
+			o.options = append(o.options, option)
 			o.settlers = append(o.settlers, settlers)
 		}
 	}
 	if len(o.requirements) == 0 {
 		return o, nil
 	}
+	o.extensions = x402.DeclareExtensions(extensions...)
 	var err error
-	o.template, err = x402.NewTemplate(o.requirements, t.description, t.mimeType, x402.PaymentIdentifier)
+	o.template, err = x402.NewTemplate(o.requirements, t.description, t.mimeType, o.extensions)
 	return o, err
 }

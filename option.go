@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -26,9 +27,18 @@ type option struct {
 	stock       bool // stock clients know the asset and pay it unasked
 }
 
-// newOption resolves an accept entry for a price. It returns nil without an
-// error when the price is in a currency that the entry does not carry.
-func newOption(a Accept, price pricing.Money) (*option, error) {
+// Schemes that are offered.
+const (
+	schemeExact = "exact"
+	// schemeUpto: what is charged, up to the amount, is known when the upstream
+	// has answered.
+	schemeUpto = "upto"
+)
+
+// newOption resolves an accept entry for a price in a scheme. It returns nil
+// without an error when the entry cannot carry it: the price is in another
+// currency, or the scheme is upto, which exists with Permit2 on EVM chains only.
+func newOption(a Accept, price pricing.Money, scheme string) (*option, error) {
 	network, ok := pricing.FindNetwork(a.Network)
 	if !ok {
 		return nil, fmt.Errorf("accept: unknown network %q; use a name such as base or base-sepolia, or a CAIP-2 id such as eip155:8453", a.Network)
@@ -48,9 +58,13 @@ func newOption(a Accept, price pricing.Money) (*option, error) {
 	if a.Version != "" {
 		asset.Version = a.Version
 	}
+	if known && asset.Transfer == pricing.TransferEIP3009 {
+		// Circle's and Tether's tokens have both, in one domain.
+		asset.EIP2612 = true
+	}
 	switch a.Transfer {
 	case "":
-	case "eip3009", "permit2":
+	case pricing.TransferEIP3009, pricing.TransferPermit2:
 		asset.Transfer = a.Transfer
 	default:
 		return nil, fmt.Errorf("accept: transfer: want eip3009 or permit2, not %q", a.Transfer)
@@ -78,9 +92,15 @@ func newOption(a Accept, price pricing.Money) (*option, error) {
 	if err != nil || amount == "" {
 		return nil, err
 	}
+	if scheme == schemeUpto {
+		if network.Family != "eip155" || a.Transfer == pricing.TransferEIP3009 {
+			return nil, nil
+		}
+		asset.Transfer = pricing.TransferPermit2
+	}
 	o := &option{
 		requirement: x402.Requirement{
-			Scheme:            "exact",
+			Scheme:            scheme,
 			Network:           network.CAIP2,
 			Amount:            amount,
 			Asset:             asset.Address,
@@ -105,8 +125,8 @@ func newOption(a Accept, price pricing.Money) (*option, error) {
 // addEVMExtra adds what a payer needs to sign: the token's EIP-712 domain, and
 // the transfer method when it is not the default.
 func (o *option) addEVMExtra(asset pricing.Asset) error {
-	if asset.Transfer == "permit2" {
-		o.extra["assetTransferMethod"] = "permit2"
+	if asset.Transfer == pricing.TransferPermit2 {
+		o.extra["assetTransferMethod"] = pricing.TransferPermit2
 		// Name and version make the payer sign an EIP-2612 permit, which reverts
 		// on tokens without it.
 		if !asset.EIP2612 {
@@ -134,7 +154,7 @@ func customAsset(network pricing.Network, a Accept) (pricing.Asset, error) {
 	if *a.Decimals < 0 || *a.Decimals > 36 {
 		return pricing.Asset{}, fmt.Errorf("accept: decimals: want 0 to 36, not %d", *a.Decimals)
 	}
-	return pricing.Asset{Network: network.CAIP2, Address: address, Decimals: *a.Decimals, Transfer: "eip3009", EIP2612: a.Name != ""}, nil
+	return pricing.Asset{Network: network.CAIP2, Address: address, Decimals: *a.Decimals, Transfer: pricing.TransferEIP3009, EIP2612: a.Name != ""}, nil
 }
 
 // optionAmount is the price in atomic units of the asset, or "" when the price
@@ -182,6 +202,14 @@ func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
 		}
 	}
 	maps.Copy(extra, o.extra)
+	if o.requirement.Scheme == schemeUpto {
+		// The payer signs who may charge, which only the facilitator can say.
+		address, ok := facilitatorAddress(kind)
+		if !ok {
+			return x402.Requirement{}, false
+		}
+		extra["facilitatorAddress"] = address
+	}
 	if first && announcesUpfront(family) {
 		extra["paymentFlow"] = "upfront"
 	}
@@ -197,4 +225,30 @@ func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
 // announcesUpfront says where clients know that `exact` can be settled first.
 func announcesUpfront(family string) bool {
 	return slices.Contains([]string{"eip155", "solana", "near", "xrpl"}, family)
+}
+
+// facilitatorAddress is the account from which a facilitator settles upto, in
+// the one spelling in which it is offered.
+func facilitatorAddress(kind *x402.Kind) (string, bool) {
+	var extra struct {
+		FacilitatorAddress string `json:"facilitatorAddress"`
+	}
+	if kind == nil || len(kind.Extra) == 0 || json.Unmarshal(kind.Extra, &extra) != nil || !common.IsHexAddress(extra.FacilitatorAddress) {
+		return "", false
+	}
+	address := common.HexToAddress(extra.FacilitatorAddress)
+	return address.Hex(), address != common.Address{}
+}
+
+// sponsoring returns the extension by which a facilitator can pay the gas of
+// the approval that the option needs of a payer, or "" if it needs none.
+func (o *option) sponsoring() string {
+	switch {
+	case o.extra["assetTransferMethod"] != pricing.TransferPermit2:
+		return ""
+	case o.extra["name"] != nil: // cheaper, and stock clients prefer it
+		return x402.EIP2612GasSponsoring
+	default:
+		return x402.ERC20ApprovalGasSponsoring
+	}
 }

@@ -19,6 +19,7 @@ import (
 // share one.
 type price struct {
 	settle  string // "", first, on_success
+	upto    bool   // what is charged, the upstream says
 	charge  []int
 	amount  pricing.Money
 	tariffs [2]*tariff // by settlesFirst
@@ -26,6 +27,9 @@ type price struct {
 
 // settlesFirst says when the money of a request moves.
 func (p *price) settlesFirst(r *http.Request, o overrides) bool {
+	if p.upto {
+		return false
+	}
 	if tunnels(r) {
 		return true // 101 is goods
 	}
@@ -126,6 +130,13 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	if settle == "" {
 		settle = h.Settle
 	}
+	scheme := schemeExact
+	if p.Upto {
+		scheme = schemeUpto
+		if settle == settleFirst {
+			return 0, errUptoFirst
+		}
+	}
 	if settle == settleFirst && len(p.Charge) > 0 {
 		return 0, errors.New("charge: with `settle first` every request is charged before the upstream runs; leave one of the two out")
 	}
@@ -144,12 +155,12 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	key := fmt.Sprintf("%v|%v|%v|%q|%q|%v|%v", amount, accept, names, p.Description, p.MimeType, settle, p.Charge)
+	key := fmt.Sprintf("%s|%v|%v|%v|%q|%q|%v|%v", scheme, amount, accept, names, p.Description, p.MimeType, settle, p.Charge)
 	if i, ok := shared[key]; ok {
 		return i, nil
 	}
 
-	options, err := h.options(accept, amount)
+	options, err := h.options(accept, amount, scheme)
 	if err != nil {
 		return 0, err
 	}
@@ -162,7 +173,7 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 			return 0, fmt.Errorf("accept %s: what is signed on this chain cannot be recognised before it is settled; add `settle first`", o.network.Name)
 		}
 	}
-	pr := &price{settle: settle, charge: p.Charge, amount: amount}
+	pr := &price{settle: settle, upto: p.Upto, charge: p.Charge, amount: amount}
 	for i := range pr.tariffs {
 		pr.tariffs[i] = &tariff{options: options, backends: backends, closed: h.app.closed, first: i == 1, description: p.Description, mimeType: p.MimeType}
 	}
@@ -172,14 +183,14 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	return shared[key], nil
 }
 
-func (h *Handler) options(accept []Accept, amount pricing.Money) ([]*option, error) {
+func (h *Handler) options(accept []Accept, amount pricing.Money, scheme string) ([]*option, error) {
 	if len(accept) == 0 {
 		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
 	}
 	var options []*option
-	seen := map[string]bool{}
+	seen := map[string]*option{}
 	for _, a := range accept {
-		o, err := newOption(a, amount)
+		o, err := newOption(a, amount, scheme)
 		if err != nil {
 			return nil, err
 		}
@@ -190,13 +201,19 @@ func (h *Handler) options(accept []Accept, amount pricing.Money) ([]*option, err
 			return nil, err
 		}
 		id := strings.ToLower(o.requirement.Network + "/" + o.requirement.Asset + "/" + fmt.Sprint(o.extra["assetTransferMethod"]))
-		if seen[id] {
+		if twin := seen[id]; twin != nil {
+			if scheme == schemeUpto && twin.requirement.PayTo == o.requirement.PayTo && twin.requirement.Amount == o.requirement.Amount {
+				continue // with and without Permit2 is the same here
+			}
 			return nil, fmt.Errorf("accept %s %s: listed twice", a.Network, a.Asset)
 		}
-		seen[id] = true
+		seen[id] = o
 		options = append(options, o)
 	}
 	if len(options) == 0 {
+		if scheme == schemeUpto && slices.ContainsFunc(accept, func(a Accept) bool { o, err := newOption(a, amount, schemeExact); return err == nil && o != nil }) {
+			return nil, errors.New("upto needs an accepted token on an EVM chain that moves with Permit2; add one, without `transfer eip3009`")
+		}
 		if amount.Symbol == "" {
 			return nil, errors.New("no accepted token is pegged to the dollar; name the token in the price (`0.02 eurc`), or add `peg usd` or `amount` to an accept entry")
 		}
@@ -204,6 +221,9 @@ func (h *Handler) options(accept []Accept, amount pricing.Money) ([]*option, err
 	}
 	return options, nil
 }
+
+// errUptoFirst is for a price that would be settled before it is known.
+var errUptoFirst = errors.New("upto: what is charged is known only when the upstream has answered, so it cannot be settled first; leave `settle first` out, or write `settle on_success` in the block of this line")
 
 func (h *Handler) backends(names []string) ([]backend, error) {
 	if len(names) == 0 {
@@ -290,6 +310,9 @@ func pathPlaceholderIn(text string) string {
 
 // String names the line in messages, as it would stand in a Caddyfile.
 func (p *Price) String() string {
+	if p.Upto {
+		return joinLine("price", p.Methods, p.MatcherName, p.Paths, "upto", p.Amount)
+	}
 	return joinLine("price", p.Methods, p.MatcherName, p.Paths, p.Amount)
 }
 

@@ -31,7 +31,10 @@ type purchase struct {
 
 	request  facilitator.Request
 	settlers []facilitator.Named
+	option   *option // that was chosen
 	auth     authorization
+	// due is what an upto payment is charged, once the upstream has said so.
+	due string
 	// order is set while the purchase stands in orders.
 	order string
 	// identifier is the payer's own name for the purchase, or "".
@@ -81,28 +84,28 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 		if err != nil {
 			return misfit
 		}
-		_ = p.fit(fit{guessed, nil}, now) // for its key
+		_ = p.fit(fit{requirement: guessed}, now) // for its key
 	}
 	if misfit != nil {
 		return misfit
 	}
-	if err := x402.CheckExtensions(x402.PaymentIdentifier, p.payment.Extensions); err != nil {
+	if err := x402.CheckExtensions(p.offer.extensions, p.payment.Extensions); err != nil {
 		return refuseAnew(codeOf(err), err)
 	}
 	if p.identifier, err = p.payment.Identifier(); err != nil {
 		return refuseAnew(codeOf(err), err)
 	}
-	if p.auth.Kind == x402.KindEIP3009 {
+	if p.auth.Kind == x402.KindEIP3009 || p.auth.Kind == x402.KindPermit2 {
 		own, err := eip712.SignedByPayer(p.auth.Authorization, p.request.Requirement)
-		p.request.Unproven = !own
-		p.stranger, p.proven = err == nil && !own, err == nil && own
+		p.proven = err == nil && own
+		p.stranger, p.request.Unproven = !p.proven, !p.proven
 	}
 	return nil
 }
 
 // fit reads what was signed as an authorization for one requirement.
 func (p *purchase) fit(f fit, now time.Time) (misfit *refusal) {
-	p.settlers, p.request.Requirement = f.settlers, f.requirement
+	p.settlers, p.request.Requirement, p.option = f.settlers, f.requirement, f.option
 	var err error
 	if p.auth, err = readAuthorization(p.payment, f.requirement, p.first); err == nil {
 		err = p.auth.check(f.requirement, now)
@@ -215,6 +218,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	}
 	a.atStatus = func(status int, header http.Header) bool {
 		p.status = status
+		usage := header.Values(x402.HeaderSettlementOverrides)
 		removeReceipts(header)
 		switch {
 		case !body.free():
@@ -231,7 +235,9 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			p.h.addCORS(header, r)
 			return true
 		case !p.settled:
-			refused = p.settle(ctx)
+			if refused = p.meter(usage); refused == nil {
+				refused = p.settle(ctx)
+			}
 		}
 		switch {
 		case refused != nil:

@@ -134,6 +134,7 @@ func (q *quotes) recall(resource uint64, now time.Time) []*offer {
 type fit struct {
 	requirement x402.Requirement
 	settlers    []facilitator.Named
+	option      *option // nil for a guess
 }
 
 // fits returns what a payment matches: of the current offer, and of earlier
@@ -142,7 +143,7 @@ type fit struct {
 func (h *Handler) fits(r *http.Request, p *x402.Payment, current *offer, first bool, now time.Time) (found []fit, err error) {
 	i, err := x402.Match(p, current.requirements)
 	if err == nil {
-		found = append(found, fit{current.requirements[i], current.settlers[i]})
+		found = append(found, fit{current.requirements[i], current.settlers[i], current.options[i]})
 		if p.Version == x402.V2 {
 			return found, nil
 		}
@@ -158,7 +159,7 @@ func (h *Handler) fits(r *http.Request, p *x402.Payment, current *offer, first b
 				settlers[j] = b.Named
 			}
 		}
-		found = append(found, fit{o.requirements[i], settlers})
+		found = append(found, fit{o.requirements[i], settlers, o.options[i]})
 	}
 	return found, err
 }

@@ -123,6 +123,12 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		c.once(logger, count, "a payment in doubt cannot be asked about: its request is unreadable", zap.Error(err))
 		return
 	}
+	if nothingDue(request) {
+		if claim, err := c.ledger.Take(ctx, row.Key, ledger.Settling, leaseFor); err == nil {
+			c.record(claim, ledger.Change{To: ledger.Settled}, logger)
+		}
+		return
+	}
 	asked := request.Payment != nil
 	named, known := c.facilitator(row.Facilitator)
 	witnesses := c.witnesses(row.Network)
@@ -151,7 +157,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
 		observeSettlement(s.Outcome)
 		if s.Outcome == facilitator.Settled {
-			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name}
+			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name, Amount: chargedOtherwise(row, s)}
 		} else {
 			change.Transaction, change.Reason = s.Transaction, s.Reason
 		}

@@ -25,11 +25,14 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if misfit := p.stillLives(); misfit != nil {
 			return misfit
 		}
+		if refused := p.chargeUsage(); refused != nil {
+			return refused
+		}
 		stored, err := json.Marshal(p.request)
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status}); err != nil {
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status, Amount: p.due}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 		}
 	}
@@ -50,6 +53,10 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err != nil {
 			logger.Error("a settlement could not be recorded", zap.String("payment", id),
 				zap.Stringer("outcome", s.Outcome), zap.String("transaction", s.Transaction), zap.Error(err))
+		}
+		if other := chargedOtherwise(book.Payment, s); s.Outcome == facilitator.Settled && other != "" {
+			logger.Error("the facilitator says that it has charged another amount than it was asked to", zap.String("payment", id),
+				zap.String("facilitator", name), zap.String("asked", book.Payment.Amount), zap.String("charged", other))
 		}
 		if !who.CompareAndSwap(waiting, answered) {
 			lease.end()
@@ -115,6 +122,9 @@ func ask(ctx context.Context, order []facilitator.Named, r facilitator.Request) 
 			}
 		}
 	}()
+	if nothingDue(r) {
+		return facilitator.Settlement{Outcome: facilitator.Settled, Network: r.Requirement.Network, Amount: "0"}, order[0].Name
+	}
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
 	return facilitator.Settle(ctx, order, r)
@@ -132,6 +142,7 @@ func recordSettlement(l ledger.Ledger, c ledger.Claim, s facilitator.Settlement,
 	switch s.Outcome {
 	case facilitator.Settled:
 		change.To = ledger.Settled
+		change.Amount = chargedOtherwise(c.Payment, s)
 	case facilitator.Refused:
 		change.To = ledger.Refused
 	case facilitator.Unsent:

@@ -1,0 +1,257 @@
+package paywall_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+const acceptPermit2 = "accept base-sepolia usdc " + payTo + " {\n transfer permit2\n}\n"
+
+// plain is an ERC-20 token with neither EIP-3009 nor EIP-2612, as USDT is.
+const plain = "0xeED520980fC7C7B4eB379B96d61CEdea2423005a"
+
+const acceptPlain = "accept base-sepolia " + plain + " " + payTo + " {\n decimals 6\n transfer permit2\n peg usd\n}\n"
+
+// newPermit2World sells for $0.01 by Permit2.
+func newPermit2World(t *testing.T, options string, extensions ...string) (*world, *bank) {
+	t.Helper()
+	w := prepareWorld(t)
+	w.fac.kinds.Store(kindsOf(facilitatorA, extensions...))
+	w.load(w.caddyfile(options))
+	w.until(func() bool { // till it has been heard what the facilitator can do
+		c := w.challenge(http.MethodGet, "/paid/x")
+		return len(extensions) == 0 || len(c.Extensions) > len(x402.PaymentIdentifier)
+	})
+	return w, w.bank()
+}
+
+// TestPermit2: any token is paid through Permit2, settled on success and first.
+func TestPermit2(t *testing.T) {
+	for name, accept := range map[string]string{"USDC": acceptPermit2, "a plain token": acceptPlain} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			t.Run(method+" "+name, func(t *testing.T) {
+				w, b := newPermit2World(t, accept+"price /paid/* $0.01")
+				p := newPayer(t)
+				header := w.permitFor(method, "/paid/x", p).v2(t)
+				res := w.payWith(method, "/paid/x", header)
+				w.expect(res, 200, "")
+				if receipt := receiptOf(t, res); !receipt.Success || receipt.Payer != p.address.Hex() || receipt.Amount != "" {
+					t.Errorf("receipt %+v", receipt)
+				}
+				b.expect(t, "10000")
+				w.expect(w.again(func() answerOf { return w.payWith(method, "/paid/x", header) }), 402, "payment_already_used")
+				if again := w.payWith(method, "/paid/y", header); again.StatusCode == 200 {
+					t.Error("one authorization, two deliveries")
+				}
+				w.counts(1, 1, 1)
+			})
+		}
+	}
+}
+
+// TestPermit2Offer: the token's domain is in the offer where payers can sign an
+// EIP-2612 permit with it, and version 1 is not offered what it cannot pay.
+func TestPermit2Offer(t *testing.T) {
+	w, _ := newPermit2World(t, acceptPermit2+acceptPlain+"accept base-sepolia usdc "+payTo+"\nprice /paid/* $0.01")
+	c := w.challenge(http.MethodGet, "/paid/x")
+	want := []string{
+		`{"assetTransferMethod":"permit2","name":"USDC","version":"2"}`,
+		`{"assetTransferMethod":"permit2"}`,
+		`{"name":"USDC","version":"2"}`,
+	}
+	if len(c.Accepts) != len(want) {
+		t.Fatalf("%+v", c.Accepts)
+	}
+	for i, extra := range want {
+		if string(c.Accepts[i].Extra) != extra {
+			t.Errorf("offer %d: %s", i, c.Accepts[i].Extra)
+		}
+	}
+	var v1 struct {
+		Accepts []struct {
+			Scheme, Asset string
+			Extra         map[string]string
+		}
+	}
+	if err := json.Unmarshal([]byte(w.get("/paid/x").body), &v1); err != nil {
+		t.Fatal(err)
+	}
+	if len(v1.Accepts) != 1 || v1.Accepts[0].Asset != usdc || v1.Accepts[0].Extra["assetTransferMethod"] != "" {
+		t.Errorf("version 1 is offered %+v", v1.Accepts)
+	}
+	// A version 1 payment buys by EIP-3009, as it must.
+	s := newPayer(t).sign(t, c.Accepts[2], time.Now())
+	w.fac.settle.Store(nil)
+	w.expect(w.get("/paid/x", "X-PAYMENT", s.v1(t)), 200, "")
+}
+
+// Every member that a payer could bend is refused here, without a facilitator.
+func TestPermit2Misfits(t *testing.T) {
+	w, b := newPermit2World(t, acceptPermit2+"price /paid/* $0.01")
+	soon := strconv.FormatInt(time.Now().Unix()+5, 10)
+	late := strconv.FormatInt(time.Now().Unix()+26*3600, 10)
+	for name, tt := range map[string]struct {
+		change func(*permit)
+		code   string
+	}{
+		"spender is the payee":    {func(s *permit) { s.spender = payTo }, "invalid_permit2_spender"},
+		"spender of upto":         {func(s *permit) { s.spender = x402.UptoPermit2Proxy }, "invalid_permit2_spender"},
+		"another payee":           {func(s *permit) { s.to = facilitatorB }, "invalid_permit2_recipient_mismatch"},
+		"less":                    {func(s *permit) { s.amount = "9999" }, "permit2_amount_mismatch"},
+		"more":                    {func(s *permit) { s.amount = "10001" }, "permit2_amount_mismatch"},
+		"another token":           {func(s *permit) { s.token = plain }, "permit2_token_mismatch"},
+		"ends too soon":           {func(s *permit) { s.deadline = soon }, "permit2_deadline_expired"},
+		"ended":                   {func(s *permit) { s.deadline = "1" }, "permit2_deadline_expired"},
+		"lives too long":          {func(s *permit) { s.deadline = late }, "authorization_lifetime_too_long"},
+		"begins in the future":    {func(s *permit) { s.validAfter = late }, "permit2_not_yet_valid"},
+		"accepted another amount": {func(s *permit) { s.requirement.Amount = "1" }, "no_matching_requirements"},
+		"accepted another scheme": {func(s *permit) { s.requirement.Scheme = "upto"; s.facilitator = facilitatorA }, "no_matching_requirements"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			p := newPayer(t)
+			s := p.draftPermit(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0])
+			tt.change(s)
+			w.expect(w.payWith(http.MethodGet, "/paid/x", p.signPermit(t, s).v2(t)), 402, tt.code)
+			w.counts(0, 0, 0)
+			b.expect(t)
+		})
+	}
+}
+
+// What is owed to a payer is not handed to somebody who only writes its name:
+// a fresh authorization has to be signed by its own key, or verified.
+func TestPermit2StrangerRedeemsNothing(t *testing.T) {
+	w, b := newPermit2World(t, acceptPermit2+"price /paid/* $0.01 {\n settle first\n}")
+	w.up.on(says(500, "broken"))
+	victim, thief := newPayer(t), newPayer(t)
+	w.expect(w.payWith(http.MethodGet, "/paid/x", w.permitFor(http.MethodGet, "/paid/x", victim).v2(t)), 500, "")
+	w.up.handler.Store(nil)
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_permit2_signature"}`))
+	s := victim.draftPermit(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0])
+	forged := thief.signPermit(t, s).v2(t)
+	w.expect(w.payWith(http.MethodGet, "/paid/x", forged), 402, "invalid_permit2_signature")
+	w.fac.verify.Store(nil)
+	w.until(func() bool {
+		return w.payWith(http.MethodGet, "/paid/x", w.permitFor(http.MethodGet, "/paid/x", victim).v2(t)).StatusCode == 200
+	})
+	b.expect(t, "10000")
+}
+
+// Permit2 has one space of nonces for all tokens and both schemes: the same
+// nonce buys once.
+func TestPermit2NonceIsOne(t *testing.T) {
+	w, b := newPermit2World(t, acceptPermit2+acceptPlain+"price /paid/* $0.01\nprice /chat/* upto $0.50")
+	p := newPayer(t)
+	first := w.permitFor(http.MethodGet, "/paid/x", p)
+	w.expect(w.payWith(http.MethodGet, "/paid/x", first.v2(t)), 200, "")
+	other := p.draftPermit(t, w.challenge(http.MethodGet, "/paid/x").Accepts[1])
+	usage := p.draftPermit(t, w.challenge(http.MethodGet, "/chat/x").Accepts[0])
+	for _, s := range []*permit{other, usage} {
+		s.nonce = first.nonce
+		path := "/paid/x"
+		if s == usage {
+			path = "/chat/x"
+		}
+		w.expect(w.again(func() answerOf { return w.payWith(http.MethodGet, path, p.signPermit(t, s).v2(t)) }), 402, "payment_already_used")
+	}
+	b.expect(t, "10000")
+}
+
+// A missing allowance is told with 402, which clients act on, whatever status
+// the facilitator has for it.
+func TestPermit2Allowance(t *testing.T) {
+	w, b := newPermit2World(t, acceptPermit2+"price /paid/* $0.01")
+	for _, status := range []int{200, 412} {
+		w.fac.onVerify(says(status, `{"isValid":false,"invalidReason":"permit2_allowance_required"}`))
+		w.expect(w.payWith(http.MethodGet, "/paid/x", w.permitFor(http.MethodGet, "/paid/x", newPayer(t)).v2(t)), 402, "permit2_allowance_required")
+	}
+	w.counts(0, 2, 0)
+	b.expect(t)
+}
+
+// The gas sponsoring that the facilitator lists is offered where a token needs
+// it, and what the payer adds reaches the facilitator untouched.
+func TestGasSponsoring(t *testing.T) {
+	both := []string{x402.EIP2612GasSponsoring, x402.ERC20ApprovalGasSponsoring, "somethingElse"}
+	for name, tt := range map[string]struct {
+		options string
+		listed  []string
+		offered []string
+	}{
+		"EIP-2612 token":     {acceptPermit2 + "price /paid/* $0.01", both, both[:1]},
+		"plain token":        {acceptPlain + "price /paid/* $0.01", both, both[1:2]},
+		"both tokens":        {acceptPermit2 + acceptPlain + "price /paid/* $0.01", both, both[:2]},
+		"upto":               {"price /paid/* upto $0.50", both, both[:1]},
+		"EIP-3009 needs no":  {"price /paid/* $0.01", nil, nil},
+		"not listed":         {acceptPermit2 + "price /paid/* $0.01", nil, nil},
+		"listed for another": {acceptPermit2 + acceptPlain + "price /paid/* $0.01", both[:1], both[:1]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, b := newPermit2World(t, tt.options, tt.listed...)
+			var declared map[string]struct{ Info, Schema map[string]any }
+			if err := json.Unmarshal(w.challenge(http.MethodGet, "/paid/x").Extensions, &declared); err != nil {
+				t.Fatal(err)
+			}
+			for _, extension := range both {
+				_, is := declared[extension]
+				if want := strings.Contains(strings.Join(tt.offered, " "), extension); is != want {
+					t.Errorf("%s offered: %v, want %v", extension, is, want)
+				}
+			}
+			if len(tt.offered) == 0 {
+				return
+			}
+			name := tt.offered[0]
+			info := declared[name].Info
+			info["from"], info["signature"] = "0x1", "0x2"
+			s := w.permitFor(http.MethodGet, "/paid/x", newPayer(t))
+			s.extensions = map[string]any{name: map[string]any{"info": info, "schema": declared[name].Schema}}
+			w.expect(w.payWith(http.MethodGet, "/paid/x", s.v2(t)), 200, "")
+			if calls := b.asked(); len(calls) != 1 || !strings.Contains(calls[0].body, `"signature":"0x2"`) {
+				t.Errorf("the facilitator saw %+v", calls)
+			}
+			info["description"] = "mine"
+			s = w.permitFor(http.MethodGet, "/paid/x", newPayer(t))
+			s.extensions = map[string]any{name: map[string]any{"info": info}}
+			w.expect(w.payWith(http.MethodGet, "/paid/x", s.v2(t)), 402, "extension_echo_mismatch")
+		})
+	}
+}
+
+// What loads and what does not, of upto and of how tokens move.
+func TestUptoConfig(t *testing.T) {
+	const global = "ledger memory i_accept_loss\n facilitator fake http://127.0.0.1:1"
+	const base = "accept base-sepolia usdc " + payTo
+	const solana = "accept solana-devnet usdc CmGgLQL36Y9ubtTsy2zmE46TAxwCBm66onZmPPhUWNqv\n"
+	for name, tc := range map[string]struct{ site, want string }{
+		"upto":                        {base + "\nprice /x upto $0.50", ""},
+		"above all of a token's peg":  {base + "\nprice /x upto 0.5 usdc", ""},
+		"next to solana":              {base + "\n" + solana + "price /x upto $0.50\nprice /y $0.01", ""},
+		"tokens with and without":     {base + "\n" + acceptPermit2 + "price /x upto $0.50\nprice /y $0.01", ""},
+		"on_success in spite of site": {base + "\nsettle first\nprice /x upto $0.50 {\nsettle on_success\n}", ""},
+		"settle first":                {base + "\nprice /x upto $0.50 {\nsettle first\n}", "cannot be settled first"},
+		"settle first for the site":   {base + "\nsettle first\nprice /x upto $0.50", "settle on_success"},
+		"zero":                        {base + "\nprice /x upto $0", "zero"},
+		"too fine":                    {base + "\nprice /x upto $0.0000001", "0.0000001"},
+		"only solana":                 {solana + "price /x upto $0.50", "Permit2"},
+		"only EIP-3009":               {base + " {\ntransfer eip3009\n}\nprice /x upto $0.50", "Permit2"},
+		"another currency":            {base + "\nprice /x upto 0.5 eurc", "eurc"},
+		"two payees":                  {base + "\n" + strings.Replace(acceptPermit2, payTo, facilitatorB, 1) + "price /x upto $0.50", "listed twice"},
+		"against a fixed price":       {base + "\nprice /x upto $0.50\nprice /x $0.50", "`price /x upto $0.50`"},
+		"otherwise":                   {base + "\nprice /x $1\notherwise upto $0.50", "otherwise"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := loadOnly("{\nadmin off\npaywall {\n" + global + "\n}\n}\nhttp://127.0.0.1:0 {\npaywall {\nfacilitator fake\n" + tc.site + "\n}\nrespond ok\n}")
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%v\ndoes not say %q", err, tc.want)
+			}
+		})
+	}
+}

@@ -125,6 +125,24 @@ func TestPermit2Misfits(t *testing.T) {
 	}
 }
 
+// A contract wallet's payment of version 1, which names no token, was not found
+// again when the first offer on its network was one for Permit2.
+func TestPermit2HidesNoVersion1Payment(t *testing.T) {
+	w := prepareWorld(t)
+	w.fac.kinds.Store(kindsOf(facilitatorA))
+	w.load(w.caddyfile("price /paid/* $0.01 {\n settle first\n}"))
+	w.up.on(says(500, "broken"))
+	p := newPayer(t)
+	s := newPayer(t).signWith(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], p.sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now()).authorization)
+	w.expect(w.get("/paid/x", "X-PAYMENT", s.v1(t)), 500, "")
+	w.up.handler.Store(nil)
+	w.reload(w.caddyfile(acceptPermit2 + "accept base-sepolia usdc " + payTo + "\nprice /other $0.01\nprice /paid/* upto $0.50"))
+	w.until(func() bool { return w.get("/paid/x", "X-PAYMENT", s.v1(t)).StatusCode == 200 })
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers())
+	}
+}
+
 // What is owed to a payer is not handed to somebody who only writes its name:
 // a fresh authorization has to be signed by its own key, or verified.
 func TestPermit2StrangerRedeemsNothing(t *testing.T) {

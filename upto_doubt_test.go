@@ -111,7 +111,8 @@ func TestUptoReconciled(t *testing.T) {
 	b.expect(t, "1001")
 }
 
-// A gateway that died while it charged nothing owes the goods, and asks nobody.
+// A gateway that died while it charged nothing owes the goods, and asks nobody:
+// not even when its facilitator has left the config.
 func TestUptoNothingReconciled(t *testing.T) {
 	w := prepareWorld(t)
 	w.fac.kinds.Store(kindsOf(facilitatorA))
@@ -130,6 +131,7 @@ func TestUptoNothingReconciled(t *testing.T) {
 	res := w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t))
 	w.expect(res, 503, "ledger_unavailable")
 	s.move.Store(nil)
+	w.load(onScript(strings.ReplaceAll(w.caddyfile("price /chat/* upto $0.50"), "facilitator fake", "facilitator other")))
 	s.ahead.Store(0) // its lease is over
 	var row ledger.Payment
 	w.until(func() bool {

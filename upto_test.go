@@ -214,25 +214,36 @@ func TestUptoUncharged(t *testing.T) {
 // header nor as a trailer.
 func TestUsageAtFixedPrice(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01")
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
-		rw.Header().Set("Settlement-Overrides", amountOf("1"))
-		rw.Header().Set("Trailer", "Settlement-Overrides, X-Checksum")
-		_, _ = io.WriteString(rw, sample)
-		_ = http.NewResponseController(rw).Flush()
-		rw.Header().Set("Settlement-Overrides", amountOf("2"))
-		rw.Header().Set("X-Checksum", "abc")
-		rw.Header().Set(http.TrailerPrefix+"Settlement-Overrides", amountOf("3"))
-	})
-	res := w.pay(http.MethodGet, "/paid/x")
-	w.expect(res, 200, "")
-	if res.Header.Get("Settlement-Overrides") != "" || res.Trailer.Get("Settlement-Overrides") != "" {
-		t.Errorf("%v %v", res.Header, res.Trailer)
-	}
-	if res.Trailer.Get("X-Checksum") != "abc" {
-		t.Errorf("the other trailer is gone: %v", res.Trailer)
-	}
-	if receipt := receiptOf(t, res); receipt.Amount != "" {
-		t.Errorf("receipt %+v", receipt)
+	for name, trailers := range map[string]func(http.Header){
+		"announced":   func(h http.Header) { h.Set("Settlement-Overrides", amountOf("2")) },
+		"unannounced": func(h http.Header) { h.Set(http.TrailerPrefix+"Settlement-Overrides", amountOf("3")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Settlement-Overrides", amountOf("1"))
+				announced := "X-Checksum"
+				if name == "announced" {
+					announced += ", Settlement-Overrides"
+				}
+				rw.Header().Set("Trailer", announced)
+				_, _ = io.WriteString(rw, sample)
+				_ = http.NewResponseController(rw).Flush()
+				rw.Header().Set("X-Checksum", "abc")
+				trailers(rw.Header())
+			})
+			res := w.pay(http.MethodGet, "/paid/x")
+			w.expect(res, 200, "")
+			if res.Header.Get("Settlement-Overrides") != "" || res.Trailer.Get("Settlement-Overrides") != "" {
+				t.Errorf("%v %v", res.Header, res.Trailer)
+			}
+			if res.Trailer.Get("X-Checksum") != "abc" {
+				t.Errorf("the other trailer is gone: %v", res.Trailer)
+			}
+			if receipt := receiptOf(t, res); receipt.Amount != "" {
+				t.Errorf("receipt %+v", receipt)
+			}
+		})
 	}
 }
 

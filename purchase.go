@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -188,10 +189,12 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 // or settled when its status line is there.
 func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
 	ctx, cancel := context.WithCancel(r.Context())
-	acts := p.settled && !safeMethod(r.Method) && !tunnels(r)
+	acts := !safeMethod(r.Method) && !tunnels(r)
+	var sold atomic.Bool
+	sold.Store(p.settled)
 	if acts {
 		cancel()
-		ctx, cancel = outlive(r.Context())
+		ctx, cancel = outlive(r.Context(), &sold)
 	}
 	defer cancel()
 
@@ -208,7 +211,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		if next, err = replay(kept); err != nil {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(p.held.Payment), cause: err})
 		}
-	} else if acts {
+	} else if acts && p.settled {
 		a.spool = &spool{}
 	}
 	sent := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
@@ -236,6 +239,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			return true
 		case !p.settled:
 			if refused = p.meter(usage); refused == nil {
+				sold.Store(true)
 				refused = p.settle(ctx)
 			}
 		}
@@ -243,6 +247,9 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		case refused != nil:
 		case p.held.Payment.State == ledger.Settled:
 			refused = p.beginDelivery(1)
+			if acts {
+				a.spool = &spool{}
+			}
 		case a.spool != nil:
 			// The upstream has acted: that must be known whatever happens next.
 			refused = p.beginDelivery(0)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -92,10 +93,14 @@ func replay(encoded []byte) (caddyhttp.Handler, error) {
 }
 
 // outlive returns a context for the upstream that does not end when the payer
-// leaves, but a while later.
-func outlive(payer context.Context) (context.Context, context.CancelFunc) {
+// leaves, but a while later; at once if nothing was sold.
+func outlive(payer context.Context, sold *atomic.Bool) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(payer))
 	stop := context.AfterFunc(payer, func() {
+		if !sold.Load() {
+			cancel()
+			return
+		}
 		timer := time.NewTimer(finishWithin)
 		defer timer.Stop()
 		select {

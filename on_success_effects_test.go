@@ -1,0 +1,126 @@
+package paywall_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// send sends a paid POST, and hangs up after the header if told to.
+func (w *world) send(path, payment string, hangUp bool) answerOf {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.gate+path, strings.NewReader("a prompt"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Header.Set("PAYMENT-SIGNATURE", payment)
+	if !hangUp {
+		return w.do(r)
+	}
+	res, err := w.http.Do(r)
+	if err != nil {
+		return answerOf{err: err}
+	}
+	cancel()
+	res.Body.Close()
+	return answerOf{Response: res}
+}
+
+// An upstream with effects that is paid when it has answered is not made to act
+// again either: it finishes without its payer, who fetches the copy.
+func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
+	for name, price := range map[string]string{
+		"fixed": "price POST /act $0.01 {\n settle on_success\n}",
+		"upto":  "price POST /act upto $0.50",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, b := newUptoWorld(t, price)
+			if name == "fixed" {
+				w.fac.settle.Store(nil)
+			}
+			answer := strings.Repeat("token ", 20_000) // 120 kB
+			finished := make(chan struct{}, 8)
+			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Settlement-Overrides", amountOf("77"))
+				for i := range 20 {
+					if _, err := io.WriteString(rw, answer[i*6000:(i+1)*6000]); err != nil {
+						return
+					}
+					_ = http.NewResponseController(rw).Flush()
+					time.Sleep(10 * time.Millisecond)
+				}
+				finished <- struct{}{}
+			})
+			p := newPayer(t)
+			payment := func() string {
+				r := w.challenge(http.MethodPost, "/act").Accepts[0]
+				if r.Scheme == "upto" {
+					return p.permit(t, r).v2(t)
+				}
+				return p.sign(t, r, time.Now()).v2(t)
+			}
+			if res := w.send("/act", payment(), true); res.err != nil {
+				t.Fatal(res.err)
+			}
+			select {
+			case <-finished: // although nobody listened
+			case <-time.After(10 * time.Second):
+				t.Fatal("the upstream did not finish")
+			}
+			var res answerOf
+			w.until(func() bool {
+				res = w.send("/act", payment(), false)
+				return res.StatusCode == 200
+			})
+			if res.body != answer || res.Header.Get("Settlement-Overrides") != "" {
+				t.Errorf("%d bytes, %v", len(res.body), res.Header)
+			}
+			if w.up.hits.Load() != 1 || w.fac.transfers()+len(b.amounts()) != 1 {
+				t.Errorf("%d hits, %d transfers, %v", w.up.hits.Load(), w.fac.transfers(), b.amounts())
+			}
+			if name == "upto" && receiptOf(t, res).Amount != "77" {
+				t.Errorf("receipt %+v", receiptOf(t, res))
+			}
+		})
+	}
+}
+
+// Before it has answered it is stopped when its payer leaves: nothing was sold.
+func TestEffectsOnSuccessStopUnsold(t *testing.T) {
+	w, b := newUptoWorld(t, "price POST /act upto $0.50")
+	started, stopped := make(chan struct{}), make(chan struct{})
+	w.up.on(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the server does not see that it leaves
+		close(started)
+		<-r.Context().Done()
+		close(stopped)
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.gate+"/act", strings.NewReader("a prompt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set(x402.HeaderPaymentSignature, w.permitFor(http.MethodPost, "/act", newPayer(t)).v2(t))
+	go func() {
+		<-started
+		cancel()
+	}()
+	if res, err := w.http.Do(r); err == nil {
+		res.Body.Close()
+		t.Fatal("it answered")
+	}
+	select {
+	case <-stopped:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the upstream runs on")
+	}
+	w.counts(1, 1, 0)
+	b.expect(t)
+}

@@ -15,12 +15,16 @@ import (
 // proof on the chain that an authorization was spent.
 const authorizationUsed = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"
 
+// transfer is the topic of ERC-20's Transfer.
+const transfer = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+
 // receipt is what the chain knows of a transaction.
 type receipt struct {
 	Status string `json:"status"`
 	Logs   []struct {
 		Address string   `json:"address"`
 		Topics  []string `json:"topics"`
+		Data    string   `json:"data"`
 	} `json:"logs"`
 }
 
@@ -35,11 +39,30 @@ func (r *receipt) spends(token, payer string) bool {
 	return false
 }
 
-// balance is what an account has of the token, in atomic units.
+// moves reports whether the transaction moved an amount of a token from one
+// account to another.
+func (r *receipt) moves(token, from, to string, amount int64) bool {
+	for _, l := range r.Logs {
+		n, ok := new(big.Int).SetString(l.Data, 0)
+		if strings.EqualFold(l.Address, token) && len(l.Topics) == 3 && l.Topics[0] == transfer &&
+			l.Topics[1] == word(from) && l.Topics[2] == word(to) && ok && n.IsInt64() && n.Int64() == amount {
+			return true
+		}
+	}
+	return false
+}
+
+// balance is what an account has of the test dollar, in atomic units.
 func (s *stack) balance(t *testing.T, address string) int64 {
 	t.Helper()
+	return s.balanceOf(t, s.Token, address)
+}
+
+// balanceOf is what an account has of a token.
+func (s *stack) balanceOf(t *testing.T, token, address string) int64 {
+	t.Helper()
 	const balanceOf = "0x70a08231"
-	call := map[string]string{"to": s.Token, "data": balanceOf + word(address)[2:]}
+	call := map[string]string{"to": token, "data": balanceOf + word(address)[2:]}
 	var hex string
 	if err := s.rpc(&hex, "eth_call", call, "latest"); err != nil {
 		t.Fatal(err)

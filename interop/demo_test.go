@@ -34,7 +34,7 @@ func TestOfficialClientsBuyFromTheDemo(t *testing.T) {
 			t.Run(strings.TrimSuffix(client.script, ".mjs")+" "+order.method, func(t *testing.T) {
 				payer := devAccounts[i%2]
 				payerHad, payeeHad := s.balance(t, payer.Address), s.balance(t, s.Payee)
-				got := runClient(t, client.script, payer, order.method, origin+order.path, order.body)
+				got := runClient(t, s, client.script, payer, order.method, origin+order.path, order.body)
 				if got.Status != http.StatusOK || !strings.Contains(got.Body, order.answer) {
 					t.Fatalf("status %d, body %q, receipt %+v", got.Status, got.Body, got.Receipt)
 				}

@@ -1,20 +1,27 @@
 // The official facilitator, self-hosted: the packages' own verify and settle for
-// scheme exact, in both protocol versions, behind the three endpoints that every
-// facilitator has.
+// the schemes exact, in both protocol versions, and upto, and both ways of gas
+// sponsoring, behind the three endpoints that every facilitator has.
 
 import { createServer } from "node:http";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { registerExactEvmScheme } from "@x402/evm/exact/facilitator";
-import { createWalletClient, http, publicActions } from "viem";
+import { UptoEvmScheme } from "@x402/evm/upto/facilitator";
+import { createWalletClient, http, parseTransaction, publicActions, recoverTransactionAddress } from "viem";
 import { baseSepolia } from "viem/chains";
 
 // Starts it for the chain at rpc, paying gas from account. Returns its URL.
 export async function startFacilitator(rpc, account) {
-  const facilitator = registerExactEvmScheme(new x402Facilitator(), {
-    signer: toFacilitatorEvmSigner(signer(rpc, account)),
-    networks: `eip155:${baseSepolia.id}`,
-  });
+  const own = signer(rpc, account);
+  const evmSigner = toFacilitatorEvmSigner(own);
+  const network = `eip155:${baseSepolia.id}`;
+  const facilitator = registerExactEvmScheme(new x402Facilitator(), { signer: evmSigner, networks: network })
+    .register(network, new UptoEvmScheme(evmSigner))
+    .registerExtension({ key: "eip2612GasSponsoring" })
+    .registerExtension({
+      key: "erc20ApprovalGasSponsoring",
+      signer: { ...evmSigner, sendTransactions: own.sendTransactions },
+    });
 
   const server = createServer(async (request, response) => {
     const answer = (status, body) => {
@@ -66,7 +73,29 @@ function signer(rpc, account) {
     writeContract: args => inTurn(() => client.writeContract({ ...args, args: args.args ?? [] })),
     sendTransaction: args => inTurn(() => client.sendTransaction(args)),
     waitForTransactionReceipt: args => client.waitForTransactionReceipt(args),
+    sendTransactions: transactions => inTurn(() => sendSponsored(client, transactions)),
   };
+}
+
+// Sends what payers have signed, with the gas for it, and what is our own.
+async function sendSponsored(client, transactions) {
+  const hashes = [];
+  for (const transaction of transactions) {
+    let hash;
+    if (typeof transaction === "string") {
+      const { gas, maxFeePerGas } = parseTransaction(transaction);
+      const to = await recoverTransactionAddress({ serializedTransaction: transaction });
+      const funding = await client.sendTransaction({ to, value: gas * maxFeePerGas });
+      await client.waitForTransactionReceipt({ hash: funding });
+      hash = await client.sendRawTransaction({ serializedTransaction: transaction });
+    } else {
+      hash = await client.sendTransaction(transaction);
+    }
+    const { status } = await client.waitForTransactionReceipt({ hash });
+    if (status !== "success") throw new Error(`transaction ${hash} reverted`);
+    hashes.push(hash);
+  }
+  return hashes;
 }
 
 async function text(request) {

@@ -35,10 +35,23 @@ func startGateway(t *testing.T, s *stack, u *upstream, facilitator string) strin
 		accept base-sepolia usdc %s
 		facilitator some
 		price /paid/* $0.01 "A paid thing"
+		price /permit2/* $0.02 {
+			accept base-sepolia usdc %[4]s {
+				transfer permit2
+			}
+		}
+		price /tether/* $0.03 {
+			accept base-sepolia %[5]s %[4]s {
+				decimals 6
+				transfer permit2
+				peg usd
+			}
+		}
+		price /usage/* upto $0.50 "What you use"
 	}
-	reverse_proxy %s
+	reverse_proxy %[6]s
 }
-`, filepath.Join(dir, "storage"), facilitator, origin, s.Payee, strings.TrimPrefix(u.URL, "http://"))
+`, filepath.Join(dir, "storage"), facilitator, origin, s.Payee, s.Tether, strings.TrimPrefix(u.URL, "http://"))
 	config := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
 		t.Fatal(err)
@@ -70,7 +83,7 @@ func ownFacilitator(t *testing.T, s *stack) string {
 	if err := os.WriteFile(key, []byte(s.Gas.PrivateKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n }\n }", s.RPC, key)
+	return fmt.Sprintf("evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n approval_budget 1/day\n }\n }", s.RPC, key)
 }
 
 func buildCaddy(t *testing.T, dir string) string {

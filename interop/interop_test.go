@@ -41,6 +41,7 @@ func TestOfficialClientsPay(t *testing.T) {
 func officialClientsPay(t *testing.T, stack *stack, facilitator string) {
 	upstream := startUpstream(t)
 	origin := startGateway(t, stack, upstream, facilitator)
+	t.Run("Permit2 and upto", func(t *testing.T) { officialClientPaysByPermit2(t, stack, upstream, origin) })
 	const route = "/paid/thing?of=many"
 
 	// The helpers below assume that nothing else moves meanwhile: no t.Parallel.
@@ -51,7 +52,7 @@ func officialClientsPay(t *testing.T, stack *stack, facilitator string) {
 				payerHad, payeeHad := stack.balance(t, payer.Address), stack.balance(t, stack.Payee)
 				hits := upstream.hits.Load()
 
-				got := runClient(t, client.script, payer, method.name, origin+route, method.body)
+				got := runClient(t, stack, client.script, payer, method.name, origin+route, method.body)
 
 				if got.Status != http.StatusOK {
 					t.Fatalf("status %d, body %q, receipt %+v", got.Status, got.Body, got.Receipt)
@@ -80,7 +81,7 @@ func officialClientsPay(t *testing.T, stack *stack, facilitator string) {
 		for _, method := range methods {
 			t.Run(strings.TrimSuffix(client.script, ".mjs")+" "+method.name+" without money", func(t *testing.T) {
 				payeeHad, hits := stack.balance(t, stack.Payee), upstream.hits.Load()
-				got := runClient(t, client.script, stack.Penniless, method.name, origin+route, method.body)
+				got := runClient(t, stack, client.script, stack.Penniless, method.name, origin+route, method.body)
 				if got.Status != http.StatusPaymentRequired || got.Requests != 2 {
 					t.Errorf("status %d after %d requests, want 402 after 2", got.Status, got.Requests)
 				}
@@ -137,13 +138,14 @@ type clientReceipt struct {
 	Network     string `json:"network"`
 	Payer       string `json:"payer"`
 	ErrorReason string `json:"errorReason"`
+	Amount      string `json:"amount"`
 }
 
 // runClient lets one official client make one request.
-func runClient(t *testing.T, script string, payer account, method, url, body string) result {
+func runClient(t *testing.T, s *stack, script string, payer account, method, url, body string) result {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), node(t), filepath.Join("clients", script), method, url, body)
-	cmd.Env = append(os.Environ(), "PRIVATE_KEY="+payer.PrivateKey)
+	cmd.Env = append(os.Environ(), "PRIVATE_KEY="+payer.PrivateKey, "RPC_URL="+s.RPC)
 	cmd.Stderr = logTo(t, script)
 	line, err := cmd.Output()
 	if err != nil {

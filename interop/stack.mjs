@@ -5,7 +5,7 @@
 // that nothing is left behind however the test ends.
 
 import { bytesToHex } from "viem";
-import { account, MULTICALL3, mint, startChain, TOKEN } from "./chain.mjs";
+import { account, MULTICALL3, mint, PERMIT2, startChain, TETHER, TOKEN } from "./chain.mjs";
 import { startFacilitator } from "./facilitator.mjs";
 
 const OWNER = 0; // of the token
@@ -26,7 +26,10 @@ chain.ended.then(code => {
   if (!ending) console.error(`stack: anvil ended with ${code}`);
   process.exit(ending ? 0 : 1);
 });
-for (const payer of [OWNER, ...PAYERS]) await mint(chain.client, account(payer).address, 100_000_000n);
+for (const payer of [OWNER, ...PAYERS]) {
+  await mint(chain.client, account(payer).address, 100_000_000n);
+  await mint(chain.client, account(payer).address, 100_000_000n, TETHER);
+}
 const facilitator = await startFacilitator(chain.rpc, account(GAS));
 
 console.log(
@@ -35,9 +38,11 @@ console.log(
     chainId: chain.client.chain.id,
     facilitator,
     token: TOKEN,
+    tether: TETHER,
+    permit2: PERMIT2,
     multicall3: MULTICALL3,
     owner: keys(OWNER),
-    payers: PAYERS.map(keys), // 100 dollars each
+    payers: PAYERS.map(keys), // 100 dollars each, of both tokens
     penniless: keys(PENNILESS),
     gas: keys(GAS),
     payee: keys(PAYEE).address,

@@ -15,6 +15,8 @@ type stack struct {
 	RPC         string    `json:"rpc"`
 	Facilitator string    `json:"facilitator"`
 	Token       string    `json:"token"`
+	Tether      string    `json:"tether"` // ERC-20 and nothing more
+	Permit2     string    `json:"permit2"`
 	Payers      []account `json:"payers"`
 	Penniless   account   `json:"penniless"`
 	Gas         account   `json:"gas"`

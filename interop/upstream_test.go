@@ -33,6 +33,9 @@ func startUpstream(t *testing.T) *upstream {
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if charge := r.URL.Query().Get("charge"); charge != "" {
+			w.Header().Set("Settlement-Overrides", `{"amount":"`+charge+`"}`)
+		}
 		fmt.Fprint(w, answer(hit, r.Method, r.URL.RequestURI(), string(body)))
 	}))
 	t.Cleanup(u.Close)

@@ -11,10 +11,13 @@ if (!url || !privateKey) {
   process.exit(2);
 }
 
-// Requests are counted where Node sends them (undici for fetch, http for axios),
-// because a wrapper handed to the library would no longer be its default.
+// Requests to the seller are counted where Node sends them (undici for fetch, http
+// for axios), because a wrapper handed to the library would no longer be its default.
 let requests = 0;
-subscribe("undici:request:create", () => requests++);
+const { origin } = new URL(url);
+subscribe("undici:request:create", ({ request }) => {
+  if (request.origin === origin) requests++; // and not to a node of the chain
+});
 subscribe("http.client.request.start", () => requests++);
 
 export function report(status, body, receipt) {

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -46,6 +47,36 @@ func TestOfficialClientsBuyFromTheDemo(t *testing.T) {
 				}
 				checkReceipt(t, s, got.Receipt, payer, client.network)
 			})
+		}
+	}
+}
+
+// The demo's model charges by the token, in a header: the official client, which
+// has never approved anything, pays that and not the maximum.
+func TestOfficialClientChatsWithTheDemo(t *testing.T) {
+	s, origin := startDemo(t)
+	payer := devAccounts[0]
+	for _, chat := range []struct {
+		prompt string
+		price  int64
+	}{
+		{"How much is the fish?", 5*10 + 11*30}, // tokens of the prompt and of the answer
+		{"Hello", 1*10 + 7*30},
+	} {
+		payerHad, payeeHad := s.balance(t, payer.Address), s.balance(t, s.Payee)
+		body := `{"messages":[{"role":"user","content":"` + chat.prompt + `"}]}`
+		got := runClient(t, s, "fetch-permit2.mjs", payer, http.MethodPost, origin+"/v1/chat/completions", body)
+		if got.Status != http.StatusOK || !strings.Contains(got.Body, `"usage"`) {
+			t.Fatalf("status %d, body %q, receipt %+v", got.Status, got.Body, got.Receipt)
+		}
+		if paid := payerHad - s.balance(t, payer.Address); paid != chat.price {
+			t.Errorf("the payer paid %d, want %d", paid, chat.price)
+		}
+		if got := s.balance(t, s.Payee) - payeeHad; got != chat.price {
+			t.Errorf("the payee got %d, want %d", got, chat.price)
+		}
+		if r := got.Receipt; !r.Success || r.Amount != fmt.Sprint(chat.price) || !s.receipt(t, r.Transaction).moves(s.Token, payer.Address, s.Payee, chat.price) {
+			t.Errorf("receipt %+v", r)
 		}
 	}
 }

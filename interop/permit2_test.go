@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // officialClientPaysByPermit2 lets the official client pay prices that need
@@ -26,7 +27,6 @@ func officialClientPaysByPermit2(t *testing.T, s *stack, u *upstream, origin str
 		amount             string // in the receipt
 	}{
 		{"exact, approved", http.MethodGet, "/permit2/x", approved, s.Token, 20_000, ""},
-		{"exact, POST", http.MethodPost, "/permit2/x", approved, s.Token, 20_000, ""},
 		{"plain token, approved", http.MethodGet, "/tether/x", approved, s.Tether, 30_000, ""},
 		{"exact, EIP-2612 without gas", http.MethodGet, "/permit2/x", penniless, s.Token, 20_000, ""},
 		{"plain token, approval without gas", http.MethodGet, "/tether/x", penniless, s.Tether, 30_000, ""},
@@ -111,7 +111,14 @@ func (s *stack) approve(t *testing.T, token string, owner account, all bool) {
 		if err := s.rpc(&hash, "eth_sendTransaction", call); err != nil {
 			t.Fatal(err)
 		}
-		if r := s.receipt(t, hash); r == nil || r.Status != "0x1" {
+		var r *receipt
+		for range 200 { // the chain answers before it has mined
+			if r = s.receipt(t, hash); r != nil {
+				break
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+		if r == nil || r.Status != "0x1" {
 			t.Fatalf("approve: %+v", r)
 		}
 	}

@@ -228,6 +228,7 @@ func (s *shop) invite(say sayer) {
 		"go run ./cmd/caddy paywall pay " + s.origin + "/stream --dev-key 2",
 		"go run ./cmd/caddy paywall pay -X POST -d hello " + s.origin + "/api/render --dev-key 3",
 		"go run ./cmd/caddy paywall pay -o file " + s.origin + "/downloads/file --dev-key 1",
+		`curl -i -d '{"messages":[{"role":"user","content":"Hello"}]}' ` + s.origin + "/v1/chat/completions   # up to $0.50, by the token",
 	} {
 		say("    %s", line)
 	}

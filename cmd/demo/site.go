@@ -34,6 +34,7 @@ func site() http.Handler {
 		}
 		writeJSON(w, map[string]any{"rendered_bytes": n, "sha256": fmt.Sprintf("%x", sum.Sum(nil))})
 	})
+	mux.HandleFunc("POST /v1/chat/completions", chat)
 	mux.HandleFunc("GET /stream", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for i := 1; i <= 10; i++ {

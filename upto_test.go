@@ -266,3 +266,19 @@ func TestUptoChargedOtherwise(t *testing.T) {
 	}
 	w.waitForLog("another amount than it was asked to")
 }
+
+// Who could not settle once has to pay first, and what is not known cannot be
+// paid first: nothing is asked of anybody, above all not the maximum.
+func TestUptoDefaulter(t *testing.T) {
+	w, b := newUptoWorld(t, "")
+	w.up.charges(amountOf("1234"))
+	p := newPayer(t)
+	w.fac.onSettle(refusedSettle)
+	w.expect(w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", p).v2(t)), 402, "insufficient_funds")
+	w.fac.onSettle(b.settle)
+	w.expect(w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", p).v2(t)), 402, "upto_cannot_be_settled_first")
+	w.counts(1, 2, 1)
+	b.expect(t)
+	w.expect(w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", newPayer(t)).v2(t)), 200, "")
+	b.expect(t, "1234")
+}

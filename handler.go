@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -91,6 +92,7 @@ type Handler struct {
 	answerWithin time.Duration
 	// uploadGrace is how long an upstream may wait for a body that is not paid for.
 	uploadGrace time.Duration
+	complained  *atomic.Int64 // when the log was last told that nothing is offered, in Unix seconds
 }
 
 // CaddyModule returns the Caddy module information.
@@ -104,6 +106,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.now = time.Now
 	h.answerWithin = answerWithin
 	h.uploadGrace = uploadGrace
+	h.complained = new(atomic.Int64)
 	if h.RetryWindow == 0 {
 		h.RetryWindow = caddy.Duration(defaultRetryWindow)
 	}
@@ -198,8 +201,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	tariff := pr.tariff(first)
 	offer, err := tariff.current()
 	if err != nil {
-		closed.Inc()
-		h.logger.Error("nothing can be offered", zap.Error(err))
+		h.noteClosed(err, now)
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
@@ -208,8 +210,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if payment == nil {
 		shown, wait, down := tariff.shown(offer, now)
 		if down != nil {
-			closed.Inc()
-			h.logger.Debug("nothing is offered", zap.Error(down))
+			h.noteClosed(down, now)
 			return h.refuse(w, r, outage(wait))
 		}
 		if err != nil {

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -67,4 +69,16 @@ func outage(wait time.Duration) refusal {
 		status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable,
 		retryAfter: int((wait + time.Second - 1) / time.Second),
 	}
+}
+
+// noteClosed counts a request that found nothing offered, and tells the log, but
+// not for each of them.
+func (h *Handler) noteClosed(err error, now time.Time) {
+	closed.Inc()
+	last := h.complained.Load()
+	if now.Unix()-last < 60 || !h.complained.CompareAndSwap(last, now.Unix()) {
+		h.logger.Debug("nothing is offered", zap.Error(err))
+		return
+	}
+	h.logger.Error("nothing is offered, so priced paths answer 503; said once a minute", zap.Error(err))
 }

@@ -2,6 +2,7 @@ package paywall_test
 
 import (
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +95,13 @@ func TestOutageClosesPrices(t *testing.T) {
 				t.Errorf("Retry-After %q", res.Header.Get("Retry-After"))
 			}
 			w.expectBusy(w.get("/paid/x", "PAYMENT-SIGNATURE", late[3]), 503, "facilitator_unavailable")
+			for range 20 {
+				w.get("/paid/x")
+			}
+			w.waitForLog("nothing is offered, so")
+			if log, _ := os.ReadFile(w.log); strings.Count(string(log), "nothing is offered, so") != 1 {
+				t.Error("each request has a line in the log")
+			}
 			w.expect(w.get("/free"), 200, "")
 			w.expect(w.get("/paid/owed", "PAYMENT-SIGNATURE", redeem), 200, "")
 			w.reload(config)

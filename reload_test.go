@@ -106,6 +106,21 @@ func TestReloadsUnderLoad(t *testing.T) {
 				t.Errorf("receipt %+v %v", receipt, err)
 				return
 			}
+			if i%4 == 0 { // and once more, in whatever config
+				again := c.get(url, s.v2(t))
+				for range 1000 {
+					if again.StatusCode != http.StatusConflict { // its end is not yet recorded
+						break
+					}
+					time.Sleep(time.Millisecond)
+					again = c.get(url, s.v2(t))
+				}
+				challenge, err := x402.DecodeChallenge(again.Header.Get(x402.HeaderPaymentRequired))
+				if again.StatusCode != http.StatusPaymentRequired || err != nil || challenge.Error != string(x402.CodePaymentAlreadyUsed) {
+					t.Errorf("sent again: %d %s", again.StatusCode, again.body)
+					return
+				}
+			}
 			mu.Lock()
 			if sold[receipt.Transaction] {
 				t.Errorf("two sales for transaction %s", receipt.Transaction)

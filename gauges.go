@@ -39,7 +39,7 @@ var (
 	unsettledNow = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "caddy", Subsystem: "paywall", Name: "unsettled",
 		Help: "Payments that are claimed and not yet settled, now, in this process.",
-	}, func() float64 { return float64(unsettled.count()) })
+	}, func() float64 { return float64(unsettled.count()) }) //nolint:forbidigo // no money
 
 	facilitatorUp = prometheus.NewDesc("caddy_paywall_facilitator_up",
 		"1 while the facilitator gives answers; 0 while it is left alone with the payments of at least one network.", []string{"facilitator"}, nil)
@@ -64,10 +64,10 @@ func (state) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (state) Collect(ch chan<- prometheus.Metric) {
-	value := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	value := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...) //nolint:forbidigo // no money
 	}
-	up := map[string]float64{}
+	up := map[string]int{}
 	snapshots.Range(func(_, v any) bool {
 		s, ok := v.(*snapshot)
 		if !ok {
@@ -85,15 +85,15 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 		value(facilitatorUp, v, name)
 	}
 	if g := inDoubt.Load(); g != nil {
-		value(doubtCount, float64(g.count))
-		age := 0.0
+		value(doubtCount, g.count)
+		age := 0
 		if g.count > 0 {
-			age = max(0, time.Since(g.oldest).Seconds())
+			age = max(0, int(time.Since(g.oldest).Seconds()))
 		}
 		value(doubtAge, age)
 	}
 	if g := owed.Load(); g != nil {
-		value(owedCount, float64(g.count))
+		value(owedCount, g.count)
 	}
 }
 

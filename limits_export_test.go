@@ -35,7 +35,7 @@ func ForgetPayers() {
 	for i := range onTrial.buckets {
 		b := &onTrial.buckets[i]
 		b.mu.Lock()
-		b.used = 0
+		b.owed = 0
 		b.mu.Unlock()
 	}
 }

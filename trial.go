@@ -15,6 +15,7 @@ import (
 const (
 	triesPerSecond = 20
 	triesAtOnce    = 200
+	comesBack      = time.Second / triesPerSecond // one try
 )
 
 // trials holds the tries of all client networks. Their number is fixed; two
@@ -34,7 +35,7 @@ func (t *trials) of(network string) *bucket {
 // bucket is what a network has left. The zero value is full.
 type bucket struct {
 	mu   sync.Mutex
-	used float64
+	owed time.Duration // until all tries are back
 	at   time.Time
 }
 
@@ -52,15 +53,15 @@ func (b *bucket) take(now time.Time) bool {
 	if !b.room(now) {
 		return false
 	}
-	b.used++
+	b.owed += comesBack
 	return true
 }
 
 func (b *bucket) room(now time.Time) bool {
 	if passed := now.Sub(b.at); passed > 0 {
-		b.used, b.at = max(0, b.used-passed.Seconds()*triesPerSecond), now
+		b.owed, b.at = max(0, b.owed-passed), now
 	}
-	return b.used+1 <= triesAtOnce
+	return b.owed+comesBack <= triesAtOnce*comesBack
 }
 
 // giveBack returns a try; nil has none.
@@ -70,7 +71,7 @@ func (b *bucket) giveBack() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used = max(0, b.used-1)
+	b.owed = max(0, b.owed-comesBack)
 }
 
 // mayTry says, before the ledger is asked to hold a payment, whether a

@@ -31,3 +31,22 @@ func BenchmarkCheckLarge(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCheckSites: many sites with a gate each.
+func BenchmarkCheckSites(b *testing.B) {
+	var sites []string
+	for i := range 2_000 {
+		sites = append(sites, fmt.Sprintf(`{"match":[{"host":["s%d.test"]}],"terminal":true,"handle":[{"handler":"subroute","routes":[
+			{"handle":[{"handler":"paywall","prices":[{"paths":["/paid/*"],"amount":"$0.01"}]},{"handler":"reverse_proxy","upstreams":[{"dial":"127.0.0.1:%d"}]}]}]}]}`, i, i))
+	}
+	raw := `{"apps":{"http":{"servers":{"s":{"listen":[":80"],"routes":[` + strings.Join(sites, ",") + `]}}}}}`
+	for b.Loop() {
+		c, err := Parse([]byte(raw))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if findings, err := Check(c); err != nil || len(findings) > 0 {
+			b.Fatal(findings, err)
+		}
+	}
+}

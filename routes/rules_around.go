@@ -98,24 +98,23 @@ func (a *answerer) servesFrom(backend string) bool {
 func (w *walk) checkAround(g *Gate) {
 	backends := w.backends(g)
 	for _, a := range w.answerers {
-		if a.at.inError || slices.Contains(a.at.gates, g) || !a.goods() && a.handler.Name != "static_response" {
+		if a.at.inError || slices.Contains(a.at.gates, g) || !a.goods() {
+			continue
+		}
+		sameSite := a.at.server != g.Server && meetsHost(a.hosts, g.Hosts) != none
+		sameGoods := slices.Contains(backends, a.backend) && (a.at.server != g.Server || !slices.Equal(a.hosts, g.Hosts))
+		if !sameSite && !sameGoods {
 			continue
 		}
 		path, open := w.open(a, g)
-		if !open {
-			continue
-		}
-		hosts := a.at.hosts()
-		sameSite := a.at.server != g.Server && meetsHost(hosts, g.Hosts) != none
-		where := w.where(a)
 		switch {
-		case sameSite && a.handler.Name == "static_response":
+		case !open:
 		case sameSite:
 			w.find(g, Warning, RuleAround,
-				"the same site at %s serves %s without a paywall (%s); redirect there, or put the paywall there too", where, path, a.what)
-		case slices.Contains(backends, a.backend) && (a.at.server != g.Server || !slices.Equal(hosts, g.Hosts)):
+				"the same site at %s serves %s without a paywall (%s); redirect there, or put the paywall there too", w.where(a), path, a.what)
+		default:
 			w.find(g, Warning, RuleAround,
-				"%s serves from the same place (%s), without a paywall: %s can be had there for nothing, by who can reach it", where, a.what, path)
+				"%s serves from the same place (%s), without a paywall: %s can be had there for nothing, by who can reach it", w.where(a), a.what, path)
 		}
 	}
 }
@@ -143,8 +142,8 @@ func (w *walk) open(a *answerer, g *Gate) (string, bool) {
 // where names the site of an answerer.
 func (w *walk) where(a *answerer) string {
 	listen := strings.Join(w.config.Servers[a.at.server].Listen, ", ")
-	if hosts := a.at.hosts(); len(hosts) > 0 {
-		return fmt.Sprintf("%s (%s)", strings.Join(hosts, ", "), listen)
+	if len(a.hosts) > 0 {
+		return fmt.Sprintf("%s (%s)", strings.Join(a.hosts, ", "), listen)
 	}
 	return listen
 }

@@ -139,6 +139,9 @@ func meetsHost(patterns, hosts []string) relation {
 }
 
 func hostCovers(pattern, host string) bool {
+	if strings.IndexByte(pattern, '*') < 0 {
+		return strings.EqualFold(pattern, host)
+	}
 	p, h := strings.Split(strings.ToLower(pattern), "."), strings.Split(strings.ToLower(host), ".")
 	if len(p) != len(h) {
 		return false

@@ -7,17 +7,6 @@ import (
 	"strings"
 )
 
-// answerer is a handler that answers requests itself.
-type answerer struct {
-	handler *handler
-	at      place
-	// sure says that it answers every request that comes to it.
-	sure bool
-	// what names it in messages, and backend is where its goods come from, "" if
-	// that is not known.
-	what, backend string
-}
-
 // walk collects what stands in the routes, in the order in which requests meet
 // it.
 type walk struct {
@@ -33,7 +22,7 @@ type walk struct {
 	// incomplete says that there were too many routes, or too deep ones.
 	incomplete bool
 
-	// before is how many answerers stood before each gate, of its own server.
+	// before is what stood before each gate, in its own site.
 	before map[*Gate][]*answerer
 }
 
@@ -158,7 +147,10 @@ func (w *walk) handler(h *handler, p place) place {
 	return p
 }
 
-func (w *walk) answer(a *answerer) { w.answerers = append(w.answerers, a) }
+func (w *walk) answer(a *answerer) {
+	a.hosts = a.at.hosts()
+	w.answerers = append(w.answerers, a)
+}
 
 func (w *walk) gate(h *handler, p place) place {
 	g, err := parseGate(h.Raw)
@@ -180,7 +172,7 @@ func (w *walk) gate(h *handler, p place) place {
 		g.Examples = append(g.Examples, example)
 	}
 	for _, a := range w.answerers {
-		if a.at.server == p.server && !a.at.inError {
+		if a.at.server == p.server && !a.at.inError && (len(a.hosts) == 0 || meetsHost(a.hosts, g.Hosts) != none) {
 			w.before[g] = append(w.before[g], a)
 		}
 	}
@@ -194,92 +186,6 @@ func (w *walk) gatesOnly(routes []Route, p place) {
 	n := len(w.answerers)
 	w.list(routes, p)
 	w.answerers = w.answerers[:n]
-}
-
-// proxy looks at a reverse proxy, also one that asks for permission only, as
-// forward_auth does.
-func (w *walk) proxy(h *handler, p place) {
-	var proxy struct {
-		Upstreams []struct{ Dial string }
-		Dynamic   json.RawMessage `json:"dynamic_upstreams"`
-	}
-	h.read(&proxy)
-	var dials []string
-	for _, u := range proxy.Upstreams {
-		dials = append(dials, u.Dial)
-	}
-	slices.Sort(dials)
-	backend := strings.Join(dials, " ")
-	if passesOn(h.Responses) {
-		return
-	}
-	what := "reverse_proxy"
-	if backend != "" {
-		what += " to " + backend
-	}
-	w.answer(&answerer{handler: h, at: p, sure: len(h.Responses) == 0, what: what, backend: backend})
-}
-
-// passesOn reports whether a good answer of a proxy lets the request go on.
-func passesOn(responses []response) bool {
-	for _, r := range responses {
-		if r.Match == nil || !slices.ContainsFunc(r.Match.StatusCode, func(s int) bool { return s == 2 || s/100 == 2 }) {
-			continue
-		}
-		return !slices.ContainsFunc(r.Routes, answers)
-	}
-	return false
-}
-
-func answers(r Route) bool {
-	return slices.ContainsFunc(r.Handle, func(h handler) bool {
-		switch h.Name {
-		case "copy_response", "static_response", "file_server", "reverse_proxy", "error":
-			return true
-		default:
-			return slices.ContainsFunc(h.Routes, answers)
-		}
-	})
-}
-
-func (w *walk) files(h *handler, p place) {
-	var files struct {
-		Root     string
-		PassThru bool `json:"pass_thru"`
-	}
-	h.read(&files)
-	root := files.Root
-	if root == "" || strings.Contains(root, "{") {
-		root = p.root
-	}
-	what := "file_server"
-	if root != "" {
-		what += " of " + root
-		root = "file:" + root
-	}
-	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root})
-}
-
-// respond looks at a fixed answer. One that refuses, redirects or is empty gives
-// nothing away.
-func (w *walk) respond(h *handler, p place) {
-	var static struct {
-		StatusCode any `json:"status_code"`
-		Body       string
-		Abort      bool
-	}
-	h.read(&static)
-	status := "200"
-	switch s := static.StatusCode.(type) {
-	case string:
-		status = s
-	case float64:
-		status = string(rune('0' + int(s)/100))
-	}
-	if static.Abort || static.Body == "" || status != "" && strings.ContainsAny(status[:1], "345") {
-		return
-	}
-	w.answer(&answerer{handler: h, at: p, sure: true, what: "respond"})
 }
 
 // rewritten is the place behind a rewrite.

@@ -19,7 +19,7 @@ func logsInTheClear(logger *zap.Logger) func(name string, debug bool) bool {
 	if tee := reflect.ValueOf(logger.Core()); tee.Kind() == reflect.Slice { // zapcore.NewTee of several
 		cores = nil
 		for i := range tee.Len() {
-			if core, ok := tee.Index(i).Interface().(zapcore.Core); ok {
+			if core, ok := reflect.TypeAssert[zapcore.Core](tee.Index(i)); ok {
 				cores = append(cores, core)
 			}
 		}

@@ -18,7 +18,7 @@ import (
 // Options say how to look. The zero value of each has a default.
 type Options struct {
 	// Rate is the most requests a second. Default: 20.
-	Rate float64
+	Rate int
 	// MaxRequests bounds all requests together. Default: 2000.
 	MaxRequests int
 	// Timeout bounds one request. Default: 10s.

@@ -93,7 +93,7 @@ func TestLimitedIsNotClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Run(context.Background(), Options{Rate: 1e6, MaxRequests: 60}, []Target{{URL: u}})
+	r, err := Run(context.Background(), Options{Rate: 1_000_000, MaxRequests: 60}, []Target{{URL: u}})
 	if err != nil || r.Unanswered < 40 {
 		t.Errorf("%+v %v", r, err)
 	}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"net/url"
 	"slices"
 	"testing"
 
@@ -29,12 +30,12 @@ func TestFromConfig(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.gate.Lines, tt.gate.Examples = lines, examples
-			origin, err := ParseURL("https://none.test")
-			if origin = nil; tt.origin != "" {
-				origin, err = ParseURL(tt.origin)
-			}
-			if err != nil {
-				t.Fatal(err)
+			var origin *url.URL
+			if tt.origin != "" {
+				var err error
+				if origin, err = ParseURL(tt.origin); err != nil {
+					t.Fatal(err)
+				}
 			}
 			targets, left := FromConfig([]*routes.Gate{&tt.gate}, origin)
 			var urls []string

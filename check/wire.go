@@ -76,7 +76,7 @@ type wires struct {
 
 	conn   net.Conn // of HTTP/1
 	reader *bufio.Reader
-	two    *http2.Transport
+	two    *http.Transport
 	three  *http3.Transport
 }
 
@@ -93,17 +93,12 @@ func newWires(u *url.URL, connect string, insecure bool, timeout time.Duration) 
 		w.address = connect
 	}
 	w.tls = &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: insecure} //nolint:gosec // only where the operator says so
-	w.two = &http2.Transport{
-		AllowHTTP: true, DisableCompression: true, MaxHeaderListSize: 256 << 10,
-		DialTLSContext: func(ctx context.Context, _, _ string, config *tls.Config) (net.Conn, error) {
-			conn, err := w.dial(ctx)
-			if err != nil || w.scheme == "http" {
-				return conn, err
-			}
-			return w.handshake(ctx, conn, config)
-		},
-		TLSClientConfig: w.tls.Clone(),
+	w.two = &http.Transport{
+		Protocols: new(http.Protocols), DisableCompression: true, MaxResponseHeaderBytes: 256 << 10, TLSClientConfig: w.tls.Clone(),
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return w.dial(ctx) },
 	}
+	w.two.Protocols.SetHTTP2(true)
+	w.two.Protocols.SetUnencryptedHTTP2(true)
 	w.three = &http3.Transport{
 		TLSClientConfig: w.tls.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 256 << 10,
 		QUICConfig: &quic.Config{HandshakeIdleTimeout: 3 * time.Second},
@@ -124,19 +119,6 @@ func (w *wires) close() {
 
 func (w *wires) dial(ctx context.Context) (net.Conn, error) {
 	return (&net.Dialer{Timeout: w.timeout}).DialContext(ctx, "tcp", w.address)
-}
-
-func (w *wires) handshake(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, error) {
-	secure := tls.Client(conn, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	if want := config.NextProtos; len(want) > 0 && secure.ConnectionState().NegotiatedProtocol != want[0] {
-		_ = conn.Close()
-		return nil, fmt.Errorf("the server does not speak %s", want[0])
-	}
-	return secure, nil
 }
 
 // send sends a request without following redirects.
@@ -160,6 +142,10 @@ func (w *wires) send(ctx context.Context, a ask) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.proto == http2Name && res.ProtoMajor != 2 {
+		_ = res.Body.Close()
+		return nil, errors.New("the server does not speak HTTP/2")
+	}
 	return read(res)
 }
 
@@ -171,9 +157,12 @@ func (w *wires) one(ctx context.Context, a ask) (*answer, error) {
 			return nil, err
 		}
 		if w.scheme == "https" {
-			if conn, err = w.handshake(ctx, conn, w.tls); err != nil {
+			secure := tls.Client(conn, w.tls)
+			if err := secure.HandshakeContext(ctx); err != nil {
+				_ = conn.Close()
 				return nil, err
 			}
+			conn = secure
 		}
 		w.conn, w.reader = conn, bufio.NewReader(conn)
 	}
@@ -246,8 +235,8 @@ func (w *wires) request(ctx context.Context, a ask) (*http.Request, error) {
 			return nil, errSpelling
 		}
 	}
-	if strings.ContainsAny(a.path, " \t\r\n\x00") {
-		return nil, errSpelling
+	if _, err := url.PathUnescape(a.path); err != nil || strings.ContainsAny(a.path, " \t\r\n\x00") {
+		return nil, errSpelling // servers refuse the stream, and the client tries again
 	}
 	header := a.header.Clone()
 	if header == nil {

@@ -87,18 +87,12 @@ func (w *walk) files(h *handler, p place) {
 // nothing away.
 func (w *walk) respond(h *handler, p place) {
 	var static struct {
-		StatusCode any `json:"status_code"`
+		StatusCode json.RawMessage `json:"status_code"` // a number, or a placeholder
 		Body       string
 		Abort      bool
 	}
 	h.read(&static)
-	status := "200"
-	switch s := static.StatusCode.(type) {
-	case string:
-		status = s
-	case float64:
-		status = string(rune('0' + int(s)/100))
-	}
+	status := strings.Trim(string(static.StatusCode), `"`)
 	if static.Abort || static.Body == "" || status != "" && strings.ContainsAny(status[:1], "345") {
 		return
 	}

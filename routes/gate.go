@@ -56,6 +56,7 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 		Match   json.RawMessage `json:"match"`
 		Paths   []string        `json:"paths"`
 		Amount  json.RawMessage `json:"amount"`
+		Upto    bool            `json:"upto"`
 	}
 	var w struct {
 		Prices    []line `json:"prices"`
@@ -75,6 +76,9 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 			p.Matcher = func(*http.Request) (bool, error) { return kind == pricing.Priced, nil }
 		}
 		amount := strings.Trim(string(l.Amount), `"`)
+		if l.Upto {
+			amount = "upto " + amount
+		}
 		if kind == pricing.Priced {
 			if _, ok := amounts[amount]; !ok {
 				amounts[amount] = len(amounts)

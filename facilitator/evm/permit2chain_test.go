@@ -272,7 +272,7 @@ func TestUptoOnChain(t *testing.T) {
 	if first.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", first)
 	}
-	if s := charge("601"); s.Outcome != facilitator.Unknown {
+	if s := charge("601"); s.Outcome != facilitator.Unknown || s.Reason != string(x402.CodeSettlementPending) {
 		t.Errorf("another amount: %+v", s)
 	}
 	if s := charge("600"); s.Outcome != facilitator.Settled || s.Transaction != first.Transaction {

@@ -139,8 +139,7 @@ func readFrames(b []byte, first uint64, f func(number uint64, rec record) error)
 // trimZeros cuts off the part of a segment that was not written, or most of it.
 func trimZeros(b []byte) []byte {
 	const block = 4096
-	var zeros [block]byte
-	for len(b) >= block && bytes.Equal(b[len(b)-block:], zeros[:]) {
+	for len(b) >= block && bytes.Equal(b[len(b)-block:], zeros[:block]) {
 		b = b[:len(b)-block]
 	}
 	return b

@@ -60,6 +60,9 @@ func segmentName(prefix string, number uint64) string {
 	return fmt.Sprintf("%s%016x", prefix, number)
 }
 
+// zeros are what segments are made of; they are only read.
+var zeros [64 << 10]byte
+
 // create makes a file of zeros on disk, so that neither its length nor its
 // blocks change when it is written.
 func (s *segments) create(number uint64, size int64) (_ *segment, err error) {
@@ -68,7 +71,6 @@ func (s *segments) create(number uint64, size int64) (_ *segment, err error) {
 	if err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, min(size, 1<<20))
 	for at := int64(0); at < size && err == nil; at += int64(len(zeros)) {
 		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
 	}

@@ -79,6 +79,15 @@ func (s site) client(t testing.TB, protocol string) *client {
 	return &client{t, protocol, s.transport(t, protocol)}
 }
 
+// client is the same for a whole test, which saves handshakes.
+func (w *world) client(t testing.TB, s site, protocol string) *client {
+	key := s.plain + protocol
+	if w.transports[key] == nil {
+		w.transports[key] = s.transport(w.whole, protocol)
+	}
+	return &client{t, protocol, w.transports[key]}
+}
+
 // start sends a request and returns when the header is there.
 func (c *client) start(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())

@@ -157,7 +157,7 @@ func (w *world) compare(t *testing.T, x exchange) {
 		}
 		t.Run(x.name+" "+protocol, func(t *testing.T) {
 			w.t = t
-			open, gate := w.open.client(t, protocol), w.gate.client(t, protocol)
+			open, gate := w.client(t, w.open, protocol), w.client(t, w.gate, protocol)
 			paid := x.request(w)
 			paid.Header.Set("PAYMENT-SIGNATURE", sign(t, gate.offer(x.request(w))).v2(t))
 			settled := w.fac.settled.Load()

@@ -48,8 +48,8 @@ func TestNoSpellingIsServedUnpaid(t *testing.T) {
 		protocol, prefix string
 		each             int // spellings of each path
 	}{
-		{"h1", "", 260}, {"h1", "/shop", 60}, {"h1", "/old", 60}, {"h1", "http://" + host, 60},
-		{"h2c", "", 60}, {"h2", "/shop", 30}, {"h3", "", 60},
+		{"h1", "", 130}, {"h1", "/shop", 40}, {"h1", "/old", 40}, {"h1", "http://" + host, 40},
+		{"h2c", "", 40}, {"h2", "/shop", 20}, {"h3", "", 40},
 	} {
 		t.Run(tc.protocol+" "+tc.prefix, func(t *testing.T) { w.sellsEverySpelling(t, tc.protocol, tc.prefix, tc.each) })
 	}
@@ -67,7 +67,7 @@ func TestNoSpellingIsServedUnpaid(t *testing.T) {
 			header_up X-Front {http.request.orig_uri}
 		}`})
 	for _, protocol := range []string{"h1", "h3"} {
-		t.Run(protocol+" try_files", func(t *testing.T) { w.sellsEverySpelling(t, protocol, "", 60) })
+		t.Run(protocol+" try_files", func(t *testing.T) { w.sellsEverySpelling(t, protocol, "", 40) })
 	}
 }
 

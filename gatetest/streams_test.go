@@ -235,7 +235,7 @@ func peak(f func()) uint64 {
 // TestLargeBodies: bodies of 256 MB (1 GB with LARGE set) pass in both directions
 // unchanged, and are held by nobody on the way.
 func TestLargeBodies(t *testing.T) {
-	sizes := map[string]int64{"h1": 256 << 20, "h2": 64 << 20, "h3": 32 << 20}
+	sizes := map[string]int64{"h1": 256 << 20, "h2": 32 << 20, "h3": 16 << 20}
 	if os.Getenv("LARGE") != "" {
 		for protocol := range sizes {
 			sizes[protocol] = 1 << 30

@@ -1,7 +1,6 @@
 package gatetest
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,6 +28,9 @@ type world struct {
 	log  string // the file with Caddy's log
 	open site
 	gate site
+
+	whole      testing.TB // t, before subtests took its place
+	transports map[string]http.RoundTripper
 }
 
 // site is where one of the two listens.
@@ -53,7 +55,7 @@ type config struct {
 
 func newWorld(t testing.TB, c config) *world {
 	t.Helper()
-	w := &world{t: t, up: newUpstream(t), fac: counting, log: filepath.Join(t.TempDir(), "log")}
+	w := &world{t: t, up: newUpstream(t), fac: counting, log: filepath.Join(t.TempDir(), "log"), whole: t, transports: map[string]http.RoundTripper{}}
 	w.fac.reset()
 	free := freeAddresses(t, 4)
 	w.open, w.gate = site{free[0], free[1]}, site{free[2], free[3]}
@@ -119,16 +121,6 @@ func (w *world) load(caddyfile string) {
 	}
 	w.t.Cleanup(func() { _ = caddy.Stop() })
 	w.until("the gate offers something", func() bool { return w.fac.supported.Load() > 0 })
-	w.until("both sites have certificates", func() bool {
-		for _, s := range []site{w.open, w.gate} {
-			conn, err := tls.Dial("tcp", s.tls, clientTLS())
-			if err != nil {
-				return false
-			}
-			_ = conn.Close()
-		}
-		return true
-	})
 }
 
 func port(address string) string {

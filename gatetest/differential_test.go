@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -170,6 +171,21 @@ func (w *world) compare(t *testing.T, x exchange) {
 				t.Errorf("%d settlements, charged %t", got, x.charged)
 			}
 		})
+	}
+}
+
+// TestPublishedHeaders: README's list names what these tests leave out.
+func TestPublishedHeaders(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "### What the gate touches\n")
+	section, _, _ = strings.Cut(section, "\n### ")
+	for _, name := range slices.Concat(touchedAnswer, touchedRequest) {
+		if !strings.Contains(strings.ToLower(section), "`"+strings.ToLower(name)+"`") {
+			t.Errorf("README does not say that the gate touches %s", name)
+		}
 	}
 }
 

@@ -37,12 +37,16 @@ func (c *Client) prepare(ch *Challenge, refused *http.Request) (*Payment, error)
 }
 
 // choose takes the best offer: one without doubts before one with, then in the
-// order of our preferences, then in the seller's.
+// order of our preferences, then one that needs no approval before one that
+// does, then in the seller's order.
 func (c *Client) choose(offers []Offer) *Offer {
 	var best *Offer
 	better := func(a, b *Offer) bool {
 		if doubtful := len(b.Doubts) > 0; doubtful != (len(a.Doubts) > 0) {
 			return doubtful
+		}
+		if a.permit2 != b.permit2 && c.rank(a) == c.rank(b) {
+			return b.permit2
 		}
 		return c.rank(a) < c.rank(b)
 	}

@@ -1,6 +1,6 @@
 // Package client is a client that pays. It sends a request, reads the 402 of
-// either protocol version, checks what is asked for, signs one EIP-3009
-// authorization, and sends the request again with it.
+// either protocol version, checks what is asked for, signs one authorization, by
+// EIP-3009 or for Permit2, and sends the request again with it.
 //
 // A signature is money that may be gone, so the client signs once per call of
 // Do and never more. Whatever happens afterwards (503, a lost connection), it
@@ -56,6 +56,10 @@ type Client struct {
 	// Wait bounds the time in which the same payment is sent again, and so the
 	// pauses that a server may ask for. 0 means DefaultWait, less than 0 none.
 	Wait time.Duration
+	// RPC is the URL of a node with which to look up whether a token is approved for
+	// Permit2. With it a token with EIP-2612 is approved by signature, for exactly
+	// the price, where the seller offers that. "": nothing is looked up.
+	RPC string
 	// Transport sends requests. Nil means one of http.DefaultTransport's kind,
 	// which hands over bodies as they came, compressed or not.
 	Transport http.RoundTripper
@@ -113,6 +117,9 @@ func (c *Client) Do(req *http.Request) (*Result, error) {
 		return result, err
 	}
 	if err := c.agree(req.Context(), p); err != nil {
+		return result, err
+	}
+	if err := c.sponsor(req.Context(), p); err != nil {
 		return result, err
 	}
 	if err := p.sign(c.Key); err != nil {

@@ -39,13 +39,33 @@ type Offer struct {
 	token   common.Address
 	payTo   common.Address
 	chainID uint64
-	// name and version are the domain that the token signs in.
+	// name and version are the domain that the token signs in; of a Permit2 offer
+	// they say that it takes EIP-2612 permits.
 	name, version string
+	// permit2: the token moves through Permit2, which has to be approved for it.
+	permit2 bool
+	// facilitator is who may charge an upto offer.
+	facilitator common.Address
 }
 
-// Price is the price for people: "0.01 USDC", or for an asset that we do not
-// know how many of its smallest units.
+// Upto reports whether the amount is a maximum, of which the seller charges what
+// was used.
+func (o *Offer) Upto() bool { return o.Requirement.Scheme == "upto" }
+
+// Permit2 reports whether the token moves through the Permit2 contract: the
+// payer must have approved that for it.
+func (o *Offer) Permit2() bool { return o.permit2 }
+
+// Price is the price for people: "0.01 USDC", "up to 0.5 USDC", or for an asset
+// that we do not know how many of its smallest units.
 func (o *Offer) Price() string {
+	if o.Upto() {
+		return "up to " + o.most()
+	}
+	return o.most()
+}
+
+func (o *Offer) most() string {
 	if !o.Known {
 		return o.Requirement.Amount + " units of the unknown asset " + o.token.Hex()
 	}
@@ -63,14 +83,15 @@ type extra struct {
 	Flow              string         `json:"paymentFlow"`
 	ChainID           jsontext.Value `json:"chainId"`
 	VerifyingContract string         `json:"verifyingContract"`
+	Facilitator       string         `json:"facilitatorAddress"`
 }
 
 // check reads the offer and finds what stands in the way of paying it. What is
 // signed later comes from what is read here and from nowhere else.
 func (o *Offer) check() error {
 	r := o.Requirement
-	if r.Scheme != "exact" {
-		return fmt.Errorf("the scheme %.40q is not supported, only exact", r.Scheme)
+	if r.Scheme != "exact" && (r.Scheme != "upto" || o.raw == nil) {
+		return fmt.Errorf("the scheme %.40q is not supported, only exact and, in version 2, upto", r.Scheme)
 	}
 	var ok bool
 	if o.Network, ok = pricing.FindNetwork(r.Network); !ok || o.Network.Family != "eip155" || o.Network.CAIP2 != r.Network {
@@ -136,12 +157,13 @@ func (o *Offer) readExtra() error {
 			return errors.New("extra cannot be read")
 		}
 	}
+	o.permit2 = o.Upto() && e.Transfer == "" || e.Transfer == pricing.TransferPermit2 && o.raw != nil
 	switch {
-	case e.Transfer != "" && e.Transfer != pricing.TransferEIP3009:
-		return fmt.Errorf("transfers by %.40q are not supported, only EIP-3009", e.Transfer)
+	case !o.permit2 && (o.Upto() || e.Transfer != "" && e.Transfer != pricing.TransferEIP3009):
+		return fmt.Errorf("transfers by %.40q are not supported, only EIP-3009 and, in version 2, Permit2", e.Transfer)
 	case e.Flow != "" && e.Flow != "authorization" && e.Flow != "upfront":
 		return fmt.Errorf("the payment flow %.40q is not known", e.Flow)
-	case e.Name == "" || e.Version == "":
+	case !o.permit2 && (e.Name == "" || e.Version == ""):
 		return errors.New("extra does not name the domain that the asset signs in")
 	case len(e.ChainID) > 0 && strings.Trim(string(e.ChainID), `"`) != strconv.FormatUint(o.chainID, 10):
 		return errors.New("extra names another chain than network")
@@ -149,12 +171,19 @@ func (o *Offer) readExtra() error {
 	if contract, ok := parseAddress(e.VerifyingContract); e.VerifyingContract != "" && (!ok || contract != o.token) {
 		return errors.New("extra names another contract than asset")
 	}
+	if facilitator, ok := parseAddress(e.Facilitator); o.Upto() {
+		if !ok || facilitator == (common.Address{}) {
+			return errors.New("extra does not name the facilitator that may charge")
+		}
+		o.facilitator = facilitator
+	}
 	o.name, o.version = e.Name, e.Version
 	o.Asset, o.Known = pricing.FindAsset(o.Network.CAIP2, o.token.Hex())
 	switch {
 	case !o.Known:
 		o.Asset = pricing.Asset{Network: o.Network.CAIP2, Address: o.token.Hex()}
-	case o.Asset.Transfer != pricing.TransferEIP3009:
+	case o.permit2 && o.name == "":
+	case !o.permit2 && o.Asset.Transfer != pricing.TransferEIP3009:
 		return fmt.Errorf("%s does not move by EIP-3009", o.Asset.Symbol)
 	case o.Asset.Name != e.Name || o.Asset.Version != e.Version:
 		return fmt.Errorf("the seller gives %s another name or version than it signs with", o.Asset.Symbol)

@@ -52,6 +52,9 @@ func TestObstacles(t *testing.T) {
 	ext := func(s string) func(*x402.Requirement) {
 		return func(r *x402.Requirement) { r.Extra = jsontext.Value(s) }
 	}
+	upto := func(s string) func(*x402.Requirement) {
+		return func(r *x402.Requirement) { r.Scheme, r.Extra = "upto", jsontext.Value(s) }
+	}
 	tests := map[string]struct {
 		change func(*x402.Requirement)
 		why    string // "" means that it is paid
@@ -67,7 +70,12 @@ func TestObstacles(t *testing.T) {
 		"payTo mistyped":            {func(r *x402.Requirement) { set(&r.PayTo, strings.Replace(payTo, "Bc", "bc", 1)) }, "checksum"},
 		"payTo no address":          {func(r *x402.Requirement) { set(&r.PayTo, "alice.eth") }, "not an address"},
 		"asset no address":          {func(r *x402.Requirement) { set(&r.Asset, "USDC") }, "not an address"},
-		"scheme upto":               {func(r *x402.Requirement) { set(&r.Scheme, "upto") }, "scheme"},
+		"scheme upto":               {upto(`{"facilitatorAddress":"` + payTo + `"}`), ""},
+		"scheme upto, by Permit2":   {upto(`{"assetTransferMethod":"permit2","facilitatorAddress":"` + payTo + `"}`), ""},
+		"scheme upto, by EIP-3009":  {upto(`{"assetTransferMethod":"eip3009","facilitatorAddress":"` + payTo + `"}`), "not supported"},
+		"scheme upto, for nobody":   {upto(`{}`), "facilitator"},
+		"scheme upto, for zero":     {upto(`{"facilitatorAddress":"0x0000000000000000000000000000000000000000"}`), "facilitator"},
+		"scheme escrow":             {func(r *x402.Requirement) { set(&r.Scheme, "escrow") }, "scheme"},
 		"network solana":            {func(r *x402.Requirement) { set(&r.Network, "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp") }, "no EVM chain"},
 		"network by name":           {func(r *x402.Requirement) { set(&r.Network, "base-sepolia") }, "no EVM chain"},
 		"network of another form":   {func(r *x402.Requirement) { set(&r.Network, "eip155:084532") }, "no EVM chain"},
@@ -83,7 +91,10 @@ func TestObstacles(t *testing.T) {
 		"amount beyond 256 bits":    {func(r *x402.Requirement) { set(&r.Amount, strings.Repeat("9", 78)) }, "more than a token"},
 		"lives not at all":          {func(r *x402.Requirement) { r.MaxTimeoutSeconds = 0 }, "sensible"},
 		"lives for ever":            {func(r *x402.Requirement) { r.MaxTimeoutSeconds = 1 << 60 }, "sensible"},
-		"permit2":                   {ext(`{"name":"USDC","version":"2","assetTransferMethod":"permit2"}`), "not supported"},
+		"permit2":                   {ext(`{"name":"USDC","version":"2","assetTransferMethod":"permit2"}`), ""},
+		"permit2 without a domain":  {ext(`{"assetTransferMethod":"permit2"}`), ""},
+		"permit2, another name":     {ext(`{"name":"USD Coin","version":"2","assetTransferMethod":"permit2"}`), "another name"},
+		"transfers by prayer":       {ext(`{"name":"USDC","version":"2","assetTransferMethod":"prayer"}`), "not supported"},
 		"unknown flow":              {ext(`{"name":"USDC","version":"2","paymentFlow":"escrow"}`), "payment flow"},
 		"no domain":                 {ext(`{}`), "domain"},
 		"extra odd":                 {ext(`{"name":1,"version":"2"}`), "cannot be read"},
@@ -218,6 +229,7 @@ func TestChoice(t *testing.T) {
 		want             int // -1: none
 	}{
 		"the seller's first":         {[]x402.Requirement{real, test}, nil, nil, 0},
+		"Permit2 if need be":         {[]x402.Requirement{permit2}, nil, nil, 0},
 		"the first that can be paid": {[]x402.Requirement{permit2, real, test}, nil, nil, 1},
 		"within the limit":           {[]x402.Requirement{dear, test}, nil, nil, 1},
 		"our network":                {[]x402.Requirement{real, test}, []string{"base-sepolia"}, nil, 1},

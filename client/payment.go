@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -27,11 +28,14 @@ type Payment struct {
 	Offer     Offer
 	// Payer is the account that pays; "" without a key.
 	Payer string
-	// Transfer is the message that is signed.
+	// Transfer is the message that is signed, unless the offer is for Permit2: then
+	// Permit is.
 	Transfer eip712.Transfer
+	Permit   eip712.Permit
 
-	request *http.Request // the one that was refused
-	signed  *signedHeader // nil before it is signed
+	request   *http.Request // the one that was refused
+	sponsored *extension    // the approval that travels along; may be nil
+	signed    *signedHeader // nil before it is signed
 }
 
 // signedHeader is behind a pointer so that printing a payment does not show it.
@@ -48,26 +52,31 @@ func (c *Client) draft(ch *Challenge, o Offer, refused *http.Request) (*Payment,
 		return nil, errors.New("the clock is wrong: it says 1970")
 	}
 	p := &Payment{Challenge: ch, Offer: o, request: refused}
-	p.Transfer = eip712.Transfer{
-		To:          o.payTo,
-		Value:       o.amount,
-		ValidBefore: uint64(now) + uint64(o.Requirement.MaxTimeoutSeconds), //nolint:gosec // both are checked
-	}
-	if ch.Version == x402.V1 {
-		p.Transfer.ValidAfter = uint64(now - backdate)
-	}
-	if _, err := io.ReadFull(c.random(), p.Transfer.Nonce[:]); err != nil {
+	end := uint64(now) + uint64(o.Requirement.MaxTimeoutSeconds) //nolint:gosec // both are checked
+	var nonce [32]byte
+	if _, err := io.ReadFull(c.random(), nonce[:]); err != nil {
 		return nil, fmt.Errorf("making a nonce: %w", err)
 	}
+	var payer common.Address
 	if c.Key != nil {
-		p.Payer = c.Key.Address()
-		p.Transfer.From = c.Key.address
+		p.Payer, payer = c.Key.Address(), c.Key.address
+	}
+	if o.permit2 {
+		p.Permit = o.permit(payer, nonce, end)
+		return p, nil
+	}
+	p.Transfer = eip712.Transfer{From: payer, To: o.payTo, Value: o.amount, ValidBefore: end, Nonce: nonce}
+	if ch.Version == x402.V1 {
+		p.Transfer.ValidAfter = uint64(now - backdate)
 	}
 	return p, nil
 }
 
 // ValidBefore is when the signature ends: nobody can use it later.
 func (p *Payment) ValidBefore() time.Time {
+	if p.Offer.permit2 {
+		return time.Unix(int64(p.Permit.Deadline), 0) //nolint:gosec // made by draft
+	}
 	return time.Unix(int64(p.Transfer.ValidBefore), 0) //nolint:gosec // made by draft
 }
 
@@ -91,7 +100,12 @@ func (p *Payment) sign(k *Key) error {
 	return nil
 }
 
-func (p *Payment) digest() [32]byte { return p.Offer.domain().TransferDigest(&p.Transfer) }
+func (p *Payment) digest() [32]byte {
+	if p.Offer.permit2 {
+		return eip712.Permit2Domain(p.Offer.chainID).PermitDigest(&p.Permit)
+	}
+	return p.Offer.domain().TransferDigest(&p.Transfer)
+}
 
 // verify reads what would be sent, and checks that it pays the offer and nothing
 // else: the last line of defence against our own mistakes.
@@ -141,18 +155,27 @@ func (p *Payment) authorization() authorization {
 // encode makes the header. What an echo of the seller's extensions would make
 // too long goes without: no seller may insist on it.
 func (p *Payment) encode(signature []byte) (*signedHeader, error) {
-	raw, err := json.Marshal(payload{p.authorization(), hexutil.Encode(signature)})
+	var paid any = payload{p.authorization(), hexutil.Encode(signature)}
+	if p.Offer.permit2 {
+		paid = permitPayload{p.permitAuthorization(), hexutil.Encode(signature)}
+	}
+	raw, err := json.Marshal(paid)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the payment: %w", err)
 	}
 	e := &x402.Payment{
 		Version: p.Challenge.Version, Scheme: p.Offer.Requirement.Scheme, Network: p.Offer.Requirement.Network,
-		Payload: raw, Accepted: p.Offer.raw, Resource: p.Challenge.resource, Extensions: p.Challenge.extensions,
+		Payload: raw, Accepted: p.Offer.raw, Resource: p.Challenge.resource,
+	}
+	if e.Extensions, err = p.echo(false); err != nil {
+		return nil, fmt.Errorf("encoding the payment: %w", err)
 	}
 	name, value, err := x402.EncodePayment(e)
 	if err == nil && len(value) > maxPaymentHeader {
-		e.Resource, e.Extensions = nil, nil
-		name, value, err = x402.EncodePayment(e)
+		e.Resource = nil
+		if e.Extensions, err = p.echo(true); err == nil {
+			name, value, err = x402.EncodePayment(e)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -164,7 +187,7 @@ func (p *Payment) encode(signature []byte) (*signedHeader, error) {
 type TypedData struct {
 	Domain struct {
 		Name              string `json:"name"`
-		Version           string `json:"version"`
+		Version           string `json:"version,omitzero"`
 		ChainID           uint64 `json:"chainId"`
 		VerifyingContract string `json:"verifyingContract"`
 	} `json:"domain"`
@@ -174,6 +197,9 @@ type TypedData struct {
 
 // TypedData returns what is signed.
 func (p *Payment) TypedData() TypedData {
+	if p.Offer.permit2 {
+		return p.permitTypedData()
+	}
 	d := TypedData{PrimaryType: "TransferWithAuthorization"}
 	d.Domain.Name, d.Domain.Version = p.Offer.name, p.Offer.version
 	d.Domain.ChainID, d.Domain.VerifyingContract = p.Offer.chainID, p.Offer.token.Hex()

@@ -20,8 +20,13 @@ import (
 const payHelp = `Fetches a URL and, if it has a price, pays it with the x402 protocol.
 
 The body of the answer goes to stdout, or to the file of --output; what it cost
-goes to stderr. The payment is an EIP-3009 authorization, such as USDC takes, on
-an EVM chain. Without a price this is a plain request.
+goes to stderr. The payment is a signed authorization on an EVM chain: by EIP-3009,
+such as USDC takes, or for Permit2, which the token has to be approved for. Of a
+price that is a maximum ("up to"), the seller charges what was used. Without a
+price this is a plain request.
+
+With --rpc a token that is not yet approved for Permit2 is approved by signature,
+for exactly the price, if it has EIP-2612 and the seller offers to pay the gas.
 
 A price above --max is asked about on a terminal, and refused elsewhere, unless
 --yes is given. --max says what may be spent:
@@ -53,7 +58,7 @@ type pay struct {
 	method, data, output     string
 	headers, max             []string
 	networks, assets         []string
-	keyEnv, keyFile          string
+	keyEnv, keyFile, rpc     string
 	devKey                   int
 	v1, v2                   bool
 	dryRun, yes, include     bool
@@ -108,6 +113,7 @@ func (p *pay) command() *cobra.Command {
 	f.StringVar(&p.keyEnv, "key-env", "PAYWALL_KEY", "environment variable that holds the private key")
 	f.StringVar(&p.keyFile, "key-file", "", "file that holds the private key")
 	f.IntVar(&p.devKey, "dev-key", -1, "pay from this account of the development mnemonic, 0 or above")
+	f.StringVar(&p.rpc, "rpc", "", "URL of a node of the chain, to look up whether a token is approved for Permit2")
 	f.BoolVar(&p.dryRun, "dry-run", false, "show what would be signed, as JSON on stdout, and sign nothing")
 	f.DurationVar(&p.wait, "wait", client.DefaultWait, "how long to send the same payment again while its outcome is open")
 	f.BoolVarP(&p.quiet, "quiet", "q", false, "say nothing but errors")
@@ -169,7 +175,7 @@ func (p *pay) finish(ctx context.Context, c *client.Client, out *output, r *clie
 
 // client makes the client that the flags ask for.
 func (p *pay) client(envIsChosen bool) (*client.Client, error) {
-	c := &client.Client{Networks: p.networks, Assets: p.assets, Confirm: p.confirm, OnResend: p.report.resend, Wait: p.wait}
+	c := &client.Client{Networks: p.networks, Assets: p.assets, Confirm: p.confirm, OnResend: p.report.resend, Wait: p.wait, RPC: p.rpc}
 	if p.wait <= 0 {
 		c.Wait = -1
 	}
@@ -212,6 +218,9 @@ func (p *pay) explain(r *client.Result, err error) error {
 		return errors.Join(err, fmt.Errorf("the outcome is not known%s: the seller can take this payment until %s, and a new one before that may pay twice",
 			because(r), r.Payment.ValidBefore().UTC().Format(time.RFC3339)))
 	case client.Refused:
+		if r.Code == "permit2_allowance_required" {
+			return errors.New("the seller refused the payment; nothing was paid: the token is not approved for Permit2. Approve it first, or give --rpc to do so by signature, where the seller offers that")
+		}
 		return fmt.Errorf("the seller refused the payment%s; nothing was paid", because(r))
 	case client.Failed:
 		return errors.Join(err, failure(r))

@@ -89,7 +89,7 @@ func (r *report) paid(result *client.Result) {
 		r.line("receipt: none; the seller does not say what became of the payment")
 	case receipt == nil:
 	case receipt.Success:
-		r.line("receipt: paid, transaction %s on %s%s", orElse(receipt.Transaction, "none"), network.Name, worth(network))
+		r.line("receipt: paid%s, transaction %s on %s%s", charged(result), orElse(receipt.Transaction, "none"), network.Name, worth(network))
 	default:
 		r.line("receipt: not paid (%s), transaction %s on %s", orElse(receipt.ErrorReason, "no reason"), orElse(receipt.Transaction, "none"), network.Name)
 	}
@@ -102,6 +102,18 @@ func (r *report) paid(result *client.Result) {
 	if r.verbose {
 		r.line("receipt: payer %s, amount %s, %s", orElse(receipt.Payer, "not named"), orElse(receipt.Amount, "not named"), orElse(receipt.ErrorMessage, "no message"))
 	}
+}
+
+// charged is what was charged of an amount that was a maximum, such as " 0.0038 USDC".
+func charged(result *client.Result) string {
+	o, amount := result.Payment.Offer, result.Receipt.Amount
+	if !o.Upto() || amount == "" {
+		return ""
+	}
+	if !o.Known {
+		return " " + amount + " units"
+	}
+	return " " + pricing.FormatAtomic(amount, o.Asset.Decimals) + " " + o.Asset.Symbol
 }
 
 // resend tells that the same payment will be sent again.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/client"
 )
 
 // The well-known test accounts 1 and 2, which have test dollars on every
@@ -78,6 +80,38 @@ func TestOfficialClientChatsWithTheDemo(t *testing.T) {
 		if r := got.Receipt; !r.Success || r.Amount != fmt.Sprint(chat.price) || !s.receipt(t, r.Transaction).moves(s.Token, payer.Address, s.Payee, chat.price) {
 			t.Errorf("receipt %+v", r)
 		}
+	}
+	chatWithOurClient(t, s, origin)
+}
+
+// chatWithOurClient does the same with our own client, without gas being spent
+// by it either.
+func chatWithOurClient(t *testing.T, s *stack, origin string) {
+	t.Helper()
+	key, err := client.DevKey(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit, err := client.ParseLimit("0.50")
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequest(http.MethodPost, origin+"/v1/chat/completions", strings.NewReader(`{"messages":[{"content":"Hello"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	had := s.balance(t, key.Address())
+	c := &client.Client{Key: key, Limits: []client.Limit{limit}, RPC: s.RPC}
+	result, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer result.Response.Body.Close()
+	if result.Outcome != client.Delivered || result.Receipt == nil || result.Receipt.Amount != "220" {
+		t.Errorf("%s (%s), receipt %+v", result.Outcome, result.Code, result.Receipt)
+	}
+	if paid := had - s.balance(t, key.Address()); paid != 220 {
+		t.Errorf("the payer paid %d, want 220", paid)
 	}
 }
 

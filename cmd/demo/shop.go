@@ -30,13 +30,14 @@ type sayer func(format string, a ...any)
 // shop is the old site, Caddy before it, and the chain behind Caddy.
 type shop struct {
 	origin string
+	rpc    string
 	chain  *chain
 	dir    string
 }
 
 // open starts all of it.
 func open(ctx context.Context, o options, say sayer) (*shop, error) {
-	s := &shop{origin: o.site}
+	s := &shop{origin: o.site, rpc: "http://" + o.chain}
 	if err := freePort(o.site, "-site"); err != nil {
 		return nil, err
 	}
@@ -228,7 +229,7 @@ func (s *shop) invite(say sayer) {
 		"go run ./cmd/caddy paywall pay " + s.origin + "/stream --dev-key 2",
 		"go run ./cmd/caddy paywall pay -X POST -d hello " + s.origin + "/api/render --dev-key 3",
 		"go run ./cmd/caddy paywall pay -o file " + s.origin + "/downloads/file --dev-key 1",
-		`curl -i -d '{"messages":[{"role":"user","content":"Hello"}]}' ` + s.origin + "/v1/chat/completions   # up to $0.50, by the token",
+		`go run ./cmd/caddy paywall pay -d '{"messages":[{"content":"Hello"}]}' --max 0.50 ` + s.origin + "/v1/chat/completions --dev-key 1 --rpc " + s.rpc,
 	} {
 		say("    %s", line)
 	}

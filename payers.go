@@ -81,7 +81,7 @@ func (s *payers) age(now time.Time) {
 // proves nothing.
 func (p *purchase) remember(o facilitator.Outcome) {
 	switch row := p.held.Payment; {
-	case o == facilitator.Settled && p.proven:
+	case o == facilitator.Settled && p.proven && !nothingDue(p.request):
 		customers.add(p.auth.Payer, p.h.now())
 	case o == facilitator.Refused && !row.Doubt:
 		customers.remove(p.auth.Payer)

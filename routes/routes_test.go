@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // site is a config with one site that has these routes.
@@ -102,7 +101,7 @@ func TestGates(t *testing.T) {
 	}
 }
 
-// TestTooDeep: routes that cannot be checked are told, soon.
+// TestTooDeep: routes that cannot be checked are told.
 func TestTooDeep(t *testing.T) {
 	deep := strings.Repeat(`{"handle":[{"handler":"subroute","routes":[`, 200) + strings.Repeat(`]}]}`, 200)
 	named := map[string]any{}
@@ -116,13 +115,13 @@ func TestTooDeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
+	defer func(n int) { maxVisits = n }(maxVisits)
+	maxVisits = 10_000
 	for name, config := range map[string]string{"deep": site(deep), "many": string(many)} {
 		if got := check(t, config); !slices.Equal(got, []string{"warning not_checked"}) {
 			t.Errorf("%s: found %q", name, got)
 		}
 	}
-	t.Log(time.Since(start))
 }
 
 // FuzzCheck: no config makes the walk panic.

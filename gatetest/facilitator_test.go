@@ -18,7 +18,7 @@ func init() { caddy.RegisterModule(countingModule{}) }
 // counter is a facilitator in the process. It says yes to everything until told
 // otherwise, and counts what it is asked.
 type counter struct {
-	supported, verified, settled atomic.Int64
+	verified, settled atomic.Int64
 	// refuse makes every settlement fail for good.
 	refuse atomic.Bool
 }
@@ -27,7 +27,6 @@ type counter struct {
 var counting = new(counter)
 
 func (c *counter) reset() {
-	c.supported.Store(0)
 	c.verified.Store(0)
 	c.settled.Store(0)
 	c.refuse.Store(false)
@@ -48,7 +47,6 @@ func (*countingModule) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func (*countingModule) Supported(context.Context) (x402.Supported, error) {
-	counting.supported.Add(1)
 	return x402.Supported{Kinds: []x402.Kind{
 		{X402Version: x402.V2, Scheme: "exact", Network: "eip155:84532"},
 		{X402Version: x402.V1, Scheme: "exact", Network: "base-sepolia"},

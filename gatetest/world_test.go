@@ -60,6 +60,21 @@ func newWorld(t testing.TB, c config) *world {
 	free := freeAddresses(t, 4)
 	w.open, w.gate = site{free[0], free[1]}, site{free[2], free[3]}
 	w.load(w.caddyfile(c))
+	// The facilitator was asked in the background: wait until something is sold.
+	method, path := http.MethodGet, "/x"
+	for _, word := range strings.Fields(c.prices) {
+		if word == "POST" {
+			method = word
+		}
+		if word[0] == '/' {
+			path = strings.ReplaceAll(word, "*", "x")
+			break
+		}
+	}
+	probe := w.gate.client(t, "h1s")
+	w.until("the gate sells "+path, func() bool {
+		return probe.send(w.request(method, path)).StatusCode == http.StatusPaymentRequired
+	})
 	return w
 }
 
@@ -120,7 +135,6 @@ func (w *world) load(caddyfile string) {
 		w.t.Fatalf("loading:\n%s\n%v", caddyfile, err)
 	}
 	w.t.Cleanup(func() { _ = caddy.Stop() })
-	w.until("the gate offers something", func() bool { return w.fac.supported.Load() > 0 })
 }
 
 func port(address string) string {

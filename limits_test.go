@@ -22,6 +22,10 @@ func (w *world) expectBusy(res answerOf, status int, code string) {
 	}
 }
 
+// is says whether there was an answer, and with which status: right after a
+// reload a connection may be reset.
+func (a answerOf) is(status int) bool { return a.err == nil && a.StatusCode == status }
+
 // gateOf holds what comes to it until it is opened.
 type gateOf struct {
 	come chan struct{}

@@ -112,7 +112,7 @@ func TestOutageClosesPrices(t *testing.T) {
 
 			back()
 			start := time.Now()
-			w.comesGood(func() bool { return w.get("/paid/x").StatusCode == 402 })
+			w.comesGood(func() bool { return w.get("/paid/x").is(402) })
 			t.Logf("closed for %s after it was back", time.Since(start).Round(10*time.Millisecond))
 			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", late[0]), 200, "") // the same payment redeems
 		})
@@ -158,7 +158,7 @@ func TestOutageChangesTheOffer(t *testing.T) {
 		return len(c.Accepts) == 2 && strings.Contains(string(c.Accepts[0].Extra), feePayer) && c.Accepts[1].Network == "eip155:84532"
 	}
 	w.until(func() bool {
-		return second.supported.Load() > 0 && w.get("/paid/x").StatusCode == 402 && offers(feePayer1)
+		return second.supported.Load() > 0 && w.get("/paid/x").is(402) && offers(feePayer1)
 	})
 	pay := func() answerOf {
 		transaction := append([]byte{1}, random(t, 64)...)

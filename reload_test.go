@@ -53,13 +53,13 @@ func TestReloadsUnderLoad(t *testing.T) {
 		return text + "\n" + plain + " {\n respond ok\n}\n"
 	}
 	w.load(config(0))
-	w.until(func() bool { return w.get("/paid/warm").StatusCode == 402 })
+	w.until(func() bool { return w.get("/paid/warm").is(402) })
 
 	// What runs before, to compare: after one reload, so that all that is made
 	// once is there.
 	w.load(config(1))
 	w.load(config(0))
-	w.until(func() bool { return w.get("/paid/warm").StatusCode == 402 })
+	w.until(func() bool { return w.get("/paid/warm").is(402) })
 	w.expect(w.pay(http.MethodGet, "/paid/warm"), 200, "")
 	before := settle(t, w)
 	transfers, hits := w.fac.transfers(), w.up.hits.Load()
@@ -191,7 +191,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	w.fac.checkCharges(t)
 
 	w.load(config(0))
-	w.until(func() bool { return w.get("/paid/warm").StatusCode == 402 })
+	w.until(func() bool { return w.get("/paid/warm").is(402) })
 	var after usage
 	for range 100 { // what is idle ends by and by
 		if after = settle(t, w); after.within(before) {

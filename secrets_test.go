@@ -266,7 +266,7 @@ func TestNothingSecretShows(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.load(text)
-		w.until(func() bool { return w.get("/bearer/x").StatusCode == 402 })
+		w.until(func() bool { return w.get("/bearer/x").is(402) })
 		offer = w.challenge(http.MethodGet, "/bearer/x").Accepts[0]
 		for _, path := range []string{"/bearer/x", "/bearer/missing", "/bearer/panic", "/bearer/down", "/bearer/nofile", "/header/x", "/cdp/x", "/own/x"} {
 			buy(http.MethodGet, path)

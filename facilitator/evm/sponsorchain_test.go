@@ -284,12 +284,12 @@ func TestApprovalBudget(t *testing.T) {
 				_ = c.backend.Client().SendTransaction(t.Context(), tx)
 			}
 		}
-		s := f.Settle(during(t, 3*time.Second), r)
+		s := f.Settle(during(t, 500*time.Millisecond), r)
 		if s.Outcome == facilitator.Settled && c.of(tether, payee) != 10000 || s.Outcome == facilitator.Unknown {
 			t.Errorf("%+v", s)
 		}
 		// It cannot be had twice.
-		again := f.Settle(during(t, 3*time.Second), r)
+		again := f.Settle(during(t, 500*time.Millisecond), r)
 		if c.transactions() > 2 || again.Outcome == facilitator.Unknown {
 			t.Errorf("%d transactions, %+v", c.transactions(), again)
 		}

@@ -223,9 +223,11 @@ func exchanges() []exchange {
 			w.Header()["Content-Type"] = nil
 			_, _ = io.WriteString(w, "<html>")
 		}},
-		{name: "many headers", method: get, uri: "/a",
+		{
+			name: "many headers", method: get, uri: "/a",
 			header: []string{"Accept", "a/b", "Accept", "c/d;q=0.5", "X-Own", "1", "X-Own", "2", "Cookie", "a=b; c=d", "Authorization", "Bearer x", "Accept-Language", "de", "Accept-Encoding", "br;q=0.1", "Referer", "http://a.example/"},
-			answer: says(200, goods, "Set-Cookie", "a=b; Path=/", "Set-Cookie", "c=d", "Link", "</a>; rel=x", "Link", "</b>", "X-Own", strings.Repeat("x", 3000), "Content-Language", "de", "Server", "other")},
+			answer: says(200, goods, "Set-Cookie", "a=b; Path=/", "Set-Cookie", "c=d", "Link", "</a>; rel=x", "Link", "</b>", "X-Own", strings.Repeat("x", 3000), "Content-Language", "de", "Server", "other"),
+		},
 		{name: "cached", method: get, uri: "/a", answer: says(200, goods, "Cache-Control", "public, max-age=60, s-maxage=600", "Vary", "Accept", "Expires", "Thu, 01 Jan 2099 00:00:00 GMT", "Age", "3")},
 		{name: "299", method: get, uri: "/a", answer: says(299, goods)},
 		{name: "206", method: get, uri: "/a", header: []string{"Range", "bytes=0-3"}, answer: says(206, "the ", "Content-Range", "bytes 0-3/10")},

@@ -25,7 +25,7 @@ func TestNoMethodIsServedUnpaid(t *testing.T) {
 			price POST /act $0.02
 			price /all/* $0.01
 			free /*`,
-		block:   "{gate}\nreverse_proxy " + raw.address,
+		block:   "{gate}\nreverse_proxy " + raw.address + " {\n request_buffers 4k\n}", // see TestNoSpellingIsServedUnpaid
 		servers: "expected_underscore_headers X_Original_URL X_HTTP_Method_Override",
 	})
 	paths := []string{"/page", "/act", "/all/x", "/free"}

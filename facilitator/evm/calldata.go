@@ -2,7 +2,6 @@ package evm
 
 import (
 	"encoding/binary"
-	"math/big"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
@@ -108,10 +107,3 @@ func appendBytes(b, data []byte) []byte {
 
 // addressTopic is an address as an indexed member of an event.
 func addressTopic(a common.Address) common.Hash { return common.BytesToHash(a[:]) }
-
-// toUint256 reads a number that a contract returned; it fits.
-func toUint256(n *big.Int) uint256.Int {
-	var u uint256.Int
-	u.SetFromBig(n)
-	return u
-}

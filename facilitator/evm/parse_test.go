@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
@@ -13,6 +14,7 @@ import (
 	"github.com/holiman/uint256"
 	"pgregory.net/rapid"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 )
 
@@ -185,6 +187,73 @@ func FuzzCleanText(f *testing.F) {
 		out := cleanText(s, []string{secret})
 		if len(out) > maxLogText+len("…") || strings.ContainsAny(out, "\n\r\x00") || strings.Contains(out, secret) {
 			t.Errorf("%q", out)
+		}
+	})
+}
+
+// FuzzSponsoring: whatever a payer writes into the extensions, we do not panic, and
+// an approval that is taken does nothing but approve.
+func FuzzSponsoring(f *testing.F) {
+	r, unix := good(f)
+	for _, e := range []map[string]any{sponsorApproval(nil, nil), {eip2612Extension: map[string]any{"info": map[string]any{
+		"from": payerAddress, "asset": usdc, "spender": eip712.Permit2.Hex(), "amount": "10000", "nonce": "0",
+		"deadline": fmt.Sprint(unix + 300), "signature": "0x" + strings.Repeat("12", 64) + "1b", "version": "1",
+	}}}} {
+		f.Add([]byte(must(json.Marshal(e))))
+	}
+	f.Add([]byte(`{"erc20ApprovalGasSponsoring":{"info":{"signedTransaction":"0x02c0"}}}`))
+	f.Add([]byte(`{"eip2612GasSponsoring":null,"erc20ApprovalGasSponsoring":[]}`))
+	c := &chain{id: 84532, approvalBudget: common.Big1}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, asset := range []common.Address{token, tether} {
+			p := aPayment()
+			p.token, p.authorization.Value = asset, p.value
+			p.way = &permit2{permit: eip712.Permit{Amount: p.value}}
+			payment := *r.Payment
+			payment.Extensions = b
+			if c.readExtensions(p, facilitator.Request{Payment: &payment}, time.Unix(unix, 0)) != nil {
+				continue
+			}
+			if a := p.approval; a != nil && (*a.tx.To() != p.token || len(a.tx.Data()) != 68 || a.tx.Value().Sign() != 0) {
+				t.Errorf("%+v", a.tx)
+			}
+			if a := p.way.(*permit2).allowance; a != nil && !a.value.Eq(&p.value) {
+				t.Errorf("%+v", a)
+			}
+		}
+	})
+}
+
+// FuzzSignature: no signature makes us panic, and only that of the payer's key is
+// one without the chain.
+func FuzzSignature(f *testing.F) {
+	r, _ := good(f)
+	a := must(r.Payment.Authorization(r.Requirement))
+	f.Add(a.Signature)
+	f.Add(wrap6492(factory, []byte{1, 2})(a.Signature))
+	f.Add(append(make([]byte, 96), magic6492...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a := a
+		a.Signature = b
+		p, err := decode(a, r.Requirement)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.readSignature(); err != nil {
+			return
+		}
+		signer, err := eip712.Recover(p.digest, b)
+		if (p.signer == byKey) != (err == nil && signer == p.from) {
+			t.Errorf("signer %d, %s", p.signer, signer)
+		}
+		for p.signer = range byFactory + 1 {
+			if p.signer == byFactory && p.factory == nil {
+				continue
+			}
+			p.calldata = nil
+			if to, data := p.encoded(); len(data) < 4 || to == (common.Address{}) {
+				t.Errorf("no call: %x", data)
+			}
 		}
 	})
 }

@@ -181,7 +181,7 @@ func decode(a x402.Authorization, r x402.Requirement) (*payment, error) {
 	return p, err
 }
 
-// errTooFar is for a time too far away to be hashed, which no payer means.
+// errBeyond is for a time too far away to be hashed, which no payer means.
 func errBeyond() error {
 	return refuse(x402.CodeLifetimeTooLong, "begins or ends beyond all calendars")
 }

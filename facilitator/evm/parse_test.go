@@ -199,7 +199,7 @@ func FuzzSponsoring(f *testing.F) {
 		"from": payerAddress, "asset": usdc, "spender": eip712.Permit2.Hex(), "amount": "10000", "nonce": "0",
 		"deadline": fmt.Sprint(unix + 300), "signature": "0x" + strings.Repeat("12", 64) + "1b", "version": "1",
 	}}}} {
-		f.Add([]byte(must(json.Marshal(e))))
+		f.Add(must(json.Marshal(e)))
 	}
 	f.Add([]byte(`{"erc20ApprovalGasSponsoring":{"info":{"signedTransaction":"0x02c0"}}}`))
 	f.Add([]byte(`{"eip2612GasSponsoring":null,"erc20ApprovalGasSponsoring":[]}`))

@@ -285,6 +285,11 @@ func TestRefusedRoutesLeaveTheOldConfig(t *testing.T) {
 		t.Fatalf("it loads, or says something else: %v", err)
 	}
 	for range 20 {
-		w.expect(w.get("/paid/x"), http.StatusPaymentRequired, "Payment required")
+		var res answerOf
+		w.until(func() bool { // what the refused config's listener had taken is reset
+			res = w.get("/paid/x")
+			return res.err == nil
+		})
+		w.expect(res, http.StatusPaymentRequired, "Payment required")
 	}
 }

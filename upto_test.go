@@ -165,9 +165,25 @@ func TestUptoChargesNothing(t *testing.T) {
 func TestUptoUnusableUsage(t *testing.T) {
 	w, _ := newUptoWorld(t, "")
 	for _, overrides := range [][]string{
-		{amountOf("500001")}, {amountOf("100.01%")}, {amountOf("150%")}, {amountOf("33.333%")}, {amountOf("$0.51")}, {amountOf("-5")},
-		{amountOf("abc")}, {amountOf("1.5")}, {amountOf("$1e3")}, {amountOf("")}, {`{}`}, {`null`}, {`{"amount":5}`}, {`5`}, {``}, {`{"amount":"5"`},
-		{amountOf("5"), amountOf("5")}, {amountOf("5"), ""}, {amountOf("5") + ", " + amountOf("6")},
+		{amountOf("500001")},
+		{amountOf("100.01%")},
+		{amountOf("150%")},
+		{amountOf("33.333%")},
+		{amountOf("$0.51")},
+		{amountOf("-5")},
+		{amountOf("abc")},
+		{amountOf("1.5")},
+		{amountOf("$1e3")},
+		{amountOf("")},
+		{`{}`},
+		{`null`},
+		{`{"amount":5}`},
+		{`5`},
+		{``},
+		{`{"amount":"5"`},
+		{amountOf("5"), amountOf("5")},
+		{amountOf("5"), ""},
+		{amountOf("5") + ", " + amountOf("6")},
 	} {
 		t.Run(strings.Join(overrides, "|"), func(t *testing.T) {
 			w.t = t

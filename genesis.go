@@ -95,8 +95,10 @@ func (a *App) watchChains(ctx context.Context) {
 		}
 		for _, network := range nodes.Seen() {
 			looked.Add(1)
-			w := &chainWatch{nodes: nodes, network: network, book: book, chains: b.chains,
-				logger: a.logger.With(zap.String("facilitator", b.Name), zap.String("network", network))}
+			w := &chainWatch{
+				nodes: nodes, network: network, book: book, chains: b.chains,
+				logger: a.logger.With(zap.String("facilitator", b.Name), zap.String("network", network)),
+			}
 			go w.run(ctx, looked.Done)
 		}
 	}

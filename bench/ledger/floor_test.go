@@ -138,7 +138,7 @@ func sqliteAlone(b *testing.B) seller {
 		if err != nil {
 			return err
 		}
-		insert, update := tx.Stmt(insert), tx.Stmt(update)
+		insert, update := tx.Stmt(insert), tx.Stmt(update) //nolint:sqlclosecheck // the transaction closes them
 		for _, s := range steps {
 			if s.state == ledger.Settling {
 				_, err = insert.Exec(s.p.Key, s.state, s.p.Payer, []byte(s.p.URL), request, s.now, s.now)

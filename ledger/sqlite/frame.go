@@ -39,14 +39,13 @@ type header struct {
 	flags           uint32
 }
 
-func (h header) append(b []byte) []byte {
-	at := len(b)
-	b = append(b, segmentMagic...)
+func (h header) bytes() []byte {
+	b := []byte(segmentMagic)
 	b = binary.LittleEndian.AppendUint64(b, h.database)
 	b = binary.LittleEndian.AppendUint64(b, h.first)
 	b = binary.LittleEndian.AppendUint64(b, h.previous)
 	b = binary.LittleEndian.AppendUint32(b, h.flags)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[at:], castagnoli))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 // readHeader reads the header of a segment. One that is all zeros, or that is

@@ -172,7 +172,7 @@ func (s *segments) rotate(number uint64, room int64) error {
 	if s.current == nil && s.end != 0 {
 		previous = s.end
 	}
-	head := header{database: s.database, first: number, previous: previous}.append(nil)
+	head := header{database: s.database, first: number, previous: previous}.bytes()
 	s.dirty = true
 	if _, err := next.file.WriteAt(head, 0); err != nil {
 		return errors.Join(err, next.file.Close(), s.disk.Remove(next.name))
@@ -244,7 +244,7 @@ func (s *segments) anew(b *batch) error {
 		seal(b.frames[from:to], b.first+uint64(i), 0) //nolint:gosec // an index
 		from = to
 	}
-	head := header{database: s.database, first: b.first, previous: b.first, flags: flagAnew}.append(nil)
+	head := header{database: s.database, first: b.first, previous: b.first, flags: flagAnew}.bytes()
 	_, err = next.file.WriteAt(b.frames, headerSize)
 	if err == nil {
 		err = next.file.Sync()

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -107,11 +108,13 @@ func (l *Ledger) journalFailed(err error, batches ...*batch) {
 	l.logger.Error("the ledger cannot be written; payments are refused until it can", zap.String("file", l.path), zap.Error(err))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := len(batches) - 1; i >= 0; i-- {
-		pending := batches[i].pending
-		for k := len(pending) - 1; k >= 0 && batches[i].clean; k-- {
-			if !pending[k].abandoned {
-				l.undo(pending[k])
+	for _, b := range slices.Backward(batches) {
+		if !b.clean {
+			continue
+		}
+		for _, w := range slices.Backward(b.pending) {
+			if !w.abandoned {
+				l.undo(w)
 			}
 		}
 	}

@@ -133,7 +133,7 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 	if l.path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil { //nolint:gosec // the configured file
 		return nil, err
 	}
 	if l.lock, err = takeLock(l.path); err != nil {

@@ -40,7 +40,7 @@ kill: ## Kill it for some minutes: the long form of the money tests
 	SOAK=long $(GO) test -timeout 30m -v ./soak
 
 .PHONY: soak
-soak: ## Kill it for an hour: the full form of the money tests
+soak: ## Kill it 520 times: the full form of the money tests (some ten minutes)
 	SOAK=full $(GO) test -timeout 80m -v ./soak
 
 .PHONY: bench

@@ -17,7 +17,7 @@ import (
 )
 
 // The tests have three forms: short, which all tests of the project include, long
-// (some minutes), and full (an hour, which is long too).
+// (some minutes), and full (more of everything; it is long too).
 var (
 	full = os.Getenv("SOAK") == "full"
 	long = full || os.Getenv("SOAK") == "long"

@@ -129,15 +129,18 @@ var changes = []ledger.Change{
 }
 
 func sells(l ledger.Ledger) seller {
-	return func(ctx context.Context) error {
-		c, err := l.Claim(ctx, sample(), time.Minute)
-		for _, ch := range changes {
-			if err == nil {
-				_, err = l.Move(ctx, c, ch)
-			}
+	return func(ctx context.Context) error { return sell(ctx, l, sample()) }
+}
+
+// sell sells one payment.
+func sell(ctx context.Context, l ledger.Ledger, p ledger.Payment) error {
+	c, err := l.Claim(ctx, p, time.Minute)
+	for _, ch := range changes {
+		if err == nil {
+			_, err = l.Move(ctx, c, ch)
 		}
-		return err
 	}
+	return err
 }
 
 // BenchmarkReplay is a payment that was delivered and comes again, when it is no
@@ -149,13 +152,7 @@ func BenchmarkReplay(b *testing.B) {
 		b.Fatal(err)
 	}
 	p := sample()
-	c, err := l.Claim(b.Context(), p, time.Minute)
-	for _, ch := range changes {
-		if err == nil {
-			_, err = l.Move(b.Context(), c, ch)
-		}
-	}
-	if err = errors.Join(err, l.Close()); err != nil {
+	if err = errors.Join(sell(b.Context(), l, p), l.Close()); err != nil {
 		b.Fatal(err)
 	}
 	if l, err = sqlite.Open(path, sqlite.Options{}); err != nil {

@@ -1,0 +1,121 @@
+//go:build unix
+
+package ledger
+
+import (
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
+)
+
+// BenchmarkMillion sells a million times and looks at the memory on the way:
+// finished payments are to be in the file and not in memory. Then it starts anew
+// with that file, and finds payments in it.
+func BenchmarkMillion(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "payments.db")
+	l, err := sqlite.Open(path, sqlite.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	empty := heap()
+	seen := map[string]float64{}
+	var first, last ledger.Payment
+	for _, sold := range []struct {
+		until int64
+		unit  string
+	}{{100_000, "heap-kB@100k"}, {500_000, "heap-kB@500k"}, {1_000_000, "heap-kB@1M"}} {
+		last = sellMany(b, l, sold.until-sales.Load())
+		if first.Key == "" {
+			first = last
+		}
+		seen[sold.unit] = float64(heap()-empty) / 1e3
+	}
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+
+	start := time.Now()
+	if l, err = sqlite.Open(path, sqlite.Options{}); err != nil {
+		b.Fatal(err)
+	}
+	seen["open-ms"] = float64(time.Since(start).Milliseconds())
+	seen["heap-kB-anew"] = float64(heap()-empty) / 1e3
+	b.Cleanup(func() { _ = l.Close() })
+	b.Run("Seen", func(b *testing.B) { // what is reported of a benchmark with others in it is lost
+		for b.Loop() {
+			continue
+		}
+		for unit, value := range seen {
+			b.ReportMetric(value, unit)
+		}
+	})
+	for name, look := range map[string]func() bool{
+		"Replay": func() bool { // one of the first comes again
+			_, err := l.Claim(b.Context(), first, time.Minute)
+			return err != nil
+		},
+		"Purchase": func() bool { // what its payer bought
+			n := 0
+			for range l.List(b.Context(), ledger.Filter{Payer: last.Payer, Method: last.Method, Host: last.Host, URL: last.URL}) {
+				n++
+			}
+			return n == 1
+		},
+		"Open": func() bool { // what is not finished
+			for range l.List(b.Context(), ledger.Filter{States: []ledger.State{ledger.Settling, ledger.Unknown}}) {
+				return false
+			}
+			return true
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if !look() {
+					b.Fatal("the ledger says otherwise")
+				}
+			}
+		})
+	}
+}
+
+// sales counts what was sold in this process.
+var sales atomic.Int64
+
+// sellMany sells n times, 64 at once, and returns one of the payments when all
+// are in the file.
+func sellMany(b *testing.B, l *sqlite.Ledger, n int64) ledger.Payment {
+	var left atomic.Int64
+	left.Store(n)
+	kept := make(chan ledger.Payment, 64)
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			var p ledger.Payment
+			for left.Add(-1) >= 0 {
+				p = sample()
+				if err := sell(b.Context(), l, p); err != nil {
+					b.Error(err)
+					return
+				}
+				sales.Add(1)
+			}
+			kept <- p
+		})
+	}
+	wg.Wait()
+	time.Sleep(3 * time.Second) // the copy follows behind
+	return <-kept
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // will not be so much
+}

@@ -86,6 +86,7 @@ func (l *Ledger) copyRows(force bool) error {
 		for len(queue) > 0 && len(items) < copyRowsMax {
 			n := min(lockedRows, len(queue))
 			items, rest = l.ready(queue[:n], force, items, rest)
+			clear(queue[:n]) // or a long queue keeps all its rows in memory to the end
 			queue = queue[n:]
 		}
 		if err = l.db.store(context.Background(), items, l.options.Load().HashQueries); err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -32,7 +33,7 @@ func BenchmarkGate(b *testing.B) {
 			facilitator fake ` + fac.URL + `
 		}
 	}
-	http://127.0.0.1:` + strings.Split(freeAddress(b), ":")[1] + ` {
+	http://127.0.0.1:` + strings.Split(loopback.FreeAddress(b), ":")[1] + ` {
 		handle /floor {
 			header PAYMENT-REQUIRED ` + strings.Repeat("y", 560) + `
 			respond ` + body + ` 402
@@ -113,7 +114,7 @@ func BenchmarkGate(b *testing.B) {
 func BenchmarkJunk(b *testing.B) {
 	fac := newFakeFacilitator(b)
 	fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
-	address := freeAddress(b)
+	address := loopback.FreeAddress(b)
 	if err := load(`{
 		admin off
 		persist_config off

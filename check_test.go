@@ -24,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-paywall/caddy-paywall/check"
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
 
 // command runs caddy paywall with arguments.
@@ -276,7 +277,7 @@ func TestCheckIsBounded(t *testing.T) {
 
 // TestCheckUnreachable: what cannot be reached is not closed.
 func TestCheckUnreachable(t *testing.T) {
-	code, out, errOut := command(t, "check", "--quiet", "http://"+freeAddress(t)+"/x")
+	code, out, errOut := command(t, "check", "--quiet", "http://"+loopback.FreeAddress(t)+"/x")
 	if code != 8 || !strings.Contains(out, "not reached") {
 		t.Errorf("%d %s %s", code, out, errOut)
 	}
@@ -311,7 +312,7 @@ func TestCheckCommand(t *testing.T) {
 	if code != 3 || !strings.Contains(out, "OPEN") || !strings.Contains(out, "served without a payment") {
 		t.Errorf("exit %d: %s", code, out)
 	}
-	code, out, errOut = command(t, "check", "--config", file, "--rate", "100000", "--quiet", "http://"+freeAddress(t))
+	code, out, errOut = command(t, "check", "--config", file, "--rate", "100000", "--quiet", "http://"+loopback.FreeAddress(t))
 	if code != 8 || !strings.Contains(out, "not reached") {
 		t.Errorf("another origin: exit %d: %s %s", code, out, errOut)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -35,7 +36,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		clients = 6
 	)
 	w := prepareWorld(t)
-	plain := "http://" + freeAddress(t)
+	plain := "http://" + loopback.FreeAddress(t)
 	ledger := filepath.Join(t.TempDir(), "ledger.db")
 	prices := []string{"0.01", "0.02", "0.03"}
 	kinds := []string{

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/routes"
 )
 
@@ -127,7 +128,7 @@ func (w routeWorld) read(t *testing.T, file string) routeFixture {
 		}
 	}
 	for i := range f.ports {
-		_, f.ports[i], _ = strings.Cut(freeAddress(t), ":")
+		_, f.ports[i], _ = strings.Cut(loopback.FreeAddress(t), ":")
 	}
 	f.text = fmt.Sprintf(`{
 	admin off
@@ -266,7 +267,7 @@ func TestCacheOutsideIsOpen(t *testing.T) {
 		t.Fatalf("it loads, or says something else: %v", err)
 	}
 	defer paywall.SetRouteFindings(func([]routes.Finding) []routes.Finding { return nil })()
-	w.gate = "http://" + freeAddress(t)
+	w.gate = "http://" + loopback.FreeAddress(t)
 	w.load(strings.Replace(w.caddyfile("price /paid/* $0.01", "cache"), "admin off", "admin off\norder cache before paywall", 1))
 	w.expect(w.get("/paid/x"), http.StatusPaymentRequired, "Payment required")
 	w.expect(w.pay(http.MethodGet, "/paid/x"), http.StatusOK, "")

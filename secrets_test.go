@@ -23,6 +23,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -131,7 +132,7 @@ func TestNothingSecretShows(t *testing.T) {
 	t.Setenv("PAYWALL_TEST_BEARER", string(secrets["the bearer token"]))
 	t.Setenv("PAYWALL_TEST_RPC", node.URL+"/"+string(secrets["the key of the node"]))
 	t.Setenv("PAYWALL_TEST_OWN", node.URL+"/"+string(secrets["the key of our own node"]))
-	t.Setenv("PAYWALL_TEST_DSN", "postgres://me:"+string(secrets["the password"])+"@"+freeAddress(t)+"/db?sslmode=disable")
+	t.Setenv("PAYWALL_TEST_DSN", "postgres://me:"+string(secrets["the password"])+"@"+loopback.FreeAddress(t)+"/db?sslmode=disable")
 	header := write("header", string(secrets["the header's value"])+"\n")
 	signer := write("signer", hex.EncodeToString(secrets["the signer's key"]))
 	cdpFile := write("cdp", base64.StdEncoding.EncodeToString(cdp))
@@ -140,7 +141,7 @@ func TestNothingSecretShows(t *testing.T) {
 	restore := caddy.ConfigAutosavePath
 	caddy.ConfigAutosavePath = autosave
 	t.Cleanup(func() { caddy.ConfigAutosavePath = restore })
-	admin := freeAddress(t)
+	admin := loopback.FreeAddress(t)
 	access := filepath.Join(dir, "access")
 	const filter = "format filter {\nrequest>headers>Payment-Signature replace REDACTED\nrequest>headers>X-Payment replace REDACTED\n}"
 	caddyfile := func(ledger string) string {
@@ -213,7 +214,7 @@ func TestNothingSecretShows(t *testing.T) {
 	}
 }
 `, admin, w.log, filter, ledger, w.fac.URL, w.fac.URL, header, w.fac.URL, cdpFile, signer, w.gate, access, filter, payTo,
-			freeAddress(t), dir, strings.TrimPrefix(upstream.URL, "http://"))
+			loopback.FreeAddress(t), dir, strings.TrimPrefix(upstream.URL, "http://"))
 	}
 
 	var shown bytes.Buffer // all answers

@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
 
 // bystander is a handler that does nothing. What it costs is what Caddy takes
@@ -52,7 +54,7 @@ func unpriced(t testing.TB) (servers [3]*caddyhttp.Server) {
 		prices.WriteString("price /section" + string(rune('a'+i%26)) + strings.Repeat("x", i/26) + "/* $0.01\n")
 	}
 	prices.WriteString("price *.pdf $0.02\nprice /api/*/items $0.03\n")
-	addresses := [3]string{freeAddress(t), freeAddress(t), freeAddress(t)}
+	addresses := [3]string{loopback.FreeAddress(t), loopback.FreeAddress(t), loopback.FreeAddress(t)}
 	config := `{
 		admin off
 		persist_config off

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -73,7 +73,7 @@ func prepareWorld(t *testing.T) *world {
 		Timeout:       30 * time.Second,
 	}
 	t.Cleanup(w.http.CloseIdleConnections)
-	w.gate = "http://" + freeAddress(t)
+	w.gate = "http://" + loopback.FreeAddress(t)
 	return w
 }
 
@@ -116,6 +116,8 @@ func (w *world) load(caddyfile string) {
 		w.t.Fatalf("loading:\n%s\n%v", caddyfile, err)
 	}
 	w.t.Cleanup(func() { _ = caddy.Stop() })
+	loopback.Settle(w.t)
+	w.http.CloseIdleConnections() // which lead to the servers of an earlier config
 	w.waitForSupported()
 }
 
@@ -145,16 +147,6 @@ func load(caddyfile string) error {
 		return err
 	}
 	return caddy.Load(adapted, true)
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // answerOf is an answer, read to its end.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
 
 const (
@@ -57,8 +59,8 @@ func newWorld(t testing.TB, c config) *world {
 	t.Helper()
 	w := &world{t: t, up: newUpstream(t), fac: counting, log: filepath.Join(t.TempDir(), "log"), whole: t, transports: map[string]http.RoundTripper{}}
 	w.fac.reset()
-	free := freeAddresses(t, 4)
-	w.open, w.gate = site{free[0], free[1]}, site{free[2], free[3]}
+	w.open = site{loopback.FreeAddress(t), loopback.FreeAddress(t)}
+	w.gate = site{loopback.FreeAddress(t), loopback.FreeAddress(t)}
 	w.load(w.caddyfile(c))
 	// The facilitator was asked in the background: wait until something is sold.
 	method, path := http.MethodGet, "/x"
@@ -135,33 +137,12 @@ func (w *world) load(caddyfile string) {
 		w.t.Fatalf("loading:\n%s\n%v", caddyfile, err)
 	}
 	w.t.Cleanup(func() { _ = caddy.Stop() })
+	loopback.Settle(w.t)
 }
 
 func port(address string) string {
 	_, port, _ := net.SplitHostPort(address)
 	return port
-}
-
-// freeAddresses are n addresses that are free for TCP and UDP.
-func freeAddresses(t testing.TB, n int) (free []string) {
-	t.Helper()
-	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // not before all are found
-		p, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue
-		}
-		defer p.Close()
-		if free = append(free, l.Addr().String()); len(free) == n {
-			return free
-		}
-	}
-	t.Fatal("no ports are free")
-	return nil
 }
 
 // until repeats until something is so; a test that cannot get there fails.

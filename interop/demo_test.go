@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/client"
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
 
 // The well-known test accounts 1 and 2, which have test dollars on every
@@ -136,7 +137,7 @@ func demo(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	cmd := exec.Command(binary, append([]string{
-		"-config", "../Caddyfile.example", "-site", "http://" + freeAddress(t), "-chain", freeAddress(t),
+		"-config", "../Caddyfile.example", "-site", "http://" + loopback.FreeAddress(t), "-chain", loopback.FreeAddress(t),
 	}, args...)...)
 	dir := t.TempDir()
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)

@@ -3,7 +3,6 @@ package interop
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
 
 // startGateway builds Caddy with this module, as a user would, and runs it in
@@ -19,7 +20,7 @@ import (
 func startGateway(t *testing.T, s *stack, u *upstream, facilitator string) string {
 	t.Helper()
 	dir := t.TempDir()
-	origin := "http://" + freeAddress(t)
+	origin := "http://" + loopback.FreeAddress(t)
 	caddyfile := fmt.Sprintf(`{
 	admin off
 	persist_config off
@@ -113,16 +114,4 @@ func awaitChallenge(t *testing.T, origin string) {
 		last = resp.Status
 	}
 	t.Fatalf("the gateway did not come up: %s", last)
-}
-
-// freeAddress finds a port nobody has. Somebody could take it before the
-// gateway does, which has not been seen to happen.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

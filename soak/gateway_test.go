@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
 
 // gateway is one Caddy: a process that dies and comes back on the same ports
@@ -47,7 +49,7 @@ type shop struct {
 func (w *world) gateway(s shop) *gateway {
 	w.t.Helper()
 	dir := w.t.TempDir()
-	g := &gateway{t: w.t, dir: dir, plain: "http://" + freeAddress(w.t), secret: "https://" + freeAddress(w.t)}
+	g := &gateway{t: w.t, dir: dir, plain: "http://" + loopback.FreeAddress(w.t), secret: "https://" + loopback.FreeAddress(w.t)}
 	key := filepath.Join(dir, "gas")
 	w.must(os.WriteFile(key, []byte(w.Accounts()[0].PrivateKey), 0o600))
 	if s.ledger == "" {
@@ -214,15 +216,4 @@ func client(protocol func(*http.Transport)) *http.Client {
 		protocol(tr)
 	}
 	return &http.Client{Transport: tr, Timeout: 60 * time.Second}
-}
-
-// freeAddress finds a port that nobody has.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

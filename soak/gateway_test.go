@@ -41,6 +41,7 @@ type gateway struct {
 type shop struct {
 	ledger      string   // the words after `ledger`; default: a file
 	facilitator string   // own or remote; see world.gateway
+	timeout     string   // of the remote one's /verify; default: the product's
 	lines       []string // more lines for the directive
 	wrap        []string // what the process is started with
 }
@@ -56,6 +57,9 @@ func (w *world) gateway(s shop) *gateway {
 		s.ledger = fileLedger(dir)
 	}
 	facilitator := "facilitator f " + w.remote.URL
+	if s.timeout != "" {
+		facilitator += " {\n timeout " + s.timeout + "\n }"
+	}
 	if s.facilitator == "own" {
 		facilitator = fmt.Sprintf("facilitator f evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n }\n }", w.RPC(), key)
 	}

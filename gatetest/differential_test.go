@@ -17,8 +17,8 @@ import (
 )
 
 // The headers that the gate may add to, change in or remove from an answer to a
-// paid request, and a request on its way to the upstream. README publishes the
-// same list.
+// paid request, and a request on its way to the upstream. docs/payments.md
+// publishes the same list.
 var (
 	touchedAnswer  = []string{"Payment-Response", "Cache-Control", "Vary"}
 	touchedRequest = []string{"Payment-Signature", "X-Payment"}
@@ -174,17 +174,17 @@ func (w *world) compare(t *testing.T, x exchange) {
 	}
 }
 
-// TestPublishedHeaders: README's list names what these tests leave out.
+// TestPublishedHeaders: the published list names what these tests leave out.
 func TestPublishedHeaders(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/payments.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(readme), "### What the gate touches\n")
-	section, _, _ = strings.Cut(section, "\n### ")
+	_, section, _ := strings.Cut(string(page), "## What the gate touches\n")
+	section, _, _ = strings.Cut(section, "\n## ")
 	for _, name := range slices.Concat(touchedAnswer, touchedRequest) {
 		if !strings.Contains(strings.ToLower(section), "`"+strings.ToLower(name)+"`") {
-			t.Errorf("README does not say that the gate touches %s", name)
+			t.Errorf("docs/payments.md does not say that the gate touches %s", name)
 		}
 	}
 }

@@ -3,13 +3,7 @@ package paywall_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -56,33 +49,12 @@ func secureWorld(t *testing.T, site string) *world {
 	return w
 }
 
-// certificate makes a certificate and its key, and returns their files. Those
-// that Caddy manages itself are made in the background.
-func certificate(t *testing.T) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour)}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "cert.pem") + " " + filepath.Join(dir, "key.pem")
-}
-
 func (w *world) secureCaddyfile(site string) string {
+	w.t.Helper()
+	certificate, err := loopback.Certificate(w.t.TempDir(), "localhost")
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	return `{
 		admin off
 		persist_config off
@@ -102,7 +74,7 @@ func (w *world) secureCaddyfile(site string) string {
 		facilitator fake
 	}
 	` + w.gate + ` {
-		tls ` + certificate(w.t) + `
+		tls ` + certificate + ` ` + certificate + `
 		` + strings.ReplaceAll(site, "UPSTREAM", strings.TrimPrefix(w.up.URL, "http://")) + `
 	}`
 }

@@ -11,7 +11,11 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
+
+// certificate is the file with the sites' certificate and its key.
+var certificate string
 
 // xconnect lets Go's HTTP/2 speak extended CONNECT; it is read before main.
 const xconnect = "http2xconnect=1"
@@ -30,7 +34,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	if err := makeCertificate(dir); err != nil {
+	if certificate, err = loopback.Certificate(dir, host); err != nil {
 		panic(err)
 	}
 	for _, name := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"} {

@@ -1,5 +1,5 @@
 // Package loopback helps tests that run real servers: addresses to listen on,
-// and the end of those that listened before.
+// the end of those that listened before, and certificates.
 package loopback
 
 import (

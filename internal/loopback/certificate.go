@@ -1,4 +1,4 @@
-package gatetest
+package loopback
 
 import (
 	"crypto/ecdsa"
@@ -12,15 +12,13 @@ import (
 	"time"
 )
 
-// certificate is the file with the sites' certificate and its key. Certificates
-// that Caddy makes itself come from a goroutine that the race detector sees race
-// with the start of Caddy's tls app (2.11.9).
-var certificate string
-
-func makeCertificate(dir string) error {
+// Certificate writes a certificate for a host, and its key, into one file of a
+// directory. Certificates that Caddy makes itself come from a goroutine that the
+// race detector sees race with the start of Caddy's tls app (2.11.9).
+func Certificate(dir, host string) (file string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return "", err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -30,14 +28,14 @@ func makeCertificate(dir string) error {
 	}
 	signed, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		return err
+		return "", err
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return err
+		return "", err
 	}
 	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
-	certificate = filepath.Join(dir, "certificate.pem")
-	return os.WriteFile(certificate, text, 0o600)
+	file = filepath.Join(dir, "certificate.pem")
+	return file, os.WriteFile(file, text, 0o600)
 }

@@ -21,48 +21,24 @@ import (
 func BenchmarkGate(b *testing.B) {
 	fac := newFakeFacilitator(b)
 	body := strings.Repeat("x", 420) // the size of a challenge's body
-	caddyfile := `{
-		admin off
-		persist_config off
-		auto_https off
-		log {
-			output discard
-		}
-		paywall {
-			ledger memory i_accept_loss
-			facilitator fake ` + fac.URL + `
-		}
-	}
-	http://127.0.0.1:` + strings.Split(loopback.FreeAddress(b), ":")[1] + ` {
+	address := loopback.FreeAddress(b)
+	server := serversOf(b, fac, `http://`+address+` {
 		handle /floor {
-			header PAYMENT-REQUIRED ` + strings.Repeat("y", 560) + `
-			respond ` + body + ` 402
+			header PAYMENT-REQUIRED `+strings.Repeat("y", 560)+`
+			respond `+body+` 402
 		}
 		handle /without/* {
 			respond ok
 		}
 		handle {
 			paywall {
-				accept base-sepolia usdc ` + payTo + `
+				accept base-sepolia usdc `+payTo+`
 				facilitator fake
 				price /paid/* $0.01 "A thing"
 			}
 			respond ok
 		}
-	}`
-	if err := load(caddyfile); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = caddy.Stop() })
-	app, err := caddy.ActiveContext().App("http")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var server *caddyhttp.Server
-	for _, s := range app.(*caddyhttp.App).Servers {
-		server = s
-	}
-	host := strings.TrimPrefix(server.Listen[0], "")
+	}`)[address]
 
 	for _, tc := range []struct {
 		name, path string
@@ -76,7 +52,7 @@ func BenchmarkGate(b *testing.B) {
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			b.ReportAllocs()
-			r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1"+host+tc.path, nil)
+			r := httptest.NewRequest(http.MethodGet, "http://"+address+tc.path, nil)
 			w := &sink{header: http.Header{}}
 			for b.Loop() {
 				clear(w.header)
@@ -90,7 +66,7 @@ func BenchmarkGate(b *testing.B) {
 
 	b.Run("replayed payment", func(b *testing.B) {
 		b.ReportAllocs()
-		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1"+host+"/paid/x", nil)
+		r := httptest.NewRequest(http.MethodGet, "http://"+address+"/paid/x", nil)
 		rec := httptest.NewRecorder()
 		server.ServeHTTP(rec, r)
 		c, err := x402.DecodeChallenge(rec.Header().Get(x402.HeaderPaymentRequired))
@@ -115,37 +91,14 @@ func BenchmarkJunk(b *testing.B) {
 	fac := newFakeFacilitator(b)
 	fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	address := loopback.FreeAddress(b)
-	if err := load(`{
-		admin off
-		persist_config off
-		auto_https off
-		log {
-			output discard
-		}
+	server := serversOf(b, fac, `http://`+address+` {
 		paywall {
-			ledger memory i_accept_loss
-			facilitator fake ` + fac.URL + `
-		}
-	}
-	http://` + address + ` {
-		paywall {
-			accept base-sepolia usdc ` + payTo + `
+			accept base-sepolia usdc `+payTo+`
 			facilitator fake
 			price /paid/* $0.01 "A thing"
 		}
 		respond ok
-	}`); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = caddy.Stop() })
-	app, err := caddy.ActiveContext().App("http")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var server *caddyhttp.Server
-	for _, s := range app.(*caddyhttp.App).Servers {
-		server = s
-	}
+	}`)[address]
 	ask := func(payment string) (*http.Request, *httptest.ResponseRecorder) {
 		r, rec := httptest.NewRequest(http.MethodGet, "http://"+address+"/paid/x", nil), httptest.NewRecorder()
 		if payment != "" {
@@ -193,6 +146,37 @@ func BenchmarkJunk(b *testing.B) {
 			b.ReportMetric(float64(fac.verified.Load()-asked)/float64(b.N), "asked/op")
 		})
 	}
+}
+
+// serversOf runs sites in a Caddy that logs nothing, with a facilitator "fake", and
+// returns their servers by address.
+func serversOf(t testing.TB, fac *fakeFacilitator, sites string) map[string]*caddyhttp.Server {
+	t.Helper()
+	if err := load(`{
+		admin off
+		persist_config off
+		auto_https off
+		log {
+			output discard
+		}
+		paywall {
+			ledger memory i_accept_loss
+			facilitator fake ` + fac.URL + `
+		}
+	}
+	` + sites); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = caddy.Stop() })
+	app, err := caddy.ActiveContext().App("http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := map[string]*caddyhttp.Server{}
+	for _, s := range app.(*caddyhttp.App).Servers {
+		servers["127.0.0.1"+s.Listen[0]] = s
+	}
+	return servers
 }
 
 // sink is a response writer that costs nothing.

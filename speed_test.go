@@ -55,44 +55,23 @@ func unpriced(t testing.TB) (servers [3]*caddyhttp.Server) {
 	}
 	prices.WriteString("price *.pdf $0.02\nprice /api/*/items $0.03\n")
 	addresses := [3]string{loopback.FreeAddress(t), loopback.FreeAddress(t), loopback.FreeAddress(t)}
-	config := `{
-		admin off
-		persist_config off
-		auto_https off
-		log {
-			output discard
-		}
-		paywall {
-			ledger memory i_accept_loss
-			facilitator fake ` + fac.URL + `
-		}
-	}
-	http://` + addresses[0] + ` {
+	byAddress := serversOf(t, fac, `http://`+addresses[0]+` {
 		respond ok
 	}
-	http://` + addresses[1] + ` {
+	http://`+addresses[1]+` {
 		bystander
 		respond ok
 	}
-	http://` + addresses[2] + ` {
+	http://`+addresses[2]+` {
 		paywall {
-			accept base-sepolia usdc ` + payTo + `
+			accept base-sepolia usdc `+payTo+`
 			facilitator fake
-			` + prices.String() + `
+			`+prices.String()+`
 		}
 		respond ok
-	}`
-	if err := load(config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = caddy.Stop() })
-	app, err := caddy.ActiveContext().App("http")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range app.(*caddyhttp.App).Servers {
-		i := slices.IndexFunc(addresses[:], func(a string) bool { return strings.HasSuffix(a, s.Listen[0]) })
-		servers[i] = s
+	}`)
+	for i, address := range addresses {
+		servers[i] = byAddress[address]
 	}
 	return servers
 }

@@ -14,11 +14,10 @@ import (
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/math"
 	"github.com/ethereum/go-ethereum/crypto"
-	"github.com/ethereum/go-ethereum/signer/core/apitypes"
 
 	_ "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/typeddata"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -70,27 +69,10 @@ func (p *payer) signWith(t testing.TB, r x402.Requirement, authorization map[str
 	if !ok {
 		t.Fatalf("network %q", r.Network)
 	}
-	field := func(name, typ string) apitypes.Type { return apitypes.Type{Name: name, Type: typ} }
-	digest, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
-		Types: apitypes.Types{
-			"EIP712Domain": {field("name", "string"), field("version", "string"), field("chainId", "uint256"), field("verifyingContract", "address")},
-			"TransferWithAuthorization": {
-				field("from", "address"), field("to", "address"), field("value", "uint256"),
-				field("validAfter", "uint256"), field("validBefore", "uint256"), field("nonce", "bytes32"),
-			},
-		},
-		PrimaryType: "TransferWithAuthorization",
-		Domain:      apitypes.TypedDataDomain{Name: extra.Name, Version: extra.Version, ChainId: (*math.HexOrDecimal256)(chain), VerifyingContract: r.Asset},
-		Message:     authorization,
-	})
+	sig, err := typeddata.Sign(typeddata.Transfer(typeddata.Token(extra.Name, extra.Version, chain, r.Asset), authorization), p.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sig, err := crypto.Sign(digest, p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sig[64] += 27
 	return &signed{r, authorization, "0x" + hex.EncodeToString(sig)}
 }
 

@@ -14,10 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common/math"
-	"github.com/ethereum/go-ethereum/crypto"
-	"github.com/ethereum/go-ethereum/signer/core/apitypes"
-
+	"github.com/caddy-paywall/caddy-paywall/internal/typeddata"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -72,38 +69,13 @@ func (p *payer) signPermit(t testing.TB, s *permit) *permit {
 	if !ok {
 		t.Fatal(s.requirement.Network)
 	}
-	field := func(name, kind string) apitypes.Type { return apitypes.Type{Name: name, Type: kind} }
-	witnessType := []apitypes.Type{field("to", "address"), field("validAfter", "uint256")}
-	if s.requirement.Scheme == "upto" {
-		witnessType = []apitypes.Type{witnessType[0], field("facilitator", "address"), witnessType[1]}
-	}
-	digest, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
-		Types: apitypes.Types{
-			"EIP712Domain":     {field("name", "string"), field("chainId", "uint256"), field("verifyingContract", "address")},
-			"TokenPermissions": {field("token", "address"), field("amount", "uint256")},
-			"Witness":          witnessType,
-			"PermitWitnessTransferFrom": {
-				field("permitted", "TokenPermissions"), field("spender", "address"), field("nonce", "uint256"),
-				field("deadline", "uint256"), field("witness", "Witness"),
-			},
-		},
-		PrimaryType: "PermitWitnessTransferFrom",
-		Domain: apitypes.TypedDataDomain{
-			Name: "Permit2", ChainId: (*math.HexOrDecimal256)(chain), VerifyingContract: "0x000000000022D473030F116dDEE9F6B43aC78BA3",
-		},
-		Message: apitypes.TypedDataMessage{
-			"permitted": map[string]any{"token": s.token, "amount": s.amount},
-			"spender":   s.spender, "nonce": s.nonce, "deadline": s.deadline, "witness": s.witness(),
-		},
-	})
+	sig, err := typeddata.Sign(typeddata.Permit2(chain, s.requirement.Scheme == "upto", map[string]any{
+		"permitted": map[string]any{"token": s.token, "amount": s.amount},
+		"spender":   s.spender, "nonce": s.nonce, "deadline": s.deadline, "witness": s.witness(),
+	}), p.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sig, err := crypto.Sign(digest, p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sig[64] += 27
 	s.signature = "0x" + hex.EncodeToString(sig)
 	return s
 }

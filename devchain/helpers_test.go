@@ -16,11 +16,11 @@ import (
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	"github.com/ethereum/go-ethereum/common/math"
 	"github.com/ethereum/go-ethereum/core/types"
-	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
 	"github.com/ethereum/go-ethereum/signer/core/apitypes"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/typeddata"
 )
 
 // world is a running chain and a client of it, as anybody else would have it.
@@ -218,47 +218,21 @@ func (w *world) authorize(from common.Address, signer Account) authorization {
 	if _, err := rand.Read(a.nonce[:]); err != nil {
 		w.t.Fatal(err)
 	}
-	a.signature = w.sign(signer, "TransferWithAuthorization", []apitypes.Type{
-		{Name: "from", Type: "address"},
-		{Name: "to", Type: "address"},
-		{Name: "value", Type: "uint256"},
-		{Name: "validAfter", Type: "uint256"},
-		{Name: "validBefore", Type: "uint256"},
-		{Name: "nonce", Type: "bytes32"},
-	}, apitypes.TypedDataMessage{
+	a.signature = w.sign(signer, typeddata.Transfer(dollarDomain, apitypes.TypedDataMessage{
 		"from": a.from.Hex(), "to": a.to.Hex(), "value": a.value.String(),
 		"validAfter": a.validAfter.String(), "validBefore": a.validBefore.String(), "nonce": hexutil.Encode(a.nonce[:]),
-	})
+	}))
 	return a
 }
 
-// sign signs typed data of the test dollar, with go-ethereum's own encoder.
-func (w *world) sign(signer Account, primary string, fields []apitypes.Type, message apitypes.TypedDataMessage) []byte {
+var dollarDomain = typeddata.Token("USDC", "2", big.NewInt(ChainID), Dollar.Hex())
+
+func (w *world) sign(signer Account, data apitypes.TypedData) []byte {
 	w.t.Helper()
-	digest, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
-		Types: apitypes.Types{
-			"EIP712Domain": {
-				{Name: "name", Type: "string"},
-				{Name: "version", Type: "string"},
-				{Name: "chainId", Type: "uint256"},
-				{Name: "verifyingContract", Type: "address"},
-			},
-			primary: fields,
-		},
-		PrimaryType: primary,
-		Domain: apitypes.TypedDataDomain{
-			Name: "USDC", Version: "2", ChainId: math.NewHexOrDecimal256(ChainID), VerifyingContract: Dollar.Hex(),
-		},
-		Message: message,
-	})
+	signature, err := typeddata.Sign(data, signer.Key())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	signature, err := crypto.Sign(digest, signer.Key())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	signature[64] += 27
 	return signature
 }
 

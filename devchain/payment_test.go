@@ -10,6 +10,8 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/signer/core/apitypes"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/typeddata"
 )
 
 func TestPaymentByAccount(t *testing.T) {
@@ -138,16 +140,10 @@ type permit2612 struct {
 // permit signs an allowance for Permit2, the first of the account.
 func (w *world) permit(owner Account, value int64) permit2612 {
 	deadline := time.Now().Unix() + 300
-	s := w.sign(owner, "Permit", []apitypes.Type{
-		{Name: "owner", Type: "address"},
-		{Name: "spender", Type: "address"},
-		{Name: "value", Type: "uint256"},
-		{Name: "nonce", Type: "uint256"},
-		{Name: "deadline", Type: "uint256"},
-	}, apitypes.TypedDataMessage{
+	s := w.sign(owner, typeddata.Permit(dollarDomain, apitypes.TypedDataMessage{
 		"owner": owner.Address.Hex(), "spender": Permit2.Hex(), "value": big.NewInt(value).String(),
 		"nonce": "0", "deadline": big.NewInt(deadline).String(),
-	})
+	}))
 	return permit2612{
 		Value: big.NewInt(value), Deadline: big.NewInt(deadline),
 		R: [32]byte(s[:32]), S: [32]byte(s[32:64]), V: s[64],

@@ -16,7 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	"github.com/ethereum/go-ethereum/common/math"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/signer/core/apitypes"
 	"github.com/go-json-experiment/json/jsontext"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/typeddata"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -60,29 +60,11 @@ func request(t *testing.T, payer devchain.Account) facilitator.Request {
 		"from": payer.Address.Hex(), "to": payTo, "value": r.Amount, "validAfter": "0",
 		"validBefore": strconv.FormatInt(time.Now().Unix()+300, 10), "nonce": hexutil.Encode(nonce),
 	}
-	field := func(name, typ string) apitypes.Type { return apitypes.Type{Name: name, Type: typ} }
-	digest, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
-		Types: apitypes.Types{
-			"EIP712Domain": {field("name", "string"), field("version", "string"), field("chainId", "uint256"), field("verifyingContract", "address")},
-			"TransferWithAuthorization": {
-				field("from", "address"), field("to", "address"), field("value", "uint256"),
-				field("validAfter", "uint256"), field("validBefore", "uint256"), field("nonce", "bytes32"),
-			},
-		},
-		PrimaryType: "TransferWithAuthorization",
-		Domain: apitypes.TypedDataDomain{
-			Name: "USDC", Version: "2", ChainId: math.NewHexOrDecimal256(devchain.ChainID), VerifyingContract: r.Asset,
-		},
-		Message: message,
-	})
+	token := typeddata.Token("USDC", "2", big.NewInt(devchain.ChainID), r.Asset)
+	signature, err := typeddata.Sign(typeddata.Transfer(token, message), payer.Key())
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, err := crypto.Sign(digest, payer.Key())
-	if err != nil {
-		t.Fatal(err)
-	}
-	signature[64] += 27
 	header, err := json.Marshal(map[string]any{
 		"x402Version": 2, "accepted": r,
 		"payload": map[string]any{"signature": hexutil.Encode(signature), "authorization": message},

@@ -11,13 +11,13 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	ethmath "github.com/ethereum/go-ethereum/common/math"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/signer/core/apitypes"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/holiman/uint256"
 	"pgregory.net/rapid"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/typeddata"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -71,10 +71,11 @@ func (v vector) payment(t testing.TB) (x402.Authorization, x402.Requirement) {
 	return a, r
 }
 
-func vectors(t testing.TB) []vector {
+// readVectors reads those of some files that have a signature of their own.
+func readVectors(t testing.TB, want int, names ...string) []vector {
 	t.Helper()
 	var all []vector
-	for _, name := range []string{"exact-evm-eip3009.json", "exact-evm-v1.json"} {
+	for _, name := range names {
 		b, err := os.ReadFile("../testdata/" + name)
 		if err != nil {
 			t.Fatal(err)
@@ -84,15 +85,20 @@ func vectors(t testing.TB) []vector {
 			t.Fatal(err)
 		}
 		for _, v := range file.Vectors {
-			if v.V1 != "" || v.V2 != "" { // the others have no signature of their own
+			if v.V1 != "" || v.V2 != "" {
 				all = append(all, v)
 			}
 		}
 	}
-	if len(all) != 5 {
-		t.Fatalf("%d vectors, want 5", len(all))
+	if len(all) != want {
+		t.Fatalf("%d vectors, want %d", len(all), want)
 	}
 	return all
+}
+
+func vectors(t testing.TB) []vector {
+	t.Helper()
+	return readVectors(t, 5, "exact-evm-eip3009.json", "exact-evm-v1.json")
 }
 
 func TestVectors(t *testing.T) {
@@ -152,27 +158,10 @@ func TestDigestLikeOracle(t *testing.T) {
 }
 
 func oracle(t interface{ Fatal(...any) }, name, version string, chain uint64, token common.Address, m Transfer) (digest, domain []byte) {
-	data := apitypes.TypedData{
-		Types: apitypes.Types{
-			"EIP712Domain": {{Name: "name", Type: "string"}, {Name: "version", Type: "string"}, {Name: "chainId", Type: "uint256"}, {Name: "verifyingContract", Type: "address"}},
-			"TransferWithAuthorization": {
-				{Name: "from", Type: "address"},
-				{Name: "to", Type: "address"},
-				{Name: "value", Type: "uint256"},
-				{Name: "validAfter", Type: "uint256"},
-				{Name: "validBefore", Type: "uint256"},
-				{Name: "nonce", Type: "bytes32"},
-			},
-		},
-		PrimaryType: "TransferWithAuthorization",
-		Domain: apitypes.TypedDataDomain{
-			Name: name, Version: version, ChainId: (*ethmath.HexOrDecimal256)(new(big.Int).SetUint64(chain)), VerifyingContract: token.Hex(),
-		},
-		Message: apitypes.TypedDataMessage{
-			"from": m.From.Hex(), "to": m.To.Hex(), "value": m.Value.ToBig(), "nonce": hexutil.Encode(m.Nonce[:]),
-			"validAfter": new(big.Int).SetUint64(m.ValidAfter), "validBefore": new(big.Int).SetUint64(m.ValidBefore),
-		},
-	}
+	data := typeddata.Transfer(typeddata.Token(name, version, new(big.Int).SetUint64(chain), token.Hex()), apitypes.TypedDataMessage{
+		"from": m.From.Hex(), "to": m.To.Hex(), "value": m.Value.ToBig(), "nonce": hexutil.Encode(m.Nonce[:]),
+		"validAfter": new(big.Int).SetUint64(m.ValidAfter), "validBefore": new(big.Int).SetUint64(m.ValidBefore),
+	})
 	// Not data.Map(), which leaves out an empty name, as TypedDataAndHash does.
 	domain, err := data.HashStruct("EIP712Domain", apitypes.TypedDataMessage{
 		"name": name, "version": version, "chainId": new(big.Int).SetUint64(chain), "verifyingContract": token.Hex(),
@@ -180,7 +169,7 @@ func oracle(t interface{ Fatal(...any) }, name, version string, chain uint64, to
 	if err != nil {
 		t.Fatal(err)
 	}
-	message, err := data.HashStruct("TransferWithAuthorization", data.Message)
+	message, err := data.HashStruct(data.PrimaryType, data.Message)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,42 +1,24 @@
 package eip712
 
 import (
-	"encoding/json"
 	"errors"
 	"math"
 	"math/big"
-	"net/http"
-	"os"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
-	ethmath "github.com/ethereum/go-ethereum/common/math"
 	"github.com/ethereum/go-ethereum/signer/core/apitypes"
 	"github.com/holiman/uint256"
 	"pgregory.net/rapid"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/typeddata"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // permitVectors are Permit2 payments of the official clients, of both schemes.
 func permitVectors(t testing.TB) []vector {
 	t.Helper()
-	var all []vector
-	for _, name := range []string{"exact-evm-permit2.json", "upto-evm-permit2.json"} {
-		b, err := os.ReadFile("../testdata/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var file struct{ Vectors []vector }
-		if err := json.Unmarshal(b, &file); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, file.Vectors...)
-	}
-	if len(all) != 4 {
-		t.Fatalf("%d vectors, want 4", len(all))
-	}
-	return all
+	return readVectors(t, 4, "exact-evm-permit2.json", "upto-evm-permit2.json")
 }
 
 func TestPermitVectors(t *testing.T) {
@@ -91,32 +73,14 @@ func TestPermitDigestLikeOracle(t *testing.T) {
 }
 
 func permitOracle(t interface{ Fatal(...any) }, chain uint64, p Permit) []byte {
-	field := func(name, kind string) apitypes.Type { return apitypes.Type{Name: name, Type: kind} }
-	witnessType := []apitypes.Type{field("to", "address"), field("validAfter", "uint256")}
 	witness := map[string]any{"to": p.To.Hex(), "validAfter": new(big.Int).SetUint64(p.ValidAfter)}
 	if p.Upto {
-		witnessType = []apitypes.Type{witnessType[0], field("facilitator", "address"), witnessType[1]}
 		witness["facilitator"] = p.Facilitator.Hex()
 	}
-	digest, _, err := apitypes.TypedDataAndHash(apitypes.TypedData{
-		Types: apitypes.Types{
-			"EIP712Domain":     {field("name", "string"), field("chainId", "uint256"), field("verifyingContract", "address")},
-			"TokenPermissions": {field("token", "address"), field("amount", "uint256")},
-			"Witness":          witnessType,
-			"PermitWitnessTransferFrom": {
-				field("permitted", "TokenPermissions"), field("spender", "address"), field("nonce", "uint256"),
-				field("deadline", "uint256"), field("witness", "Witness"),
-			},
-		},
-		PrimaryType: "PermitWitnessTransferFrom",
-		Domain: apitypes.TypedDataDomain{
-			Name: "Permit2", ChainId: (*ethmath.HexOrDecimal256)(new(big.Int).SetUint64(chain)), VerifyingContract: Permit2.Hex(),
-		},
-		Message: apitypes.TypedDataMessage{
-			"permitted": map[string]any{"token": p.Token.Hex(), "amount": p.Amount.ToBig()},
-			"spender":   p.Spender.Hex(), "nonce": p.Nonce.ToBig(), "deadline": new(big.Int).SetUint64(p.Deadline), "witness": witness,
-		},
-	})
+	digest, _, err := apitypes.TypedDataAndHash(typeddata.Permit2(new(big.Int).SetUint64(chain), p.Upto, apitypes.TypedDataMessage{
+		"permitted": map[string]any{"token": p.Token.Hex(), "amount": p.Amount.ToBig()},
+		"spender":   p.Spender.Hex(), "nonce": p.Nonce.ToBig(), "deadline": new(big.Int).SetUint64(p.Deadline), "witness": witness,
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,15 +115,7 @@ func TestPermitSignedByPayer(t *testing.T) {
 		"no EVM chain":         {func(_ *x402.Authorization, r *x402.Requirement) { r.Network = "solana:84532" }, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := x402.Decode(http.Header{x402.HeaderPaymentSignature: {upto.V2}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := upto.Payload.Accepted
-			a, err := p.Authorization(r)
-			if err != nil {
-				t.Fatal(err)
-			}
+			a, r := upto.payment(t)
 			tt.change(&a, &r)
 			signed, err := SignedByPayer(a, r)
 			if signed != tt.signed || (err == nil) != tt.judged || err != nil && !errors.Is(err, ErrNotJudged) {

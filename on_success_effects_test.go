@@ -11,28 +11,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// send sends a paid POST, and hangs up after the header if told to.
-func (w *world) send(path, payment string, hangUp bool) answerOf {
-	w.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.gate+path, strings.NewReader("a prompt"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	r.Header.Set("PAYMENT-SIGNATURE", payment)
-	if !hangUp {
-		return w.do(r)
-	}
-	res, err := w.http.Do(r)
-	if err != nil {
-		return answerOf{err: err}
-	}
-	cancel()
-	res.Body.Close()
-	return answerOf{Response: res}
-}
-
 // An upstream with effects that is paid when it has answered is not made to act
 // again either: it finishes without its payer, who fetches the copy.
 func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
@@ -66,7 +44,7 @@ func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
 				}
 				return p.sign(t, r, time.Now()).v2(t)
 			}
-			if res := w.send("/act", payment(), true); res.err != nil {
+			if res := w.postPaid("/act", "a prompt", payment(), true); res.err != nil {
 				t.Fatal(res.err)
 			}
 			select {
@@ -76,7 +54,7 @@ func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
 			}
 			var res answerOf
 			w.until(func() bool {
-				res = w.send("/act", payment(), false)
+				res = w.postPaid("/act", "a prompt", payment(), false)
 				return res.StatusCode == 200
 			})
 			if res.body != answer || res.Header.Get("Settlement-Overrides") != "" {

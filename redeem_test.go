@@ -169,18 +169,21 @@ func TestPaymentIdentifierWithHashedQuery(t *testing.T) {
 	}
 }
 
-// post sends a paid POST whose body is given, and hangs up after the header if
-// told to.
+// post sends a POST with a fresh payment, and hangs up after the header if told to.
 func (w *world) post(p *payer, path, body string, hangUp bool) answerOf {
 	w.t.Helper()
-	s := p.sign(w.t, w.challenge(http.MethodPost, path).Accepts[0], time.Now())
+	return w.postPaid(path, body, p.sign(w.t, w.challenge(http.MethodPost, path).Accepts[0], time.Now()).v2(w.t), hangUp)
+}
+
+func (w *world) postPaid(path, body, payment string, hangUp bool) answerOf {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.gate+path, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r.Header.Set("PAYMENT-SIGNATURE", s.v2(w.t))
+	r.Header.Set("PAYMENT-SIGNATURE", payment)
 	if !hangUp {
 		return w.do(r)
 	}

@@ -76,27 +76,14 @@ func TestUptoRepeatsTheAmount(t *testing.T) {
 
 // The reconciler asks for the amount that the ledger holds.
 func TestUptoReconciled(t *testing.T) {
-	w := prepareWorld(t)
-	w.fac.kinds.Store(kindsOf(facilitatorA))
-	s := w.withScript()
-	s.visible.Store(true)
-	w.load(onScript(w.caddyfile("price /chat/* upto $0.50")))
+	w, s := newScriptedUptoWorld(t)
 	b := w.bank()
 	w.up.charging()
 	w.fac.onSettle(b.lose(false))
 	p := newPayer(t)
 	w.expect(w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t)), 503, "settlement_pending")
 	w.fac.onSettle(b.settle)
-	var row ledger.Payment
-	w.until(func() bool {
-		for found, err := range s.Ledger.List(t.Context(), ledger.Filter{Payer: p.address.Hex()}) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			row = found
-		}
-		return row.State == ledger.Settled
-	})
+	row := w.rowOf(s, p, ledger.Settled)
 	if row.Amount != "1001" || w.up.hits.Load() != 1 {
 		t.Errorf("row %+v, %d runs", row, w.up.hits.Load())
 	}
@@ -114,11 +101,7 @@ func TestUptoReconciled(t *testing.T) {
 // A gateway that died while it charged nothing owes the goods, and asks nobody:
 // not even when its facilitator has left the config.
 func TestUptoNothingReconciled(t *testing.T) {
-	w := prepareWorld(t)
-	w.fac.kinds.Store(kindsOf(facilitatorA))
-	s := w.withScript()
-	s.visible.Store(true)
-	w.load(onScript(w.caddyfile("price /chat/* upto $0.50")))
+	w, s := newScriptedUptoWorld(t)
 	w.up.charges(amountOf("0"))
 	s.ahead.Store(-int64(2 * time.Minute))
 	s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
@@ -131,18 +114,9 @@ func TestUptoNothingReconciled(t *testing.T) {
 	res := w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t))
 	w.expect(res, 503, "ledger_unavailable")
 	s.move.Store(nil)
-	w.load(onScript(strings.ReplaceAll(w.caddyfile("price /chat/* upto $0.50"), "facilitator fake", "facilitator other")))
+	w.load(onScript(strings.ReplaceAll(w.caddyfile(uptoPrice), "facilitator fake", "facilitator other")))
 	s.ahead.Store(0) // its lease is over
-	var row ledger.Payment
-	w.until(func() bool {
-		for found, err := range s.Ledger.List(t.Context(), ledger.Filter{Payer: p.address.Hex()}) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			row = found
-		}
-		return row.State == ledger.Settled
-	})
+	row := w.rowOf(s, p, ledger.Settled)
 	if row.Amount != "0" || w.fac.settled.Load() != 0 {
 		t.Errorf("row %+v, %d settles", row, w.fac.settled.Load())
 	}
@@ -233,7 +207,7 @@ func TestUptoWithoutAccount(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := prepareWorld(t)
 			w.fac.kinds.Store(kindsOf(account))
-			w.load(w.caddyfile("price /chat/* upto $0.50"))
+			w.load(w.caddyfile(uptoPrice))
 			w.until(func() bool { return w.fac.supported.Load() > 0 })
 			w.expect(w.get("/chat/x"), 503, "no_facilitator")
 		})

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,19 @@ func newUptoWorld(t *testing.T, options string, more ...string) (*world, *bank) 
 	w.load(w.caddyfile(options, more...))
 	return w, w.bank()
 }
+
+// newScriptedUptoWorld is one whose ledger does as told.
+func newScriptedUptoWorld(t *testing.T) (*world, *scripted) {
+	t.Helper()
+	w := prepareWorld(t)
+	w.fac.kinds.Store(kindsOf(facilitatorA))
+	s := w.withScript()
+	s.visible.Store(true)
+	w.load(onScript(w.caddyfile(uptoPrice)))
+	return w, s
+}
+
+const uptoPrice = "price /chat/* upto $0.50"
 
 // charges makes the upstream charge, and answer.
 func (u *fakeUpstream) charges(overrides ...string) {
@@ -107,7 +121,7 @@ func TestUptoCharges(t *testing.T) {
 				if seen, _ := w.up.seen(); seen.Header.Get("Paywall-Amount") != maximum {
 					t.Errorf("the upstream was told %q", seen.Header.Get("Paywall-Amount"))
 				}
-				row := w.rowOf(s, p)
+				row := w.rowOf(s, p, ledger.Delivered)
 				if row.Amount != tt.charged || row.Scheme != "upto" || row.State != ledger.Delivered {
 					t.Errorf("row %+v", row)
 				}
@@ -121,8 +135,9 @@ func TestUptoCharges(t *testing.T) {
 	}
 }
 
-// rowOf waits for the end of the one purchase of a payer, and returns its row.
-func (w *world) rowOf(s *scripted, p *payer) (found ledger.Payment) {
+// rowOf waits until the one purchase of a payer is in one of some states, and
+// returns its row.
+func (w *world) rowOf(s *scripted, p *payer, states ...ledger.State) (found ledger.Payment) {
 	w.t.Helper()
 	w.until(func() bool {
 		for row, err := range s.Ledger.List(w.t.Context(), ledger.Filter{Payer: p.address.Hex()}) {
@@ -131,7 +146,7 @@ func (w *world) rowOf(s *scripted, p *payer) (found ledger.Payment) {
 			}
 			found = row
 		}
-		return found.State == ledger.Delivered || found.State == ledger.Released
+		return slices.Contains(states, found.State)
 	})
 	return found
 }
@@ -265,10 +280,7 @@ func TestUsageAtFixedPrice(t *testing.T) {
 
 // A facilitator that charges something else than it was asked to is on record.
 func TestUptoChargedOtherwise(t *testing.T) {
-	w := prepareWorld(t)
-	w.fac.kinds.Store(kindsOf(facilitatorA))
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /chat/* upto $0.50")))
+	w, s := newScriptedUptoWorld(t)
 	w.fac.onSettle(says(200, `{"success":true,"transaction":"0xabababababababababababababababababababababababababababababababab","network":"eip155:84532","amount":"500000"}`))
 	w.up.charges(amountOf("1234"))
 	p := newPayer(t)
@@ -277,7 +289,7 @@ func TestUptoChargedOtherwise(t *testing.T) {
 	if receipt := receiptOf(t, res); receipt.Amount != maximum {
 		t.Errorf("receipt %+v", receipt)
 	}
-	if row := w.rowOf(s, p); row.Amount != maximum {
+	if row := w.rowOf(s, p, ledger.Delivered); row.Amount != maximum {
 		t.Errorf("row %+v", row)
 	}
 	w.waitForLog("another amount than it was asked to")

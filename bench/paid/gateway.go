@@ -3,11 +3,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,20 +14,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/bench/process"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 const (
-	gatewayPackage = "github.com/caddy-paywall/caddy-paywall/bench/gateway"
-	payTo          = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
-	goods          = "/paid/"
+	payTo = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+	goods = "/paid/"
 )
-
-func build(to string) error {
-	cmd := exec.Command("go", "build", "-o", to, gatewayPackage)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	return cmd.Run()
-}
 
 // gateway is a Caddy in a process of its own.
 type gateway struct {
@@ -38,7 +29,7 @@ type gateway struct {
 	address string
 	sells   bool // else it only proxies
 	pid     int  // of Caddy itself
-	admin   *http.Client
+	admin   process.Admin
 	gone    chan error
 	// offer is what the gateway wants to be paid.
 	offer x402.Requirement
@@ -52,18 +43,11 @@ func (b *bench) startGateway(name, ledger string, command ...string) (*gateway, 
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	address, err := freeAddress()
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{name: name, address: address, sells: ledger != "", gone: make(chan error, 1)}
-	socket := filepath.Join(dir, "admin.sock")
-	g.admin = &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
+	g := &gateway{name: name, address: address, sells: ledger != "", admin: process.NewAdmin(filepath.Join(dir, "admin.sock")), gone: make(chan error, 1)}
 	file := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(b.caddyfile(g, dir, ledger)), 0o600); err != nil {
 		return nil, err
@@ -75,7 +59,7 @@ func (b *bench) startGateway(name, ledger string, command ...string) (*gateway, 
 	defer log.Close()
 	args := append(command, "run", "--config", file, "--adapter", "caddyfile", "--pidfile", filepath.Join(dir, "pid"))
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd.Env = process.Environment(dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
@@ -168,25 +152,11 @@ func (g *gateway) stop() error {
 	}
 }
 
-// profile fetches a profile of the gateway, as net/http/pprof names it.
+// profile writes a profile of the gateway, as net/http/pprof names it, into a file.
 func (g *gateway) profile(name, file string) error {
-	res, err := g.admin.Get("http://localhost/debug/pprof/" + name)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
+	b, err := g.admin.Profile(name)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(file, b, 0o600)
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/bench/process"
 )
 
 // options are what the command line says.
@@ -71,7 +74,7 @@ func run(o options) (err error) {
 	defer up.Close()
 	if o.gateway == "" {
 		o.gateway = filepath.Join(dir, "gateway")
-		if err := build(o.gateway); err != nil {
+		if err := process.Build(context.Background(), "bench/gateway", o.gateway); err != nil {
 			return err
 		}
 	}

@@ -9,9 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+
+	"github.com/caddy-paywall/caddy-paywall/bench/process"
 )
 
 func main() {
@@ -37,9 +38,7 @@ func run(ctx context.Context, express, caddy string) error {
 	defer os.RemoveAll(dir)
 	if caddy == "" {
 		caddy = filepath.Join(dir, "caddy")
-		build := exec.CommandContext(ctx, "go", "build", "-o", caddy, "github.com/caddy-paywall/caddy-paywall/cmd/caddy")
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
+		if err := process.Build(ctx, "cmd/caddy", caddy); err != nil {
 			return err
 		}
 	}

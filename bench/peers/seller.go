@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/bench/process"
 )
 
 const payTo = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
@@ -59,7 +61,7 @@ http://%s {
 			return nil, err
 		}
 		cmd := exec.CommandContext(ctx, binary, "run", "--config", file, "--adapter", "caddyfile")
-		cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir)
+		cmd.Env = process.Environment(s.dir)
 		return cmd, nil
 	}
 }
@@ -81,14 +83,11 @@ func expressCommand(dir, flow string) command {
 // sells.
 func (s *seller) start(ctx context.Context) error {
 	if s.address == "" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := process.FreeAddress()
 		if err != nil {
 			return err
 		}
-		s.address = l.Addr().String()
-		if err := l.Close(); err != nil {
-			return err
-		}
+		s.address = address
 	}
 	running, cancel := context.WithCancel(ctx)
 	s.cancel = cancel

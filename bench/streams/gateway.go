@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,18 +15,11 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/bench/process"
 )
 
-const (
-	gatewayPackage = "github.com/caddy-paywall/caddy-paywall/bench/gateway"
-	payTo          = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
-)
-
-func build(to string) error {
-	cmd := exec.Command("go", "build", "-o", to, gatewayPackage)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	return cmd.Run()
-}
+const payTo = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 
 // site is the upstream: endless event streams, with an event every ten seconds.
 type site struct {
@@ -65,26 +57,19 @@ type gateway struct {
 	address string
 	sells   bool
 	cmd     *exec.Cmd
-	admin   *http.Client
+	admin   process.Admin
 }
 
 func startGateway(dir, binary, ledger, site string) (*gateway, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{address: l.Addr().String(), sells: ledger != ""}
-	_ = l.Close()
 	socket := filepath.Join(dir, "admin.sock")
-	g.admin = &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
+	g := &gateway{address: address, sells: ledger != "", admin: process.NewAdmin(socket)}
 	var app, block string
 	if g.sells {
 		app = "paywall {\n ledger " + ledger + "\n facilitator yes yes\n }"
@@ -96,7 +81,7 @@ func startGateway(dir, binary, ledger, site string) (*gateway, error) {
 		return nil, err
 	}
 	g.cmd = exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
-	g.cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	g.cmd.Env = process.Environment(dir)
 	g.cmd.Stderr = os.Stderr
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := g.cmd.Start(); err != nil {
@@ -151,7 +136,7 @@ func (g *gateway) settle() (u usage, err error) {
 			return usage{}, err
 		}
 	}
-	text, err := g.profile("goroutine?debug=1")
+	text, err := g.admin.Profile("goroutine?debug=1")
 	if err != nil {
 		return usage{}, err
 	}
@@ -165,20 +150,11 @@ func (g *gateway) settle() (u usage, err error) {
 }
 
 func (g *gateway) memory() (heap, stacks int, err error) {
-	text, err := g.profile("heap?gc=1&debug=1")
+	text, err := g.admin.Profile("heap?gc=1&debug=1")
 	if err != nil {
 		return 0, 0, err
 	}
 	return number(heapLine, text), number(stackLine, text), nil
-}
-
-func (g *gateway) profile(name string) ([]byte, error) {
-	res, err := g.admin.Get("http://localhost/debug/pprof/" + name)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	return io.ReadAll(res.Body)
 }
 
 func number(line *regexp.Regexp, text []byte) int {

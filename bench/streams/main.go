@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/bench/process"
 	"github.com/caddy-paywall/caddy-paywall/client"
 )
 
@@ -48,7 +49,7 @@ func run(streams, rounds int) error {
 	}
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "gateway")
-	if err := build(binary); err != nil {
+	if err := process.Build(context.Background(), "bench/gateway", binary); err != nil {
 		return err
 	}
 	site, err := startSite()

@@ -178,6 +178,7 @@ func TestCheckFindsHoles(t *testing.T) {
 			change: func(_ *check.Options, t *check.Target) { t.Made = true },
 		},
 		"another 402":        {site: "respond 402", finds: "warning challenge"},
+		"an odd offer":       {site: "header Payment-Required eyJ4NDAyVmVyc2lvbiI6MiwiYWNjZXB0cyI6W3sic2NoZW1lIjoiZXhhY3QiLCJhbW91bnQiOjF9XX0=\nrespond 402", finds: "warning unpayable"},
 		"a 402 to be cached": {site: "header >Cache-Control \"max-age=60\"\n" + gate + proxy, finds: "warning cacheable"},
 		"a 402 from a cache": {site: "header >Age 3\n" + gate + proxy, finds: "warning cacheable"},
 		"cors off":           {site: "paywall {\nimport pay\ncors off\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning cors"},

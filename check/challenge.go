@@ -57,6 +57,11 @@ func (c *checker) version2(t Target, a ask, r *answer, header string) {
 	payable, test := 0, 0
 	var problems []string
 	for i, offer := range ch.Accepts {
+		if ch.Unread[i] != nil {
+			problems = append(problems, "it cannot be read")
+			c.find(t, a, r, Warning, ruleUnpayable, "offer %d cannot be read, and some clients refuse the others for that: %s", i+1, clip(ch.Unread[i].Error()))
+			continue
+		}
 		if problem := unpayable(offer); problem != "" {
 			problems = append(problems, problem)
 			c.find(t, a, r, Warning, ruleUnpayable, "offer %d cannot be paid by stock clients: %s", i+1, problem)

@@ -91,10 +91,17 @@ func readV2(header string) (*Challenge, error) {
 		resource: d.RawResource, extensions: d.Extensions,
 	}
 	for i, r := range d.Accepts {
-		ch.Offers = append(ch.Offers, Offer{Requirement: r, raw: d.RawAccepts[i]})
+		o := Offer{Requirement: r, raw: d.RawAccepts[i]}
+		if d.Unread[i] != nil {
+			o.Obstacle = errUnread
+		}
+		ch.Offers = append(ch.Offers, o)
 	}
 	return ch, nil
 }
+
+// errUnread repeats nothing of an offer that cannot be read.
+var errUnread = errors.New("it cannot be read")
 
 func readV1(body []byte) (*Challenge, error) {
 	if len(body) > maxBodyBytes {
@@ -102,13 +109,14 @@ func readV1(body []byte) (*Challenge, error) {
 	}
 	var w struct {
 		X402Version int              `json:"x402Version"`
-		Error       string           `json:"error"`
+		Error       any              `json:"error"`
 		Accepts     []jsontext.Value `json:"accepts"`
 	}
 	if err := json.Unmarshal(body, &w); err != nil || w.X402Version != x402.V1 {
 		return nil, errors.New("the 402 holds none that we can read, neither as header (version 2) nor as body (version 1)")
 	}
-	ch := &Challenge{Version: x402.V1, Error: w.Error}
+	ch := &Challenge{Version: x402.V1}
+	ch.Error, _ = w.Error.(string)
 	for _, raw := range w.Accepts {
 		o, resource := readOfferV1(raw)
 		if len(ch.Offers) == 0 {
@@ -135,7 +143,7 @@ func readOfferV1(raw jsontext.Value) (Offer, x402.Resource) {
 		MimeType          string         `json:"mimeType"`
 	}
 	if err := json.Unmarshal(raw, &w); err != nil {
-		return Offer{Obstacle: errors.New("it cannot be read")}, x402.Resource{}
+		return Offer{Obstacle: errUnread}, x402.Resource{}
 	}
 	o := Offer{Requirement: x402.Requirement{
 		Scheme: w.Scheme, Network: w.Network, Amount: w.MaxAmountRequired, Asset: w.Asset,

@@ -128,3 +128,52 @@ func TestLongExtensions(t *testing.T) {
 		}
 	}
 }
+
+// TestOddOffer: what we cannot read is left out, and the rest is paid.
+func TestOddOffer(t *testing.T) {
+	good := string(marshal(t, requirement()))
+	nested := func(depth int) string {
+		return strings.Repeat(`{"properties":`, depth) + `{}` + strings.Repeat(`}`, depth)
+	}
+	for name, object := range map[string]string{
+		"first":              `"accepts":[{"scheme":"exact","amount":10000},` + good + `]`,
+		"no object":          `"accepts":[null,7,"exact",[],` + good + `]`,
+		"last":               `"accepts":[` + good + `,{"scheme":{"name":"exact"}}]`,
+		"time as text":       `"accepts":[{"scheme":"exact","maxTimeoutSeconds":"60"},` + good + `]`,
+		"a strange error":    `"error":{"code":402},"accepts":[` + good + `]`,
+		"a strange resource": `"resource":"https://a.example/","accepts":[` + good + `]`,
+		"no UTF-8":           "\"resource\":{\"url\":\"https://a.example/\",\"description\":\"caf\xe9\"},\"accepts\":[" + good + "]",
+		"strange extensions": `"extensions":["bazaar"],"accepts":[` + good + `]`,
+		"a deep schema":      `"extensions":{"bazaar":{"schema":` + nested(20) + `}},"accepts":[` + good + `]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSeller(t)
+			s.challenge = rawChallenge(`{"x402Version":2,` + object + `}`)
+			c, _ := newClient(t)
+			result, err := c.Do(s.get(t, "/"))
+			text(t, result)
+			if err != nil || result.Outcome != Delivered || len(s.paid()) != 1 {
+				t.Fatalf("%+v, %v", result, err)
+			}
+			if o := result.Payment.Offer; o.Number != len(result.Challenge.Offers) && name != "last" {
+				t.Errorf("offer %d of %d", o.Number, len(result.Challenge.Offers))
+			}
+		})
+	}
+	s := newSeller(t)
+	s.challenge = bodyOnly(`{"x402Version":1,"error":{"code":402},"accepts":[{"description":7},` + offerV1 + `]}`)
+	c, _ := newClient(t)
+	result, err := c.Do(s.get(t, "/"))
+	text(t, result)
+	if err != nil || result.Outcome != Delivered {
+		t.Errorf("version 1: %+v, %v", result, err)
+	}
+	// What our reading of a payment would stumble over is refused before it leaves.
+	s.challenge = rawChallenge(`{"x402Version":2,"accepts":[` + strings.Replace(good, `{`, `{"pay_to":"`+payer+`",`, 1) + `]}`)
+	before := len(s.paid())
+	result, err = c.Do(s.get(t, "/"))
+	text(t, result)
+	if _, ok := errors.AsType[*ChallengeError](err); !ok || len(s.paid()) != before {
+		t.Errorf("a twin: %+v, %v", result, err)
+	}
+}

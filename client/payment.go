@@ -94,7 +94,7 @@ func (p *Payment) sign(k *Key) error {
 		return unpayable("the payment would be too long to send: %d bytes", len(h.value))
 	}
 	if err := p.verify(h); err != nil {
-		return fmt.Errorf("the signed payment is not what was asked for: %w", err)
+		return unpayable("what would be sent is not what was asked for: %w", err)
 	}
 	p.signed = h
 	return nil
@@ -153,7 +153,7 @@ func (p *Payment) authorization() authorization {
 }
 
 // encode makes the header. What an echo of the seller's extensions would make
-// too long goes without: no seller may insist on it.
+// too long, or too deep to be read, goes without: no seller may insist on it.
 func (p *Payment) encode(signature []byte) (*signedHeader, error) {
 	var paid any = payload{p.authorization(), hexutil.Encode(signature)}
 	if p.Offer.permit2 {
@@ -171,7 +171,7 @@ func (p *Payment) encode(signature []byte) (*signedHeader, error) {
 		return nil, fmt.Errorf("encoding the payment: %w", err)
 	}
 	name, value, err := x402.EncodePayment(e)
-	if err == nil && len(value) > maxPaymentHeader {
+	if err == nil && !sendable(name, value) {
 		e.Resource = nil
 		if e.Extensions, err = p.echo(true); err == nil {
 			name, value, err = x402.EncodePayment(e)
@@ -181,6 +181,13 @@ func (p *Payment) encode(signature []byte) (*signedHeader, error) {
 		return nil, err
 	}
 	return &signedHeader{name, value}, nil
+}
+
+// sendable reports whether servers can be expected to read the header. Schemas
+// in extensions (of bodies, for bazaar) nest deeper than payments do.
+func sendable(name, value string) bool {
+	_, err := x402.Decode(http.Header{name: {value}})
+	return err == nil && len(value) <= maxPaymentHeader
 }
 
 // TypedData is what is signed, as wallets show it (EIP-712).

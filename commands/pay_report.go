@@ -65,7 +65,11 @@ func (r *report) tell(ch *client.Challenge, chosen *client.Offer) {
 	}
 	for i := range ch.Offers {
 		o := &ch.Offers[i]
-		if o.Obstacle != nil {
+		switch {
+		case o.Obstacle != nil && o.Requirement.Scheme == "":
+			r.line("offer %d: %v", o.Number, o.Obstacle)
+			continue
+		case o.Obstacle != nil:
 			r.line("offer %d: %s of %s on %s: %v", o.Number, o.Requirement.Amount, o.Requirement.Asset, o.Requirement.Network, o.Obstacle)
 			continue
 		}

@@ -1,6 +1,7 @@
 package x402
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -17,8 +18,10 @@ type Challenge struct {
 	Error string
 	// Resource says what the challenge is for.
 	Resource Resource
-	// Accepts are the ways to pay, best first for the seller.
+	// Accepts are the ways to pay, best first for the seller. One that cannot be
+	// read is empty, and Unread says why, at the same place.
 	Accepts []Requirement
+	Unread  []error
 	// RawAccepts are the same as they came. A payment repeats the chosen one
 	// unchanged, members that we do not know included.
 	RawAccepts []jsontext.Value
@@ -26,7 +29,9 @@ type Challenge struct {
 	RawResource, Extensions jsontext.Value
 }
 
-// DecodeChallenge reads a PAYMENT-REQUIRED header.
+// DecodeChallenge reads a PAYMENT-REQUIRED header. It is for clients, and takes
+// what it can: the next version's idea of an offer, or a text that is none, is
+// no reason to leave the offers beside it unpaid.
 func DecodeChallenge(header string) (Challenge, error) {
 	if len(header) > maxChallengeBytes {
 		return Challenge{}, errors.New("challenge: header too long")
@@ -38,9 +43,10 @@ func DecodeChallenge(header string) (Challenge, error) {
 	if err != nil {
 		return Challenge{}, fmt.Errorf("challenge: %w", err)
 	}
+	b = bytes.ToValidUTF8(b, []byte("\ufffd")) // as JavaScript reads it
 	var w struct {
 		X402Version int              `json:"x402Version"`
-		Error       string           `json:"error"`
+		Error       jsontext.Value   `json:"error"`
 		Resource    jsontext.Value   `json:"resource"`
 		Accepts     []jsontext.Value `json:"accepts"`
 		Extensions  jsontext.Value   `json:"extensions"`
@@ -52,20 +58,31 @@ func DecodeChallenge(header string) (Challenge, error) {
 		return Challenge{}, fmt.Errorf("challenge: x402Version is %d, not %d", w.X402Version, V2)
 	}
 	c := Challenge{
-		Error: w.Error, RawAccepts: w.Accepts,
-		RawResource: notNull(w.Resource), Extensions: notNull(w.Extensions),
+		RawAccepts: w.Accepts, Accepts: make([]Requirement, len(w.Accepts)), Unread: make([]error, len(w.Accepts)),
+		RawResource: notNull(w.Resource),
 	}
-	if c.RawResource != nil {
-		if err := json.Unmarshal(c.RawResource, &c.Resource); err != nil {
-			return Challenge{}, fmt.Errorf("challenge: resource: %w", err)
-		}
+	c.Error, _ = text(w.Error)
+	if isObject(w.Extensions) { // servers refuse an echo of anything else
+		c.Extensions = w.Extensions
 	}
-	c.Accepts = make([]Requirement, len(w.Accepts))
+	if c.RawResource != nil && json.Unmarshal(c.RawResource, &c.Resource) != nil {
+		c.Resource = Resource{}
+	}
 	for i, raw := range w.Accepts {
-		if err := json.Unmarshal(raw, &c.Accepts[i]); err != nil {
-			return Challenge{}, fmt.Errorf("challenge: accepts[%d]: %w", i, err)
+		if c.Accepts[i], err = readRequirement(raw); err != nil {
+			c.Accepts[i], c.Unread[i] = Requirement{}, err
 		}
-		c.Accepts[i].Extra = notNull(c.Accepts[i].Extra)
 	}
 	return c, nil
+}
+
+func readRequirement(raw jsontext.Value) (r Requirement, err error) {
+	if !isObject(raw) { // null would be read as an empty one
+		return r, errNotObject
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return r, err
+	}
+	r.Extra = notNull(r.Extra)
+	return r, nil
 }

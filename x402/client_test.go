@@ -61,8 +61,7 @@ func TestDecodeChallenge(t *testing.T) {
 		`{"x402Version":2,"resource":null,"extensions":null,"accepts":[{"extra":null,"new":1}]}`: true,
 		`{"x402Version":1,"accepts":[]}`:    false,
 		`{"accepts":[]}`:                    false,
-		`{"x402Version":2,"accepts":[1]}`:   false,
-		`{"x402Version":2,"resource":"x"}`:  false,
+		`{"x402Version":2,"accepts":{}}`:    false,
 		`{"x402Version":2,"x402Version":2}`: false,
 		`{"x402Version":2,"x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`: false,
 		`null`: false, `[]`: false, ``: false,
@@ -78,6 +77,40 @@ func TestDecodeChallenge(t *testing.T) {
 	for _, in := range []string{"%", strings.Repeat("A", maxChallengeBytes+1)} {
 		if _, err := DecodeChallenge(in); err == nil {
 			t.Errorf("%.9s is read", in)
+		}
+	}
+}
+
+// TestDecodeChallengeOdd: what cannot be read does not take what stands beside
+// it along, and is never half read.
+func TestDecodeChallengeOdd(t *testing.T) {
+	good := string(str(t, usdc()))
+	for _, odd := range []string{
+		`1`, `null`, `"exact"`, `[]`, `{"scheme":7}`, `{"scheme":"exact","amount":10000}`, `{"scheme":"exact","maxTimeoutSeconds":"300"}`,
+		`{"scheme":"exact","maxTimeoutSeconds":1e99}`, `{"scheme":"exact","payTo":["a","b"]}`, `{"scheme":"exact","network":{}}`,
+	} {
+		for _, list := range []string{odd + "," + good, good + "," + odd} {
+			c, err := DecodeChallenge(b64(`{"x402Version":2,"accepts":[` + list + `]}`))
+			if err != nil || len(c.Accepts) != 2 || len(c.Unread) != 2 || len(c.RawAccepts) != 2 {
+				t.Errorf("%s: %+v, %v", list, c, err)
+				continue
+			}
+			i := 0
+			if c.Unread[0] == nil {
+				i = 1
+			}
+			if c.Unread[i] == nil || c.Unread[1-i] != nil || !reflect.DeepEqual(c.Accepts[i], Requirement{}) || str(t, c.Accepts[1-i]) != good {
+				t.Errorf("%s: %+v, %v", list, c.Accepts, c.Unread)
+			}
+		}
+	}
+	for _, beside := range []string{
+		`"resource":"https://a.example/"`, `"resource":{"url":7,"description":"x"}`, `"error":{"code":1}`, `"error":null`,
+		`"extensions":[]`, `"extensions":"none"`, "\"resource\":{\"description\":\"caf\xe9\"}", "\"error\":\"caf\xe9\"",
+	} {
+		c, err := DecodeChallenge(b64(`{"x402Version":2,` + beside + `,"accepts":[` + good + `]}`))
+		if err != nil || len(c.Accepts) != 1 || c.Unread[0] != nil || c.Extensions != nil || !c.RawResource.IsValid() && c.RawResource != nil {
+			t.Errorf("%s: %+v, %v", beside, c, err)
 		}
 	}
 }

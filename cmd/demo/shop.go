@@ -134,8 +134,8 @@ func (s *shop) roundTrip(ctx context.Context, say sayer) error {
 		return err
 	}
 	result, err := c.Do(req)
-	if !errors.Is(err, client.ErrNoKey) || result == nil || result.Challenge == nil {
-		return fmt.Errorf("the unpaid request was not asked for money: %w", err)
+	if err := askedForMoney(result, err); err != nil {
+		return err
 	}
 	say("     402 Payment Required, and not a byte of the article. The challenge offers:")
 	for _, o := range result.Challenge.Offers {
@@ -182,6 +182,18 @@ func (s *shop) roundTrip(ctx context.Context, say sayer) error {
 	say("     payer  %s   %s -> %s %s", key.Address(), before.payer.text, after.payer.text, offer.Asset.Symbol)
 	say("     payee  %s   %s -> %s %s\n", offer.PayTo(), before.payee.text, after.payee.text, offer.Asset.Symbol)
 	return moved(before, after, offer)
+}
+
+// askedForMoney makes sure that there was a challenge that only a key is missing for.
+func askedForMoney(result *client.Result, err error) error {
+	switch {
+	case err == nil:
+		_ = result.Response.Body.Close()
+		return fmt.Errorf("the unpaid request was not asked for money, but answered %s; give -log a file, and see there why", result.Response.Status)
+	case !errors.Is(err, client.ErrNoKey) || result == nil || result.Challenge == nil:
+		return fmt.Errorf("the unpaid request was not asked for money: %w", err)
+	}
+	return nil
 }
 
 // moved makes sure that exactly the price changed hands.

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/client"
+)
+
+// TestAskedForMoney: whatever came instead of a challenge is said.
+func TestAskedForMoney(t *testing.T) {
+	closed := &client.Result{Outcome: client.Unpriced, Response: &http.Response{Status: "503 Service Unavailable", Body: http.NoBody}}
+	for name, tt := range map[string]struct {
+		result *client.Result
+		err    error
+		says   string // "" means that it was asked for
+	}{
+		"asked":       {&client.Result{Outcome: client.Unpaid, Challenge: &client.Challenge{}}, client.ErrNoKey, ""},
+		"closed":      {closed, nil, "503 Service Unavailable"},
+		"unreachable": {nil, errors.New("connection refused"), "connection refused"},
+		"unpayable":   {&client.Result{Outcome: client.Unpaid}, errors.New("no offers"), "no offers"},
+	} {
+		err := askedForMoney(tt.result, tt.err)
+		if (err == nil) != (tt.says == "") || err != nil && (!strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "%!")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

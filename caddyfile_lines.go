@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
 // scope is what price and free lines have in common: which requests they are
@@ -46,6 +48,9 @@ func parseScope(d httpcaddyfile.Helper) (s scope, rest []string, err error) {
 				return s, nil, d.Errf("%s: the matcher %s contains %q, which knows one spelling of a path only; put the paths into the line itself", word, token, name)
 			}
 		case len(rest) == 0 && (strings.HasPrefix(token, "/") || strings.HasPrefix(token, "*")):
+			if err := pricing.CheckPattern(token); err != nil {
+				return s, nil, d.Errf("%s: %v", word, err)
+			}
 			s.paths = append(s.paths, token)
 		default:
 			rest = append(rest, token)
@@ -75,10 +80,21 @@ func takeAmount(tokens []string) (amount string, rest []string) {
 		return "", nil
 	case strings.HasPrefix(tokens[0], "$"), strings.HasPrefix(tokens[0], "{"):
 		return tokens[0], tokens[1:]
-	case tokens[0] != "" && tokens[0][0] >= '0' && tokens[0][0] <= '9' && len(tokens) > 1:
-		return tokens[0] + " " + tokens[1], tokens[2:]
+	case tokens[0] != "" && tokens[0][0] >= '0' && tokens[0][0] <= '9':
+		n := min(2, len(tokens)) // without a symbol the error says so
+		return strings.Join(tokens[:n], " "), tokens[n:]
 	}
 	return "", tokens
+}
+
+// checkAmount finds what is wrong with an amount while its line is known. What a
+// placeholder stands for is known only when the config loads.
+func checkAmount(amount string) error {
+	if amount == "" || strings.ContainsAny(amount, "{}") {
+		return nil
+	}
+	_, err := pricing.ParseMoney(amount)
+	return err
 }
 
 func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
@@ -91,6 +107,9 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 		rest = rest[1:]
 	}
 	amount, rest := takeAmount(rest)
+	if err := checkAmount(amount); err != nil {
+		return d.Errf("price: %v", err)
+	}
 	if amount == "" {
 		return d.Err("price: no amount after the paths; want $0.01, or 0.02 eurc for one token; an unset {$VARIABLE} counts as nothing")
 	}

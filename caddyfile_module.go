@@ -1,7 +1,6 @@
 package paywall
 
 import (
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
 func init() {
@@ -159,8 +160,21 @@ func parseAccept(d *caddyfile.Dispenser, list *[]Accept) error {
 			return err
 		}
 	}
+	if err := checkAccept(a); err != nil {
+		return d.WrapErr(err)
+	}
 	*list = append(*list, a)
 	return nil
+}
+
+// checkAccept finds what is wrong with an entry whatever the price, while its
+// line is known.
+func checkAccept(a Accept) error {
+	if strings.ContainsAny(a.PayTo+a.Amount, "{}") {
+		return nil // known when the config loads
+	}
+	_, err := newOption(a, pricing.Money{Decimal: "1", Symbol: "of another currency"}, schemeExact)
+	return err
 }
 
 func parseDecimals(d *caddyfile.Dispenser, a *Accept) error {
@@ -199,6 +213,9 @@ func parseOtherwise(d *caddyfile.Dispenser, otherwise *string) error {
 	case len(args) == 1 && args[0] == "refuse":
 		*otherwise = "refuse"
 	case amount != "" && len(rest) == 0:
+		if err := checkAmount(amount); err != nil {
+			return d.Errf("otherwise: %v", err)
+		}
 		*otherwise = amount
 	default:
 		return d.Err("otherwise: want `refuse` or an amount such as $0.01")
@@ -222,8 +239,8 @@ func parseOnce(d *caddyfile.Dispenser, target *string, values ...string) error {
 		return d.Errf("%s: want %s, not %q", word, strings.Join(values, " or "), *target)
 	}
 	if word == "public_url" {
-		if u, err := url.Parse(*target); err != nil || u.Host == "" {
-			return d.Errf("public_url: want an origin such as https://shop.example, not %q", *target)
+		if _, err := parseOrigin(*target); err != nil {
+			return d.WrapErr(err)
 		}
 	}
 	return nil

@@ -138,12 +138,11 @@ func (h *Handler) checkOptions() error {
 		return fmt.Errorf("retry_window: %s is negative", time.Duration(h.RetryWindow))
 	}
 	if h.PublicURL != "" {
-		u, err := url.Parse(h.PublicURL)
-		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil ||
-			(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
-			return fmt.Errorf("public_url: want an origin such as https://shop.example, not %q", h.PublicURL)
+		origin, err := parseOrigin(h.PublicURL)
+		if err != nil {
+			return err
 		}
-		h.publicURL = u.Scheme + "://" + u.Host
+		h.publicURL = origin
 	}
 	h.page = page.Default
 	if h.Page != "" {
@@ -154,6 +153,16 @@ func (h *Handler) checkOptions() error {
 		h.page = content
 	}
 	return nil
+}
+
+// parseOrigin reads the value of public_url.
+func parseOrigin(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil ||
+		(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf("public_url: want an origin such as https://shop.example, not %q", s)
+	}
+	return u.Scheme + "://" + u.Host, nil
 }
 
 // ServeHTTP is the life of a request at the gate.

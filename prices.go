@@ -76,7 +76,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		}
 		lines = append(lines, pricing.Line{
 			Kind: pricing.Priced, Methods: p.Methods, Patterns: p.Paths,
-			Matcher: matcher, MatcherName: p.MatcherName, Price: index, Where: p.String(),
+			Matcher: matcher, MatcherName: p.MatcherName, Price: index, Where: strings.Trim(p.String(), "`"),
 		})
 	}
 	for i := range h.Free {
@@ -90,7 +90,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		}
 		lines = append(lines, pricing.Line{
 			Kind: pricing.Free, Methods: f.Methods, Patterns: f.Paths,
-			Matcher: matcher, MatcherName: f.MatcherName, Where: f.String(),
+			Matcher: matcher, MatcherName: f.MatcherName, Where: strings.Trim(f.String(), "`"),
 		})
 	}
 

@@ -68,6 +68,12 @@ func parsePattern(s string) (pattern, error) {
 	return p, nil
 }
 
+// CheckPattern says what is wrong with one path of a line.
+func CheckPattern(s string) error {
+	_, err := parsePattern(s)
+	return err
+}
+
 // checkPattern refuses what must not be in a pattern.
 func checkPattern(s string) error {
 	switch {

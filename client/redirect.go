@@ -33,6 +33,7 @@ func followUnpaid(next *http.Request, via []*http.Request) error {
 // What may not be followed is the answer.
 func followPaid(result *Result) func(*http.Request, []*http.Request) error {
 	return func(next *http.Request, via []*http.Request) error {
+		result.seen = true // whatever becomes of the next request
 		if receipt := readReceipt(next.Response.Header); receipt != nil {
 			result.Receipt = receipt
 		}

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -139,3 +140,29 @@ func TestRedirectLoop(t *testing.T) {
 		t.Errorf("%v after %d", err, hits.Load())
 	}
 }
+
+// TestRedirectedIntoNothing: who answers a payment with a redirect has seen it,
+// also where the redirect leads nowhere.
+func TestRedirectedIntoNothing(t *testing.T) {
+	s := newSeller(t)
+	s.answers = []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/there", http.StatusTemporaryRedirect)
+	}}
+	c, _ := newClient(t)
+	c.Wait = -1
+	c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/there" {
+			return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	result, err := c.Do(s.get(t, "/"))
+	if err == nil || result.Outcome != Pending || result.Payment == nil {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -69,6 +69,7 @@ func TestBadConfig(t *testing.T) {
 	t.Setenv("PAYWALL_TEST_EMPTY", "")
 	for name, tc := range map[string]struct{ global, site, want string }{
 		"unknown facilitator":   {global, "accept base-sepolia usdc " + payTo + "\nfacilitator other\nprice /x $1", `unknown facilitator "other"`},
+		"no development chain":  {global, "accept base-sepolia usdc " + payTo + "\nfacilitator dev\nprice /x $1", "this build has no development chain"},
 		"no facilitator":        {global, "accept base-sepolia usdc " + payTo + "\nprice /x $1", "no facilitator"},
 		"nothing accepted":      {global, "facilitator fake\nprice /x $1", "nothing is accepted"},
 		"no price":              {global, site, "no price line"},

@@ -164,6 +164,9 @@ func (a *App) facilitator(name string) (backend, error) {
 		}
 		return a.backends[name], nil
 	}
+	if name == "dev" {
+		return backend{}, errors.New("facilitator dev: this build has no development chain; the demo's has (`go run ./cmd/demo -config <Caddyfile>`)")
+	}
 	var names []string
 	for n := range a.backends {
 		names = append(names, n)

@@ -94,6 +94,8 @@ func (r *report) paid(result *client.Result) {
 	case receipt == nil:
 	case receipt.Success:
 		r.line("receipt: paid%s, transaction %s on %s%s", charged(result), orElse(receipt.Transaction, "none"), network.Name, worth(network))
+	case result.Outcome == client.Pending:
+		r.line("receipt: not decided yet (%s), transaction %s on %s", orElse(receipt.ErrorReason, "no reason"), orElse(receipt.Transaction, "none"), network.Name)
 	default:
 		r.line("receipt: not paid (%s), transaction %s on %s", orElse(receipt.ErrorReason, "no reason"), orElse(receipt.Transaction, "none"), network.Name)
 	}

@@ -105,7 +105,7 @@ func TestExitCodes(t *testing.T) {
 		"unknown asset":           {change: func(s *seller) { s.price.Asset = payer }, args: []string{"--yes"}, code: 4, err: []string{"nothing is known about the asset", "agree with --max '10000 eip155:84532/" + payer + "'"}},
 		"unknown asset, agreed":   {change: func(s *seller) { s.price.Asset = payer }, args: []string{"--max", "10000 base-sepolia/" + payer}, code: 0, out: "the goods", sent: 1},
 		"refused":                 {answers: []http.HandlerFunc{refused}, code: 5, sent: 1, out: "*", err: []string{"the seller refused the payment (settlement_failed); nothing was paid"}},
-		"pending for too long":    {answers: []http.HandlerFunc{pending}, args: []string{"--wait", "0"}, code: 6, sent: 1, err: []string{"receipt: not paid (settlement_pending)", "outcome is not known (settlement_pending)", "may pay twice"}},
+		"pending for too long":    {answers: []http.HandlerFunc{pending}, args: []string{"--wait", "0"}, code: 6, sent: 1, err: []string{"receipt: not decided yet (settlement_pending)", "outcome is not known (settlement_pending)", "may pay twice"}},
 		"connection lost":         {answers: []http.HandlerFunc{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }}, args: []string{"--wait", "0", "-d", "x"}, code: 6, sent: 1, err: []string{"sending the payment", "outcome is not known"}},
 		"paid, no goods":          {answers: []http.HandlerFunc{answers(500, paid...)}, code: 7, sent: 1, err: []string{"receipt: paid", "paid, but the answer is 500 Internal Server Error"}},
 		"no word, no goods":       {answers: []http.HandlerFunc{answers(404)}, code: 7, sent: 1, err: []string{"the answer to the payment is 404 Not Found, without a word on whether it was taken"}},

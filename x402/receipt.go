@@ -57,7 +57,8 @@ func DecodeReceipt(s string) (Receipt, error) {
 // ParseReceipt reads a SettleResponse: what a receipt header holds, and what
 // POST /settle answers. As for the official client, success (a bool),
 // transaction and network (strings, maybe empty) must be there; what else is
-// null is absent.
+// null is absent, and so is what is of another type: whether money moved is worth
+// knowing whatever stands beside it.
 func ParseReceipt(b []byte) (Receipt, error) {
 	if err := bounded(b, maxReceiptDepth); err != nil {
 		return Receipt{}, fmt.Errorf("receipt: %w", err)
@@ -66,10 +67,10 @@ func ParseReceipt(b []byte) (Receipt, error) {
 		Success      *bool          `json:"success"`
 		Transaction  *string        `json:"transaction"`
 		Network      *string        `json:"network"`
-		Payer        string         `json:"payer"`
-		Amount       string         `json:"amount"`
-		ErrorReason  string         `json:"errorReason"`
-		ErrorMessage string         `json:"errorMessage"`
+		Payer        jsontext.Value `json:"payer"`
+		Amount       jsontext.Value `json:"amount"`
+		ErrorReason  jsontext.Value `json:"errorReason"`
+		ErrorMessage jsontext.Value `json:"errorMessage"`
 		Extensions   jsontext.Value `json:"extensions"`
 		Extra        jsontext.Value `json:"extra"`
 	}
@@ -79,11 +80,15 @@ func ParseReceipt(b []byte) (Receipt, error) {
 	if w.Success == nil || w.Transaction == nil || w.Network == nil {
 		return Receipt{}, errors.New("receipt: success, transaction or network missing")
 	}
-	return Receipt{
+	r := Receipt{
 		Success: *w.Success, Transaction: *w.Transaction, Network: *w.Network,
-		Payer: w.Payer, Amount: w.Amount, ErrorReason: w.ErrorReason, ErrorMessage: w.ErrorMessage,
 		Extensions: notNull(w.Extensions), Extra: notNull(w.Extra),
-	}, nil
+	}
+	r.Payer, _ = text(w.Payer)
+	r.Amount, _ = text(w.Amount)
+	r.ErrorReason, _ = text(w.ErrorReason)
+	r.ErrorMessage, _ = text(w.ErrorMessage)
+	return r, nil
 }
 
 // notNull returns nil for JSON null.

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,9 @@ type shop struct {
 // open starts all of it.
 func open(ctx context.Context, o options, say sayer) (*shop, error) {
 	s := &shop{origin: o.site, rpc: "http://" + o.chain}
+	if err := checkSite(o.site); err != nil {
+		return nil, err
+	}
 	if err := freePort(o.site, "-site"); err != nil {
 		return nil, err
 	}
@@ -95,6 +99,16 @@ func startCaddy(o options, upstream, dir string) error {
 		return err
 	}
 	return caddy.Load(adapted, true)
+}
+
+// checkSite refuses what Caddy would serve otherwise than the demo asks for it:
+// with TLS, for which it would make the system trust a certificate.
+func checkSite(site string) error {
+	u, err := url.Parse(site)
+	if err != nil || u.Scheme != "http" || u.Port() == "" || u.Port() == "0" || site != "http://"+u.Host {
+		return fmt.Errorf("-site %s: want http://, a host and a port, such as http://localhost:8402", site)
+	}
+	return nil
 }
 
 // freePort makes sure that a port is free, and says what to do if not.

@@ -28,3 +28,15 @@ func TestAskedForMoney(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckSite(t *testing.T) {
+	for site, ok := range map[string]bool{
+		"http://localhost:8402": true, "http://127.0.0.1:8402": true, "http://[::1]:8402": true,
+		"localhost:8402": false, "https://localhost:8402": false, "http://localhost": false, "http://localhost:0": false,
+		"http://localhost:8402/": false, "http://localhost:8402/shop": false, "http://localhost:8402?": false, ":8402": false, "": false,
+	} {
+		if err := checkSite(site); (err == nil) != ok {
+			t.Errorf("%q: %v", site, err)
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 )
 
 // What a site sells, and what it gives away beside it.
-var sold = []string{"/paid", "/api/v1/report", "/files/a", "/files/b/c.css", "/x.pdf", "/users/7/secret", "/café", "/tasks/k"}
+var sold = []string{"/paid", "/api/v1/report", "/files/a", "/files/b/c.css", "/x.pdf", "/users/7/secret", "/café", "/tasks/k", "/buy.php"}
 
 const soldLines = `
 	price /paid /api/v1/report $0.01
@@ -21,7 +21,7 @@ const soldLines = `
 	price *.pdf $0.01
 	price /users/*/secret $0.01
 	price /café $0.01
-	price /tasks/k $0.01
+	price /tasks/k /buy.php $0.01
 	free /static/* /public /x/* /index.php
 	free *.css *.js`
 

@@ -32,8 +32,8 @@ const (
 // `;parameters`, turn backslashes into slashes, merge slashes, resolve dot
 // segments, drop control characters and spaces, repair broken UTF-8, write
 // characters in their compatible form, stop reading at a NUL, `?` or `#`, drop
-// what Windows drops from the names of files, or leave out the script in
-// `/index.php/articles/1`.
+// what Windows drops from the names of files, take `//name` for a host, or read
+// `/index.php/articles/1` as the script or as what follows it.
 //
 // False means that there are too many: such a path must be refused.
 func Readings(path string) ([]string, bool) {
@@ -116,6 +116,7 @@ func (c *closure) respell(path string) {
 	}
 	if has&featSlashes != 0 {
 		c.add(mergeSlashes(path))
+		c.add(dropAuthority(path))
 	}
 	if has&featDots != 0 {
 		c.add(resolveDots(path))
@@ -138,6 +139,7 @@ func (c *closure) respell(path string) {
 	}
 	if has&featScript != 0 {
 		c.add(pathInfo(path))
+		c.add(scriptName(path))
 	}
 }
 
@@ -155,7 +157,7 @@ const (
 	featHigh                           // not ASCII
 	featRelative                       // does not begin with a slash
 	featWindows                        // a segment with a dot at its end, or `:$`
-	featScript                         // .php/
+	featScript                         // .php/ and the like
 )
 
 // isPlain reports whether the path has one reading only.
@@ -205,7 +207,7 @@ func featuresOf(path string) features {
 				if endsWithDot(path[:i]) {
 					has |= featWindows
 				}
-			case 'p', 'P':
+			default:
 				if endsWithScript(path[:i]) {
 					has |= featScript
 				}

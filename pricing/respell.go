@@ -2,6 +2,7 @@ package pricing
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -198,11 +199,18 @@ func dropStreams(path string) string {
 	return b.String()
 }
 
-const script = ".php"
+// scripts are the ends of names of programs that servers run with the rest of
+// the path.
+var scripts = []string{".php", ".cgi", ".fcgi", ".pl", ".py", ".asp", ".aspx", ".ashx", ".asmx", ".cfm", ".jsp"}
 
 // endsWithScript reports whether the last segment of s is the name of a script.
 func endsWithScript(s string) bool {
-	return len(s) > len(script) && strings.EqualFold(s[len(s)-len(script):], script)
+	dot := strings.LastIndexByte(s[max(0, len(s)-len(".fcgi")):], '.')
+	if dot < 0 {
+		return false
+	}
+	end := s[max(0, len(s)-len(".fcgi"))+dot:]
+	return len(end) < len(s) && slices.ContainsFunc(scripts, func(script string) bool { return strings.EqualFold(end, script) })
 }
 
 // pathInfo leaves out the first script's name where more follows it:
@@ -214,6 +222,28 @@ func pathInfo(path string) string {
 		}
 	}
 	return path
+}
+
+// scriptName leaves out what follows the last script's name: servers that run
+// the script `/buy.php` run it for `/buy.php/a` too.
+func scriptName(path string) string {
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '/' && endsWithScript(path[:i]) {
+			return path[:i]
+		}
+	}
+	return path
+}
+
+// dropAuthority drops the host from a path that begins with two slashes: who
+// resolves such a path as a URL, as many servers in JavaScript do, takes what
+// follows the slashes for a host.
+func dropAuthority(path string) string {
+	if !strings.HasPrefix(path, "//") {
+		return path
+	}
+	_, rest, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
+	return "/" + rest
 }
 
 // repairOverlong reads ASCII characters that are spelled in two to four bytes,

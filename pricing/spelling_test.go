@@ -14,7 +14,7 @@ import (
 // sold are the resources of a site that cost something, as its list says. All
 // else of the site is free, and some of it by a line of its own.
 var sold = []string{
-	"/paid", "/api/v1/report", "/files/a", "/files/b/c.css", "/x.pdf", "/doc/y.pdf", "/users/7/secret", "/café", "/tasks/k",
+	"/paid", "/api/v1/report", "/files/a", "/files/b/c.css", "/x.pdf", "/doc/y.pdf", "/users/7/secret", "/café", "/tasks/k", "/buy.php",
 }
 
 func soldList(t testing.TB) *pricing.List {
@@ -26,7 +26,7 @@ func soldList(t testing.TB) *pricing.List {
 		return pricing.Line{Kind: pricing.Free, Patterns: patterns, Where: strings.Join(patterns, " ")}
 	}
 	list, err := pricing.NewList([]pricing.Line{
-		priced("/paid", "/api/v1/report"), priced("/files/*"), priced("*.pdf"), priced("/users/*/secret"), priced("/café"), priced("/tasks/k"),
+		priced("/paid", "/api/v1/report"), priced("/files/*"), priced("*.pdf"), priced("/users/*/secret"), priced("/café"), priced("/tasks/k", "/buy.php"),
 		free("/static/*", "/public", "/x/*", "/index.php"), free("*.css", "*.js"),
 	}, pricing.Decision{Kind: pricing.Free, Line: -1})
 	if err != nil {

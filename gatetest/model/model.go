@@ -85,6 +85,8 @@ var Upstreams = []*Upstream{
 	{Name: "folders of Windows", Like: "IIS, any file server on Windows", steps: []step{decode, backslashes, windows, merge, dots, strings.ToLower}},
 	{Name: "Latin-1", Like: "old Java, old PHP", steps: []step{decode, latin1, merge, dots}},
 	{Name: "front controller", Like: "WordPress, MediaWiki, Symfony, Laravel", steps: []step{decode, merge, dots, pathInfo}},
+	{Name: "runs scripts", Like: "PHP, CGI, ASP.NET", steps: []step{decode, merge, dots, scriptName}},
+	{Name: "takes the path for a URL", Like: "new URL(request.url, base) in JavaScript, urlsplit in Python", steps: []step{dropTabs, backslashes, authority, whatwgDots, decode}},
 	{Name: "everything at once", Like: "a chain of servers", steps: []step{
 		decodeU, decode, overlong, backslashes, params, controls, cut("\x00"), merge, dots, decode, backslashes, cut("?"), cut("#"), params, windows, merge, dots, foldCase,
 	}},

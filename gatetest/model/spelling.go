@@ -96,6 +96,7 @@ func Ways(path string) []string {
 		";", ";a", ";a=b", ";.css", ";/static/x.css", ";a/b.css", "%3b.css", "%3ba/b.css", "%253b.css", `\`, "%5c", "%5c..%5cx%5c..", `\.`, "/%5c",
 		"?", "?x", "?.css", "?/../static/x.css", "%c0%80", "%c0%80.css", "%c0%bf.css", "%u0000.css", "%u003f.css", "%c0%ae/",
 		"/x/..%00/..", "%e0%80%80", "%7f", "%ef%bc%8f", "%c2%a0",
+		"/x", "/x.css", "/public/..;/x.js", "%2fstatic/x.css",
 	} {
 		all = append(all, path+s)
 	}
@@ -104,6 +105,7 @@ func Ways(path string) []string {
 		`/static\..`, "/static%5c..", "/static/x.css/../..", "/static/x.css;/../..", "/static/%252e%252e", "/static%252f..", "/static/..%00/..", "/;", "/;a=b", "/%2f", `/\`, `\`, "/%5c",
 		"/index.php", "/app.php", "/INDEX.PHP", "/index.php;x", "/index%2ephp", "/index.php//", "/static/../index.php", "/%20", "/%09/..", "/./", "/static/.%c0%ae", "/%c0%ae%c0%ae", "/public%3f/..", "/public%23/..",
 		"/public/..", "/public;/..", "/%u002e%u002e", "/static/ /../..",
+		"//x", "//x:80", "//a@static/", "///x", `/\x`, `\\x`, "//x.css", "/%2f/x", "//static/..", "//;x",
 	} {
 		all = append(all, s+path)
 	}

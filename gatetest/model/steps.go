@@ -27,6 +27,10 @@ var (
 	stream = regexp.MustCompile(`:+\$[^/]*`)
 	// script is the program of a front controller, and what follows it.
 	script = regexp.MustCompile(`(?i)^(.*)/[^/]*\.php(/.*)$`)
+	// program ends the name of a script.
+	program = regexp.MustCompile(`(?i)\.php/`)
+	// network begins a URL without a scheme.
+	network = regexp.MustCompile(`^//+[^/]*`)
 )
 
 func decode(s string) string {
@@ -179,6 +183,22 @@ func compose(s string) string { return norm.NFKC.String(s) }
 func pathInfo(s string) string {
 	if m := script.FindStringSubmatch(s); m != nil {
 		return m[1] + m[2]
+	}
+	return s
+}
+
+// scriptName is the first script's name, without what follows it.
+func scriptName(s string) string {
+	if at := program.FindStringIndex(s); at != nil {
+		return s[:at[0]+len(".php")]
+	}
+	return s
+}
+
+// authority takes `//host` for a host.
+func authority(s string) string {
+	if s = network.ReplaceAllString(s, ""); s == "" {
+		return "/"
 	}
 	return s
 }

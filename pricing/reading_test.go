@@ -78,6 +78,8 @@ func TestReadings(t *testing.T) {
 		{"/a../b", []string{"/a../b", "/a/b"}},
 		{"/a%20./b", []string{"/a ./b", "/a/b"}},
 		{"/...", []string{"/..."}},
+		{"/a/%20./b", []string{"/a/ ./b", "/a//b", "/a/b"}},
+		{"/a/.%20.", []string{"/a/. .", "/a/"}},
 		{"/a::$DATA", []string{"/a::$DATA", "/a"}},
 		{"/a:$I30:$INDEX_ALLOCATION/b", []string{"/a:$I30:$INDEX_ALLOCATION/b", "/a/b"}},
 		{"/a:b$", []string{"/a:b$"}},
@@ -355,7 +357,7 @@ func slowDecide(l *List, method, path string) string {
 func FuzzReadings(f *testing.F) {
 	for _, s := range []string{
 		"/", "*", "", "/a%2Fb", "/a;v=1/b", `/a\b`, "//", "/a/../b", "/a%252e%252e/b", "/caf%E9", "/a%c0%afb", "/%u002f",
-		"/a%00b", "/a%3Fb", "/..;/..;/", "/%25%32%66", "/ %20/", "/a/./../.", "%2e%2e/x",
+		"/a%00b", "/a%3Fb", "/a/ .#0", "/..;/..;/", "/%25%32%66", "/ %20/", "/a/./../.", "%2e%2e/x",
 	} {
 		f.Add(s)
 	}

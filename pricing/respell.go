@@ -166,11 +166,14 @@ func trimSegments(path string) string {
 			for end > start && (out[end-1] <= ' ' || out[end-1] == 0x7f || out[end-1] == '.') {
 				end--
 			}
-			if end > start {
-				out = out[:end]
-			} else {
-				out = bytes.TrimRightFunc(out, func(r rune) bool { return r <= ' ' || r == 0x7f })
+			if end == start {
+				// Nothing but these: a dot segment, or no name at all.
+				end = start + len(bytes.TrimRightFunc(out[start:], isBlank))
+				if bytes.ContainsFunc(out[start:end], isBlank) {
+					end = start
+				}
 			}
+			out = out[:end]
 		}
 		if i < len(path) {
 			out = append(out, path[i])
@@ -181,6 +184,8 @@ func trimSegments(path string) string {
 	}
 	return string(out)
 }
+
+func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }
 
 // dropStreams removes the names of streams from segments: on Windows
 // `/a::$DATA` is `/a`.

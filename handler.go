@@ -257,9 +257,6 @@ func priceMethod(r *http.Request) string {
 
 // wirePath is a URL's path as it goes over the wire.
 func wirePath(u *url.URL) string {
-	if u.Opaque != "" {
-		return u.Opaque
-	}
 	if u.RawPath == "" && goesAsItIs(u.Path) {
 		return u.Path
 	}

@@ -28,6 +28,14 @@ var methodHeaders = []string{"X-Http-Method-Override", "X-Http-Method", "X-Metho
 // overrides are the other paths and methods that a request names.
 type overrides struct{ paths, methods []string }
 
+// maxOverrides is how many of either a request may name. Each is looked up in
+// every reading, and an upstream obeys one.
+const maxOverrides = 8
+
+func (o *overrides) tooMany() bool {
+	return len(o.paths) > maxOverrides || len(o.methods) > maxOverrides
+}
+
 // overridesOf finds them. Most requests have none, and cost one look at the
 // names of their headers.
 func overridesOf(r *http.Request) (o overrides) {
@@ -52,6 +60,7 @@ func overridesOf(r *http.Request) (o overrides) {
 	}
 	slices.Sort(o.paths) // headers come in no order
 	slices.Sort(o.methods)
+	o.paths, o.methods = slices.Compact(o.paths), slices.Compact(o.methods)
 	return o
 }
 
@@ -145,8 +154,12 @@ func foldByte(c byte) byte {
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
 	current := wirePath(r.URL)
 	original := current
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil && (o.URL.Path != r.URL.Path || o.URL.RawPath != r.URL.RawPath || o.URL.Opaque != r.URL.Opaque) {
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil && (o.URL.Path != r.URL.Path || o.URL.RawPath != r.URL.RawPath) {
 		original = wirePath(o.URL)
+	}
+	if r.URL.Opaque != "" || o.tooMany() {
+		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
+		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}
 	if len(o.paths)+len(o.methods) == 0 && original == current && !hasLower(method) {
 		return h.list.Decide(r, method, current)
@@ -154,16 +167,14 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 	paths := append([]string{original, current}, o.paths...)
 	methods := o.methods
 	decision, err := h.list.Decide(r, method, paths...)
-	if decision.Kind == pricing.Free {
+	if decision.Kind == pricing.Free || decision.Kind == pricing.Priced {
 		// `get` is another method than GET, but not to every upstream.
 		methods = append([]string{strings.ToUpper(method)}, methods...)
 	}
-	for _, method := range methods {
+	if err == nil && len(methods) > 0 {
 		var other pricing.Decision
-		if err == nil {
-			other, err = h.list.Decide(r, method, paths...)
-			decision = pricing.Join(decision, other)
-		}
+		other, err = h.list.DecideAny(r, methods, paths...)
+		decision = pricing.Join(decision, other)
 	}
 	if err != nil {
 		return pricing.Decision{Line: -1}, err

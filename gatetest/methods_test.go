@@ -124,6 +124,24 @@ func TestHarmlessOverrides(t *testing.T) {
 			}
 		}
 	}
+	// `get` is what other methods cost, or GET.
+	w.load(w.caddyfile(config{prices: "price GET /page $1\n price /page $0.01\n price GET POST /act $0.01\n price /act $0.01"}))
+	raw := sender(t, w.gate, "h1")
+	w.until("the gate sells", func() bool { return raw(http.MethodGet, "/act").StatusCode == http.StatusPaymentRequired })
+	for _, tc := range []struct {
+		method, path string
+		status       int
+	}{{"get", "/page", 400}, {"PUT", "/page", 402}, {"GET", "/page", 402}, {"get", "/act", 402}} {
+		if res := raw(tc.method, tc.path); res.StatusCode != tc.status {
+			t.Errorf("%s %s: want %d, got %v", tc.method, tc.path, tc.status, res)
+		}
+	}
+}
+
+// What overrides also say.
+func TestOverridesThatAct(t *testing.T) {
+	w := newWorld(t, config{prices: "price GET /page $0.01\n price POST /act $0.02\n price /dear $1"})
+	c := w.gate.client(t, "h1")
 	// An override that acts is settled before the upstream acts.
 	r := w.request(http.MethodGet, "/page", "X-HTTP-Method-Override", "POST")
 	if extra := string(c.offer(r).Extra); !strings.Contains(extra, `"paymentFlow":"upfront"`) {

@@ -26,7 +26,16 @@ var errNoPath = errors.New("no path to decide about")
 //
 // With an error of a matcher comes an undecided Decision.
 func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision, error) {
-	q := request{list: l, r: r, method: method}
+	return l.decide(&request{list: l, r: r, method: method}, paths)
+}
+
+// DecideAny says what a request costs that an upstream could read with any of
+// several methods, one at least.
+func (l *List) DecideAny(r *http.Request, methods []string, paths ...string) (Decision, error) {
+	return l.decide(&request{list: l, r: r, method: methods[0], more: methods[1:]}, paths)
+}
+
+func (l *List) decide(q *request, paths []string) (Decision, error) {
 	var joined Decision
 	for i, path := range paths {
 		if slices.Contains(paths[:i], path) {
@@ -88,18 +97,31 @@ func Join(a, b Decision) Decision {
 	return a
 }
 
-// request is one call of Decide.
+// request is one call of DecideAny.
 type request struct {
 	list   *List
 	r      *http.Request
 	method string
+	more   []string // methods
 	// asked remembers what matchers said: their answer cannot depend on the
 	// reading, and they may be slow.
 	asked map[int]bool
 }
 
-// decide looks one folded reading up.
+// decide looks one folded reading up, with every method.
 func (q *request) decide(path string) (Decision, error) {
+	joined, err := q.decideOne(q.method, path)
+	for _, method := range q.more {
+		var d Decision
+		if err == nil {
+			d, err = q.decideOne(method, path)
+			joined = Join(joined, d)
+		}
+	}
+	return joined, err
+}
+
+func (q *request) decideOne(method, path string) (Decision, error) {
 	var found Decision
 	var err error
 	otherMethods := false
@@ -113,7 +135,7 @@ func (q *request) decide(path string) (Decision, error) {
 				continue
 			}
 			line := &q.list.lines[e.line]
-			if !line.allows(q.method) {
+			if !line.allows(method) {
 				otherMethods = true
 				continue
 			}
@@ -131,7 +153,7 @@ func (q *request) decide(path string) (Decision, error) {
 	case err != nil || found.Kind != Undecided:
 		return found, err
 	case otherMethods:
-		return q.otherMethods(path)
+		return q.otherMethods(method, path)
 	default:
 		return q.list.otherwise, nil
 	}
@@ -139,14 +161,14 @@ func (q *request) decide(path string) (Decision, error) {
 
 // otherMethods decides where no line is for the method: which methods the lines
 // for the path name, if their matchers match.
-func (q *request) otherMethods(path string) (Decision, error) {
+func (q *request) otherMethods(method, path string) (Decision, error) {
 	found := Decision{Kind: MethodNotAllowed, Line: -1}
 	var err error
 	q.list.index.lists(path, func(entries []entry) bool {
 		for i := range entries {
 			e := &entries[i]
 			line := &q.list.lines[e.line]
-			if !e.covers(path) || line.allows(q.method) {
+			if !e.covers(path) || line.allows(method) {
 				continue
 			}
 			var ok bool

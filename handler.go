@@ -84,6 +84,7 @@ type Handler struct {
 	list      *pricing.List
 	prices    []*price
 	health    []health // by line of the list, after one for `otherwise`
+	lines     []uint64 // their names for quotes, in the same order
 	page      []byte
 	publicURL string
 	logger    *zap.Logger
@@ -214,6 +215,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
+	resource := quoted.resourceOf(r, h.lines[decision.Line+1], first)
+
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
 	if payment == nil {
@@ -227,7 +230,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return h.challenge(w, r, shown, codeOf(err), nil)
 		}
 		challenges.Inc()
-		quoted.remember(quoted.resourceOf(r, first), shown, now)
+		quoted.remember(resource, shown, now)
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || r.Header.Get("Early-Data") == "1" {
@@ -236,7 +239,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
-	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, upfront: first, offer: offer, payment: payment, started: now, payer: r.Context()}
+	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, upfront: first, offer: offer, resource: resource, payment: payment, started: now, payer: r.Context()}
 	defer p.letGo()
 	if refused := p.claim(r, p.match(r, tariff, now)); refused != nil {
 		return h.refuseSale(w, r, p, *refused)

@@ -114,7 +114,10 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.list, h.health = list, make([]health, len(lines)+1)
+	h.list, h.health, h.lines = list, make([]health, len(lines)+1), make([]uint64, 1, len(h.Prices)+1)
+	for i := range h.Prices {
+		h.lines = append(h.lines, quoted.lineOf(&h.Prices[i]))
+	}
 	return nil
 }
 

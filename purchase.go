@@ -21,14 +21,16 @@ import (
 // purchase is one paid request, from its payment to its goods. One goroutine
 // uses it, but for the settlement, which outlives a payer who does not wait.
 type purchase struct {
-	h       *Handler
-	price   *price
-	health  *health // of the upstream behind the line
-	first   bool    // settle before the upstream runs
-	offer   *offer
-	payment *x402.Payment
-	started time.Time
-	payer   context.Context // ends when the payer leaves
+	h      *Handler
+	price  *price
+	health *health // of the upstream behind the line
+	first  bool    // settle before the upstream runs
+	offer  *offer
+	// resource is what the offer is for; see quotes.
+	resource uint64
+	payment  *x402.Payment
+	started  time.Time
+	payer    context.Context // ends when the payer leaves
 
 	request  facilitator.Request
 	settlers []facilitator.Named
@@ -72,7 +74,7 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 		Payment:  p.payment,
 		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
 	}
-	found, err := p.h.fits(r, p.payment, p.offer, p.first, now)
+	found, err := p.h.fits(p.payment, p.offer, p.resource, now)
 	for _, f := range found {
 		misfit = p.fit(f, now)
 		if misfit == nil {

@@ -37,14 +37,23 @@ type quote struct {
 
 var quoted = &quotes{seed: maphash.MakeSeed()}
 
-// resourceOf names what a request asks for: host, path and query, and whether
-// it is settled first, which is part of the offer.
-func (q *quotes) resourceOf(r *http.Request, first bool) uint64 {
+// lineOf names a line of a price list by what it says apart from its price: a
+// reload may change that.
+func (q *quotes) lineOf(p *Price) uint64 {
+	return maphash.String(q.seed, joinLine("price", p.Methods, p.MatcherName, p.Paths))
+}
+
+// resourceOf names what a request asks for: host, path and query, the line that
+// prices it, because one URL may have several prices, and whether it is settled
+// first, which is part of the offer.
+func (q *quotes) resourceOf(r *http.Request, line uint64, first bool) uint64 {
 	var h maphash.Hash
 	h.SetSeed(q.seed)
 	_, _ = h.WriteString(strings.ToLower(r.Host))
 	_ = h.WriteByte(0)
 	_, _ = h.WriteString(requestURI(r))
+	_ = h.WriteByte(0)
+	maphash.WriteComparable(&h, line)
 	if first {
 		_ = h.WriteByte(1)
 	}
@@ -140,7 +149,7 @@ type fit struct {
 // fits returns what a payment matches: of the current offer, and of earlier
 // quotes for the same resource, whose facilitators are this config's under the
 // same names where it has them.
-func (h *Handler) fits(r *http.Request, p *x402.Payment, current *offer, first bool, now time.Time) (found []fit, err error) {
+func (h *Handler) fits(p *x402.Payment, current *offer, resource uint64, now time.Time) (found []fit, err error) {
 	i, err := x402.Match(p, current.requirements)
 	if err == nil {
 		found = append(found, fit{current.requirements[i], current.settlers[i], current.options[i]})
@@ -148,7 +157,7 @@ func (h *Handler) fits(r *http.Request, p *x402.Payment, current *offer, first b
 			return found, nil
 		}
 	}
-	for _, o := range quoted.recall(quoted.resourceOf(r, first), now) {
+	for _, o := range quoted.recall(resource, now) {
 		i, e := x402.Match(p, o.requirements)
 		if e != nil || o == current || h.app.closed(o.requirements[i].Network) {
 			continue

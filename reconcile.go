@@ -167,7 +167,14 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 
 // record writes what was found, and lets go.
 func (c *reconciler) record(claim ledger.Claim, change ledger.Change, logger *zap.Logger) {
-	row, err := moveTo(c.ledger, claim, change)
+	set := func(claim ledger.Claim) (ledger.Payment, error) { return moveTo(c.ledger, claim, change) }
+	row, err := set(claim)
+	if err != nil && change.To == ledger.Settled { // which the facilitator may not say again
+		settlements.Go(func() {
+			_, err := insist(c.ledger, claim, true, set)
+			logger.Warn("a reconciled payment was recorded late", zap.String("transaction", change.Transaction), zap.Error(err))
+		})
+	}
 	if err == nil && row.State == ledger.Settled {
 		_, err = moveTo(c.ledger, claim, ledger.Change{To: ledger.Settled}) // its payer comes for the goods
 	}

@@ -120,6 +120,9 @@ func (p *purchase) mayBeRetry(row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
+	if _, ok := untold.Load(row.Key); ok {
+		return true
+	}
 	// An upstream that acts goes on for a while without its payer.
 	return !safeMethod(row.Method) && p.held.Payment.Body != "" && p.held.Payment.Body == row.Body
 }

@@ -49,30 +49,40 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	settlements.Go(func() {
 		s, name := ask(work, order, request)
 		observeSettlement(s.Outcome)
-		row, err := recordSettlement(l, book, s, name)
-		if err != nil {
-			logger.Error("a settlement could not be recorded", zap.String("payment", id),
-				zap.Stringer("outcome", s.Outcome), zap.String("transaction", s.Transaction), zap.Error(err))
-		}
+		record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(l, c, s, name) }
+		row, err := record(book)
 		if other := chargedOtherwise(book.Payment, s); s.Outcome == facilitator.Settled && other != "" {
 			logger.Error("the facilitator says that it has charged another amount than it was asked to", zap.String("payment", id),
 				zap.String("facilitator", name), zap.String("asked", book.Payment.Amount), zap.String("charged", other))
 		}
-		if !who.CompareAndSwap(waiting, answered) {
-			lease.end()
-			seat.leave()
-			if row.State == ledger.Settled {
-				book.Payment = row
-				_, err := moveTo(l, book, ledger.Change{To: ledger.Settled})
-				logger.Info("a payment was settled after its payer had been told to come back",
-					zap.String("payment", id), zap.String("transaction", s.Transaction), zap.Error(err))
-			} else {
-				logger.Warn("a settlement ended after its payer had been told to come back", zap.String("payment", id),
-					zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail))
-			}
-			return
+		if err != nil {
+			untold.Store(book.Payment.Key, true)
+			defer untold.Delete(book.Payment.Key)
 		}
-		done <- settled{settlement: s, row: row, err: err}
+		if who.CompareAndSwap(waiting, answered) {
+			done <- settled{settlement: s, row: row, err: err}
+			if err == nil {
+				return
+			}
+		}
+		if err != nil {
+			logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", id),
+				zap.Stringer("outcome", s.Outcome), zap.String("transaction", s.Transaction), zap.Error(err))
+			if book, err = insist(l, book, s.Outcome == facilitator.Settled, record); err == nil {
+				row = book.Payment
+			}
+		}
+		lease.end()
+		seat.leave()
+		if row.State == ledger.Settled {
+			book.Payment = row
+			_, err := moveTo(l, book, ledger.Change{To: ledger.Settled})
+			logger.Info("a payment was settled after its payer had been told to come back",
+				zap.String("payment", id), zap.String("transaction", s.Transaction), zap.Error(err))
+		} else {
+			logger.Warn("a settlement ended after its payer had been told to come back", zap.String("payment", id),
+				zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail), zap.Error(err))
+		}
 	})
 
 	timer := time.NewTimer(p.h.answerWithin)
@@ -183,7 +193,9 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 	p.remember(s.Outcome)
 	if result.err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
-		// and no goods that a second try would get once more.
+		// and no goods that a second try would get once more. The settlement goes
+		// on alone, and holds the claim: see insist.
+		p.lease = nil
 		p.outcome = "unrecorded"
 		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt()}
 	}

@@ -1,0 +1,79 @@
+package paywall
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// A settlement's outcome is often known once: whoever asks a facilitator again may
+// hear no more than that the authorization is used. So a ledger that cannot take
+// it now is told later.
+
+const (
+	// firstInsist and lastInsist bound the pause between two tries to record, and
+	// insistFor is how long it is tried.
+	firstInsist = 250 * time.Millisecond
+	lastInsist  = 15 * time.Second
+	insistFor   = time.Hour
+)
+
+// untold are the payments (ledger.Key) whose outcome is known here and not recorded
+// yet. Their payers were told to come back: if they sign anew, that is no other
+// purchase.
+var untold sync.Map
+
+// insist records an outcome that could not be recorded, until it can, and lets go
+// of the payment. If the claim was lost meanwhile and money has moved, it takes the
+// payment over to say so: whoever holds it only asks what is known here. It returns
+// the claim with the row as it is then.
+func insist(l ledger.Ledger, c ledger.Claim, moved bool, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
+	pause := firstInsist
+	for end := time.Now().Add(insistFor); ; pause = min(2*pause, lastInsist) {
+		time.Sleep(pause)
+		row, err := record(c)
+		if err == nil {
+			c.Payment = row
+			if row.State == ledger.Settled && !row.Lease.IsZero() {
+				_, _ = moveTo(l, c, ledger.Change{To: ledger.Settled}) // its payer comes for the goods
+			}
+			return c, nil
+		}
+		switch {
+		case errors.Is(err, ledger.ErrInvalid), time.Now().After(end):
+			return c, err
+		case !errors.Is(err, ledger.ErrLost):
+			continue
+		case !moved:
+			return c, err // whoever holds it finds out
+		}
+		taken, err := takeToSettle(l, c.Payment.Key)
+		known, isTaken := errors.AsType[*ledger.TakenError](err)
+		switch {
+		case err == nil:
+			c, pause = taken, firstInsist
+		case isTaken && (known.Payment.State == ledger.Settling || known.Payment.State == ledger.Claimed):
+			// Somebody holds it for a while.
+		case isTaken:
+			c.Payment = known.Payment
+			return c, nil // it was recorded, by us or by others
+		case errors.Is(err, ledger.ErrNotFound):
+			return c, err
+		}
+	}
+}
+
+// takeToSettle takes a payment over, and survives a ledger that panics.
+func takeToSettle(l ledger.Ledger, key ledger.Key) (c ledger.Claim, err error) {
+	defer func() {
+		if recover() != nil {
+			err = ledger.ErrUnavailable
+		}
+	}()
+	ctx, cancel := ledgerContext(context.Background())
+	defer cancel()
+	return l.Take(ctx, key, ledger.Settling, leaseFor)
+}

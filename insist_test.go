@@ -1,6 +1,7 @@
 package paywall_test
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -100,5 +101,68 @@ func TestReconciledIsRecordedLater(t *testing.T) {
 	w.until(func() bool { return pay().StatusCode == 200 })
 	if w.fac.transfers() != 1 {
 		t.Error(w.fac.transfers())
+	}
+}
+
+// A definite no that came when its payer had been told to come back, or had hung
+// up, was taken for a doubt that nobody could end, and closed the shop to that
+// payer.
+func TestLateRefusalEndsTheDoubt(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		leave  bool
+	}{
+		"told to come back": {refusedSettle, false},
+		"hung up":           {refusedSettle, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := prepareWorld(t)
+			s := w.withScript()
+			w.load(onScript(w.caddyfile("price /paid/* $0.01")))
+			if !tc.leave {
+				for _, g := range gates(t) {
+					g.SetAnswerWithin(20 * time.Millisecond)
+				}
+			}
+			asked, release, doubted := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+				_ = w.fac.keep(r)
+				close(asked)
+				<-release
+				tc.answer(rw, r)
+			})
+			s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+				if c.Payment.State == ledger.Settling && ch.To == ledger.Settling {
+					close(doubted)
+				}
+				return nil
+			})
+			p := newPayer(t)
+			signed := w.sign(http.MethodGet, "/paid/x", p).v2(t)
+			ctx, leave := context.WithCancel(t.Context())
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.gate+"/paid/x", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("PAYMENT-SIGNATURE", signed)
+			answered := make(chan answerOf, 1)
+			go func() { answered <- w.do(r) }()
+			<-asked
+			if tc.leave {
+				leave()
+			} else {
+				w.expect(<-answered, 503, "settlement_pending")
+			}
+			<-doubted
+			close(release)
+			w.fac.settle.Store(nil)
+			w.until(func() bool {
+				return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)).StatusCode == 200
+			})
+			leave()
+			if w.fac.transfers() != 1 {
+				t.Error(w.fac.transfers())
+			}
+		})
 	}
 }

@@ -168,7 +168,9 @@ func recordSettlement(l ledger.Ledger, c ledger.Claim, s facilitator.Settlement,
 	}
 	row, err := moveTo(l, c, change)
 	if errors.Is(err, ledger.ErrLost) && (change.To == ledger.Refused || change.To == ledger.Released) {
-		change.To = ledger.Unknown // the payer has left meanwhile: see doubt
+		// The payer has left meanwhile: see doubt. Who still has the claim has asked
+		// first and alone, and was told that nothing moved.
+		change.To, change.Proven = ledger.Refused, true
 		row, err = moveTo(l, c, change)
 	}
 	return row, err
@@ -201,7 +203,11 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 	}
 	p.held.Payment = result.row
 	p.held.Payment.Request = nil // see move
-	switch result.row.State {
+	state := result.row.State
+	if s.Outcome == facilitator.Unsent && state == ledger.Refused {
+		state = ledger.Released // in doubt meanwhile, see recordSettlement
+	}
+	switch state {
 	case ledger.Settled:
 		p.settled = true
 		p.receiptData = s

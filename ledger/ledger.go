@@ -175,8 +175,9 @@ type Change struct {
 	Answer      []byte
 	// Runs adds to the count of upstream runs.
 	Runs int
-	// Proven says that the chain itself shows that nothing moved and nothing
-	// can move any more; it allows Refused in spite of doubt.
+	// Proven says that nothing moved in spite of doubt, and allows Refused: the
+	// chain itself shows that nothing did and nothing can any more, or the holder,
+	// who alone has asked, and once, has got a definite no.
 	Proven bool
 	// Reorganised says that the chain took a settlement back; it allows the way
 	// from Settled and Delivering to Settling.

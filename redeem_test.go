@@ -298,3 +298,29 @@ func TestRunsAreLimited(t *testing.T) {
 		t.Error(w.up.hits.Load())
 	}
 }
+
+// The same payment redeems from another client network only under the payer's own
+// name for the purchase, which nobody can read on the chain.
+func TestIdentifierRedeemsFromElsewhere(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(strings.Replace(w.caddyfile("price /paid/* $0.01 {\n settle first\n}"), "admin off",
+		"admin off\nservers {\n trusted_proxies static 127.0.0.0/8\n}", 1))
+	w.up.on(says(500, "broken"))
+	const id = "pay_0123456789abcdef"
+	p := newPayer(t)
+	pay := func(path, value, from string) answerOf {
+		return w.get(path, "PAYMENT-SIGNATURE", value, "X-Forwarded-For", from)
+	}
+	s := p.sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
+	if res := pay("/paid/x", s.withIdentifier(t, id), "198.51.100.7"); res.StatusCode != 500 {
+		t.Fatal(res.StatusCode, res.body)
+	}
+	w.up.handler.Store(nil)
+	w.expect(w.again(func() answerOf { return pay("/paid/x", s.v2(t), "203.0.113.7") }), 409, "payment_bought_something_else")
+	w.expect(pay("/paid/x", s.withIdentifier(t, "pay_fedcba9876543210"), "203.0.113.7"), 409, "payment_bought_something_else")
+	w.expect(pay("/paid/y", s.withIdentifier(t, id), "203.0.113.7"), 409, "payment_bought_something_else")
+	w.expect(pay("/paid/x", s.withIdentifier(t, id), "203.0.113.7"), 200, "")
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers())
+	}
+}

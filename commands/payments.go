@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -79,6 +80,8 @@ const exitNoPayment = 3
 // reader is a ledger that is only read.
 type reader interface {
 	List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error]
+	// Begins returns the payments whose ID begins so, at most a few of many.
+	Begins(ctx context.Context, id string) ([]ledger.Payment, error)
 	io.Closer
 }
 
@@ -102,7 +105,18 @@ func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Wr
 	}
 	defer book.Close() //nolint:errcheck // it was only read
 	if len(args) == 1 {
-		return tell(ctx, book, args[0], out)
+		p, code, err := findPayment(ctx, book, args[0])
+		if err != nil {
+			return code, err
+		}
+		if f.format == "table" {
+			tell(p, out)
+			return exitOK, nil
+		}
+		if err := print(out, func(yield func(ledger.Payment, error) bool) { yield(p, nil) }); err != nil {
+			return exitFailure, err
+		}
+		return exitOK, nil
 	}
 	if err := print(out, f.matching(book.List(ctx, filter))); err != nil {
 		return exitFailure, err
@@ -112,7 +126,11 @@ func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Wr
 
 // filter is what the ledger itself can select.
 func (f paymentsFlags) filter(now time.Time) (ledger.Filter, error) {
-	filter := ledger.Filter{Payer: f.payer, Host: strings.ToLower(f.host)}
+	payer := f.payer
+	if common.IsHexAddress(payer) {
+		payer = common.HexToAddress(payer).Hex() // as the ledger spells it
+	}
+	filter := ledger.Filter{Payer: payer, Host: strings.ToLower(f.host)}
 	for _, s := range f.states {
 		if !slices.Contains(stateNames(), s) {
 			return filter, fmt.Errorf("--state: there is no state %q; there are %s", s, strings.Join(stateNames(), ", "))

@@ -105,8 +105,8 @@ func printCSV(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
 		}
 		s := show(row)
 		if err := w.Write([]string{
-			s.ID, s.State, s.Created, s.Updated, s.Payer, s.PayTo, s.Network, s.Asset, s.Amount, s.Price, s.Method, s.Host, inert(s.URL),
-			inert(s.Identifier), s.Facilitator, s.Transaction, inert(s.Reason), strconv.Itoa(s.Status), strconv.Itoa(s.Runs),
+			s.ID, s.State, s.Created, s.Updated, inert(s.Payer), inert(s.PayTo), s.Network, inert(s.Asset), s.Amount, inert(s.Price), inert(s.Method), inert(s.Host), inert(s.URL),
+			inert(s.Identifier), s.Facilitator, inert(s.Transaction), inert(s.Reason), strconv.Itoa(s.Status), strconv.Itoa(s.Runs),
 		}); err != nil {
 			return err
 		}
@@ -125,25 +125,22 @@ func inert(s string) string {
 
 func short(s string, n int) string { return s[:min(n, len(s))] }
 
-// tell prints the story of the payment whose id begins so.
-func tell(ctx context.Context, book reader, id string, out io.Writer) (int, error) {
-	var found []ledger.Payment
-	for row, err := range book.List(ctx, ledger.Filter{}) {
-		if err != nil {
-			return exitFailure, err
-		}
-		if strings.HasPrefix(row.ID, strings.ToLower(id)) {
-			found = append(found, row)
-		}
+// findPayment returns the payment whose id begins so.
+func findPayment(ctx context.Context, book reader, id string) (ledger.Payment, int, error) {
+	found, err := book.Begins(ctx, strings.ToLower(id))
+	switch {
+	case err != nil:
+		return ledger.Payment{}, exitFailure, err
+	case len(found) == 0:
+		return ledger.Payment{}, exitNoPayment, fmt.Errorf("there is no payment %q", clean(id))
+	case len(found) > 1:
+		return ledger.Payment{}, exitUsage, fmt.Errorf("several payments begin with %q; give more of the id", clean(id))
 	}
-	switch len(found) {
-	case 0:
-		return exitNoPayment, fmt.Errorf("there is no payment %q", clean(id))
-	case 1:
-	default:
-		return exitUsage, fmt.Errorf("%d payments begin with %q; give more of the id", len(found), clean(id))
-	}
-	p := found[0]
+	return found[0], exitOK, nil
+}
+
+// tell prints the story of a payment.
+func tell(p ledger.Payment, out io.Writer) {
 	s := show(p)
 	lines := []string{
 		"payment " + s.ID,
@@ -173,7 +170,6 @@ func tell(ctx context.Context, book reader, id string, out io.Writer) (int, erro
 	for _, line := range lines {
 		_, _ = fmt.Fprintln(out, line)
 	}
-	return exitOK, nil
 }
 
 // meaning says in words where a payment stands, and what is to be done.

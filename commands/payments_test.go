@@ -3,18 +3,33 @@ package commands
 import (
 	"bytes"
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
+	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 )
 
 // book is a ledger with four payments in it.
 type book struct{ *memory.Ledger }
 
 func (book) Close() error { return nil }
+
+// Begins finds them one by one, which the ledgers do not.
+func (b book) Begins(ctx context.Context, id string) (found []ledger.Payment, err error) {
+	for p, err := range b.List(ctx, ledger.Filter{}) {
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(p.ID, id) {
+			found = append(found, p)
+		}
+	}
+	return found, nil
+}
 
 func newBook(t *testing.T) book {
 	t.Helper()
@@ -92,18 +107,20 @@ func TestTellPayment(t *testing.T) {
 	b := newBook(t)
 	var out bytes.Buffer
 	id := ledger.ID("key1")
-	if code, err := tell(t.Context(), b, id[:10], &out); err != nil || code != exitOK {
+	p, code, err := findPayment(t.Context(), b, strings.ToUpper(id[:10]))
+	if err != nil || code != exitOK {
 		t.Fatal(code, err)
 	}
+	tell(p, &out)
 	for _, want := range []string{id, "0xpayer1 came with an authorization of 0.01 USDC", "0xtx", "the goods have not arrived"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
 	}
-	if code, err := tell(t.Context(), b, "ffffffffffff", &out); err == nil || code != exitNoPayment {
+	if _, code, err := findPayment(t.Context(), b, "ffffffffffff"); err == nil || code != exitNoPayment {
 		t.Error(code, err)
 	}
-	if code, err := tell(t.Context(), b, "", &out); err == nil || code != exitUsage {
+	if _, code, err := findPayment(t.Context(), b, ""); err == nil || code != exitUsage {
 		t.Error(code, err)
 	}
 }
@@ -123,5 +140,47 @@ func TestPaymentsUsage(t *testing.T) {
 	}
 	if code, err := listPayments(t.Context(), paymentsFlags{format: "table", postgresEnv: "PAYWALL_TEST_UNSET"}, nil, &bytes.Buffer{}, time.Now()); err == nil || code != exitFailure {
 		t.Errorf("unset: %d %v", code, err)
+	}
+}
+
+// The command reads the file of a gateway that runs, and finds a payer in any
+// spelling, and a payment by the beginning of its id in any format.
+func TestPaymentsInAFile(t *testing.T) {
+	const payer = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+	file := filepath.Join(t.TempDir(), "payments.db")
+	l, err := sqlite.Open(file, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, p := range []ledger.Payment{{Key: "one", Payer: payer, Host: "=1+1"}, {Key: "two", Payer: "0xother"}} {
+		c, err := l.Claim(t.Context(), p, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := ledger.ID("one")
+	for name, tc := range map[string]struct {
+		flags paymentsFlags
+		args  []string
+		want  string
+	}{
+		"a payer":         {paymentsFlags{format: "json", payer: strings.ToLower(payer)}, nil, `"id":"` + id},
+		"its story":       {paymentsFlags{format: "table"}, []string{id[:8]}, "payment " + id},
+		"its story, json": {paymentsFlags{format: "json"}, []string{strings.ToUpper(id[:8])}, `"id":"` + id},
+		"its story, csv":  {paymentsFlags{format: "csv"}, []string{id}, ",'=1+1,"},
+	} {
+		tc.flags.file = file
+		var out bytes.Buffer
+		code, err := listPayments(t.Context(), tc.flags, tc.args, &out, time.Now())
+		if err != nil || code != exitOK || !strings.Contains(out.String(), tc.want) || strings.Contains(out.String(), ledger.ID("two")) {
+			t.Errorf("%s: %d %v, no %q in\n%s", name, code, err, tc.want, out.String())
+		}
+	}
+	if code, err := listPayments(t.Context(), paymentsFlags{file: file, format: "json"}, []string{"zz"}, &bytes.Buffer{}, time.Now()); code != exitNoPayment || err == nil {
+		t.Error(code, err)
 	}
 }

@@ -50,6 +50,38 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 	}
 }
 
+// Begins returns the payments whose ID begins so, at most a few of many.
+func (l *Ledger) Begins(ctx context.Context, id string) ([]ledger.Payment, error) {
+	q, ok := beginsQuery(id)
+	if !ok {
+		return nil, nil
+	}
+	if err := l.users.begin(); err != nil {
+		return nil, err
+	}
+	defer l.users.end()
+	rows, err := l.ask(ctx, q)
+	var found []ledger.Payment
+	for _, r := range rows {
+		found = append(found, r.payment)
+	}
+	return found, err
+}
+
+// beginsQuery is the statement of Begins, if there can be such an ID.
+func beginsQuery(id string) (question, bool) {
+	const digits = 32
+	if len(id) > digits {
+		return question{}, false
+	}
+	from, ok := uuid(id + strings.Repeat("0", digits-len(id)))
+	to, _ := uuid(id + strings.Repeat("f", digits-len(id)))
+	return question{
+		sql:  "SELECT " + selected + " FROM paywall_payments p WHERE p.id >= $1 AND p.id <= $2 ORDER BY p.id LIMIT $3",
+		args: []any{pgtype.UUID{Bytes: from, Valid: true}, pgtype.UUID{Bytes: to, Valid: true}, page}, quick: true,
+	}, ok
+}
+
 // position is where a List stands.
 type position struct {
 	created time.Time

@@ -120,6 +120,7 @@ func TestPlans(t *testing.T) {
 		ANALYZE paywall_payments`)
 	open := []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Unknown}
 	now := l.clockNow()
+	begins, _ := beginsQuery("25c64969")
 	for _, c := range []struct {
 		name, want string
 		question   question
@@ -139,6 +140,7 @@ func TestPlans(t *testing.T) {
 			question{sql: removing(staleClaims), args: []any{now, staleClaim, pruneStep}}},
 		{"old sales", "_finished", question{sql: removing(oldFinished), args: []any{now, time.Hour, pruneStep}}},
 		{"old refusals", "_refused", question{sql: removing(oldRefused), args: []any{now, time.Hour, pruneStep, maxRefused}}},
+		{"an id", "_pkey", begins},
 		{"a key", "_pkey", question{sql: selectRows, args: []any{now, idColumn([]*line{{}})}}},
 	} {
 		plan := s.explain(t, l, c.question)
@@ -208,6 +210,12 @@ func TestReader(t *testing.T) {
 	}
 	if p, err := reader.Get(t.Context(), sample(1).Key); err != nil || p.State != ledger.Delivered {
 		t.Errorf("Get: %s, %v", p.State, err)
+	}
+	id := ledger.ID(sample(1).Key)
+	for begin, want := range map[string]int{id: 1, id[:9]: 1, "": 1, "no ID": 0, id + "0": 0} {
+		if found, err := reader.Begins(t.Context(), begin); err != nil || len(found) != want {
+			t.Errorf("%d begin with %q: %v", len(found), begin, err)
+		}
 	}
 	n := 0
 	for _, err := range reader.List(t.Context(), ledger.Filter{}) {

@@ -62,8 +62,8 @@ func TestQueryPlans(t *testing.T) {
 		})
 	}
 	for query, want := range map[string]string{
-		selectRow + " WHERE hash = ?":                                       "sqlite_autoindex_payments_1 (hash=?)",
-		selectRow + " WHERE hash >= ? AND hash <= ?":                        "sqlite_autoindex_payments_1 (hash>? AND hash<?)",
+		selectRow + " WHERE hash = ?": "sqlite_autoindex_payments_1 (hash=?)",
+		selectBegins:                  "sqlite_autoindex_payments_1 (hash>? AND hash<?)",
 		selectRow + " WHERE state = ? AND state <> 'delivered'":             "payments_state (state=?)",
 		"SELECT hash FROM payments WHERE hash > ? ORDER BY hash LIMIT 1000": "COVERING INDEX sqlite_autoindex_payments_1 (hash>?)",
 		pruneRows: "payments_created (created<?)",

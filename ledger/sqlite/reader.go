@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -73,38 +75,48 @@ func (r *Reader) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error
 	return r.db.get(ctx, &name)
 }
 
-// Find returns the payment with an ID, or ledger.ErrNotFound.
-func (r *Reader) Find(ctx context.Context, id string) (ledger.Payment, error) {
-	from, err := hex.DecodeString(id)
-	if err != nil || len(from) != len(digest{})/2 {
-		return ledger.Payment{}, ledger.ErrNotFound
+// Begins returns the payments whose ID begins so, at most a few of many.
+func (r *Reader) Begins(ctx context.Context, id string) ([]ledger.Payment, error) {
+	from, to, ok := between(id)
+	if !ok {
+		return nil, nil
 	}
 	rows, err := r.journal(ctx)
 	if err != nil {
-		return ledger.Payment{}, err
+		return nil, err
 	}
+	var all []ledger.Payment
 	for key, f := range rows {
-		if [16]byte(key[:16]) == [16]byte(from) {
-			return f.payment, nil
+		if bytes.Compare(from, key[:]) <= 0 && bytes.Compare(key[:], to) <= 0 {
+			all = append(all, f.payment)
 		}
 	}
-	to := append(slices.Clone(from), digestEnd...)
-	var all []ledger.Payment
-	result, err := r.db.read.QueryContext(ctx, selectRow+" WHERE hash >= ? AND hash <= ? LIMIT 1", from, to)
+	result, err := r.db.read.QueryContext(ctx, selectBegins, from, to)
 	if err == nil {
-		err = each(result, func(_ *scanned, p ledger.Payment) { all = append(all, p) })
+		err = each(result, func(s *scanned, p ledger.Payment) {
+			if rows[padded(s.hash)] == nil {
+				all = append(all, p)
+			}
+		})
 	}
-	if err == nil && len(all) == 0 {
-		err = ledger.ErrNotFound
-	}
-	if err != nil {
-		return ledger.Payment{}, err
-	}
-	return all[0], nil
+	return all, err
 }
 
-// digestEnd is the highest second half of a digest.
-var digestEnd = slices.Repeat([]byte{0xff}, 16)
+var selectBegins = selectRow + " WHERE hash >= ? AND hash <= ? LIMIT 100"
+
+// between returns the first and the last digest of all whose ID begins so.
+func between(id string) (from, to []byte, ok bool) {
+	if len(id) > len(digest{}) { // two digits a byte, of its first half
+		return nil, nil, false
+	}
+	const all = 2 * len(digest{})
+	from, err := hex.DecodeString(id + strings.Repeat("0", all-len(id)))
+	if err != nil {
+		return nil, nil, false
+	}
+	to, err = hex.DecodeString(id + strings.Repeat("f", all-len(id)))
+	return from, to, err == nil
+}
 
 // List returns the payments that the filter selects, oldest first; see
 // ledger.Ledger.

@@ -60,20 +60,29 @@ func TestReader(t *testing.T) {
 	want := 1
 	for _, s := range ledger.States() {
 		wantState(t, r, keyOf(s), afterRestart[s])
-		p, err := r.Find(t.Context(), ledger.ID(keyOf(s)))
-		if afterRestart[s] == "" {
-			if !errors.Is(err, ledger.ErrNotFound) {
-				t.Errorf("Find of the %s one: %v", s, err)
+		id := ledger.ID(keyOf(s))
+		for _, length := range []int{len(id), 15} {
+			found, err := r.Begins(t.Context(), id[:length])
+			switch {
+			case err != nil:
+				t.Error(err)
+			case afterRestart[s] == "" && len(found) != 0:
+				t.Errorf("the %s one begins with %s", s, id[:length])
+			case afterRestart[s] != "" && (len(found) != 1 || found[0].Key != keyOf(s)):
+				t.Errorf("%d begin with %s, want the %s one", len(found), id[:length], s)
 			}
-			continue
 		}
-		want++
-		if err != nil || p.Key != keyOf(s) {
-			t.Errorf("Find of the %s one: %s, %v", s, p.Key, err)
+		if afterRestart[s] != "" {
+			want++
 		}
 	}
-	if _, err := r.Find(t.Context(), "no ID"); !errors.Is(err, ledger.ErrNotFound) {
-		t.Errorf("Find of nonsense: %v", err)
+	if found, err := r.Begins(t.Context(), ""); err != nil || len(found) != want {
+		t.Errorf("%d begin with nothing, want %d: %v", len(found), want, err)
+	}
+	for _, no := range []string{"no ID", strings.Repeat("0", 65), "0%"} {
+		if found, err := r.Begins(t.Context(), no); err != nil || len(found) != 0 {
+			t.Errorf("%q: %d, %v", no, len(found), err)
+		}
 	}
 	n := 0
 	for p, err := range r.List(t.Context(), ledger.Filter{Payer: "0xpayer"}) {

@@ -23,6 +23,7 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	if err := l.well(); err != nil {
 		return ledger.Claim{}, err
 	}
+	l.giveWay(ctx)
 	pack(&p)
 	key := digestOf(p.Key)
 	old, known, err := l.lookUp(ctx, p.Key, &key)

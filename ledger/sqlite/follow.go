@@ -18,7 +18,7 @@ const (
 	copyAfter = 5 * time.Second
 	// copyRowsMax is the size of a transaction.
 	copyRowsMax = 20_000
-	// manyDirty is when open rows do not wait.
+	// manyDirty is when open rows do not wait, nor does the copying itself.
 	manyDirty = 20_000
 	// lockedRows is how many rows are looked at under one lock: few enough that a
 	// request does not notice.
@@ -37,9 +37,9 @@ func (l *Ledger) follow() {
 	defer cancel()
 	var failing bool
 	copied, pruned, dropped := time.Now(), time.Time{}, time.Now()
-	for l.pause(healEvery) {
+	for l.rest(failing) {
 		err := l.beginAnew()
-		if err == nil && time.Since(copied) < copyEvery {
+		if err == nil && time.Since(copied) < copyEvery && l.behind.Load() <= manyDirty {
 			continue
 		}
 		if err == nil {
@@ -66,6 +66,22 @@ func (l *Ledger) follow() {
 		}
 		failing = err != nil
 	}
+}
+
+// rest waits until there may be something to do, and reports false when the ledger
+// is closed meanwhile. After a failure it does not hurry.
+func (l *Ledger) rest(failing bool) bool {
+	hurry := l.hurry
+	if failing {
+		hurry = nil
+	}
+	select {
+	case <-l.quit:
+		return false
+	case <-time.After(healEvery):
+	case <-hurry:
+	}
+	return true
 }
 
 // copyRows copies the rows whose time has come to the database: finished ones at
@@ -107,7 +123,6 @@ func (l *Ledger) copyRows(force bool) error {
 			complete = min(complete, r.from-1)
 		}
 	}
-	l.behind.Store(int64(len(l.rows.dirty)))
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -123,7 +138,7 @@ func (l *Ledger) ready(part []*row, force bool, items []copyOf, rest []*row) ([]
 	for _, r := range part {
 		switch {
 		case !r.dirty:
-			r.queued = false
+			l.unqueue(r)
 		case r.awaited > synced && !l.closed,
 			!force && r.payment.State.Open() && time.Since(r.since) < copyAfter:
 			rest = append(rest, r)
@@ -160,7 +175,8 @@ func (l *Ledger) storedPart(items []copyOf, rest []*row) []*row {
 			rest = append(rest, r)
 			continue
 		}
-		r.dirty, r.queued, r.awaited = false, false, 0
+		r.dirty, r.awaited = false, 0
+		l.unqueue(r)
 		present := l.rows.all[r.payment.Key]
 		switch {
 		case present == r && finished(r.payment.State):

@@ -250,6 +250,7 @@ func (l *Ledger) remember(rows map[digest]*found) {
 			r.from = f.from
 		}
 	}
+	l.behind.Store(int64(l.rows.queued))
 }
 
 // open calls f with all rows that are not finished.

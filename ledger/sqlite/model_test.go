@@ -290,4 +290,7 @@ func (m *model) sound(t *rapid.T) {
 		}
 		queued[r] = true
 	}
+	if l.rows.queued != len(queued) || l.behind.Load() != int64(len(queued)) {
+		t.Fatalf("%d are queued, %d are counted, and the ledger takes it for %d", len(queued), l.rows.queued, l.behind.Load())
+	}
 }

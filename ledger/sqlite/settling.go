@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -67,7 +68,18 @@ func (l *Ledger) record(r *row, old *ledger.Payment, wait *pendingMove) (uint64,
 		return appendChange(b, &r.key, old, &r.payment)
 	}, wait)
 	l.rows.soil(r, number)
+	l.behind.Store(int64(l.rows.queued))
+	if l.rows.queued > manyDirty {
+		signal(l.hurry)
+	}
 	return number, b
+}
+
+// unqueue says that the database has a row, or need not have it.
+func (l *Ledger) unqueue(r *row) {
+	r.queued = false
+	l.rows.queued--
+	l.behind.Store(int64(l.rows.queued))
 }
 
 // abandon says that nobody waits for the move any more. It reports false when
@@ -126,6 +138,12 @@ const (
 	stallsAfter = 3 * time.Second
 	// maxBehind is how many rows the database may be behind.
 	maxBehind = 200_000
+	// slowFrom is from how many rows on new payments wait a little, each by slowEach
+	// for every row more and by slowMost at most, so that a burst fills the disk and
+	// not the memory.
+	slowFrom = 30_000
+	slowEach = 2 * time.Microsecond
+	slowMost = 50 * time.Millisecond
 )
 
 // well says whether new payments can be taken.
@@ -140,6 +158,19 @@ func (l *Ledger) well() error {
 		return fmt.Errorf("%w: the database is %d payments behind", ledger.ErrUnavailable, n)
 	}
 	return nil
+}
+
+// giveWay makes a new payment wait while the database is far behind.
+func (l *Ledger) giveWay(ctx context.Context) {
+	over := l.behind.Load() - slowFrom
+	if over <= 0 {
+		return
+	}
+	select {
+	case <-time.After(min(time.Duration(over)*slowEach, slowMost)):
+	case <-ctx.Done():
+	case <-l.quit:
+	}
 }
 
 // begunAnew lets the ledger go on after a failure of the journal: everything

@@ -96,8 +96,9 @@ type Ledger struct {
 	closed bool
 	rows   table
 
-	copying sync.Mutex // one copies, or begins the journal anew
-	behind  atomic.Int64
+	copying sync.Mutex    // one copies, or begins the journal anew
+	behind  atomic.Int64  // rows.queued
+	hurry   chan struct{} // the database is far behind
 	quit    chan struct{}
 	workers sync.WaitGroup
 }
@@ -109,7 +110,7 @@ var _ ledger.Ledger = (*Ledger)(nil)
 func Open(path string, o Options) (_ *Ledger, err error) {
 	l := &Ledger{
 		now: o.Now, random: o.Random, logger: o.Logger, max: o.Max, disk: o.disk,
-		quit: make(chan struct{}),
+		quit: make(chan struct{}), hurry: make(chan struct{}, 1),
 	}
 	if l.now == nil {
 		l.now = time.Now

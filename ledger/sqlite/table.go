@@ -48,6 +48,7 @@ type table struct {
 	order  uint64
 	claims []*row // by age; some are claims no more
 	dirty  []*row // by age; some are dirty no more
+	queued int    // how many are in dirty, or were taken out of it to be copied
 	// evicted counts how often rows have gone to the database alone.
 	evicted uint64
 
@@ -134,6 +135,7 @@ func (t *table) soil(r *row, version uint64) {
 	}
 	if !r.queued {
 		r.queued = true
+		t.queued++
 		t.dirty = append(t.dirty, r)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 
@@ -22,8 +24,9 @@ const (
 	Unpaid
 	// Delivered: the seller took the payment and handed out the goods.
 	Delivered
-	// Refused: the seller answered the payment with another 402. By the rules of
-	// the protocol nothing has moved, and signing anew is safe.
+	// Refused: the seller answered the payment with another 402, and says nothing
+	// that speaks against it. By the rules of the protocol nothing has moved, and
+	// signing anew is safe.
 	Refused
 	// Failed: the answer to the payment is neither goods nor a challenge. The
 	// receipt, if there is one, tells whether the money has moved.
@@ -97,9 +100,9 @@ func (r *Result) judge(status int) Outcome {
 		return Delivered
 	case r.Paid():
 		return Failed // also a 402: the payment was used before
-	case status == http.StatusPaymentRequired:
+	case status == http.StatusPaymentRequired && !r.leavesOpen():
 		return Refused
-	case r.Code == string(x402.CodeSettlementPending), r.Code == string(x402.CodePaymentInFlight):
+	case status == http.StatusPaymentRequired, r.Code == string(x402.CodeSettlementPending), r.Code == string(x402.CodePaymentInFlight):
 		return Pending
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
 		// Whoever answered cannot tell what the one behind it did.
@@ -110,6 +113,26 @@ func (r *Result) judge(status int) Outcome {
 		return Failed
 	}
 }
+
+// leavesOpen reports whether a 402 does not say that nothing has moved, though by
+// the rules of the protocol it should. The official servers answer so, too, when a
+// transaction was sent and not seen in a block. And our nonces are random: one that
+// is used was used by this payment.
+func (r *Result) leavesOpen() bool {
+	reasons := []string{r.Code}
+	if r.Receipt != nil {
+		if r.Receipt.Transaction != "" {
+			return true
+		}
+		reasons = append(reasons, r.Receipt.ErrorReason)
+	}
+	return slices.ContainsFunc(reasons, func(reason string) bool {
+		return reason == string(x402.CodeSettlementPending) || slices.ContainsFunc(usedUp, func(s string) bool { return strings.Contains(reason, s) })
+	})
+}
+
+// usedUp are parts of the codes for a payment that has been used.
+var usedUp = []string{"already_used", "duplicate_settlement", "permit2_invalid_nonce", "timed_out"}
 
 // readReceipt returns the receipt of an answer, nil if there is none or it is
 // no receipt: a broken one is no reason to throw goods away.

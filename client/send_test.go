@@ -19,7 +19,12 @@ var (
 	pendingReceipt = hdr(x402.HeaderPaymentResponse, receipt(false, "settlement_pending"))
 	paidReceipt    = hdr(x402.HeaderPaymentResponse, receipt(true, ""))
 	failedReceipt  = hdr(x402.HeaderPaymentResponse, receipt(false, "settlement_failed"))
-	soon           = hdr("Retry-After", "5")
+	// What an official server says of a transaction that was reverted: whoever saw
+	// it can send what was signed again.
+	revertedReceipt = hdr(x402.HeaderPaymentResponse, x402.Receipt{
+		Network: "eip155:84532", Payer: payer, ErrorReason: "invalid_transaction_state", Transaction: "0x" + strings.Repeat("ab", 32),
+	}.Encode())
+	soon = hdr("Retry-After", "5")
 )
 
 func with(headers ...[]string) []string {
@@ -62,6 +67,10 @@ func TestAnswers(t *testing.T) {
 		"another conflict":           {answers: []http.HandlerFunc{refuses(409, "payment_bought_something_else", soon...)}, outcome: Failed, code: "payment_bought_something_else", sent: 1},
 		"delivery unconfirmed":       {answers: []http.HandlerFunc{refuses(409, x402.CodeDeliveryUnconfirmed, paidReceipt...)}, outcome: Failed, code: "delivery_unconfirmed", paid: true, sent: 1},
 		"refused":                    {answers: []http.HandlerFunc{refuses(402, x402.CodeSettlementFailed, failedReceipt...)}, outcome: Refused, code: "settlement_failed", sent: 1},
+		"402, and still pending":     {answers: []http.HandlerFunc{refuses(402, "", pendingReceipt...)}, outcome: Pending, code: "settlement_pending", sent: 1},
+		"402, with a transaction":    {answers: []http.HandlerFunc{refuses(402, "", revertedReceipt...)}, outcome: Pending, code: "invalid_transaction_state", sent: 1},
+		"402, and used":              {answers: []http.HandlerFunc{breaks, refuses(402, "invalid_exact_evm_nonce_already_used")}, outcome: Pending, code: "invalid_exact_evm_nonce_already_used", sent: 2, pauses: []time.Duration{time.Second}},
+		"402, and sent by another":   {answers: []http.HandlerFunc{refuses(402, "", hdr(x402.HeaderPaymentResponse, receipt(false, "duplicate_settlement"))...)}, outcome: Pending, code: "duplicate_settlement", sent: 1},
 		"refused after pending":      {answers: []http.HandlerFunc{pending, refuses(402, x402.CodeSettlementFailed)}, outcome: Refused, code: "settlement_failed", sent: 2, pauses: []time.Duration{5 * time.Second}},
 		"already used":               {answers: []http.HandlerFunc{refuses(402, x402.CodePaymentAlreadyUsed, paidReceipt...)}, outcome: Failed, code: "payment_already_used", paid: true, sent: 1},
 		"refused by body alone":      {answers: []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(402) }}, outcome: Refused, sent: 1},

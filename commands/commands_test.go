@@ -19,6 +19,15 @@ func TestSubcommands(t *testing.T) {
 		"alone":   {nil, 0, "pay"},
 		"unknown": {[]string{"nope\x1b"}, exitUsage, `there is no command "nope"; see caddy paywall --help`},
 		"help":    {[]string{"pay", "--help"}, 0, "EXIT CODES"},
+
+		"payments, unknown flag":   {[]string{"payments", "--nope"}, exitUsage, "caddy paywall payments: unknown flag: --nope"},
+		"payments, no number":      {[]string{"payments", "--limit", "x"}, exitUsage, "caddy paywall payments: invalid argument"},
+		"payments, two ids":        {[]string{"payments", "a", "b"}, exitUsage, "caddy paywall payments: give one payment id at most; see --help"},
+		"payments, no ledger":      {[]string{"payments", "--file", "/nope"}, exitFailure, "caddy paywall payments: opening the ledger"},
+		"validate, unknown flag":   {[]string{"validate", "--nope"}, exitUsage, "caddy paywall validate: unknown flag: --nope"},
+		"validate, a file by name": {[]string{"validate", "Caddyfile"}, exitUsage, "caddy paywall validate: unexpected \"Caddyfile\"; give the file with --config"},
+		"check, unknown flag":      {[]string{"check", "--nope"}, exitUsage, "caddy paywall check: unknown flag: --nope"},
+		"pay, two URLs":            {[]string{"pay", "a", "b"}, exitUsage, "caddy paywall pay: give one URL; see --help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root, parent := &cobra.Command{Use: "caddy"}, &cobra.Command{Use: "paywall"}
@@ -28,7 +37,7 @@ func TestSubcommands(t *testing.T) {
 			root.SetOut(&out)
 			root.SetErr(&out)
 			root.SetArgs(append([]string{"paywall"}, tt.args...))
-			if code := codeOf(t, root.Execute()); code != tt.code || !strings.Contains(out.String(), tt.says) {
+			if code := codeOf(t, root.Execute()); code != tt.code || !strings.Contains(out.String(), tt.says) || strings.Contains(out.String(), "Error:") {
 				t.Errorf("exit %d: %s", code, out.String())
 			}
 		})

@@ -45,8 +45,16 @@ and not delivered.
 Times are RFC 3339 (2026-11-23T12:00:00Z) or how long ago (24h).
 
 Exit codes: 0 done, 1 the ledger cannot be read, 2 usage, 3 no such payment.`,
-		Args: cobra.MaximumNArgs(1),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return exit(cmd, exitUsage, errors.New("give one payment id at most; see --help"))
+			}
+			return nil
+		},
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, exitUsage, err) })
 	flags := cmd.Flags()
 	flags.StringVar(&f.file, "file", "", "the `file` of the SQLite ledger (default: where Caddy keeps it)")
 	flags.StringVar(&f.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")

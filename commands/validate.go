@@ -46,7 +46,12 @@ func newValidateCommand() *cobra.Command {
 		Example:       "  caddy paywall validate --config Caddyfile",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return exit(cmd, exitUsage, fmt.Errorf("unexpected %q; give the file with --config", clean(args[0])))
+			}
+			return nil
+		},
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, exitUsage, err) })
 	flags := cmd.Flags()

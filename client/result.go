@@ -78,6 +78,16 @@ type Result struct {
 // Paid reports whether the seller says that the money has moved.
 func (r *Result) Paid() bool { return r.Receipt != nil && r.Receipt.Success }
 
+// uncharged are the codes with which our gate says that the site behind it failed.
+// With a receipt the payment was settled before, and without one never.
+var uncharged = []string{"upstream_failed", "upstream_gave_no_answer", "upstream_usage_invalid"}
+
+// Uncharged reports whether the seller says that the site failed and nothing was
+// charged for it.
+func (r *Result) Uncharged() bool {
+	return r.Receipt == nil && !r.unknown && slices.Contains(uncharged, r.Code)
+}
+
 // read takes what an answer to a payment says, and leaves its body to be read.
 func (r *Result) read(resp *http.Response) {
 	r.Response = resp
@@ -104,6 +114,8 @@ func (r *Result) judge(status int) Outcome {
 		return Refused
 	case status == http.StatusPaymentRequired, r.Code == string(x402.CodeSettlementPending), r.Code == string(x402.CodePaymentInFlight):
 		return Pending
+	case r.Uncharged():
+		return Failed
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
 		// Whoever answered cannot tell what the one behind it did.
 		return Pending

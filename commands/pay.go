@@ -238,6 +238,9 @@ func failure(r *client.Result) error {
 	if r.Paid() {
 		return fmt.Errorf("paid, but the answer is %s%s", said, because(r))
 	}
+	if r.Uncharged() {
+		return fmt.Errorf("the site failed: %s%s; nothing was charged", said, because(r))
+	}
 	return fmt.Errorf("the answer to the payment is %s%s, without a word on whether it was taken", said, because(r))
 }
 

@@ -67,6 +67,11 @@ func TestExitCodes(t *testing.T) {
 	refused := func(w http.ResponseWriter, _ *http.Request) {
 		(&seller{price: requirement()}).challenge(w, "settlement_failed")
 	}
+	down := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadGateway)
+		_, _ = w.Write([]byte(`{"error":"upstream_failed"}`))
+	}
 	dear := func(s *seller) { s.price.Amount = "500000" }
 	tests := map[string]struct {
 		answers []http.HandlerFunc
@@ -104,6 +109,7 @@ func TestExitCodes(t *testing.T) {
 		"too dear, stdin is used": {change: dear, in: says("y\n"), args: []string{"-d", "@-"}, code: 4},
 		"unknown asset":           {change: func(s *seller) { s.price.Asset = payer }, args: []string{"--yes"}, code: 4, err: []string{"nothing is known about the asset", "agree with --max '10000 eip155:84532/" + payer + "'"}},
 		"unknown asset, agreed":   {change: func(s *seller) { s.price.Asset = payer }, args: []string{"--max", "10000 base-sepolia/" + payer}, code: 0, out: "the goods", sent: 1},
+		"site is down":            {answers: []http.HandlerFunc{down}, code: 7, sent: 1, out: "*", err: []string{"the site failed: 502 Bad Gateway (upstream_failed); nothing was charged"}},
 		"refused":                 {answers: []http.HandlerFunc{refused}, code: 5, sent: 1, out: "*", err: []string{"the seller refused the payment (settlement_failed); nothing was paid"}},
 		"pending for too long":    {answers: []http.HandlerFunc{pending}, args: []string{"--wait", "0"}, code: 6, sent: 1, err: []string{"receipt: not decided yet (settlement_pending)", "outcome is not known (settlement_pending)", "may pay twice"}},
 		"connection lost":         {answers: []http.HandlerFunc{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }}, args: []string{"--wait", "0", "-d", "x"}, code: 6, sent: 1, err: []string{"sending the payment", "outcome is not known"}},

@@ -12,6 +12,7 @@ help: ## List the commands
 need:
 	@command -v $(GO) >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl"; exit 1; }
 	@command -v $(NODE) >/dev/null || { echo "Node.js is missing: install Node.js 20 or newer from https://nodejs.org"; exit 1; }
+	@$(NODE) -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "Node.js $$($(NODE) --version) is too old: install Node.js 20 or newer from https://nodejs.org"; exit 1; }
 	@command -v $(NPM) >/dev/null || { echo "npm is missing: it comes with Node.js from https://nodejs.org"; exit 1; }
 	@command -v gcc >/dev/null || { echo "gcc is missing (the race detector needs it): apt-get install gcc, or your system's way"; exit 1; }
 

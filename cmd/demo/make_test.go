@@ -59,3 +59,18 @@ func TestMakeDemo(t *testing.T) {
 		})
 	}
 }
+
+// TestMakeNeed: an old Node.js is named before the official clients break on it.
+func TestMakeNeed(t *testing.T) {
+	node := filepath.Join(t.TempDir(), "node")
+	for version, says := range map[string]string{"18.19.0": "Node.js v18.19.0 is too old: install Node.js 20 or newer", "20.0.0": ""} {
+		script := "#!/bin/sh\ncase $1 in --version) echo v" + version + ";; -e) exit " + map[bool]string{true: "1", false: "0"}[says != ""] + ";; esac\n"
+		if err := os.WriteFile(node, []byte(script), 0o700); err != nil { //nolint:gosec // it is run
+			t.Fatal(err)
+		}
+		out, err := exec.Command("make", "-C", "../..", "need", "NODE="+node).CombinedOutput()
+		if (err == nil) != (says == "") || !strings.Contains(string(out), says) {
+			t.Errorf("%s: %v: %s", version, err, out)
+		}
+	}
+}

@@ -91,6 +91,17 @@ func TestPermit2Offer(t *testing.T) {
 	w.expect(w.get("/paid/x", "X-PAYMENT", s.v1(t)), 200, "")
 }
 
+// refusesPermit pays with a permit that was changed before it was signed: it is
+// refused with a code, and nobody is asked.
+func (w *world) refusesPermit(path string, change func(*permit), code string) {
+	w.t.Helper()
+	p := newPayer(w.t)
+	s := p.draftPermit(w.t, w.challenge(http.MethodGet, path).Accepts[0])
+	change(s)
+	w.expect(w.payWith(http.MethodGet, path, p.signPermit(w.t, s).v2(w.t)), 402, code)
+	w.counts(0, 0, 0)
+}
+
 // Every member that a payer could bend is refused here, without a facilitator.
 func TestPermit2Misfits(t *testing.T) {
 	w, b := newPermit2World(t, acceptPermit2+"price /paid/* $0.01")
@@ -115,11 +126,7 @@ func TestPermit2Misfits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.t = t
-			p := newPayer(t)
-			s := p.draftPermit(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0])
-			tt.change(s)
-			w.expect(w.payWith(http.MethodGet, "/paid/x", p.signPermit(t, s).v2(t)), 402, tt.code)
-			w.counts(0, 0, 0)
+			w.refusesPermit("/paid/x", tt.change, tt.code)
 			b.expect(t)
 		})
 	}

@@ -230,11 +230,7 @@ func TestUptoMisfits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.t = t
-			p := newPayer(t)
-			s := p.draftPermit(t, w.challenge(http.MethodGet, "/chat/x").Accepts[0])
-			tt.change(s)
-			w.expect(w.payWith(http.MethodGet, "/chat/x", p.signPermit(t, s).v2(t)), 402, tt.code)
-			w.counts(0, 0, 0)
+			w.refusesPermit("/chat/x", tt.change, tt.code)
 			b.expect(t)
 		})
 	}

@@ -157,14 +157,7 @@ func startDemo(t *testing.T) (*stack, string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
-		defer late.Stop()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the demo ended badly: %v", err)
-		}
-	})
+	endWith(t, "the demo", cmd, func() { _ = cmd.Process.Signal(os.Interrupt) })
 	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	lines := bufio.NewScanner(stdout)

@@ -65,14 +65,7 @@ func startGateway(t *testing.T, s *stack, u *upstream, facilitator string) strin
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
-		defer late.Stop()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the gateway ended badly: %v", err)
-		}
-	})
+	endWith(t, "the gateway", cmd, func() { _ = cmd.Process.Signal(os.Interrupt) })
 	awaitChallenge(t, origin)
 	return origin
 }

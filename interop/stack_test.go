@@ -42,6 +42,18 @@ func node(t *testing.T) string {
 	return path
 }
 
+// endWith asks a process to end when the test does, and looks how it ends.
+func endWith(t *testing.T, name string, cmd *exec.Cmd, ask func()) {
+	t.Cleanup(func() {
+		ask()
+		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s ended badly: %v", name, err)
+		}
+	})
+}
+
 // startStack starts the chain and the official facilitator for the length of
 // the test.
 func startStack(t *testing.T) *stack {
@@ -59,15 +71,8 @@ func startStack(t *testing.T) *stack {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		// It ends when its standard input does, and takes the chain along.
-		_ = stdin.Close()
-		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
-		defer late.Stop()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the stack ended badly: %v", err)
-		}
-	})
+	// It ends when its standard input does, and takes the chain along.
+	endWith(t, "the stack", cmd, func() { _ = stdin.Close() })
 
 	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()

@@ -30,15 +30,32 @@ type vector struct {
 		Accepted x402.Requirement
 	} `json:"paymentPayload"`
 	Body402 struct{ Accepts []requirementV1 }
-	Typed   []struct {
-		Domain struct {
-			Name, Version     string
-			ChainID           uint64 `json:"chainId"`
-			VerifyingContract common.Address
-		}
-		DomainSeparator, Digest common.Hash
-		Recovered               common.Address
-	} `json:"typedData"`
+	Typed   []typed `json:"typedData"`
+}
+
+// typed is what was signed, and by whom.
+type typed struct {
+	Domain struct {
+		Name, Version     string
+		ChainID           uint64 `json:"chainId"`
+		VerifyingContract common.Address
+	}
+	DomainSeparator, Digest common.Hash
+	Recovered               common.Address
+}
+
+// check compares what we make of it.
+func (want typed) check(t *testing.T, d Domain, digest [32]byte, signature []byte) {
+	t.Helper()
+	if d != Domain(want.DomainSeparator) {
+		t.Errorf("domain separator %x, want %s", d, want.DomainSeparator)
+	}
+	if digest != want.Digest {
+		t.Errorf("digest %x, want %s", digest, want.Digest)
+	}
+	if signer, err := Recover(digest, signature); err != nil || signer != want.Recovered {
+		t.Errorf("recovered %s, %v; want %s", signer, err, want.Recovered)
+	}
 }
 
 // requirementV1 is what version 1 calls a requirement.
@@ -107,9 +124,6 @@ func TestVectors(t *testing.T) {
 			a, r := v.payment(t)
 			want := v.Typed[0]
 			d := NewDomain(want.Domain.Name, want.Domain.Version, want.Domain.ChainID, want.Domain.VerifyingContract)
-			if d != Domain(want.DomainSeparator) {
-				t.Errorf("domain separator %x, want %s", d, want.DomainSeparator)
-			}
 			if got, err := DomainOf(r); err != nil || got != d {
 				t.Errorf("DomainOf: %x, %v", got, err)
 			}
@@ -117,13 +131,7 @@ func TestVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			digest := d.TransferDigest(&transfer)
-			if digest != want.Digest {
-				t.Errorf("digest %x, want %s", digest, want.Digest)
-			}
-			if signer, err := Recover(digest, a.Signature); err != nil || signer != want.Recovered {
-				t.Errorf("recovered %s, %v; want %s", signer, err, want.Recovered)
-			}
+			want.check(t, d, d.TransferDigest(&transfer), a.Signature)
 			if ok, err := SignedByPayer(a, r); !ok || err != nil {
 				t.Errorf("SignedByPayer: %v, %v", ok, err)
 			}

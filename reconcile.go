@@ -3,6 +3,7 @@ package paywall
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -21,6 +22,10 @@ const (
 	// afterEnd is how long after the end of an authorization the facilitator is
 	// still asked: a transaction may have been on its way.
 	afterEnd = 10 * time.Minute
+	// triedAtOnce is how many payments of one facilitator and network are asked
+	// about at once, and triedInARow how many before new ones get their turn.
+	triedAtOnce = 16
+	triedInARow = 128
 )
 
 // reconciler finds out what became of payments whose settlement was asked for
@@ -37,7 +42,14 @@ type reconciler struct {
 	logger      *zap.Logger
 
 	tries map[ledger.Key]*tries
+
+	mu   sync.Mutex
+	busy map[asked]bool
 }
+
+// asked is whom a payment is asked about, and the chain that it is on: those of
+// one that gives no answers must not keep those of others waiting.
+type asked struct{ facilitator, network string }
 
 // tries is the history of one payment with this reconciler.
 type tries struct {
@@ -47,7 +59,7 @@ type tries struct {
 
 // run reconciles until ctx ends.
 func (c *reconciler) run(ctx context.Context) {
-	c.tries = make(map[ledger.Key]*tries)
+	c.tries, c.busy = make(map[ledger.Key]*tries), make(map[asked]bool)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	failing := false
@@ -94,12 +106,12 @@ func (c *reconciler) round(ctx context.Context) (err error) {
 			delete(c.tries, key)
 		}
 	}
+	turns := make(map[asked][]turn)
 	for _, row := range due {
-		if ctx.Err() != nil {
-			return nil
-		}
-		if c.closed(row.Network) {
-			continue // what another chain says of it is worth nothing
+		whom := asked{row.Facilitator, row.Network}
+		// What another chain says of it is worth nothing.
+		if c.closed(row.Network) || len(turns[whom]) == triedInARow || c.isBusy(whom) {
+			continue
 		}
 		t := c.tries[row.Key]
 		if t == nil {
@@ -110,9 +122,59 @@ func (c *reconciler) round(ctx context.Context) (err error) {
 		pause := min(firstRepeat<<min(t.count, 20), lastRepeat)
 		t.count++
 		t.next = c.now().Add(pause)
-		c.try(ctx, row, t.count)
+		turns[whom] = append(turns[whom], turn{row, t.count})
+	}
+	for whom, list := range turns {
+		c.setBusy(whom, true)
+		go func() {
+			defer c.setBusy(whom, false)
+			c.tryAll(ctx, list)
+		}()
 	}
 	return nil
+}
+
+// turn is a payment whose time has come, and how often it has.
+type turn struct {
+	row   ledger.Payment
+	count int
+}
+
+// tryAll tries some payments, and returns when it knows about each.
+func (c *reconciler) tryAll(ctx context.Context, list []turn) {
+	var trying sync.WaitGroup
+	defer trying.Wait()
+	free := make(chan struct{}, triedAtOnce)
+	for _, t := range list {
+		free <- struct{}{}
+		trying.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					c.logger.Error("asking about a payment in doubt", zap.String("payment", t.row.ID), zap.Any("panic", p), zap.Stack("stack"))
+				}
+				<-free
+			}()
+			if ctx.Err() == nil {
+				c.try(ctx, t.row, t.count)
+			}
+		})
+	}
+}
+
+func (c *reconciler) isBusy(whom asked) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy[whom]
+}
+
+func (c *reconciler) setBusy(whom asked, busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if busy {
+		c.busy[whom] = true
+	} else {
+		delete(c.busy, whom)
+	}
 }
 
 // try asks once about one payment.
@@ -129,11 +191,11 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		}
 		return
 	}
-	asked := request.Payment != nil
+	whole := request.Payment != nil
 	named, known := c.facilitator(row.Facilitator)
 	witnesses := c.witnesses(row.Network)
 	over := !row.ValidBefore.IsZero() && c.now().After(row.ValidBefore.Add(afterEnd))
-	if !asked || (!known || over) && len(witnesses) == 0 {
+	if !whole || (!known || over) && len(witnesses) == 0 {
 		c.once(logger, count, "a payment stays in doubt: it can no longer be asked about, and there is no RPC to look at the chain",
 			zap.String("network", row.Network), zap.String("facilitator", row.Facilitator), zap.String("payer", row.Payer))
 		return

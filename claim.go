@@ -178,7 +178,7 @@ func safeMethod(method string) bool {
 // hold makes the purchase the holder of the claim for as long as it lives.
 func (p *purchase) hold(c ledger.Claim) {
 	p.held = c
-	p.lease = keepLease(p.h.app.ledger, c, p.h.logger)
+	p.lease = keepLease(p.h.app.ledger, c, p.h.renewEvery, p.h.logger)
 }
 
 // letGo is the end of every purchase: what was claimed and not settled is free

@@ -91,6 +91,8 @@ type Handler struct {
 	now       func() time.Time
 	// answerWithin is how long a payer waits for a settlement.
 	answerWithin time.Duration
+	// renewEvery is how often a claim is renewed.
+	renewEvery time.Duration
 	// uploadGrace is how long an upstream may wait for a body that is not paid for.
 	uploadGrace time.Duration
 	complained  *atomic.Int64 // when the log was last told that nothing is offered, in Unix seconds
@@ -106,6 +108,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
 	h.answerWithin = answerWithin
+	h.renewEvery = renewEvery
 	h.uploadGrace = uploadGrace
 	h.complained = new(atomic.Int64)
 	if h.RetryWindow == 0 {

@@ -206,11 +206,22 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		}
 	}
 
+	kept := p.lease
+	kept.onLoss(func() {
+		// Another may sell it or deliver it now.
+		cancel()
+		if sold.Load() {
+			//nolint:bodyclose // a controller is no response
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now())
+		}
+	})
+	defer kept.onLoss(nil) // a settlement may go on alone, and keep the claim
+
 	var refused *refusal
 	a := newAnswer(w, p.settled, nil)
 	a.payer = r.Context()
-	if kept := p.held.Payment.Answer; p.settled && len(kept) > 0 {
-		if next, err = replay(kept); err != nil {
+	if copied := p.held.Payment.Answer; p.settled && len(copied) > 0 {
+		if next, err = replay(copied); err != nil {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(p.held.Payment), cause: err})
 		}
 	} else if acts && p.settled {
@@ -409,8 +420,11 @@ func (p *purchase) ledgerFailed(doing string, err error) *refusal {
 	return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 }
 
+// ledgerWithin is how long a call to the ledger may take.
+const ledgerWithin = 5 * time.Second
+
 // ledgerContext bounds a call to the ledger. It does not end with the request:
 // half a step is worse than a late one.
 func ledgerContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	return context.WithTimeout(context.WithoutCancel(ctx), ledgerWithin)
 }

@@ -11,6 +11,9 @@ import (
 // SetAnswerWithin sets how long a payer waits for a settlement.
 func (h *Handler) SetAnswerWithin(d time.Duration) { h.answerWithin = d }
 
+// SetRenewEvery sets how often a claim is renewed.
+func (h *Handler) SetRenewEvery(d time.Duration) { h.renewEvery = d }
+
 // SetNow sets the gate's clock; the ledger has its own.
 func (h *Handler) SetNow(now func() time.Time) { h.now = now }
 

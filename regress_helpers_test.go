@@ -43,6 +43,7 @@ type scripted struct {
 	*memory.Ledger
 	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
 	listed  atomic.Pointer[func()]
+	lost    atomic.Bool // every claim, for whoever renews it
 	visible atomic.Bool
 	rounds  atomic.Int64 // of the reconciler
 	claims  atomic.Int64 // how often it was asked to hold a payment
@@ -57,6 +58,13 @@ func (s *scripted) HeldHere(ledger.Key) bool { return !s.elsewhere.Load() }
 func (s *scripted) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
 	s.claims.Add(1)
 	return s.Ledger.Claim(ctx, p, lease)
+}
+
+func (s *scripted) Renew(ctx context.Context, c ledger.Claim, lease time.Duration) error {
+	if s.lost.Load() {
+		return ledger.ErrLost
+	}
+	return s.Ledger.Renew(ctx, c, lease)
 }
 
 func (s *scripted) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {

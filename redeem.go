@@ -28,6 +28,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	filters := []ledger.Filter{{
 		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling},
 		Payer:  asked.Payer, Method: asked.Method, Host: asked.Host, URL: asked.URL,
+		Since: p.h.now().Add(-time.Duration(p.h.RetryWindow)), // see redeem
 	}}
 	if asked.Method == http.MethodGet {
 		head := filters[0] // a HEAD buys one GET

@@ -38,6 +38,7 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	}
 	if old == nil && len(l.rows.all) >= l.max {
 		l.claimed.Add(-l.rows.sweep(now, 100))
+		l.evict(now, 100, true)
 		if len(l.rows.all) >= l.max {
 			return ledger.Claim{}, fmt.Errorf("%w: %d payments are not finished", ledger.ErrFull, len(l.rows.all))
 		}
@@ -118,7 +119,10 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	if err != nil {
 		return ledger.Claim{}, shown(err)
 	}
-	// Open rows are in memory.
+	if r == nil { // see evict
+		r = &row{payment: known, key: name, stored: true}
+		l.rows.add(r)
+	}
 	old := r.payment
 	l.rows.change(r, p)
 	r.token = token

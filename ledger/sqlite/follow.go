@@ -52,6 +52,7 @@ func (l *Ledger) follow() {
 				pruned = time.Now()
 			}
 		}
+		l.evictOld()
 		if err == nil && time.Since(dropped) > idleAfter {
 			l.journal.drop()
 			dropped = time.Now()
@@ -189,6 +190,8 @@ func (l *Ledger) storedPart(items []copyOf, rest []*row) []*row {
 			if present != nil {
 				present.stored = true
 			}
+		default:
+			l.rows.rests(r)
 		}
 	}
 	return rest

@@ -115,8 +115,7 @@ func (t *table) find(f ledger.Filter) []*row {
 	return found
 }
 
-// onlyOpen says whether the filter selects open rows alone, all of which are in
-// memory.
+// onlyOpen says whether the filter selects open rows alone.
 func onlyOpen(f ledger.Filter) bool {
 	for _, s := range f.States {
 		if !s.Open() {

@@ -23,7 +23,8 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			return
 		}
 		rows := l.rows.find(f)
-		if len(rows) == 0 && onlyOpen(f) { // as nearly always when a gate asks
+		inMemory := l.rows.inMemory(f)
+		if len(rows) == 0 && inMemory { // as nearly always when a gate asks
 			l.mu.Unlock()
 			return
 		}
@@ -34,7 +35,7 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 		l.mu.Unlock()
 
 		sources := []*source{{next: l.memoryPages(f, rows)}}
-		if !onlyOpen(f) {
+		if !inMemory {
 			for _, state := range split(f) {
 				sources = append(sources, &source{next: l.databasePages(f, state, begun)})
 			}

@@ -192,8 +192,14 @@ func (l *Ledger) load(ctx context.Context) error {
 	if err := r.reconcile(ctx); err != nil {
 		return err
 	}
+	now := l.now()
 	if err := l.db.open(ctx, func(p ledger.Payment, version uint64) {
-		if key := digestOf(p.Key); r.rows[key] == nil {
+		key := digestOf(p.Key)
+		switch {
+		case r.rows[key] != nil:
+		case p.State == ledger.Settled && !now.Before(p.Keep):
+			l.rows.left(&p)
+		default:
 			r.rows[key] = &found{payment: p, version: version, stored: true}
 		}
 	}); err != nil {
@@ -249,6 +255,7 @@ func (l *Ledger) remember(rows map[digest]*found) {
 			l.rows.soil(r, f.version)
 			r.from = f.from
 		}
+		l.rows.rests(r)
 	}
 	l.behind.Store(int64(l.rows.queued))
 }

@@ -41,8 +41,8 @@ type row struct {
 	links [indexes]links
 }
 
-// table is the payments in memory: claims, open ones, and finished ones that the
-// database does not have yet.
+// table is the payments in memory: claims, open ones but for those that are owed for
+// long, and finished ones that the database does not have yet.
 type table struct {
 	all    map[ledger.Key]*row
 	order  uint64
@@ -51,6 +51,11 @@ type table struct {
 	queued int    // how many are in dirty, or were taken out of it to be copied
 	// evicted counts how often rows have gone to the database alone.
 	evicted uint64
+	// owed is the settled rows that nobody holds and that the database has; some are
+	// so no more. away is the latest Created of those that have left memory.
+	owed     []owedRow
+	owedSize int
+	away     time.Time
 
 	open        index[struct{}]
 	purchases   index[purchase]

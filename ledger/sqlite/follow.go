@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 const (
@@ -124,6 +126,7 @@ func (l *Ledger) copyRows(force bool) error {
 			complete = min(complete, r.from-1)
 		}
 	}
+	l.complete = complete
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -209,24 +212,65 @@ func (l *Ledger) release(complete uint64) error {
 	return l.journal.segments.release(complete)
 }
 
+// maxFree is how many refused payments stay, and how many released ones. They cost
+// nobody anything: no flood of them may fill the disk.
+const maxFree = 10_000
+
 // prune removes some finished payments that are older than they are kept, and
-// says whether there may be more.
+// those that were free for long, and says whether there may be more.
 func (l *Ledger) prune(ctx context.Context) (more bool, err error) {
-	const step = 500
+	complete, err := l.noteComplete(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, state := range []ledger.State{ledger.Refused, ledger.Released} {
+		full, err := l.pruneStep(ctx, pruneFree, state, complete, state, maxFree, pruneAtOnce)
+		if err != nil {
+			return false, err
+		}
+		more = more || full
+	}
 	keep := l.options.Load().KeepFinished
 	if keep < 0 {
-		return false, nil
+		return more, nil
 	}
 	now := l.now()
-	result, err := l.db.write.ExecContext(ctx, pruneRows, required(now.Add(-keep)), required(now), step)
+	full, err := l.pruneStep(ctx, pruneRows, required(now.Add(-keep)), required(now), complete, pruneAtOnce)
+	return more || full, err
+}
+
+// noteComplete stores up to which record the database has all: nothing up to there
+// is missed when it is removed.
+func (l *Ledger) noteComplete(ctx context.Context) (complete uint64, err error) {
+	l.mu.Lock()
+	complete = l.complete
+	l.mu.Unlock()
+	_, err = l.db.complete.ExecContext(ctx, metaComplete, metaNumber(complete))
+	return complete, err
+}
+
+// pruneAtOnce is how many rows are removed in one transaction.
+const pruneAtOnce = 500
+
+// pruneStep removes some rows, and says whether it was as many as it may be.
+func (l *Ledger) pruneStep(ctx context.Context, query string, args ...any) (full bool, err error) {
+	result, err := l.db.write.ExecContext(ctx, query, args...)
 	if err != nil {
 		return false, err
 	}
 	n, err := result.RowsAffected()
-	return n == step, err
+	return n == pruneAtOnce, err
 }
 
-const pruneRows = `DELETE FROM payments WHERE rowid IN (
+// What is removed has no record that the journal may have and the database not.
+const (
+	pruneRows = `DELETE FROM payments WHERE rowid IN (
 	SELECT rowid FROM payments
-	WHERE created < ? AND state IN ('delivered', 'refused', 'released') AND coalesce(keep, 0) <= ?
+	WHERE created < ? AND state IN ('delivered', 'refused', 'released') AND coalesce(keep, 0) <= ? AND version <= ?
 	ORDER BY created LIMIT ?)`
+	pruneFree = `DELETE FROM payments WHERE rowid IN (
+	SELECT rowid FROM payments
+	WHERE state = ? AND state <> 'delivered' AND version <= ? AND created <= (
+		SELECT created FROM payments WHERE state = ? AND state <> 'delivered' ORDER BY created DESC LIMIT 1 OFFSET ?)
+	ORDER BY created LIMIT ?)`
+)

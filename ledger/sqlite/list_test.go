@@ -66,6 +66,7 @@ func TestQueryPlans(t *testing.T) {
 		selectBegins:                  "sqlite_autoindex_payments_1 (hash>? AND hash<?)",
 		selectRow + " WHERE state = ? AND state <> 'delivered'":             "payments_state (state=?)",
 		"SELECT hash FROM payments WHERE hash > ? ORDER BY hash LIMIT 1000": "COVERING INDEX sqlite_autoindex_payments_1 (hash>?)",
+		pruneFree: "payments_state (state=? AND created<?)",
 		pruneRows: "payments_created (created<?)",
 	} {
 		args := make([]any, strings.Count(query, "?"))

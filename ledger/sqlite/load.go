@@ -28,6 +28,8 @@ type replay struct {
 	disk disk
 	db   *database
 	rows map[digest]*found
+	// complete is the number up to which the database has all.
+	complete uint64
 	// next is the number of the record after the last one.
 	next uint64
 	// segments are those that were read, and empty those that were not begun.
@@ -57,8 +59,7 @@ func (r *replay) read(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	complete, err := r.db.number(ctx, metaComplete)
-	if err != nil {
+	if r.complete, err = r.db.number(ctx, metaComplete); err != nil {
 		return err
 	}
 	names = slices.DeleteFunc(names, func(name string) bool {
@@ -79,7 +80,7 @@ func (r *replay) read(ctx context.Context, path string) error {
 		case !begun:
 			r.empty = append(r.empty, name)
 			names[i] = ""
-		case ok && (h.flags&flagAnew != 0 || h.first <= complete+1):
+		case ok && (h.flags&flagAnew != 0 || h.first <= r.complete+1):
 			begin = i
 		}
 	}
@@ -136,6 +137,10 @@ func (r *replay) record(ctx context.Context, number uint64, rec record) error {
 		if rec.row == nil {
 			var err error
 			f.payment, f.version, err = r.db.getVersion(ctx, &rec.key)
+			if errors.Is(err, ledger.ErrNotFound) && number <= r.complete {
+				delete(r.rows, rec.key) // it was removed since: see prune
+				return nil
+			}
 			if errors.Is(err, ledger.ErrNotFound) {
 				return fmt.Errorf("%w: it changes a payment that is not known", errDamaged)
 			}

@@ -95,6 +95,8 @@ type Ledger struct {
 	mu     sync.Mutex
 	closed bool
 	rows   table
+	// complete is up to which record the database has all, as of the latest copying.
+	complete uint64
 
 	copying sync.Mutex    // one copies, or begins the journal anew
 	behind  atomic.Int64  // rows.queued

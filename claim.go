@@ -115,7 +115,7 @@ func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *r
 	}
 	// Its own name for the purchase is the payer's secret, and no network is needed.
 	named := row.Identifier != "" && row.Identifier == again.Identifier && sameGoods(row, again)
-	if !named && !sameRequest(row, again) {
+	if !named && !sameRequest(row, again) || p.boughtAnother(row) {
 		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
 	}
 	to := ledger.Delivering

@@ -75,3 +75,64 @@ func TestCheapQuoteBuysNothingDear(t *testing.T) {
 		})
 	}
 }
+
+// TestCheapPurchaseRedeemsNothingDear: a cheap purchase that is owed is not
+// handed out as the dear goods of the same URL.
+func TestCheapPurchaseRedeemsNothingDear(t *testing.T) {
+	for _, name := range []string{"matcher", "matcher, settled first"} {
+		v := variants[name]
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, v.options, v.before)
+			w.until(func() bool { return w.do(v.cheap(w)).StatusCode == 402 })
+			p := newPayer(t)
+			s := p.sign(t, w.offered(v.cheap(w)), time.Now())
+			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Content-Length", "1000")
+				_, _ = rw.Write([]byte("half"))
+				_ = http.NewResponseController(rw).Flush()
+				panic(http.ErrAbortHandler)
+			})
+			if res := w.do(v.cheap(w, "PAYMENT-SIGNATURE", s.v2(t))); res.err == nil || w.fac.transfers() != 1 {
+				t.Fatalf("%d %s, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+			}
+			w.up.handler.Store(nil)
+			w.waitForLog(`"outcome":"undelivered"`)
+			w.expect(w.do(v.dear(w, "PAYMENT-SIGNATURE", s.v2(t))), 409, "payment_bought_something_else")
+			w.expect(w.do(v.dear(w, "PAYMENT-SIGNATURE", p.sign(t, w.offered(v.dear(w)), time.Now()).v2(t))), 200, "")
+			if w.fac.transfers() != 2 {
+				t.Errorf("the dear goods were not charged: %d transfers", w.fac.transfers())
+			}
+			// What is owed still is.
+			w.expect(w.do(v.cheap(w, "PAYMENT-SIGNATURE", s.v2(t))), 200, "")
+		})
+	}
+}
+
+// A HEAD buys a GET where both cost the same.
+func TestCheapHeadBuysNoDearGet(t *testing.T) {
+	w := newWorld(t, "price HEAD /x $0.01\nprice /x $1")
+	w.until(func() bool { return w.get("/x").StatusCode == 402 })
+	p := newPayer(t)
+	s := w.sign(http.MethodHead, "/x", p).v2(t)
+	w.expect(w.do(w.request(http.MethodHead, "/x", "PAYMENT-SIGNATURE", s)), 200, "")
+	w.waitForLog(`"outcome":"settled"`)
+	w.expect(w.get("/x", "PAYMENT-SIGNATURE", s), 409, "payment_bought_something_else")
+	w.expect(w.get("/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/x", p).v2(t)), 200, "")
+	if w.fac.transfers() != 2 {
+		t.Errorf("%d transfers", w.fac.transfers())
+	}
+}
+
+// A price that has risen is no other goods: what is owed is handed out.
+func TestRisenPriceRedeems(t *testing.T) {
+	w := newWorld(t, "price /x $0.01 {\n settle first\n}\nprice /y $1")
+	p := newPayer(t)
+	w.up.on(says(500, "broken"))
+	w.expect(w.get("/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/x", p).v2(t)), 500, "")
+	w.reload(w.caddyfile("price /x $0.02\nprice /y $0.01"))
+	w.up.handler.Store(nil)
+	w.expect(w.get("/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/x", p).v2(t)), 200, "")
+	if w.fac.transfers() != 1 {
+		t.Errorf("%d transfers", w.fac.transfers())
+	}
+}

@@ -152,11 +152,7 @@ func foldByte(c byte) byte {
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
-	current := wirePath(r.URL)
-	original := current
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil && (o.URL.Path != r.URL.Path || o.URL.RawPath != r.URL.RawPath) {
-		original = wirePath(o.URL)
-	}
+	original, current := pathsOf(r)
 	if r.URL.Opaque != "" || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
@@ -180,6 +176,15 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 		return pricing.Decision{Line: -1}, err
 	}
 	return decision, nil
+}
+
+// pathsOf are a request's path as it was received and as it was rewritten.
+func pathsOf(r *http.Request) (original, current string) {
+	current = wirePath(r.URL)
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil && (o.URL.Path != r.URL.Path || o.URL.RawPath != r.URL.RawPath) {
+		return wirePath(o.URL), current
+	}
+	return current, current
 }
 
 func hasLower(s string) bool {

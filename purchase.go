@@ -28,6 +28,7 @@ type purchase struct {
 	offer  *offer
 	// resource is what the offer is for; see quotes.
 	resource uint64
+	paths    [2]string // as received, and as rewritten
 	payment  *x402.Payment
 	started  time.Time
 	payer    context.Context // ends when the payer leaves
@@ -70,6 +71,7 @@ type purchase struct {
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
 func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *refusal) {
+	p.paths[0], p.paths[1] = pathsOf(r)
 	p.request = facilitator.Request{
 		Payment:  p.payment,
 		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -61,11 +63,13 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 	switch {
 	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
 		return nil // itself, or nothing came of it
-	case named && !p.namesSame(ctx, row):
+	case named && (!p.namesSame(ctx, row) || p.boughtAnother(row)):
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+	case !named && p.boughtAnother(row):
+		return nil
 	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case row.Doubt && (row.State == ledger.Settling || row.State == ledger.Unknown):
@@ -181,4 +185,18 @@ func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 func sameGoods(bought, asked ledger.Payment) bool {
 	asked.Client = bought.Client
 	return sameRequest(bought, asked)
+}
+
+// boughtAnother says whether a purchase was at another price that the same URL
+// has: for other methods, or where another matcher matches. Then it bought other
+// goods. A price that has changed since is no other price.
+func (p *purchase) boughtAnother(row ledger.Payment) bool {
+	at := func(pr *price) bool {
+		return slices.ContainsFunc(pr.tariffs[0].options, func(o *option) bool {
+			r := &o.requirement
+			return r.Scheme == row.Scheme && r.Network == row.Network && strings.EqualFold(r.Asset, row.Asset) &&
+				(r.Amount == row.Amount || row.Scheme == schemeUpto) // of which the row has what was charged
+		})
+	}
+	return !at(p.price) && slices.ContainsFunc(p.h.list.Prices(p.paths[:]...), func(i int) bool { return at(p.h.prices[i]) })
 }

@@ -70,6 +70,35 @@ func (l *List) decide(q *request, paths []string) (Decision, error) {
 	return joined, nil
 }
 
+// Prices returns the numbers of all prices that some paths have in some reading,
+// whatever the method and whatever the matchers say.
+func (l *List) Prices(paths ...string) []int {
+	var prices []int
+	add := func(price int) {
+		if !slices.Contains(prices, price) {
+			prices = append(prices, price)
+		}
+	}
+	if l.otherwise.Kind == Priced {
+		add(l.otherwise.Price)
+	}
+	for _, path := range paths {
+		readings, _ := Readings(path)
+		for _, reading := range readings {
+			reading = fold(reading)
+			l.index.lists(reading, func(entries []entry) bool {
+				for i := range entries {
+					if line := &l.lines[entries[i].line]; line.Kind == Priced && entries[i].covers(reading) {
+						add(line.Price)
+					}
+				}
+				return true
+			})
+		}
+	}
+	return prices
+}
+
 // strength orders the kinds: the stronger wins over all readings of a path.
 var strength = [...]int{
 	Undecided:        0,

@@ -434,3 +434,14 @@ func TestKindString(t *testing.T) {
 		}
 	}
 }
+
+func TestPrices(t *testing.T) {
+	list := mustList(t, Decision{Kind: Priced, Price: 9}, "1 GET /a", "2 POST /a", "3 @m /a", "4 /a/*", "5 /b", "free PUT /a", "6 *.c")
+	for path, want := range map[string][]int{"/a": {1, 2, 3, 4, 9}, "/a/x.c": {4, 6, 9}, "/x": {9}, "/x/../b;y": {5, 9}} {
+		got := list.Prices(path, path)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+}

@@ -174,6 +174,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !charged(r.Context()) { // else they are ours
 		removeUpstreamHeaders(r.Header)
 	}
+	if len(r.Header["Upgrade"]) > 0 {
+		removeHTTPUpgrades(r.Header)
+	}
 
 	// Price.
 	override := overridesOf(r)

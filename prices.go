@@ -52,9 +52,8 @@ func (p *price) tariff(first bool) *tariff {
 
 // tunnels says whether a request wants to become a tunnel.
 func tunnels(r *http.Request) bool {
-	upgrade := r.Header.Get("Upgrade")
 	return r.Method == http.MethodConnect ||
-		upgrade != "" && !strings.EqualFold(upgrade, "h2c") && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
+		r.Header.Get("Upgrade") != "" && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
 }
 
 // provisionPrices turns the config's lines into the price list.

@@ -50,7 +50,7 @@ func mergeList(header http.Header, name, add string) {
 
 // preflight lets the upstream say what its CORS policy is, and nothing else:
 // a priced path's content must not leave on a request that pays nothing.
-func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, o overrides) error {
 	ask := &headerOnly{header: make(http.Header)}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -60,7 +60,9 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyht
 	removePayments(asked.Header)
 	status := http.StatusNoContent
 	header := w.Header()
-	if answered(next, ask, asked) && ask.header.Get("Access-Control-Allow-Origin") != "" {
+	// What could act is not asked.
+	mayAsk := !o.act() && !tunnels(r)
+	if mayAsk && answered(next, ask, asked) && ask.header.Get("Access-Control-Allow-Origin") != "" {
 		for name, values := range ask.header {
 			switch {
 			case name == "Vary":

@@ -183,7 +183,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if isPreflight(r) && h.CORS != "off" {
 		// It asks for a request of another method, and carries none of its goods.
 		if d, err := h.decide(r, r.Header.Get("Access-Control-Request-Method"), override); err == nil && d.Kind == pricing.Priced {
-			return h.preflight(w, r, next)
+			return h.preflight(w, r, next, override)
 		}
 	}
 	decision, err := h.decide(r, priceMethod(r), override)

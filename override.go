@@ -64,6 +64,11 @@ func overridesOf(r *http.Request) (o overrides) {
 	return o
 }
 
+// act says whether one of the methods has effects.
+func (o *overrides) act() bool {
+	return slices.ContainsFunc(o.methods, func(m string) bool { return !safeMethod(m) })
+}
+
 // addMethods adds the methods of a header's value.
 func (o *overrides) addMethods(value string) {
 	for method := range strings.SplitSeq(value, ",") {

@@ -40,7 +40,7 @@ func (p *price) settlesFirst(r *http.Request, o overrides) bool {
 		return false
 	}
 	// An upstream that acted cannot be un-acted.
-	return !safeMethod(r.Method) || slices.ContainsFunc(o.methods, func(m string) bool { return !safeMethod(m) })
+	return !safeMethod(r.Method) || o.act()
 }
 
 func (p *price) tariff(first bool) *tariff {

@@ -146,3 +146,37 @@ func TestCORSOff(t *testing.T) {
 		}
 	}
 }
+
+// TestPreflightActsNot: a preflight that names a method with effects, or wants a
+// tunnel, would make upstreams that obey it act unpaid. It is answered without
+// asking them.
+func TestPreflightActsNot(t *testing.T) {
+	w := newWorld(t, config{prices: "price POST /act $0.01\nprice GET /page $0.01"})
+	for _, protocol := range []string{"h1", "h2", "h3"} {
+		c := w.gate.client(t, protocol)
+		for _, tc := range []struct {
+			method, uri string
+			header      []string
+		}{
+			{"POST", "/act", []string{"X-HTTP-Method-Override", "POST"}},
+			{"POST", "/act?_method=POST", nil},
+			{"GET", "/page", []string{"X-Method-Override", "PUT"}},
+			{"POST", "/act", []string{"Upgrade", "websocket", "Connection", "Upgrade"}},
+		} {
+			if protocol != "h1" && len(tc.header) > 0 && tc.header[0] == "Upgrade" {
+				continue
+			}
+			hits := w.up.hits.Load()
+			res := c.send(w.request(http.MethodOptions, tc.uri, append([]string{"Origin", "https://app.example", "Access-Control-Request-Method", tc.method}, tc.header...)...))
+			if w.up.hits.Load() != hits || res.StatusCode != http.StatusNoContent || res.Header.Get("Access-Control-Allow-Origin") != "*" {
+				t.Errorf("%s %s %q: %v, %d hits", protocol, tc.uri, tc.header, res, w.up.hits.Load()-hits)
+			}
+		}
+		// Front servers name the path in every request.
+		hits := w.up.hits.Load()
+		c.send(w.request(http.MethodOptions, "/page?_method=GET", "Origin", "https://app.example", "Access-Control-Request-Method", "GET", "X-Original-URI", "/page"))
+		if w.up.hits.Load() != hits+1 {
+			t.Errorf("%s: the upstream was not asked", protocol)
+		}
+	}
+}

@@ -21,7 +21,7 @@ type Options struct {
 	Rate int
 	// MaxRequests bounds all requests together. Default: 2000.
 	MaxRequests int
-	// Timeout bounds one request. Default: 10s.
+	// Timeout bounds one request. Default: 30s.
 	Timeout time.Duration
 	// Insecure accepts any certificate.
 	Insecure bool
@@ -110,7 +110,7 @@ func Run(ctx context.Context, o Options, targets []Target) (*Report, error) {
 		o.MaxRequests = 2000
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = 30 * time.Second
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, ...any) {}
@@ -169,8 +169,26 @@ func (c *checker) find(t Target, a ask, r *answer, s Severity, rule, format stri
 	c.report.Findings = append(c.report.Findings, f)
 }
 
-// send sends a request, at the pace and within the bound of the check.
+// maxLost is how many answers may be lost before no more are asked for again: it
+// is not that the machine is busy then.
+const maxLost = 10
+
+// send sends a request, and once more if no answer came: a busy machine loses
+// one.
 func (c *checker) send(ctx context.Context, t Target, a ask) (*answer, error) {
+	w := c.wiresTo(t.URL)
+	r, err := c.sendOnce(ctx, w, a)
+	if unanswered(err) && ctx.Err() == nil && w.mayAnswer(a.proto) && c.report.Unanswered < maxLost {
+		r, err = c.sendOnce(ctx, w, a)
+	}
+	if err == nil && r.status == http.StatusTooManyRequests || unanswered(err) && w.spoke(a.proto) {
+		c.report.Unanswered++
+	}
+	return r, err
+}
+
+// sendOnce sends a request, at the pace and within the bound of the check.
+func (c *checker) sendOnce(ctx context.Context, w *wires, a ask) (*answer, error) {
 	if c.report.Requests >= c.MaxRequests {
 		c.report.Bounded = true
 		return nil, errBounded
@@ -181,14 +199,16 @@ func (c *checker) send(ctx context.Context, t Target, a ask) (*answer, error) {
 	c.report.Requests++
 	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	r, err := c.wiresTo(t.URL).send(bounded, a)
-	switch {
-	case errors.Is(err, errSpelling):
+	r, err := w.send(bounded, a)
+	if errors.Is(err, errSpelling) {
 		c.report.Requests--
-	case err == nil && r.status == http.StatusTooManyRequests, err != nil && !refused(err) && c.wiresTo(t.URL).spoke(a.proto):
-		c.report.Unanswered++
 	}
 	return r, err
+}
+
+// unanswered reports whether an error means that nothing is known of a request.
+func unanswered(err error) bool {
+	return err != nil && !refused(err) && !errors.Is(err, errSpelling) && !errors.Is(err, errBounded)
 }
 
 // wiresTo are the connections to the origin of a URL.

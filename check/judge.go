@@ -43,7 +43,7 @@ func (c *checker) plain(ctx context.Context, t Target) bool {
 	var firstErr error // of HTTP/1.1, which all servers speak
 	for i, proto := range []string{http1, http2Name, http3Name} {
 		w := c.wiresTo(t.URL)
-		if proto == http3Name && w.scheme != "https" {
+		if proto == http3Name && (w.scheme != "https" || w.silent) {
 			continue
 		}
 		a := c.ask(t, proto)
@@ -56,10 +56,12 @@ func (c *checker) plain(ctx context.Context, t Target) bool {
 			if i == 0 {
 				firstErr = err
 			}
+			w.silent = proto == http3Name && !w.mayAnswer(proto)
 			continue
 		}
 		reached = true
 		w.speaks(proto)
+		w.advertised = w.advertised || strings.Contains(strings.Join(r.header.Values("Alt-Svc"), ","), "h3")
 		if !slices.Contains(c.report.Protocols, proto) {
 			c.report.Protocols = append(c.report.Protocols, proto)
 		}

@@ -20,6 +20,12 @@ func (w *wires) speaks(proto string) {
 
 func (w *wires) spoke(proto string) bool { return slices.Contains(w.spoken, proto) }
 
+// mayAnswer says whether the server is known to speak a version of HTTP, or says
+// so.
+func (w *wires) mayAnswer(proto string) bool {
+	return proto == http1 || w.spoke(proto) || proto == http3Name && w.advertised
+}
+
 // hosts asks the same address for the path under other names, and without TLS:
 // what the site sells may be had there.
 func (c *checker) hosts(ctx context.Context, t Target) {

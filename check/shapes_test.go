@@ -2,9 +2,13 @@ package check
 
 import (
 	"context"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +99,33 @@ func TestLimitedIsNotClosed(t *testing.T) {
 	}
 	r, err := Run(context.Background(), Options{Rate: 1_000_000, MaxRequests: 60}, []Target{{URL: u}})
 	if err != nil || r.Unanswered < 40 {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// TestAsksOnceMore: an answer that was lost once is asked for again.
+func TestAsksOnceMore(t *testing.T) {
+	var n atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1)%7 == 3 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusPaymentRequired)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	var targets []Target
+	for _, path := range []string{"/paid/x", "/paid/y"} {
+		u, err := ParseURL(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		targets = append(targets, Target{URL: u})
+	}
+	r, err := Run(context.Background(), Options{Rate: 1_000_000, Insecure: true}, targets)
+	if err != nil || r.Unanswered != 0 || r.Complete != 2 || !slices.Equal(r.Protocols, []string{http1, http2Name}) {
 		t.Errorf("%+v %v", r, err)
 	}
 }

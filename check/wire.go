@@ -70,7 +70,9 @@ type wires struct {
 	tls                   *tls.Config
 	timeout               time.Duration
 
-	spoken []string // versions of HTTP that have answered
+	spoken     []string // versions of HTTP that have answered
+	advertised bool     // HTTP/3 was, by an Alt-Svc header
+	silent     bool     // HTTP/3 was tried, and is neither
 
 	absent *answer // to a path that does not exist
 
@@ -79,6 +81,10 @@ type wires struct {
 	two    *http.Transport
 	three  *http3.Transport
 }
+
+// unadvertised is how long a server is waited for that does not say that it
+// speaks HTTP/3, and probably does not.
+const unadvertised = 3 * time.Second
 
 func newWires(u *url.URL, connect string, insecure bool, timeout time.Duration) *wires {
 	w := &wires{scheme: u.Scheme, host: u.Host, address: u.Host, timeout: timeout}
@@ -101,8 +107,12 @@ func newWires(u *url.URL, connect string, insecure bool, timeout time.Duration) 
 	w.two.Protocols.SetUnencryptedHTTP2(true)
 	w.three = &http3.Transport{
 		TLSClientConfig: w.tls.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 256 << 10,
-		QUICConfig: &quic.Config{HandshakeIdleTimeout: 3 * time.Second},
 		Dial: func(ctx context.Context, _ string, config *tls.Config, q *quic.Config) (*quic.Conn, error) {
+			q = q.Clone()
+			q.HandshakeIdleTimeout = timeout
+			if !w.advertised {
+				q.HandshakeIdleTimeout = min(timeout, unadvertised)
+			}
 			return quic.DialAddrEarly(ctx, w.address, config, q)
 		},
 	}

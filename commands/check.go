@@ -78,7 +78,7 @@ func newCheckCommand() *cobra.Command {
 	flags.StringVarP(&f.adapter, "adapter", "a", "", "the `name` of the config adapter, where the file's name does not tell")
 	flags.IntVar(&f.options.Rate, "rate", 20, "the most requests a second")
 	flags.IntVar(&f.options.MaxRequests, "max-requests", 2000, "the most requests in all")
-	flags.DurationVar(&f.options.Timeout, "timeout", 10*time.Second, "how long to wait for one answer")
+	flags.DurationVar(&f.options.Timeout, "timeout", 30*time.Second, "how long to wait for one answer")
 	flags.StringVar(&f.options.Connect, "connect", "", "connect to this `address` (host:port), whatever host the URLs name")
 	flags.BoolVar(&f.options.Insecure, "insecure", false, "accept any certificate")
 	flags.BoolVar(&f.options.AllMethods, "all-methods", false, "send POST, PUT, PATCH and DELETE too")

@@ -25,8 +25,12 @@ func (w *walk) proxy(h *handler, p place) {
 	var proxy struct {
 		Upstreams []struct{ Dial string }
 		Dynamic   json.RawMessage `json:"dynamic_upstreams"`
+		Rewrite   json.RawMessage `json:"rewrite"`
 	}
 	h.read(&proxy)
+	if len(proxy.Rewrite) > 0 {
+		p = p.rewritten(&handler{Raw: proxy.Rewrite})
+	}
 	var dials []string
 	for _, u := range proxy.Upstreams {
 		dials = append(dials, u.Dial)

@@ -27,6 +27,7 @@ const (
 	RuleTwoBlocks      = "two_blocks"       // two blocks where there should be one
 	RuleNeverReached   = "never_reached"    // a price that no request comes to
 	RuleRewritten      = "ambiguous"        // a rewrite makes the price ambiguous
+	RuleAlias          = "alias"            // a rewrite behind it leads to what is priced
 	RuleRetries        = "retries"          // a proxy repeats what has effects
 	RuleAccessLog      = "access_log"       // payments are logged in the clear
 	RuleNotChecked     = "not_checked"      // there are too many routes
@@ -97,6 +98,7 @@ func (w *walk) checkGate(g *Gate) {
 	w.checkWraps(g)
 	w.checkErrors(g)
 	w.checkAround(g)
+	w.checkBehind(g)
 	w.checkRetries(g)
 	w.checkAccessLog(g)
 }

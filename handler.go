@@ -173,6 +173,7 @@ func parseOrigin(s string) (string, error) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !charged(r.Context()) { // else they are ours
 		removeUpstreamHeaders(r.Header)
+		removeTrailers(r, isUpstreamHeader)
 	}
 	if len(r.Header["Upgrade"]) > 0 {
 		removeHTTPUpgrades(r.Header)

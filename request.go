@@ -25,11 +25,13 @@ const upstreamPrefix = "Paywall-"
 // nobody can claim to have paid.
 func removeUpstreamHeaders(header http.Header) {
 	for name := range header {
-		if hasSpelledPrefix(name, upstreamPrefix) {
+		if isUpstreamHeader(name) {
 			delete(header, name)
 		}
 	}
 }
+
+func isUpstreamHeader(name string) bool { return hasSpelledPrefix(name, upstreamPrefix) }
 
 var paymentHeaders = []string{x402.HeaderPaymentSignature, x402.HeaderXPayment}
 
@@ -37,18 +39,22 @@ var paymentHeaders = []string{x402.HeaderPaymentSignature, x402.HeaderXPayment}
 // every spelling that an upstream may take for it.
 func removePayments(header http.Header) {
 	for name := range header {
-		if spells(name, paymentHeaders) {
+		if isPayment(name) {
 			delete(header, name)
 		}
 	}
 }
+
+func isPayment(name string) bool { return spells(name, paymentHeaders) }
 
 // upstreamRequest is the request as the upstream may see it: without the
 // payment.
 func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
 	r.Header = r.Header.Clone()
 	removePayments(r.Header)
+	removeTrailers(r, isPayment)
 	if p.h.UpstreamHeaders {
+		keepForUpstream(r.Header)
 		row := p.held.Payment
 		for i, value := range []string{row.ID, row.Payer, row.Amount, row.Asset, row.Network, row.Transaction} {
 			if value != "" { // the transaction is not known before it is settled
@@ -62,6 +68,22 @@ func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
 		}
 	}
 	return r
+}
+
+// keepForUpstream takes our names out of Connection: what a client names there,
+// proxies remove.
+func keepForUpstream(header http.Header) {
+	values := header["Connection"]
+	if len(values) == 0 {
+		return
+	}
+	var kept []string
+	for name := range directives(values) {
+		if !isUpstreamHeader(name) && !strings.EqualFold(name, "Idempotency-Key") {
+			kept = append(kept, name)
+		}
+	}
+	header["Connection"] = []string{strings.Join(kept, ", ")}
 }
 
 // chargeable says whether an upstream's answer is goods.

@@ -1,7 +1,9 @@
 package gatetest
 
 import (
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -178,5 +180,86 @@ func TestForgedReceipts(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestOursAreNotHopByHop: what a client names in Connection is for the next hop
+// only, and proxies remove it; a client must not have what we tell the upstream
+// removed that way.
+func TestOursAreNotHopByHop(t *testing.T) {
+	w := newWorld(t, config{prices: "price /paid $0.01\nupstream_headers"})
+	for _, protocol := range []string{"h1", "h1s"} {
+		c := w.gate.client(t, protocol)
+		r := c.paying(w.request(http.MethodGet, "/paid"))
+		r.Header["Connection"] = []string{"keep-alive, Paywall-Payer,paywall-amount , X-Own", "IDEMPOTENCY-KEY, Paywall-Payment"}
+		r.Header.Set("X-Own", "1")
+		if res := c.send(r); res.StatusCode != http.StatusOK {
+			t.Fatal(res)
+		}
+		seen := w.up.seen().Header
+		for _, name := range []string{"Paywall-Payment", "Paywall-Payer", "Paywall-Amount", "Paywall-Asset", "Paywall-Network", "Idempotency-Key"} {
+			if seen.Get(name) == "" {
+				t.Errorf("%s: the upstream does not see %s", protocol, name)
+			}
+		}
+		if seen.Get("X-Own") != "" {
+			t.Errorf("%s: what is the client's own stays hop by hop", protocol)
+		}
+	}
+}
+
+// TestForgedTrailers: what must not reach the upstream as a header does not as a
+// trailer, which some servers take for headers.
+func TestForgedTrailers(t *testing.T) {
+	w := newWorld(t, config{prices: "price /paid $0.01"})
+	for _, protocol := range protocols {
+		for _, path := range []string{"/paid", "/free"} {
+			t.Run(protocol+path, func(t *testing.T) {
+				var trailer http.Header
+				done := make(chan struct{})
+				w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+					defer close(done)
+					_, _ = io.Copy(io.Discard, r.Body)
+					trailer = r.Trailer.Clone()
+					_, _ = io.WriteString(rw, goods)
+				})
+				c := w.gate.client(t, protocol)
+				r := w.request(http.MethodPost, path)
+				if path == "/paid" {
+					r = c.paying(r)
+				}
+				r.Body, r.ContentLength = io.NopCloser(strings.NewReader("body")), -1
+				r.Trailer = http.Header{"X-Own": {"1"}, "Paywall-Payer": {"forged"}, "Paywall_amount": {"1"}, "Payment-Signature": {"money"}}
+				if res := c.send(r); res.StatusCode != http.StatusOK {
+					t.Fatal(res)
+				}
+				<-done
+				if path == "/free" {
+					delete(trailer, "Payment-Signature") // the upstream may sell by itself
+				}
+				if len(trailer) != 1 || protocol != "h3" && trailer.Get("X-Own") != "1" { // Caddy (2.11.9) loses those of HTTP/3
+					t.Errorf("the upstream sees %v", trailer)
+				}
+			})
+		}
+	}
+}
+
+// Trailers that were not announced come too, once others are.
+func TestForgedTrailersUnannounced(t *testing.T) {
+	w := newWorld(t, config{prices: "price /paid $0.01"})
+	trailer := make(chan http.Header, 1)
+	w.up.on(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		trailer <- r.Trailer.Clone()
+	})
+	conn, err := net.Dial("tcp", w.gate.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /free HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\nTrailer: X-Own\r\n\r\n4\r\nbody\r\n0\r\nX-Own: 1\r\nPaywall-Payer: forged\r\n\r\n", host)
+	if got := <-trailer; len(got) != 1 || got.Get("X-Own") != "1" {
+		t.Errorf("the upstream sees %v", got)
 	}
 }

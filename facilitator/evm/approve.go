@@ -180,7 +180,7 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and code that a gift of it would run")
 	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
 		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and offers too much of our budget for it")
-	case !c.account.approvals.left(missing, c.approvalBudget, c.now()):
+	case !c.shared.approvals.left(missing, c.approvalBudget, c.now()):
 		c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
 		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and the budget of today is used up")
 	}
@@ -193,7 +193,7 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	ctx, cancel := context.WithTimeout(ctx, approvalWait)
 	defer cancel()
-	done, first := c.account.approvals.begin(p.from)
+	done, first := c.shared.approvals.begin(p.from)
 	if !first {
 		select {
 		case <-done:
@@ -202,13 +202,13 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 			return errors.New("another approval of this payer is under way")
 		}
 	}
-	defer c.account.approvals.end(p.from, done)
+	defer c.shared.approvals.end(p.from, done)
 	missing, err := c.missingGas(ctx, p, v)
 	if err != nil {
 		return err
 	}
 	if missing.Sign() > 0 {
-		if err := c.fund(ctx, p.from, missing, v); err != nil {
+		if err := c.fund(ctx, p, missing, v); err != nil {
 			return fmt.Errorf("paying for the payer's approval: %w", err)
 		}
 	}
@@ -220,7 +220,7 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	default:
 		return &x402.Error{Code: codeApprovalBroadcast, Err: err}
 	}
-	r, err := c.landing(ctx, func() hashes { return hashes{tx.Hash()} })
+	r, err := c.landing(ctx, p.account, func() hashes { return hashes{tx.Hash()} })
 	switch {
 	case err != nil:
 		return fmt.Errorf("the payer's approval is in no block: %w", err)
@@ -231,39 +231,42 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 }
 
 // fund pays a payer what is missing for the gas of the approval.
-func (c *chain) fund(ctx context.Context, payer common.Address, missing *big.Int, v view) error {
-	budget := &c.account.approvals
+func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, v view) error {
+	budget := &c.shared.approvals
 	cost := new(big.Int).Add(missing, v.fees.total(fundGas))
 	if v.fees.excessive(fundGas) {
 		return errors.New("the gas price is beyond all reason")
 	}
 	if balance := toBig(v.balance); balance == nil || balance.Cmp(cost) < 0 {
-		c.noGas()
-		return fmt.Errorf("the account %s cannot pay for it", c.key.address)
+		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", cost))
+		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay for it", p.account.key.address))
 	}
 	if !budget.take(cost, c.approvalBudget, c.now()) {
 		return errors.New("the budget of today is used up")
 	}
-	fl, a, err := c.account.sender.send(ctx, c, v, &flight{to: payer, gas: fundGas, value: missing})
+	fl, a, err := p.account.sender.send(ctx, c, v, &flight{by: p.account, to: p.from, gas: fundGas, value: missing})
 	if a == turnedAway || a == refusedByCall {
 		budget.give(cost)
+		if a == turnedAway {
+			err = c.turnedAway(p.account, err)
+		}
 		return errors.Join(errors.New("it was not sent"), err)
 	}
-	r, err := c.landing(ctx, func() hashes { sent, _ := fl.sent(); return sent })
+	r, err := c.landing(ctx, p.account, func() hashes { sent, _ := fl.sent(); return sent })
 	if err != nil {
 		return err
 	}
-	c.account.sender.landed(fl)
+	p.account.sender.landed(fl)
 	if *r.Status != 1 {
 		return errors.New("it was reverted")
 	}
-	c.notices.logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", payer), zap.Stringer("amount", missing))
+	c.notices.logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
 	return nil
 }
 
 // landing waits until a block holds one of some transactions, and returns its
-// receipt, which has a status.
-func (c *chain) landing(ctx context.Context, sent func() hashes) (*receipt, error) {
+// receipt, which has a status. In the meantime the account is kept going.
+func (c *chain) landing(ctx context.Context, a *account, sent func() hashes) (*receipt, error) {
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		list := sent()
 		found := make([]*receipt, len(list))
@@ -280,7 +283,7 @@ func (c *chain) landing(ctx context.Context, sent func() hashes) (*receipt, erro
 				return r, nil
 			}
 		}
-		c.account.sender.nudge(ctx, c)
+		a.sender.nudge(ctx, c)
 		if err := c.sleep(ctx, pause); err != nil {
 			return nil, err
 		}

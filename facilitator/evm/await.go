@@ -31,26 +31,26 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 		switch {
 		case err != nil:
 		case v == paid:
-			c.account.sender.landed(fl)
+			fl.by.sender.landed(fl)
 			return settled(p, hash.Hex())
 		case v == mismatch:
-			c.account.sender.landed(fl)
-			c.account.payments.reverted(rec, p.token, c.now())
+			fl.by.sender.landed(fl)
+			c.shared.payments.reverted(rec, p.token, c.now())
 			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.String("transaction", hash.Hex()), zap.Stringer("asset", p.token))
 			return unknown(p, codeEventMismatch, hash.Hex(), "the token does not say that it moved the money")
 		case v == failed:
-			c.account.sender.landed(fl)
+			fl.by.sender.landed(fl)
 			return c.failed(ctx, p, rec, hash)
 		case passed:
 			missed++
 		}
 		if missed >= lostAfter {
 			// Something else took the number. The next call may send it anew.
-			c.account.payments.forget(p.claim(), rec)
-			c.account.payments.sawUnused(p.claim(), rec.since, c.now())
+			c.shared.payments.forget(p.claim(), rec)
+			c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 			return c.lost(ctx, p, rec, sent)
 		}
-		c.account.sender.nudge(ctx, c)
+		fl.by.sender.nudge(ctx, c)
 		if err := c.sleep(ctx, pause); err != nil {
 			return unknown(p, x402.CodeSettlementPending, fl.newest(), "no receipt yet")
 		}
@@ -100,7 +100,7 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, hash common
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
 	}
-	c.account.payments.reverted(rec, p.from, c.now())
+	c.shared.payments.reverted(rec, p.from, c.now())
 	// Not a refusal: what the payer signed is public now, and anyone can send
 	// it until it ends.
 	return unknown(p, p.codes().transaction, hash.Hex(), "the transaction was reverted, and the authorization is not seen to be used")

@@ -97,6 +97,9 @@ func read1(err error) answer {
 // noFunds are the words for an account that cannot pay the gas.
 var noFunds = []string{"insufficient funds", "insufficientfunds", "insufficient balance for gas", "not enough funds"}
 
+// perAccount are the words for what holds for one account and not for another.
+var perAccount = []string{"account limit exceeded", "in-flight transaction limit"}
+
 // notOurDay are the words for transactions that no node takes, whatever the
 // payment: fees that are too low, limits, wrong settings.
 var notOurDay = []string{
@@ -106,8 +109,8 @@ var notOurDay = []string{
 	"transaction type not supported", "replay-protected", "invalid sender", "invalid chain id", "method not found", "does not exist/is not available",
 }
 
-// accountNow asks where our account is, and what gas costs.
-func (c *chain) accountNow(ctx context.Context) (mined uint64, f fees, err error) {
+// accountNow asks where an account of ours is, and what gas costs.
+func (c *chain) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
 	var (
 		id, count  hexutil.Uint64
 		h          *head
@@ -118,7 +121,7 @@ func (c *chain) accountNow(ctx context.Context) (mined uint64, f fees, err error
 		var b calls
 		b.add(&id, "eth_chainId")
 		b.add(&h, "eth_getBlockByNumber", "latest", false)
-		b.add(&count, "eth_getTransactionCount", c.key.address, "latest")
+		b.add(&count, "eth_getTransactionCount", a.key.address, "latest")
 		b.add(&price, "eth_gasPrice")
 		b.add(&tip, "eth_maxPriorityFeePerGas")
 		return b

@@ -11,7 +11,7 @@ import (
 //	evm {
 //		network <name> {
 //			rpc             <url>...
-//			signer          {file./path/to/key}
+//			signer          {file./path/to/key}...
 //			confirmations   <n>
 //			approval_budget <amount>/day
 //		}
@@ -19,7 +19,7 @@ import (
 //	}
 //
 // A chain is named as everywhere else, for example base or eip155:8453. There
-// may be several networks. The signer is {file.*} or {env.*}, never a key.
+// may be several networks. A signer is {file.*} or {env.*}, never a key.
 func (f *Facilitator) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
 	if d.NextArg() {
@@ -148,13 +148,8 @@ func (n *Network) unmarshalRPC(d *caddyfile.Dispenser, args []string) error {
 }
 
 func (n *Network) unmarshalSigner(d *caddyfile.Dispenser, args []string) error {
-	for _, key := range args {
-		if err := checkKey(key); err != nil {
-			return d.Errf("signer: %v", err)
-		}
-	}
-	if len(args) > 1 {
-		return d.Err("signer: several keys are not supported yet; give one")
+	if err := checkKeys(args); err != nil {
+		return d.WrapErr(err)
 	}
 	n.Signers = args
 	return nil

@@ -28,8 +28,8 @@ const (
 	codeCached = 15 * time.Minute
 )
 
-// chain is one network that we settle on, or only look at: then it has neither
-// key nor account.
+// chain is one network that we settle on, or only look at: then it has no
+// accounts.
 type chain struct {
 	name, caip2   string
 	id            uint64
@@ -39,9 +39,11 @@ type chain struct {
 
 	nodes   []*node
 	current atomic.Uint32 // index of the node that answered last
-	key     *privateKey
-	account *account
-	notices *notices
+	// accounts pay the gas, in the order of the config: payers of upto are asked to
+	// name the first.
+	accounts []*account
+	shared   *shared
+	notices  *notices
 	// factories may be called for payers whose wallets do not exist yet.
 	factories []common.Address
 	// approvalBudget is what may be spent a day on the gas of payers' approvals, in

@@ -25,23 +25,30 @@ func TestCaddyfile(t *testing.T) {
 			in:   "evm {\n network base {\n rpc https://a.example/k https://b.example {env.RPC}\n signer {file./run/secrets/key}\n confirmations 3\n }\n network eip155:5 {\n rpc http://127.0.0.1:8545 ws://[::1]:8546\n signer {env.GAS_KEY}\n }\n}",
 			want: `{"networks":{"base":{"rpc":["https://a.example/k","https://b.example","{env.RPC}"],"signers":["{file./run/secrets/key}"],"confirmations":3},"eip155:5":{"rpc":["http://127.0.0.1:8545","ws://[::1]:8546"],"signers":["{env.GAS_KEY}"]}}}`,
 		},
-		"nothing":             {in: "evm", err: "at least one network"},
-		"empty block":         {in: "evm {\n}", err: "at least one network"},
-		"argument":            {in: "evm base {\n}", err: `surplus word "base"`},
-		"unknown word":        {in: "evm {\n chain base\n}", err: `unknown word "chain"`},
-		"no name":             {in: "evm {\n network {" + rest + "}\n}", err: "not 0 words"},
-		"two names":           {in: "evm {\n network base polygon {" + rest + "}\n}", err: "not 2 words"},
-		"unknown chain":       {in: "evm {\n network bass {" + rest + "}\n}", err: "there is no such chain"},
-		"not EVM":             {in: "evm {\n network solana {" + rest + "}\n}", err: "is no EVM chain"},
-		"chain twice":         {in: "evm {\n network base {" + rest + "}\n network eip155:8453 {" + rest + "}\n}", err: "given twice"},
-		"no rpc":              {in: "evm {\n network base {\n signer {env.K}\n}\n}", err: "rpc is missing"},
-		"no signer":           {in: "evm {\n network base {\n rpc https://a.example\n}\n}", err: "signer is missing"},
-		"no block":            {in: "evm {\n network base\n}", err: "rpc is missing"},
-		"rpc without URL":     {in: "evm {\n network base {\n rpc\n signer {env.K}\n}\n}", err: "rpc wants something"},
-		"rpc twice":           {in: "evm {\n network base {" + rest + " rpc https://b.example\n}\n}", err: "rpc is given twice"},
-		"nine URLs":           {in: "evm {\n network base {\n rpc" + strings.Repeat(" https://a.example", 9) + "\n signer {env.K}\n}\n}", err: "8 are enough"},
-		"signer twice":        {in: "evm {\n network base {" + rest + " signer {env.B}\n}\n}", err: "signer is given twice"},
-		"two signers":         {in: "evm {\n network base {\n rpc https://a.example\n signer {env.A} {env.B}\n}\n}", err: "several keys are not supported yet"},
+		"nothing":         {in: "evm", err: "at least one network"},
+		"empty block":     {in: "evm {\n}", err: "at least one network"},
+		"argument":        {in: "evm base {\n}", err: `surplus word "base"`},
+		"unknown word":    {in: "evm {\n chain base\n}", err: `unknown word "chain"`},
+		"no name":         {in: "evm {\n network {" + rest + "}\n}", err: "not 0 words"},
+		"two names":       {in: "evm {\n network base polygon {" + rest + "}\n}", err: "not 2 words"},
+		"unknown chain":   {in: "evm {\n network bass {" + rest + "}\n}", err: "there is no such chain"},
+		"not EVM":         {in: "evm {\n network solana {" + rest + "}\n}", err: "is no EVM chain"},
+		"chain twice":     {in: "evm {\n network base {" + rest + "}\n network eip155:8453 {" + rest + "}\n}", err: "given twice"},
+		"no rpc":          {in: "evm {\n network base {\n signer {env.K}\n}\n}", err: "rpc is missing"},
+		"no signer":       {in: "evm {\n network base {\n rpc https://a.example\n}\n}", err: "signer is missing"},
+		"no block":        {in: "evm {\n network base\n}", err: "rpc is missing"},
+		"rpc without URL": {in: "evm {\n network base {\n rpc\n signer {env.K}\n}\n}", err: "rpc wants something"},
+		"rpc twice":       {in: "evm {\n network base {" + rest + " rpc https://b.example\n}\n}", err: "rpc is given twice"},
+		"nine URLs":       {in: "evm {\n network base {\n rpc" + strings.Repeat(" https://a.example", 9) + "\n signer {env.K}\n}\n}", err: "8 are enough"},
+		"two signers": {
+			in:   "evm {\n network base {\n rpc https://a.example\n signer {env.A} {file./run/b}\n}\n}",
+			want: `{"networks":{"base":{"rpc":["https://a.example"],"signers":["{env.A}","{file./run/b}"]}}}`,
+		},
+		"signer in two lines": {in: "evm {\n network base {" + rest + " signer {env.B}\n}\n}", err: "signer is given twice; write all of it in one line"},
+		"no key":              {in: "evm {\n network base {\n rpc https://a.example\n signer\n}\n}", err: "signer wants something"},
+		"signer repeated":     {in: "evm {\n network base {\n rpc https://a.example\n signer {env.A} {env.B} {env.A}\n}\n}", err: "signer 3: {env.A} is given twice; remove one, at Testfile:4"},
+		"second key literal":  {in: "evm {\n network base {\n rpc https://a.example\n signer {env.A} " + signerKey + "\n}\n}", err: "signer 2: the key must be given as"},
+		"17 signers":          {in: "evm {\n network base {\n rpc https://a.example\n signer" + numbered(17) + "\n}\n}", err: "17 signers; 16 are enough"},
 		"literal key":         {in: "evm {\n network base {\n rpc https://a.example\n signer " + signerKey + "\n}\n}", err: "shows in config dumps"},
 		"literal key, 0x":     {in: "evm {\n network base {\n rpc https://a.example\n signer 0x" + signerKey + "\n}\n}", err: "consider it known"},
 		"other placeholder":   {in: "evm {\n network base {\n rpc https://a.example\n signer {http.request.header.K}\n}\n}", err: "must be given as"},
@@ -106,6 +113,14 @@ func TestCaddyfile(t *testing.T) {
 	}
 }
 
+// numbered lists so many keys.
+func numbered(n int) (list string) {
+	for i := range n {
+		list += fmt.Sprintf(" {env.KEY_%d}", i)
+	}
+	return list
+}
+
 func TestProvision(t *testing.T) {
 	key := keyFile(t, "0x"+signerKey)
 	good := func() *Network { return &Network{RPC: []string{"https://a.example"}, Signers: []string{key}} }
@@ -128,7 +143,11 @@ func TestProvision(t *testing.T) {
 		"twice":             {map[string]*Network{"base": good(), "eip155:8453": good()}, "named twice"},
 		"no rpc":            {with(func(n *Network) { n.RPC = nil }), "rpc is missing"},
 		"no signer":         {with(func(n *Network) { n.Signers = nil }), "signer is missing"},
-		"two signers":       {with(func(n *Network) { n.Signers = []string{key, key} }), "not supported yet"},
+		"two signers":       {with(func(n *Network) { n.Signers = []string{key, keyFile(t, secondKey)} }), ""},
+		"signer repeated":   {with(func(n *Network) { n.Signers = []string{key, key} }), "given twice; remove one"},
+		"same key, other":   {with(func(n *Network) { n.Signers = []string{key, keyFile(t, signerKey)} }), "that of " + signerAddress + "; remove one"},
+		"second key bad":    {with(func(n *Network) { n.Signers = []string{key, keyFile(t, "00")} }), "signer 2: "},
+		"17 signers":        {with(func(n *Network) { n.Signers = strings.Fields(numbered(17)) }), "16 are enough"},
 		"budget":            {with(func(n *Network) { n.ApprovalBudget = "1 eth" }), "like 0.01/day"},
 		"confirmations":     {with(func(n *Network) { n.Confirmations = -1 }), "must be 1 to 100"},
 		"literal key":       {with(func(n *Network) { n.Signers = []string{signerKey} }), "consider it known"},
@@ -161,7 +180,7 @@ func TestProvision(t *testing.T) {
 			if err := f.Cleanup(); err != nil {
 				t.Error(err)
 			}
-			accounts.Range(func(key, _ any) bool {
+			pool.Range(func(key, _ any) bool {
 				t.Errorf("%v is still in the pool", key)
 				return true
 			})

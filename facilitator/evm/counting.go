@@ -33,7 +33,7 @@ func (c *chain) countingCall(p *payment) map[string]any {
 	to, data := p.encoded()
 	balance := call3f{p.token, false, pack("balanceOf", p.to)}
 	return map[string]any{
-		"from": c.key.address, "to": multicall3, "gas": hexutil.Uint64(p.gas() + countGas),
+		"from": p.account.key.address, "to": multicall3, "gas": hexutil.Uint64(p.gas() + countGas),
 		"data": hexutil.Bytes(pack("aggregate3", []call3f{balance, {to, false, data}, balance})),
 	}
 }

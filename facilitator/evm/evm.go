@@ -39,7 +39,7 @@ func init() {
 
 // Facilitator verifies and settles payments on EVM chains by itself, so that no
 // third party sees them. It needs a node of each chain, and a key whose account
-// pays the gas. The money never passes that account: payers sign transfers to
+// pays the gas, or several. The money never passes that account: payers sign transfers to
 // the seller's address, and this facilitator only sends them to the chain.
 //
 // The account needs nothing but some of the chain's own coin. Do not use its key
@@ -59,7 +59,7 @@ type Facilitator struct {
 	factories []common.Address
 	chains    map[string]*chain // by CAIP-2 id
 	logger    *zap.Logger
-	keys      []string // of the accounts held in the pool
+	held      []string // keys of the pool
 	users     *users
 
 	// What tests replace.
@@ -78,9 +78,13 @@ type Network struct {
 	// key in them out of config dumps. At least one, at most 8.
 	RPC []string `json:"rpc,omitempty"`
 
-	// The private key of the account that pays the gas: 32 bytes in
+	// The private keys of the accounts that pay the gas: each 32 bytes in
 	// hexadecimal, given as `{file.*}` or `{env.*}`. A key in the config itself
-	// is refused, since config dumps would show it. Exactly one so far.
+	// is refused, since config dumps would show it. One is enough; of several, the
+	// one with the fewest payments on their way settles the next, and one without
+	// gas is passed over while others have some. Payers of `upto` are asked to name
+	// the first, and only the one that they named can settle. At least one, at most
+	// 16, none twice.
 	Signers []string `json:"signers,omitempty"`
 
 	// How many blocks must hold a payment before it counts: 1 is the block that
@@ -136,7 +140,7 @@ func New(network string, rpc []string, key *ecdsa.PrivateKey, logger *zap.Logger
 	f := &Facilitator{logger: logger}
 	f.prepare()
 	k := &privateKey{address: crypto.PubkeyToAddress(key.PublicKey), key: key}
-	if err := f.settleOn(network, &Network{RPC: rpc}, k); err != nil {
+	if err := f.settleOn(network, &Network{RPC: rpc}, []*privateKey{k}); err != nil {
 		return nil, fmt.Errorf("network %s: %w", network, err)
 	}
 	return f, nil
@@ -161,32 +165,34 @@ func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 	if err := n.check(); err != nil {
 		return err
 	}
-	k, err := resolveKey(n.Signers[0])
+	keys, err := resolveKeys(n.Signers)
 	if err != nil {
-		return fmt.Errorf("signer: %w", err)
+		return err
 	}
-	return f.settleOn(name, n, k)
+	return f.settleOn(name, n, keys)
 }
 
 // settleOn adds a chain.
-func (f *Facilitator) settleOn(name string, n *Network, k *privateKey) error {
-	logger := f.logger.With(zap.Stringer("account", k.address))
-	c, err := newChain(name, n.RPC, outside{logger: logger, now: f.now, sleep: f.sleep, dial: f.dial})
+func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) error {
+	c, err := newChain(name, n.RPC, outside{logger: f.logger, now: f.now, sleep: f.sleep, dial: f.dial})
 	if err != nil {
 		return err
 	}
 	if _, twice := f.chains[c.caip2]; twice {
 		return fmt.Errorf("%s is named twice", c.caip2)
 	}
-	c.key, c.factories = k, f.factories
+	c.factories = f.factories
 	c.confirmations = uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
 	if n.ApprovalBudget != "" {
 		if c.approvalBudget, err = parseBudget(n.ApprovalBudget); err != nil {
 			return fmt.Errorf("approval_budget: %w", err)
 		}
 	}
-	if c.account, err = f.account(c); err != nil {
+	if c.shared, err = f.share(c); err != nil {
 		return err
+	}
+	for _, k := range keys {
+		c.accounts = append(c.accounts, c.shared.account(k))
 	}
 	f.chains[c.caip2] = c
 	return nil
@@ -197,12 +203,10 @@ func (n *Network) check() error {
 	if err := checkCount(n.RPC); err != nil {
 		return err
 	}
-	switch {
-	case len(n.Signers) == 0:
-		return errors.New("signer is missing: give the key that pays the gas, as {file.*} or {env.*}")
-	case len(n.Signers) > 1:
-		return errors.New("more than one signer: several keys are not supported yet")
-	case n.Confirmations < 0 || n.Confirmations > maxConfirmations:
+	if err := checkKeys(n.Signers); err != nil {
+		return err
+	}
+	if n.Confirmations < 0 || n.Confirmations > maxConfirmations {
 		return fmt.Errorf("confirmations %d: must be 1 to %d", n.Confirmations, maxConfirmations)
 	}
 	if n.ApprovalBudget != "" {
@@ -213,14 +217,14 @@ func (n *Network) check() error {
 	return nil
 }
 
-// Cleanup lets go of the accounts. Payments that are being settled go on, and
+// Cleanup lets go of what configs share. Payments that are being settled go on, and
 // the connections close after the last of them.
 func (f *Facilitator) Cleanup() error {
-	keys := f.keys
-	f.keys = nil
+	held := f.held
+	f.held = nil
 	var errs []error
-	for _, k := range keys {
-		_, err := accounts.Delete(k)
+	for _, key := range held {
+		_, err := pool.Delete(key)
 		errs = append(errs, err)
 	}
 	f.users.close()

@@ -25,6 +25,8 @@ const (
 	// The well-known development keys: what they own is worth nothing.
 	signerKey     = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
 	signerAddress = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+	secondKey     = "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"
+	secondAddress = "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
 	payerKey      = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 	payerAddress  = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 	usdc          = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"

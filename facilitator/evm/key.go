@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -54,6 +55,47 @@ func checkKey(raw string) error {
 		return errLiteralKey
 	}
 	return nil
+}
+
+// maxSigners bounds how many accounts of ours there are on a chain.
+const maxSigners = 16
+
+// checkKeys says whether the keys of a chain are given in a way that keeps them
+// secret, and each once.
+func checkKeys(list []string) error {
+	switch {
+	case len(list) == 0:
+		return errors.New("signer is missing: give the key that pays the gas, as {file.*} or {env.*}")
+	case len(list) > maxSigners:
+		return fmt.Errorf("%d signers; %d are enough", len(list), maxSigners)
+	}
+	for i, raw := range list {
+		if err := checkKey(raw); err != nil {
+			return fmt.Errorf("signer %d: %w", i+1, err)
+		}
+		if slices.Contains(list[:i], raw) {
+			return fmt.Errorf("signer %d: %s is given twice; remove one", i+1, raw)
+		}
+	}
+	return nil
+}
+
+// resolveKeys reads the keys of a chain. Errors never hold any of them.
+func resolveKeys(list []string) ([]*privateKey, error) {
+	var keys []*privateKey
+	for i, raw := range list {
+		k, err := resolveKey(raw)
+		if err != nil {
+			return nil, fmt.Errorf("signer %d: %w", i+1, err)
+		}
+		for j, other := range keys {
+			if other.address == k.address {
+				return nil, fmt.Errorf("signer %d: %s holds the same key as %s, that of %s; remove one", i+1, raw, list[j], k.address)
+			}
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
 }
 
 // resolveKey reads the key. Errors never hold any of it.

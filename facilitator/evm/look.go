@@ -105,8 +105,8 @@ type outside struct {
 	dial   dialer
 }
 
-// newChain makes a chain that can be looked at. To be settled on it needs a key
-// and an account too.
+// newChain makes a chain that can be looked at. To be settled on it needs
+// accounts too.
 func newChain(name string, rpc []string, o outside) (*chain, error) {
 	network, id, err := findChain(name)
 	if err != nil {
@@ -118,7 +118,9 @@ func newChain(name string, rpc []string, o outside) (*chain, error) {
 	c := &chain{
 		name: network.Name, caip2: network.CAIP2, id: id, confirmations: defaultConfirmations,
 		now: o.now, sleep: o.sleep,
-		notices: &notices{logger: o.logger.With(zap.String("network", network.Name)), now: o.now},
+		notices: &notices{
+			logger: o.logger.With(zap.String("network", network.Name)), now: o.now, told: &told{when: make(map[string]time.Time)},
+		},
 	}
 	local := true
 	for i, raw := range rpc {

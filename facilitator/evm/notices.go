@@ -15,9 +15,21 @@ const noticeEvery = time.Minute
 type notices struct {
 	logger *zap.Logger
 	now    func() time.Time
+	told   *told
+	about  string // is part of what was told
+}
 
+// told is what was logged lately.
+type told struct {
 	mu   sync.Mutex
-	told map[string]time.Time
+	when map[string]time.Time
+}
+
+// of returns notices about one of our accounts: the log names it, and what was told
+// of another is told of it, too.
+func (n *notices) of(a *account) *notices {
+	address := a.key.address.Hex()
+	return &notices{n.logger.With(zap.String("account", address)), n.now, n.told, address}
 }
 
 func (n *notices) error(message string, fields ...zap.Field) {
@@ -33,17 +45,14 @@ func (n *notices) warn(message string, fields ...zap.Field) {
 }
 
 // due reports whether the message was not logged lately. Messages are constants,
-// so they are few.
+// and so are accounts, so they are few.
 func (n *notices) due(message string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	now := n.now()
-	if at, ok := n.told[message]; ok && now.Sub(at) < noticeEvery && !now.Before(at) {
+	n.told.mu.Lock()
+	defer n.told.mu.Unlock()
+	now, message := n.now(), n.about+message
+	if at, ok := n.told.when[message]; ok && now.Sub(at) < noticeEvery && !now.Before(at) {
 		return false
 	}
-	if n.told == nil {
-		n.told = make(map[string]time.Time)
-	}
-	n.told[message] = now
+	n.told.when[message] = now
 	return true
 }

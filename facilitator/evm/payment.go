@@ -42,6 +42,8 @@ type payment struct {
 	signature []byte      // as the contracts take it
 	factory   *deployment // of a wallet that may not exist yet; else nil
 	approval  *approval   // what the payer signed to let Permit2 move the token; else nil
+	account   *account    // of ours, that settles it; nil until it is chosen
+	placed    bool        // and the payment has a place there
 
 	// What settles it, made once.
 	target   common.Address

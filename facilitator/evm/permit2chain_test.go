@@ -65,6 +65,7 @@ func TestSettlePermit2OnChain(t *testing.T) {
 			// Another process has no memory of it: the chain has, and it proves
 			// nothing.
 			stranger, _ := c.start("base-sepolia", withKey(t, "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"))
+			forget(stranger)
 			if v, err := stranger.Verify(during(t, time.Minute), r); err != nil || v.Reason != string(codePermit2Nonce) {
 				t.Errorf("verify elsewhere: %+v, %v", v, err)
 			}

@@ -83,6 +83,12 @@ type permitOrder struct {
 // what is settled.
 func (c *testChain) permit(o permitOrder) (verified, settled facilitator.Request) {
 	c.t.Helper()
+	return o.sign(c.t, c.now().Add(-c.skew).Unix())
+}
+
+// sign makes the requests for a payment that is signed at some time.
+func (o permitOrder) sign(t testing.TB, now int64) (verified, settled facilitator.Request) {
+	t.Helper()
 	fill := func(s *string, otherwise string) {
 		if *s == "" {
 			*s = otherwise
@@ -107,7 +113,6 @@ func (c *testChain) permit(o permitOrder) (verified, settled facilitator.Request
 	if o.before == 0 {
 		o.before = 300
 	}
-	now := c.now().Add(-c.skew).Unix()
 	p := eip712.Permit{
 		From: o.account, Token: common.HexToAddress(o.asset), Spender: common.HexToAddress(o.spender), To: common.HexToAddress(o.to),
 		Facilitator: common.HexToAddress(o.facilitator), Upto: o.upto,
@@ -144,7 +149,7 @@ func (c *testChain) permit(o permitOrder) (verified, settled facilitator.Request
 	if o.extensions != nil {
 		payload["extensions"] = o.extensions
 	}
-	verified = request(c.t, must(json.Marshal(payload)), r)
+	verified = request(t, must(json.Marshal(payload)), r)
 	settled = verified
 	settled.Requirement.Amount = o.charge
 	return verified, settled

@@ -63,6 +63,7 @@ func TestSettleOnChain(t *testing.T) {
 			// Another process has no memory of it: the chain has, and it proves
 			// nothing.
 			stranger, _ := c.start("base-sepolia", withKey(t, "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"))
+			forget(stranger)
 			if v, err := stranger.Verify(during(t, time.Minute), r); err != nil || v.Reason != string(codeNonceUsed) {
 				t.Errorf("verify elsewhere: %+v, %v", v, err)
 			}
@@ -75,6 +76,16 @@ func TestSettleOnChain(t *testing.T) {
 
 func withKey(t testing.TB, key string) func(*Network) {
 	return func(n *Network) { n.Signers = []string{keyFile(t, key)} }
+}
+
+// forget makes a facilitator one of another process.
+func forget(f *Facilitator) {
+	for _, c := range f.chains {
+		c.shared = newShared()
+		for i, a := range c.accounts {
+			c.accounts[i] = c.shared.account(a.key)
+		}
+	}
 }
 
 // TestBadWorlds has everything that the issue of this package names, and what it

@@ -14,7 +14,7 @@ import (
 )
 
 func TestSightingsAreBounded(t *testing.T) {
-	p := &newAccount().payments
+	p := &newShared().payments
 	now := time.Unix(1e9, 0)
 	of := func(i int) claim { return claim{nonce: common.BigToHash(big.NewInt(int64(i)))} }
 	for i := range 3 * maxSightings {
@@ -37,7 +37,7 @@ func TestSightingsAreBounded(t *testing.T) {
 }
 
 func TestRecordsAreForgotten(t *testing.T) {
-	s := &newAccount().payments
+	s := &newShared().payments
 	now := time.Unix(1e9, 0)
 	p := aPayment()
 	p.authorization.ValidBefore = now.Unix() + 300
@@ -78,7 +78,7 @@ func TestNodeDownAtSending(t *testing.T) {
 			if s := f.Settle(context.Background(), r); s.Outcome != tt.outcome || s.Reason != string(tt.reason) {
 				t.Errorf("%+v", s)
 			}
-			if n := len(f.chains[baseSepolia].account.sender.flights); (n == 1) != (tt.outcome == facilitator.Unknown) {
+			if n := len(f.chains[baseSepolia].accounts[0].sender.flights); (n == 1) != (tt.outcome == facilitator.Unknown) {
 				t.Errorf("%d in flight", n)
 			}
 		})
@@ -140,7 +140,7 @@ func TestMarket(t *testing.T) {
 func TestLost(t *testing.T) {
 	f, node, r, _ := at(t, world{ReceiptThrows: true})
 	node.clock.max = 1000
-	f.chains[baseSepolia].account.sender.flights = nil
+	f.chains[baseSepolia].accounts[0].sender.flights = nil
 	slept := 0
 	f.chains[baseSepolia].sleep = func(ctx context.Context, d time.Duration) error {
 		if slept++; slept == 3 {

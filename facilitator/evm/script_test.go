@@ -49,11 +49,14 @@ type scripted struct {
 	price   int64
 	balance *big.Int // of the signer
 	nonce   uint64   // of the signer
-	noBatch bool
-	noMulti bool // there is no Multicall3
-	events  []event
-	asked   []string
-	sent    []*types.Transaction
+	// of single accounts
+	balances map[common.Address]*big.Int
+	nonces   map[common.Address]uint64
+	noBatch  bool
+	noMulti  bool // there is no Multicall3
+	events   []event
+	asked    []string
+	sent     []*types.Transaction
 	// override answers instead, if it returns true.
 	override func(method string, params []json.RawMessage) (any, *rpcError, bool)
 }
@@ -67,6 +70,7 @@ type rpcError struct {
 func script(t testing.TB, c *clock, w world) *scripted {
 	t.Helper()
 	s := &scripted{t: t, world: w, clock: c, chain: 84532, price: 1e9, balance: big.NewInt(1e18), nonce: 7}
+	s.balances, s.nonces = make(map[common.Address]*big.Int), make(map[common.Address]uint64)
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
@@ -133,9 +137,12 @@ func (s *scripted) answer(method string, params []json.RawMessage) (any, *rpcErr
 	case "eth_getCode":
 		return s.code(address(params[0])), nil
 	case "eth_getBalance":
+		if balance, ok := s.balances[address(params[0])]; ok {
+			return (*hexutil.Big)(balance), nil
+		}
 		return (*hexutil.Big)(s.balance), nil
 	case "eth_getTransactionCount":
-		return hexutil.Uint64(s.nonce), nil
+		return hexutil.Uint64(max(s.nonce, s.nonces[address(params[0])])), nil
 	case "eth_gasPrice", "eth_maxPriorityFeePerGas":
 		return hexutil.Uint64(s.price), nil
 	case "eth_call":
@@ -319,7 +326,8 @@ func (s *scripted) receipt(raw json.RawMessage) any {
 		if tx.Hash() != hash {
 			continue
 		}
-		s.nonce = max(s.nonce, tx.Nonce()+1)
+		from := sentBy(tx)
+		s.nonces[from] = max(s.nonces[from], tx.Nonce()+1)
 		r := map[string]any{"transactionHash": hash, "blockNumber": "0x65", "status": "0x1", "logs": []event{}}
 		if s.world.Receipt == "reverted" {
 			r["status"] = "0x0"
@@ -329,6 +337,11 @@ func (s *scripted) receipt(raw json.RawMessage) any {
 		return r
 	}
 	return nil
+}
+
+// sentBy is who signed a transaction.
+func sentBy(tx *types.Transaction) common.Address {
+	return must(types.Sender(types.LatestSignerForChainID(tx.ChainId()), tx))
 }
 
 // transferEvents are what a token writes about a settlement.

@@ -13,9 +13,6 @@ import (
 )
 
 const (
-	// maxInFlight bounds how many payments are on their way at once. Nodes hold
-	// only some tens of transactions of one account.
-	maxInFlight = 32
 	// stuckAfter is how long a transaction may wait for a block before it is
 	// sent again for a higher fee.
 	stuckAfter = 30 * time.Second
@@ -31,8 +28,7 @@ const (
 // sender sends the transactions of one account, one at a time: each must have
 // the next number, and one that is missing holds up all after it.
 type sender struct {
-	turn  chan struct{} // holds one token while somebody sends
-	slots chan struct{} // holds one token for each payment on its way
+	turn chan struct{} // holds one token while somebody sends
 
 	mu       sync.Mutex // guards what follows
 	next     uint64     // the number after the highest that we used
@@ -44,6 +40,7 @@ type sender struct {
 // it: what was sent first, and what was sent in its place for higher fees. At
 // most one of them will be in a block.
 type flight struct {
+	by     *account
 	number uint64
 	to     common.Address
 	data   []byte
@@ -66,19 +63,6 @@ func (fl *flight) sent() (hashes, bool) {
 	return append(hashes(nil), fl.hashes...), fl.passed
 }
 
-// enter waits for a place among the payments under way; leave gives it back.
-func (s *sender) enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case s.slots <- struct{}{}:
-		return func() { <-s.slots }, nil
-	case <-ctx.Done():
-		return func() {}, errBusy
-	}
-}
-
-// errBusy is for a payment that did not get its turn.
-var errBusy = errors.New("too many payments are on their way; none of this one was sent")
-
 // errNumbers is for an account whose numbers somebody else uses up.
 var errNumbers = errors.New("the node takes none of our transaction numbers: is the key used elsewhere?")
 
@@ -94,7 +78,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 	s.prune(v.mined)
 	number := s.nextNumber(v.pending, c.now())
 	for range numberTries {
-		fl := &flight{number: number, to: what.to, data: what.data, gas: what.gas, value: what.value}
+		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value}
 		tx, err := c.transaction(fl, v.fees)
 		if err != nil {
 			return nil, turnedAway, err
@@ -115,7 +99,23 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		}
 		return fl, a, err
 	}
-	return nil, turnedAway, errNumbers
+	return nil, turnedAway, c.unfit(what.by, errNumbers)
+}
+
+// committed is the most that the transactions in flight can still cost.
+func (s *sender) committed() *big.Int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := new(big.Int)
+	for _, fl := range s.flights {
+		fl.mu.Lock()
+		sum.Add(sum, fl.fees.total(fl.gas))
+		fl.mu.Unlock()
+		if fl.value != nil {
+			sum.Add(sum, fl.value)
+		}
+	}
+	return sum
 }
 
 // nextNumber chooses the number of the next transaction.
@@ -180,16 +180,18 @@ func (s *sender) stuck(now time.Time) *flight {
 // Whoever waits for a receipt calls it, whosever flight that is: its own caller
 // may have given up. It does nothing most of the time.
 func (s *sender) nudge(ctx context.Context, c *chain) {
-	if s.stuck(c.now()) == nil {
+	lowest := s.stuck(c.now())
+	if lowest == nil {
 		return
 	}
+	c.shared.places.setAside(lowest.by, c.now())
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	default:
 		return // somebody is sending; later
 	}
-	mined, fees, err := c.accountNow(ctx)
+	mined, fees, err := c.accountNow(ctx, lowest.by)
 	if err != nil {
 		return
 	}
@@ -198,7 +200,7 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 	if fl == nil {
 		return
 	}
-	c.notices.warn("a transaction waits for too long and is sent again for a higher fee",
+	c.notices.of(fl.by).warn("a transaction waits for too long and is sent again for a higher fee",
 		zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
 	a, err := c.resend(ctx, fl, fees, false)
 	if a == turnedAway || a == refusedByCall {
@@ -207,7 +209,7 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 		a, err = c.resend(ctx, fl, fees, true)
 	}
 	if a != taken {
-		c.notices.error("a transaction is stuck, and nothing can be settled before it is in a block: does the account have enough of the chain's own coin?",
+		c.notices.of(fl.by).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
 			zap.Uint64("number", fl.number), zap.Error(err))
 	}
 }
@@ -218,9 +220,9 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 	fl.mu.Lock()
 	offer, tx := fl.fees.bumped(now), fl.raw
 	fl.mu.Unlock()
-	again := flight{number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value}
+	again := flight{by: fl.by, number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value}
 	if filling {
-		again.to, again.data, again.gas, again.value = c.key.address, nil, fillGas, nil
+		again.to, again.data, again.gas, again.value = fl.by.key.address, nil, fillGas, nil
 	}
 	if !offer.excessive(again.gas) {
 		var err error
@@ -263,11 +265,11 @@ func (c *chain) transaction(fl *flight, f fees) (*types.Transaction, error) {
 		value = new(big.Int)
 	}
 	if f.legacy {
-		return c.key.sign(&types.LegacyTx{
+		return fl.by.key.sign(&types.LegacyTx{
 			Nonce: fl.number, GasPrice: f.feeCap, Gas: fl.gas, To: &fl.to, Value: value, Data: fl.data,
 		}, c.id)
 	}
-	return c.key.sign(&types.DynamicFeeTx{
+	return fl.by.key.sign(&types.DynamicFeeTx{
 		ChainID: new(big.Int).SetUint64(c.id),
 		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: fl.gas, To: &fl.to, Value: value, Data: fl.data,
 	}, c.id)

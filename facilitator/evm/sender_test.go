@@ -205,7 +205,7 @@ func TestNumberIsUsedUp(t *testing.T) {
 	if filler := node.sent[1]; filler.Nonce() != 7 || len(filler.Data()) != 0 || filler.To().Hex() != signerAddress || filler.Value().Sign() != 0 {
 		t.Errorf("the filler is %+v", filler)
 	}
-	if n := len(f.chains[baseSepolia].account.sender.flights); n != 0 {
+	if n := len(f.chains[baseSepolia].accounts[0].sender.flights); n != 0 {
 		t.Errorf("%d in flight", n)
 	}
 }
@@ -263,14 +263,14 @@ func TestFees(t *testing.T) {
 // TestBusy: there is no room for the payment in its time. Nothing was sent.
 func TestBusy(t *testing.T) {
 	f, node, r, _ := at(t, world{})
-	slots := f.chains[baseSepolia].account.sender.slots
+	c := f.chains[baseSepolia]
 	for range maxInFlight {
-		slots <- struct{}{}
+		must(c.shared.places.enter(context.Background(), c.accounts))
 	}
 	if s := f.Settle(during(t, 50*time.Millisecond), r); s.Outcome != facilitator.Unsent || node.total() != 0 {
 		t.Errorf("%+v", s)
 	}
-	<-slots
+	c.shared.places.leave(c.accounts[0])
 	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}

@@ -48,17 +48,16 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		return c.chargeNothing(ctx, p, r)
 	}
 	if err := c.proven(ctx, p, r); err != nil {
-		if c.account.payments.has(p.claim()) {
+		if c.shared.payments.has(p.claim()) {
 			return unknown(p, x402.CodeSettlementPending, "", "a good one with this nonce is being settled: "+err.Error())
 		}
 		return notSent(err, p, r)
 	}
-	rec, first := c.account.payments.begin(p, f.now())
+	rec, first := c.shared.payments.begin(p, f.now())
 	switch {
 	case first:
-		leave, err := c.account.sender.enter(ctx)
-		defer leave()
-		c.sendOnce(ctx, p, r, rec, err)
+		defer func() { c.leave(p) }()
+		c.sendOnce(ctx, p, r, rec)
 	case rec.digest != p.digest:
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization with this nonce is being settled")
 	case !rec.value.Eq(&p.value):
@@ -80,7 +79,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 // of its nonce: who has not must not be in the way of who has. The code of a wallet
 // may answer otherwise later, so that is not asked again.
 func (c *chain) proven(ctx context.Context, p *payment, r facilitator.Request) error {
-	if p.signer == byKey || c.account.payments.began(p) {
+	if p.signer == byKey || c.shared.payments.began(p) {
 		return nil
 	}
 	if err := c.check(p, r, r.Requirement, c.now()); err != nil {
@@ -103,20 +102,32 @@ func (c *chain) chargeNothing(ctx context.Context, p *payment, r facilitator.Req
 	return settled(p, "")
 }
 
-// sendOnce checks the payment and sends it, unless there was no room for it, and
-// tells those who wait for it.
-func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record, noRoom error) {
+// sendOnce checks the payment and sends it, and tells those who wait for it. The
+// payment keeps its place among those on their way until leave.
+func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record) {
 	var (
 		fl     *flight
 		result = facilitator.Settlement{Outcome: facilitator.Unknown, Payer: p.payer(), Reason: string(x402.CodeSettlementPending), Detail: "sending it was cut short"}
 	)
 	// Also after a panic: others wait for this.
-	defer func() { c.account.payments.finish(p, rec, fl, result) }()
-	if noRoom != nil {
-		result = unsent(noRoom)
+	defer func() { c.shared.payments.finish(p, rec, fl, result) }()
+	among, err := c.senders(p)
+	if err != nil {
+		result = notSent(err, p, r)
 		return
 	}
-	fl, result = c.trySend(ctx, p, r, rec)
+	for len(among) > 0 {
+		if err := c.enter(ctx, p, among); err != nil {
+			result = unsent(err)
+			return
+		}
+		fl, result, err = c.trySend(ctx, p, r, rec)
+		if _, unfit := errors.AsType[*unfitError](err); !unfit || ctx.Err() != nil {
+			return
+		}
+		c.leave(p)
+		among = c.others(among, p.account)
+	}
 }
 
 // ready checks that the payment would settle now, and sees to the payer's approval
@@ -142,56 +153,68 @@ func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (v
 }
 
 // trySend checks the payment and sends it. The flight is nil if nothing is on
-// its way, and the settlement says why.
-func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement) {
+// its way, and the settlement says why; the error is an *unfitError if another of
+// our accounts could send it.
+func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement, error) {
 	v, err := c.ready(ctx, p, r)
 	if err != nil {
 		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.codes().nonceUsed {
-			return nil, c.usedBefore(ctx, p)
+			return nil, c.usedBefore(ctx, p), nil
 		}
-		return nil, notSent(err, p, r)
+		return nil, notSent(err, p, r), err
 	}
 	rec.since = v.block
-	if err := c.affordable(v, p.gas()); err != nil {
-		return nil, unsent(err)
+	if err := c.affordable(p, v); err != nil {
+		return nil, unsent(err), err
 	}
 	to, data := p.encoded()
-	fl, a, err := c.account.sender.send(ctx, c, v, &flight{to: to, data: data, gas: p.gas()})
+	fl, a, err := p.account.sender.send(ctx, c, v, &flight{by: p.account, to: to, data: data, gas: p.gas()})
 	switch a {
 	case turnedAway:
-		c.tellSender(err)
-		return nil, unsent(err)
+		err = c.turnedAway(p.account, err)
+		return nil, unsent(err), err
 	case refusedByCall:
 		// It is not on its way, but that is no proof; the next call simulates it
 		// again.
-		c.account.payments.sawUnused(p.claim(), v.block, c.now())
-		return nil, c.refusedByNode(ctx, p, fl, err)
+		c.shared.payments.sawUnused(p.claim(), v.block, c.now())
+		return nil, c.refusedByNode(ctx, p, fl, err), nil
 	}
-	return fl, facilitator.Settlement{}
+	return fl, facilitator.Settlement{}, nil
 }
 
 // affordable checks that we can pay the gas, before anything is sent.
-func (c *chain) affordable(v view, gas uint64) error {
+func (c *chain) affordable(p *payment, v view) error {
+	gas := p.gas()
 	if v.fees.excessive(gas) {
 		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
 		return errors.New("the gas price is beyond all reason")
 	}
 	need := v.fees.total(gas)
+	need.Add(need, p.account.sender.committed())
 	if balance := toBig(v.balance); balance == nil || balance.Cmp(need) < 0 {
-		c.notices.error("the account that pays the gas cannot pay for one more payment: send it some of the chain's own coin",
-			zap.Stringer("balance", balance), zap.Stringer("needed", need))
-		return fmt.Errorf("the account %s cannot pay the gas", c.key.address)
+		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", need))
+		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay the gas", p.account.key.address))
 	}
 	return nil
 }
 
-// tellSender logs why nothing could be sent, if an operator can do something.
-func (c *chain) tellSender(err error) {
-	if err != nil && containsAny(err.Error(), noFunds...) {
-		c.noGas()
-		return
+// turnedAway logs why nothing could be sent, if an operator can do something, and
+// says whether another account could.
+func (c *chain) turnedAway(a *account, err error) error {
+	text := ""
+	if err != nil {
+		text = strings.ToLower(err.Error())
 	}
-	c.notices.error("a payment could not be sent", zap.Error(err))
+	switch {
+	case containsAny(text, noFunds...):
+		c.noGas(a)
+	default:
+		c.notices.of(a).error("a payment could not be sent", zap.Error(err))
+		if !containsAny(text, perAccount...) {
+			return err
+		}
+	}
+	return c.unfit(a, err)
 }
 
 // invalidNonceError is how a node shows Permit2's InvalidNonce() if it knows no
@@ -214,7 +237,7 @@ func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err e
 // ours is known to have used it. If it was unused when we first saw it, whoever
 // used it since did so with what the payer sent to us.
 func (c *chain) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
-	since, ok := c.account.payments.unusedSince(p.claim(), c.now())
+	since, ok := c.shared.payments.unusedSince(p.claim(), c.now())
 	if !ok {
 		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and nothing shows that it was after we first saw it")
 	}

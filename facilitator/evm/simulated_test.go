@@ -261,6 +261,12 @@ type order struct {
 // sign makes the request for a payment, as clients do.
 func (c *testChain) sign(o order) facilitator.Request {
 	c.t.Helper()
+	return o.sign(c.t, c.now().Add(-c.skew).Unix())
+}
+
+// sign makes the request for a payment that is signed at some time.
+func (o order) sign(t testing.TB, now int64) facilitator.Request {
+	t.Helper()
 	fill := func(s *string, otherwise string) {
 		if *s == "" {
 			*s = otherwise
@@ -280,15 +286,14 @@ func (c *testChain) sign(o order) facilitator.Request {
 	if o.account == (common.Address{}) {
 		o.account = crypto.PubkeyToAddress(o.from.PublicKey)
 	}
-	now := c.now().Add(-c.skew).Unix()
-	t := eip712.Transfer{
+	transfer := eip712.Transfer{
 		From: o.account, To: common.HexToAddress(o.to), Value: *uint256.MustFromDecimal(o.value),
 		ValidBefore: uint64(now + o.before), Nonce: [32]byte{0: 1, 31: o.nonce},
 	}
 	if o.after != 0 {
-		t.ValidAfter = uint64(now + o.after)
+		transfer.ValidAfter = uint64(now + o.after)
 	}
-	digest := eip712.NewDomain(o.name, o.version712, 84532, common.HexToAddress(o.asset)).TransferDigest(&t)
+	digest := eip712.NewDomain(o.name, o.version712, 84532, common.HexToAddress(o.asset)).TransferDigest(&transfer)
 	signature := must(crypto.Sign(digest[:], o.from))
 	signature[64] += 27
 	if o.change != nil {
@@ -299,13 +304,13 @@ func (c *testChain) sign(o order) facilitator.Request {
 		Extra: must(json.Marshal(map[string]string{"name": o.name, "version": o.version712})),
 	}
 	payload := map[string]any{"signature": hexutil.Encode(signature), "authorization": map[string]any{
-		"from": t.From, "to": o.to, "value": o.value, "nonce": common.Hash(t.Nonce),
-		"validAfter": uint256.NewInt(t.ValidAfter).Dec(), "validBefore": uint256.NewInt(t.ValidBefore).Dec(),
+		"from": transfer.From, "to": o.to, "value": o.value, "nonce": common.Hash(transfer.Nonce),
+		"validAfter": uint256.NewInt(transfer.ValidAfter).Dec(), "validBefore": uint256.NewInt(transfer.ValidBefore).Dec(),
 	}}
 	if o.version == 1 {
-		return request(c.t, must(json.Marshal(map[string]any{"x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": payload})), r)
+		return request(t, must(json.Marshal(map[string]any{"x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": payload})), r)
 	}
-	return request(c.t, must(json.Marshal(map[string]any{"x402Version": 2, "accepted": r, "payload": payload})), r)
+	return request(t, must(json.Marshal(map[string]any{"x402Version": 2, "accepted": r, "payload": payload})), r)
 }
 
 // calldata is what settles a payment, for whoever likes to.

@@ -243,7 +243,7 @@ func TestApprovalBudget(t *testing.T) {
 	t.Run("used up by others", func(t *testing.T) {
 		c := startChain(t, withPermit2(t), poor)
 		f, logs := c.start("base-sepolia", budget("0.01/day"))
-		f.chains[baseSepolia].account.approvals.take(big.NewInt(9e15), big.NewInt(1e16), c.now())
+		f.chains[baseSepolia].shared.approvals.take(big.NewInt(9e15), big.NewInt(1e16), c.now())
 		r, _ := c.permit(order)
 		refusedBoth(t, f, r, codePermit2Allowance)
 		if c.transactions() != 0 || !strings.Contains(logged(logs), "approval_budget is used up") {
@@ -251,7 +251,7 @@ func TestApprovalBudget(t *testing.T) {
 		}
 	})
 	t.Run("used up, and there again the next day", func(t *testing.T) {
-		a := &newAccount().approvals
+		a := &newShared().approvals
 		total, now := big.NewInt(100), time.Unix(86_400*100, 0)
 		if !a.take(big.NewInt(60), total, now) || a.take(big.NewInt(41), total, now) || !a.take(big.NewInt(40), total, now) || a.take(common.Big1, total, now) {
 			t.Error("it is not the sum that counts")

@@ -49,8 +49,10 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 				s.Extensions = append(s.Extensions, e)
 			}
 		}
-		if address := c.key.address.Hex(); !slices.Contains(s.Signers["eip155:*"], address) {
-			s.Signers["eip155:*"] = append(s.Signers["eip155:*"], address)
+		for _, a := range c.accounts {
+			if address := a.key.address.Hex(); !slices.Contains(s.Signers["eip155:*"], address) {
+				s.Signers["eip155:*"] = append(s.Signers["eip155:*"], address)
+			}
 		}
 	}
 	if !usable {
@@ -63,8 +65,9 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 func (c *chain) kinds() []x402.Kind {
 	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: "exact", Network: c.caip2}}
 	if c.has(uptoProxy) {
-		// Payers name the facilitator that may settle.
-		extra := jsontext.Value(`{"facilitatorAddress":"` + c.key.address.Hex() + `"}`)
+		// Payers name the facilitator that may settle. It is always the first of our
+		// accounts, so that offers do not change from one answer to the next.
+		extra := jsontext.Value(`{"facilitatorAddress":"` + c.accounts[0].key.address.Hex() + `"}`)
 		kinds = append(kinds, x402.Kind{X402Version: x402.V2, Scheme: "upto", Network: c.caip2, Extra: extra})
 	}
 	if legacy, _ := x402.LegacyNetwork(c.caip2); legacy != "" {
@@ -98,17 +101,20 @@ func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
 	var (
 		id          hexutil.Uint64
 		h           *head
-		balance     *hexutil.Big
+		balances    = make([]*hexutil.Big, len(c.accounts))
 		exact, upto hexutil.Bytes
 	)
 	err = c.ask(ctx, func() calls {
-		id, h, balance, exact, upto = 0, nil, nil, nil, nil
+		id, h, exact, upto = 0, nil, nil, nil
 		var b calls
 		b.add(&id, "eth_chainId")
 		b.add(&h, "eth_getBlockByNumber", "latest", false)
-		b.add(&balance, "eth_getBalance", c.key.address, "latest")
 		b.add(&exact, "eth_getCode", exactProxy, "latest")
 		b.add(&upto, "eth_getCode", uptoProxy, "latest")
+		for i, a := range c.accounts {
+			balances[i] = nil
+			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
+		}
 		return b
 	}, func(b calls) error {
 		if err := every(b); err != nil {
@@ -130,13 +136,19 @@ func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
 			c.lacking.Delete(proxy)
 		}
 	}
-	if toBig(balance) == nil || toBig(balance).Sign() == 0 {
-		c.noGas()
+	var empty []*account
+	for i, a := range c.accounts {
+		balance := toBig(balances[i])
+		c.shared.places.sawBalance(a, balance)
+		if balance == nil || balance.Sign() == 0 {
+			c.shared.places.setAside(a, c.now())
+			empty = append(empty, a)
+		} else {
+			c.shared.places.bringBack(a)
+		}
+	}
+	for _, a := range empty {
+		c.noGas(a)
 	}
 	return false, nil
-}
-
-// noGas tells the operator that nothing can be settled.
-func (c *chain) noGas() {
-	c.notices.error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin")
 }

@@ -44,7 +44,7 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 	case err != nil:
 		return facilitator.Verdict{}, failure("verify", err)
 	}
-	c.account.payments.sawUnused(p.claim(), v.block, f.now())
+	c.shared.payments.sawUnused(p.claim(), v.block, f.now())
 	return facilitator.Verdict{Valid: true, Payer: p.payer()}, nil
 }
 
@@ -54,14 +54,13 @@ func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirem
 	if err := p.check(signedFor, now); err != nil {
 		return err
 	}
-	if w, ok := p.way.(*permit2); ok && p.upto() && w.permit.Facilitator != c.key.address {
-		// The requirement's own facilitatorAddress is not ours either.
-		return refuse(x402.CodeUptoFacilitator, "names another facilitator")
+	if _, err := c.senders(p); err != nil {
+		return err // the requirement's own facilitatorAddress is not ours either
 	}
-	if c.account.payments.reverts(p.from, now) {
+	if c.shared.payments.reverts(p.from, now) {
 		return refuse(codeReverts, "too many transactions for this payer were reverted")
 	}
-	if c.account.payments.reverts(p.token, now) {
+	if c.shared.payments.reverts(p.token, now) {
 		return refuse(codeEventMismatch, "too many transactions did not move this asset")
 	}
 	return c.readExtensions(p, r, now)
@@ -73,10 +72,10 @@ func (f *Facilitator) chainOf(r facilitator.Request) (*chain, error) {
 	if !ok {
 		return nil, fmt.Errorf("the network %q is not configured here", r.Requirement.Network)
 	}
-	if common.IsHexAddress(r.Requirement.PayTo) && common.HexToAddress(r.Requirement.PayTo) == c.key.address {
+	if common.IsHexAddress(r.Requirement.PayTo) && c.accountOf(common.HexToAddress(r.Requirement.PayTo)) != nil {
 		// Its key lies on a machine that the whole world talks to.
-		c.notices.error("the seller's address is the account that pays the gas: pay to a wallet whose key is not on this machine")
-		return nil, errors.New("the payee is the account that pays the gas")
+		c.notices.error("the seller's address is an account that pays the gas: pay to a wallet whose key is not on this machine")
+		return nil, errors.New("the payee is an account that pays the gas")
 	}
 	return c, nil
 }

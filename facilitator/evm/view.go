@@ -39,6 +39,12 @@ type view struct {
 // inspect looks at the chain until it is clear who has to say that the payment is
 // signed: once for an ordinary account, the first time twice for a contract wallet.
 func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
+	if p.account == nil {
+		var err error
+		if p.account, err = c.likely(p); err != nil {
+			return view{}, err
+		}
+	}
 	if p.learned != nil {
 		return c.look(ctx, p, settling, p.learned)
 	}
@@ -90,9 +96,9 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 			b.add(&code[i], "eth_getCode", contract, "latest")
 		}
 		if settling {
-			b.add(&balance, "eth_getBalance", c.key.address, "latest")
-			b.add(&pending, "eth_getTransactionCount", c.key.address, "pending")
-			b.add(&mined, "eth_getTransactionCount", c.key.address, "latest")
+			b.add(&balance, "eth_getBalance", p.account.key.address, "latest")
+			b.add(&pending, "eth_getTransactionCount", p.account.key.address, "pending")
+			b.add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
 			b.add(&price, "eth_gasPrice")
 			b.add(&tip, "eth_maxPriorityFeePerGas")
 		}
@@ -137,6 +143,8 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 	v.walletAgrees = v.payerCode && len(agrees) >= 32 && bytes.Equal(agrees[:32], magic1271)
 	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
 	if settling {
+		c.shared.places.sawBalance(p.account, toBig(balance))
+		p.account.sender.prune(v.mined)
 		v.fees = market(v.base, toBig(tip), toBig(price))
 	}
 	return v, nil
@@ -159,7 +167,7 @@ func (p *payment) needs() []common.Address {
 func (c *chain) settleCall(p *payment, base *big.Int) map[string]any {
 	to, data := p.encoded()
 	call := map[string]any{
-		"from": c.key.address, "to": to, "gas": hexutil.Uint64(p.gas()), "data": hexutil.Bytes(data),
+		"from": p.account.key.address, "to": to, "gas": hexutil.Uint64(p.gas()), "data": hexutil.Bytes(data),
 	}
 	if base != nil && base.Sign() > 0 {
 		call["maxFeePerGas"] = (*hexutil.Big)(market(base, new(big.Int), nil).feeCap)
@@ -172,7 +180,7 @@ func (c *chain) settleCall(p *payment, base *big.Int) map[string]any {
 // the account that will pay for the answer, and has as much gas as that one will.
 func (c *chain) walletCall(p *payment) map[string]any {
 	return map[string]any{
-		"from": c.key.address, "to": p.from, "gas": hexutil.Uint64(walletGas),
+		"from": p.account.key.address, "to": p.from, "gas": hexutil.Uint64(walletGas),
 		"data": hexutil.Bytes(pack("isValidSignature", p.digest, p.signature)),
 	}
 }

@@ -71,6 +71,18 @@ func TestEmptyAccountIsPassedOver(t *testing.T) {
 	if s, by := node.pay(f, 3); s.Outcome != facilitator.Settled || by != first {
 		t.Errorf("filled up: %+v by %s", s, by)
 	}
+	// A reload asks at once.
+	node.balances[first] = big.NewInt(1)
+	if s, by := node.pay(f, 4); s.Outcome != facilitator.Settled || by != second {
+		t.Errorf("%+v by %s", s, by)
+	}
+	node.balances[first] = big.NewInt(3e18)
+	if _, err := f.Supported(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s, by := node.pay(f, 5); s.Outcome != facilitator.Settled || by != first {
+		t.Errorf("filled up, after a reload: %+v by %s", s, by)
+	}
 }
 
 // TestAccountThatCannotSend: what a node has against one account is no reason to
@@ -305,6 +317,9 @@ func TestStuckAccount(t *testing.T) {
 	f.chains[baseSepolia].sleep = func(ctx context.Context, d time.Duration) error {
 		if stuck && node.clock.now().Sub(begin) > stuckAfter+lastPoll {
 			stuck = false // only once
+			for range 5 { // the other has more to do
+				must(f.chains[baseSepolia].shared.places.enter(ctx, f.chains[baseSepolia].accounts[1:]))
+			}
 			if s, by := node.pay(f, 2); s.Outcome != facilitator.Settled || by != second {
 				t.Errorf("meanwhile: %+v by %s", s, by)
 			}
@@ -403,5 +418,34 @@ func TestPlaces(t *testing.T) {
 	}
 	if a.taken != 0 || b.taken != 0 || len(s.waiting) != 0 {
 		t.Errorf("%d and %d are taken, %d wait", a.taken, b.taken, len(s.waiting))
+	}
+}
+
+// inThatMoment is over when it is asked, and gives back a place just then.
+type inThatMoment struct {
+	context.Context
+	leave func()
+}
+
+func (c inThatMoment) Done() <-chan struct{} {
+	c.leave()
+	return c.Context.Done()
+}
+
+// TestPlacesAreNotLost: who gives up in the moment in which a place is given back
+// does not take it along.
+func TestPlacesAreNotLost(t *testing.T) {
+	var s places
+	a := new(account)
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 50 { // each time one of two ways, by chance
+		for a.taken < maxInFlight {
+			must(s.enter(context.Background(), []*account{a}))
+		}
+		_, err := s.enter(inThatMoment{over, func() { s.leave(a) }}, []*account{a})
+		if given := err == nil; given && a.taken != maxInFlight || !given && a.taken != maxInFlight-1 {
+			t.Fatalf("given: %v, and %d are taken", given, a.taken)
+		}
 	}
 }

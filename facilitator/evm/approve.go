@@ -24,6 +24,9 @@ const (
 	// fundGas is for a payment of the chain's own coin to an account without code;
 	// rollups count their own costs into it.
 	fundGas = 100_000
+	// maxApprovals bounds how many payers' approvals are waited for at once: it costs
+	// a payer nothing to sign one that no block takes.
+	maxApprovals = 32
 	// fundShare: one payer gets at most this part of a day's budget.
 	fundShare = 4
 )
@@ -96,15 +99,18 @@ func (a *approvals) left(cost, budget *big.Int, now time.Time) bool {
 
 // begin makes the caller the one who sends the payer's approval, unless somebody
 // is at it already; then it returns what to wait for.
-func (a *approvals) begin(payer common.Address) (done chan struct{}, first bool) {
+func (a *approvals) begin(payer common.Address) (done chan struct{}, first bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if done, ok := a.running[payer]; ok {
-		return done, false
+		return done, false, nil
+	}
+	if len(a.running) >= maxApprovals {
+		return nil, false, errors.New("too many approvals are on their way")
 	}
 	done = make(chan struct{})
 	a.running[payer] = done
-	return done, true
+	return done, true, nil
 }
 
 func (a *approvals) end(payer common.Address, done chan struct{}) {
@@ -188,13 +194,18 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 }
 
 // approve sends the payer's approval and waits until it is in a block, one of a
-// payer at a time. Afterwards the chain is to be looked at again. A refusal means
+// payer at a time. It gives back the place of the payment, since how long it takes
+// is up to the payer. Afterwards the chain is to be looked at again. A refusal means
 // that it will not be there.
 func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	ctx, cancel := context.WithTimeout(ctx, approvalWait)
 	defer cancel()
-	done, first := c.shared.approvals.begin(p.from)
+	done, first, err := c.shared.approvals.begin(p.from)
+	if err != nil {
+		return err
+	}
 	if !first {
+		c.leave(p)
 		select {
 		case <-done:
 			return nil
@@ -212,6 +223,7 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 			return fmt.Errorf("paying for the payer's approval: %w", err)
 		}
 	}
+	c.leave(p)
 	tx := p.approval.tx
 	switch a, err := c.broadcast(ctx, tx); a {
 	case taken, unclear, numberTaken:

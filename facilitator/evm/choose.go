@@ -75,6 +75,13 @@ func (s *places) enter(ctx context.Context, among []*account) (*account, error) 
 	return nil, errBusy
 }
 
+// likely returns the account that would be given a place now, or next.
+func (s *places) likely(among []*account) *account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return leastBusy(among, math.MaxInt)
+}
+
 // leave gives a place back, to who has waited longest for it.
 func (s *places) leave(a *account) {
 	s.mu.Lock()
@@ -150,17 +157,6 @@ func (c *chain) senders(p *payment) ([]*account, error) {
 	return c.accounts, nil
 }
 
-// likely returns the account that would send a payment now.
-func (c *chain) likely(p *payment) (*account, error) {
-	among, err := c.senders(p)
-	if err != nil {
-		return nil, err
-	}
-	c.shared.places.mu.Lock()
-	defer c.shared.places.mu.Unlock()
-	return leastBusy(among, math.MaxInt), nil
-}
-
 // enter gives a payment a place on one of the accounts, which is to send it.
 func (c *chain) enter(ctx context.Context, p *payment, among []*account) error {
 	a, err := c.shared.places.enter(ctx, among)
@@ -199,6 +195,11 @@ func (c *chain) accountOf(address common.Address) *account {
 type unfitError struct{ error }
 
 func (e *unfitError) Unwrap() error { return e.error }
+
+func isUnfit(err error) bool {
+	_, ok := errors.AsType[*unfitError](err)
+	return ok
+}
 
 // unfit sets an account aside.
 func (c *chain) unfit(a *account, err error) error {

@@ -300,3 +300,30 @@ func TestGiftsComeFromWhoeverHasGas(t *testing.T) {
 		t.Errorf("%s of the budget", spent)
 	}
 }
+
+// TestWalletIsJudgedAsWhoeverHasGas: whether a contract wallet tells a simulation is
+// found out with the gas paid for, which an account without gas cannot.
+func TestWalletIsJudgedAsWhoeverHasGas(t *testing.T) {
+	genesis, keys := both(t)
+	c := startChain(t, withWallets(t), genesis, func(a types.GenesisAlloc) { delete(a, first) })
+	f, logs := c.start("base-sepolia", keys)
+	r := c.sign(order{account: wallet})
+	if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+	if logs.FilterMessageSnippet("passed over").Len() != 1 {
+		t.Errorf("log: %s", logged(logs))
+	}
+	f, _ = c.start("base-sepolia", keys)
+	forget(f)
+	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+		t.Errorf("settle: %+v", s)
+	}
+	if two, _ := c.numbers(second); two != 1 {
+		t.Errorf("%d transactions", two)
+	}
+	alone, _ := c.start("base-sepolia", withKey(t, signerKey))
+	if s := alone.Settle(during(t, time.Minute), c.sign(order{account: wallet, nonce: 1})); s.Outcome != facilitator.Unsent {
+		t.Errorf("without gas: %+v", s)
+	}
+}

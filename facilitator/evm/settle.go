@@ -122,7 +122,7 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 			return
 		}
 		fl, result, err = c.trySend(ctx, p, r, rec)
-		if _, unfit := errors.AsType[*unfitError](err); !unfit || ctx.Err() != nil {
+		if !isUnfit(err) || ctx.Err() != nil {
 			return
 		}
 		c.leave(p)
@@ -144,6 +144,13 @@ func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (v
 		return v, err
 	}
 	if err := c.approve(ctx, p, v); err != nil {
+		return view{}, err
+	}
+	among, err := c.senders(p)
+	if err == nil {
+		err = c.enter(ctx, p, among)
+	}
+	if err != nil {
 		return view{}, err
 	}
 	if v, err = c.look(ctx, p, true, nil); err == nil {

@@ -1,6 +1,7 @@
 package evm
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"math/big"
 	"strings"
@@ -349,5 +350,65 @@ func TestBentApproval(t *testing.T) {
 	}
 	if c.transactions() != 0 || c.of(tether, payee) != 0 {
 		t.Error("something was sent")
+	}
+}
+
+// TestApprovalsTakeNoPlaces: approvals that no block takes are in nobody's way but
+// that of other approvals.
+func TestApprovalsTakeNoPlaces(t *testing.T) {
+	keys := make([]*ecdsa.PrivateKey, maxApprovals+1)
+	c := startChain(t, withPermit2(t), func(a types.GenesisAlloc) {
+		for i := range keys {
+			keys[i] = must(crypto.GenerateKey())
+			payer := crypto.PubkeyToAddress(keys[i].PublicKey)
+			a[payer] = types.Account{Balance: big.NewInt(1e18)}
+			a[tether].Storage[balanceSlot(payer)] = common.BigToHash(big.NewInt(1e9))
+		}
+	})
+	f, _ := c.start("base-sepolia", budget("0.01/day"))
+	ordinary := c.sign(order{before: 5000})
+	var requests []facilitator.Request
+	for _, key := range keys {
+		r, _ := c.permit(permitOrder{from: key, asset: tether.Hex(), before: 5000, extensions: sponsorApproval(
+			func(_ *types.DynamicFeeTx, k **ecdsa.PrivateKey) { *k = key },
+			func(info map[string]any) { info["from"] = crypto.PubkeyToAddress(key.PublicKey).Hex() },
+		)})
+		requests = append(requests, r)
+	}
+	c.idle = true
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for _, r := range requests[:maxApprovals] {
+		wg.Go(func() {
+			if s := f.Settle(ctx, r); s.Outcome != facilitator.Unsent {
+				t.Errorf("an approval that is in no block: %+v", s)
+			}
+		})
+	}
+	for _, key := range keys[:maxApprovals] { // until all of them are on their way
+		for must(c.backend.Client().PendingNonceAt(ctx, crypto.PubkeyToAddress(key.PublicKey))) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if s := f.Settle(during(t, 500*time.Millisecond), requests[maxApprovals]); s.Outcome != facilitator.Unsent {
+		t.Errorf("one more: %+v", s)
+	}
+	if must(c.backend.Client().PendingNonceAt(ctx, crypto.PubkeyToAddress(keys[maxApprovals].PublicKey))) != 0 {
+		t.Error("one more was sent")
+	}
+	s := f.Settle(during(t, 500*time.Millisecond), ordinary)
+	if _, waiting := c.numbers(first); s.Outcome != facilitator.Unknown || waiting != 1 {
+		t.Errorf("an ordinary payment: %+v, %d sent", s, waiting)
+	}
+	stop()
+	wg.Wait()
+	if a := f.chains[baseSepolia].accounts[0]; a.taken != 0 {
+		t.Errorf("%d places are taken", a.taken)
+	}
+	// And when there are blocks again, they are settled.
+	c.idle = false
+	c.settleAll(f, append(requests, ordinary))
+	if c.of(tether, payee) != int64(len(requests))*10000 || c.balance(payee) != 10000 {
+		t.Errorf("%d and %d moved", c.of(tether, payee), c.balance(payee))
 	}
 }

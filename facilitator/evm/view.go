@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -39,12 +40,23 @@ type view struct {
 // inspect looks at the chain until it is clear who has to say that the payment is
 // signed: once for an ordinary account, the first time twice for a contract wallet.
 func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
-	if p.account == nil {
-		var err error
-		if p.account, err = c.likely(p); err != nil {
-			return view{}, err
-		}
+	if p.placed {
+		return c.inspectAs(ctx, p, settling)
 	}
+	among, err := c.senders(p)
+	var v view
+	for len(among) > 0 {
+		p.account = c.shared.places.likely(among)
+		if v, err = c.inspectAs(ctx, p, settling); !isUnfit(err) || ctx.Err() != nil {
+			break
+		}
+		among = c.others(among, p.account)
+	}
+	return v, err
+}
+
+// inspectAs is inspect for a payment whose account is chosen.
+func (c *chain) inspectAs(ctx context.Context, p *payment, settling bool) (view, error) {
 	if p.learned != nil {
 		return c.look(ctx, p, settling, p.learned)
 	}
@@ -106,8 +118,12 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 	}
 	judge := func(b calls) error {
 		v.simulation = nil
-		if err := b[simulationAt].Error; reverted(err) {
+		switch err := b[simulationAt].Error; {
+		case reverted(err):
 			v.simulation, b[simulationAt].Error = err, nil
+		case answered(err) && containsAny(strings.ToLower(err.Error()), noFunds...):
+			c.noGas(p.account)
+			return c.unfit(p.account, err)
 		}
 		if asksWallet && reverted(b[walletAt].Error) {
 			agrees, b[walletAt].Error = nil, nil

@@ -46,12 +46,16 @@ func newMoney(t testing.TB) *money {
 	return &money{chain, client, crypto.PubkeyToAddress(key.PublicKey)}
 }
 
-// payers are the keys of the accounts that have test dollars. The first account
-// pays the gas of the gateway's own facilitator and the last one that of ours.
+// gasKeys is how many of the first accounts pay the gas of the gateway's own
+// facilitator.
+const gasKeys = 2
+
+// payers are the keys of the accounts that have test dollars. The first accounts
+// pay the gas of the gateway's own facilitator and the last one that of ours.
 func (m *money) payers() []*ecdsa.PrivateKey {
 	var keys []*ecdsa.PrivateKey
 	all := m.Accounts()
-	for _, a := range all[1 : len(all)-1] {
+	for _, a := range all[gasKeys : len(all)-1] {
 		keys = append(keys, a.Key())
 	}
 	return keys

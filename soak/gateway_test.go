@@ -27,9 +27,11 @@ type gateway struct {
 	t      testing.TB
 	dir    string
 	config string // the Caddyfile
-	plain  string // http://…
-	secret string // https://…, for HTTP/2 and 3
-	admin  *http.Client
+	// variants are what a reload may load: the same, with other keys for the gas.
+	variants []string
+	plain    string // http://…
+	secret   string // https://…, for HTTP/2 and 3
+	admin    *http.Client
 
 	mu   sync.Mutex // guards cmd and dead
 	cmd  *exec.Cmd
@@ -51,8 +53,12 @@ func (w *world) gateway(s shop) *gateway {
 	w.t.Helper()
 	dir := w.t.TempDir()
 	g := &gateway{t: w.t, dir: dir, plain: "http://" + loopback.FreeAddress(w.t), secret: "https://" + loopback.FreeAddress(w.t)}
-	key := filepath.Join(dir, "gas")
-	w.must(os.WriteFile(key, []byte(w.Accounts()[0].PrivateKey), 0o600))
+	var keys []string
+	for i, a := range w.Accounts()[:gasKeys] {
+		key := filepath.Join(dir, fmt.Sprintf("gas%d", i))
+		w.must(os.WriteFile(key, []byte(a.PrivateKey), 0o600))
+		keys = append(keys, "{file."+key+"}")
+	}
 	if s.ledger == "" {
 		s.ledger = fileLedger(dir)
 	}
@@ -61,7 +67,7 @@ func (w *world) gateway(s shop) *gateway {
 		facilitator += " {\n timeout " + s.timeout + "\n }"
 	}
 	if s.facilitator == "own" {
-		facilitator = fmt.Sprintf("facilitator f evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n }\n }", w.RPC(), key)
+		facilitator = fmt.Sprintf("facilitator f evm {\n network base-sepolia {\n rpc %s\n %s\n }\n }", w.RPC(), signers(keys[0]))
 	}
 	g.config = fmt.Sprintf(`{
 	admin unix/%[1]s/admin.sock
@@ -89,6 +95,9 @@ func (w *world) gateway(s shop) *gateway {
 `, dir, s.ledger, facilitator, strings.Replace(g.plain, "127.0.0.1", "", 1), strings.Replace(g.secret, "127.0.0.1", "localhost", 1), w.payee.Hex(),
 		strings.Join(s.lines, "\n"), strings.TrimPrefix(w.up.URL, "http://"))
 	w.must(os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(g.config), 0o600))
+	for _, line := range []string{signers(keys[0]), signers(keys[1]), signers(keys...), signers(keys[1], keys[0])} {
+		g.variants = append(g.variants, strings.Replace(g.config, signers(keys[0]), line, 1))
+	}
 	var err error
 	g.log, err = os.Create(filepath.Join(dir, "log"))
 	w.must(err)
@@ -108,6 +117,8 @@ func (w *world) gateway(s shop) *gateway {
 	g.start(s.wrap...)
 	return g
 }
+
+func signers(keys ...string) string { return "signer " + strings.Join(keys, " ") }
 
 // start starts the process and waits until it asks for money.
 func (g *gateway) start(wrap ...string) {
@@ -162,15 +173,15 @@ func (g *gateway) end(how os.Signal) {
 	}
 }
 
-// reload loads the same config anew. It fails when the gateway is killed
-// meanwhile, which is no error.
-func (g *gateway) reload() error {
-	req, err := http.NewRequest(http.MethodPost, "http://127.0.0.1/load", strings.NewReader(g.config))
+// reload loads one of the variants of the config. It fails when the gateway is
+// killed meanwhile, which is no error.
+func (g *gateway) reload(variant int) error {
+	req, err := http.NewRequest(http.MethodPost, "http://127.0.0.1/load", strings.NewReader(g.variants[variant]))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "text/caddyfile")
-	req.Header.Set("Cache-Control", "must-revalidate") // it has not changed
+	req.Header.Set("Cache-Control", "must-revalidate") // it may not have changed
 	resp, err := g.admin.Do(req)
 	if err != nil {
 		return nil //nolint:nilerr // it is down

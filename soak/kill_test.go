@@ -98,7 +98,8 @@ func (w *world) load(ctx context.Context, clients int, trouble bool, origin func
 	}
 }
 
-// reloading reloads the config up to five times a second until ctx ends.
+// reloading reloads the config up to five times a second until ctx ends, each time
+// with one or two keys for the gas, in either order.
 func (w *world) reloading(ctx context.Context, g *gateway) (count func() int64) {
 	var n atomic.Int64
 	ctx, cancel := context.WithCancel(ctx)
@@ -106,7 +107,7 @@ func (w *world) reloading(ctx context.Context, g *gateway) (count func() int64) 
 	work.Go(func() {
 		for ctx.Err() == nil {
 			sleep(ctx, w.between(200*time.Millisecond, 600*time.Millisecond))
-			if err := g.reload(); err != nil {
+			if err := g.reload(w.n(len(g.variants))); err != nil {
 				w.t.Errorf("reload: %v", err)
 			}
 			n.Add(1)

@@ -140,7 +140,7 @@ func TestThreeGateways(t *testing.T) {
 	one := func() *gateway { return gateways[w.n(3)] }
 	events := []func(){
 		func() {
-			if err := one().reload(); err != nil {
+			if err := one().reload(0); err != nil {
 				t.Error(err)
 			}
 		},

@@ -152,7 +152,10 @@ func (f *Facilitator) prepare() {
 		f.now, f.sleep, f.dial = time.Now, sleep, dialNode
 	}
 	f.chains = make(map[string]*chain)
-	f.users = &users{last: func() { hangUp(f.chains) }}
+	f.users = &users{last: func() {
+		hangUp(f.chains)
+		f.release()
+	}}
 }
 
 func (f *Facilitator) provisionNetwork(name string, n *Network) error {
@@ -217,18 +220,19 @@ func (n *Network) check() error {
 	return nil
 }
 
-// Cleanup lets go of what configs share. Payments that are being settled go on, and
-// the connections close after the last of them.
+// Cleanup ends the use of the facilitator. Payments that are being settled go on; the
+// connections close, and what configs share is let go of, after the last of them.
 func (f *Facilitator) Cleanup() error {
-	held := f.held
-	f.held = nil
-	var errs []error
-	for _, key := range held {
-		_, err := pool.Delete(key)
-		errs = append(errs, err)
-	}
 	f.users.close()
-	return errors.Join(errs...)
+	return nil
+}
+
+// release lets go of what configs share.
+func (f *Facilitator) release() {
+	for _, key := range f.held {
+		_, _ = pool.Delete(key) // there is nothing in it that fails to close
+	}
+	f.held = nil
 }
 
 // users counts the calls under way, so that what they use is closed after the

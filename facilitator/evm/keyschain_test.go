@@ -327,3 +327,31 @@ func TestWalletIsJudgedAsWhoeverHasGas(t *testing.T) {
 		t.Errorf("without gas: %+v", s)
 	}
 }
+
+// TestNetworkComesBack: a network that was taken out of the config and put back
+// while a payment is waited for is found as it was left.
+func TestNetworkComesBack(t *testing.T) {
+	c := startChain(t)
+	old, _ := c.start("base-sepolia")
+	r := c.sign(order{before: 5000})
+	c.idle = true
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { old.Settle(ctx, r) })
+	for _, waiting := c.numbers(first); waiting == 0; _, waiting = c.numbers(first) {
+		time.Sleep(time.Millisecond)
+	}
+	if err := old.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	f, _ := c.start("base-sepolia")
+	if f.chains[baseSepolia].shared != old.chains[baseSepolia].shared {
+		t.Error("the new config knows nothing of it")
+	}
+	stop()
+	wg.Wait()
+	c.idle = false
+	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || c.transactions() != 1 {
+		t.Errorf("%+v, %d transactions", s, c.transactions())
+	}
+}

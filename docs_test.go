@@ -2,7 +2,9 @@ package paywall_test
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"net/url"
 	"os"
@@ -32,32 +34,35 @@ func pages(t *testing.T) map[string]string {
 
 var (
 	caddyfileBlock = regexp.MustCompile("(?ms)^ *```caddyfile\n(.*?)^ *```$")
+	secretPath     = regexp.MustCompile(`/run/secrets/\w+`)
 	firstWord      = regexp.MustCompile(`^\s*(\S+)`)
 )
 
 // TestExamplesLoad: every Caddyfile in the pages is valid, fragments in the place
 // that their first word belongs to.
 func TestExamplesLoad(t *testing.T) {
-	gasKey := strings.Repeat("7", 64)
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte(gasKey), 0o600); err != nil {
-		t.Fatal(err)
+	secrets := t.TempDir()
+	secretFile := func(path string) string { // each with a key of its own
+		file, key := filepath.Join(secrets, filepath.Base(path)), sha256.Sum256([]byte(path))
+		if err := os.WriteFile(file, []byte(hex.EncodeToString(key[:])), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
 	}
 	cdpKey := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	for name, value := range map[string]string{
 		"CDP_API_KEY_ID": "id", "CDP_API_KEY_SECRET": base64.StdEncoding.EncodeToString(cdpKey),
 		"PAYWALL_DSN": "postgres://db.example/paywall?sslmode=verify-full", "PAYEE": payTo,
-		"BASE_SEPOLIA_RPC": "https://rpc.example", "POLYGON_RPC": "https://rpc.example", "POLYGON_GAS_KEY": gasKey,
+		"BASE_SEPOLIA_RPC": "https://rpc.example", "POLYGON_RPC": "https://rpc.example", "POLYGON_GAS_KEY": strings.Repeat("7", 64),
 	} {
 		t.Setenv(name, value)
 	}
-	secretFile := regexp.MustCompile(`/run/secrets/\w+`)
 	examples := 0
 	for file, text := range pages(t) {
 		for _, m := range caddyfileBlock.FindAllStringSubmatchIndex(text, -1) {
 			examples++
 			line := strings.Count(text[:m[2]], "\n") + 1
-			example := secretFile.ReplaceAllLiteralString(text[m[2]:m[3]], secret)
+			example := secretPath.ReplaceAllStringFunc(text[m[2]:m[3]], secretFile)
 			if err := loadOnly(inPlace(example)); err != nil {
 				t.Errorf("%s:%d: %v", file, line, err)
 			}

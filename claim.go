@@ -79,6 +79,9 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		p.outcome = "limited"
 		return refused
 	}
+	if !p.stranger { // else it was not looked yet
+		return p.namedTwice(ctx)
+	}
 	return nil
 }
 

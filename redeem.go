@@ -55,6 +55,24 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	return nil
 }
 
+// namedTwice looks, once the payment is claimed, for another of the same name that
+// was claimed since redeemEarlier looked. Of two that come at once none goes on
+// unless it saw no other: whoever comes again finds what became of them.
+func (p *purchase) namedTwice(ctx context.Context) *refusal {
+	if p.identifier == "" || p.auth.Payer == "" {
+		return nil
+	}
+	for row, err := range p.h.app.ledger.List(ctx, ledger.Filter{Payer: p.auth.Payer, Identifier: p.identifier}) {
+		switch {
+		case err != nil:
+			return p.ledgerFailed("looking for another purchase of that name", err)
+		case row.Key != p.held.Payment.Key && !ledger.Claimable(row, p.h.now()):
+			return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+		}
+	}
+	return nil
+}
+
 // redeem decides about one earlier purchase of the payer. named says that the
 // payer means exactly this one.
 func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *refusal {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -322,5 +323,44 @@ func TestIdentifierRedeemsFromElsewhere(t *testing.T) {
 	w.expect(pay("/paid/x", s.withIdentifier(t, id), "203.0.113.7"), 200, "")
 	if w.fac.transfers() != 1 {
 		t.Error(w.fac.transfers())
+	}
+}
+
+// Two payments of one name that came at the same time were both settled.
+func TestPaymentIdentifierAtOnce(t *testing.T) {
+	w := prepareWorld(t)
+	s := w.withScript()
+	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
+	p := newPayer(t)
+	pay := func() answerOf {
+		signed := p.sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", signed.withIdentifier(t, "pay_0123456789abcdef"))
+	}
+	var both sync.WaitGroup
+	both.Add(2)
+	claim := func() { both.Done(); both.Wait() }
+	s.claim.Store(&claim)
+	answers := make(chan answerOf, 2)
+	for range 2 {
+		go func() { answers <- pay() }()
+	}
+	served := 0
+	for range 2 {
+		if res := <-answers; res.StatusCode == 200 {
+			served++
+		} else {
+			w.expect(res, 409, "payment_in_flight")
+		}
+	}
+	s.claim.Store(nil)
+	w.until(func() bool {
+		res := pay()
+		if res.StatusCode == 200 {
+			served++
+		}
+		return res.StatusCode == 402
+	})
+	if served != 1 || w.fac.transfers() != 1 {
+		t.Errorf("served %d times for %d transfers", served, w.fac.transfers())
 	}
 }

@@ -43,7 +43,8 @@ type scripted struct {
 	*memory.Ledger
 	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
 	listed  atomic.Pointer[func()]
-	lost    atomic.Bool // every claim, for whoever renews it
+	claim   atomic.Pointer[func()] // is called before a claim
+	lost    atomic.Bool            // every claim, for whoever renews it
 	visible atomic.Bool
 	rounds  atomic.Int64 // of the reconciler
 	claims  atomic.Int64 // how often it was asked to hold a payment
@@ -57,6 +58,9 @@ func (s *scripted) HeldHere(ledger.Key) bool { return !s.elsewhere.Load() }
 
 func (s *scripted) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
 	s.claims.Add(1)
+	if f := s.claim.Load(); f != nil {
+		(*f)()
+	}
 	return s.Ledger.Claim(ctx, p, lease)
 }
 

@@ -208,20 +208,15 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		}
 	}
 
-	kept := p.lease
-	kept.onLoss(func() {
-		// Another may sell it or deliver it now.
-		cancel()
-		if sold.Load() {
-			//nolint:bodyclose // a controller is no response
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now())
-		}
-	})
-	defer kept.onLoss(nil) // a settlement may go on alone, and keep the claim
-
 	var refused *refusal
 	a := newAnswer(w, p.settled, nil)
 	a.payer = r.Context()
+	kept := p.lease
+	kept.onLoss(func() { // another may sell it or deliver it now
+		cancel()
+		a.cut.Store(true)
+	})
+	defer kept.onLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.held.Payment.Answer; p.settled && len(copied) > 0 {
 		if next, err = replay(copied); err != nil {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(p.held.Payment), cause: err})

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -40,6 +41,10 @@ type answer struct {
 
 	// payer ends when the payer leaves.
 	payer context.Context
+
+	// cut: nothing more is sent. A file that the system sends in one piece still goes
+	// to its end.
+	cut atomic.Bool
 
 	status   int   // 0 until the status line
 	lost     bool  // the payer had left before a part of the answer was sent
@@ -107,9 +112,7 @@ func (a *answer) Write(p []byte) (int, error) {
 			return len(p), nil // for the copy alone
 		}
 	}
-	a.look()
-	n, err := a.ResponseWriterWrapper.Write(p)
-	a.count(int64(n), err)
+	n, err := a.send(p)
 	if err != nil && a.spool != nil && !a.spool.over {
 		return len(p), nil
 	}
@@ -125,9 +128,25 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 	if a.spool != nil {
 		return io.Copy(writerOnly{a}, r)
 	}
+	if a.cut.Load() {
+		a.count(0, errCut)
+		return 0, errCut
+	}
 	a.look()
 	n, err := a.ResponseWriterWrapper.ReadFrom(r)
 	a.count(n, err)
+	return n, err
+}
+
+// send sends a part of the body.
+func (a *answer) send(p []byte) (int, error) {
+	if a.cut.Load() {
+		a.count(0, errCut)
+		return 0, errCut
+	}
+	a.look()
+	n, err := a.ResponseWriterWrapper.Write(p)
+	a.count(int64(n), err)
 	return n, err
 }
 
@@ -164,7 +183,10 @@ func (a *answer) FlushError() error {
 // Flush implements http.Flusher.
 func (a *answer) Flush() { _ = a.FlushError() }
 
-var errHeld = errors.New("the answer is held back: it is not paid for")
+var (
+	errHeld = errors.New("the answer is held back: it is not paid for")
+	errCut  = errors.New("the claim on the payment is lost")
+)
 
 // Hijack implements what http.ResponseController looks for. Only an answer
 // that passed its status line (101) can become a tunnel.

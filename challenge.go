@@ -183,11 +183,12 @@ func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
 const smallUpload = 256 << 10
 
 // uploads says whether the body of a refused request must not be waited for: its
-// client waits for us, or has more to send than a new connection costs. Else
+// client waits for us, or has more to send than a new connection costs, or nobody
+// knows how much. Else
 // net/http reads it before it answers, since it does not know the body by which
 // Caddy has replaced its own. HTTP/2 and 3 can end one stream alone.
 func uploads(r *http.Request) bool {
-	return r.ProtoMajor == 1 && (r.Header.Get("Expect") != "" || r.ContentLength > smallUpload)
+	return r.ProtoMajor == 1 && (r.Header.Get("Expect") != "" || r.ContentLength > smallUpload || r.ContentLength < 0)
 }
 
 // isBrowser says whether a person is looking: the rule of the official servers.

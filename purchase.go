@@ -318,7 +318,11 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 				p.setReceipt(w.Header())
 			}
 			forPayerOnly(w.Header())
-			return err // a missing page is the error routes' business
+			// A missing page is the error routes' business. What they ask is an
+			// upstream too.
+			removePayments(r.Header)
+			removeTrailers(r, isPayment)
+			return err
 		}
 		// An upstream that failed is not: these routes know nothing of payments,
 		// and what they serve in its place would be served for nothing.

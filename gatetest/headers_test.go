@@ -183,6 +183,31 @@ func TestForgedReceipts(t *testing.T) {
 	}
 }
 
+// TestErrorRoutesSeeNoPayment: the error routes that answer for an upstream's 404
+// may ask a proxy.
+func TestErrorRoutesSeeNoPayment(t *testing.T) {
+	for _, settle := range []string{"first", "on_success"} {
+		w := newWorld(t, config{
+			prices: "price /* $0.01\nsettle " + settle + "\nupstream_headers",
+			behind: "root * " + t.TempDir() + "\nfile_server\nhandle_errors {\n reverse_proxy {up}\n}",
+		})
+		for _, protocol := range []string{"h1", "h2", "h3"} {
+			c := w.gate.client(t, protocol)
+			hits := w.up.hits.Load()
+			r := c.paying(w.request(http.MethodGet, "/x"))
+			r.Header.Set("X_PAYMENT", "money")
+			if res := c.send(r); res.StatusCode != http.StatusOK || w.up.hits.Load() != hits+1 {
+				t.Fatal(res)
+			}
+			for name := range w.up.seen().Header {
+				if n := cgi(name); n == "PAYMENT_SIGNATURE" || n == "X_PAYMENT" {
+					t.Errorf("%s, %s: the error routes see %s", settle, protocol, name)
+				}
+			}
+		}
+	}
+}
+
 // TestOursAreNotHopByHop: what a client names in Connection is for the next hop
 // only, and proxies remove it; a client must not have what we tell the upstream
 // removed that way.

@@ -163,6 +163,10 @@ func TestBillBeforeUpload(t *testing.T) {
 	if res := c.send(http.MethodPost, "/x", "Content-Length", "1000000000"); res.StatusCode != http.StatusPaymentRequired || !res.Close {
 		t.Errorf("%v, close %t", res, res.Close)
 	}
+	// Nor for the end of one that nobody knows.
+	if res := c.send(http.MethodPost, "/x", "Transfer-Encoding", "chunked"); res.StatusCode != http.StatusPaymentRequired || !res.Close {
+		t.Errorf("%v, close %t", res, res.Close)
+	}
 }
 
 // TestRedirects: whoever is sent to another URL is sent there before he signs,

@@ -41,6 +41,18 @@ func (c *checker) headers(ctx context.Context, t Target) {
 		}
 	}
 	c.hiddenURL(ctx, t)
+	c.tunnel(ctx, t)
+}
+
+// tunnel asks, where nothing is priced, for an upgrade to HTTP/2: what goes
+// through that tunnel no paywall sees.
+func (c *checker) tunnel(ctx context.Context, t Target) {
+	a := c.ask(t, http1)
+	a.method, a.path, a.what = http.MethodGet, absent, "for HTTP/2 in a tunnel"
+	a.header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABkAAQAAP__"}}
+	if r, err := c.send(ctx, t, a); err == nil && r.status == http.StatusSwitchingProtocols {
+		c.find(t, a, r, Open, ruleServed, "the upstream changes to HTTP/2 in a tunnel, through which every path can be had without a payment; remove `Upgrade: h2c` from requests")
+	}
 }
 
 // hiddenURL asks for a path that does not exist, and names the target in a

@@ -141,6 +141,9 @@ func (c *checker) spellings(ctx context.Context, t Target) {
 			a.target, a.what = t.URL.Scheme+"://"+t.URL.Host+t.URL.RequestURI(), "in absolute form"
 			c.askAndJudge(ctx, t, a)
 			a = c.ask(t, proto)
+			a.target, a.what = "x:"+t.URL.Scheme+"://"+t.URL.Host+t.URL.RequestURI(), "in absolute form, as an opaque URL"
+			c.askAndJudge(ctx, t, a)
+			a = c.ask(t, proto)
 			a.old, a.what = true, "in HTTP/1.0"
 			c.askAndJudge(ctx, t, a)
 		}

@@ -129,3 +129,30 @@ func TestAsksOnceMore(t *testing.T) {
 		t.Errorf("%+v %v", r, err)
 	}
 }
+
+// TestTunnel: an upstream that takes HTTP/2 in a tunnel is found.
+func TestTunnel(t *testing.T) {
+	for _, upgrades := range []bool{true, false} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if upgrades && r.Header.Get("Upgrade") == "h2c" {
+				w.Header().Set("Connection", "Upgrade")
+				w.Header().Set("Upgrade", "h2c")
+				w.WriteHeader(http.StatusSwitchingProtocols)
+				return
+			}
+			w.WriteHeader(http.StatusPaymentRequired)
+		}))
+		defer server.Close()
+		u, err := ParseURL(server.URL + "/paid/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Run(context.Background(), Options{Rate: 1_000_000}, []Target{{URL: u}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity == Open }); found != upgrades {
+			t.Errorf("upgrades %t: %v", upgrades, r.Findings)
+		}
+	}
+}

@@ -19,12 +19,15 @@ func respell(path string) []string {
 	add(
 		path+"/", path+"//", path+"/.", path+"/x/..", path+"/%2e", path+"?x=1", path+"?",
 		"//"+rest, "/./"+rest, "/x/../"+rest, "/%2e/"+rest, "/x/%2e%2e/"+rest, "/x%2f..%2f"+rest, "/x/..;/"+rest, "/.//"+rest,
-		"/../"+rest, "/%2f"+rest, "/%5c"+rest, `/\`+rest, `/x\..\`+rest, "/;a=b/"+rest,
+		"/../"+rest, "/%2f"+rest, "/%5c"+rest, `/\`+rest, "//x/"+rest, `/\x/`+rest, `/x\..\`+rest, "/;a=b/"+rest,
 		path+";", path+";a=b", path+"%3ba=b", path+"%3b", path+"%00", path+"%20", path+"%09", path+"%0a", path+"%0d%0a",
 		path+"%3fx", path+"%23x", path+"#x", path+"%2f", path+"%252f", path+"%5c", path+`\`, path+"%00.html",
 	)
 	if rest == "" {
 		return unique(all, path)
+	}
+	if strings.HasSuffix(strings.ToLower(last), ".php") {
+		add(path+"/x", path+"/x.css")
 	}
 	add("/"+swapCase(rest), "/"+strings.ToUpper(rest))
 	add("/"+escape(rest[:1], 1)+rest[1:], "/"+escape(rest[:1], 2)+rest[1:])
@@ -49,10 +52,14 @@ func neighbours(path string) []string {
 		return nil
 	}
 	first := strings.TrimPrefix(path, "/")
-	return []string{
-		path + ".", path + ".json", path + ".html", path + "/index.html", path + "/index.php", path + "::$DATA", path + "~", path + "%2500",
-		"/" + escape(first[:1], 3) + first[1:], "/index.php" + path,
+	var more []string
+	if folder, ok := strings.CutSuffix(path, "/index.html"); ok {
+		more = append(more, folder+"/")
 	}
+	return append(more, []string{
+		path + ".", path + ".gz", path + ".br", path + ".zst", path + ".json", path + ".html", path + "/index.html", path + "/index.php", path + "::$DATA", path + "~", path + "%2500",
+		"/" + escape(first[:1], 3) + first[1:], "/index.php" + path,
+	}...)
 }
 
 func unique(all []string, path string) []string {

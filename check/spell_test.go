@@ -11,7 +11,7 @@ import (
 // TestRespell: every spelling is one that the price list understands, so that a
 // good gate has no alarm; and there are many.
 func TestRespell(t *testing.T) {
-	for _, path := range []string{"/paid/x", "/paid", "/a/b/c.pdf", "/caf%C3%A9/x", "/a%20b/c"} {
+	for _, path := range []string{"/paid/x", "/paid", "/a/b/c.pdf", "/buy.php", "/caf%C3%A9/x", "/a%20b/c"} {
 		list, err := pricing.NewList([]pricing.Line{{Kind: pricing.Priced, Patterns: []string{pattern(path)}, Price: 1}}, pricing.Decision{Kind: pricing.Free})
 		if err != nil {
 			t.Fatal(err)

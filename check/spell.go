@@ -56,6 +56,9 @@ func neighbours(path string) []string {
 	if folder, ok := strings.CutSuffix(path, "/index.html"); ok {
 		more = append(more, folder+"/")
 	}
+	if name, ok := strings.CutSuffix(path, ".html"); ok {
+		more = append(more, name)
+	}
 	return append(more, []string{
 		path + ".", path + ".gz", path + ".br", path + ".zst", path + ".json", path + ".html", path + "/index.html", path + "/index.php", path + "::$DATA", path + "~", path + "%2500",
 		"/" + escape(first[:1], 3) + first[1:], "/index.php" + path,

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"path"
 	"slices"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing"
@@ -12,6 +13,7 @@ func (w *walk) checkBehind(g *Gate) {
 	if g.at.changed() || g.list == nil {
 		return
 	}
+	w.checkIndexFiles(g)
 	for _, a := range w.answerers {
 		if a.at.inError || a.at.unknown || !a.at.changed() || !a.goods() || !slices.Contains(a.at.gates, g) {
 			continue
@@ -32,6 +34,26 @@ func (w *walk) checkBehind(g *Gate) {
 					"%s is free, and behind the paywall it becomes %s, which costs something: %s serves that for nothing; price %[1]s too, or put the paywall behind what changes the path",
 					alias, path, a.what)
 				break
+			}
+		}
+	}
+}
+
+// checkIndexFiles finds files that are served for their folder too, which is free.
+func (w *walk) checkIndexFiles(g *Gate) {
+	for _, a := range w.answerers {
+		if a.at.inError || a.at.changed() || a.handler.Name != "file_server" || !slices.Contains(a.at.gates, g) {
+			continue
+		}
+		files := struct {
+			Index []string `json:"index_names"`
+		}{[]string{"index.html", "index.txt"}} // Caddy's default
+		a.handler.read(&files)
+		for _, l := range g.Lines {
+			folder, file := path.Split(l.Path)
+			if slices.Contains(files.Index, file) && g.free(l, folder) && a.at.takes(g, folder) != none {
+				w.find(g, Warning, RuleAlias, "%s is free, and %s serves %s for it, which costs something; price %[1]s too", folder, a.what, l.Path)
+				return
 			}
 		}
 	}

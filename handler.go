@@ -240,7 +240,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		quoted.remember(resource, shown, now)
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
-	if r.TLS != nil && !r.TLS.HandshakeComplete || r.Header.Get("Early-Data") == "1" {
+	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
 		// Early data can be replayed by whoever saw it (RFC 8470).
 		return h.refuse(w, r, refusal{status: http.StatusTooEarly, code: codeTooEarly})
 	}

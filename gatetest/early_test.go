@@ -196,10 +196,13 @@ func TestEarlyData(t *testing.T) {
 	for _, protocol := range protocols {
 		c := w.gate.client(t, protocol)
 		paid := c.paying(w.request(http.MethodGet, "/paid"))
-		again := paid.Clone(paid.Context())
-		again.Header.Set("Early-Data", "1")
-		if res := c.send(again); res.StatusCode != http.StatusTooEarly {
-			t.Errorf("%s: %v", protocol, res)
+		// RFC 8470, 5.1: several values, or others, stand for 1.
+		for _, values := range [][]string{{"1"}, {"0", "1"}, {"1, 1"}, {"?1"}} {
+			again := paid.Clone(paid.Context())
+			again.Header["Early-Data"] = values
+			if res := c.send(again); res.StatusCode != http.StatusTooEarly {
+				t.Errorf("%s, %q: %v", protocol, values, res)
+			}
 		}
 		if res := c.send(paid); res.StatusCode != http.StatusOK {
 			t.Errorf("%s: %v", protocol, res)

@@ -191,6 +191,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		}
 		return
 	}
+	request.Since = row.Created
 	whole := request.Payment != nil
 	named, known := c.facilitator(row.Facilitator)
 	witnesses := c.witnesses(row.Network)

@@ -43,6 +43,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	var who atomic.Int32
 	done := make(chan settled, 1)
 	work := context.WithoutCancel(ctx)
+	p.request.Since = p.held.Payment.Created
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
 	l := p.h.app.ledger
 	lease, seat := p.lease, p.seat

@@ -5,6 +5,7 @@ package facilitator
 
 import (
 	"context"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -44,6 +45,9 @@ type Request struct {
 	// cannot. An answer that names somebody else is an answer about something
 	// else.
 	Payer string
+	// Since is when the gate claimed the payment; zero if it does not say. What a
+	// chain has from before is no settlement of ours.
+	Since time.Time `json:"-"`
 	// Unproven says that the gate could not check the signature itself. What
 	// becomes of such a request says nothing about the facilitator: whoever makes
 	// one can make it slow.

@@ -67,6 +67,12 @@ type Facilitator struct {
 	// facilitator knows, or for good.
 	RPC map[string][]string `json:"rpc,omitempty"`
 
+	// Take the facilitator's word that a payment is settled only when a node under
+	// `rpc` shows it: the payment's own event and transfer, in a block after our
+	// claim. Payments of networks without nodes are taken on its word. It costs the
+	// time of a block, and some calls of the nodes, for each payment.
+	Confirm bool `json:"confirm,omitempty"`
+
 	base   *url.URL
 	auth   authorizer
 	logger *zap.Logger
@@ -74,8 +80,10 @@ type Facilitator struct {
 	shared *shared
 	look   *evm.Look // nil without RPC
 
-	// Pauses between tries of /supported, so that tests need none.
-	sleep func(context.Context, time.Duration) error
+	// Pauses between tries of /supported and looks at the chain, so that tests need
+	// none, and the look itself.
+	sleep   func(context.Context, time.Duration) error
+	witness func(context.Context, facilitator.Request, time.Time) (facilitator.Proof, error)
 }
 
 // CaddyModule returns the Caddy module information.
@@ -90,7 +98,7 @@ func (Facilitator) CaddyModule() caddy.ModuleInfo {
 // It uses no network.
 func (f *Facilitator) Provision(ctx caddy.Context) error {
 	f.logger = ctx.Logger()
-	f.sleep = sleep
+	f.sleep, f.witness = sleep, f.Witness
 	if f.Timeout == 0 {
 		f.Timeout = caddy.Duration(defaultTimeout)
 	}
@@ -121,6 +129,9 @@ func (f *Facilitator) Validate() error {
 	if f.Timeout < 0 || time.Duration(f.Timeout) > maxTimeout {
 		return fmt.Errorf("timeout %s: must be more than 0 and at most %s", time.Duration(f.Timeout), maxTimeout)
 	}
+	if f.Confirm && len(f.RPC) == 0 {
+		return errors.New("confirm: there is no rpc to confirm payments with")
+	}
 	return nil
 }
 
@@ -147,6 +158,7 @@ func (f *Facilitator) Cleanup() error {
 //		auth    cdp <key_id> <key_secret>
 //		timeout <duration>
 //		rpc     <network> <url>...
+//		confirm
 //	}
 //
 // At most one auth, and one rpc for each network. Token, value, key_id,
@@ -201,8 +213,13 @@ func (f *Facilitator) unmarshalOption(d *caddyfile.Dispenser) error {
 		if err := f.unmarshalRPC(d); err != nil {
 			return err
 		}
+	case "confirm":
+		if f.Confirm {
+			return d.Err("confirm is given twice")
+		}
+		f.Confirm = true
 	default:
-		return d.Errf("unknown word %q in a remote facilitator; known are auth, timeout and rpc", word)
+		return d.Errf("unknown word %q in a remote facilitator; known are auth, timeout, rpc and confirm", word)
 	}
 	if d.NextArg() {
 		return d.Errf("surplus word %q", d.Val())

@@ -26,7 +26,7 @@ func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilit
 		}
 		return notSettled(r, facilitator.Unknown, x402.CodeSettlementPending, err)
 	}
-	return f.judgeSettle(a, r, version)
+	return f.confirmed(ctx, r, f.judgeSettle(a, r, version))
 }
 
 func notSettled(r facilitator.Request, o facilitator.Outcome, c x402.Code, err error) facilitator.Settlement {

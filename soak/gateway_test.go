@@ -44,6 +44,7 @@ type shop struct {
 	ledger      string   // the words after `ledger`; default: a file
 	facilitator string   // own or remote; see world.gateway
 	timeout     string   // of the remote one's /verify; default: the product's
+	confirm     bool     // the remote one is believed when the chain shows it
 	lines       []string // more lines for the directive
 	wrap        []string // what the process is started with
 }
@@ -65,6 +66,9 @@ func (w *world) gateway(s shop) *gateway {
 	facilitator := "facilitator f " + w.remote.URL
 	if s.timeout != "" {
 		facilitator += " {\n timeout " + s.timeout + "\n }"
+	}
+	if s.confirm {
+		facilitator += " {\n rpc base-sepolia " + w.RPC() + "\n confirm\n }"
 	}
 	if s.facilitator == "own" {
 		facilitator = fmt.Sprintf("facilitator f evm {\n network base-sepolia {\n rpc %s\n %s\n }\n }", w.RPC(), signers(keys[0]))

@@ -3,6 +3,7 @@ package soak
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -110,4 +111,41 @@ func TestFacilitator(t *testing.T) {
 			t.Errorf("%s was done %d times", p.path, n)
 		}
 	}
+}
+
+// lies says that it has settled, in a transaction that is not there or is
+// another's, and has done nothing.
+func lies(transaction string) manners {
+	return func(w http.ResponseWriter, _ *http.Request, _ func() facilitator.Settlement) {
+		_, _ = w.Write([]byte(`{"success":true,"transaction":"` + transaction + `","network":"eip155:84532"}`))
+	}
+}
+
+// TestLiar: the facilitator says yes and the chain says no. Where it is not taken on
+// its word there are no goods before the money has moved.
+func TestLiar(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := w.gateway(shop{confirm: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	origin := func() string { return g.plain }
+	honest := w.purchase(purchase{method: http.MethodGet, habit: stock})
+	if !honest.buy(ctx, client(nil), origin) {
+		t.Fatal(honest.story)
+	}
+	var another string
+	for _, tr := range w.transfers(t) {
+		another = tr.tx.Hex()
+	}
+	var buyers sync.WaitGroup
+	for name, tx := range map[string]string{"an invented transaction": "0x" + strings.Repeat("ab", 32), "another's": another} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			p := w.purchase(purchase{method: method, habit: stock, script: &script{calls: []manners{lies(tx)}}})
+			p.tell("facilitator names %s", name)
+			buyers.Go(func() { p.buy(ctx, client(nil), origin) })
+		}
+	}
+	buyers.Wait()
+	w.audit()
 }

@@ -16,7 +16,7 @@ const (
 	lastLook  = 2 * time.Second
 	// confirmWithin is how long a settlement may take to show on the chain before
 	// the facilitator is asked again. A payer is not kept waiting for as long.
-	confirmWithin = 45 * time.Second
+	confirmWithin = 20 * time.Second
 )
 
 // confirmed is what a settlement is worth that the facilitator says has happened,

@@ -129,6 +129,9 @@ func TestPlans(t *testing.T) {
 			States: open, Payer: "0x1", Method: "GET", Host: "h", URL: "/",
 		}, "", position{}, page)},
 		{"owed to a large payer", "_owed", listQuery(ledger.Filter{States: open, Payer: "0xlarge"}, "", position{}, page)},
+		{"owed to a payer for something", "_owed", listQuery(ledger.Filter{
+			States: open, Payer: "0xlarge", Method: "GET", Host: "shop.example", URL: "/a", Since: time.Now().AddDate(0, 0, -1),
+		}, "", position{}, page)},
 		{"an identifier", "_identifier", listQuery(ledger.Filter{Payer: "0xlarge", Identifier: "pay_3"}, "", position{}, page)},
 		{"open ones", "_open", listQuery(ledger.Filter{States: open}, "", position{}, page)},
 		{"the next open ones", "_open", listQuery(ledger.Filter{States: open}, "", position{created: time.Now(), end: time.Now()}, page)},

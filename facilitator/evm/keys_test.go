@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"math/big"
 	"slices"
@@ -447,5 +448,50 @@ func TestPlacesAreNotLost(t *testing.T) {
 		if given := err == nil; given && a.taken != maxInFlight || !given && a.taken != maxInFlight-1 {
 			t.Fatalf("given: %v, and %d are taken", given, a.taken)
 		}
+	}
+}
+
+// TestApprovalComesInBetween: the simulation fails for want of an allowance, which
+// is there when the reason is looked for, since an earlier payment of the same payer
+// has just brought it.
+func TestApprovalComesInBetween(t *testing.T) {
+	c := newClock(1e9)
+	node := script(t, c, world{})
+	f, _ := start(t, baseSepolia, &Network{RPC: []string{node.URL}, ApprovalBudget: "0.01/day"}, c)
+	r, _ := permitOrder{extensions: sponsorApproval(
+		func(tx *types.DynamicFeeTx, _ **ecdsa.PrivateKey) { tx.To = &token },
+		func(info map[string]any) { info["asset"] = usdc },
+	)}.sign(t, c.now().Unix())
+	simulations := 0
+	node.override = func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+		var call struct {
+			To   common.Address
+			Data hexutil.Bytes
+		}
+		if method != "eth_call" || json.Unmarshal(params[0], &call) != nil || call.To != exactProxy || [4]byte(call.Data) != settleExact {
+			return nil, nil, false
+		}
+		simulations++
+		return nil, &rpcError{Code: 3, Message: "execution reverted: TRANSFER_FROM_FAILED", Data: "0x"}, simulations == 1
+	}
+	if v, err := f.Verify(context.Background(), r); err != nil || !v.Valid {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+	simulations = 0
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
+		t.Errorf("settle: %+v", s)
+	}
+	// Once more is enough.
+	node.override = func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+		if method != "eth_call" {
+			return nil, nil, false
+		}
+		var call struct{ To common.Address }
+		_ = json.Unmarshal(params[0], &call)
+		return nil, &rpcError{Code: 3, Message: "execution reverted", Data: "0x"}, call.To == exactProxy
+	}
+	before := node.count("eth_chainId")
+	if v, err := f.Verify(context.Background(), r); err != nil || v.Reason != string(codePermit2Simulation) || node.count("eth_chainId")-before != 2 {
+		t.Errorf("%+v, %v after %d looks", v, err, node.count("eth_chainId")-before)
 	}
 }

@@ -136,10 +136,7 @@ func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (v
 	if err := c.check(p, r, r.Requirement, c.now()); err != nil {
 		return view{}, err
 	}
-	v, err := c.inspect(ctx, p, true)
-	if err == nil {
-		err = c.judge(ctx, p, r.Requirement, v)
-	}
+	v, err := c.wouldSettle(ctx, p, r, true)
 	if !wouldApprove(err, p) || p.value.IsZero() {
 		return v, err
 	}
@@ -153,10 +150,7 @@ func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (v
 	if err != nil {
 		return view{}, err
 	}
-	if v, err = c.look(ctx, p, true, nil); err == nil {
-		err = c.judge(ctx, p, r.Requirement, v)
-	}
-	return v, err
+	return c.wouldSettle(ctx, p, r, true)
 }
 
 // trySend checks the payment and sends it. The flight is nil if nothing is on

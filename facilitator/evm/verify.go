@@ -29,10 +29,7 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 	}
 	var v view
 	if err == nil {
-		v, err = c.inspect(ctx, p, false)
-	}
-	if err == nil {
-		err = c.judge(ctx, p, r.Requirement, v)
+		v, err = c.wouldSettle(ctx, p, r, false)
 	}
 	if wouldApprove(err, p) {
 		err = c.approvable(ctx, p, v)

@@ -3,6 +3,7 @@ package evm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/big"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -198,6 +200,21 @@ func (c *chain) walletCall(p *payment) map[string]any {
 	return map[string]any{
 		"from": p.account.key.address, "to": p.from, "gas": hexutil.Uint64(walletGas),
 		"data": hexutil.Bytes(pack("isValidSignature", p.digest, p.signature)),
+	}
+}
+
+// wouldSettle checks on the chain that a payment would settle now. Refusals are
+// *x402.Error.
+func (c *chain) wouldSettle(ctx context.Context, p *payment, r facilitator.Request, settling bool) (v view, err error) {
+	for again := false; ; again = true {
+		if v, err = c.inspect(ctx, p, settling); err == nil {
+			err = c.judge(ctx, p, r.Requirement, v)
+		}
+		refused, ok := errors.AsType[*x402.Error](err)
+		if !ok || refused.Code != codePermit2Simulation || p.approval == nil || again {
+			return v, err
+		}
+		// Nothing is wrong any more. Perhaps the allowance came after the simulation.
 	}
 }
 

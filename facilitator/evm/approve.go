@@ -272,7 +272,7 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, v view) 
 	if *r.Status != 1 {
 		return errors.New("it was reverted")
 	}
-	c.notices.logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
+	c.notices.of(p.account).logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
 	return nil
 }
 

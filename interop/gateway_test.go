@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 )
@@ -70,14 +73,23 @@ func startGateway(t *testing.T, s *stack, u *upstream, facilitator string) strin
 	return origin
 }
 
-// ownFacilitator is our own facilitator on the stack's chain.
+// ownFacilitator is our own facilitator on the stack's chain, with two keys.
 func ownFacilitator(t *testing.T, s *stack) string {
 	t.Helper()
-	key := filepath.Join(t.TempDir(), "gas_key")
-	if err := os.WriteFile(key, []byte(s.Gas.PrivateKey), 0o600); err != nil {
+	another, err := crypto.GenerateKey()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n approval_budget 1/day\n }\n }", s.RPC, key)
+	s.must(t, "anvil_setBalance", crypto.PubkeyToAddress(another.PublicKey), "0x8ac7230489e80000")
+	var signers []string
+	for i, secret := range []string{s.Gas.PrivateKey, hex.EncodeToString(crypto.FromECDSA(another))} {
+		key := filepath.Join(t.TempDir(), fmt.Sprintf("gas_key_%d", i))
+		if err := os.WriteFile(key, []byte(secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		signers = append(signers, "{file."+key+"}")
+	}
+	return fmt.Sprintf("evm {\n network base-sepolia {\n rpc %s\n signer %s\n approval_budget 1/day\n }\n }", s.RPC, strings.Join(signers, " "))
 }
 
 func buildCaddy(t *testing.T, dir string) string {

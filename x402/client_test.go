@@ -84,7 +84,7 @@ func TestDecodeChallenge(t *testing.T) {
 // TestDecodeChallengeOdd: what cannot be read does not take what stands beside
 // it along, and is never half read.
 func TestDecodeChallengeOdd(t *testing.T) {
-	good := string(str(t, usdc()))
+	good := str(t, usdc())
 	for _, odd := range []string{
 		`1`, `null`, `"exact"`, `[]`, `{"scheme":7}`, `{"scheme":"exact","amount":10000}`, `{"scheme":"exact","maxTimeoutSeconds":"300"}`,
 		`{"scheme":"exact","maxTimeoutSeconds":1e99}`, `{"scheme":"exact","payTo":["a","b"]}`, `{"scheme":"exact","network":{}}`,

@@ -4,6 +4,8 @@ package loopback
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -45,17 +47,16 @@ func FreeAddress(t testing.TB) string {
 }
 
 func free(address string) bool {
-	l, err := net.Listen("tcp", address)
+	var c net.ListenConfig
+	l, err := c.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return false
 	}
-	defer l.Close()
-	p, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return false
+	p, err := c.ListenPacket(context.Background(), "udp", address)
+	if err == nil {
+		err = p.Close()
 	}
-	p.Close()
-	return true
+	return errors.Join(err, l.Close()) == nil
 }
 
 // Settle waits until every address that FreeAddress has given has one listener at
@@ -86,7 +87,7 @@ func several() (yes, known bool) {
 	if err != nil {
 		return false, false
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	const listening = "0A"
 	count := map[string]int{}
 	lines := bufio.NewScanner(f)

@@ -200,8 +200,14 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 	if fl == nil {
 		return
 	}
-	c.notices.of(fl.by).warn("a transaction waits for too long and is sent again for a higher fee",
-		zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
+	if fl.number > mined {
+		fl = s.fill(fl.by, mined, fees.legacy)
+		c.notices.of(fl.by).warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
+			zap.Uint64("number", fl.number))
+	} else {
+		c.notices.of(fl.by).warn("a transaction waits for too long and is sent again for a higher fee",
+			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
+	}
 	a, err := c.resend(ctx, fl, fees, false)
 	if a == turnedAway || a == refusedByCall {
 		// No node takes it any more, for example because the authorization has
@@ -212,6 +218,17 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 		c.notices.of(fl.by).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
 			zap.Uint64("number", fl.number), zap.Error(err))
 	}
+}
+
+// fill begins a flight that does nothing but use up a number: what an earlier process
+// sent with it is too cheap, or is gone. It is replaced like every other that waits
+// for too long.
+func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
+	fl := &flight{by: by, number: number, to: by.key.address, gas: fillGas, fees: fees{legacy, new(big.Int), new(big.Int)}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flights = append(s.flights, fl)
+	return fl
 }
 
 // resend sends a flight again for higher fees; filling sends nothing in its
@@ -229,6 +246,9 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 		if tx, err = c.transaction(&again, offer); err != nil {
 			return unclear, err
 		}
+	}
+	if tx == nil {
+		return turnedAway, errors.New("the gas price is beyond all reason")
 	}
 	fl.sending(tx, offer, c.now(), filling)
 	a, err := c.broadcast(ctx, tx)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing"
@@ -27,6 +28,9 @@ const (
 	// maxApprovals bounds how many payers' approvals are waited for at once: it costs
 	// a payer nothing to sign one that no block takes.
 	maxApprovals = 32
+	// giftTries is how often an approval is sent again whose gas the node does not see
+	// yet, for some seconds in all.
+	giftTries = 8
 	// fundShare: one payer gets at most this part of a day's budget.
 	fundShare = 4
 )
@@ -106,11 +110,24 @@ func (a *approvals) begin(payer common.Address) (done chan struct{}, first bool,
 		return done, false, nil
 	}
 	if len(a.running) >= maxApprovals {
-		return nil, false, errors.New("too many approvals are on their way")
+		return nil, false, errTooManyApprovals()
 	}
 	done = make(chan struct{})
 	a.running[payer] = done
 	return done, true, nil
+}
+
+// errTooManyApprovals is for a payer whose approval there is no room for.
+func errTooManyApprovals() error {
+	return refuse(codePermit2Allowance, "too many approvals are on their way")
+}
+
+// full reports whether there is no room for the payer's approval.
+func (a *approvals) full(payer common.Address) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, running := a.running[payer]
+	return !running && len(a.running) >= maxApprovals
 }
 
 func (a *approvals) end(payer common.Address, done chan struct{}) {
@@ -131,6 +148,9 @@ func wouldApprove(err error, p *payment) bool {
 // are *x402.Error; what the payer can do about most of them is to approve without
 // us.
 func (c *chain) approvable(ctx context.Context, p *payment, v view) error {
+	if c.shared.approvals.full(p.from) {
+		return errTooManyApprovals()
+	}
 	_, err := c.missingGas(ctx, p, v)
 	return err
 }
@@ -198,8 +218,7 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 // is up to the payer. Afterwards the chain is to be looked at again. A refusal means
 // that it will not be there.
 func (c *chain) approve(ctx context.Context, p *payment, v view) error {
-	ctx, cancel := context.WithTimeout(ctx, approvalWait)
-	defer cancel()
+	until := c.now().Add(approvalWait)
 	done, first, err := c.shared.approvals.begin(p.from)
 	if err != nil {
 		return err
@@ -219,21 +238,26 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 		return err
 	}
 	if missing.Sign() > 0 {
-		if err := c.fund(ctx, p, missing, v); err != nil {
+		if err := c.fund(ctx, p, missing, until, v); err != nil {
 			return fmt.Errorf("paying for the payer's approval: %w", err)
 		}
 	}
 	c.leave(p)
 	tx := p.approval.tx
-	switch a, err := c.broadcast(ctx, tx); a {
+	switch a, err := c.sendApproval(ctx, tx, missing.Sign() > 0); a {
 	case taken, unclear, numberTaken:
 	case turnedAway:
-		return fmt.Errorf("sending the payer's approval: %w", err)
+		if !answered(err) {
+			return fmt.Errorf("sending the payer's approval: %w", err)
+		}
+		return &x402.Error{Code: codeApprovalBroadcast, Err: err}
 	default:
 		return &x402.Error{Code: codeApprovalBroadcast, Err: err}
 	}
-	r, err := c.landing(ctx, p.account, func() hashes { return hashes{tx.Hash()} })
+	r, err := c.landing(ctx, p.account, until, func() hashes { return hashes{tx.Hash()} })
 	switch {
+	case errors.Is(err, errNoBlock):
+		return &x402.Error{Code: codeApprovalFailed, Err: err}
 	case err != nil:
 		return fmt.Errorf("the payer's approval is in no block: %w", err)
 	case *r.Status != 1:
@@ -242,8 +266,24 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	return nil
 }
 
+// sendApproval sends the payer's approval. A node may learn a moment later than we
+// that its gas was given.
+func (c *chain) sendApproval(ctx context.Context, tx *types.Transaction, given bool) (answer, error) {
+	pause := firstPoll
+	for tries := 0; ; tries++ {
+		a, err := c.broadcast(ctx, tx)
+		if a != turnedAway || !given || tries == giftTries || !containsAny(strings.ToLower(err.Error()), noFunds...) {
+			return a, err
+		}
+		if err := c.sleep(ctx, pause); err != nil {
+			return turnedAway, err
+		}
+		pause = min(pause*3/2, lastPoll)
+	}
+}
+
 // fund pays a payer what is missing for the gas of the approval.
-func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, v view) error {
+func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until time.Time, v view) error {
 	budget := &c.shared.approvals
 	cost := new(big.Int).Add(missing, v.fees.total(fundGas))
 	if v.fees.excessive(fundGas) {
@@ -264,7 +304,7 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, v view) 
 		}
 		return errors.Join(errors.New("it was not sent"), err)
 	}
-	r, err := c.landing(ctx, p.account, func() hashes { sent, _ := fl.sent(); return sent })
+	r, err := c.landing(ctx, p.account, until, func() hashes { sent, _ := fl.sent(); return sent })
 	if err != nil {
 		return err
 	}
@@ -276,9 +316,12 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, v view) 
 	return nil
 }
 
+// errNoBlock is for a transaction that no block has taken in time.
+var errNoBlock = errors.New("no block has taken it")
+
 // landing waits until a block holds one of some transactions, and returns its
 // receipt, which has a status. In the meantime the account is kept going.
-func (c *chain) landing(ctx context.Context, a *account, sent func() hashes) (*receipt, error) {
+func (c *chain) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*receipt, error) {
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		list := sent()
 		found := make([]*receipt, len(list))
@@ -296,6 +339,12 @@ func (c *chain) landing(ctx context.Context, a *account, sent func() hashes) (*r
 			}
 		}
 		a.sender.nudge(ctx, c)
+		switch late := c.now().After(until); {
+		case late && err != nil:
+			return nil, err
+		case late:
+			return nil, errNoBlock
+		}
 		if err := c.sleep(ctx, pause); err != nil {
 			return nil, err
 		}

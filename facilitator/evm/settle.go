@@ -140,17 +140,30 @@ func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (v
 	if !wouldApprove(err, p) || p.value.IsZero() {
 		return v, err
 	}
-	if err := c.approve(ctx, p, v); err != nil {
-		return view{}, err
+	notApproved := c.approve(ctx, p, v)
+	if notApproved != nil && !isRefusal(notApproved) {
+		return view{}, notApproved
 	}
-	among, err := c.senders(p)
-	if err == nil {
-		err = c.enter(ctx, p, among)
+	if !p.placed {
+		among, err := c.senders(p)
+		if err == nil {
+			err = c.enter(ctx, p, among)
+		}
+		if err != nil {
+			return view{}, err
+		}
 	}
-	if err != nil {
-		return view{}, err
+	// An earlier payment of the same payer may have brought the allowance meanwhile.
+	v, err = c.wouldSettle(ctx, p, r, true)
+	if wouldApprove(err, p) && notApproved != nil {
+		err = notApproved
 	}
-	return c.wouldSettle(ctx, p, r, true)
+	return v, err
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*x402.Error](err)
+	return ok
 }
 
 // trySend checks the payment and sends it. The flight is nil if nothing is on

@@ -390,7 +390,7 @@ func TestApprovalsTakeNoPlaces(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if s := f.Settle(during(t, time.Minute), requests[maxApprovals]); s.Outcome != facilitator.Unsent {
+	if s := f.Settle(during(t, time.Minute), requests[maxApprovals]); s.Outcome != facilitator.Refused || s.Reason != string(codePermit2Allowance) {
 		t.Errorf("one more: %+v", s)
 	}
 	if must(c.backend.Client().PendingNonceAt(ctx, crypto.PubkeyToAddress(keys[maxApprovals].PublicKey))) != 0 {

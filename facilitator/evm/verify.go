@@ -32,7 +32,12 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 		v, err = c.wouldSettle(ctx, p, r, false)
 	}
 	if wouldApprove(err, p) {
-		err = c.approvable(ctx, p, v)
+		if err = c.approvable(ctx, p, v); isRefusal(err) {
+			// An earlier payment of the same payer may have brought the allowance.
+			if _, again := c.wouldSettle(ctx, p, r, false); !wouldApprove(again, p) {
+				err = again
+			}
+		}
 	}
 	refused, ok := errors.AsType[*x402.Error](err)
 	switch {

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"go.uber.org/zap"
@@ -35,16 +33,6 @@ const (
 	fundShare = 4
 )
 
-// approvals are the payers' own transactions that let Permit2 move their tokens,
-// and what we spent on their gas. It is counted in memory: a new process begins a
-// new day.
-type approvals struct {
-	mu      sync.Mutex
-	running map[common.Address]chan struct{} // by payer; closed at the end
-	day     int64
-	spent   *big.Int // today, in the chain's smallest unit
-}
-
 // sponsorsApprovals reports whether payers' approvals are sent, and paid for if
 // need be.
 func (c *chain) sponsorsApprovals() bool { return c.approvalBudget != nil }
@@ -65,76 +53,6 @@ func parseBudget(s string) (*big.Int, error) {
 		return nil, fmt.Errorf("%q is no amount", s)
 	}
 	return n, nil
-}
-
-// take reserves some of today's budget.
-func (a *approvals) take(cost, budget *big.Int, now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if day := now.Unix() / 86_400; day != a.day {
-		a.day, a.spent = day, new(big.Int)
-	}
-	sum := new(big.Int).Add(a.spent, cost)
-	if sum.Cmp(budget) > 0 {
-		return false
-	}
-	a.spent = sum
-	return true
-}
-
-// give returns what was reserved and not spent.
-func (a *approvals) give(cost *big.Int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.spent = new(big.Int).Sub(a.spent, cost)
-	if a.spent.Sign() < 0 { // another day has begun
-		a.spent.SetInt64(0)
-	}
-}
-
-// left reports whether so much of today's budget is left.
-func (a *approvals) left(cost, budget *big.Int, now time.Time) bool {
-	if !a.take(cost, budget, now) {
-		return false
-	}
-	a.give(cost)
-	return true
-}
-
-// begin makes the caller the one who sends the payer's approval, unless somebody
-// is at it already; then it returns what to wait for.
-func (a *approvals) begin(payer common.Address) (done chan struct{}, first bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if done, ok := a.running[payer]; ok {
-		return done, false, nil
-	}
-	if len(a.running) >= maxApprovals {
-		return nil, false, errTooManyApprovals()
-	}
-	done = make(chan struct{})
-	a.running[payer] = done
-	return done, true, nil
-}
-
-// errTooManyApprovals is for a payer whose approval there is no room for.
-func errTooManyApprovals() error {
-	return refuse(codePermit2Allowance, "too many approvals are on their way")
-}
-
-// full reports whether there is no room for the payer's approval.
-func (a *approvals) full(payer common.Address) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, running := a.running[payer]
-	return !running && len(a.running) >= maxApprovals
-}
-
-func (a *approvals) end(payer common.Address, done chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.running, payer)
-	close(done)
 }
 
 // wouldApprove reports whether all that a payment lacks is an allowance that the

@@ -31,6 +31,8 @@
 //	delivering  delivering  Move   lease runs                        stays
 //	delivering  delivering  Take   nobody holds                      starts
 //	delivering  settling    Move   lease runs, reorganised           stays   set
+//	delivered   delivered   Take   nobody holds                      starts
+//	delivered   delivered   Move   reorganised                       ends
 //
 // Why they are so:
 //
@@ -52,11 +54,13 @@
 //     so far: one that acted must not be made to act again, whatever comes.
 //   - A reorganisation takes a settlement back while the goods have not arrived.
 //     Who finds one takes the row to delivering, so that nobody delivers
-//     meanwhile, and moves it to settling.
+//     meanwhile, and moves it to settling. What was delivered stays so: of it
+//     the row can only say that the money is gone, or back.
 //   - A holder that lost its claim and then learns that the money has moved
 //     takes the row to settling when it can, and says so. The present holder
 //     cannot make the row free meanwhile, for it is in doubt.
-//   - In every state but delivered somebody can go on once the lease is over.
+//   - In every state somebody can go on once the lease is over, in delivered only
+//     with a reorganisation.
 package ledger
 
 import (
@@ -81,7 +85,7 @@ const (
 	Settled State = "settled"
 	// Delivering: the goods are on their way to the payer.
 	Delivering State = "delivering"
-	// Delivered: the payer has the goods. Final.
+	// Delivered: the payer has the goods. Final; see Change.Reorganised.
 	Delivered State = "delivered"
 	// Released: the holder let go before money could move. The authorization is
 	// free again.
@@ -180,7 +184,9 @@ type Change struct {
 	// who alone has asked, and once, has got a definite no.
 	Proven bool
 	// Reorganised says that the chain took a settlement back; it allows the way
-	// from Settled and Delivering to Settling.
+	// from Settled and Delivering to Settling. Of a Delivered row it allows to
+	// record what became of the money since: there the change says all of Reason,
+	// and an empty one takes away what the row has.
 	Reorganised bool
 }
 
@@ -248,8 +254,8 @@ type Ledger interface {
 
 	// Take takes over a row whose holder is gone or done, and moves it to state
 	// to: Settled or a stale Delivering to Delivering (redelivery), Unknown or a
-	// stale Settling to Settling (to ask again). See Takeable. Else *TakenError,
-	// or ErrNotFound.
+	// stale Settling to Settling (to ask again), Delivered to Delivered (after a
+	// reorganisation). See Takeable. Else *TakenError, or ErrNotFound.
 	Take(ctx context.Context, key Key, to State, lease time.Duration) (Claim, error)
 
 	// Renew prolongs the lease to lease from now; it never shortens it. It

@@ -84,6 +84,9 @@ var rules = [...]rule{
 	{Delivering, Delivering, byMove, leaseRuns, stays, false},
 	{Delivering, Delivering, byTake, nobodyHolds, starts, false},
 	{Delivering, Settling, byMove, leaseRuns | reorganised, stays, setsDoubt},
+
+	{Delivered, Delivered, byTake, nobodyHolds, starts, false},
+	{Delivered, Delivered, byMove, reorganised, ends, false},
 }
 
 // find returns the rule for a change, or nil if there is none.
@@ -143,8 +146,8 @@ func Claimable(p Payment, now time.Time) bool {
 }
 
 // Takeable says whether the row can be taken over to the given state: Settled
-// or Delivering to Delivering, Unknown or Settling to Settling, when nobody
-// holds it.
+// or Delivering to Delivering, Unknown or Settling to Settling, Delivered to
+// Delivered, when nobody holds it.
 func Takeable(p Payment, to State, now time.Time) bool {
 	return find(byTake, p.State, to).allows(&p, &Change{}, now)
 }
@@ -231,6 +234,9 @@ func ApplyMove(row Payment, ch Change, now time.Time) (Payment, error) {
 	r := find(byMove, row.State, ch.To)
 	if row.Lease.IsZero() || !r.allows(&row, &ch, now) {
 		return Payment{}, fmt.Errorf("%w: payment %s cannot go from %s to %s", ErrLost, row.ID, row.State, ch.To)
+	}
+	if row.State == Delivered {
+		row.Reason = "" // see Change.Reorganised
 	}
 	row.learn(ch)
 	r.apply(&row, now, 0)

@@ -203,8 +203,9 @@ func TestInvariants(t *testing.T) {
 		for _, s := range k.steps() {
 			free := Claimable(s.to.row(), testTime)
 			for name, broken := range map[string]bool{
-				"unknown is doubt":                                         s.to.state == Unknown && !s.to.doubt,
-				"delivered is final":                                       k.state == Delivered,
+				"unknown is doubt":   s.to.state == Unknown && !s.to.doubt,
+				"delivered is final": k.state == Delivered && s.to.state != Delivered,
+				"news of what was delivered come from a reorganisation":    k.state == Delivered && s.by == byMove && !s.change.Reorganised,
 				"a row that is held cannot be claimed or taken":            s.by != byMove && k.lease == "runs",
 				"who claims or takes holds":                                s.by != byMove && s.to.lease != "runs",
 				"only the holder moves":                                    s.by == byMove && k.lease == "none",

@@ -119,6 +119,7 @@ func testTake(s *suite) {
 	to := map[ledger.State]ledger.State{
 		ledger.Settling: ledger.Settling, ledger.Unknown: ledger.Settling,
 		ledger.Settled: ledger.Delivering, ledger.Delivering: ledger.Delivering,
+		ledger.Delivered: ledger.Delivered,
 	}
 	for _, from := range ledger.States() {
 		for _, target := range ledger.States() {
@@ -127,7 +128,7 @@ func testTake(s *suite) {
 			if _, err := s.Get(s.Context(), key); errors.Is(err, ledger.ErrNotFound) {
 				continue // free and forgotten
 			}
-			if from != ledger.Unknown { // the only one that nobody holds and that can be taken
+			if to[from] != target || !row.Lease.IsZero() { // else nobody holds it, and it can be taken
 				_, err := s.Take(s.Context(), key, target, lease)
 				s.wantTaken(err, row)
 			}
@@ -163,6 +164,7 @@ func testTakeRace(s *suite) {
 	for from, to := range map[ledger.State]ledger.State{
 		ledger.Settling: ledger.Settling, ledger.Unknown: ledger.Settling,
 		ledger.Settled: ledger.Delivering, ledger.Delivering: ledger.Delivering,
+		ledger.Delivered: ledger.Delivered,
 	} {
 		key := ledger.Key(from)
 		s.bring(key, from)

@@ -121,6 +121,54 @@ func testReorganisation(s *suite) {
 	c := s.bring("final", ledger.Delivered)
 	_, err := s.Move(s.Context(), c, ledger.Change{To: ledger.Settling, Reorganised: true})
 	s.wantError("a delivered payment", err, ledger.ErrLost)
+	testReorganisedLate(s)
+}
+
+// testReorganisedLate: the chain takes a settlement back after the goods have
+// arrived. The row stays delivered, and says so, until the money is back.
+func testReorganisedLate(s *suite) {
+	c := s.bring("late", ledger.Settled)
+	want := s.move(c, ledger.Change{To: ledger.Delivering, Transaction: "0x1", Status: 200, Runs: 1})
+	want = s.move(c, ledger.Change{To: ledger.Delivered})
+	_, err := s.Move(s.Context(), c, ledger.Change{To: ledger.Delivered, Reorganised: true, Reason: "forged"})
+	s.wantError("without a hold", err, ledger.ErrLost)
+
+	for _, ch := range []ledger.Change{
+		{Reason: "settlement_reverted"},
+		{Reason: "settlement_reverted"},
+		{Transaction: "0x2"},
+		{Reason: "settlement_reverted"},
+		{Transaction: "0x3", Facilitator: "another"},
+	} {
+		s.advance(time.Second)
+		c := s.take("late", ledger.Delivered)
+		_, err := s.Take(s.Context(), "late", ledger.Delivered, lease)
+		s.wantTaken(err, s.get("late"))
+		for _, to := range ledger.States() {
+			_, err := s.Move(s.Context(), c, ledger.Change{To: to, Proven: true, Reorganised: to != ledger.Delivered, Reason: "forged"})
+			s.wantError("from delivered to "+string(to), err, ledger.ErrLost)
+		}
+		s.advance(2 * lease) // it is heard though its lease is over
+		ch.To, ch.Reorganised = ledger.Delivered, true
+		want.Updated, want.Reason = s.Now(), ch.Reason
+		if ch.Transaction != "" {
+			want.Transaction = ch.Transaction
+		}
+		if ch.Facilitator != "" {
+			want.Facilitator = ch.Facilitator
+		}
+		s.wantEqual("the delivered row", s.move(c, ch), want)
+		s.wantRow(want)
+		s.wantNoHold(c)
+		_, err = s.Claim(s.Context(), s.payment("late"), lease)
+		s.wantTaken(err, want)
+		_, err = s.Take(s.Context(), "late", ledger.Delivering, lease)
+		s.wantTaken(err, want)
+	}
+	for range 2 { // whoever took it is gone
+		s.take("late", ledger.Delivered)
+		s.advance(lease)
+	}
 }
 
 // testFacts: facts that come with a move go into the row; empty ones take

@@ -119,8 +119,12 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	if err != nil {
 		return ledger.Claim{}, shown(err)
 	}
-	if r == nil { // see evict
+	switch {
+	case r == nil: // see evict
 		r = &row{payment: known, key: name, stored: true}
+		l.rows.add(r)
+	case finished(known.State): // the old one may be on its way to the database: see ready
+		r = &row{payment: known, key: name, stored: r.stored}
 		l.rows.add(r)
 	}
 	old := r.payment

@@ -148,7 +148,7 @@ func (l *Ledger) ready(part []*row, force bool, items []copyOf, rest []*row) ([]
 			rest = append(rest, r)
 		default:
 			p := &r.payment // is final
-			if !finished(p.State) {
+			if !r.final() {
 				now := *p
 				p = &now
 			}
@@ -183,7 +183,7 @@ func (l *Ledger) storedPart(items []copyOf, rest []*row) []*row {
 		l.unqueue(r)
 		present := l.rows.all[r.payment.Key]
 		switch {
-		case present == r && finished(r.payment.State):
+		case present == r && r.final():
 			l.filter.add(&r.key)
 			l.rows.remove(r)
 			l.rows.evicted++

@@ -55,6 +55,7 @@ func TestModel(t *testing.T) {
 				key := key.Draw(t, "key")
 				next := map[ledger.State]ledger.State{
 					ledger.Claimed: ledger.Settling, ledger.Settling: ledger.Settled, ledger.Settled: ledger.Delivering, ledger.Delivering: ledger.Delivered,
+					ledger.Delivered: ledger.Delivered,
 				}
 				m.move(t, key, next[m.claims[key][0].Payment.State], "")
 			},
@@ -270,7 +271,7 @@ func (m *model) sound(t *rapid.T) {
 		if r.token == "" != r.payment.Lease.IsZero() {
 			t.Fatalf("%s has token %q and lease %s", key, r.token, r.payment.Lease)
 		}
-		if finished(r.payment.State) && !r.dirty {
+		if r.final() && !r.dirty {
 			t.Fatalf("%s is %s and in memory", key, r.payment.State)
 		}
 		if r.dirty && !r.queued {

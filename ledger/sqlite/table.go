@@ -146,8 +146,12 @@ func (t *table) soil(r *row, version uint64) {
 }
 
 // finished says whether nothing more happens to a row in this state, but that it
-// may be claimed anew.
+// may be claimed anew, or taken after a reorganisation.
 func finished(s ledger.State) bool { return !s.Open() && s != ledger.Claimed }
+
+// final says whether a row does not change any more: it is finished, and nobody
+// holds it. Whoever takes it, after a reorganisation, gets another one.
+func (r *row) final() bool { return finished(r.payment.State) && r.token == "" }
 
 // pack moves the strings of a claim into one: what the caller gave may be parts
 // of something larger.

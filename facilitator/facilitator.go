@@ -105,6 +105,8 @@ type Settlement struct {
 	// Transaction is the id on the chain: set when known, and always when
 	// Settled, with one exception: an "upto" payment charged with 0 needs none.
 	Transaction string
+	// Block is where the transaction is, when it was looked at; zero if nobody did.
+	Block Block
 	// Network is CAIP-2, the requirement's.
 	Network string
 	// Payer is who paid, when the facilitator said so.

@@ -21,8 +21,9 @@ const (
 // Proof is evidence with its source.
 type Proof struct {
 	Evidence Evidence
-	// Transaction is where the money moved; only with Moved.
+	// Transaction is where the money moved, and Block where that is; only with Moved.
 	Transaction string
+	Block       Block
 	// Reason is a machine code, with Void.
 	Reason string
 }

@@ -27,20 +27,20 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 	missed := 0
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		sent, passed := fl.sent()
-		hash, v, err := c.receipts(ctx, p, sent)
+		r, v, err := c.receipts(ctx, p, sent)
 		switch {
 		case err != nil:
 		case v == paid:
 			fl.by.sender.landed(fl)
-			return settled(p, hash.Hex())
+			return settled(p, r)
 		case v == mismatch:
 			fl.by.sender.landed(fl)
 			c.shared.payments.reverted(rec, p.token, c.now())
-			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.String("transaction", hash.Hex()), zap.Stringer("asset", p.token))
-			return unknown(p, codeEventMismatch, hash.Hex(), "the token does not say that it moved the money")
+			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+			return unknown(p, codeEventMismatch, r.Transaction.Hex(), "the token does not say that it moved the money")
 		case v == failed:
 			fl.by.sender.landed(fl)
-			return c.failed(ctx, p, rec, hash)
+			return c.failed(ctx, p, rec, r.Transaction)
 		case passed:
 			missed++
 		}
@@ -58,8 +58,8 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 }
 
 // receipts looks for the receipt of any of the transactions, deep enough in the
-// chain to count.
-func (c *chain) receipts(ctx context.Context, p *payment, sent hashes) (common.Hash, verdict, error) {
+// chain to count. It is nil if the verdict is inconclusive.
+func (c *chain) receipts(ctx context.Context, p *payment, sent hashes) (*receipt, verdict, error) {
 	found := make([]*receipt, len(sent))
 	var last hexutil.Uint64
 	err := c.ask(ctx, func() calls {
@@ -75,14 +75,14 @@ func (c *chain) receipts(ctx context.Context, p *payment, sent hashes) (common.H
 		return b
 	}, every)
 	if err != nil {
-		return common.Hash{}, inconclusive, err
+		return nil, inconclusive, err
 	}
 	for i, r := range found {
 		if v := r.judge(sent[i], p, true); v != inconclusive && c.deep(r, uint64(last)) {
-			return sent[i], v, nil
+			return r, v, nil
 		}
 	}
-	return common.Hash{}, inconclusive, nil
+	return nil, inconclusive, nil
 }
 
 // deep reports whether the block of a receipt has enough blocks upon it.
@@ -160,7 +160,7 @@ func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (faci
 	case !deep:
 		return unknown(p, x402.CodeSettlementPending, hash.Hex(), "somebody else sent it, and it is not confirmed yet"), nil
 	case r.judge(hash, p, false) == paid:
-		return settled(p, hash.Hex()), nil
+		return settled(p, r), nil
 	}
 	return unknown(p, p.codes().nonceUsed, hash.Hex(), "the authorization was used for something else"), nil
 }

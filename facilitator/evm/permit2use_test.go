@@ -227,7 +227,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 			c.finalize()
 			want := tt.want
 			if want.Evidence == facilitator.Moved {
-				want.Transaction = transaction.Hex()
+				want.Transaction, want.Block = transaction.Hex(), c.blockOf(transaction)
 			}
 			for who, w := range map[string]facilitator.Witness{"facilitator": f, "look": l} {
 				got, err := w.Witness(context.Background(), r, claimed)

@@ -99,7 +99,7 @@ func (c *chain) chargeNothing(ctx context.Context, p *payment, r facilitator.Req
 	if err != nil {
 		return notSent(err, p, r)
 	}
-	return settled(p, "")
+	return settled(p, nil)
 }
 
 // sendOnce checks the payment and sends it, and tells those who wait for it. The
@@ -287,9 +287,12 @@ func unknown(p *payment, code x402.Code, transaction, detail string) facilitator
 	}
 }
 
-// settled is for money that has moved.
-func settled(p *payment, transaction string) facilitator.Settlement {
-	s := facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer(), Transaction: transaction}
+// settled is for money that has moved, by the receipt; nil if there was none to move.
+func settled(p *payment, r *receipt) facilitator.Settlement {
+	s := facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer()}
+	if r != nil {
+		s.Transaction, s.Block = r.Transaction.Hex(), r.block()
+	}
 	if p.upto() {
 		s.Amount = p.value.Dec()
 	}

@@ -214,6 +214,16 @@ func (c *testChain) transact(key *ecdsa.PrivateKey, to common.Address, data []by
 	return common.Hash{}
 }
 
+// blockOf is where a transaction is.
+func (c *testChain) blockOf(hash common.Hash) facilitator.Block {
+	c.t.Helper()
+	r, err := c.backend.Client().TransactionReceipt(context.Background(), hash)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return facilitator.Block{Number: r.BlockNumber.Uint64(), Hash: r.BlockHash.Hex()}
+}
+
 // as the owner of the token calls it.
 func (c *testChain) owner(signature string, args ...[]byte) {
 	c.t.Helper()

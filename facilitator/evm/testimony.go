@@ -190,7 +190,7 @@ func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *
 	}
 	switch {
 	case verdict == paid && block.unix() >= since.Add(-claimSkew).Unix():
-		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex()}, nil
+		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex(), Block: r.block()}, nil
 	case verdict == paid:
 		return facilitator.Proof{}, nil // for something else, before our claim
 	case p.wentElsewhere(p, r):

@@ -129,7 +129,7 @@ func TestWitnessOnChain(t *testing.T) {
 			}
 			want := tt.want
 			if want.Evidence == facilitator.Moved {
-				want.Transaction = hash.Hex()
+				want.Transaction, want.Block = hash.Hex(), c.blockOf(hash)
 				c.seal()
 				if got := ask(); got != [2]facilitator.Proof{want, {}} {
 					t.Errorf("confirmed twice: %+v", got)
@@ -166,12 +166,18 @@ func TestWitnessOfAFork(t *testing.T) {
 	for range lookConfirmations {
 		c.seal()
 	}
-	moved := facilitator.Proof{Evidence: facilitator.Moved, Transaction: theirs.Hex()}
+	moved := facilitator.Proof{Evidence: facilitator.Moved, Transaction: theirs.Hex(), Block: c.blockOf(theirs)}
 	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != moved {
 		t.Fatalf("%+v, %v", got, err)
 	}
+	if has, err := l.HasBlock(during(t, time.Minute), baseSepolia, moved.Block); !has || err != nil {
+		t.Fatal(has, err)
+	}
 	if err := c.backend.Fork(parent); err != nil {
 		t.Fatal(err)
+	}
+	if has, err := l.HasBlock(during(t, time.Minute), baseSepolia, moved.Block); has || err == nil {
+		t.Error("taken back, and no other is in its place: ", has, err)
 	}
 	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != (facilitator.Proof{}) {
 		t.Errorf("taken back: %+v, %v", got, err)
@@ -179,6 +185,10 @@ func TestWitnessOfAFork(t *testing.T) {
 	for range 2 * lookConfirmations { // it is in the pool again
 		c.seal()
 	}
+	if has, err := l.HasBlock(during(t, time.Minute), baseSepolia, moved.Block); has || err != nil {
+		t.Error("taken back, and another is in its place: ", has, err)
+	}
+	moved.Block = c.blockOf(theirs)
 	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != moved {
 		t.Errorf("in another block: %+v, %v", got, err)
 	}

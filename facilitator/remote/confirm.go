@@ -45,6 +45,7 @@ func (f *Facilitator) confirmed(ctx context.Context, r facilitator.Request, s fa
 		if proof.Transaction != "" {
 			s.Transaction = proof.Transaction
 		}
+		s.Block = proof.Block
 		return s
 	}
 	f.logger.Error("the facilitator says that a payment is settled, and the chain does not show it",

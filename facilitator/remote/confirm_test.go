@@ -14,7 +14,9 @@ import (
 
 // A facilitator that says yes is believed, with confirm, when the chain shows it.
 func TestConfirm(t *testing.T) {
-	open, moved, void := facilitator.Proof{}, facilitator.Proof{Evidence: facilitator.Moved, Transaction: "0x" + strings.Repeat("cd", 32)},
+	open, moved, void := facilitator.Proof{}, facilitator.Proof{
+		Evidence: facilitator.Moved, Transaction: "0x" + strings.Repeat("cd", 32), Block: facilitator.Block{Number: 7, Hash: "0xb"},
+	},
 		facilitator.Proof{Evidence: facilitator.Void, Reason: "expired"}
 	away := errors.New("no node answers")
 	since := time.Now().Add(-time.Minute)
@@ -61,8 +63,8 @@ func TestConfirm(t *testing.T) {
 			if s.Outcome != c.want || asked != c.asked {
 				t.Errorf("%+v, looked %d times", s, asked)
 			}
-			if c.want == facilitator.Settled && c.asked > 0 && s.Transaction != moved.Transaction {
-				t.Errorf("transaction %s", s.Transaction)
+			if c.want == facilitator.Settled && c.asked > 0 && (s.Transaction != moved.Transaction || s.Block != moved.Block) {
+				t.Errorf("transaction %s in %+v", s.Transaction, s.Block)
 			}
 		})
 	}

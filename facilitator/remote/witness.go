@@ -40,6 +40,14 @@ func (f *Facilitator) Genesis(ctx context.Context, network string) ([]string, er
 	return f.look.Genesis(ctx, network)
 }
 
+// HasBlock implements facilitator.Blocks. It asks the nodes of rpc.
+func (f *Facilitator) HasBlock(ctx context.Context, network string, b facilitator.Block) (bool, error) {
+	if f.look == nil {
+		return false, errNoRPC
+	}
+	return f.look.HasBlock(ctx, network, b)
+}
+
 var errNoRPC = errors.New("no rpc is configured for this facilitator")
 
 // unmarshalRPC reads the words after "rpc".
@@ -70,4 +78,5 @@ func (f *Facilitator) unmarshalRPC(d *caddyfile.Dispenser) error {
 var (
 	_ facilitator.Witness = (*Facilitator)(nil)
 	_ facilitator.Chains  = (*Facilitator)(nil)
+	_ facilitator.Blocks  = (*Facilitator)(nil)
 )

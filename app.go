@@ -39,6 +39,8 @@ type App struct {
 	ledger   ledger.Ledger
 	backends map[string]backend
 	keys     []string // of the snapshots held in the pool
+	blocks   *blockWatch
+	watchKey string // of blocks in the pool, or ""
 	logger   *zap.Logger
 	stop     context.CancelFunc
 	watching context.Context
@@ -79,6 +81,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.LedgerRaw = json.RawMessage(`{"type":"sqlite"}`)
 	}
 	a.warnAboutConfig()
+	if err := a.keepWatch(); err != nil {
+		return err
+	}
 	loaded, err := ctx.LoadModule(a, "LedgerRaw")
 	if err != nil {
 		return fmt.Errorf("loading the ledger: %w", err)
@@ -194,6 +199,7 @@ func (a *App) Start() error {
 		}
 		go a.watchOwed(a.watching)
 		a.watchChains(a.watching)
+		go a.watchBlocks(a.watching)
 		a.reconcile(a.watching)
 	}()
 	return nil
@@ -212,6 +218,10 @@ func (a *App) Cleanup() error {
 		a.stop()
 	}
 	var errs []error
+	if a.watchKey != "" {
+		_, err := watches.Delete(a.watchKey)
+		errs = append(errs, err)
+	}
 	for _, key := range a.keys {
 		_, err := snapshots.Delete(key)
 		errs = append(errs, err)

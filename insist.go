@@ -50,7 +50,7 @@ func insist(l ledger.Ledger, c ledger.Claim, moved bool, record func(ledger.Clai
 		case !moved:
 			return c, err // whoever holds it finds out
 		}
-		taken, err := takeToSettle(l, c.Payment.Key)
+		taken, err := takeTo(l, c.Payment.Key, ledger.Settling)
 		known, isTaken := errors.AsType[*ledger.TakenError](err)
 		switch {
 		case err == nil:
@@ -66,8 +66,8 @@ func insist(l ledger.Ledger, c ledger.Claim, moved bool, record func(ledger.Clai
 	}
 }
 
-// takeToSettle takes a payment over, and survives a ledger that panics.
-func takeToSettle(l ledger.Ledger, key ledger.Key) (c ledger.Claim, err error) {
+// takeTo takes a payment over, and survives a ledger that panics.
+func takeTo(l ledger.Ledger, key ledger.Key, to ledger.State) (c ledger.Claim, err error) {
 	defer func() {
 		if recover() != nil {
 			err = ledger.ErrUnavailable
@@ -75,5 +75,5 @@ func takeToSettle(l ledger.Ledger, key ledger.Key) (c ledger.Claim, err error) {
 	}()
 	ctx, cancel := ledgerContext(context.Background())
 	defer cancel()
-	return l.Take(ctx, key, ledger.Settling, leaseFor)
+	return l.Take(ctx, key, to, leaseFor)
 }

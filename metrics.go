@@ -23,6 +23,10 @@ var (
 		Namespace: "caddy", Subsystem: "paywall", Name: "closed_total",
 		Help: "Requests for priced paths that were answered 503, because nobody could have settled a payment.",
 	})
+	reorganised = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "paywall", Name: "reorganised_total",
+		Help: "Payments whose block a chain took back after they were settled, by what became of them.",
+	}, []string{"outcome"})
 	settlementOutcomes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "paywall", Name: "settlements_total",
 		Help: "Settlements asked for, by outcome.",
@@ -30,7 +34,7 @@ var (
 )
 
 func registerMetrics(reg prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{challenges, payments, closed, settlementOutcomes, unsettledNow, state{}} {
+	for _, c := range []prometheus.Collector{challenges, payments, closed, settlementOutcomes, reorganised, unsettledNow, state{}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err

@@ -38,6 +38,7 @@ type reconciler struct {
 	facilitator func(name string) (facilitator.Named, bool)
 	witnesses   func(network string) []facilitator.Witness
 	closed      func(network string) bool
+	watch       func(row ledger.Payment, b facilitator.Block)
 	now         func() time.Time
 	logger      *zap.Logger
 
@@ -207,10 +208,11 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		return // a payer came back with it, or the ledger is gone
 	}
 	change := ledger.Change{To: ledger.Unknown}
+	var block facilitator.Block
 	if proof, ok := look(ctx, witnesses, request, row.Created); ok {
 		switch proof.Evidence {
 		case facilitator.Moved:
-			change = ledger.Change{To: ledger.Settled, Transaction: proof.Transaction}
+			change, block = ledger.Change{To: ledger.Settled, Transaction: proof.Transaction}, proof.Block
 		case facilitator.Void:
 			change = ledger.Change{To: ledger.Refused, Proven: true, Reason: proof.Reason}
 		case facilitator.Open:
@@ -221,11 +223,16 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		observeSettlement(s.Outcome)
 		if s.Outcome == facilitator.Settled {
 			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name, Amount: chargedOtherwise(row, s)}
+			block = s.Block
 		} else {
 			change.Transaction, change.Reason = s.Transaction, s.Reason
 		}
 	}
 	c.record(claim, change, logger)
+	if change.To == ledger.Settled && change.Facilitator != "" {
+		row.Facilitator = change.Facilitator
+	}
+	c.watch(row, block)
 }
 
 // record writes what was found, and lets go.
@@ -285,23 +292,29 @@ func (c *reconciler) once(logger *zap.Logger, count int, text string, fields ...
 // reconcile starts the reconciler of this config's ledger.
 func (a *App) reconcile(ctx context.Context) {
 	c := &reconciler{
-		ledger: a.ledger,
-		facilitator: func(name string) (facilitator.Named, bool) {
-			b, ok := a.backends[name]
-			return b.Named, ok
-		},
-		witnesses: func(network string) []facilitator.Witness {
-			var list []facilitator.Witness
-			for _, b := range a.backends {
-				if w, ok := b.Facilitator.(facilitator.Witness); ok && w.Sees(network) {
-					list = append(list, w)
-				}
-			}
-			return list
-		},
-		closed: a.closed,
-		now:    time.Now,
-		logger: a.logger.Named("reconciler"),
+		ledger:      a.ledger,
+		facilitator: a.named,
+		witnesses:   a.witnesses,
+		closed:      a.closed,
+		watch:       a.watch,
+		now:         time.Now,
+		logger:      a.logger.Named("reconciler"),
 	}
 	c.run(ctx)
+}
+
+func (a *App) named(name string) (facilitator.Named, bool) {
+	b, ok := a.backends[name]
+	return b.Named, ok
+}
+
+// witnesses are those who can look at a network.
+func (a *App) witnesses(network string) []facilitator.Witness {
+	var list []facilitator.Witness
+	for _, b := range a.backends {
+		if w, ok := b.Facilitator.(facilitator.Witness); ok && w.Sees(network) {
+			list = append(list, w)
+		}
+	}
+	return list
 }

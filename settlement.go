@@ -45,7 +45,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	work := context.WithoutCancel(ctx)
 	p.request.Since = p.held.Payment.Created
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
-	l := p.h.app.ledger
+	l, app := p.h.app.ledger, p.h.app
 	lease, seat := p.lease, p.seat
 	settlements.Go(func() {
 		s, name := ask(work, order, request)
@@ -56,7 +56,14 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			logger.Error("the facilitator says that it has charged another amount than it was asked to", zap.String("payment", id),
 				zap.String("facilitator", name), zap.String("asked", book.Payment.Amount), zap.String("charged", other))
 		}
-		if err != nil {
+		watch := func() {
+			if s.Outcome == facilitator.Settled {
+				app.watch(row, s.Block)
+			}
+		}
+		if err == nil {
+			watch()
+		} else {
 			untold.Store(book.Payment.Key, true)
 			defer untold.Delete(book.Payment.Key)
 		}
@@ -71,6 +78,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 				zap.Stringer("outcome", s.Outcome), zap.String("transaction", s.Transaction), zap.Error(err))
 			if book, err = insist(l, book, s.Outcome == facilitator.Settled, record); err == nil {
 				row = book.Payment
+				watch()
 			}
 		}
 		lease.end()

@@ -13,6 +13,10 @@ import (
 // maxReason is how much of a reason is kept, in bytes.
 const maxReason = 512
 
+// ReasonReverted is the Reason of a Delivered payment whose money a reorganisation
+// of the chain took back.
+const ReasonReverted = "settlement_reverted"
+
 // States returns all states, in the order of a payment's life.
 func States() []State {
 	return []State{Claimed, Settling, Settled, Delivering, Delivered, Released, Refused, Unknown}

@@ -1,0 +1,235 @@
+package paywall
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// A block that is not final can be taken back by a reorganisation, after its
+// payments were believed and perhaps delivered. So the blocks of the latest
+// payments are remembered for a while, and the chain is asked whether it still has
+// them: a few times for each block, however many payments are in it. What a
+// process remembers of them dies with it.
+
+// mostWatched is how many payments are watched at most. Others are not.
+const mostWatched = 10_000
+
+// lookAfter is when it is looked after a block, since its first payment was
+// settled. After the last look it is forgotten. Payments of a block that is gone
+// are looked after in the same pauses.
+var lookAfter = [...]time.Duration{15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}
+
+const (
+	// lookAgain is when, if it could not be told, and it does not count as a look.
+	lookAgain = 15 * time.Second
+	// watchFor is how long a payment is watched at most, whatever happens.
+	watchFor = 30 * time.Minute
+)
+
+// watches keeps what is watched for each ledger across reloads.
+var watches = caddy.NewUsagePool()
+
+// blockWatch remembers in which blocks the latest payments are.
+type blockWatch struct {
+	mu     sync.Mutex
+	blocks map[blockOf]*watchedBlock
+	count  int             // payments in all blocks
+	busy   map[string]bool // networks at whose blocks somebody looks
+	full   bool            // and that was said
+}
+
+// Destruct implements caddy.Destructor.
+func (*blockWatch) Destruct() error { return nil }
+
+func newBlockWatch() *blockWatch {
+	return &blockWatch{blocks: make(map[blockOf]*watchedBlock), busy: make(map[string]bool)}
+}
+
+// blockOf is a block of a network.
+type blockOf struct {
+	network string
+	facilitator.Block
+}
+
+// watchedBlock is a block with the payments in it that are watched.
+type watchedBlock struct {
+	payments []watched
+	since    time.Time
+	looks    int // so far; that at which it was found to be gone does not count
+	next     time.Time
+	// gone: the chain has taken it back, and the payments are what is left to do.
+	gone bool
+}
+
+// watched is a payment in a block.
+type watched struct {
+	key         ledger.Key
+	facilitator string
+	request     []byte // as the ledger keeps it until the goods have arrived
+	until       time.Time
+	// told: that the chain does not have it any more was said.
+	told bool
+}
+
+// add watches a payment, unless nobody has looked where it is.
+func (w *blockWatch) add(network string, b facilitator.Block, p watched, now time.Time, logger *zap.Logger) {
+	if b == (facilitator.Block{}) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.count >= mostWatched {
+		if !w.full {
+			logger.Warn("too many payments at once: of some it is not watched whether a reorganisation takes them back; more confirmations would do instead",
+				zap.Int("watched", w.count))
+		}
+		w.full = true
+		return
+	}
+	if p.until.IsZero() {
+		p.until = now.Add(watchFor)
+	}
+	at := blockOf{network, b}
+	block := w.blocks[at]
+	if block == nil {
+		block = &watchedBlock{gone: true}
+		w.blocks[at] = block
+	}
+	if block.gone { // and back, if it was there before
+		block.gone, block.looks, block.since, block.next = false, 0, now, now.Add(lookAfter[0])
+	}
+	block.payments = append(block.payments, p)
+	w.count++
+}
+
+// due returns the blocks whose time has come, by network, and marks these as busy.
+func (w *blockWatch) due(now time.Time) map[string][]blockOf {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var due map[string][]blockOf
+	for at, b := range w.blocks {
+		if now.Before(b.next) || w.busy[at.network] {
+			continue
+		}
+		if due == nil {
+			due = make(map[string][]blockOf)
+		}
+		due[at.network] = append(due[at.network], at)
+	}
+	for network := range due {
+		w.busy[network] = true
+	}
+	return due
+}
+
+// rest ends what due began for a network.
+func (w *blockWatch) rest(network string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.busy, network)
+}
+
+// isGone says whether a block is known to be taken back.
+func (w *blockWatch) isGone(at blockOf) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.blocks[at]
+	return b != nil && b.gone
+}
+
+// unclear puts a look off.
+func (w *blockWatch) unclear(at blockOf, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b := w.blocks[at]; b != nil {
+		b.next = now.Add(lookAgain)
+		w.expire(at, b, now)
+	}
+}
+
+// seen is for a block that the chain has.
+func (w *blockWatch) seen(at blockOf, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b := w.blocks[at]; b != nil {
+		w.looked(at, b, now)
+	}
+}
+
+// takenBack is for a block that the chain does not have any more, and returns how
+// many payments are in it.
+func (w *blockWatch) takenBack(at blockOf, now time.Time) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.blocks[at]
+	if b == nil {
+		return 0
+	}
+	b.gone, b.looks, b.since, b.next = true, -1, now, now
+	return len(b.payments)
+}
+
+// lost returns the payments of a block that is gone, which still count.
+func (w *blockWatch) lost(at blockOf) []watched {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.blocks[at]
+	if b == nil {
+		return nil
+	}
+	list := b.payments
+	b.payments = nil
+	return list
+}
+
+// left puts back those of the payments from lost of which it is not decided what
+// became of them.
+func (w *blockWatch) left(at blockOf, taken int, undecided []watched, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.blocks[at]
+	if b == nil {
+		return
+	}
+	w.count -= taken - len(undecided)
+	b.payments = append(undecided, b.payments...)
+	if b.gone { // else it is back, and was not looked at since
+		w.looked(at, b, now)
+	}
+}
+
+// looked counts a look and sets the time of the next one, under the lock.
+func (w *blockWatch) looked(at blockOf, b *watchedBlock, now time.Time) {
+	if b.looks++; b.looks >= len(lookAfter) {
+		w.forget(at, b)
+		return
+	}
+	b.next = b.since.Add(lookAfter[b.looks])
+	w.expire(at, b, now)
+}
+
+// expire forgets the payments that were watched for long, under the lock.
+func (w *blockWatch) expire(at blockOf, b *watchedBlock, now time.Time) {
+	before := len(b.payments)
+	b.payments = slices.DeleteFunc(b.payments, func(p watched) bool { return !now.Before(p.until) })
+	w.count -= before - len(b.payments)
+	if len(b.payments) == 0 {
+		w.forget(at, b)
+	}
+}
+
+// forget forgets a block with all in it, under the lock.
+func (w *blockWatch) forget(at blockOf, b *watchedBlock) {
+	w.count -= len(b.payments)
+	delete(w.blocks, at)
+	if w.count < mostWatched/2 {
+		w.full = false
+	}
+}

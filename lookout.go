@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -50,6 +51,9 @@ func (l *lookout) run(ctx context.Context) {
 // are gone.
 func (l *lookout) lookAt(ctx context.Context, network string, list []blockOf) {
 	defer l.watch.rest(network)
+	var seeing sync.WaitGroup
+	defer seeing.Wait()
+	free := make(chan struct{}, triedAtOnce)
 	for _, at := range list {
 		if ctx.Err() != nil {
 			return
@@ -75,7 +79,7 @@ func (l *lookout) lookAt(ctx context.Context, network string, list []blockOf) {
 			l.logger.Warn("a reorganisation of the chain has taken back a block with payments", zap.String("network", network),
 				zap.Uint64("block", at.Number), zap.String("hash", at.Hash), zap.Int("payments", n))
 		}
-		l.seeTo(ctx, at)
+		seeing.Go(func() { l.seeTo(ctx, at, free) })
 	}
 }
 

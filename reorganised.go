@@ -20,12 +20,12 @@ const (
 	reorganisedRestored = "restored" // it does so again
 )
 
-// seeTo sees to the payments of a block that is gone, some at once.
-func (l *lookout) seeTo(ctx context.Context, at blockOf) {
+// seeTo sees to the payments of a block that is gone, as many at once as there is
+// room in free.
+func (l *lookout) seeTo(ctx context.Context, at blockOf, free chan struct{}) {
 	list := l.watch.lost(at)
 	decided := make([]bool, len(list))
 	var trying sync.WaitGroup
-	free := make(chan struct{}, triedAtOnce)
 	for i := range list {
 		free <- struct{}{}
 		trying.Add(1)

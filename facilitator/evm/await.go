@@ -45,7 +45,9 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 			missed++
 		}
 		if missed >= lostAfter {
-			// Something else took the number. The next call may send it anew.
+			// Something else took the number, or the chain took it back. The next call
+			// may send it anew.
+			fl.by.sender.wasLost()
 			c.shared.payments.forget(p.claim(), rec)
 			c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 			return c.lost(ctx, p, rec, sent)

@@ -128,6 +128,18 @@ func (s *sender) nextNumber(pending uint64, now time.Time) uint64 {
 	return max(pending, s.next)
 }
 
+// wasLost is for a transaction that is in no block any more though its number was.
+// If nothing else is on its way, the next number is what the node says: after a
+// reorganisation, those of the transactions that it forgot are free again, and one
+// that stays free holds up all after it.
+func (s *sender) wasLost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.flights) == 0 {
+		s.next = 0
+	}
+}
+
 // took records a flight.
 func (s *sender) took(fl *flight, now time.Time) {
 	s.mu.Lock()

@@ -21,7 +21,7 @@ import (
 type paymentsFlags struct {
 	file, postgresEnv string
 	states            []string
-	owed              bool
+	owed, reverted    bool
 	payer, host, path string
 	since, until      string
 	limit             int
@@ -40,7 +40,8 @@ With a payment's id, as logs have it (the first characters are enough), it tells
 all that is known of that payment.
 
 What a seller should look at: --owed lists what was paid for, or may have been,
-and not delivered.
+and not delivered; --reverted what was delivered and whose money a reorganisation
+of the chain took back.
 
 Times are RFC 3339 (2026-11-23T12:00:00Z) or how long ago (24h).
 
@@ -60,6 +61,7 @@ Exit codes: 0 done, 1 the ledger cannot be read, 2 usage, 3 no such payment.`,
 	flags.StringVar(&f.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")
 	flags.StringSliceVar(&f.states, "state", nil, "only these `states`: "+strings.Join(stateNames(), ", "))
 	flags.BoolVar(&f.owed, "owed", false, "only what was paid for, or may have been, and not delivered")
+	flags.BoolVar(&f.reverted, "reverted", false, "only what was delivered and whose money the chain took back")
 	flags.StringVar(&f.payer, "payer", "", "only this payer's `address`")
 	flags.StringVar(&f.host, "host", "", "only this `host`")
 	flags.StringVar(&f.path, "path", "", "only URLs that begin with this `path`")
@@ -145,6 +147,12 @@ func (f paymentsFlags) filter(now time.Time) (ledger.Filter, error) {
 		}
 		filter.States = append(filter.States, ledger.State(s))
 	}
+	if f.reverted {
+		if len(f.states) > 0 || f.owed {
+			return filter, errors.New("--reverted stands without --owed and --state")
+		}
+		filter.States = []ledger.State{ledger.Delivered}
+	}
 	if f.owed {
 		if len(f.states) > 0 {
 			return filter, errors.New("--owed and --state exclude each other")
@@ -165,8 +173,8 @@ func (f paymentsFlags) filter(now time.Time) (ledger.Filter, error) {
 	if f.limit < 0 {
 		return filter, fmt.Errorf("--limit: %d is negative", f.limit)
 	}
-	if f.path == "" {
-		filter.Limit = f.limit // else the limit counts what the path leaves
+	if f.path == "" && !f.reverted {
+		filter.Limit = f.limit // else the limit counts what matching leaves
 	}
 	return filter, nil
 }
@@ -190,7 +198,7 @@ func (f paymentsFlags) matching(rows iter.Seq2[ledger.Payment, error]) iter.Seq2
 	return func(yield func(ledger.Payment, error) bool) {
 		n := 0
 		for row, err := range rows {
-			if err == nil && !strings.HasPrefix(row.URL, f.path) {
+			if err == nil && (!strings.HasPrefix(row.URL, f.path) || f.reverted && row.Reason != ledger.ReasonReverted) {
 				continue
 			}
 			if !yield(row, err) || err != nil {

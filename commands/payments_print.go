@@ -184,6 +184,9 @@ func meaning(p ledger.Payment) string {
 	case ledger.Delivering:
 		return "delivering: the money is yours, the goods are on their way"
 	case ledger.Delivered:
+		if p.Reason == ledger.ReasonReverted {
+			return "delivered: the payer has the goods, and a reorganisation of the chain took the money back"
+		}
 		return "delivered: the money is yours, the payer has the goods"
 	case ledger.Released:
 		return "released: no money has moved"

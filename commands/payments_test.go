@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 )
 
-// book is a ledger with four payments in it.
+// book is a ledger with five payments in it.
 type book struct{ *memory.Ledger }
 
 func (book) Close() error { return nil }
@@ -40,6 +40,7 @@ func newBook(t *testing.T) book {
 		{ledger.Settling, ledger.Settled, ledger.Settled},
 		{ledger.Settling, ledger.Unknown},
 		{ledger.Settling, ledger.Refused},
+		{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered}, // and taken back
 	} {
 		now = now.Add(time.Minute)
 		c, err := l.Claim(context.Background(), ledger.Payment{
@@ -57,6 +58,13 @@ func newBook(t *testing.T) book {
 			}
 		}
 	}
+	c, err := l.Take(context.Background(), "key4", ledger.Delivered, time.Minute)
+	if err == nil {
+		_, err = l.Move(context.Background(), c, ledger.Change{To: ledger.Delivered, Reorganised: true, Reason: ledger.ReasonReverted})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return book{l}
 }
 
@@ -67,13 +75,14 @@ func TestPrintPayments(t *testing.T) {
 		want  []string
 		not   []string
 	}{
-		"table": {paymentsFlags{format: "table"}, []string{"delivered", "settled", "unknown", "refused", "0.01 USDC", "0xtx"}, []string{"\x1b"}},
-		"owed":  {paymentsFlags{format: "table", owed: true}, []string{"settled", "unknown"}, []string{"delivered", "refused"}},
-		"state": {paymentsFlags{format: "csv", states: []string{"refused"}}, []string{"refused,", "id,state"}, []string{"delivered"}},
-		"payer": {paymentsFlags{format: "json", payer: "0xpayer1"}, []string{`"state":"settled"`, `"amount":"10000"`}, []string{"0xpayer0"}},
-		"path":  {paymentsFlags{format: "json", path: "/articles/2"}, []string{`"payer":"0xpayer2"`}, []string{"0xpayer1"}},
-		"limit": {paymentsFlags{format: "json", path: "/articles", limit: 1}, []string{`"payer":"0xpayer0"`}, []string{"0xpayer1"}},
-		"since": {paymentsFlags{format: "json", since: "2026-11-23T12:04:00Z"}, []string{`"payer":"0xpayer3"`}, []string{"0xpayer2"}},
+		"table":    {paymentsFlags{format: "table"}, []string{"delivered", "settled", "unknown", "refused", "0.01 USDC", "0xtx"}, []string{"\x1b"}},
+		"owed":     {paymentsFlags{format: "table", owed: true}, []string{"settled", "unknown"}, []string{"delivered", "refused"}},
+		"state":    {paymentsFlags{format: "csv", states: []string{"refused"}}, []string{"refused,", "id,state"}, []string{"delivered"}},
+		"payer":    {paymentsFlags{format: "json", payer: "0xpayer1"}, []string{`"state":"settled"`, `"amount":"10000"`}, []string{"0xpayer0"}},
+		"path":     {paymentsFlags{format: "json", path: "/articles/2"}, []string{`"payer":"0xpayer2"`}, []string{"0xpayer1"}},
+		"reverted": {paymentsFlags{format: "json", reverted: true, limit: 1}, []string{`"payer":"0xpayer4"`, `"reason":"settlement_reverted"`}, []string{"0xpayer0"}},
+		"limit":    {paymentsFlags{format: "json", path: "/articles", limit: 1}, []string{`"payer":"0xpayer0"`}, []string{"0xpayer1"}},
+		"since":    {paymentsFlags{format: "json", since: "2026-11-23T12:04:00Z"}, []string{`"payer":"0xpayer3"`}, []string{"0xpayer2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			filter, err := tc.flags.filter(time.Now())

@@ -166,21 +166,22 @@ func (c *restless) income() int64 {
 	return new(big.Int).SetBytes(out).Int64()
 }
 
-// onRestless is a world whose money is on such a chain.
-func onRestless(t *testing.T, c *restless, network, options string) (*world, *scripted) {
+// onRestless is a world whose money is on such a chain, and its Caddyfile.
+func onRestless(t *testing.T, c *restless, network, options string) (w *world, s *scripted, config string) {
 	t.Helper()
 	t.Cleanup(paywall.ForgetPayers)
-	w := prepareWorld(t)
-	s := w.withScript()
+	w = prepareWorld(t)
+	s = w.withScript()
 	s.visible.Store(true)
 	key := filepath.Join(t.TempDir(), "gas_key")
 	if err := os.WriteFile(key, fmt.Appendf(nil, "%x", crypto.FromECDSA(c.gas.key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	own := fmt.Sprintf("facilitator own evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n %s\n }\n }\n", c.url, key, network)
-	w.load(strings.Replace(onScript(w.caddyfile("facilitator own\n"+options)), "facilitator fake http", own+"facilitator fake http", 1))
+	config = strings.Replace(onScript(w.caddyfile("facilitator own\n"+options)), "facilitator fake http", own+"facilitator fake http", 1)
+	w.load(config)
 	w.until(func() bool { return w.get("/paid/x").StatusCode == 402 })
-	return w, s
+	return w, s, config
 }
 
 // rowOf is the one payment of a payer.
@@ -205,7 +206,7 @@ func rowOf(t *testing.T, s *scripted, p *payer) ledger.Payment {
 func TestReorganisationAfterDelivery(t *testing.T) {
 	payers := []*payer{newPayer(t), newPayer(t), newPayer(t)}
 	c := startRestless(t, payers...)
-	w, s := onRestless(t, c, "", "price /paid/* $0.01")
+	w, s, _ := onRestless(t, c, "", "price /paid/* $0.01")
 	c.seal(3)
 	height := c.height()
 	for _, p := range payers {
@@ -283,10 +284,11 @@ func (w *world) patient(so func() bool) {
 func TestReorganisationMovesAPayment(t *testing.T) {
 	p := newPayer(t)
 	c := startRestless(t, p)
-	w, s := onRestless(t, c, "", "price /paid/* $0.01")
+	w, s, config := onRestless(t, c, "", "price /paid/* $0.01")
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)), 200, "")
 	w.until(func() bool { return rowOf(t, s, p).State == ledger.Delivered })
 	before, first := series(t), rowOf(t, s, p)
+	w.load(strings.Replace(config, "$0.01", "$0.02", 1)) // what is watched survives it
 	c.reorganise(1, false)
 	if c.income() != 10_000 {
 		t.Fatalf("%d income", c.income())
@@ -304,7 +306,7 @@ func TestReorganisationMovesAPayment(t *testing.T) {
 func TestReorganisationBeforeDelivery(t *testing.T) {
 	p := newPayer(t)
 	c := startRestless(t, p)
-	w, s := onRestless(t, c, "", "price /paid/* $0.01 {\n settle first\n}")
+	w, s, _ := onRestless(t, c, "", "price /paid/* $0.01 {\n settle first\n}")
 	w.up.on(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) })
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)), 500, "")
 	w.until(func() bool { row := rowOf(t, s, p); return row.State == ledger.Settled && row.Lease.IsZero() })
@@ -332,7 +334,7 @@ func TestReorganisationBeforeDelivery(t *testing.T) {
 func TestNothingBeforeThreeConfirmations(t *testing.T) {
 	p := newPayer(t)
 	c := startRestless(t, p)
-	w, s := onRestless(t, c, "confirmations 3", "price /paid/* $0.01")
+	w, s, _ := onRestless(t, c, "confirmations 3", "price /paid/* $0.01")
 	height := c.height()
 	c.setCalm(true)
 	answer := make(chan answerOf, 1)

@@ -194,6 +194,41 @@ func TestWitnessOfAFork(t *testing.T) {
 	}
 }
 
+// TestSettleAfterAFork: a reorganisation makes the chain forget a settlement. The
+// repeat sends it anew, with the number that is free again, and the account goes on.
+func TestSettleAfterAFork(t *testing.T) {
+	c := startChain(t)
+	f, _ := c.start("base-sepolia")
+	r := c.sign(order{})
+	parent := must(c.backend.Client().HeaderByNumber(context.Background(), nil)).Hash()
+	first := f.Settle(during(t, time.Minute), r)
+	if want := c.blockOf(common.HexToHash(first.Transaction)); first.Outcome != facilitator.Settled || first.Block != want {
+		t.Fatalf("%+v, want it in %+v", first, want)
+	}
+	if err := c.backend.Fork(parent); err != nil {
+		t.Fatal(err)
+	}
+	c.backend.Rollback() // and nobody has kept it
+	c.seal()
+	c.seal()
+	if c.transactions() != 0 || c.balance(payee) != 0 {
+		t.Fatal("the chain has it")
+	}
+	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown {
+		t.Fatalf("given up: %+v", s)
+	}
+	again := f.Settle(during(t, time.Minute), r)
+	if again.Outcome != facilitator.Settled || again.Block == first.Block || again.Block != c.blockOf(common.HexToHash(again.Transaction)) {
+		t.Errorf("%+v", again)
+	}
+	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 1})); s.Outcome != facilitator.Settled {
+		t.Errorf("another one: %+v", s)
+	}
+	if c.transactions() != 2 || c.balance(payee) != 20_000 {
+		t.Errorf("%d transactions, %d paid", c.transactions(), c.balance(payee))
+	}
+}
+
 // TestNew: a facilitator without a config, on the URL of a node.
 func TestNew(t *testing.T) {
 	r, unix := good(t)

@@ -328,6 +328,14 @@ func TestReorganisationBeforeDelivery(t *testing.T) {
 	if c.income() != 10_000 {
 		t.Errorf("%d income", c.income())
 	}
+	// What the reconciler has settled is watched too.
+	w.until(func() bool { return rowOf(t, s, p).State == ledger.Delivered })
+	before := series(t)
+	c.reorganise(1, false)
+	paywall.LookAtBlocks()
+	w.until(func() bool {
+		return series(t)["reorganised_total outcome=moved"] > before["reorganised_total outcome=moved"]
+	})
 }
 
 // With three confirmations nothing is handed out before the third block.

@@ -49,6 +49,15 @@ func TestHashQueries(t *testing.T) {
 	if !strings.HasPrefix(hashed, "/a?sha256=") || strings.Contains(hashed, "example") {
 		t.Errorf("after delivery it is %s", hashed)
 	}
+	if c, err = l.Take(t.Context(), p.Key, ledger.Delivered, lease); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Delivered, Reorganised: true, Reason: ledger.ReasonReverted}); err != nil {
+		t.Fatal(err)
+	}
+	if got := stored(); got != hashed {
+		t.Errorf("after a reorganisation it is %s", got)
+	}
 	open := sample(2)
 	open.URL = url
 	if _, err := l.Claim(t.Context(), open, lease); err != nil {

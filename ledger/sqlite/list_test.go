@@ -165,6 +165,65 @@ func TestListAfterChange(t *testing.T) {
 	}
 }
 
+// takeBack says of a delivered payment that a reorganisation took its money.
+func takeBack(t *testing.T, l *Ledger, key ledger.Key) {
+	t.Helper()
+	c, err := l.Take(t.Context(), key, ledger.Delivered, testLease)
+	if err == nil {
+		_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Delivered, Reorganised: true, Reason: ledger.ReasonReverted})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReorganisedWhileCopied: a delivered payment is on its way to the database when
+// it turns out that its money is gone.
+func TestReorganisedWhileCopied(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	l := open(t, path, Options{})
+	const n = 300
+	for i := range n {
+		bring(t, l, ledger.Key(fmt.Sprint(i)), ledger.Delivered)
+	}
+	stop := make(chan struct{})
+	copied := make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				copied <- nil
+				return
+			default:
+			}
+			if err := l.copyRows(true); err != nil {
+				copied <- err
+				return
+			}
+		}
+	}()
+	for range 2 {
+		for i := range n {
+			takeBack(t, l, ledger.Key(fmt.Sprint(i)))
+		}
+	}
+	close(stop)
+	if err := <-copied; err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for i := range n {
+			if p, err := l.Get(t.Context(), ledger.Key(fmt.Sprint(i))); err != nil || p.State != ledger.Delivered || p.Reason != ledger.ReasonReverted {
+				t.Fatalf("%s, %q, %v", p.State, p.Reason, err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, path, Options{})
+	}
+}
+
 type lister interface {
 	List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error]
 }
@@ -205,6 +264,10 @@ func TestHashQueries(t *testing.T) {
 			t.Fatal(err)
 		}
 		l = open(t, path, Options{HashQueries: true})
+	}
+	takeBack(t, l, "done") // writes it once more
+	if err := l.copyRows(true); err != nil {
+		t.Fatal(err)
 	}
 	r, err := OpenReader(path)
 	if err != nil {

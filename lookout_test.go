@@ -284,8 +284,11 @@ func TestLookoutAfterDelivery(t *testing.T) {
 	if len(o.chain.asked) != 2 || o.chain.asked[0].Requirement.Amount != "10000" || o.chain.asked[0].Payment == nil {
 		t.Fatalf("asked %+v", o.chain.asked)
 	}
+	o.chain.settles = facilitator.Settlement{Outcome: facilitator.Settled, Transaction: "0xold"} // says one who has not looked
+	o.pass(lookAfter[1] - lookAfter[0])
+	o.want("k", ledger.Delivered, ledger.ReasonReverted, "0xold")
 	o.chain.settles = facilitator.Settlement{Outcome: facilitator.Settled, Transaction: "0xnew", Block: blockB}
-	o.pass(lookAfter[1])
+	o.pass(lookAfter[2])
 	o.want("k", ledger.Delivered, "", "0xnew")
 	o.wantCounted("restored reverted")
 	if o.chain.looks != 1 {

@@ -34,6 +34,10 @@ var (
 )
 
 func registerMetrics(reg prometheus.Registerer) error {
+	// It happens so seldom that the first must not be missed: an alert needs the 0 before it.
+	for _, outcome := range []string{reorganisedMoved, reorganisedReverted, reorganisedRestored} {
+		reorganised.WithLabelValues(outcome)
+	}
 	for _, c := range []prometheus.Collector{challenges, payments, closed, settlementOutcomes, reorganised, unsettledNow, state{}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {

@@ -136,8 +136,8 @@ func TestOutcomesAreCounted(t *testing.T) {
 func TestMetricsAreBounded(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01\notherwise refuse")
 	outcomes := []string{
-		"delivered", "expired", "invalid", "limited", "malformed", "pending", "reconciled_refused", "reconciled_settled", "redeemed", "refused", "rejected",
-		"settled", "transaction_reused", "uncharged", "undelivered", "unknown", "unrecorded", "unsent", "unverified",
+		"delivered", "expired", "invalid", "limited", "malformed", "moved", "pending", "reconciled_refused", "reconciled_settled", "redeemed", "refused", "rejected",
+		"restored", "reverted", "settled", "transaction_reused", "uncharged", "undelivered", "unknown", "unrecorded", "unsent", "unverified",
 	}
 	known := func() {
 		t.Helper()

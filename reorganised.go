@@ -107,7 +107,8 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 	}
 	s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
 	observeSettlement(s.Outcome)
-	if s.Outcome != facilitator.Settled {
+	if s.Outcome != facilitator.Settled || s.Block == (facilitator.Block{}) {
+		// Nobody's word counts here: the next look tells whether it is true.
 		logger.Warn("a payment that was taken back was asked for again", zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail))
 		return false
 	}

@@ -128,8 +128,8 @@ func testReorganisation(s *suite) {
 // arrived. The row stays delivered, and says so, until the money is back.
 func testReorganisedLate(s *suite) {
 	c := s.bring("late", ledger.Settled)
-	want := s.move(c, ledger.Change{To: ledger.Delivering, Transaction: "0x1", Status: 200, Runs: 1})
-	want = s.move(c, ledger.Change{To: ledger.Delivered})
+	s.move(c, ledger.Change{To: ledger.Delivering, Transaction: "0x1", Status: 200, Runs: 1})
+	want := s.move(c, ledger.Change{To: ledger.Delivered})
 	_, err := s.Move(s.Context(), c, ledger.Change{To: ledger.Delivered, Reorganised: true, Reason: "forged"})
 	s.wantError("without a hold", err, ledger.ErrLost)
 

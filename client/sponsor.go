@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -56,7 +57,9 @@ func (c *Client) sponsor(ctx context.Context, p *Payment) error {
 	if err != nil {
 		return fmt.Errorf("asking the node for the token's nonce: %w", err)
 	}
-	signature, err := c.Key.sign(p.approvalDigest(nonce))
+	// Exactly the amount, and nothing that outlives the payment.
+	approval := eip712.Approval{Owner: owner, Spender: eip712.Permit2, Value: p.Offer.amount, Nonce: *uint256.MustFromBig(nonce), Deadline: p.Permit.Deadline}
+	signature, err := c.Key.sign(p.Offer.domain().ApprovalDigest(&approval))
 	if err != nil {
 		return err
 	}
@@ -106,19 +109,6 @@ func (p *Payment) echo(short bool) (jsontext.Value, error) {
 	}
 	all[x402.EIP2612GasSponsoring] = mine
 	return json.Marshal(all, json.Deterministic(true))
-}
-
-// approvalType is the type hash of EIP-2612's Permit.
-var approvalType = crypto.Keccak256([]byte("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"))
-
-// approvalDigest is what is signed to approve exactly the amount for Permit2, by
-// EIP-2612.
-func (p *Payment) approvalDigest(nonce *big.Int) [32]byte {
-	word := func(b []byte) []byte { return common.LeftPadBytes(b, 32) }
-	message := crypto.Keccak256(approvalType, word(p.Permit.From[:]), word(eip712.Permit2[:]), word(p.Offer.amount.Bytes()),
-		word(nonce.Bytes()), word(new(big.Int).SetUint64(p.Permit.Deadline).Bytes()))
-	domain := p.Offer.domain()
-	return [32]byte(crypto.Keccak256([]byte{0x19, 1}, domain[:], message))
 }
 
 // node is a node of a chain that answers JSON-RPC.

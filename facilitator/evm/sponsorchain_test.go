@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
@@ -23,12 +24,10 @@ import (
 // the test dollar, as clients fill it in.
 func (c *testChain) sponsor2612(amount int64, change func(info map[string]any)) map[string]any {
 	deadline := c.now().Unix() + 300
-	domain := eip712.NewDomain("USDC", "2", 84532, token)
-	word := func(n int64) []byte { return common.BigToHash(big.NewInt(n)).Bytes() }
-	message := crypto.Keccak256(
-		crypto.Keccak256([]byte("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")),
-		common.LeftPadBytes(common.FromHex(payerAddress), 32), common.LeftPadBytes(eip712.Permit2[:], 32), word(amount), word(0), word(deadline))
-	signature := must(crypto.Sign(crypto.Keccak256([]byte{0x19, 1}, domain[:], message), payerECDSA))
+	digest := eip712.NewDomain("USDC", "2", 84532, token).ApprovalDigest(&eip712.Approval{
+		Owner: common.HexToAddress(payerAddress), Spender: eip712.Permit2, Value: *uint256.NewInt(uint64(amount)), Deadline: uint64(deadline),
+	})
+	signature := must(crypto.Sign(digest[:], payerECDSA))
 	signature[64] += 27
 	info := map[string]any{
 		"description": "…", "version": "1", "from": payerAddress, "asset": usdc, "spender": eip712.Permit2.Hex(),

@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
+	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -158,11 +159,11 @@ func (c *oldChain) send(key string, to common.Address, data []byte) {
 func (c *oldChain) permit() {
 	c.t.Helper()
 	payer, spender := common.FromHex(payerAddress), common.FromHex(payee)
-	number, end := big.NewInt(c.permits).Bytes(), big.NewInt(c.clock().Unix()+60).Bytes()
-	domain := eip712.NewDomain("USDC", "2", 84532, token)
-	message := bytesOf("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)", payer, spender, []byte{1}, number, end)
-	typeHash := crypto.Keccak256([]byte("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"))
-	s := must(crypto.Sign(crypto.Keccak256([]byte{0x19, 1}, domain[:], crypto.Keccak256(typeHash, message[4:])), payerECDSA))
+	deadline := uint64(c.clock().Unix() + 60)
+	digest := eip712.NewDomain("USDC", "2", 84532, token).ApprovalDigest(&eip712.Approval{
+		Owner: common.Address(payer), Spender: common.Address(spender), Value: *uint256.NewInt(1), Nonce: *uint256.NewInt(uint64(c.permits)), Deadline: deadline,
+	})
+	s, end := must(crypto.Sign(digest[:], payerECDSA)), new(big.Int).SetUint64(deadline).Bytes()
 	c.permits++
 	c.send(c.Accounts()[5].PrivateKey[2:], token,
 		bytesOf("permit(address,address,uint256,uint256,uint8,bytes32,bytes32)", payer, spender, []byte{1}, end, []byte{s[64] + 27}, s[:32], s[32:64]))

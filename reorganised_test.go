@@ -22,10 +22,10 @@ import (
 	"github.com/ethereum/go-ethereum/eth/ethconfig"
 	"github.com/ethereum/go-ethereum/ethclient/simulated"
 	"github.com/ethereum/go-ethereum/node"
-	"github.com/ethereum/go-ethereum/params"
 	"github.com/ethereum/go-ethereum/rpc"
 
 	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -62,9 +62,6 @@ func startRestless(t *testing.T, payers ...*payer) *restless {
 		slot := crypto.Keccak256Hash(common.LeftPadBytes(p.address[:], 32), common.BigToHash(big.NewInt(2)).Bytes())
 		balances[slot] = common.BigToHash(big.NewInt(1e9))
 	}
-	osaka := *params.AllDevChainProtocolChanges
-	osaka.ChainID = big.NewInt(84532)
-	osaka.BogotaTime, osaka.AmsterdamTime = nil, nil // later rules cost more gas than any chain
 	address := loopback.FreeAddress(t)
 	c.url = "http://" + address
 	host, port, err := net.SplitHostPort(address)
@@ -76,7 +73,7 @@ func startRestless(t *testing.T, payers ...*payer) *restless {
 		common.HexToAddress("0xcA11bde05977b3631167028862bE2a173976CA11"): {Code: code("Multicall3")},
 		c.gas.address: {Balance: big.NewInt(1e18)},
 	}, func(n *node.Config, e *ethconfig.Config) {
-		e.Genesis.Config = &osaka
+		e.Genesis.Config = devchain.ChainRules()
 		n.HTTPHost, n.HTTPModules = host, []string{"eth"}
 		n.HTTPPort, _ = strconv.Atoi(port)
 	})

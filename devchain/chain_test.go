@@ -87,7 +87,7 @@ func TestGasOfPayment(t *testing.T) {
 	if receipt.GasUsed < 50_000 || receipt.GasUsed > 110_000 {
 		t.Errorf("a payment takes %d gas", receipt.GasUsed)
 	}
-	if latest := chainRules().LatestFork(uint64(time.Now().Unix())).String(); latest != "Osaka" {
+	if latest := ChainRules().LatestFork(uint64(time.Now().Unix())).String(); latest != "Osaka" {
 		t.Errorf("the rules are those of %s", latest)
 	}
 }

@@ -81,7 +81,7 @@ func newGenesis(now time.Time, accounts []Account, owner Account) (*core.Genesis
 	}
 	extra := append([]byte(label+" "), rand.Text()...)
 	return &core.Genesis{
-		Config: chainRules(),
+		Config: ChainRules(),
 		// In the past, so that the first blocks need not wait.
 		Timestamp:  uint64(now.Unix() - 2), //nolint:gosec // after 1970
 		ExtraData:  extra[:params.MaximumExtraDataSize],
@@ -92,10 +92,10 @@ func newGenesis(now time.Time, accounts []Account, owner Account) (*core.Genesis
 	}, nil
 }
 
-// chainRules are those of Osaka from the first block on. The forks after it are
+// ChainRules are those of Osaka from the first block on. The forks after it are
 // off: go-ethereum's own development rules have them on, and one of them prices
 // state so that a payment costs 167,000 gas instead of 65,000.
-func chainRules() *params.ChainConfig {
+func ChainRules() *params.ChainConfig {
 	rules := *params.AllDevChainProtocolChanges
 	rules.ChainID = big.NewInt(ChainID)
 	rules.BogotaTime = nil

@@ -19,11 +19,11 @@ import (
 	"github.com/ethereum/go-ethereum/eth/ethconfig"
 	"github.com/ethereum/go-ethereum/ethclient/simulated"
 	gethnode "github.com/ethereum/go-ethereum/node"
-	"github.com/ethereum/go-ethereum/params"
 	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -100,17 +100,14 @@ func startChain(t testing.TB, change ...func(types.GenesisAlloc)) *testChain {
 	for _, c := range change {
 		c(alloc)
 	}
-	osaka := *params.AllDevChainProtocolChanges
-	osaka.ChainID = big.NewInt(84532)
-	osaka.BogotaTime, osaka.AmsterdamTime = nil, nil // later rules cost more gas than any chain
-	dir, err := os.MkdirTemp("", "chain")            // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "chain") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "ipc")
 	backend := simulated.NewBackend(alloc, func(n *gethnode.Config, e *ethconfig.Config) {
-		e.Genesis.Config = &osaka
+		e.Genesis.Config = devchain.ChainRules()
 		n.IPCPath = socket
 	})
 	t.Cleanup(func() { _ = backend.Close() })

@@ -112,22 +112,17 @@ func (a *App) keepWatch() error {
 	return nil
 }
 
-// watch watches the block of a payment that was settled, where somebody can look.
+// watch watches the block of a payment that was settled, where it is known and
+// somebody can look.
 func (a *App) watch(row ledger.Payment, b facilitator.Block) {
-	if len(a.blocksOf(row.Network)) > 0 {
+	if b != (facilitator.Block{}) && len(a.blocksOf(row.Network)) > 0 {
 		a.blocks.add(row.Network, b, watched{key: row.Key, facilitator: row.Facilitator, request: row.Request}, time.Now(), a.logger)
 	}
 }
 
 // blocksOf are those who can look at the blocks of a network.
 func (a *App) blocksOf(network string) []facilitator.Blocks {
-	var list []facilitator.Blocks
-	for _, b := range a.backends {
-		if f, ok := b.Facilitator.(facilitator.Blocks); ok && f.Sees(network) {
-			list = append(list, f)
-		}
-	}
-	return list
+	return seeing[facilitator.Blocks](a, network)
 }
 
 // watchBlocks looks at the blocks of the latest payments until ctx ends.

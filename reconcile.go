@@ -308,12 +308,16 @@ func (a *App) named(name string) (facilitator.Named, bool) {
 	return b.Named, ok
 }
 
-// witnesses are those who can look at a network.
+// witnesses are those who can look for payments on a network.
 func (a *App) witnesses(network string) []facilitator.Witness {
-	var list []facilitator.Witness
+	return seeing[facilitator.Witness](a, network)
+}
+
+// seeing are the facilitators that can look at a network in the way of T.
+func seeing[T interface{ Sees(network string) bool }](a *App, network string) (list []T) {
 	for _, b := range a.backends {
-		if w, ok := b.Facilitator.(facilitator.Witness); ok && w.Sees(network) {
-			list = append(list, w)
+		if f, ok := b.Facilitator.(T); ok && f.Sees(network) {
+			list = append(list, f)
 		}
 	}
 	return list

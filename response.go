@@ -128,9 +128,8 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 	if a.spool != nil {
 		return io.Copy(writerOnly{a}, r)
 	}
-	if a.cut.Load() {
-		a.count(0, errCut)
-		return 0, errCut
+	if err := a.stopped(); err != nil {
+		return 0, err
 	}
 	a.look()
 	n, err := a.ResponseWriterWrapper.ReadFrom(r)
@@ -140,9 +139,8 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 
 // send sends a part of the body.
 func (a *answer) send(p []byte) (int, error) {
-	if a.cut.Load() {
-		a.count(0, errCut)
-		return 0, errCut
+	if err := a.stopped(); err != nil {
+		return 0, err
 	}
 	a.look()
 	n, err := a.ResponseWriterWrapper.Write(p)
@@ -156,6 +154,15 @@ type writerOnly struct{ io.Writer }
 // look notes whether the payer is still there. Bytes that a connection takes
 // after that arrive nowhere.
 func (a *answer) look() { a.lost = a.lost || a.payer.Err() != nil }
+
+// stopped says whether nothing more may be sent.
+func (a *answer) stopped() error {
+	if !a.cut.Load() {
+		return nil
+	}
+	a.count(0, errCut)
+	return errCut
+}
 
 func (a *answer) count(n int64, err error) {
 	a.written += n

@@ -73,6 +73,7 @@ func (p *Payment) learn(ch Change) {
 	set(&p.Payer, ch.Payer)
 	set(&p.Amount, ch.Amount)
 	set(&p.Reason, cleanReason(ch.Reason))
+	set(&p.Body, ch.Body)
 	if ch.Status != 0 {
 		p.Status = ch.Status
 	}
@@ -83,6 +84,7 @@ func (p *Payment) learn(ch Change) {
 		p.Answer = ch.Answer
 	}
 	p.Runs += ch.Runs
+	p.Ended += ch.Ended
 }
 
 func set(to *string, fact string) {

@@ -125,12 +125,18 @@ type Payment struct {
 	// What was asked for. Host is lower case, URL is path and query as received:
 	// it may hold bytes that are not UTF-8.
 	Method, Host, URL string
-	// Client is the payer's network, /24 or /48.
+	// Line is the identity of the price line that sold it: the gate in which the line
+	// stands, and what it says apart from its price. "" is no line.
+	Line string
+	// Client is the payer's network, /24 or /64.
 	Client string
 	// Identifier is the payment-identifier that the payer gave, or "".
 	Identifier string
-	// Body is what was declared of the request's body, its length and type, or ""
-	// if its length was not. It tells most other requests to one URL apart.
+	// Effects: the request may have had effects, by its method or by one that it
+	// names elsewhere, so the upstream must not be asked again once it has acted.
+	Effects bool
+	// Body is the digest of the request's body, with its length, or "" while the body
+	// has not been read to its end. It tells other requests to one URL apart.
 	Body string
 
 	// What became of it.
@@ -139,8 +145,12 @@ type Payment struct {
 	Reason      string
 	// Status is the upstream's status of the latest run, 0 if there was none.
 	Status int
-	// Runs counts how often the upstream was started for this payment.
+	// Runs counts how often the upstream answered for this payment with what is
+	// charged.
 	Runs int
+	// Ended counts how often the payer ended such an answer himself, when he had a good
+	// part of it.
+	Ended int
 
 	// Request is the facilitator's request (JSON), kept while a settlement may
 	// have to be repeated in identical words: it holds the payer's signature, so
@@ -154,6 +164,10 @@ type Payment struct {
 	Created, Updated time.Time
 	// Lease is until when the present holder holds; zero when nobody does.
 	Lease time.Time
+	// FetchBy is until when what was paid for and not delivered can be fetched; zero:
+	// as long as the row is kept. After that Request and Answer of a settled row serve
+	// nobody, and the store forgets them.
+	FetchBy time.Time
 	// Keep is until when the row must be remembered, unless it is free anyway; see
 	// Forgettable. It is never before ValidBefore.
 	Keep time.Time
@@ -175,10 +189,11 @@ type Change struct {
 	Amount      string
 	Reason      string
 	Status      int
+	Body        string
 	Request     []byte
 	Answer      []byte
-	// Runs adds to the count of upstream runs.
-	Runs int
+	// Runs and Ended add to the counts of the same names.
+	Runs, Ended int
 	// Proven says that nothing moved in spite of doubt, and allows Refused: the
 	// chain itself shows that nothing did and nothing can any more, or the holder,
 	// who alone has asked, and once, has got a definite no.

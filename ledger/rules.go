@@ -185,7 +185,7 @@ func ApplyClaim(row, p Payment, now time.Time, lease time.Duration) (Payment, er
 	p.ID = ID(p.Key)
 	p.Doubt = false
 	p.Transaction, p.Reason, p.Answer = "", "", nil
-	p.Status, p.Runs = 0, 0
+	p.Status, p.Runs, p.Ended = 0, 0, 0
 	p.Created = now
 	// Who forgets a payment before it ends can be paid with it twice.
 	if p.Keep.Before(p.ValidBefore) {
@@ -228,8 +228,8 @@ func ApplyRenew(row Payment, now time.Time, lease time.Duration) (Payment, error
 // compares the token, and forgets it when the new row has no lease. The error
 // is ErrLost, with words that say which change was not allowed, or ErrInvalid.
 func ApplyMove(row Payment, ch Change, now time.Time) (Payment, error) {
-	if ch.Runs < 0 {
-		return Payment{}, fmt.Errorf("%w: %d runs", ErrInvalid, ch.Runs)
+	if ch.Runs < 0 || ch.Ended < 0 {
+		return Payment{}, fmt.Errorf("%w: %d runs, %d ended", ErrInvalid, ch.Runs, ch.Ended)
 	}
 	r := find(byMove, row.State, ch.To)
 	if row.Lease.IsZero() || !r.allows(&row, &ch, now) {

@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -36,6 +36,7 @@ type App struct {
 	FacilitatorsRaw map[string]json.RawMessage `json:"facilitators,omitempty" caddy:"namespace=paywall.facilitators inline_key=type"`
 
 	ctx      caddy.Context
+	places   *places
 	ledger   ledger.Ledger
 	backends map[string]backend
 	keys     []string // of the snapshots held in the pool
@@ -48,10 +49,6 @@ type App struct {
 	testMoney string // the name of a facilitator whose money is worth nothing
 	realMoney string // the name of a network whose money is not
 	playMoney string // the name of a network for tests
-
-	// strangers bounds how many payments with a signature that is not the
-	// payer's own reach a facilitator: contract wallets sign so, and junk.
-	strangers *rate.Limiter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -75,8 +72,7 @@ func (*snapshot) Destruct() error { return nil }
 
 // Provision loads the ledger and the facilitators. It asks nobody anything.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx, a.logger = ctx, ctx.Logger()
-	a.strangers = rate.NewLimiter(strangersPerSecond, strangersAtOnce)
+	a.ctx, a.logger, a.places = ctx, ctx.Logger(), new(places)
 	if len(a.LedgerRaw) == 0 {
 		a.LedgerRaw = json.RawMessage(`{"type":"sqlite"}`)
 	}
@@ -178,6 +174,20 @@ func (a *App) facilitator(name string) (backend, error) {
 	}
 	slices.Sort(names)
 	return backend{}, fmt.Errorf("unknown facilitator %q (there are: %s); define it with `facilitator %s <https-url>` in the global paywall block", name, strings.Join(names, ", "), name)
+}
+
+// processSecret is what a ledger without a secret of its own has in its place: after a
+// restart an upstream sees other keys.
+var processSecret = rand.Text()
+
+// secret is what all gateways that share the ledger know, and nobody else.
+func (a *App) secret() []byte {
+	if l, ok := a.ledger.(ledger.Secrets); ok {
+		if key, err := l.Secret(); err == nil {
+			return key
+		}
+	}
+	return []byte(processSecret)
 }
 
 // Start refuses routes that leave a gate open, and begins to watch what the

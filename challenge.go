@@ -40,6 +40,9 @@ const (
 	codeNoAnswer             x402.Code = "upstream_gave_no_answer"
 	codeUsage                x402.Code = "upstream_usage_invalid"
 	codeUptoFirst            x402.Code = "upto_cannot_be_settled_first"
+	codeUsedMore             x402.Code = "usage_above_charge"
+	codeUpstreamSlow         x402.Code = "upstream_too_slow"
+	codeTooManyHangUps       x402.Code = "too_many_hang_ups"
 )
 
 // refusal is an answer of the gate instead of the goods.
@@ -226,13 +229,12 @@ func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
 
 // pendingReceipt tells that the money may have moved, and that the same payment
 // is worth sending again.
-func (p *purchase) pendingReceipt() *x402.Receipt {
-	r := p.failedReceipt(x402.CodeSettlementPending)
+func (p *purchase) pendingReceipt(row ledger.Payment) *x402.Receipt {
+	r := failedReceipt(row, x402.CodeSettlementPending)
 	return &r
 }
 
-func (p *purchase) failedReceipt(code x402.Code) x402.Receipt {
-	row := p.held.Payment
+func failedReceipt(row ledger.Payment, code x402.Code) x402.Receipt {
 	return x402.Receipt{
 		Transaction: row.Transaction,
 		Network:     row.Network,
@@ -262,6 +264,9 @@ func (p *purchase) report() {
 	}
 	payments.WithLabelValues(strings.ReplaceAll(outcome, " ", "_")).Inc()
 	row := p.held.Payment
+	if p.about != nil {
+		row = *p.about
+	}
 	fields := []zap.Field{
 		zap.String("outcome", outcome),
 		zap.String("payment", row.ID),
@@ -283,8 +288,12 @@ func (p *purchase) report() {
 			level = zap.ErrorLevel
 		}
 	}
-	if outcome == "limited" {
+	logger := p.h.logger
+	switch outcome {
+	case "limited":
 		level = zap.DebugLevel // a flood must not fill the log
+	case "rejected", "invalid", "unverified", "expired":
+		logger = p.h.sampled // anybody can send what costs him nothing
 	}
-	p.h.logger.Log(level, "payment", fields...)
+	logger.Log(level, "payment", fields...)
 }

@@ -1,24 +1,96 @@
 package paywall
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // claim takes the authorization for this request alone. If it was taken
 // before, its row says what this request may have of it.
-func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
+func (p *purchase) claim(r *http.Request) *refusal {
+	now := p.h.now()
+	if misfit := p.match(r, now); misfit != nil {
+		return p.boughtBefore(r, misfit, now)
+	}
+	if refused := p.mayTry(now); refused != nil {
+		return refused
+	}
+	row := p.row(r, now)
+	p.held.Payment = row
+	if p.proven { // else nobody knows yet whose order it is
+		if refused := p.enterOrder(r.Context()); refused != nil {
+			return refused
+		}
+	}
+	ctx, cancel := ledgerContext(r.Context())
+	defer cancel()
+	held, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
+	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
+		return p.claimAgain(r, taken.Payment)
+	}
+	if err != nil {
+		return p.ledgerFailed("claiming", err)
+	}
+	p.hold(held)
+	if refused := p.takeTry(now); refused != nil {
+		return refused
+	}
+	var refused *refusal
+	if p.slot, refused = unsettled.enter(p.limitKey(now)); refused != nil {
+		return p.limited(refused)
+	}
+	return nil
+}
+
+// boughtBefore decides about a payment that fits nothing which is offered now: it
+// may have fitted, and moved money, a minute ago. To look costs a try, so that junk
+// does not reach the ledger.
+func (p *purchase) boughtBefore(r *http.Request, misfit *refusal, now time.Time) *refusal {
+	if p.auth.Key == "" && !p.mayBeKnown {
+		return misfit
+	}
+	if refused := p.takeTry(now); refused != nil {
+		return refused
+	}
+	if p.auth.Key == "" {
+		guessed, err := p.h.candidate(p.payment)
+		if err != nil {
+			return misfit
+		}
+		_ = p.fit(fit{requirement: guessed}, now) // for its key
+	}
 	if p.auth.Key == "" {
 		return misfit
 	}
-	now := p.h.now()
+	p.prove()
+	p.held.Payment = p.row(r, now)
+	ctx, cancel := ledgerContext(r.Context())
+	defer cancel()
+	known, err := p.h.app.ledger.Get(ctx, p.held.Payment.Key)
+	if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
+		return misfit
+	}
+	if err != nil {
+		return p.ledgerFailed("looking up", err)
+	}
+	p.settlers = nil // what does not fit is not settled, whatever comes
+	return p.claimAgain(r, known)
+}
+
+// row is what the ledger is to know of this payment for this request.
+func (p *purchase) row(r *http.Request, now time.Time) ledger.Payment {
+	window := time.Duration(p.h.RetryWindow)
 	row := ledger.Payment{
 		Key:         ledger.Key(p.auth.Key),
 		Scheme:      p.request.Requirement.Scheme,
@@ -28,88 +100,52 @@ func (p *purchase) claim(r *http.Request, misfit *refusal) *refusal {
 		Payer:       p.auth.Payer,
 		Amount:      p.request.Requirement.Amount,
 		ValidBefore: p.auth.validBefore(),
-		Method:      r.Method,
+		Method:      p.method,
 		Host:        strings.ToLower(r.Host),
 		URL:         requestURI(r),
-		Client:      clientNetwork(r),
+		Line:        p.lineID,
+		Client:      p.client,
 		Identifier:  p.identifier,
-		Body:        declaredBody(r),
-		Keep:        now.Add(maxLife + time.Duration(p.h.RetryWindow)),
+		Effects:     p.acts,
+		FetchBy:     now.Add(window),
+		Keep:        now.Add(maxLife + window),
 	}
 	if p.auth.ValidBefore == 0 {
 		row.Keep = now.Add(keepWithoutEnd)
 	}
 	row.ID = ledger.ID(row.Key)
-	p.held.Payment = row
-
-	ctx, cancel := ledgerContext(r.Context())
-	defer cancel()
-	if misfit != nil {
-		known, err := p.h.app.ledger.Get(ctx, row.Key)
-		if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
-			return misfit
-		}
-		if err != nil {
-			return p.ledgerFailed("looking up", err)
-		}
-		p.settlers = nil // what does not fit is not settled, whatever comes
-		return p.claimAgain(ctx, known, row)
-	}
-	if refused := p.orderOnce(row); refused != nil {
-		return refused
-	}
-	if !p.stranger {
-		if refused := p.redeemEarlier(r); p.settled || refused != nil {
-			return refused
-		}
-	}
-	if refused := p.mayTry(now); refused != nil {
-		p.outcome = "limited"
-		return refused
-	}
-	held, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
-	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
-		return p.claimAgain(ctx, taken.Payment, row)
-	}
-	if err != nil {
-		return p.ledgerFailed("claiming", err)
-	}
-	p.hold(held)
-	if refused := p.try(now); refused != nil {
-		p.outcome = "limited"
-		return refused
-	}
-	if !p.stranger { // else it was not looked yet
-		return p.namedTwice(ctx)
-	}
-	return nil
+	return row
 }
 
-// orders are the requests with effects that are being sold in this process, by
-// payer, request and declared body.
-var orders sync.Map
+// prove finds out whether the payer has signed. A contract wallet may sign with
+// another key, which only a facilitator can tell from junk.
+func (p *purchase) prove() {
+	if p.auth.Kind != x402.KindEIP3009 && p.auth.Kind != x402.KindPermit2 {
+		return
+	}
+	own, err := eip712.SignedByPayer(p.auth.Authorization, p.request.Requirement)
+	p.proven = err == nil && own
+	p.unproven = !p.proven
+}
 
-// orderOnce lets one order of a payer be sold at a time. A payer who hung up
-// while it was verified, and signs the same order anew, waits for the first: the
-// server learns of the hang-up only after it has read the body.
-func (p *purchase) orderOnce(row ledger.Payment) *refusal {
-	if safeMethod(row.Method) || row.Payer == "" || row.Body == "" {
-		return nil
+// enterOrder lets one order of a payer be sold at a time; see orderBook.
+func (p *purchase) enterOrder(ctx context.Context) (refused *refusal) {
+	if p.acts && p.auth.Payer != "" && p.order == nil {
+		p.order, refused = orders.enter(ctx, p.held.Payment, p.body)
 	}
-	order := strings.Join([]string{row.Payer, row.Method, row.Host, row.URL, row.Body}, "\x00")
-	if _, sold := orders.LoadOrStore(order, true); sold {
-		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
-	}
-	p.order = order
-	return nil
+	return refused
 }
 
 // claimAgain decides about a payment that the ledger knows. A header alone
 // proves nothing: once settled, anybody can read the signature on the chain.
 // So the goods, or word of them, go only to the request that was paid for, from
-// the network it came from.
-func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *refusal {
-	p.held.Payment = row
+// the network it came from, with the payer's signature.
+func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
+	asked := p.held.Payment
+	p.about = &row
+	if refused := p.takeTry(p.h.now()); refused != nil {
+		return refused
+	}
 	if row.State == ledger.Delivered {
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
 	}
@@ -117,39 +153,119 @@ func (p *purchase) claimAgain(ctx context.Context, row, again ledger.Payment) *r
 		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
 	}
 	// Its own name for the purchase is the payer's secret, and no network is needed.
-	named := row.Identifier != "" && row.Identifier == again.Identifier && sameGoods(row, again)
-	if !named && !sameRequest(row, again) || p.boughtAnother(row) {
+	named := row.Identifier != "" && row.Identifier == asked.Identifier
+	if !sameRequest(row, asked) || !named && row.Client != asked.Client || !p.signedLike(row) {
 		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
 	}
-	to := ledger.Delivering
+	switch alike, refused := p.hasBodyOf(r.Context(), row); {
+	case refused != nil:
+		return refused
+	case alike == different:
+		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+	case alike == unclear && !acted(row):
+		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+	}
 	if row.State != ledger.Settled && row.State != ledger.Delivering {
-		if !p.askAgain(row) {
-			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt()}
-		}
-		to = ledger.Settling
-	} else if refused := p.redeemable(row); refused != nil {
+		return p.askAgain(r.Context(), row)
+	}
+	if refused := p.redeemable(row); refused != nil {
 		return refused
 	}
-	if to == ledger.Settling {
-		var refused *refusal
-		if p.seat, refused = unsettled.enter(p.bearer()); refused != nil {
-			p.outcome = "limited"
-			return refused
-		}
+	return p.takeOver(r.Context(), row.Key)
+}
+
+// askAgain asks once more what became of a settlement of which nobody knows.
+func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
+	if !p.restore(row) {
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt(row)}
 	}
-	held, err := p.h.app.ledger.Take(ctx, row.Key, to, leaseFor)
-	if _, ok := errors.AsType[*ledger.TakenError](err); ok {
+	var refused *refusal
+	if p.slot, refused = unsettled.enter(p.limitKey(p.h.now())); refused != nil {
+		return p.limited(refused)
+	}
+	return p.take(ctx, row.Key, ledger.Settling)
+}
+
+// restore prepares to repeat a settlement: in the same words, to the one that was
+// asked before, whatever is offered now.
+func (p *purchase) restore(row ledger.Payment) bool {
+	var stored facilitator.Request
+	if json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil || p.h.app.closed(row.Network) {
+		return false
+	}
+	p.request = stored
+	if b, ok := p.h.app.backends[row.Facilitator]; ok {
+		p.settlers = []facilitator.Named{b.Named}
+	}
+	return len(p.settlers) > 0
+}
+
+// take makes the purchase the holder of a payment that the ledger knows.
+func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *refusal {
+	ctx, cancel := ledgerContext(ctx)
+	defer cancel()
+	held, err := p.h.app.ledger.Take(ctx, key, to, leaseFor)
+	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
 		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
 	}
 	if err != nil {
 		return p.ledgerFailed("taking over", err)
 	}
+	p.release() // what was claimed and is no longer needed
 	p.hold(held)
-	p.settled = to == ledger.Delivering
-	if p.settled {
-		p.runs = 1
-	}
+	p.about = nil
 	return nil
+}
+
+// signedLike says whether a payment that comes again has the payer's signature:
+// proven by our own check, or the same as the ledger has. Everything else of it can
+// be read in the events of the token.
+func (p *purchase) signedLike(row ledger.Payment) bool {
+	if p.proven {
+		return true
+	}
+	var stored facilitator.Request
+	if json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil {
+		return false
+	}
+	kept, came := stored.Payment.Payload.Clone(), p.payment.Payload.Clone()
+	return kept.Canonicalize() == nil && came.Canonicalize() == nil && bytes.Equal(kept, came)
+}
+
+// hasBodyOf says whether this request has the body that a purchase was made with.
+// Where the upstream must not begin before that is certain, the body is read ahead;
+// one that is too long for that is compared at the status line, or for a copy of an
+// answer read and forgotten.
+func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness, *refusal) {
+	switch {
+	case row.Body == "":
+		return same, nil // nothing that is charged has come of it
+	case row.Body == bodyUnknown:
+		if p.body == nil {
+			return different, nil
+		}
+		return unclear, nil
+	case !p.body.couldBe(row.Body):
+		return different, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.h.uploadGrace)
+	defer cancel()
+	err := p.body.readAhead(ctx)
+	switch digest, ok := p.body.digest(); {
+	case ok && digest == row.Body:
+		return same, nil
+	case ok:
+		return different, nil
+	case errors.Is(err, errTooLong) && acted(row):
+		if digest, _ = p.body.drain(row.Body); digest != row.Body {
+			return different, nil
+		}
+		return same, nil
+	case errors.Is(err, errTooLong):
+		p.mustBe = row.Body
+		return same, nil
+	}
+	return unclear, &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
 }
 
 // redeemable says whether a settled payment may start the upstream once more.
@@ -160,14 +276,19 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 		acted(row) && len(row.Answer) == 0:
 		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
 	}
+	if wait := waitToFetch(row.Payer, p.h.now()); wait > 0 && !acted(row) {
+		return p.limited(&refusal{status: http.StatusTooManyRequests, code: codeTooManyHangUps, retryAfter: seconds(wait), receipt: p.receipt(row)})
+	}
 	return nil
 }
 
-// sameRequest says whether a request asks for what the payment bought: the
-// same method, host and URL from the same client network. A HEAD buys one GET.
+// sameRequest says whether a request asks for what the payment bought: at the same
+// price line, with the same method, host and URL. A HEAD buys one GET, but where the
+// charge is by use.
 func sameRequest(bought, asked ledger.Payment) bool {
-	method := bought.Method == asked.Method || bought.Method == http.MethodHead && asked.Method == http.MethodGet
-	return method && bought.Host == asked.Host && bought.URL == asked.URL && bought.Client == asked.Client
+	method := bought.Method == asked.Method ||
+		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != schemeUpto
+	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
 }
 
 func safeMethod(method string) bool {
@@ -184,6 +305,18 @@ func (p *purchase) hold(c ledger.Claim) {
 	p.lease = keepLease(p.h.app.ledger, c, p.h.renewEvery, p.h.logger)
 }
 
+// release gives a payment back that was claimed and not settled.
+func (p *purchase) release() {
+	if p.lease == nil {
+		return
+	}
+	p.lease.end()
+	p.lease = nil
+	if p.held.Payment.State == ledger.Claimed {
+		_ = p.move(ledger.Change{To: ledger.Released})
+	}
+}
+
 // letGo is the end of every purchase: what was claimed and not settled is free
 // again, what was settled and not delivered can be fetched. Only its first call
 // does anything.
@@ -192,19 +325,15 @@ func (p *purchase) letGo() {
 		return
 	}
 	p.gone = true
-	if p.lease != nil { // else the settlement goes on alone, and holds the claim
+	switch {
+	case p.lease == nil: // the settlement goes on alone, and holds the claim
+	case p.held.Payment.State == ledger.Settled, p.held.Payment.State == ledger.Delivering:
 		p.lease.end()
-		switch p.held.Payment.State {
-		case ledger.Claimed:
-			_ = p.move(ledger.Change{To: ledger.Released})
-		case ledger.Settled, ledger.Delivering:
-			_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Runs: p.runs, Answer: p.answer})
-		}
+		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Answer: p.answer, Reason: p.reason, Ended: p.ended})
+	default:
+		p.release()
 	}
-	p.seat.leave() // unless the settlement goes on alone
-	p.acquit()
-	if p.order != "" {
-		orders.Delete(p.order)
-	}
+	p.slot.leave() // unless the settlement goes on alone
+	p.order.leave()
 	p.report()
 }

@@ -142,10 +142,6 @@ const (
 	leaseFor = 60 * time.Second
 	// maxRuns bounds how often one payment starts the upstream.
 	maxRuns = 20
-	// strangersPerSecond and strangersAtOnce bound the payments that only a
-	// facilitator can judge.
-	strangersPerSecond = 10
-	strangersAtOnce    = 50
 	// defaultRetryWindow is how long an undelivered purchase can be fetched.
 	defaultRetryWindow = 24 * time.Hour
 )

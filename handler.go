@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-paywall/caddy-paywall/page"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
@@ -80,22 +81,25 @@ type Handler struct {
 	// that begin with Paywall- is removed, paid or not, with or without this.
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
-	app       *App
-	list      *pricing.List
-	prices    []*price
-	health    []health // by line of the list, after one for `otherwise`
-	lines     []uint64 // their names for quotes, in the same order
-	page      []byte
-	publicURL string
-	logger    *zap.Logger
-	now       func() time.Time
+	app        *App
+	list       *pricing.List
+	prices     []*price
+	lines      []line // of the list that have a price, after one for `otherwise`
+	candidates map[string][]x402.Requirement
+	page       []byte
+	publicURL  string
+	logger     *zap.Logger
+	sampled    *zap.Logger // for what a stranger can cause for nothing
+	now        func() time.Time
 	// answerWithin is how long a payer waits for a settlement.
 	answerWithin time.Duration
 	// renewEvery is how often a claim is renewed.
 	renewEvery time.Duration
 	// uploadGrace is how long an upstream may wait for a body that is not paid for.
 	uploadGrace time.Duration
-	complained  *atomic.Int64 // when the log was last told that nothing is offered, in Unix seconds
+	// holdWithin is how long a payment may wait for the upstream.
+	holdWithin time.Duration
+	complained *atomic.Int64 // when the log was last told that nothing is offered, in Unix seconds
 }
 
 // CaddyModule returns the Caddy module information.
@@ -106,10 +110,14 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision makes the price list. It asks nobody anything.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	h.sampled = h.logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Minute, 20, 1000)
+	}))
 	h.now = time.Now
 	h.answerWithin = answerWithin
 	h.renewEvery = renewEvery
 	h.uploadGrace = uploadGrace
+	h.holdWithin = holdWithin
 	h.complained = new(atomic.Int64)
 	if h.RetryWindow == 0 {
 		h.RetryWindow = caddy.Duration(defaultRetryWindow)
@@ -212,6 +220,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeChargedTwice})
 	}
 
+	at, err := h.app.place(h)
+	if err != nil {
+		h.logger.Error("a paywall block does not know where it stands; refusing what it prices", zap.Error(err))
+		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
+	}
+	line, lineID := h.lineOf(decision, at)
+
 	// Offer.
 	now := h.now()
 	first := pr.settlesFirst(r, override)
@@ -222,7 +237,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
-	resource := quoted.resourceOf(r, h.lines[decision.Line+1], first)
+	resource := quoted.resourceOf(r, lineID, first)
 
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
@@ -246,9 +261,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
-	p := &purchase{h: h, price: pr, health: &h.health[decision.Line+1], first: first, upfront: first, offer: offer, resource: resource, payment: payment, started: now, payer: r.Context()}
+	p := &purchase{
+		h: h, price: pr, line: line, lineID: lineID, at: at, first: first, upfront: first, offer: offer, resource: resource,
+		payment: payment, started: now, payer: r.Context(),
+		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), upload: h.boundUpload(w, r),
+	}
+	if p.upload != nil {
+		r.Body = p.upload
+		p.body = newBody(r)
+		r.Body = p.body
+	}
 	defer p.letGo()
-	if refused := p.claim(r, p.match(r, tariff, now)); refused != nil {
+	if refused := p.claim(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)
 	}
 	if refused := p.prepare(r); refused != nil {

@@ -13,12 +13,12 @@ import (
 func SetMostUnsettled(all, of int) (restore func()) {
 	unsettled.mu.Lock()
 	defer unsettled.mu.Unlock()
-	most, mostOf, mostFrom := unsettled.most, unsettled.mostOf, unsettled.mostFrom
-	unsettled.most, unsettled.mostOf, unsettled.mostFrom = all, of, of
+	most, kept, mostOf, mostFrom := unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom
+	unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = all, 0, of, of
 	return func() {
 		unsettled.mu.Lock()
 		defer unsettled.mu.Unlock()
-		unsettled.most, unsettled.mostOf, unsettled.mostFrom = most, mostOf, mostFrom
+		unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = most, kept, mostOf, mostFrom
 	}
 }
 
@@ -27,16 +27,21 @@ func Unsettled() int { return unsettled.count() }
 
 // ForgetPayers forgets how all payers and networks fared.
 func ForgetPayers() {
-	for _, s := range []*payers{defaulters, customers} {
+	for _, s := range []*payers{distrusted, trusted} {
 		s.mu.Lock()
 		s.younger, s.older = nil, nil
 		s.mu.Unlock()
 	}
-	for i := range onTrial.buckets {
-		b := &onTrial.buckets[i]
-		b.mu.Lock()
-		b.owed = 0
-		b.mu.Unlock()
+	tabs.mu.Lock()
+	tabs.younger, tabs.older = nil, nil
+	tabs.mu.Unlock()
+	for _, t := range []*tries{networkTries, payerTries, strangerTries, strangersInAll} {
+		for i := range t.buckets {
+			b := &t.buckets[i]
+			b.mu.Lock()
+			b.owed = 0
+			b.mu.Unlock()
+		}
 	}
 }
 

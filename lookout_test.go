@@ -248,7 +248,7 @@ func TestLookoutFollows(t *testing.T) {
 		o.pass(lookAfter[0])
 		o.want("k", state, "", "0xold")
 		o.wantCounted("moved")
-		if defaulters.has(row.Payer, o.time) || len(o.chain.asked) != 0 {
+		if distrusted.has(row.Payer, o.time) || len(o.chain.asked) != 0 {
 			t.Error("the payer has paid")
 		}
 		o.chain.has[blockB] = false
@@ -268,12 +268,12 @@ func TestLookoutFollows(t *testing.T) {
 func TestLookoutAfterDelivery(t *testing.T) {
 	o := newOutlook(t)
 	row := o.sold("k", ledger.Delivered, blockA)
-	customers.add(row.Payer, o.time)
+	trusted.add(row.Payer, o.time)
 	o.chain.has[blockA] = false
 	o.pass(lookAfter[0])
 	o.want("k", ledger.Delivered, ledger.ReasonReverted, "0xold")
 	o.wantCounted("reverted")
-	if !defaulters.has(row.Payer, o.time) || customers.has(row.Payer, o.time) {
+	if !distrusted.has(row.Payer, o.time) || trusted.has(row.Payer, o.time) {
 		t.Error("the payer does not pay first")
 	}
 	if lines := o.logs.FilterLevelExact(zapcore.ErrorLevel).All(); len(lines) != 1 ||

@@ -11,82 +11,167 @@ const (
 	// rememberFor is how long the gate remembers at least how a payer fared,
 	// unless too many others come; it forgets after twice as long.
 	rememberFor = time.Hour
-	// rememberMost is how many payers a set remembers at most, twice.
+	// rememberMost is how many payers a memory holds at most, twice.
 	rememberMost = 1 << 13
 )
 
 var (
-	// defaulters are payers whose settlement was refused after the upstream had
-	// run for them: they signed what then could not be settled. Next time they
-	// pay first.
-	defaulters = &payers{}
-	// customers are payers whose money has moved and none of whose payments was
-	// refused since. What they bring is not on trial.
-	customers = &payers{}
+	// distrusted are payers who pay first for a while: their settlement was refused
+	// after the upstream had run for them, or they had too much for nothing.
+	distrusted = &payers{}
+	// trusted are payers whose money has moved lately.
+	trusted = &payers{}
+	// tabs are what payers have had of upstreams without being charged.
+	tabs = &recent[tab]{}
 )
 
-// payers is a set of payers that forgets, in bounded memory. It keeps two
-// generations, and drops the older one when the younger is full or old.
-// Forgetting is harmless: it is the process's memory of manners and not of money.
-type payers struct {
+// recent remembers something of payers, in bounded space. It keeps two generations,
+// and drops the older one when the younger is full or old. To forget is harmless:
+// no money is remembered here.
+type recent[T any] struct {
 	mu             sync.Mutex
-	younger, older map[string]struct{}
+	younger, older map[string]T
 	since          time.Time // of the younger generation
 }
 
-// add remembers a payer, spelled as package x402 does; "" is nobody.
-func (s *payers) add(payer string, now time.Time) {
+// put remembers something of a payer, spelled as package x402 does; "" is nobody.
+func (s *recent[T]) put(payer string, what T, now time.Time) {
+	s.change(payer, now, func(*T) bool { return true }, what)
+}
+
+// update changes what is remembered of a payer, which is the zero value at first.
+func (s *recent[T]) update(payer string, now time.Time, change func(*T)) {
+	var zero T
+	s.change(payer, now, func(old *T) bool {
+		change(old)
+		return false
+	}, zero)
+}
+
+func (s *recent[T]) change(payer string, now time.Time, change func(old *T) (replace bool), by T) {
 	if payer == "" {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.age(now)
-	if s.younger == nil || len(s.younger) >= rememberMost {
-		s.older, s.younger, s.since = s.younger, make(map[string]struct{}), now
+	what, ok := s.younger[payer]
+	if !ok {
+		what = s.older[payer]
+		if s.younger == nil || len(s.younger) >= rememberMost {
+			s.older, s.younger, s.since = s.younger, make(map[string]T), now
+		}
 	}
-	s.younger[payer] = struct{}{}
+	if change(&what) {
+		what = by
+	}
+	s.younger[payer] = what
+}
+
+// get returns what is remembered of a payer.
+func (s *recent[T]) get(payer string, now time.Time) (what T, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.age(now)
+	if what, ok = s.younger[payer]; !ok {
+		what, ok = s.older[payer]
+	}
+	return what, ok
 }
 
 // remove forgets a payer.
-func (s *payers) remove(payer string) {
+func (s *recent[T]) remove(payer string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.younger, payer)
 	delete(s.older, payer)
 }
 
-// has says whether a payer is remembered.
-func (s *payers) has(payer string, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.age(now)
-	_, young := s.younger[payer]
-	_, old := s.older[payer]
-	return young || old
-}
-
 // age drops what is too old.
-func (s *payers) age(now time.Time) {
+func (s *recent[T]) age(now time.Time) {
 	switch old := now.Sub(s.since); {
 	case s.younger == nil, old < rememberFor:
 	case old < 2*rememberFor:
-		s.older, s.younger, s.since = s.younger, make(map[string]struct{}), now
+		s.older, s.younger, s.since = s.younger, make(map[string]T), now
 	default:
-		s.older, s.younger, s.since = nil, make(map[string]struct{}), now
+		s.older, s.younger, s.since = nil, make(map[string]T), now
 	}
+}
+
+// payers is a set of payers that forgets.
+type payers struct{ recent[struct{}] }
+
+func (s *payers) add(payer string, now time.Time) { s.put(payer, struct{}{}, now) }
+
+func (s *payers) has(payer string, now time.Time) bool {
+	_, ok := s.get(payer, now)
+	return ok
+}
+
+// Upstreams work for nothing where their answer costs nothing, or where the payer
+// leaves before it comes. A payer may have some of both; then he pays first.
+const (
+	// maxUncharged is how much a payer may have since he was charged last.
+	maxUncharged = 50
+	// costOfHangUp is what leaving before the answer counts for, where an answer
+	// that costs nothing counts for one.
+	costOfHangUp = 10
+	// freeHangUps is how often a payer may leave before the answer that he has paid
+	// for, and come again at once. After that he waits, twice as long each time.
+	freeHangUps = 3
+	longestWait = time.Minute
+)
+
+// tab is what a payer has had without being charged.
+type tab struct {
+	uncharged int
+	hangUps   int       // on what was paid for
+	next      time.Time // no fetching of what is owed before
+}
+
+// addUncharged writes an upstream's work down that nobody is charged for.
+func addUncharged(payer string, cost int, now time.Time) {
+	over := false
+	tabs.update(payer, now, func(t *tab) {
+		t.uncharged += cost
+		if over = t.uncharged >= maxUncharged; over {
+			t.uncharged = 0
+		}
+	})
+	if over {
+		distrusted.add(payer, now)
+	}
+}
+
+// addHangUp writes down that a payer has left before an answer that he had paid for.
+func addHangUp(payer string, now time.Time) {
+	tabs.update(payer, now, func(t *tab) {
+		if t.hangUps++; t.hangUps >= freeHangUps {
+			t.next = now.Add(min(time.Second<<min(t.hangUps-freeHangUps+1, 20), longestWait))
+		}
+	})
+}
+
+// waitToFetch is how long a payer waits before he can fetch what is owed to him.
+func waitToFetch(payer string, now time.Time) time.Duration {
+	t, _ := tabs.get(payer, now)
+	return max(0, t.next.Sub(now))
 }
 
 // remember learns from a settlement how the payer fares. A refusal after doubt
 // proves nothing.
 func (p *purchase) remember(o facilitator.Outcome) {
 	switch row := p.held.Payment; {
-	case o == facilitator.Settled && p.proven && !nothingDue(p.request):
-		customers.add(p.auth.Payer, p.h.now())
+	case o == facilitator.Settled && !nothingDue(p.request):
+		p.try.giveBack()
+		tabs.remove(p.auth.Payer)
+		if p.proven {
+			trusted.add(p.auth.Payer, p.h.now())
+		}
 	case o == facilitator.Refused && !row.Doubt:
-		customers.remove(p.auth.Payer)
+		trusted.remove(p.auth.Payer)
 		if p.status != 0 { // the upstream has run
-			defaulters.add(p.auth.Payer, p.h.now())
+			distrusted.add(p.auth.Payer, p.h.now())
 		}
 	}
 }

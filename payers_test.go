@@ -47,35 +47,40 @@ func TestPayersAreForgotten(t *testing.T) {
 	}
 }
 
-// A seat that is left twice is given back once, and nothing is kept of who has
-// none.
-func TestCrowdForgets(t *testing.T) {
-	c := &crowd{of: map[bearer]int{}, most: 3, mostOf: 2, mostFrom: 1}
-	var seats []*seat
-	enter := func(b bearer, code string) {
+// A slot that is left twice is given back once, nothing is kept of who has none, and
+// wallets that have never paid do not take the places of those that have.
+func TestSlotsAreBounded(t *testing.T) {
+	c := &inFlight{of: map[limitKey]int{}, most: 6, kept: 2, mostOf: 2, mostFrom: 3}
+	var slots []*slot
+	enter := func(k limitKey, code string) {
 		t.Helper()
-		s, refused := c.enter(b)
+		s, refused := c.enter(k)
 		switch {
 		case code == "" && refused == nil:
-			seats = append(seats, s)
-		case refused == nil || string(refused.code) != code || c.full(b) == nil:
-			t.Errorf("%+v: %+v, want %q", b, refused, code)
+			slots = append(slots, s)
+		case refused == nil || string(refused.code) != code || c.full(k) == nil:
+			t.Errorf("%+v: %+v, want %q", k, refused, code)
 		}
 	}
-	enter(bearer{payer: "a"}, "")
-	enter(bearer{payer: "a"}, "")
-	enter(bearer{payer: "a"}, "too_many_unsettled_payments")
-	enter(bearer{network: "n"}, "")
-	enter(bearer{network: "n"}, "too_many_unsettled_payments")
-	enter(bearer{payer: "b"}, "too_busy")
+	enter(limitKey{payer: "a", network: "n"}, "")
+	enter(limitKey{payer: "a", network: "n"}, "")
+	enter(limitKey{payer: "a", network: "m"}, "too_many_unsettled_payments") // of one payer
+	enter(limitKey{payer: "b", network: "n"}, "")
+	enter(limitKey{payer: "c", network: "n"}, "too_many_unsettled_payments") // of one network, with whatever wallet
+	enter(limitKey{network: "n"}, "too_many_unsettled_payments")
+	enter(limitKey{payer: "d", network: "n", trusted: true}, "")
+	enter(limitKey{payer: "e", network: "m"}, "")
+	enter(limitKey{payer: "f", network: "l"}, "too_busy") // the rest is for who has paid
+	enter(limitKey{payer: "g", network: "l", trusted: true}, "")
+	enter(limitKey{payer: "h", network: "l", trusted: true}, "too_busy")
 	for range 2 {
-		for _, s := range seats {
+		for _, s := range slots {
 			s.leave()
 		}
 	}
-	var none *seat
+	var none *slot
 	none.leave()
-	if c.count() != 0 || len(c.of) != 0 {
-		t.Errorf("%d seats, %v", c.count(), c.of)
+	if c.count() != 0 || c.others != 0 || len(c.of) != 0 {
+		t.Errorf("%d slots, %d of others, %v", c.count(), c.others, c.of)
 	}
 }

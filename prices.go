@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,9 +60,11 @@ func tunnels(r *http.Request) bool {
 // provisionPrices turns the config's lines into the price list.
 func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	var lines []pricing.Line
+	var said []string
 	shared := map[string]int{}
 	for i := range h.Prices {
 		p := &h.Prices[i]
+		said = append(said, p.words()) // before its matcher is loaded, which Caddy then forgets
 		matcher, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
@@ -113,11 +116,27 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.list, h.health, h.lines = list, make([]health, len(lines)+1), make([]uint64, 1, len(h.Prices)+1)
-	for i := range h.Prices {
-		h.lines = append(h.lines, quoted.lineOf(&h.Prices[i]))
+	h.list, h.lines = list, make([]line, len(h.Prices)+1)
+	h.lines[0].words = "otherwise"
+	for i, words := range said {
+		h.lines[i+1].words = words
 	}
+	h.candidates = h.candidateRequirements()
 	return nil
+}
+
+// line is what the gate knows of a line of the price list, and of `otherwise`,
+// which comes first.
+type line struct {
+	words  string // what it says apart from its price, which a reload may change
+	health health // of the upstream behind it
+}
+
+// lineOf returns the line that priced a request, and its name: the place of the
+// gate, and what the line says.
+func (h *Handler) lineOf(d pricing.Decision, at place) (*line, string) {
+	l := &h.lines[d.Line+1]
+	return l, fingerprint(at.id, l.words)
 }
 
 // price makes the price of a line, or finds one that says the same.
@@ -321,6 +340,16 @@ func (p *Price) String() string {
 // String names the line in messages, as it would stand in a Caddyfile.
 func (f *Free) String() string {
 	return joinLine("free", f.Methods, f.MatcherName, f.Paths)
+}
+
+// words are what makes the line another one: methods, paths, and what its matcher
+// says.
+func (p *Price) words() string {
+	matcher, err := json.Marshal(p.MatcherSetsRaw)
+	if err != nil {
+		matcher = nil // loading it will fail
+	}
+	return fmt.Sprintf("%q %q %s %v", p.Methods, p.Paths, matcher, p.Upto)
 }
 
 func joinLine(word string, methods []string, matcher string, paths []string, more ...string) string {

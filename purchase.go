@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -23,15 +21,23 @@ import (
 type purchase struct {
 	h      *Handler
 	price  *price
-	health *health // of the upstream behind the line
-	first  bool    // settle before the upstream runs
+	line   *line
+	lineID string // see lineOf
+	at     place
+	first  bool // settle before the upstream runs
 	offer  *offer
 	// resource is what the offer is for; see quotes.
 	resource uint64
-	paths    [2]string // as received, and as rewritten
 	payment  *x402.Payment
 	started  time.Time
 	payer    context.Context // ends when the payer leaves
+
+	// What was asked for.
+	method string // with the methods and paths that headers and query name
+	acts   bool   // it may have effects
+	client string // the network it comes from
+	body   *body
+	upload *upload // the same body, bounded while nothing is paid
 
 	request  facilitator.Request
 	settlers []facilitator.Named
@@ -39,30 +45,34 @@ type purchase struct {
 	auth     authorization
 	// due is what an upto payment is charged, once the upstream has said so.
 	due string
-	// order is set while the purchase stands in orders.
-	order string
 	// identifier is the payer's own name for the purchase, or "".
 	identifier string
-	// stranger: the signature is not the payer's own. A contract wallet may sign
+	// unproven: the signature is not the payer's own. A contract wallet may sign
 	// so, and only a facilitator can tell.
-	stranger bool
+	unproven bool
 	// proven: the signature is the payer's own.
 	proven bool
+	// mayBeKnown: it fits nothing, and its key is not known yet.
+	mayBeKnown bool
 	// upfront: the money moves before the upstream runs, whatever was offered.
 	upfront bool
 
-	held     ledger.Claim // our hold on the authorization
-	lease    *lease       // keeps it while the request lives
-	seat     *seat        // among the payments that are not yet settled
-	trial    *bucket      // the try that the payment costs if it is bad
-	gone     bool         // letGo was here
-	redeemed bool         // it was paid earlier, and is owed
-	settled  bool         // the money has moved, and held says so
-	answer   []byte       // a copy of what did not arrive
-	runs     int          // starts of the upstream that the row does not count yet
-	outcome  string       // for log and metrics; "" while undecided
-	status   int          // what the upstream answered
-	refused  *refusal     // what the payer got instead of goods
+	held     ledger.Claim    // our hold on the authorization
+	about    *ledger.Payment // another payment that the answer is about, or nil
+	lease    *lease          // keeps held while the request lives
+	slot     *slot           // among the payments that are not yet settled
+	try      *try            // that the payment costs until money has moved
+	order    *order          // in the book of orders
+	gone     bool            // letGo was here
+	redeemed bool            // it was paid earlier, and is owed
+	settled  bool            // the money has moved, and held says so
+	mustBe   string          // the digest that the body must turn out to have, or ""
+	answer   []byte          // a copy of what did not arrive
+	reason   string          // for the ledger
+	ended    int             // 1 if the payer ended an answer himself
+	outcome  string          // for log and metrics; "" while undecided
+	status   int             // what the upstream answered
+	refused  *refusal        // what the payer got instead of goods
 
 	receiptData facilitator.Settlement // what the facilitator added for the receipt
 }
@@ -70,8 +80,8 @@ type purchase struct {
 // match finds what the payment pays for, and checks all that can be checked
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
-func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *refusal) {
-	p.paths[0], p.paths[1] = pathsOf(r)
+func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
+	t := p.price.tariff(p.first)
 	p.request = facilitator.Request{
 		Payment:  p.payment,
 		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
@@ -84,12 +94,8 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 		}
 	}
 	if len(found) == 0 {
-		misfit = refuseAnew(codeOf(err), err)
-		guessed, err := p.h.guess(p.payment)
-		if err != nil {
-			return misfit
-		}
-		_ = p.fit(fit{requirement: guessed}, now) // for its key
+		p.mayBeKnown = true
+		return refuseAnew(codeOf(err), err)
 	}
 	if misfit != nil {
 		return misfit
@@ -100,11 +106,8 @@ func (p *purchase) match(r *http.Request, t *tariff, now time.Time) (misfit *ref
 	if p.identifier, err = p.payment.Identifier(); err != nil {
 		return refuseAnew(codeOf(err), err)
 	}
-	if p.auth.Kind == x402.KindEIP3009 || p.auth.Kind == x402.KindPermit2 {
-		own, err := eip712.SignedByPayer(p.auth.Authorization, p.request.Requirement)
-		p.proven = err == nil && own
-		p.stranger, p.request.Unproven = !p.proven, !p.proven
-	}
+	p.prove()
+	p.request.Unproven = p.unproven
 	return nil
 }
 
@@ -126,7 +129,6 @@ func (p *purchase) fit(f fit, now time.Time) (misfit *refusal) {
 func (p *purchase) prepare(r *http.Request) *refusal {
 	switch {
 	case p.settled: // bought earlier, not delivered
-		p.outcome, p.redeemed = "redeemed", true
 		return nil
 	case p.held.Payment.State == ledger.Settling: // asked for earlier, never heard of again
 		if refused := p.settle(r.Context()); refused != nil {
@@ -134,30 +136,26 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		}
 		return p.redeemable(p.held.Payment)
 	}
-	if p.stranger && !p.h.app.strangers.Allow() {
-		p.outcome = "limited"
-		return tooManyStrangers()
-	}
 	if refused := p.verify(r.Context()); refused != nil {
 		return refused
 	}
-	if p.stranger {
-		// Only now is it certain that the payer signed.
-		if refused := p.redeemEarlier(r); p.settled || refused != nil {
-			p.seat.leave()
-			return refused
-		}
+	// Only now is it certain that the payer signed, and that nobody has used it.
+	if refused := p.enterOrder(r.Context()); refused != nil {
+		return refused
 	}
-	p.upfront = p.first || defaulters.has(p.auth.Payer, p.h.now())
+	if refused := p.redeemEarlier(r); p.settled || refused != nil {
+		return refused
+	}
+	p.upfront = p.first || distrusted.has(p.auth.Payer, p.h.now())
 	if !p.upfront {
 		return nil
 	}
-	if !p.health.mayTry(p.h.now()) {
+	if !p.line.health.mayTry(p.h.now()) {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
 	}
 	refused := p.settle(r.Context())
 	if refused != nil {
-		p.health.didNotTry()
+		p.line.health.didNotTry()
 	}
 	return refused
 }
@@ -165,179 +163,80 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 // verify asks the facilitator whether the payment would settle. Nothing has
 // moved yet, so a payer who hangs up ends it.
 func (p *purchase) verify(ctx context.Context) *refusal {
-	verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
-	if err != nil {
-		p.outcome = "unverified"
-		p.h.logger.Error("payment not verified", zap.String("payment", p.held.Payment.ID), zap.String("facilitator", name), zap.Error(err))
-		return unavailable(err)
+	now := p.h.now()
+	key := p.verdictKey()
+	said := latestVerdicts.get(key, now)
+	if said == nil {
+		if p.unproven {
+			if refused := p.takeStrangerTry(now); refused != nil {
+				return refused
+			}
+		}
+		verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
+		if err != nil {
+			p.outcome = "unverified"
+			p.h.logger.Error("payment not verified", zap.String("payment", p.held.Payment.ID), zap.String("facilitator", name), zap.Error(err))
+			return unavailable(err)
+		}
+		said = &heard{of: key, verdict: verdict, by: name, at: now}
+		latestVerdicts.put(*said)
 	}
-	if verdict.Payer != "" && p.auth.Payer == "" {
-		p.held.Payment.Payer = verdict.Payer
+	if said.verdict.Payer != "" && p.auth.Payer == "" {
+		p.held.Payment.Payer = said.verdict.Payer
 	}
-	if !verdict.Valid {
-		customers.remove(p.auth.Payer)
-		p.trial = nil // spent
+	if !said.verdict.Valid {
 		p.outcome = "invalid"
-		p.held.Payment.Reason, p.held.Payment.Facilitator = verdict.Reason, name
-		return refuseAnew(x402.SafeCode(verdict.Reason, x402.CodePaymentInvalid), errors.New(verdict.Detail))
+		p.held.Payment.Reason, p.held.Payment.Facilitator = said.verdict.Reason, said.by
+		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), errors.New(said.verdict.Detail))
 	}
-	p.acquit()
 	// Who has answered settles: one that gave no answer to verify might give none
 	// to settle, and then nobody would know.
-	i := slices.IndexFunc(p.settlers, func(n facilitator.Named) bool { return n.Name == name })
-	p.settlers = slices.Concat(p.settlers[i:], p.settlers[:i])
+	if i := slices.IndexFunc(p.settlers, func(n facilitator.Named) bool { return n.Name == said.by }); i > 0 {
+		p.settlers = slices.Concat(p.settlers[i:], p.settlers[:i])
+	}
 	return nil
 }
 
 // deliver runs the upstream and hands its answer to the payer: settled first,
 // or settled when its status line is there.
-func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
-	ctx, cancel := context.WithCancel(r.Context())
-	acts := !safeMethod(r.Method) && !tunnels(r)
-	var sold atomic.Bool
-	sold.Store(p.settled)
-	if acts {
-		cancel()
-		ctx, cancel = outlive(r.Context(), &sold)
+func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if p.settled && !p.upload.free() {
+		return p.h.refuseSale(w, r, p, refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow, receipt: p.receipt(p.held.Payment)})
 	}
-	defer cancel()
-
 	if p.settled && p.auth.opaque {
 		if refused := p.buysOnce(); refused != nil {
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
-
-	var refused *refusal
-	a := newAnswer(w, p.settled, nil)
-	a.payer = r.Context()
-	kept := p.lease
-	kept.onLoss(func() { // another may sell it or deliver it now
-		cancel()
-		a.cut.Store(true)
-	})
-	defer kept.onLoss(nil) // a settlement may go on alone, and keep the claim
+	d := &delivery{p: p, r: r, answer: newAnswer(w, p.settled, nil)}
+	d.answer.atStatus = d.atStatus
+	d.answer.payer = r.Context()
+	ctx, cancel := d.begin()
+	defer cancel()
+	defer p.lease.onLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.held.Payment.Answer; p.settled && len(copied) > 0 {
+		var err error
 		if next, err = replay(copied); err != nil {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(p.held.Payment), cause: err})
 		}
-	} else if acts && p.settled {
-		a.spool = &spool{}
+		d.replayed = true
+	} else if p.acts && p.settled {
+		d.answer.spool = &spool{}
 	}
-	sent := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
-	var body *upload
-	if !p.settled {
-		body = p.boundUpload(w, sent, cancel)
-	}
-	a.atStatus = func(status int, header http.Header) bool {
-		p.status = status
-		usage := header.Values(x402.HeaderSettlementOverrides)
-		removeReceipts(header)
-		switch {
-		case !body.free():
-			refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
-		case p.settled && status == http.StatusPaymentRequired:
-			// To the payer a 402 of ours would say that nothing has moved.
-			refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.held.Payment)}
-		case !p.settled && r.Context().Err() != nil:
-			refused = &refusal{status: statusClientGone, code: codeClientGone} // nobody reads it
-		case !p.settled && !p.price.chargeable(status, header, r):
-			p.outcome = "uncharged"
-			p.seat.leave()
-			forPayerOnly(header)
-			p.h.addCORS(header, r)
-			return true
-		case !p.settled:
-			if refused = p.meter(usage); refused == nil {
-				sold.Store(true)
-				refused = p.settle(ctx)
-			}
-		}
-		switch {
-		case refused != nil:
-		case p.held.Payment.State == ledger.Settled:
-			refused = p.beginDelivery(1)
-			if acts {
-				a.spool = &spool{}
-			}
-		case a.spool != nil:
-			// The upstream has acted: that must be known whatever happens next.
-			refused = p.beginDelivery(0)
-		}
-		if refused != nil {
-			cancel() // an endless upstream would run on
-			return false
-		}
-		p.setReceipt(header)
-		forPayerOnly(header)
-		p.h.addCORS(header, r)
-		return true
-	}
-
-	if p.settled && p.held.Payment.State == ledger.Settled {
-		if refused := p.beginDelivery(1); refused != nil {
+	if p.held.Payment.State == ledger.Settled {
+		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
-	returned := false
-	defer func() {
-		panicked := recover()
-		if refused != nil {
-			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
-				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
-			}
-			// The upstream was cut off by us; that is no failure of its own. Its
-			// trailers may have come after its header was taken back.
-			a.restoreHeader()
-			err = p.h.refuseSale(w, r, p, *refused)
-			return
-		}
-		removeReceiptTrailers(a.Header())
-		p.finish(a, err, r, returned)
-		if panicked != nil {
-			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
-		}
-	}()
-	err = next.ServeHTTP(a, sent)
-	returned = true
-	if body.wasCut() && refused == nil && a.status == 0 {
-		a.status = -1
-		refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
-	}
-	if refused == nil && err == nil && a.status == 0 {
-		// Nobody answered. An empty 200 is not what the payer came for.
-		a.status = -1
-		refused = &refusal{status: http.StatusBadGateway, code: codeNoAnswer}
-		if p.settled {
-			refused.receipt = p.receipt(p.held.Payment)
-		}
-	}
-	if refused == nil && err != nil && a.status == 0 {
-		if clientError(err) {
-			if p.settled {
-				p.setReceipt(w.Header())
-			}
-			forPayerOnly(w.Header())
-			// A missing page is the error routes' business. What they ask is an
-			// upstream too.
-			removePayments(r.Header)
-			removeTrailers(r, isPayment)
-			return err
-		}
-		// An upstream that failed is not: these routes know nothing of payments,
-		// and what they serve in its place would be served for nothing.
-		refused, err = p.upstreamFailed(err), nil
-	}
-	return err
+	sent := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
+	return d.run(w, next, sent)
 }
 
-// beginDelivery records that the upstream's goods are on their way, and what it
-// has said so far.
-func (p *purchase) beginDelivery(runs int) *refusal {
-	if err := p.move(ledger.Change{To: ledger.Delivering, Runs: runs + p.runs, Status: p.status}); err != nil {
-		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt()}
+// record writes down how the delivery goes.
+func (p *purchase) record(ch ledger.Change) *refusal {
+	if err := p.move(ch); err != nil {
+		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
 	}
-	p.runs = 0
 	return nil
 }
 
@@ -356,50 +255,14 @@ func (p *purchase) upstreamFailed(err error) *refusal {
 	}
 	f := &refusal{status: p.status, code: codeUpstreamFailed, cause: err}
 	if p.settled {
-		f.receipt = p.receipt(p.held.Payment)
+		f.receipt, f.retryAfter = p.receipt(p.held.Payment), fetchAgainAfter
 	} else {
 		p.outcome = "uncharged"
 	}
 	if p.upfront {
-		p.health.saw(p.status, true, p.h.now())
+		p.line.health.saw(p.status, true, p.h.now())
 	}
 	return f
-}
-
-// finish decides whether the goods have arrived.
-func (p *purchase) finish(a *answer, err error, r *http.Request, returned bool) {
-	p.status = max(a.status, 0)
-	if p.upfront {
-		p.health.saw(p.status, returned, p.h.now())
-	}
-	if !p.settled {
-		if p.outcome == "" {
-			p.outcome = "uncharged"
-		}
-		return
-	}
-	goods := p.status >= 200 && p.status < 400 || a.hijacked
-	if p.redeemed {
-		// What a first payer would not be charged for does not use up a purchase.
-		goods = goods && p.price.chargeable(p.status, a.Header(), r)
-	}
-	arrived := returned && err == nil && a.complete(r.Method)
-	if a.hijacked || r.Method == http.MethodConnect && goods {
-		arrived = true // a tunnel ends when either side leaves
-	}
-	if arrived && goods && r.Method != http.MethodHead {
-		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Runs: p.runs}) == nil {
-			p.outcome = "delivered"
-			return
-		}
-	}
-	p.outcome = "undelivered"
-	if returned && err == nil && a.spool.whole(a.Header()) {
-		p.answer = a.spool.encode()
-	}
-	if r.Method == http.MethodHead && arrived {
-		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET
-	}
 }
 
 // move changes the row that the purchase holds.

@@ -37,23 +37,17 @@ type quote struct {
 
 var quoted = &quotes{seed: maphash.MakeSeed()}
 
-// lineOf names a line of a price list by what it says apart from its price: a
-// reload may change that.
-func (q *quotes) lineOf(p *Price) uint64 {
-	return maphash.String(q.seed, joinLine("price", p.Methods, p.MatcherName, p.Paths))
-}
-
 // resourceOf names what a request asks for: host, path and query, the line that
 // prices it, because one URL may have several prices, and whether it is settled
 // first, which is part of the offer.
-func (q *quotes) resourceOf(r *http.Request, line uint64, first bool) uint64 {
+func (q *quotes) resourceOf(r *http.Request, line string, first bool) uint64 {
 	var h maphash.Hash
 	h.SetSeed(q.seed)
 	_, _ = h.WriteString(strings.ToLower(r.Host))
 	_ = h.WriteByte(0)
 	_, _ = h.WriteString(requestURI(r))
 	_ = h.WriteByte(0)
-	maphash.WriteComparable(&h, line)
+	_, _ = h.WriteString(line)
 	if first {
 		_ = h.WriteByte(1)
 	}

@@ -42,7 +42,7 @@ type reconciler struct {
 	now         func() time.Time
 	logger      *zap.Logger
 
-	tries map[ledger.Key]*tries
+	attempts map[ledger.Key]*attempts
 
 	mu   sync.Mutex
 	busy map[asked]bool
@@ -52,15 +52,15 @@ type reconciler struct {
 // one that gives no answers must not keep those of others waiting.
 type asked struct{ facilitator, network string }
 
-// tries is the history of one payment with this reconciler.
-type tries struct {
+// attempts is the history of one payment with this reconciler.
+type attempts struct {
 	count int
 	next  time.Time
 }
 
 // run reconciles until ctx ends.
 func (c *reconciler) run(ctx context.Context) {
-	c.tries, c.busy = make(map[ledger.Key]*tries), make(map[asked]bool)
+	c.attempts, c.busy = make(map[ledger.Key]*attempts), make(map[asked]bool)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	failing := false
@@ -97,14 +97,14 @@ func (c *reconciler) round(ctx context.Context) (err error) {
 		if row.State == ledger.Unknown || row.Doubt || !ledger.Held(row, c.now()) {
 			doubts.add(row)
 		}
-		if t := c.tries[row.Key]; !ledger.Held(row, c.now()) && (t == nil || !c.now().Before(t.next)) {
+		if t := c.attempts[row.Key]; !ledger.Held(row, c.now()) && (t == nil || !c.now().Before(t.next)) {
 			due = append(due, row)
 		}
 	}
 	inDoubt.Store(&doubts)
-	for key := range c.tries {
+	for key := range c.attempts {
 		if !seen[key] {
-			delete(c.tries, key)
+			delete(c.attempts, key)
 		}
 	}
 	turns := make(map[asked][]turn)
@@ -114,10 +114,10 @@ func (c *reconciler) round(ctx context.Context) (err error) {
 		if c.closed(row.Network) || len(turns[whom]) == triedInARow || c.isBusy(whom) {
 			continue
 		}
-		t := c.tries[row.Key]
+		t := c.attempts[row.Key]
 		if t == nil {
-			t = &tries{}
-			c.tries[row.Key] = t
+			t = &attempts{}
+			c.attempts[row.Key] = t
 		}
 		// A payment that a person must look at costs nothing any more.
 		pause := min(firstRepeat<<min(t.count, 20), lastRepeat)
@@ -241,7 +241,7 @@ func (c *reconciler) record(claim ledger.Claim, change ledger.Change, logger *za
 	row, err := set(claim)
 	if err != nil && change.To == ledger.Settled { // which the facilitator may not say again
 		settlements.Go(func() {
-			_, err := insist(c.ledger, claim, true, set)
+			_, err := recordWithRetry(c.ledger, claim, true, set)
 			logger.Warn("a reconciled payment was recorded late", zap.String("transaction", change.Transaction), zap.Error(err))
 		})
 	}

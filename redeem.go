@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -15,11 +13,14 @@ import (
 // Stock clients never send a payment twice: told to come back, they sign anew.
 // So a fresh signature of the same payer for the same request means the
 // purchase that is still owed, if there is one, and moves no money.
+//
+// Fresh means that nobody else can have it: its key is not in the ledger, and a
+// facilitator has said that it is unused. Who pays by EIP-3009 or Permit2 publishes
+// his signature with every purchase.
 
 // redeemEarlier looks for a purchase of this payer that was paid for and not
 // delivered, and takes it over instead of selling a second one. It is called
-// when it is certain that the payer signed. When it finds one, p.settled is
-// true.
+// when this payment is claimed and verified. When it finds one, p.settled is true.
 func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	if p.auth.Payer == "" {
 		return nil
@@ -46,28 +47,10 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 				return p.ledgerFailed("looking for an earlier purchase", err)
 			}
 			named := p.identifier != "" && row.Identifier == p.identifier
-			refused := p.redeem(ctx, row, named)
+			refused := p.redeem(r.Context(), row, named)
 			if p.settled || refused != nil {
 				return refused
 			}
-		}
-	}
-	return nil
-}
-
-// namedTwice looks, once the payment is claimed, for another of the same name that
-// was claimed since redeemEarlier looked. Of two that come at once none goes on
-// unless it saw no other: whoever comes again finds what became of them.
-func (p *purchase) namedTwice(ctx context.Context) *refusal {
-	if p.identifier == "" || p.auth.Payer == "" {
-		return nil
-	}
-	for row, err := range p.h.app.ledger.List(ctx, ledger.Filter{Payer: p.auth.Payer, Identifier: p.identifier}) {
-		switch {
-		case err != nil:
-			return p.ledgerFailed("looking for another purchase of that name", err)
-		case row.Key != p.held.Payment.Key && !ledger.Claimable(row, p.h.now()):
-			return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
 		}
 	}
 	return nil
@@ -81,25 +64,39 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 	switch {
 	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
 		return nil // itself, or nothing came of it
-	case named && (!p.namesSame(ctx, row) || p.boughtAnother(row)):
+	case named && !p.namesSame(ctx, row):
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
+		p.about = &row
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
-	case !named && p.boughtAnother(row):
-		return nil
+	case !named && (!sameRequest(row, asked) || row.Reason == reasonUsedMore):
+		return nil // other goods, or what costs more by now
 	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
 		return nil // a doubt that nobody could end must not close the shop to its payer
-	case row.Doubt && (row.State == ledger.Settling || row.State == ledger.Unknown):
+	case ledger.Held(row, now) && !row.Doubt:
+		return p.besides(ctx, row, named)
+	}
+	switch alike, refused := p.hasBodyOf(ctx, row); {
+	case refused != nil:
+		return refused
+	case alike == different && named:
+		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
+	case alike == different, alike == unclear && !acted(row) && !named:
+		return nil // another order to the same address
+	case alike == unclear && !named:
+		// Whether it is the order that was done already, nobody can tell.
+		p.about = &row
+		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+	}
+	if row.State == ledger.Unknown || row.State == ledger.Settling {
 		// Whoever holds it, if anybody, is finding out what became of it.
 		return p.waitFor(row)
-	case ledger.Held(row, now):
-		return p.besides(ctx, row, named)
-	case !named && acted(row) && (asked.Body == "" || asked.Body != row.Body):
-		return nil // another order to the same address
-	case row.State == ledger.Unknown, row.State == ledger.Settling:
-		return p.waitFor(row)
 	}
+	if ledger.Held(row, now) {
+		return p.besides(ctx, row, named)
+	}
+	p.about = &row
 	if refused := p.redeemable(row); refused != nil {
 		return refused
 	}
@@ -109,14 +106,15 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 // waitFor answers while an earlier purchase may have moved money, and the
 // reconciler finds out.
 func (p *purchase) waitFor(row ledger.Payment) *refusal {
-	p.held.Payment = row
-	return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
+	p.about = &row
+	return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(row)}
 }
 
 // besides decides about a purchase that somebody holds.
 func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) *refusal {
 	wait := &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
 	if named || p.mayBeRetry(row) {
+		p.about = &row
 		return wait
 	}
 	shared, ok := p.h.app.ledger.(interface{ HeldHere(key ledger.Key) bool })
@@ -125,6 +123,8 @@ func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) 
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
 	// held here, and its end was recorded since it was read.
+	ctx, cancel := ledgerContext(ctx)
+	defer cancel()
 	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
@@ -132,6 +132,7 @@ func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) 
 	case err != nil:
 		return p.ledgerFailed("looking for an earlier purchase", err)
 	case ledger.Held(fresh, p.h.now()):
+		p.about = &row
 		return wait
 	}
 	return p.redeem(ctx, fresh, named)
@@ -143,35 +144,29 @@ func (p *purchase) mayBeRetry(row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
-	if _, ok := untold.Load(row.Key); ok {
+	if _, ok := unrecorded.Load(row.Key); ok {
 		return true
 	}
 	// An upstream that acts goes on for a while without its payer.
-	return !safeMethod(row.Method) && p.held.Payment.Body != "" && p.held.Payment.Body == row.Body
+	digest, ok := p.body.digest()
+	return row.Effects && ok && digest == row.Body
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.
 func (p *purchase) takeOver(ctx context.Context, key ledger.Key) *refusal {
-	held, err := p.h.app.ledger.Take(ctx, key, ledger.Delivering, leaseFor)
-	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
-		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	if refused := p.take(ctx, key, ledger.Delivering); refused != nil {
+		return refused
 	}
-	if err != nil {
-		return p.ledgerFailed("taking over", err)
-	}
-	if p.lease != nil { // a stranger's payment, claimed and no longer needed
-		p.lease.end()
-		_ = p.move(ledger.Change{To: ledger.Released})
-	}
-	p.hold(held)
-	p.settled, p.runs = true, 1
+	p.slot.leave()
+	p.settled, p.redeemed = true, true
+	p.outcome = "redeemed"
 	return nil
 }
 
 // acted says whether the upstream has done what it was asked to, so that it must
 // not be asked again.
 func acted(row ledger.Payment) bool {
-	return !safeMethod(row.Method) && row.Status >= 200 && row.Status < 300
+	return row.Effects && row.Status >= 200 && row.Status < 300
 }
 
 // namesSame says whether this request asks for what a purchase of its name bought.
@@ -179,14 +174,16 @@ func acted(row ledger.Payment) bool {
 // by the URL as it was.
 func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 	asked := p.held.Payment
-	if sameGoods(row, asked) {
+	if sameRequest(row, asked) {
 		return true
 	}
 	known := row
 	known.URL = asked.URL
-	if row.State.Open() || !sameGoods(known, asked) {
+	if row.State.Open() || !sameRequest(known, asked) {
 		return false
 	}
+	ctx, cancel := ledgerContext(ctx)
+	defer cancel()
 	f := ledger.Filter{States: []ledger.State{row.State}, Payer: row.Payer, Identifier: row.Identifier, URL: asked.URL}
 	for found, err := range p.h.app.ledger.List(ctx, f) {
 		if err != nil {
@@ -197,24 +194,4 @@ func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 		}
 	}
 	return false
-}
-
-// sameGoods says whether two requests ask for the same, whoever asks.
-func sameGoods(bought, asked ledger.Payment) bool {
-	asked.Client = bought.Client
-	return sameRequest(bought, asked)
-}
-
-// boughtAnother says whether a purchase was at another price that the same URL
-// has: for other methods, or where another matcher matches. Then it bought other
-// goods. A price that has changed since is no other price.
-func (p *purchase) boughtAnother(row ledger.Payment) bool {
-	at := func(pr *price) bool {
-		return slices.ContainsFunc(pr.tariffs[0].options, func(o *option) bool {
-			r := &o.requirement
-			return r.Scheme == row.Scheme && r.Network == row.Network && strings.EqualFold(r.Asset, row.Asset) &&
-				(r.Amount == row.Amount || row.Scheme == schemeUpto) // of which the row has what was charged
-		})
-	}
-	return !at(p.price) && slices.ContainsFunc(p.h.list.Prices(p.paths[:]...), func(i int) bool { return at(p.h.prices[i]) })
 }

@@ -1,11 +1,12 @@
 package paywall
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -61,14 +62,33 @@ func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
 				r.Header.Set(upstreamHeaders[i], value)
 			}
 		}
-		if r.Header.Get("Idempotency-Key") == "" {
-			// Every run for one payment carries the same one, so that an upstream
-			// which knows the header does not act twice.
-			r.Header.Set("Idempotency-Key", row.ID)
-		}
+		p.setIdempotencyKey(r.Header)
 	}
 	return r
 }
+
+// clientIdempotencyKey is the request header under which the upstream sees the
+// Idempotency-Key that the client sent.
+const clientIdempotencyKey = "Paywall-Client-Idempotency-Key"
+
+// setIdempotencyKey gives every run for one payment the same key, so that an upstream
+// which knows the header does not act twice. Nobody else can compute it, or send it:
+// an upstream hands out the answer that it has kept under a key.
+func (p *purchase) setIdempotencyKey(header http.Header) {
+	if values := header["Idempotency-Key"]; len(values) > 0 {
+		header[clientIdempotencyKey] = values
+	}
+	for name := range header {
+		if spells(name, idempotencyHeaders) {
+			delete(header, name)
+		}
+	}
+	mac := hmac.New(sha256.New, p.h.app.secret())
+	_, _ = mac.Write([]byte(p.held.Payment.Key))
+	header["Idempotency-Key"] = []string{hex.EncodeToString(mac.Sum(nil)[:16])}
+}
+
+var idempotencyHeaders = []string{"Idempotency-Key", "X-Idempotency-Key"}
 
 // keepForUpstream takes our names out of Connection: what a client names there,
 // proxies remove.
@@ -87,10 +107,10 @@ func keepForUpstream(header http.Header) {
 }
 
 // chargeable says whether an upstream's answer is goods.
-func (p *price) chargeable(status int, header http.Header, r *http.Request) bool {
-	if len(p.charge) > 0 {
+func (p *purchase) chargeable(status int, header http.Header) bool {
+	if charge := p.price.charge; len(charge) > 0 {
 		// A range of the goods is goods.
-		return slices.Contains(p.charge, status) || status == http.StatusPartialContent && slices.Contains(p.charge, http.StatusOK)
+		return slices.Contains(charge, status) || status == http.StatusPartialContent && slices.Contains(charge, http.StatusOK)
 	}
 	switch {
 	case status == http.StatusSwitchingProtocols, status >= 200 && status < 300:
@@ -98,23 +118,28 @@ func (p *price) chargeable(status int, header http.Header, r *http.Request) bool
 	case status == http.StatusNotModified:
 		return false
 	case status >= 300 && status < 400:
-		return leavesHost(header.Get("Location"), r.Host)
+		return p.h.leaves(header.Get("Location"), p.at)
 	}
 	return false
 }
 
-// leavesHost says whether a redirect goes to another host: downloads hand out
-// signed URLs that way, and those are goods.
-func leavesHost(location, host string) bool {
-	if location == "" {
-		return false
+// methodOf is the method of a request, with those and the paths that it names
+// elsewhere: to some upstreams they make it another request.
+func methodOf(r *http.Request, o overrides) string {
+	method := r.Method
+	for _, other := range o.methods {
+		method += "," + other
 	}
-	u, err := url.Parse(location)
-	if err != nil {
-		return true // whoever follows it may understand it
+	if len(o.paths) > 0 {
+		method += " " + fingerprint(o.paths...)
 	}
-	ours := (&url.URL{Host: host}).Hostname()
-	return u.Host != "" && !strings.EqualFold(u.Hostname(), ours) || u.Host == "" && u.Scheme != ""
+	return method
+}
+
+// mayAct says whether a request may have effects, by its method or by one that it
+// names elsewhere. A tunnel is no effect, but a POST that asks for one is a POST.
+func mayAct(r *http.Request, o overrides) bool {
+	return !safeMethod(r.Method) && r.Method != http.MethodConnect || o.act()
 }
 
 // requestURI is the path and query as the client sent them.
@@ -145,16 +170,7 @@ func (h *Handler) resourceURL(r *http.Request) string {
 	return scheme + "://" + host + requestURI(r)
 }
 
-// declaredBody is what a request says of its body: length and type, or "" if
-// not even the length.
-func declaredBody(r *http.Request) string {
-	if r.ContentLength < 0 {
-		return ""
-	}
-	return strconv.FormatInt(r.ContentLength, 10) + " " + r.Header.Get("Content-Type")
-}
-
-// clientNetwork is the network a request comes from: /24 or /48, since clients
+// clientNetwork is the network a request comes from: /24 or /64, since clients
 // move within these between two tries.
 func clientNetwork(r *http.Request) string {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
@@ -170,7 +186,7 @@ func clientNetwork(r *http.Request) string {
 		addr = ap.Addr()
 	}
 	addr = addr.Unmap().WithZone("")
-	bits := 48
+	bits := 64
 	if addr.Is4() {
 		bits = 24
 	}

@@ -230,6 +230,23 @@ func (a *answer) complete(method string) bool {
 	return a.payer.Err() == nil
 }
 
+// endedByPayer says whether the payer ended the answer, when he had a good part of
+// it: a tenth, or what fits into a few packets, or any of what has no declared length.
+// A redirect is all in its header.
+func (a *answer) endedByPayer() bool {
+	if a.refused || a.cut.Load() || a.payer.Err() == nil && a.writeErr == nil {
+		return false
+	}
+	if a.status >= 300 && a.status < 400 {
+		return true
+	}
+	declared, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64)
+	return a.written > 0 && (err != nil || a.written >= goodPart || 10*a.written >= declared)
+}
+
+// goodPart is how many bytes of an answer are worth something, however long it is.
+const goodPart = 64 << 10
+
 // Interface guards
 var (
 	_ http.ResponseWriter = (*answer)(nil)

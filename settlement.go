@@ -32,7 +32,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status, Amount: p.due}); err != nil {
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status, Body: p.readBody(), Amount: p.due}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 		}
 	}
@@ -46,7 +46,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	p.request.Since = p.held.Payment.Created
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
 	l, app := p.h.app.ledger, p.h.app
-	lease, seat := p.lease, p.seat
+	lease, slot := p.lease, p.slot
 	settlements.Go(func() {
 		s, name := ask(work, order, request)
 		observeSettlement(s.Outcome)
@@ -64,8 +64,8 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err == nil {
 			watch()
 		} else {
-			untold.Store(book.Payment.Key, true)
-			defer untold.Delete(book.Payment.Key)
+			unrecorded.Store(book.Payment.Key, true)
+			defer unrecorded.Delete(book.Payment.Key)
 		}
 		if who.CompareAndSwap(waiting, answered) {
 			done <- settled{settlement: s, row: row, err: err}
@@ -76,13 +76,13 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err != nil {
 			logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", id),
 				zap.Stringer("outcome", s.Outcome), zap.String("transaction", s.Transaction), zap.Error(err))
-			if book, err = insist(l, book, s.Outcome == facilitator.Settled, record); err == nil {
+			if book, err = recordWithRetry(l, book, s.Outcome == facilitator.Settled, record); err == nil {
 				row = book.Payment
 				watch()
 			}
 		}
 		lease.end()
-		seat.leave()
+		slot.leave()
 		if row.State == ledger.Settled {
 			book.Payment = row
 			_, err := moveTo(l, book, ledger.Change{To: ledger.Settled})
@@ -103,15 +103,15 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			return p.afterSettlement(result)
 		case <-gone:
 			gone = nil
-			doubt(l, book)
+			doubt(l, book, p.readBody())
 		case <-timer.C:
 			if !who.CompareAndSwap(waiting, alone) {
 				return p.afterSettlement(<-done)
 			}
-			p.lease, p.seat = nil, nil
+			p.lease, p.slot = nil, nil
 			p.outcome = "pending"
-			doubt(l, book)
-			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt()}
+			doubt(l, book, p.readBody())
+			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
 		}
 	}
 }
@@ -119,8 +119,14 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 // doubt marks a settlement whose payer no longer waits for it: if the payer
 // signs anew, that is no other purchase, but this one. When the settlement has
 // just ended, the rules refuse the mark, and it is not needed.
-func doubt(l ledger.Ledger, c ledger.Claim) {
-	_, _ = moveTo(l, c, ledger.Change{To: ledger.Settling})
+func doubt(l ledger.Ledger, c ledger.Claim, body string) {
+	_, _ = moveTo(l, c, ledger.Change{To: ledger.Settling, Body: body})
+}
+
+// readBody is the digest of the request's body, or "" while it is not known.
+func (p *purchase) readBody() string {
+	digest, _ := p.body.digest()
+	return digest
 }
 
 // settled is what the payer's goroutine learns of a settlement.
@@ -200,7 +206,7 @@ func moveTo(l ledger.Ledger, c ledger.Claim, ch ledger.Change) (row ledger.Payme
 // afterSettlement says what the payer may have.
 func (p *purchase) afterSettlement(result settled) *refusal {
 	s := result.settlement
-	p.seat.leave()
+	p.slot.leave()
 	p.remember(s.Outcome)
 	if result.err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
@@ -208,7 +214,7 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 		// on alone, and holds the claim: see insist.
 		p.lease = nil
 		p.outcome = "unrecorded"
-		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt()}
+		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
 	}
 	p.held.Payment = result.row
 	p.held.Payment.Request = nil // see move
@@ -224,14 +230,14 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 	case ledger.Refused:
 		p.outcome = "refused"
 		code := x402.SafeCode(s.Reason, x402.CodeSettlementFailed)
-		receipt := p.failedReceipt(code)
+		receipt := failedReceipt(p.held.Payment, code)
 		return &refusal{status: http.StatusPaymentRequired, code: code, receipt: &receipt, cause: detail(s.Detail)}
 	case ledger.Released:
 		p.outcome = "unsent"
 		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: 10, cause: detail(s.Detail)}
 	default:
 		p.outcome = "unknown"
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(), cause: detail(s.Detail)}
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment), cause: detail(s.Detail)}
 	}
 }
 

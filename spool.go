@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -94,10 +93,10 @@ func replay(encoded []byte) (caddyhttp.Handler, error) {
 
 // outlive returns a context for the upstream that does not end when the payer
 // leaves, but a while later; at once if nothing was sold.
-func outlive(payer context.Context, sold *atomic.Bool) (context.Context, context.CancelFunc) {
+func outlive(payer context.Context, sold func() bool) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(payer))
 	stop := context.AfterFunc(payer, func() {
-		if !sold.Load() {
+		if !sold() {
 			cancel()
 			return
 		}

@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -22,11 +23,12 @@ const (
 // payer is waited for counts, and not what the upstream takes between two reads.
 type upload struct {
 	io.ReadCloser
-	grace  time.Duration
-	waited time.Duration
-	bytes  int64
-	cut    func() // ends the request to the upstream, and the read
-	state  atomic.Int32
+	grace    time.Duration
+	waited   time.Duration
+	bytes    int64
+	deadline func() // ends the read
+	upstream atomic.Pointer[context.CancelFunc]
+	state    atomic.Int32
 }
 
 // The states of an upload. It leaves bounded once.
@@ -36,22 +38,34 @@ const (
 	uploadCut
 )
 
-// boundUpload bounds the body of a request to the upstream; nil if there is none.
-func (p *purchase) boundUpload(w http.ResponseWriter, r *http.Request, cancel func()) *upload {
+// boundUpload bounds the body of a request; nil if there is none.
+func (h *Handler) boundUpload(w http.ResponseWriter, r *http.Request) *upload {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
-	u := &upload{ReadCloser: r.Body, grace: p.h.uploadGrace}
-	u.cut = func() {
-		if u.state.CompareAndSwap(uploadBounded, uploadCut) {
-			cancel()
-			// Where it cannot be set the server's own time-outs end the read.
-			//nolint:bodyclose // a controller is no response
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
-		}
+	return &upload{ReadCloser: r.Body, grace: h.uploadGrace, deadline: func() {
+		// Where it cannot be set the server's own time-outs end the read.
+		//nolint:bodyclose // a controller is no response
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+	}}
+}
+
+// onCut calls cancel too when the body takes too long; nil has no body.
+func (u *upload) onCut(cancel context.CancelFunc) {
+	if u != nil {
+		u.upstream.Store(&cancel)
 	}
-	r.Body = u
-	return u
+}
+
+// cut ends the read, and the request to the upstream.
+func (u *upload) cut() {
+	if !u.state.CompareAndSwap(uploadBounded, uploadCut) {
+		return
+	}
+	if cancel := u.upstream.Load(); cancel != nil {
+		(*cancel)()
+	}
+	u.deadline()
 }
 
 // Read implements io.Reader.

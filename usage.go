@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/holiman/uint256"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -23,14 +24,7 @@ func (p *purchase) meter(said []string) *refusal {
 	if p.request.Requirement.Scheme != schemeUpto {
 		return nil
 	}
-	due, err := p.request.Requirement.Amount, error(nil)
-	switch len(said) {
-	case 0:
-	case 1:
-		due, err = x402.Usage{Maximum: due, Decimals: p.option.decimals, Dollars: p.option.pegUSD}.Charge(said[0])
-	default:
-		err = errors.New("there are two")
-	}
+	due, err := p.charge(said)
 	if err != nil {
 		p.outcome = "uncharged"
 		p.h.logger.Error("the upstream's Settlement-Overrides header cannot be used; its answer is withheld, and nothing is charged",
@@ -39,6 +33,49 @@ func (p *purchase) meter(said []string) *refusal {
 	}
 	p.due = due
 	return nil
+}
+
+// charge is what an upstream's word charges, in atomic units.
+func (p *purchase) charge(said []string) (string, error) {
+	most := p.request.Requirement.Amount
+	switch len(said) {
+	case 0:
+		return most, nil
+	case 1:
+		return x402.Usage{Maximum: most, Decimals: p.option.decimals, Dollars: p.option.pegUSD}.Charge(said[0])
+	default:
+		return "", errors.New("there are two")
+	}
+}
+
+// usedMore says whether an upstream that is asked again for an upto purchase would
+// charge more for its answer than was charged. What it says, or does not, means the
+// same as at the first time.
+func (p *purchase) usedMore(said []string) bool {
+	row := p.held.Payment
+	if row.Scheme != schemeUpto {
+		return false
+	}
+	if p.option == nil || p.request.Requirement.Scheme != schemeUpto {
+		return true // what the maximum was, nobody can say
+	}
+	due, err := p.charge(said)
+	if err != nil {
+		return true
+	}
+	now, err := uint256.FromDecimal(due)
+	if err != nil {
+		return true
+	}
+	charged, err := uint256.FromDecimal(row.Amount)
+	return err != nil || now.Gt(charged)
+}
+
+// nothingCharged says whether the upstream has charged nothing of an upto payment:
+// then nothing is owed.
+func (p *purchase) nothingCharged() bool {
+	row := p.held.Payment
+	return row.Scheme == schemeUpto && row.Amount == "0"
 }
 
 // chargeUsage makes what is due the amount that is settled. Whoever settles an

@@ -14,25 +14,25 @@ import (
 // it now is told later.
 
 const (
-	// firstInsist and lastInsist bound the pause between two tries to record, and
-	// insistFor is how long it is tried.
-	firstInsist = 250 * time.Millisecond
-	lastInsist  = 15 * time.Second
-	insistFor   = time.Hour
+	// firstRecordPause and lastRecordPause bound the pause between two tries to record, and
+	// recordFor is how long it is tried.
+	firstRecordPause = 250 * time.Millisecond
+	lastRecordPause  = 15 * time.Second
+	recordFor        = time.Hour
 )
 
-// untold are the payments (ledger.Key) whose outcome is known here and not recorded
+// unrecorded are the payments (ledger.Key) whose outcome is known here and not recorded
 // yet. Their payers were told to come back: if they sign anew, that is no other
 // purchase.
-var untold sync.Map
+var unrecorded sync.Map
 
-// insist records an outcome that could not be recorded, until it can, and lets go
+// recordWithRetry records an outcome that could not be recorded, until it can, and lets go
 // of the payment. If the claim was lost meanwhile and money has moved, it takes the
 // payment over to say so: whoever holds it only asks what is known here. It returns
 // the claim with the row as it is then.
-func insist(l ledger.Ledger, c ledger.Claim, moved bool, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
-	pause := firstInsist
-	for end := time.Now().Add(insistFor); ; pause = min(2*pause, lastInsist) {
+func recordWithRetry(l ledger.Ledger, c ledger.Claim, moved bool, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
+	pause := firstRecordPause
+	for end := time.Now().Add(recordFor); ; pause = min(2*pause, lastRecordPause) {
 		time.Sleep(pause)
 		row, err := record(c)
 		if err == nil {
@@ -54,7 +54,7 @@ func insist(l ledger.Ledger, c ledger.Claim, moved bool, record func(ledger.Clai
 		known, isTaken := errors.AsType[*ledger.TakenError](err)
 		switch {
 		case err == nil:
-			c, pause = taken, firstInsist
+			c, pause = taken, firstRecordPause
 		case isTaken && (known.Payment.State == ledger.Settling || known.Payment.State == ledger.Claimed):
 			// Somebody holds it for a while.
 		case isTaken:

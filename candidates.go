@@ -1,0 +1,63 @@
+package paywall
+
+import (
+	"errors"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// maxCandidates is how many tokens of a network a payment is tried against that does
+// not name its own.
+const maxCandidates = 8
+
+// candidateRequirements are what a version 1 payment may have been signed for, by
+// network: the distinct tokens that the prices accept.
+func (h *Handler) candidateRequirements() map[string][]x402.Requirement {
+	found := map[string][]x402.Requirement{}
+	known := map[string]bool{}
+	for _, pr := range h.prices {
+		for _, o := range pr.tariffs[0].options {
+			if o.sponsoring() != "" {
+				continue // Permit2, which version 1 does not know
+			}
+			r, ok := o.with(nil, false)
+			if name := fingerprint(r.Network, r.Asset, string(r.Extra)); ok && !known[name] && len(found[r.Network]) < maxCandidates {
+				known[name] = true
+				found[r.Network] = append(found[r.Network], r)
+			}
+		}
+	}
+	return found
+}
+
+// candidate finds the requirement that a payment was made for which fits nothing we
+// offer now. It is good for finding the payment in the ledger, and for nothing
+// else: it may have moved money before the config changed.
+func (h *Handler) candidate(p *x402.Payment) (x402.Requirement, error) {
+	if p.Version == x402.V2 {
+		return p.Chosen()
+	}
+	// Version 1 does not name the asset, but the signature is for one.
+	candidates := h.candidates[p.Network]
+	if a, ok := pricing.FindAsset(p.Network, "usdc"); ok {
+		extra, err := json.Marshal(map[string]string{"name": a.Name, "version": a.Version})
+		if err == nil {
+			candidates = append(candidates[:len(candidates):len(candidates)], x402.Requirement{Scheme: p.Scheme, Network: p.Network, Asset: a.Address, Extra: extra})
+		}
+	}
+	for _, r := range candidates {
+		if a, err := p.Authorization(r); err == nil {
+			if own, err := eip712.SignedByPayer(a, r); err == nil && own {
+				return r, nil
+			}
+		}
+	}
+	if len(candidates) > 0 {
+		return candidates[0], nil
+	}
+	return x402.Requirement{}, errors.New("nothing is known on this network")
+}

@@ -1,0 +1,309 @@
+package paywall
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+const (
+	// fetchAgainAfter is when a payer tries again to fetch what an upstream failed to
+	// give, in seconds.
+	fetchAgainAfter = 5
+	// maxEnded is how often a payer may end an answer himself of which he has had a
+	// good part. Then he has got it.
+	maxEnded = 3
+	// reasonUsedMore is recorded for an upto purchase whose upstream, asked again,
+	// would charge more than was charged.
+	reasonUsedMore = "usage_above_charge"
+)
+
+// delivery is one run of the upstream for a purchase.
+type delivery struct {
+	p        *purchase
+	r        *http.Request // the payer's
+	answer   *answer
+	cancel   context.CancelFunc // of the upstream
+	sale     atomic.Int32
+	replayed bool     // the upstream does not run: its earlier answer goes out
+	refused  *refusal // what the payer gets instead
+}
+
+// What may become of the payment while the upstream runs. It leaves open once.
+const (
+	saleOpen   int32 = iota
+	saleClosed       // it is settled, or about to be
+	saleLate         // the upstream took too long
+)
+
+// begin makes the context of the upstream's run. It ends when the payer leaves, at
+// once where nothing was sold, and a while later where the upstream acts; when the
+// claim is lost; and when a payment was held for too long without being settled.
+func (d *delivery) begin() (context.Context, context.CancelFunc) {
+	p := d.p
+	if p.settled {
+		d.sale.Store(saleClosed)
+	}
+	var ctx context.Context
+	if p.acts {
+		ctx, d.cancel = outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
+	} else {
+		ctx, d.cancel = context.WithCancel(d.r.Context())
+	}
+	p.upload.onCut(d.cancel)
+	p.lease.onLoss(func() { // another may sell it or deliver it now
+		d.cancel()
+		d.answer.cut.Store(true)
+	})
+	if p.settled {
+		return ctx, d.cancel
+	}
+	late := time.AfterFunc(p.holdFor(), func() {
+		if d.sale.CompareAndSwap(saleOpen, saleLate) {
+			d.cancel()
+		}
+	})
+	return ctx, func() {
+		late.Stop()
+		d.cancel()
+	}
+}
+
+// holdFor is how long the payment can wait for the upstream: until it could no longer
+// be settled, and no longer than a payment lives that we ask for.
+func (p *purchase) holdFor() time.Duration {
+	hold := p.h.holdWithin
+	if end := p.auth.validBefore(); !end.IsZero() {
+		hold = min(hold, end.Sub(p.h.now())-minLife)
+	}
+	return max(hold, 0)
+}
+
+// atStatus decides at the status line of the upstream what becomes of its answer.
+func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
+	p := d.p
+	p.status = status
+	usage := header.Values(x402.HeaderSettlementOverrides)
+	removeReceipts(header)
+	charge := p.chargeable(status, header)
+	switch {
+	case !p.upload.free():
+		d.refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+	case p.settled && status == http.StatusPaymentRequired:
+		// To the payer a 402 of ours would say that nothing has moved.
+		d.refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.held.Payment), retryAfter: fetchAgainAfter}
+	case !p.settled && d.r.Context().Err() != nil:
+		d.refused = clientGone() // nobody reads it
+	case !p.settled && !charge:
+		p.outcome = "uncharged"
+		p.slot.leave()
+		d.handOut(header)
+		return true
+	case !p.settled:
+		d.refused = d.sell(usage)
+	case p.redeemed && charge && !d.replayed:
+		d.refused = p.isOwed(usage)
+	}
+	if d.refused == nil {
+		d.refused = d.record(charge)
+	}
+	if d.refused != nil {
+		d.cancel() // an endless upstream would run on
+		return false
+	}
+	p.setReceipt(header)
+	d.handOut(header)
+	return true
+}
+
+// handOut prepares the header of an answer of the upstream that goes to the payer.
+func (d *delivery) handOut(header http.Header) {
+	forPayerOnly(header)
+	d.p.h.addCORS(header, d.r)
+}
+
+// sell settles at the status line.
+func (d *delivery) sell(usage []string) *refusal {
+	p := d.p
+	if refused := p.meter(usage); refused != nil {
+		return refused
+	}
+	if !d.sale.CompareAndSwap(saleOpen, saleClosed) {
+		return tooLate()
+	}
+	return p.settle(d.r.Context())
+}
+
+// isOwed says whether what the upstream is about to give is what was paid for
+// earlier.
+func (p *purchase) isOwed(usage []string) *refusal {
+	if digest, ok := p.body.digest(); p.mustBe != "" && (!ok || digest != p.mustBe) {
+		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+	}
+	if p.usedMore(usage) {
+		p.reason = reasonUsedMore
+		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(p.held.Payment)}
+	}
+	return nil
+}
+
+// record writes down that the upstream has answered, before anybody gets anything
+// of it: an upstream that has acted must not be made to act again, whatever comes,
+// and what is charged is run so often and not more often.
+func (d *delivery) record(charge bool) *refusal {
+	p := d.p
+	if p.acts && !d.replayed && d.answer.spool == nil {
+		d.answer.spool = &spool{}
+	}
+	change := ledger.Change{To: ledger.Delivering, Status: p.status}
+	if charge {
+		change.Runs = 1
+		if !d.replayed {
+			change.Body = p.body.record()
+		}
+	}
+	if change.Runs == 0 && !p.acts {
+		return nil
+	}
+	return p.record(change)
+}
+
+// run runs the upstream, and answers in its place where that is necessary.
+func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Request) (err error) {
+	p, returned := d.p, false
+	defer func() {
+		panicked := recover()
+		d.noteUncharged()
+		if d.refused != nil {
+			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
+				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
+			}
+			// The upstream was cut off by us; that is no failure of its own. Its
+			// trailers may have come after its header was taken back.
+			d.answer.restoreHeader()
+			err = p.h.refuseSale(w, d.r, p, *d.refused)
+			return
+		}
+		removeReceiptTrailers(d.answer.Header())
+		d.finish(err, returned)
+		if panicked != nil {
+			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
+		}
+	}()
+	err = next.ServeHTTP(d.answer, sent)
+	returned = true
+	if d.refused != nil || d.answer.status != 0 {
+		return err
+	}
+	switch {
+	case d.sale.Load() == saleLate:
+		d.refuse(tooLate())
+	case p.upload.wasCut():
+		d.refuse(&refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow})
+	case err == nil:
+		// Nobody answered. An empty 200 is not what the payer came for.
+		refused := &refusal{status: http.StatusBadGateway, code: codeNoAnswer}
+		if p.settled {
+			refused.receipt, refused.retryAfter = p.receipt(p.held.Payment), fetchAgainAfter
+		}
+		d.refuse(refused)
+	case clientError(err):
+		if p.settled {
+			p.setReceipt(w.Header())
+		}
+		forPayerOnly(w.Header())
+		// A missing page is the error routes' business. What they ask is an
+		// upstream too.
+		removePayments(d.r.Header)
+		removeTrailers(d.r, isPayment)
+		return err
+	default:
+		// An upstream that failed is not: these routes know nothing of payments,
+		// and what they serve in its place would be served for nothing.
+		d.refuse(p.upstreamFailed(err))
+	}
+	return nil
+}
+
+// refuse sets an answer of ours in place of one that did not come.
+func (d *delivery) refuse(f *refusal) {
+	d.answer.status = -1
+	d.refused = f
+}
+
+// noteUncharged writes down what the upstream has done and nobody was charged for.
+func (d *delivery) noteUncharged() {
+	p := d.p
+	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone)
+	switch {
+	case d.replayed:
+	case p.settled && left && !p.acts:
+		addHangUp(p.auth.Payer, p.h.now())
+	case p.settled || p.held.Payment.State != ledger.Claimed:
+	case left:
+		addUncharged(p.auth.Payer, costOfHangUp, p.h.now())
+	default:
+		addUncharged(p.auth.Payer, 1, p.h.now())
+	}
+}
+
+// finish decides whether the goods have arrived.
+func (d *delivery) finish(err error, returned bool) {
+	p, a := d.p, d.answer
+	p.status = max(a.status, 0)
+	if p.upfront {
+		p.line.health.saw(p.status, returned, p.h.now())
+	}
+	if !p.settled {
+		if p.outcome == "" {
+			p.outcome = "uncharged"
+		}
+		return
+	}
+	goods := p.status >= 200 && p.status < 400 || a.hijacked
+	if p.redeemed {
+		// What a first payer would not be charged for does not use up a purchase.
+		goods = goods && p.chargeable(p.status, a.Header())
+	}
+	arrived := returned && err == nil && a.complete(d.r.Method)
+	if a.hijacked || d.r.Method == http.MethodConnect && goods {
+		arrived = true // a tunnel ends when either side leaves
+	}
+	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto
+	if goods && !arrived && !head && a.endedByPayer() {
+		// Who stops before the last byte has had what he came for, or will have.
+		p.ended = 1
+		arrived = p.held.Payment.Ended+1 >= maxEnded
+	}
+	if arrived && goods && !head || p.nothingCharged() {
+		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Ended: p.ended}) == nil {
+			p.outcome = "delivered"
+			return
+		}
+	}
+	p.outcome = "undelivered"
+	if returned && err == nil && a.spool.whole(a.Header()) {
+		p.answer = a.spool.encode()
+	}
+	if d.r.Method == http.MethodHead && arrived {
+		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET
+	}
+}
+
+func clientGone() *refusal { return &refusal{status: statusClientGone, code: codeClientGone} }
+
+// tooLate refuses a payment for which the upstream took so long that it cannot be
+// settled any more. Nothing has moved.
+func tooLate() *refusal {
+	return &refusal{status: http.StatusGatewayTimeout, code: codeUpstreamSlow}
+}
+
+// seconds rounds up.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -1,0 +1,71 @@
+package paywall
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// compareWithin is how long a request waits to learn whether another one in flight
+// is the same order.
+const compareWithin = 2 * time.Second
+
+// orderBook lists the requests with effects that are being sold in this process. A
+// payer who hung up while his order was verified, and signs it anew, waits for the
+// first one: the server learns of the hang-up only after it has read the body. Other
+// orders of his to the same address go on beside it.
+type orderBook struct {
+	mu   sync.Mutex
+	open map[orderKey][]*order
+}
+
+var orders = &orderBook{open: map[orderKey][]*order{}}
+
+// orderKey is what two requests have in common that may be the same order.
+type orderKey struct{ payer, line, method, host, url string }
+
+// order is one request in the book.
+type order struct {
+	book *orderBook
+	key  orderKey
+	body *body
+}
+
+// enter writes an order into the book, unless it is there already, or may be: of two
+// at once the second sees the first.
+func (b *orderBook) enter(ctx context.Context, row ledger.Payment, body *body) (*order, *refusal) {
+	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, body: body}
+	b.mu.Lock()
+	others := slices.Clone(b.open[mine.key])
+	b.open[mine.key] = append(b.open[mine.key], mine)
+	b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, compareWithin)
+	defer cancel()
+	for _, other := range others {
+		if mine.body.compare(ctx, other.body) != different {
+			mine.leave()
+			return nil, &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+		}
+	}
+	return mine, nil
+}
+
+// leave takes the order out of the book; nil was never in it.
+func (o *order) leave() {
+	if o == nil {
+		return
+	}
+	o.book.mu.Lock()
+	defer o.book.mu.Unlock()
+	rest := slices.DeleteFunc(slices.Clone(o.book.open[o.key]), func(other *order) bool { return other == o })
+	if len(rest) == 0 {
+		delete(o.book.open, o.key)
+		return
+	}
+	o.book.open[o.key] = rest
+}

@@ -1,0 +1,63 @@
+package paywall
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+)
+
+// verdictFor is how long a facilitator's word about a payment is good for the same
+// payment: who sends one again and again costs the facilitator nothing.
+const verdictFor = 3 * time.Second
+
+// verdicts remembers what facilitators have just said of payments. Two that fall
+// together take each other's place.
+type verdicts struct {
+	slots [1 << 10]atomic.Pointer[heard]
+}
+
+// heard is a verdict, of whom, and whose.
+type heard struct {
+	of      verdictKey
+	verdict facilitator.Verdict
+	by      string
+	at      time.Time
+}
+
+var latestVerdicts = &verdicts{}
+
+// verdictKey is what a verdict is about: what was signed, how, and for what.
+type verdictKey [sha256.Size]byte
+
+// verdictKey names what the facilitator would be asked. Where our own check has
+// proven the signature, its spelling makes no difference.
+func (p *purchase) verdictKey() (key verdictKey) {
+	sum := sha256.New()
+	r := &p.request.Requirement
+	fmt.Fprintf(sum, "%q %q %q %q %q %q %q", r.Scheme, r.Network, r.Amount, r.Asset, r.PayTo, r.Extra, p.payment.Extensions)
+	fmt.Fprintf(sum, "%q %s %d %d %q", p.auth.Key, p.auth.Value.Dec(), p.auth.ValidAfter, p.auth.ValidBefore, p.auth.To)
+	fmt.Fprintf(sum, "%q %q", p.auth.Spender, p.auth.Facilitator)
+	if !p.proven {
+		fmt.Fprintf(sum, "%q", p.payment.Payload)
+	}
+	sum.Sum(key[:0])
+	return key
+}
+
+func (v *verdicts) slot(key verdictKey) *atomic.Pointer[heard] {
+	return &v.slots[(int(key[0])<<8|int(key[1]))%len(v.slots)]
+}
+
+// get returns a verdict that is still good.
+func (v *verdicts) get(key verdictKey, now time.Time) *heard {
+	h := v.slot(key).Load()
+	if h == nil || h.of != key || now.Sub(h.at) >= verdictFor {
+		return nil
+	}
+	return h
+}
+
+func (v *verdicts) put(h heard) { v.slot(h.of).Store(&h) }

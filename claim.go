@@ -60,7 +60,7 @@ func (p *purchase) boughtBefore(r *http.Request, misfit *refusal, now time.Time)
 	if p.auth.Key == "" && !p.mayBeKnown {
 		return misfit
 	}
-	if refused := p.takeTry(now); refused != nil {
+	if refused := p.takeLook(now); refused != nil {
 		return refused
 	}
 	if p.auth.Key == "" {
@@ -143,7 +143,7 @@ func (p *purchase) enterOrder(ctx context.Context) (refused *refusal) {
 func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	asked := p.held.Payment
 	p.about = &row
-	if refused := p.takeTry(p.h.now()); refused != nil {
+	if refused := p.takeLook(p.h.now()); refused != nil {
 		return refused
 	}
 	if row.State == ledger.Delivered {

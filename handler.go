@@ -99,6 +99,7 @@ type Handler struct {
 	uploadGrace time.Duration
 	// holdWithin is how long a payment may wait for the upstream.
 	holdWithin time.Duration
+	warned     *atomic.Int64 // when the log was last told of a client network, in Unix seconds
 	complained *atomic.Int64 // when the log was last told that nothing is offered, in Unix seconds
 }
 
@@ -118,7 +119,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.renewEvery = renewEvery
 	h.uploadGrace = uploadGrace
 	h.holdWithin = holdWithin
-	h.complained = new(atomic.Int64)
+	h.complained, h.warned = new(atomic.Int64), new(atomic.Int64)
 	if h.RetryWindow == 0 {
 		h.RetryWindow = caddy.Duration(defaultRetryWindow)
 	}

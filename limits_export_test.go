@@ -22,6 +22,26 @@ func SetMostUnsettled(all, of int) (restore func()) {
 	}
 }
 
+// SetPlaces sets how many payments may be unsettled: in all, of them for trusted payers
+// alone, of one payer, and from one network.
+func SetPlaces(all, kept, of, from int) (restore func()) {
+	unsettled.mu.Lock()
+	defer unsettled.mu.Unlock()
+	before := [...]int{unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom}
+	unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = all, kept, of, from
+	return func() {
+		unsettled.mu.Lock()
+		defer unsettled.mu.Unlock()
+		unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = before[0], before[1], before[2], before[3]
+	}
+}
+
+// SetHoldWithin sets how long a payment may wait for the upstream.
+func (h *Handler) SetHoldWithin(d time.Duration) { h.holdWithin = d }
+
+// Candidates is against how many tokens of a network a payment is tried that names none.
+func (h *Handler) Candidates(network string) int { return len(h.candidates[network]) }
+
 // Unsettled is how many payments are.
 func Unsettled() int { return unsettled.count() }
 
@@ -35,7 +55,7 @@ func ForgetPayers() {
 	tabs.mu.Lock()
 	tabs.younger, tabs.older = nil, nil
 	tabs.mu.Unlock()
-	for _, t := range []*tries{networkTries, payerTries, strangerTries, strangersInAll} {
+	for _, t := range []*tries{networkTries, payerTries, strangerTries, strangersInAll, networkLooks} {
 		for i := range t.buckets {
 			b := &t.buckets[i]
 			b.mu.Lock()

@@ -62,6 +62,7 @@ type purchase struct {
 	lease    *lease          // keeps held while the request lives
 	slot     *slot           // among the payments that are not yet settled
 	try      *try            // that the payment costs until money has moved
+	looked   bool            // the look into the ledger was paid for
 	order    *order          // in the book of orders
 	gone     bool            // letGo was here
 	redeemed bool            // it was paid earlier, and is owed
@@ -140,6 +141,7 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		return refused
 	}
 	// Only now is it certain that the payer signed, and that nobody has used it.
+	p.noteNetwork(r)
 	if refused := p.enterOrder(r.Context()); refused != nil {
 		return refused
 	}
@@ -167,11 +169,6 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 	key := p.verdictKey()
 	said := latestVerdicts.get(key, now)
 	if said == nil {
-		if p.unproven {
-			if refused := p.takeStrangerTry(now); refused != nil {
-				return refused
-			}
-		}
 		verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
 		if err != nil {
 			p.outcome = "unverified"
@@ -179,12 +176,17 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 			return unavailable(err)
 		}
 		said = &heard{of: key, verdict: verdict, by: name, at: now}
-		latestVerdicts.put(*said)
+		if verdict.Valid { // a no may be a yes a second later, and costs its sender a try
+			latestVerdicts.put(*said)
+		}
 	}
 	if said.verdict.Payer != "" && p.auth.Payer == "" {
 		p.held.Payment.Payer = said.verdict.Payer
 	}
 	if !said.verdict.Valid {
+		if p.proven { // else somebody else may have sent it
+			trusted.remove(p.auth.Payer)
+		}
 		p.outcome = "invalid"
 		p.held.Payment.Reason, p.held.Payment.Facilitator = said.verdict.Reason, said.by
 		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), errors.New(said.verdict.Detail))

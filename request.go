@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -168,31 +167,4 @@ func (h *Handler) resourceURL(r *http.Request) string {
 		}
 	}
 	return scheme + "://" + host + requestURI(r)
-}
-
-// clientNetwork is the network a request comes from: /24 or /64, since clients
-// move within these between two tries.
-func clientNetwork(r *http.Request) string {
-	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	if text == "" {
-		text = r.RemoteAddr
-	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(text)
-		if err != nil {
-			return text
-		}
-		addr = ap.Addr()
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 64
-	if addr.Is4() {
-		bits = 24
-	}
-	prefix, err := addr.Prefix(bits)
-	if err != nil {
-		return addr.String()
-	}
-	return prefix.String()
 }

@@ -21,6 +21,9 @@ const (
 	strangersAtOnce       = 50
 	allStrangersPerSecond = 100
 	allStrangersAtOnce    = 500
+	// What was bought before costs a look into the ledger, whether it fits or not.
+	looksPerSecond = 20
+	looksAtOnce    = 200
 )
 
 // These are of the process: a reload gives nobody new tries.
@@ -29,6 +32,7 @@ var (
 	payerTries     = newTries(triesPerSecond, triesAtOnce)
 	strangerTries  = newTries(strangersPerSecond, strangersAtOnce)
 	strangersInAll = newTries(allStrangersPerSecond, allStrangersAtOnce)
+	networkLooks   = newTries(looksPerSecond, looksAtOnce)
 )
 
 // tries are token buckets by name. Their number is fixed; two names that fall
@@ -115,14 +119,29 @@ func (p *purchase) mayTry(now time.Time) *refusal {
 	if t, name := p.whose(now); !t.left(name, now) {
 		return p.limited(tooManyTries())
 	}
+	if p.unproven && !strangerTries.left(p.client, now) {
+		return p.limited(tooManyStrangers())
+	}
+	return nil
+}
+
+// takeLook takes what it costs to look what became of a payment that fits nothing, or
+// was used.
+func (p *purchase) takeLook(now time.Time) *refusal {
+	if !p.looked && networkLooks.take(p.client, now) == nil {
+		return p.limited(tooManyTries())
+	}
+	p.looked = true
 	return nil
 }
 
 // takeTry takes the try that a payment costs before the ledger or a facilitator is
 // asked about it.
 func (p *purchase) takeTry(now time.Time) *refusal {
-	if p.try != nil {
-		return nil
+	if p.unproven {
+		if refused := p.takeStrangerTry(now); refused != nil {
+			return refused
+		}
 	}
 	t, name := p.whose(now)
 	if p.try = t.take(name, now); p.try == nil {

@@ -141,6 +141,16 @@ func (w *world) waitForLog(text string) {
 	})
 }
 
+// logged is how often Caddy's log has a text.
+func (w *world) logged(text string) int {
+	w.t.Helper()
+	log, err := os.ReadFile(w.log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return strings.Count(string(log), text)
+}
+
 func load(caddyfile string) error {
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
 	if err != nil {

@@ -1,0 +1,246 @@
+package paywall_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Tests of what a price is: the gate it stands in, and its line. What was offered or
+// sold at one buys nothing at another, though the URL is the same.
+
+// gateAt is one block: what leads to it, who is paid, and what it asks.
+type gateAt struct{ before, after, payTo, price string }
+
+// gatesCaddyfile makes a config with several blocks before one upstream, which is told
+// the number of the block in the header X-Gate.
+func (w *world) gatesCaddyfile(blocks ...gateAt) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "{\n admin off\n persist_config off\n auto_https off\n log {\n output file %s\n level DEBUG\n }\n paywall {\n ledger memory i_accept_loss\n facilitator fake %s\n }\n}\n", w.log, w.fac.URL)
+	for i, g := range blocks {
+		to := g.payTo
+		if to == "" {
+			to = payTo
+		}
+		fmt.Fprintf(&b, "%s\npaywall {\n accept base-sepolia usdc %s\n facilitator fake\n price /articles/* %s\n}\nreverse_proxy %s {\n header_up X-Gate %d\n}\n%s\n",
+			g.before, to, g.price, strings.TrimPrefix(w.up.URL, "http://"), i, g.after)
+	}
+	return b.String()
+}
+
+// goodsOf is what the upstream gives for a block.
+func goodsOf(block int) string { return fmt.Sprintf("goods of %d", block) }
+
+func (w *world) givesGoodsOfGates() {
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, "goods of "+r.Header.Get("X-Gate"))
+	})
+}
+
+// breaksOff answers with a part of what it promises.
+func breaksOff(rw http.ResponseWriter, _ *http.Request) {
+	rw.Header().Set("Content-Length", "1000")
+	_, _ = io.WriteString(rw, "part")
+	_ = http.NewResponseController(rw).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// on asks at an origin, under a name.
+func (w *world) on(origin, host, path string, header ...string) answerOf {
+	w.t.Helper()
+	r := w.request(http.MethodGet, path, header...)
+	r.URL.Host = strings.TrimPrefix(origin, "http://")
+	r.Host = host
+	return w.do(r)
+}
+
+func offerIn(t *testing.T, res answerOf) x402.Requirement {
+	t.Helper()
+	c, err := x402.DecodeChallenge(res.Header.Get(x402.HeaderPaymentRequired))
+	if err != nil {
+		t.Fatalf("%d: %v", res.StatusCode, err)
+	}
+	return c.Accepts[0]
+}
+
+func TestQuotesAndPurchasesAreOfTheirGate(t *testing.T) {
+	const ofTheCheapSeller = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+	type gates struct {
+		blocks     func(a, b string) []gateAt // the first is the cheap one
+		host       string
+		dearHeader []string // leads to the dear one
+		twoPorts   bool
+	}
+	for name, tc := range map[string]gates{
+		"two ports": {
+			blocks: func(a, b string) []gateAt {
+				return []gateAt{{"http://" + a + " {", "}", "", "$0.01"}, {"http://" + b + " {", "}", "", "$1"}}
+			},
+			twoPorts: true,
+		},
+		"two blocks of one site": {
+			blocks: func(a, _ string) []gateAt {
+				return []gateAt{
+					{"http://" + a + " {\n@premium header X-Tier premium\nhandle {", "}", "", "$0.01"},
+					{"handle @premium {", "}\n}", "", "$1"},
+				}
+			},
+			dearHeader: []string{"X-Tier", "premium"},
+		},
+		"two sellers": {
+			blocks: func(a, b string) []gateAt {
+				return []gateAt{{"http://" + a + " {", "}", ofTheCheapSeller, "$1"}, {"http://" + b + " {", "}", "", "$1"}}
+			},
+			twoPorts: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := prepareWorld(t)
+			first, second := loopback.FreeAddress(t), loopback.FreeAddress(t)
+			port := func(address string) string { return address[strings.LastIndex(address, ":"):] }
+			w.load(w.gatesCaddyfile(tc.blocks(port(first), port(second))...))
+			cheap, dear := "http://"+first, "http://"+second
+			if !tc.twoPorts {
+				dear = cheap
+			}
+			w.givesGoodsOfGates()
+			asked := offerIn(t, w.on(cheap, "shop.example", "/articles/1"))
+			p := newPayer(t)
+			quote := p.sign(t, asked, time.Now()).v2(t)
+			res := w.on(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", quote)...)
+			w.expect(res, 402, "no_matching_requirements")
+
+			w.up.on(breaksOff)
+			owed := p.sign(t, asked, time.Now()).v2(t)
+			_ = w.on(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
+			if w.fac.transfers() != 1 {
+				t.Fatal(w.fac.transfers(), "transfers")
+			}
+			w.givesGoodsOfGates()
+			res = w.again(func() answerOf {
+				return w.on(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", owed)...)
+			})
+			w.expect(res, 409, "payment_bought_something_else")
+			res = w.on(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))...)
+			w.expect(res, 402, "no_matching_requirements")
+			// At its own gate it is had.
+			res = w.on(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
+			if res.body != goodsOf(0) || w.fac.transfers() != 1 {
+				t.Errorf("%d %q, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+			}
+		})
+	}
+}
+
+// What is owed, and what was quoted, outlives a reload that touches other sites.
+func TestReloadOfOtherSitesKeepsWhatIsOwed(t *testing.T) {
+	w := prepareWorld(t)
+	first, second := loopback.FreeAddress(t), loopback.FreeAddress(t)
+	mine := gateAt{"http://" + second + " {", "}", "", "$0.01"}
+	onDisk := strings.NewReplacer("ledger memory i_accept_loss", "ledger sqlite "+t.TempDir()+"/payments.db")
+	w.load(onDisk.Replace(w.gatesCaddyfile(mine)))
+	origin := "http://" + second
+	w.up.on(breaksOff)
+	p := newPayer(t)
+	asked := offerIn(t, w.on(origin, second, "/articles/1"))
+	_ = w.on(origin, second, "/articles/1", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+	quote := p.sign(t, offerIn(t, w.on(origin, second, "/articles/2")), time.Now()).v2(t)
+
+	dearer := mine
+	dearer.price = "$0.02"
+	w.load(onDisk.Replace(w.gatesCaddyfile(gateAt{"http://" + first + " {", "}", "", "$5"}, dearer)))
+	w.givesGoodsOfGates()
+	res := w.on(origin, second, "/articles/2", "PAYMENT-SIGNATURE", quote)
+	if res.body != goodsOf(1) {
+		t.Errorf("quoted before the reload: %d %s", res.StatusCode, res.body)
+	}
+	fresh := p.sign(t, offerIn(t, w.on(origin, second, "/articles/1")), time.Now()).v2(t)
+	res = w.on(origin, second, "/articles/1", "PAYMENT-SIGNATURE", fresh)
+	if res.body != goodsOf(1) || w.fac.transfers() != 2 {
+		t.Errorf("owed before the reload: %d %s, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+	}
+}
+
+// In JSON a matcher needs no name. Two lines are two, whatever their names.
+func TestLinesWithUnnamedMatchersAreTwo(t *testing.T) {
+	w := prepareWorld(t)
+	file := w.caddyfile("price @cheap /articles/* $0.01\n price @dear /articles/* $1", "@cheap header X-Tier cheap\n@dear header X-Tier dear")
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(file), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unnamed := regexp.MustCompile(`"matcher_name":"@\w+",?`).ReplaceAll(adapted, nil)
+	unnamed = bytes.ReplaceAll(unnamed, []byte(",}"), []byte("}"))
+	if bytes.Equal(unnamed, adapted) {
+		t.Fatal("no names in", string(adapted))
+	}
+	if err := caddy.Load(unnamed, true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = caddy.Stop() })
+	w.waitForSupported()
+	var asked x402.Requirement
+	w.until(func() bool { return w.get("/articles/1", "X-Tier", "cheap").StatusCode == 402 })
+	asked = offerIn(t, w.get("/articles/1", "X-Tier", "cheap"))
+	res := w.get("/articles/1", "X-Tier", "dear", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t))
+	w.expect(res, 402, "no_matching_requirements")
+}
+
+// A redirect that leads away may hand out the goods: a signed URL. Whether it leads
+// away the site's own config says, and not the request.
+func TestRedirectsThatLeaveAreCharged(t *testing.T) {
+	for name, tc := range map[string]struct {
+		site, host, location string // PORT is the gate's
+		options              string
+		charged              bool
+	}{
+		"another host":                     {"http://www.shop.example:PORT", "www.shop.example", "https://cdn.example/file?signature=secret", "", true},
+		"a host that the client names":     {"http://:PORT", "bucket.example", "https://bucket.example/file?signature=secret", "", true},
+		"a host of a wildcard":             {"http://*.shop.example:PORT", "cdn.shop.example", "http://cdn.shop.example:PORT/file", "", true},
+		"another port":                     {"http://www.shop.example:PORT", "www.shop.example", "https://www.shop.example:9000/file", "", true},
+		"a port by the scheme":             {"http://www.shop.example:PORT", "www.shop.example", "https://www.shop.example/file", "", true},
+		"a host without a scheme":          {"http://www.shop.example:PORT", "www.shop.example", "//cdn.example/file", "", true},
+		"a host after three slashes":       {"http://www.shop.example:PORT", "www.shop.example", "///cdn.example/file", "", true},
+		"a host after a backslash":         {"http://www.shop.example:PORT", "www.shop.example", `/\cdn.example/file`, "", true},
+		"another scheme without slashes":   {"http://www.shop.example:PORT", "www.shop.example", "magnet:?xt=1", "", true},
+		"an address of public_url's host":  {"http://:PORT", "x", "https://shop.example:9000/file", "public_url https://shop.example", true},
+		"a path":                           {"http://:PORT", "x", "/login", "", false},
+		"a path from here":                 {"http://:PORT", "x", "../login?next=https://cdn.example/", "", false},
+		"the site's name and port":         {"http://www.shop.example:PORT", "www.shop.example", "http://www.shop.example:PORT/login", "", false},
+		"the site's name, in large":        {"http://www.shop.example:PORT", "www.shop.example", "http://WWW.shop.example:PORT/login", "", false},
+		"another of the site's names":      {"http://www.shop.example:PORT http://shop.example:PORT", "www.shop.example", "http://shop.example:PORT/login", "", false},
+		"the origin of public_url":         {"http://:PORT", "x", "https://shop.example/login", "public_url https://shop.example", false},
+		"public_url's, with its port said": {"http://:PORT", "x", "https://shop.example:443/login", "public_url https://shop.example", false},
+		"public_url's, without a scheme":   {"http://:PORT", "x", "//shop.example/login", "public_url https://shop.example", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := prepareWorld(t)
+			address := loopback.FreeAddress(t)
+			port := address[strings.LastIndex(address, ":")+1:]
+			file := w.caddyfile("price /downloads/* $0.01\n" + tc.options)
+			w.load(strings.Replace(file, w.gate+" {", strings.ReplaceAll(tc.site, "PORT", port)+" {", 1))
+			location := strings.ReplaceAll(tc.location, "PORT", port)
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header()["Location"] = []string{location}
+				rw.WriteHeader(http.StatusFound)
+			})
+			origin := "http://" + address
+			pay := newPayer(t).sign(t, offerIn(t, w.on(origin, tc.host, "/downloads/x")), time.Now()).v2(t)
+			res := w.on(origin, tc.host, "/downloads/x", "PAYMENT-SIGNATURE", pay)
+			if charged := w.fac.transfers() == 1; charged != tc.charged || res.StatusCode != 302 {
+				t.Errorf("%d to %q: charged %v", res.StatusCode, location, charged)
+			}
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package paywall
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// clientAddress is the address that a request comes from, as far as Caddy knows.
+func clientAddress(r *http.Request) (netip.Addr, string) {
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	if text == "" {
+		text = r.RemoteAddr
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return netip.Addr{}, text
+		}
+		addr = ap.Addr()
+	}
+	return addr.Unmap().WithZone(""), ""
+}
+
+// clientNetwork is the network a request comes from: /24 or /64, since clients
+// move within these between two tries.
+func clientNetwork(r *http.Request) string {
+	addr, text := clientAddress(r)
+	if !addr.IsValid() {
+		return text
+	}
+	size := 64
+	if addr.Is4() {
+		size = 24
+	}
+	prefix, err := addr.Prefix(size)
+	if err != nil {
+		return addr.String()
+	}
+	return prefix.String()
+}
+
+// That a payment comes from the network of its purchase proves little where all
+// clients seem to come from one: behind a proxy or a CDN that Caddy does not know.
+
+const (
+	// manyPayers is how many of the 64 marks of a network must be set before it seems
+	// to be shared: that takes some ninety payers.
+	manyPayers = 48
+	warnEvery  = time.Hour
+)
+
+// networkMarks are which payers were seen in a network, a mark for one in 64.
+type networkMarks struct {
+	seed  maphash.Seed
+	marks [1 << 10]atomic.Uint64
+}
+
+var payersSeen = &networkMarks{seed: maphash.MakeSeed()}
+
+// shared notes a payer, and says whether the network now seems to be that of many.
+func (n *networkMarks) shared(network, payer string) bool {
+	marks := &n.marks[maphash.String(n.seed, network)%uint64(len(n.marks))]
+	mark := uint64(1) << (maphash.String(n.seed, payer) % 64)
+	return bits.OnesCount64(marks.Or(mark)|mark) >= manyPayers
+}
+
+// noteNetwork warns of a client network that proves little.
+func (p *purchase) noteNetwork(r *http.Request) {
+	addr, _ := clientAddress(r)
+	private := addr.IsValid() && (addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast())
+	forwarded := len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["Cf-Connecting-Ip"]) > 0
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	switch {
+	case private && forwarded && !trusted:
+		p.h.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.client)
+	case payersSeen.shared(p.client, p.auth.Payer):
+		p.h.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.client)
+	}
+}
+
+func (h *Handler) warnOfNetwork(text, network string) {
+	now := h.now().Unix()
+	if last := h.warned.Load(); now-last >= int64(warnEvery/time.Second) && h.warned.CompareAndSwap(last, now) {
+		h.logger.Warn(text, zap.String("network", network))
+	}
+}

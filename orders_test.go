@@ -1,0 +1,183 @@
+package paywall_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Tests of orders: requests with effects that differ by their body.
+
+// slowly answers in many parts, and says what it answers.
+func (u *fakeUpstream) slowly(rw http.ResponseWriter, _ *http.Request) {
+	_, body := u.seen()
+	for i := range 20 {
+		_, _ = fmt.Fprintf(rw, "done %s %d %s\n", body, i, strings.Repeat("x", 3000))
+		_ = http.NewResponseController(rw).Flush()
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Order 456 does not get the answer of 123, though it is as long.
+func TestAnotherOrderOfTheSameLengthIsSold(t *testing.T) {
+	for name, size := range map[string]int{"short": 0, "long": 100_000} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price POST /render $0.01")
+			w.up.on(w.up.slowly)
+			p := newPayer(t)
+			order := func(id int) string { return fmt.Sprintf(`{"id":%d}%s`, id, strings.Repeat(" ", size)) }
+			w.post(p, "/render", order(123), true)
+			w.until(func() bool { return w.up.hits.Load() == 1 })
+			time.Sleep(200 * time.Millisecond)
+			res := w.again(func() answerOf { return w.post(p, "/render", order(456), false) })
+			switch {
+			case strings.Contains(res.body, "123"):
+				t.Errorf("asked for 456, got %.40q", res.body)
+			case size == 0 && (res.StatusCode != 200 || w.fac.transfers() != 2):
+				t.Errorf("%d %.80s, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+			}
+			res = w.again(func() answerOf { return w.post(p, "/render", order(123), false) })
+			if res.StatusCode != 200 || !strings.Contains(res.body, "123") {
+				t.Errorf("the same order again: %d %.80q", res.StatusCode, res.body)
+			}
+		})
+	}
+}
+
+// Different orders of one payer do not wait for each other, whatever they declare.
+func TestDifferentOrdersAtOnceAreAllSold(t *testing.T) {
+	for name, chunked := range map[string]bool{"with a length": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price POST /render $0.01")
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				time.Sleep(100 * time.Millisecond)
+				_, _ = io.WriteString(rw, "done")
+			})
+			p := newPayer(t)
+			asked := w.challenge(http.MethodPost, "/render").Accepts[0]
+			const n = 10
+			var all sync.WaitGroup
+			for i := range n {
+				all.Go(func() {
+					var body io.Reader = strings.NewReader(fmt.Sprintf(`{"id":%d}`, i))
+					if chunked {
+						body = io.MultiReader(body)
+					}
+					r, err := http.NewRequest(http.MethodPost, w.gate+"/render", body)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					r.Header.Set("PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+					if res := w.do(r); res.StatusCode != 200 {
+						t.Errorf("%d %s", res.StatusCode, res.body)
+					}
+				})
+			}
+			all.Wait()
+			if w.fac.transfers() != n || w.up.hits.Load() != n {
+				t.Errorf("%d transfers, %d runs", w.fac.transfers(), w.up.hits.Load())
+			}
+		})
+	}
+}
+
+// The same order, signed anew while it is sold, is sold once; also where its length
+// is not declared.
+func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
+	for name, chunked := range map[string]bool{"with a length": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price POST /render $0.01")
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				time.Sleep(300 * time.Millisecond)
+				_, _ = io.WriteString(rw, "done")
+			})
+			p := newPayer(t)
+			asked := w.challenge(http.MethodPost, "/render").Accepts[0]
+			var good, flying atomic.Int64
+			var all sync.WaitGroup
+			for range 5 {
+				all.Go(func() {
+					var body io.Reader = strings.NewReader(`{"id":1}`)
+					if chunked {
+						body = io.MultiReader(body)
+					}
+					r, err := http.NewRequest(http.MethodPost, w.gate+"/render", body)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					r.Header.Set("PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+					switch res := w.do(r); {
+					case res.StatusCode == 200:
+						good.Add(1)
+					case strings.Contains(res.body, "payment_in_flight"):
+						flying.Add(1)
+					default:
+						t.Errorf("%d %s", res.StatusCode, res.body)
+					}
+				})
+			}
+			all.Wait()
+			if good.Load() != 1 || flying.Load() != 4 || w.fac.transfers() != 1 {
+				t.Errorf("%d sold, %d in flight, %d transfers", good.Load(), flying.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
+// An order without a declared length whose answer broke off is not charged and done
+// again when it is signed anew.
+func TestChunkedOrderIsDoneOnce(t *testing.T) {
+	w := newWorld(t, "price POST /act $0.01")
+	w.up.on(w.up.slowly)
+	p := newPayer(t)
+	post := func(hangUp bool) string {
+		conn, host := w.dial()
+		defer conn.Close()
+		pay := p.sign(t, w.challenge(http.MethodPost, "/act").Accepts[0], time.Now()).v2(t)
+		fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nPAYMENT-SIGNATURE: %s\r\n\r\n5\r\ndo it\r\n0\r\n\r\n", host, pay)
+		if hangUp {
+			_, _ = conn.Read(make([]byte, 512))
+			return ""
+		}
+		all, _ := io.ReadAll(conn)
+		return string(all)
+	}
+	post(true)
+	var res string
+	w.until(func() bool {
+		res = post(false)
+		return !strings.Contains(res, "payment_in_flight")
+	})
+	if w.up.hits.Load() != 1 || w.fac.transfers() != 1 || !strings.Contains(res, "done do it 19") {
+		t.Errorf("done %d times, %d transfers, %.200q", w.up.hits.Load(), w.fac.transfers(), res)
+	}
+}
+
+// A signature of somebody else does not hold a payer's orders up.
+func TestForgedOrderBlocksNobody(t *testing.T) {
+	w := newWorld(t, "price POST /render $0.01")
+	asking := make(chan struct{})
+	w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(string(w.fac.keep(r)), "deadbeef") {
+			close(asking)
+			<-r.Context().Done()
+			return
+		}
+		says(200, `{"isValid":true}`)(rw, r)
+	})
+	victim := newPayer(t)
+	asked := w.challenge(http.MethodPost, "/render").Accepts[0]
+	forged := newPayer(t).sign(t, asked, time.Now())
+	forged.authorization["from"] = victim.address.Hex()
+	forged.authorization["nonce"] = "0xdeadbeef" + strings.Repeat("00", 28)
+	go w.postPaid("/render", "0123456789", forged.v2(t), true)
+	<-asking
+	w.expect(w.postPaid("/render", "0123456789", victim.sign(t, asked, time.Now()).v2(t), false), 200, "")
+}

@@ -1,0 +1,366 @@
+package paywall_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Tests of who may fetch what was paid for, and how often.
+
+// behindProxy makes Caddy believe this machine what it says of the client's address.
+func behindProxy(caddyfile string) string {
+	return strings.Replace(caddyfile, "admin off", "admin off\nservers {\n trusted_proxies static 127.0.0.0/8\n}", 1)
+}
+
+const (
+	here      = "198.51.100.7"
+	elsewhere = "203.0.113.9"
+)
+
+// forgedLike is a payment with a signature of nobody.
+func forgedLike(s *signed) *signed {
+	return &signed{s.requirement, s.authorization, "0x" + strings.Repeat("11", 65)}
+}
+
+// A payment that has bought something stands on the chain, with its signature. It is
+// no word of its payer any more.
+func TestUsedPaymentRedeemsNothing(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	victim := newPayer(t)
+	public := w.sign(http.MethodGet, "/paid/a", victim).v2(t)
+	w.expect(w.get("/paid/a", "PAYMENT-SIGNATURE", public, "X-Forwarded-For", here), 200, "")
+	w.up.on(breaksOff)
+	owed := w.sign(http.MethodGet, "/paid/b", victim).v2(t)
+	_ = w.get("/paid/b", "PAYMENT-SIGNATURE", owed, "X-Forwarded-For", here)
+	w.up.handler.Store(nil)
+
+	hits := w.up.hits.Load()
+	for _, payment := range []string{owed, public} {
+		for _, from := range []string{elsewhere, here} {
+			if payment == owed && from == here {
+				continue
+			}
+			res := w.again(func() answerOf {
+				return w.get("/paid/b", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", from)
+			})
+			if res.StatusCode == 200 {
+				t.Errorf("from %s: %q", from, res.body)
+			}
+		}
+	}
+	if w.up.hits.Load() != hits {
+		t.Error("the upstream was asked")
+	}
+	w.expect(w.get("/paid/b", "PAYMENT-SIGNATURE", owed, "X-Forwarded-For", here), 200, "")
+	if w.fac.transfers() != 2 {
+		t.Error(w.fac.transfers(), "transfers")
+	}
+}
+
+// Nor does one that the gate has never seen, if the facilitator says that it is used.
+func TestPaymentUsedElsewhereRedeemsNothing(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	victim := newPayer(t)
+	used := w.sign(http.MethodGet, "/paid/b", victim).v2(t)
+	w.up.on(breaksOff)
+	_ = w.get("/paid/b", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/b", victim).v2(t), "X-Forwarded-For", here)
+	w.up.handler.Store(nil)
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
+	hits := w.up.hits.Load()
+	res := w.get("/paid/b", "PAYMENT-SIGNATURE", used, "X-Forwarded-For", elsewhere)
+	if res.StatusCode != 402 || w.up.hits.Load() != hits {
+		t.Errorf("%d %s", res.StatusCode, res.body)
+	}
+}
+
+// The answer to an order is the payer's. Who has one of his old payments does not read
+// it, whatever lengths he tries.
+func TestKeptAnswerIsThePayers(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price POST /chat $0.01")))
+	victim := newPayer(t)
+	asked := w.challenge(http.MethodPost, "/chat").Accepts[0]
+	post := func(body, payment, from string, hangUp bool) string {
+		conn, host := w.dial()
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /chat HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %s\r\nConnection: close\r\nContent-Length: %d\r\nPAYMENT-SIGNATURE: %s\r\n\r\n%s", host, from, len(body), payment, body)
+		if hangUp {
+			_, _ = conn.Read(make([]byte, 512))
+			return ""
+		}
+		all, _ := io.ReadAll(conn)
+		return string(all)
+	}
+	public := victim.sign(t, asked, time.Now()).v2(t)
+	if res := post(`{"q":"hi"}`, public, here, false); !strings.Contains(res, "200 OK") {
+		t.Fatal(res)
+	}
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		_, body := w.up.seen()
+		for range 30 {
+			_, _ = io.WriteString(rw, "SECRET answer to "+body+"\n"+strings.Repeat("x", 4000))
+			_ = http.NewResponseController(rw).Flush()
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	const order = `{"q":"my medical history"}`
+	owed := victim.sign(t, asked, time.Now())
+	post(order, owed.v2(t), here, true)
+	for n := range len(order) + 3 {
+		for _, payment := range []string{public, owed.v2(t), forgedLike(owed).v2(t)} {
+			if res := post(strings.Repeat("?", n), payment, elsewhere, false); strings.Contains(res, "SECRET") {
+				t.Fatalf("%d bytes: %.80q", n, res)
+			}
+		}
+	}
+	// The payer has it, with the same payment or a fresh one, for the same order.
+	hits := w.up.hits.Load()
+	var res string
+	w.until(func() bool {
+		res = post(order, victim.sign(t, asked, time.Now()).v2(t), elsewhere, false)
+		return !strings.Contains(res, "payment_in_flight")
+	})
+	if !strings.Contains(res, "SECRET answer to "+order) || w.up.hits.Load() != hits || w.fac.transfers() != 2 {
+		t.Errorf("%.200q, %d runs more, %d transfers", res, w.up.hits.Load()-hits, w.fac.transfers())
+	}
+}
+
+// The nonce of a used payment stands in the token's events. With it alone nobody
+// fetches anything, also from the payer's own network.
+func TestSameNonceWithoutTheSignatureRedeemsNothing(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01 {\n settle first\n}")))
+	w.up.on(says(500, "broken"))
+	payment := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
+	w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t), "X-Forwarded-For", "2001:db8:1:1::1")
+	w.up.handler.Store(nil)
+	for _, from := range []string{"2001:db8:1:1::1", "2001:db8:1:ffff::9"} {
+		w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).v2(t), "X-Forwarded-For", from), 409, "payment_bought_something_else")
+	}
+	// A neighbour of the same /48 is another customer.
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t), "X-Forwarded-For", "2001:db8:1:ffff::9"), 409, "payment_bought_something_else")
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t), "X-Forwarded-For", "2001:db8:1:1::2"), 200, "")
+}
+
+// A contract wallet's payment, which only a facilitator can judge, redeems by being
+// the same.
+func TestContractWalletsPaymentComesAgain(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}")
+	w.up.on(says(500, "broken"))
+	payment := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
+	payment.authorization["from"] = newPayer(t).address.Hex()
+	w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t))
+	w.up.handler.Store(nil)
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).v2(t)), 409, "payment_bought_something_else")
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t)), 200, "")
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers(), "transfers")
+	}
+}
+
+// Told to wait for an earlier purchase, a contract wallet finds its own payment free
+// when it comes again.
+func TestWhoIsToldToWaitMeetsNoClaimOfHisOwn(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	w.fac.onSettle(drop)
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	wallet, signer := newPayer(t), newPayer(t)
+	sign := func() string {
+		s := signer.sign(t, asked, time.Now())
+		s.authorization["from"] = wallet.address.Hex()
+		return s.v2(t)
+	}
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", sign()), 503, "settlement_pending")
+	second := sign()
+	for range 3 {
+		res := w.get("/paid/x", "PAYMENT-SIGNATURE", second)
+		if res.StatusCode == 409 {
+			t.Fatalf("%d %s", res.StatusCode, res.body)
+		}
+	}
+}
+
+// Of what costs by use, only what was charged is owed.
+func TestUptoRedeemsWhatWasCharged(t *testing.T) {
+	t.Run("nothing charged, nothing owed", func(t *testing.T) {
+		w, _ := newUptoWorld(t, "price /chat/* upto $0.50")
+		w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				rw.Header().Set("Settlement-Overrides", amountOf("0"))
+				return
+			}
+			rw.Header().Set("Settlement-Overrides", amountOf(maximum))
+			_, _ = io.WriteString(rw, sample)
+		})
+		head := w.permitFor(http.MethodHead, "/chat/x", newPayer(t)).v2(t)
+		w.payWith(http.MethodHead, "/chat/x", head)
+		if res := w.payWith(http.MethodGet, "/chat/x", head); res.StatusCode == 200 {
+			t.Errorf("%q for nothing", res.body)
+		}
+	})
+	t.Run("HEAD buys no GET", func(t *testing.T) {
+		w, _ := newUptoWorld(t, "price /chat/* upto $0.50")
+		w.up.charges(amountOf("10"))
+		p := newPayer(t)
+		w.payWith(http.MethodHead, "/chat/x", w.permitFor(http.MethodHead, "/chat/x", p).v2(t))
+		settled := w.fac.settled.Load()
+		w.expect(w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t)), 200, "")
+		if w.fac.settled.Load() != settled+1 {
+			t.Error("the GET was not charged")
+		}
+	})
+	t.Run("a little charged buys a little", func(t *testing.T) {
+		w, _ := newUptoWorld(t, "price /chat/* upto $0.50")
+		w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				rw.Header().Set("Settlement-Overrides", amountOf("1"))
+				rw.WriteHeader(206)
+				_, _ = io.WriteString(rw, "t")
+				_ = http.NewResponseController(rw).Flush()
+				<-r.Context().Done()
+				return
+			}
+			if r.Header.Get("X-Silent") == "" {
+				rw.Header().Set("Settlement-Overrides", amountOf(maximum))
+			} // else no word, which means the same
+			_, _ = io.WriteString(rw, sample)
+		})
+		p := newPayer(t)
+		pay := w.permitFor(http.MethodGet, "/chat/x", p).v2(t)
+		conn, host := w.dial()
+		fmt.Fprintf(conn, "GET /chat/x HTTP/1.1\r\nHost: %s\r\nRange: bytes=0-0\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, pay)
+		_, _ = conn.Read(make([]byte, 4096))
+		conn.Close()
+		res := w.again(func() answerOf { return w.payWith(http.MethodGet, "/chat/x", pay) })
+		w.expect(res, 409, "usage_above_charge")
+		res = w.again(func() answerOf { return w.get("/chat/x", "PAYMENT-SIGNATURE", pay, "X-Silent", "yes") })
+		w.expect(res, 409, "usage_above_charge")
+		// Who signs anew buys it.
+		settled := w.fac.settled.Load()
+		w.expect(w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t)), 200, "")
+		if w.fac.settled.Load() != settled+1 {
+			t.Error("not charged")
+		}
+	})
+}
+
+// Who stops before the last byte has had what he came for. Two more tries are his.
+func TestWhoEndsAnAnswerHimselfHasTwoMore(t *testing.T) {
+	for name, tc := range map[string]struct {
+		method, header string
+		body           func(i int) string
+		answers        int // to one payment
+	}{
+		"GET":                      {"GET", "", func(int) string { return "" }, 3},
+		"GET with a body":          {"GET", "", func(i int) string { return fmt.Sprint("query ", i) }, 1},
+		"QUERY with other bodies":  {"QUERY", "", func(i int) string { return fmt.Sprint("query ", i) }, 1},
+		"QUERY with the same body": {"QUERY", "", func(int) string { return "query" }, 3},
+		"a GET that acts":          {"GET", "X-HTTP-Method-Override: POST\r\n", func(i int) string { return fmt.Sprint("to user ", i) }, 1},
+		"a POST that asks for an upgrade": {
+			"POST", "Connection: Upgrade\r\nUpgrade: websocket\r\n", func(i int) string { return fmt.Sprint("to user ", i) }, 1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price /search $0.05 {\n settle on_success\n}")
+			var given atomic.Int64
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				_, _ = fmt.Fprintf(rw, "answer %d %s", given.Add(1), strings.Repeat(".", 6000))
+				_ = http.NewResponseController(rw).Flush()
+				<-r.Context().Done()
+			})
+			p := newPayer(t)
+			r := w.request(tc.method, "/search")
+			if name, value, ok := strings.Cut(strings.TrimSpace(tc.header), ": "); ok && strings.HasPrefix(name, "X-") {
+				r.Header.Set(name, value)
+			} else if tc.method == "POST" {
+				r.Header.Set("Connection", "Upgrade")
+				r.Header.Set("Upgrade", "websocket")
+			}
+			asked := offerIn(t, w.do(r))
+			const tries = 7
+			for i := range tries {
+				conn, host := w.dial()
+				body := tc.body(i)
+				fmt.Fprintf(conn, "%s /search HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\nPAYMENT-SIGNATURE: %s\r\n\r\n%s",
+					tc.method, host, tc.header, len(body), p.sign(t, asked, time.Now()).v2(t), body)
+				_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+				_, _ = conn.Read(make([]byte, 8192))
+				conn.Close()
+				time.Sleep(100 * time.Millisecond)
+			}
+			if most := int64(tc.answers * w.fac.transfers()); given.Load() > most || given.Load() == 0 {
+				t.Errorf("%d answers for %d payments", given.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
+// Tries while the upstream is away use nothing up of what is owed.
+func TestOutageUsesNothingUp(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	w.up.on(breaksOff)
+	payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+	w.get("/paid/x", "PAYMENT-SIGNATURE", payment)
+	address := w.up.Listener.Addr().String()
+	w.up.Listener.Close()
+	w.up.CloseClientConnections()
+	for range 30 {
+		res := w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", payment) })
+		w.expect(res, 502, "upstream_failed")
+		if res.Header.Get("Retry-After") == "" {
+			t.Fatal("no Retry-After")
+		}
+	}
+	serve(t, address, says(200, sample))
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment), 200, "")
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers(), "transfers")
+	}
+}
+
+// The key under which an upstream keeps answers cannot be computed from the chain, and
+// a client cannot choose it. It is the same for every run.
+func TestIdempotencyKeyIsOurs(t *testing.T) {
+	w := newWorld(t, "price POST /chat $0.01 {\n settle first\n}\nupstream_headers")
+	var keys, clients []string
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		keys = append(keys, r.Header.Get("Idempotency-Key"))
+		clients = append(clients, r.Header.Get("Paywall-Client-Idempotency-Key"))
+		rw.WriteHeader(500)
+	})
+	asked := w.challenge(http.MethodPost, "/chat").Accepts[0]
+	payment := newPayer(t).sign(t, asked, time.Now())
+	public, err := x402.Decode(http.Header{"Payment-Signature": {payment.v2(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth, err := public.Authorization(asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(payment, key string) {
+		r, _ := http.NewRequest(http.MethodPost, w.gate+"/chat", strings.NewReader("x"))
+		r.Header.Set("PAYMENT-SIGNATURE", payment)
+		if key != "" {
+			r.Header.Set("Idempotency-Key", key)
+		}
+		w.again(func() answerOf { return w.do(r.Clone(t.Context())) })
+	}
+	send(payment.v2(t), "")
+	send(payment.v2(t), "")
+	guess := ledger.ID(ledger.Key(auth.Key))
+	send(newPayer(t).sign(t, asked, time.Now()).v2(t), guess)
+	if len(keys) != 3 || keys[0] == "" || keys[0] != keys[1] || keys[2] == keys[0] || keys[2] == guess || keys[0] == guess || clients[2] != guess {
+		t.Errorf("keys %q, the clients' %q", keys, clients)
+	}
+}

@@ -1,0 +1,267 @@
+package paywall_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	paywall "github.com/caddy-paywall/caddy-paywall"
+)
+
+// Tests of what a payer may cost us without being charged.
+
+// One payment that is never charged does not make the facilitator work again and again,
+// and after a while its payer pays first.
+func TestOneUnspentPaymentCostsLittle(t *testing.T) {
+	paywall.ForgetPayers()
+	w := newWorld(t, "price /paid/* $0.01")
+	w.up.on(says(404, "no such page"))
+	payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+	for i := range 300 {
+		w.get(fmt.Sprintf("/paid/none-%d", i), "PAYMENT-SIGNATURE", payment)
+	}
+	if v, u := w.fac.verified.Load(), w.up.hits.Load(); v > 30 || u > 60 || w.fac.transfers() != 1 {
+		t.Errorf("%d calls of verify, %d runs of the upstream, %d transfers", v, u, w.fac.transfers())
+	}
+}
+
+// Who leaves before the answer comes, again and again, pays first; and what he has
+// paid for he does not leave again and again either.
+func TestHangingUpIsNotForNothing(t *testing.T) {
+	paywall.ForgetPayers()
+	w := newWorld(t, "price /paid/* $0.01")
+	var worked atomic.Int64
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		time.Sleep(60 * time.Millisecond) // dear work, which does not end with its client
+		worked.Add(1)
+		_, _ = rw.Write([]byte(sample))
+	})
+	p := newPayer(t)
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	for range 40 {
+		conn, host := w.dial()
+		fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, p.sign(t, asked, time.Now()).v2(t))
+		time.Sleep(40 * time.Millisecond)
+		conn.Close()
+	}
+	w.until(func() bool { return paywall.Unsettled() == 0 })
+	if worked.Load() > 20 || w.fac.transfers() == 0 {
+		t.Errorf("the upstream worked %d times, %d transfers", worked.Load(), w.fac.transfers())
+	}
+	// He gets what he has paid for when he stays.
+	w.up.handler.Store(nil)
+	clock(t)(time.Hour)
+	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now().Add(time.Hour)).v2(t)) }), 200, "")
+}
+
+// One payer who sends a facilitator more than it allows does not close the shop.
+func TestOnePayerClosesNoShop(t *testing.T) {
+	paywall.ForgetPayers()
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "none") {
+			rw.WriteHeader(404)
+			return
+		}
+		_, _ = rw.Write([]byte(sample))
+	})
+	var mu sync.Mutex
+	var second int64
+	calls := 0
+	w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		if now := time.Now().Unix(); now != second {
+			second, calls = now, 0
+		}
+		calls++
+		over := calls > 50
+		mu.Unlock()
+		if over {
+			rw.Header().Set("Retry-After", "1")
+			says(429, `{"error":"rate limit"}`)(rw, r)
+			return
+		}
+		says(200, `{"isValid":true}`)(rw, r)
+	})
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	payment := newPayer(t).sign(t, asked, time.Now()).v2(t)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				w.get(fmt.Sprintf("/paid/none-%d", i), "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", elsewhere)
+			}
+		}
+	}()
+	refused := map[string]int{}
+	const n = 10
+	for range n {
+		res := w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here)
+		if res.StatusCode != 200 {
+			refused[fmt.Sprint(res.StatusCode, " ", res.body)]++
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	close(stop)
+	<-stopped
+	if len(refused) > 0 {
+		t.Errorf("of %d honest payers: %v", n, refused)
+	}
+}
+
+// Somebody's bad signatures do not keep the contract wallets of others out.
+func TestContractWalletsHaveAShare(t *testing.T) {
+	paywall.ForgetPayers()
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(string(w.fac.keep(r)), "deadbeef") {
+			says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`)(rw, r)
+			return
+		}
+		says(200, `{"isValid":true}`)(rw, r)
+	})
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	wallet, signer := newPayer(t), newPayer(t)
+	sign := func(nonce string) string {
+		s := signer.sign(t, asked, time.Now())
+		s.authorization["from"] = wallet.address.Hex()
+		if nonce != "" {
+			s.authorization["nonce"] = nonce
+		}
+		return s.v2(t)
+	}
+	limited := 0
+	for i := range 3 * paywall.StrangersAtOnce {
+		if w.get("/paid/x", "PAYMENT-SIGNATURE", sign(fmt.Sprintf("0xdeadbeef%056x", i)), "X-Forwarded-For", elsewhere).StatusCode == 503 {
+			limited++
+		}
+	}
+	if limited == 0 {
+		t.Error("bad signatures have no bound")
+	}
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01"))) // gives nobody new tries
+	w.expectBusy(w.get("/paid/x", "PAYMENT-SIGNATURE", sign("0xdeadbeef"+strings.Repeat("f", 56)), "X-Forwarded-For", elsewhere), 503, "too_many_contract_wallets")
+	for i := range 10 {
+		w.expect(w.get(fmt.Sprintf("/paid/%d", i), "PAYMENT-SIGNATURE", sign(""), "X-Forwarded-For", here), 200, "")
+	}
+}
+
+// Wallets without a payment to their name hold so many places, and who has paid finds
+// one.
+func TestUnspentWalletsLeavePlaces(t *testing.T) {
+	paywall.ForgetPayers()
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01\nprice /slow/* $0.01")))
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/slow") {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = rw.Write([]byte(sample))
+	})
+	customer := newPayer(t)
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	buy := func(p *payer) answerOf {
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here)
+	}
+	w.expect(buy(customer), 200, "")
+	t.Cleanup(paywall.SetPlaces(20, 5, 8, 10))
+	holding := 0
+	for i := range 30 {
+		conn, host := w.dial()
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "GET /slow/%d HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 203.0.%d.9\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", i, host, i%3, newPayer(t).sign(t, asked, time.Now()).v2(t))
+	}
+	w.until(func() bool {
+		holding = paywall.Unsettled()
+		return holding == 15
+	})
+	w.expectBusy(buy(newPayer(t)), 503, "too_busy")
+	w.expect(buy(customer), 200, "")
+}
+
+// A payment is not held for ever by an upstream that does not answer.
+func TestPaymentIsNotHeldForEver(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	for _, g := range gates(t) {
+		g.SetHoldWithin(200 * time.Millisecond)
+	}
+	payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment), 504, "upstream_too_slow")
+	if paywall.Unsettled() != 0 || w.fac.transfers() != 0 {
+		t.Errorf("%d unsettled, %d transfers", paywall.Unsettled(), w.fac.transfers())
+	}
+	w.up.handler.Store(nil)
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment), 200, "")
+}
+
+// A forged payment does not take a payer's standing away.
+func TestForgeryTakesNobodysStanding(t *testing.T) {
+	paywall.ForgetPayers()
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	customer := newPayer(t)
+	buy := func(p *payer, from string) answerOf {
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", from)
+	}
+	w.expect(buy(customer, here), 200, "")
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`))
+	forged := newPayer(t).sign(t, asked, time.Now())
+	forged.authorization["from"] = customer.address.Hex()
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forged.v2(t), "X-Forwarded-For", elsewhere), 402, "invalid_exact_evm_signature")
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+	limited := false
+	for range 2 * paywall.TriesAtOnce { // somebody in the same network, with empty wallets
+		if buy(newPayer(t), here).StatusCode == 429 {
+			limited = true
+			break
+		}
+	}
+	if !limited {
+		t.Fatal("bad payments have no bound")
+	}
+	w.fac.verify.Store(nil)
+	w.expect(buy(customer, here), 200, "")
+}
+
+// A version 1 payment names no token. It is tried against a handful, and not against
+// every price.
+func TestVersionOneIsTriedAgainstFewTokens(t *testing.T) {
+	var b strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&b, "price /articles/%d $0.%02d1\n", i, i%100)
+	}
+	w := newWorld(t, b.String())
+	for _, g := range gates(t) {
+		if n := g.Candidates("eip155:84532"); n != 1 {
+			t.Errorf("%d candidates for one token at 300 prices", n)
+		}
+	}
+	_ = w
+}
+
+// What anybody can send for nothing does not fill the log.
+func TestJunkFillsNoLog(t *testing.T) {
+	paywall.ForgetPayers()
+	w := newWorld(t, "price /paid/* $0.01")
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	for range 150 {
+		w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t))
+	}
+	if lines := w.logged(`"outcome":"invalid"`); lines == 0 || lines > 30 {
+		t.Errorf("%d lines for 150 payments without money behind them", lines)
+	}
+}

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"reflect"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
@@ -146,15 +149,44 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		described["routes"], described["errors"] = describeRoutes(h.Routes), describeErrors(h.Errors)
 	case *reverseproxy.Handler:
 		described["handle_response"] = describeResponses(h.HandleResponse)
+		described["transport"] = describeTransport(h.Transport)
 		if h.LoadBalancing != nil {
 			described["load_balancing"] = map[string]any{"retry_match": describeMatchers(h.LoadBalancing.RetryMatch)}
 		}
 	case *intercept.Intercept:
 		described["handle_response"] = describeResponses(h.HandleResponse)
+	case *fileserver.FileServer:
+		described["precompressed"] = precompressed(h)
 	case *Handler:
 		described["prices"], described["free"] = describeLines(h.Prices), describeLines(h.Free)
 	}
 	return described
+}
+
+// describeTransport tells how a proxy speaks to its upstreams.
+func describeTransport(transport http.RoundTripper) map[string]any {
+	module, ok := transport.(caddy.Module)
+	if !ok {
+		return map[string]any{}
+	}
+	return map[string]any{"protocol": module.CaddyModule().ID.Name()}
+}
+
+// precompressed are the encodings that a file server has sidecars for. Caddy
+// keeps them in a field of its own once they are loaded; the order, which
+// Caddyfiles always write, may be missing in JSON, where it is only a preference.
+func precompressed(files *fileserver.FileServer) map[string]any {
+	encodings := map[string]any{}
+	for _, name := range files.PrecompressedOrder {
+		encodings[name] = struct{}{}
+	}
+	loaded := reflect.ValueOf(files).Elem().FieldByName("precompressors")
+	if loaded.Kind() == reflect.Map {
+		for _, name := range loaded.MapKeys() {
+			encodings[name.String()] = struct{}{}
+		}
+	}
+	return encodings
 }
 
 func describeResponses(responses []caddyhttp.ResponseHandler) []any {

@@ -23,6 +23,8 @@ type answerer struct {
 	instead string
 	// dir is the directory that a file_server names itself.
 	dir string
+	// files is the file server, if it is one.
+	files fileServer
 	// script says that a proxy speaks FastCGI: programs see the path as it was
 	// received.
 	script bool
@@ -96,7 +98,7 @@ func (w *walk) files(h *handler, p place) {
 		what += " of " + root
 		root = "file:" + root
 	}
-	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root, dir: dir})
+	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root, dir: dir, files: readFileServer(h)})
 }
 
 // respond looks at a fixed answer. One that refuses, redirects or is empty gives

@@ -11,7 +11,7 @@ import (
 
 // maxWays bounds how many paths one path can become, or can have come from: a
 // config that makes more of it is not followed further.
-const maxWays = 64
+const maxWays = 32
 
 // step is a handler that changes the path of a request, or may do so.
 type step struct {
@@ -94,9 +94,7 @@ func (e *expander) value(name string, t *trail) []string {
 	case "http.matchers.file.relative", "http.matchers.file.absolute":
 		var files []string
 		for _, try := range tries(e.conds) {
-			if !strings.HasPrefix(try, "=") && !strings.Contains(try, "*") {
-				files = append(files, e.expand(try, t)...)
-			}
+			files = append(files, e.expand(try, t)...)
 		}
 		return files
 	}
@@ -502,52 +500,71 @@ func example(b *strings.Builder, re *syntax.Regexp, captures map[string]string) 
 	}
 }
 
+// mapping is a line of a map.
+type mapping struct {
+	Input   string
+	Regexp  string `json:"input_regexp"`
+	Outputs []any
+	re      *expression
+}
+
+// output is what the line gives a destination for a path.
+func (m *mapping) output(i int, path string) (text string, ok bool) {
+	if i < len(m.Outputs) {
+		text, _ = m.Outputs[i].(string)
+	}
+	switch {
+	case text == "":
+		return "", false // it leaves that to the default
+	case m.re != nil:
+		at := m.re.FindStringSubmatchIndex(path)
+		return string(m.re.ExpandString(nil, text, path, at)), at != nil
+	default:
+		return text, m.Regexp == "" && m.Input == path
+	}
+}
+
+// seed is a path for which the line is.
+func (m *mapping) seed() string {
+	if m.re != nil {
+		return m.re.example(nil)
+	}
+	return m.Input
+}
+
 // mapped is the place behind a map: its placeholders have values that the config
 // names.
 func (p place) mapped(h *handler) place {
 	var m struct {
 		Source       string
 		Destinations []string
-		Mappings     []struct {
-			Input   string
-			Regexp  string `json:"input_regexp"`
-			Outputs []any
-		}
-		Defaults []string
+		Mappings     []mapping
+		Defaults     []string
 	}
 	if !h.read(&m) {
 		return p
 	}
-	e := p.expander()
 	byPath := m.Source == "{http.request.uri.path}" || m.Source == "{http.request.uri}"
-	for i, destination := range m.Destinations {
-		name := strings.Trim(destination, "{}")
-		var seeds []string
-		for _, mapping := range m.Mappings {
-			if r := compile("", mapping.Regexp); byPath && mapping.Regexp != "" && r != nil {
-				seeds = append(seeds, r.example(map[string]string{"1": "x"}))
-			} else if byPath {
-				seeds = append(seeds, mapping.Input)
+	var seeds []string
+	for i := range m.Mappings {
+		if line := &m.Mappings[i]; byPath {
+			if line.Regexp != "" {
+				line.re = compile("", line.Regexp)
 			}
+			seeds = append(seeds, line.seed())
 		}
-		p = p.withValue(name, seeds, func(t *trail) []string {
+	}
+	for i, destination := range m.Destinations {
+		p = p.withValue(strings.Trim(destination, "{}"), seeds, func(t *trail) []string {
 			var values []string
-			for _, mapping := range m.Mappings {
-				output := ""
-				if i < len(mapping.Outputs) {
-					output, _ = mapping.Outputs[i].(string)
-				}
-				if output == "" {
-					continue
-				}
-				switch r := compile("", mapping.Regexp); {
-				case !byPath:
-					values = append(values, output)
-				case mapping.Regexp != "" && r != nil && r.MatchString(t.now()):
-					at := r.FindStringSubmatchIndex(t.now())
-					return []string{string(r.ExpandString(nil, output, t.now(), at))}
-				case mapping.Regexp == "" && mapping.Input == t.now():
-					return e.expand(output, t)
+			for j := range m.Mappings {
+				line := &m.Mappings[j]
+				text, ok := line.output(i, t.now())
+				switch {
+				case byPath && ok:
+					return []string{text}
+				case !byPath && text != "":
+					values = append(values, text) // what it looks at is not known
 				}
 			}
 			if i < len(m.Defaults) {
@@ -601,11 +618,19 @@ func tries(conds []*cond) []string {
 			var file struct {
 				Try []string `json:"try_files"`
 			}
-			if raw, ok := set["file"]; ok && json.Unmarshal(raw, &file) == nil {
-				if len(file.Try) == 0 {
-					file.Try = []string{"{http.request.uri.path}"} // Caddy's default
+			raw, ok := set["file"]
+			if !ok || json.Unmarshal(raw, &file) != nil {
+				continue
+			}
+			if len(file.Try) == 0 {
+				file.Try = []string{"{http.request.uri.path}"} // Caddy's default
+			}
+			for _, try := range file.Try {
+				// Codes (`=404`) and globs name no file; and what the matcher
+				// found is not known while it looks.
+				if !strings.HasPrefix(try, "=") && !strings.Contains(try, "*") && !strings.Contains(try, "{http.matchers.file.") {
+					files = append(files, try)
 				}
-				files = append(files, file.Try...)
 			}
 		}
 		if len(files) > 0 {

@@ -17,10 +17,10 @@ type fileServer struct {
 	Order         []string `json:"precompressed_order"`
 }
 
-// fileServer reads the handler.
-func (a *answerer) fileServer() fileServer {
+// readFileServer reads the handler.
+func readFileServer(h *handler) fileServer {
 	files := fileServer{Index: []string{"index.html", "index.txt"}} // Caddy's default
-	a.handler.read(&files)
+	h.read(&files)
 	return files
 }
 

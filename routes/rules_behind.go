@@ -27,6 +27,10 @@ type behind struct {
 	answerers, stops []*answerer
 }
 
+// maxFollowed bounds how much is followed: a price list can have 100,000 lines, and
+// a site as many handlers.
+const maxFollowed = 20_000_000
+
 func (w *walk) checkBehind(g *Gate) {
 	if g.list == nil {
 		return
@@ -67,11 +71,17 @@ func (a *answerer) servesBehind(g *Gate) bool {
 // serves are the ways on which a request with a path gets to an answerer, and is
 // not answered by somebody else.
 func (b *behind) serves(a *answerer, path string) []trail {
+	if b.followed > maxFollowed {
+		b.incomplete = true
+		return nil
+	}
 	trails := a.at.follow(b.g, path)
+	b.followed += 1 + len(trails)*len(a.at.steps)
 	for _, stop := range b.stops {
 		if stop.order >= a.order || len(trails) == 0 {
-			continue
+			break // they are in order
 		}
+		b.followed += 1 + len(trails)*len(stop.at.steps)
 		met := none
 		for _, t := range stop.at.follow(b.g, path) {
 			met = max(met, t.relation)
@@ -147,7 +157,7 @@ func (b *behind) costs(l Line, t *trail, a *answerer) bool {
 	if t.tried {
 		// What covers everything does not name the file; and a program that is
 		// run for every path looks at the path as it was received.
-		return !pricing.Covers(l.Path, "/x") && !a.script
+		return !pricing.Covers(l.Path, "/x") && !(a.script && b.ordinary(a, now))
 	}
 	return true
 }
@@ -198,7 +208,9 @@ func (b *behind) elsewhere(a *answerer, at *trail) bool {
 			if o.source(b.g, &t) == source {
 				return false
 			}
-			elsewhere = true
+			// Where a proxy puts something before every path, the price may stand
+			// for a name of the upstream.
+			elsewhere = elsewhere || o != a || a.handler.Name == "file_server" || len(t.now()) < len(at.now())
 		}
 	}
 	return elsewhere
@@ -206,7 +218,7 @@ func (b *behind) elsewhere(a *answerer, at *trail) bool {
 
 // checkFolders finds files that are served for their folder too, which is free.
 func (b *behind) checkFolders(a *answerer) {
-	index := a.fileServer().Index
+	index := a.files.Index
 	for _, l := range b.g.Lines {
 		folder, file := path.Split(l.Path)
 		if !slices.Contains(index, file) || b.g.decide(l.Methods, folder) != pricing.Free || len(b.serves(a, folder)) == 0 {
@@ -220,8 +232,7 @@ func (b *behind) checkFolders(a *answerer) {
 // checkFiles finds second names of priced files: the name of an index file beside
 // that of its folder, and those of the compressed files beside a file.
 func (b *behind) checkFiles(a *answerer) {
-	files := a.fileServer()
-	suffixes := files.suffixes()
+	files, suffixes := a.files, a.files.suffixes()
 	named := map[Severity]int{}
 	for i, l := range b.g.Lines {
 		priced := b.example(i)
@@ -229,6 +240,9 @@ func (b *behind) checkFiles(a *answerer) {
 			continue
 		}
 		for _, t := range b.serves(a, priced) {
+			if t.now() != priced && b.ordinary(a, t.now()) {
+				continue // a program's entry
+			}
 			file, isFile := strings.TrimSuffix(t.now(), "/"), strings.Contains(path.Base(t.now()), ".")
 			if !isFile {
 				for _, index := range files.Index {
@@ -281,8 +295,8 @@ func (b *behind) checkSidecars(a *answerer, l Line, t *trail, names, suffixes []
 // open finds a free path for which the answerer serves the file that has a name,
 // where a priced request gets the same file on a trail.
 func (b *behind) open(a *answerer, l Line, paid *trail, name string) (string, Severity) {
-	if a.fileServer().hides(path.Join(a.root(b.g, paid), name)) {
-		return "", Warning
+	if b.g.decide(l.Methods, name) != pricing.Free || a.files.hides(path.Join(a.root(b.g, paid), name)) {
+		return "", Warning // what becomes a priced path is found by checkAliases
 	}
 	for _, received := range a.at.origins(name) {
 		for _, t := range b.serves(a, received) {

@@ -21,6 +21,7 @@ type walk struct {
 	findings []Finding
 	depth    int
 	visits   int
+	followed int      // how far requests were followed behind the gates
 	invoked  []string // the named routes that the walk is in
 	err      error
 

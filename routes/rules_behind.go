@@ -394,7 +394,7 @@ func (b *behind) checkOtherNames(a *answerer) {
 					}
 					b.find(b.g, severity, RuleAlias,
 						"%s costs something, and behind the paywall it becomes %s, which is free: %s serves the same for it; add %s",
-						priced, name, o.what, remedy(l, name, name))
+						priced, name, o.what, remedy(l, path.Join("/", l.Path, "*"), name))
 					return
 				}
 			}

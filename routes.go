@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"reflect"
 
 	"github.com/caddyserver/caddy/v2"
@@ -149,7 +148,6 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		described["routes"], described["errors"] = describeRoutes(h.Routes), describeErrors(h.Errors)
 	case *reverseproxy.Handler:
 		described["handle_response"] = describeResponses(h.HandleResponse)
-		described["transport"] = describeTransport(h.Transport)
 		if h.LoadBalancing != nil {
 			described["load_balancing"] = map[string]any{"retry_match": describeMatchers(h.LoadBalancing.RetryMatch)}
 		}
@@ -161,15 +159,6 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		described["prices"], described["free"] = describeLines(h.Prices), describeLines(h.Free)
 	}
 	return described
-}
-
-// describeTransport tells how a proxy speaks to its upstreams.
-func describeTransport(transport http.RoundTripper) map[string]any {
-	module, ok := transport.(caddy.Module)
-	if !ok {
-		return map[string]any{}
-	}
-	return map[string]any{"protocol": module.CaddyModule().ID.Name()}
 }
 
 // precompressed are the encodings that a file server has sidecars for. Caddy

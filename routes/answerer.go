@@ -25,9 +25,6 @@ type answerer struct {
 	dir string
 	// files is the file server, if it is one.
 	files fileServer
-	// script says that a proxy speaks FastCGI: programs see the path as it was
-	// received.
-	script bool
 }
 
 // proxy looks at a reverse proxy, also one that asks for permission only, as
@@ -38,7 +35,6 @@ func (w *walk) proxy(h *handler, p place) {
 		Dynamic   json.RawMessage `json:"dynamic_upstreams"`
 		Rewrite   json.RawMessage `json:"rewrite"`
 		Headers   struct{ Request json.RawMessage }
-		Transport struct{ Protocol string }
 	}
 	h.read(&proxy)
 	if len(proxy.Rewrite) > 0 {
@@ -58,7 +54,7 @@ func (w *walk) proxy(h *handler, p place) {
 	if backend != "" {
 		what += " to " + backend
 	}
-	w.answer(&answerer{handler: h, at: p, sure: len(h.Responses) == 0, what: what, backend: backend, script: proxy.Transport.Protocol == "fastcgi"})
+	w.answer(&answerer{handler: h, at: p, sure: len(h.Responses) == 0, what: what, backend: backend})
 }
 
 // passesOn reports whether a good answer of a proxy lets the request go on.

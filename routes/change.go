@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -261,14 +262,14 @@ func (p place) withURI(uri string) place {
 	case template == "", template == "{http.request.uri.path}", template == "{http.request.uri}":
 		return p
 	case strings.Contains(template, "{http.matchers.file."):
-		p.fixed = append(clip(p.fixed), p.tries()...)
+		p.fixed = append(slices.Clip(p.fixed), p.tries()...)
 		if len(p.fixed) == 0 {
 			p.unknown = true
 		}
 	case strings.Contains(template, "{"):
 		p.unknown = true
 	default:
-		p.fixed = append(clip(p.fixed), template)
+		p.fixed = append(slices.Clip(p.fixed), template)
 	}
 	e := p.expander()
 	s := step{
@@ -286,7 +287,7 @@ func (p place) withURI(uri string) place {
 // step is the place behind a step.
 func (p place) step(s step) place {
 	s.conds = p.conds
-	p.steps = append(clip(p.steps), s)
+	p.steps = append(slices.Clip(p.steps), s)
 	return p
 }
 
@@ -605,7 +606,7 @@ func (p place) withValue(name string, seeds []string, value func(*trail) []strin
 		own := value
 		value = func(t *trail) []string { return append(own(t), before(t)...) }
 	}
-	values[name], allSeeds[name] = value, append(clip(allSeeds[name]), seeds...)
+	values[name], allSeeds[name] = value, append(slices.Clip(allSeeds[name]), seeds...)
 	p.values, p.seeds = values, allSeeds
 	return p
 }
@@ -639,5 +640,3 @@ func tries(conds []*cond) []string {
 	}
 	return nil
 }
-
-func clip[T any](s []T) []T { return s[:len(s):len(s)] }

@@ -79,7 +79,7 @@ func (p *place) follow(g *Gate, path string) []trail {
 			}
 			if met != all {
 				stays := t
-				stays.path = append(clip(t.path), t.now())
+				stays.path = append(slices.Clip(t.path), t.now())
 				if met == some {
 					stays.relation = some
 				}
@@ -91,8 +91,8 @@ func (p *place) follow(g *Gate, path string) []trail {
 			became := s.forward(&t)
 			for _, path := range became {
 				goes := t
-				goes.path = append(clip(t.path), path)
-				goes.took = append(clip(t.took), s.branch)
+				goes.path = append(slices.Clip(t.path), path)
+				goes.took = append(slices.Clip(t.took), s.branch)
 				goes.relation = min(goes.relation, met)
 				if len(became) > 1 {
 					goes.relation = some
@@ -164,7 +164,7 @@ func (p *place) seedPaths() []string {
 	conds := p.conds
 	for i := range p.steps {
 		paths = append(paths, p.steps[i].seeds...)
-		conds = append(clip(conds), p.steps[i].conds...)
+		conds = append(slices.Clip(conds), p.steps[i].conds...)
 	}
 	for _, c := range conds {
 		for i := range c.sets {

@@ -129,7 +129,7 @@ func (b *behind) checkAliases(a *answerer) {
 		}
 		for _, path := range append(seeds, a.at.origins(priced)...) {
 			for _, t := range b.serves(a, path) {
-				if path == t.now() || b.decide(l, &t) != pricing.Free || !b.costs(l, &t, a) || b.elsewhere(a, &t) {
+				if path == t.now() || b.decide(l, &t) != pricing.Free || !b.costs(l, &t) || b.elsewhere(a, &t) {
 					continue
 				}
 				b.find(b.g, Warning, RuleAlias,
@@ -146,7 +146,7 @@ func (b *behind) checkAliases(a *answerer) {
 
 // costs reports whether the path that a request has become is what the line
 // prices.
-func (b *behind) costs(l Line, t *trail, a *answerer) bool {
+func (b *behind) costs(l Line, t *trail) bool {
 	now := t.now()
 	if k := b.g.decide(l.Methods, now); k == pricing.Free || k == pricing.Undecided || k == pricing.MethodNotAllowed {
 		return false
@@ -155,9 +155,7 @@ func (b *behind) costs(l Line, t *trail, a *answerer) bool {
 		return false
 	}
 	if t.tried {
-		// What covers everything does not name the file; and a program that is
-		// run for every path looks at the path as it was received.
-		return !pricing.Covers(l.Path, "/x") && !(a.script && b.ordinary(a, now))
+		return !pricing.Covers(l.Path, "/x") // what covers everything does not name the file
 	}
 	return true
 }

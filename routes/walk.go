@@ -127,7 +127,7 @@ func (w *walk) handler(h *handler, p place) place {
 		var vars struct{ Root string }
 		if h.read(&vars) && vars.Root != "" {
 			p.root = vars.Root
-			p.roots = append(clip(p.roots), rootStep{conds: p.conds, root: vars.Root})
+			p.roots = append(slices.Clip(p.roots), rootStep{conds: p.conds, root: vars.Root})
 		}
 		return p.withVars(h)
 	case "map":
@@ -223,14 +223,14 @@ func (w *walk) respondWith(h *handler, p place) {
 // joined is the place behind a route that requests may have gone through: what it
 // changed, it changed for those that met its matchers.
 func (p place) joined(from, out place, b branch) place {
-	p.steps = clip(p.steps)
+	p.steps = slices.Clip(p.steps)
 	for _, s := range out.steps[len(from.steps):] {
 		if b.group.name != "" {
 			s.branch = b
 		}
 		p.steps = append(p.steps, s)
 	}
-	p.roots = clip(p.roots)
+	p.roots = slices.Clip(p.roots)
 	for _, r := range out.roots[len(from.roots):] {
 		if b.group.name != "" {
 			r.branch = b
@@ -240,7 +240,7 @@ func (p place) joined(from, out place, b branch) place {
 	if out.method != "" {
 		p.method = out.method
 	}
-	p.headers = append(clip(p.headers), out.headers[len(from.headers):]...)
+	p.headers = append(slices.Clip(p.headers), out.headers[len(from.headers):]...)
 	p.values, p.seeds = out.values, out.seeds
 	return p
 }
@@ -253,7 +253,7 @@ func (p place) withHeaders(raw json.RawMessage) place {
 	if len(raw) == 0 || json.Unmarshal(raw, &ops) != nil {
 		return p
 	}
-	p.headers = clip(p.headers)
+	p.headers = slices.Clip(p.headers)
 	for _, headers := range []map[string][]string{ops.Set, ops.Add} {
 		for _, name := range slices.Sorted(maps.Keys(headers)) {
 			for _, value := range headers[name] {

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
@@ -151,10 +153,29 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		}
 	case *intercept.Intercept:
 		described["handle_response"] = describeResponses(h.HandleResponse)
+	case *fileserver.FileServer:
+		described["precompressed"] = precompressed(h)
 	case *Handler:
 		described["prices"], described["free"] = describeLines(h.Prices), describeLines(h.Free)
 	}
 	return described
+}
+
+// precompressed are the encodings that a file server has sidecars for. Caddy
+// keeps them in a field of its own once they are loaded; the order, which
+// Caddyfiles always write, may be missing in JSON, where it is only a preference.
+func precompressed(files *fileserver.FileServer) map[string]any {
+	encodings := map[string]any{}
+	for _, name := range files.PrecompressedOrder {
+		encodings[name] = struct{}{}
+	}
+	loaded := reflect.ValueOf(files).Elem().FieldByName("precompressors")
+	if loaded.Kind() == reflect.Map {
+		for _, name := range loaded.MapKeys() {
+			encodings[name.String()] = struct{}{}
+		}
+	}
+	return encodings
 }
 
 func describeResponses(responses []caddyhttp.ResponseHandler) []any {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -91,7 +92,7 @@ func newRouteWorld(t *testing.T) routeWorld {
 	up := httptest.NewServer(says(200, sample))
 	t.Cleanup(up.Close)
 	root := t.TempDir()
-	for _, name := range []string{"paid/x", "index.html"} {
+	for _, name := range []string{"paid/x", "index.html", "report.pdf", "report.pdf.gz", "report.pdf.br", "shop/index.html", "page.html"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -273,6 +274,52 @@ func TestCacheOutsideIsOpen(t *testing.T) {
 	w.expect(w.pay(http.MethodGet, "/paid/x"), http.StatusOK, "")
 	if res := w.get("/paid/x"); res.StatusCode != http.StatusOK || res.body != sample {
 		t.Errorf("the cache is not open: %d %s", res.StatusCode, res.body)
+	}
+}
+
+// TestSidecarsWithoutAnOrderAreSeen: JSON may name encodings and no order of
+// them, and Caddy keeps no JSON of them once they are loaded.
+func TestSidecarsWithoutAnOrderAreSeen(t *testing.T) {
+	w := newRouteWorld(t)
+	f := w.read(t, "testdata/routes/bad_precompressed.Caddyfile")
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(f.text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := regexp.MustCompile(`"precompressed_order":\[[^]]*\],?`).ReplaceAll(adapted, nil)
+	config = bytes.ReplaceAll(config, []byte(",}"), []byte("}"))
+	if bytes.Equal(config, adapted) {
+		t.Fatal("there is no order to take out")
+	}
+	t.Cleanup(func() { _ = caddy.Stop() })
+	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "/report.pdf.br") {
+		t.Errorf("it loads, or says something else: %v", err)
+	}
+}
+
+// TestExamplesAreClosed: nothing is found in the configs of the pages.
+func TestExamplesAreClosed(t *testing.T) {
+	t.Setenv("PAYEE", payTo)
+	for file, text := range pages(t) {
+		for _, m := range caddyfileBlock.FindAllStringSubmatchIndex(text, -1) {
+			adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(inPlace(text[m[2]:m[3]])), nil)
+			if err != nil {
+				continue // TestExamplesLoad says so
+			}
+			config, err := routes.Parse(adapted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			findings, err := routes.Check(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range findings {
+				if f.Rule != routes.RuleAccessLog {
+					t.Errorf("%s:%d: %s %s: %s", file, strings.Count(text[:m[2]], "\n")+1, f.Severity, f.Rule, f)
+				}
+			}
+		}
 	}
 }
 

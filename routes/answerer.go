@@ -17,6 +17,14 @@ type answerer struct {
 	// what names it in messages, and backend is where its goods come from, "" if
 	// that is not known.
 	what, backend string
+	// order is where it stands among all that ends a request's way.
+	order int
+	// instead is the handler in whose handle_response it stands.
+	instead string
+	// dir is the directory that a file_server names itself.
+	dir string
+	// files is the file server, if it is one.
+	files fileServer
 }
 
 // proxy looks at a reverse proxy, also one that asks for permission only, as
@@ -26,11 +34,13 @@ func (w *walk) proxy(h *handler, p place) {
 		Upstreams []struct{ Dial string }
 		Dynamic   json.RawMessage `json:"dynamic_upstreams"`
 		Rewrite   json.RawMessage `json:"rewrite"`
+		Headers   struct{ Request json.RawMessage }
 	}
 	h.read(&proxy)
 	if len(proxy.Rewrite) > 0 {
 		p = p.rewritten(&handler{Raw: proxy.Rewrite})
 	}
+	p = p.withHeaders(proxy.Headers.Request)
 	var dials []string
 	for _, u := range proxy.Upstreams {
 		dials = append(dials, u.Dial)
@@ -75,16 +85,16 @@ func (w *walk) files(h *handler, p place) {
 		PassThru bool `json:"pass_thru"`
 	}
 	h.read(&files)
-	root := files.Root
+	root, dir := files.Root, files.Root
 	if root == "" || strings.Contains(root, "{") {
-		root = p.root
+		root, dir = p.root, ""
 	}
 	what := "file_server"
 	if root != "" {
 		what += " of " + root
 		root = "file:" + root
 	}
-	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root})
+	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root, dir: dir, files: readFileServer(h)})
 }
 
 // respond looks at a fixed answer. One that refuses, redirects or is empty gives
@@ -98,6 +108,7 @@ func (w *walk) respond(h *handler, p place) {
 	h.read(&static)
 	status := strings.Trim(string(static.StatusCode), `"`)
 	if static.Abort || static.Body == "" || status != "" && strings.ContainsAny(status[:1], "345") {
+		w.stop(&answerer{handler: h, at: p, sure: true})
 		return
 	}
 	w.answer(&answerer{handler: h, at: p, sure: true, what: "respond"})

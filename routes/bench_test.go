@@ -32,6 +32,26 @@ func BenchmarkCheckLarge(b *testing.B) {
 	}
 }
 
+// BenchmarkCheckFiles: as many lines before a file server, each with other names
+// to look for.
+func BenchmarkCheckFiles(b *testing.B) {
+	var lines []string
+	for i := range 100_000 {
+		lines = append(lines, fmt.Sprintf(`{"paths":["/articles/%d/*"],"amount":"$0.01"}`, i))
+	}
+	raw := site(`{"handle":[{"handler":"paywall","prices":[` + strings.Join(lines, ",") + `]}]},
+		{"handle":[{"handler":"rewrite","uri_substring":[{"find":"/new","replace":""}]},{"handler":"file_server","precompressed":{"br":{},"gzip":{}}}]}`)
+	for b.Loop() {
+		c, err := Parse([]byte(raw))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if findings, err := Check(c); err != nil || len(findings) != 1 {
+			b.Fatal(findings, err)
+		}
+	}
+}
+
 // BenchmarkCheckSites: many sites with a gate each.
 func BenchmarkCheckSites(b *testing.B) {
 	var sites []string

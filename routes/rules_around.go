@@ -61,6 +61,9 @@ func (w *walk) checkErrors(g *Gate) {
 	slices.Sort(raisers)
 	raisers = slices.Compact(raisers)
 	for _, a := range w.answerers {
+		if a.at.inError && a.at.changed() && a.at.server == g.Server && a.goods() && len(a.at.gates) == 0 {
+			w.checkErrorPage(g, a)
+		}
 		if !a.at.inError || a.at.server != g.Server || !a.goods() || a.at.changed() || len(a.at.gates) > 0 || w.meetsGate(&a.at, g) == none {
 			continue
 		}
@@ -72,6 +75,29 @@ func (w *walk) checkErrors(g *Gate) {
 		}
 		w.find(g, Warning, RuleErrorRoute,
 			"an error route answers by %s with the path of the request: if that serves what is priced, an error gives it away; rewrite to an error page", a.what)
+	}
+}
+
+// checkErrorPage finds error pages that are priced by name, and error routes in
+// which the client says what is served.
+func (w *walk) checkErrorPage(g *Gate, a *answerer) {
+	for _, s := range a.at.steps {
+		if s.foreign != "" && !strings.HasPrefix(s.foreign, "{http.reverse_proxy.") {
+			w.find(g, Warning, RuleErrorRoute,
+				"in an error route %s says which path %s serves: if that serves what is priced, an error gives it away; rewrite to an error page", s.foreign, a.what)
+			return
+		}
+	}
+	for _, path := range a.at.seedPaths() {
+		for _, t := range a.at.follow(g, path) {
+			for _, l := range g.Lines {
+				if l.Path == t.now() && path != t.now() {
+					w.find(g, Warning, RuleErrorRoute,
+						"an error route answers by %s with %s, which costs something: an error gives it away; rewrite to a page that is free", a.what, l.Path)
+					return
+				}
+			}
+		}
 	}
 }
 

@@ -1,80 +1,507 @@
 package routes
 
 import (
+	"fmt"
+	"net/http"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
-// checkBehind finds other names for the goods: behind the gate a path that is
-// free is changed to one that costs something. The gate prices what it sees.
+// The gate prices the path and the method that it sees. These rules look for
+// other names of the goods behind it: a free request that is changed to a priced
+// one, and a priced path whose goods have a second name, which is free.
+//
+// What a file server does by itself (index files, sidecars) nobody has asked for
+// when he wrote a price, so what surely opens the gate is an error. A change of
+// the path stands in the config in so many words, and is a warning.
+
+// behind is what stands behind one gate.
+type behind struct {
+	*walk
+	g *Gate
+	// answerers serve goods there, stops end the way of requests to them, also
+	// before the gate.
+	answerers, stops []*answerer
+}
+
+// maxFollowed bounds how much is followed: a price list can have 100,000 lines, and
+// a site as many handlers.
+const maxFollowed = 20_000_000
+
 func (w *walk) checkBehind(g *Gate) {
-	if g.at.changed() || g.list == nil {
+	if g.list == nil {
 		return
 	}
-	w.checkIndexFiles(g)
+	b := &behind{walk: w, g: g}
 	for _, a := range w.answerers {
-		if a.at.inError || a.at.unknown || !a.at.changed() || !a.goods() || !slices.Contains(a.at.gates, g) {
+		if a.servesBehind(g) {
+			b.answerers = append(b.answerers, a)
+		}
+	}
+	for _, a := range w.stops {
+		if a.at.server == g.Server && !a.at.inError && (len(a.hosts) == 0 || meetsHost(a.hosts, g.Hosts) != none) {
+			b.stops = append(b.stops, a)
+		}
+	}
+	for _, a := range b.answerers {
+		b.checkAliases(a)
+		b.checkMethod(a)
+		b.checkHeaders(a)
+		b.checkOtherNames(a)
+		if a.handler.Name == "file_server" {
+			b.checkFolders(a)
+			b.checkFiles(a)
+			b.checkRoots(a)
+		}
+	}
+	for _, a := range w.responders {
+		if a.servesBehind(g) {
+			b.checkAliases(a)
+		}
+	}
+}
+
+func (a *answerer) servesBehind(g *Gate) bool {
+	return !a.at.inError && a.goods() && slices.Contains(a.at.gates, g)
+}
+
+// serves are the ways on which a request with a path gets to an answerer, and is
+// not answered by somebody else.
+func (b *behind) serves(a *answerer, path string) []trail {
+	if b.followed > maxFollowed {
+		b.incomplete = true
+		return nil
+	}
+	trails := a.at.follow(b.g, path)
+	b.followed += 1 + len(trails)*len(a.at.steps)
+	for _, stop := range b.stops {
+		if stop.order >= a.order || len(trails) == 0 {
+			break // they are in order
+		}
+		b.followed += 1 + len(trails)*len(stop.at.steps)
+		met := none
+		for _, t := range stop.at.follow(b.g, path) {
+			met = max(met, t.relation)
+		}
+		if met == all && stop.sure {
+			return nil
+		}
+		if met != none {
+			for i := range trails {
+				trails[i].relation = some
+			}
+		}
+	}
+	return trails
+}
+
+// decide asks the gate about a request on a trail, with a method that the line is
+// for: it prices the path as it was received and as it comes there.
+func (b *behind) decide(l Line, t *trail) pricing.Kind {
+	return b.g.decide(l.Methods, t.path[0], t.at(len(b.g.at.steps)))
+}
+
+// example is a path for a line that the gate prices.
+func (b *behind) example(i int) string {
+	path := b.g.Examples[i]
+	if path == "" || strings.HasPrefix(path, "*") {
+		return ""
+	}
+	if k := b.g.decide(b.g.Lines[i].Methods, path); k == pricing.Free || k == pricing.Undecided {
+		return ""
+	}
+	return path
+}
+
+// checkAliases finds free paths that become priced ones.
+func (b *behind) checkAliases(a *answerer) {
+	if len(a.at.steps) == 0 {
+		return
+	}
+	seeds := a.at.seedPaths()
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
 			continue
 		}
-		for i, l := range g.Lines {
-			path, alias := g.Examples[i], ""
-			if path != "" && a.at.strip != "" && g.free(l, a.at.strip+path) && a.at.takes(g, a.at.strip+path) != none {
-				alias = a.at.strip + path
+		for _, path := range append(seeds, a.at.origins(priced)...) {
+			for _, t := range b.serves(a, path) {
+				if path == t.now() || b.decide(l, &t) != pricing.Free || !b.costs(l, &t) || b.elsewhere(a, &t) {
+					continue
+				}
+				b.find(b.g, Warning, RuleAlias,
+					"%s is free, and behind the paywall it becomes %s, which costs something: %s serves that for nothing; price %[1]s too, or put the paywall behind what changes the path",
+					path, t.now(), a.name())
+				return
 			}
-			for _, fixed := range a.at.fixed {
-				own := slices.IndexFunc(a.at.ownPaths(g), func(p string) bool { return g.free(l, p) })
-				if pricing.Covers(l.Path, fixed) && g.decide(l.Methods, fixed) == pricing.Priced && own >= 0 {
-					path, alias = fixed, a.at.ownPaths(g)[own]
+		}
+		if b.checkForeign(a, l, priced, seeds) {
+			return
+		}
+	}
+}
+
+// costs reports whether the path that a request has become is what the line
+// prices.
+func (b *behind) costs(l Line, t *trail) bool {
+	now := t.now()
+	if k := b.g.decide(l.Methods, now); k == pricing.Free || k == pricing.Undecided || k == pricing.MethodNotAllowed {
+		return false
+	}
+	if !pricing.Covers(l.Path, now) {
+		return false
+	}
+	if t.tried {
+		return !pricing.Covers(l.Path, "/x") // what covers everything does not name the file
+	}
+	return true
+}
+
+// checkForeign finds paths that the client or an upstream names behind the gate.
+func (b *behind) checkForeign(a *answerer, l Line, priced string, seeds []string) bool {
+	for i := range a.at.steps {
+		s := &a.at.steps[i]
+		if s.foreign == "" || i < len(b.g.at.steps) || b.elsewhere(a, &trail{path: []string{priced}}) {
+			continue
+		}
+		before := a.at
+		before.steps, before.conds = before.steps[:i], s.conds
+		for _, path := range seeds {
+			for _, t := range before.follow(b.g, path) {
+				if b.decide(l, &t) != pricing.Free {
+					continue
+				}
+				b.find(b.g, Warning, RuleAlias,
+					"behind the paywall %s says which path %s serves: a request to %s, which is free, can get %s, which costs something; put the paywall behind what changes the path, price %[3]s too, or keep what %[2]s serves out of the price list's paths",
+					s.foreign, a.name(), path, priced)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// name is the answerer in messages.
+func (a *answerer) name() string {
+	if a.instead != "" {
+		return a.what + " (in handle_response of " + a.instead + ")"
+	}
+	return a.what
+}
+
+// elsewhere reports whether the goods of the path that a request has become come
+// from another place than where the answerer gets what it serves: then its path
+// of the same name is something else.
+func (b *behind) elsewhere(a *answerer, at *trail) bool {
+	elsewhere := false
+	source := a.source(b.g, at)
+	for _, o := range b.answerers {
+		if a.instead == o.handler.Name && o.order == a.order {
+			return false // it answers for this one, also where the path is asked for
+		}
+		for _, t := range b.serves(o, at.now()) {
+			if o.source(b.g, &t) == source {
+				return false
+			}
+			// Where a proxy puts something before every path, the price may stand
+			// for a name of the upstream.
+			elsewhere = elsewhere || o != a || a.handler.Name == "file_server" || len(t.now()) < len(at.now())
+		}
+	}
+	return elsewhere
+}
+
+// checkFolders finds files that are served for their folder too, which is free.
+func (b *behind) checkFolders(a *answerer) {
+	index := a.files.Index
+	for _, l := range b.g.Lines {
+		folder, file := path.Split(l.Path)
+		if !slices.Contains(index, file) || b.g.decide(l.Methods, folder) != pricing.Free || len(b.serves(a, folder)) == 0 {
+			continue
+		}
+		b.find(b.g, Warning, RuleAlias, "%s is free, and %s serves %s for it, which costs something; price %[1]s too", folder, a.what, l.Path)
+		return
+	}
+}
+
+// checkFiles finds second names of priced files: the name of an index file beside
+// that of its folder, and those of the compressed files beside a file.
+func (b *behind) checkFiles(a *answerer) {
+	files, suffixes := a.files, a.files.suffixes()
+	named := map[Severity]int{}
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
+			continue
+		}
+		for _, t := range b.serves(a, priced) {
+			if t.now() != priced && b.ordinary(a, t.now()) {
+				continue // a program's entry
+			}
+			file, isFile := strings.TrimSuffix(t.now(), "/"), strings.Contains(path.Base(t.now()), ".")
+			if !isFile {
+				for _, index := range files.Index {
+					name := path.Join("/", file, index)
+					if open, severity := b.open(a, l, &t, name); open != "" && named[severity] < maxNamed {
+						named[severity]++
+						b.find(b.g, severity, RuleAlias, "%s costs something, and %s serves its index file at %s too, which is free; add %s",
+							priced, a.what, open, remedy(l, path.Join("/", l.Path, "*"), open))
+						break
+					}
 				}
 			}
-			if alias != "" && !w.servedElsewhere(g, a, path) {
-				w.find(g, Warning, RuleAlias,
-					"%s is free, and behind the paywall it becomes %s, which costs something: %s serves that for nothing; price %[1]s too, or put the paywall behind what changes the path",
-					alias, path, a.what)
-				break
+			names := []string{file}
+			if !isFile && strings.HasSuffix(t.now(), "/") {
+				names = nil
+			}
+			if !isFile {
+				for _, index := range files.Index {
+					names = append(names, path.Join("/", file, index))
+				}
+			}
+			b.checkSidecars(a, l, &t, names, suffixes, named)
+		}
+		if named[Error]+named[Warning] >= maxNamed {
+			return
+		}
+	}
+}
+
+func (b *behind) checkSidecars(a *answerer, l Line, t *trail, names, suffixes []string, named map[Severity]int) {
+	for _, name := range names {
+		for _, suffix := range suffixes {
+			open, severity := b.open(a, l, t, name+suffix)
+			if open == "" || named[severity] >= maxNamed {
+				continue
+			}
+			named[severity]++
+			pattern := l.Path + ".*"
+			if path.Base(name) != path.Base(t.now()) {
+				pattern = path.Join("/", l.Path, "*")
+			}
+			b.find(b.g, severity, RuleAlias,
+				"%s costs something, and %s can have it compressed (precompressed) at %s, which is free; add %s, or hide such files with `hide *%s`",
+				t.path[0], a.what, open, remedy(l, pattern, open), suffix)
+			return
+		}
+	}
+}
+
+// open finds a free path for which the answerer serves the file that has a name,
+// where a priced request gets the same file on a trail.
+func (b *behind) open(a *answerer, l Line, paid *trail, name string) (string, Severity) {
+	if b.g.decide(l.Methods, name) != pricing.Free || a.files.hides(path.Join(a.root(b.g, paid), name)) {
+		return "", Warning // what becomes a priced path is found by checkAliases
+	}
+	for _, received := range a.at.origins(name) {
+		for _, t := range b.serves(a, received) {
+			if t.now() != name || b.decide(l, &t) != pricing.Free {
+				continue
+			}
+			if a.sure && !l.Matched && t.relation == all && paid.relation == all {
+				return received, Error
+			}
+			return received, Warning
+		}
+	}
+	return "", Warning
+}
+
+// remedy is a line to add, with the path where the pattern is none.
+func remedy(l Line, pattern, path string) string {
+	if pricing.CheckPattern(pattern) != nil || !pricing.Covers(pattern, path) {
+		pattern = path
+	}
+	l.Path = pattern
+	return l.String()
+}
+
+// checkRoots finds files that two file servers have, under two names.
+func (b *behind) checkRoots(a *answerer) {
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
+			continue
+		}
+		for _, o := range b.answerers {
+			if o.handler.Name != "file_server" || len(a.at.roots)+len(o.at.roots) == 0 && a.dir == "" && o.dir == "" {
+				continue
+			}
+			for _, paid := range b.serves(o, priced) {
+				if b.sameFile(a, l, o, priced, &paid) {
+					return
+				}
 			}
 		}
 	}
 }
 
-// checkIndexFiles finds files that are served for their folder too, which is free.
-func (w *walk) checkIndexFiles(g *Gate) {
-	for _, a := range w.answerers {
-		if a.at.inError || a.at.changed() || a.handler.Name != "file_server" || !slices.Contains(a.at.gates, g) {
+func (b *behind) sameFile(a *answerer, l Line, o *answerer, priced string, paid *trail) bool {
+	file := o.source(b.g, paid)
+	roots := []string{a.dir}
+	if a.dir == "" {
+		roots = nil
+		for _, r := range a.at.roots {
+			roots = append(roots, r.root)
+		}
+	}
+	for _, root := range roots {
+		name, below := strings.CutPrefix(file, "file:"+path.Clean(root)+"/")
+		if !below || a == o && "/"+name == paid.now() {
 			continue
 		}
-		files := struct {
-			Index []string `json:"index_names"`
-		}{[]string{"index.html", "index.txt"}} // Caddy's default
-		a.handler.read(&files)
-		for _, l := range g.Lines {
-			folder, file := path.Split(l.Path)
-			if slices.Contains(files.Index, file) && g.free(l, folder) && a.at.takes(g, folder) != none {
-				w.find(g, Warning, RuleAlias, "%s is free, and %s serves %s for it, which costs something; price %[1]s too", folder, a.what, l.Path)
+		for _, received := range append(a.at.origins("/"+name), a.at.seedPaths()...) {
+			for _, t := range b.serves(a, received) {
+				if b.decide(l, &t) == pricing.Free && a.source(b.g, &t) == file {
+					b.find(b.g, Warning, RuleAlias, "%s costs something, and %s serves the same file for %s, which is free; price %[3]s too", priced, a.what, received)
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// checkOtherNames finds priced paths that become free ones, which serve the same
+// when they are asked for.
+func (b *behind) checkOtherNames(a *answerer) {
+	if len(a.at.steps) == 0 {
+		return
+	}
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
+			continue
+		}
+		for _, paid := range b.serves(a, priced) {
+			name := paid.now()
+			if name == priced || b.ordinary(a, name) || a.handler.Name != "file_server" && strings.HasSuffix(priced, name) {
+				continue
+			}
+			for _, o := range b.answerers {
+				for _, t := range b.serves(o, name) {
+					if b.decide(l, &t) != pricing.Free || o.source(b.g, &t) != a.source(b.g, &paid) {
+						continue
+					}
+					severity := Warning
+					if a.handler.Name == "file_server" && a.sure && !l.Matched && paid.relation == all && t.relation == all {
+						severity = Error
+					}
+					b.find(b.g, severity, RuleAlias,
+						"%s costs something, and behind the paywall it becomes %s, which is free: %s serves the same for it; add %s",
+						priced, name, o.what, remedy(l, path.Join("/", l.Path, "*"), name))
+					return
+				}
+			}
+		}
+	}
+}
+
+// ordinary reports whether any path becomes this one, as with a program that
+// answers all of them.
+func (b *behind) ordinary(a *answerer, name string) bool {
+	for _, path := range []string{"/x", "/some/where"} {
+		for _, t := range a.at.follow(b.g, path) {
+			if t.now() == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// methods are those that a request can have; the gate may know others.
+var methods = []string{
+	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, "QUERY",
+}
+
+// checkMethod finds methods that are changed behind the gate.
+func (b *behind) checkMethod(a *answerer) {
+	if a.at.method == "" || a.at.method == "{http.request.method}" {
+		return
+	}
+	b.changedMethod(a, a.at.method, "behind the paywall the method is changed to "+a.at.method)
+}
+
+// changedMethod finds what is wrong with another method than the gate sees.
+func (b *behind) changedMethod(a *answerer, method, how string) {
+	known := !strings.Contains(method, "{")
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" || len(b.serves(a, priced)) == 0 {
+			continue
+		}
+		if !known || l.takes(method) {
+			for _, other := range methods {
+				if b.g.decide([]string{other}, priced) == pricing.Free {
+					b.find(b.g, Warning, RuleAlias, "%s: %s of %s is free, and %s can answer it as what %s is for; price all methods, or leave the method as it is",
+						how, other, priced, a.what, l)
+					return
+				}
+			}
+		}
+		if (!known || hasEffects([]string{method})) && (l.takes(http.MethodGet) || l.takes(http.MethodHead)) {
+			b.find(b.g, Warning, RuleRetries,
+				"%s: the paywall takes a GET of %s for one that can be delivered again, and %s can act each time; price the method that acts, or leave the method as it is",
+				how, priced, a.what)
+			return
+		}
+	}
+}
+
+// takes reports whether the line is for a method.
+func (l Line) takes(method string) bool {
+	return len(l.Methods) == 0 || slices.Contains(l.Methods, strings.ToUpper(method))
+}
+
+// urlHeaders and methodHeaders are taken by some upstreams for the path and the
+// method. The gate looks at what the client sends of them, and not at what is set
+// behind it.
+var (
+	urlHeaders    = map[string]bool{"X-Original-Url": true, "X-Rewrite-Url": true}
+	methodHeaders = map[string]bool{"X-Http-Method-Override": true, "X-Http-Method": true, "X-Method-Override": true}
+)
+
+// checkHeaders finds such headers that are set behind the gate.
+func (b *behind) checkHeaders(a *answerer) {
+	if a.handler.Name == "file_server" {
+		return
+	}
+	for _, h := range a.at.headers {
+		switch {
+		case methodHeaders[h.name] && h.value != "{http.request.method}":
+			b.changedMethod(a, h.value, fmt.Sprintf("%s is set to %s, which many frameworks take for the method", h.name, h.value))
+		case urlHeaders[h.name]:
+			b.checkURLHeader(a, h)
+		}
+	}
+}
+
+func (b *behind) checkURLHeader(a *answerer, h setHeader) {
+	e := &expander{conds: h.conds, values: a.at.values}
+	byClient := foreign(h.value) != ""
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
+			continue
+		}
+		for _, path := range append(a.at.seedPaths(), e.unexpand(h.value, priced)...) {
+			for _, t := range b.serves(a, path) {
+				if t.meets(h.conds, b.g) == none || b.decide(l, &t) != pricing.Free {
+					continue
+				}
+				names := absolute(e.expand(h.value, &t))
+				if !byClient && !slices.ContainsFunc(names, func(n string) bool { return pricing.Covers(l.Path, n) && b.g.decide(l.Methods, n) == pricing.Priced }) {
+					continue
+				}
+				b.find(b.g, Warning, RuleAlias,
+					"%s is set to %s behind the paywall, and some servers take it for the path: %s, which is free, can get %s of %s, which costs something; do not set it, or price %[3]s too",
+					h.name, h.value, path, priced, a.what)
 				return
 			}
 		}
 	}
-}
-
-// free reports whether the block asks nothing for a path.
-func (g *Gate) free(l Line, path string) bool { return g.decide(l.Methods, path) == pricing.Free }
-
-// servedElsewhere reports whether the goods of a path come from another place
-// than where the answerer gets what it serves: then its path of the same name is
-// something else.
-func (w *walk) servedElsewhere(g *Gate, a *answerer, path string) bool {
-	elsewhere := false
-	for _, b := range w.answerers {
-		if b == a || b.at.inError || b.at.changed() || !b.goods() || !slices.Contains(b.at.gates, g) || b.at.takes(g, path) == none {
-			continue
-		}
-		if b.backend == a.backend {
-			return false
-		}
-		elsewhere = true
-	}
-	return elsewhere
 }

@@ -19,8 +19,21 @@ type place struct {
 	wraps []wrap
 	// raisers may have raised an error.
 	raisers []wrap
-	// root is the directory of files, as the config says it.
-	root string
+	// root is the directory of files, as the config says it, and roots are those
+	// that it names on the way, with their matchers.
+	root  string
+	roots []rootStep
+	// steps are the changes of the path on the way.
+	steps []step
+	// method is what the method was changed to, "" if it was not.
+	method string
+	// headers are request headers that were set, which some upstreams take for
+	// the path or the method.
+	headers []setHeader
+	// values are what placeholders of map and vars can be, and seeds paths for
+	// which a map has some.
+	values map[string]func(*trail) []string
+	seeds  map[string][]string
 
 	// How the path was changed: by a prefix that was stripped, to one of some
 	// fixed paths, or in a way that is not known.
@@ -30,6 +43,19 @@ type place struct {
 	inError bool
 }
 
+// rootStep is a directory of files, for requests that meet the matchers.
+type rootStep struct {
+	conds []*cond
+	branch
+	root string
+}
+
+// setHeader is a header that the config sets before the upstream sees it.
+type setHeader struct {
+	conds       []*cond
+	name, value string
+}
+
 // changed reports whether the path is no longer as it was received.
 func (p *place) changed() bool { return p.strip != "" || len(p.fixed) > 0 || p.unknown }
 
@@ -37,8 +63,14 @@ func (p *place) changed() bool { return p.strip != "" || len(p.fixed) > 0 || p.u
 // shared for writing.
 func (p place) with(r *Route) place {
 	if len(r.Match) > 0 {
-		c := &cond{route: r, sets: r.Match, changed: p.changed()}
+		c := &cond{route: r, sets: r.Match, changed: p.changed(), steps: len(p.steps)}
 		for _, set := range r.Match {
+			var re struct{ Name, Pattern string }
+			if raw, ok := set["path_regexp"]; ok && json.Unmarshal(raw, &re) == nil && re.Pattern != "" {
+				c.regexps = append(c.regexps, compile(re.Name, re.Pattern))
+			} else {
+				c.regexps = append(c.regexps, nil)
+			}
 			c.read = append(c.read, map[string][]string{"path": strs(set["path"]), "host": strs(set["host"])})
 		}
 		p.conds = append(slices.Clip(p.conds), c)
@@ -57,6 +89,10 @@ type cond struct {
 	route *Route
 	sets  []matcherSet
 	read  []map[string][]string // paths and hosts of the sets
+	// regexps are the path_regexp matchers of the sets, where they have one.
+	regexps []*expression
+	// steps is how many changes of the path there were before it.
+	steps int
 	// changed says that it looks at a path that was changed before.
 	changed bool
 }

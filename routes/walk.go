@@ -3,6 +3,7 @@ package routes
 import (
 	"encoding/json"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -13,11 +14,16 @@ type walk struct {
 	config    *Config
 	gates     []*Gate
 	answerers []*answerer
-	findings  []Finding
-	depth     int
-	visits    int
-	invoked   []string // the named routes that the walk is in
-	err       error
+	// responders answer instead of another handler: in its handle_response.
+	responders []*answerer
+	// stops are all that end a request's way, answerers among them.
+	stops    []*answerer
+	findings []Finding
+	depth    int
+	visits   int
+	followed int      // how far requests were followed behind the gates
+	invoked  []string // the named routes that the walk is in
+	err      error
 
 	// incomplete says that there were too many routes, or too deep ones.
 	incomplete bool
@@ -74,6 +80,7 @@ func (w *walk) list(routes []Route, p place) place {
 			continue
 		}
 		p.gates, p.wraps, p.raisers = out.gates, out.wraps, out.raisers
+		p = p.joined(from, out, branch{groupKey{&routes[0], r.Group}, r})
 		if len(r.Match) == 0 {
 			p.root = out.root
 			p.strip, p.fixed, p.unknown = out.strip, out.fixed, out.unknown
@@ -120,25 +127,34 @@ func (w *walk) handler(h *handler, p place) place {
 		var vars struct{ Root string }
 		if h.read(&vars) && vars.Root != "" {
 			p.root = vars.Root
+			p.roots = append(slices.Clip(p.roots), rootStep{conds: p.conds, root: vars.Root})
 		}
-		return p
+		return p.withVars(h)
+	case "map":
+		return p.mapped(h)
+	case "headers":
+		var headers struct{ Request json.RawMessage }
+		h.read(&headers)
+		return p.withHeaders(headers.Request)
 	case "cache", "http_cache", "souin", "intercept":
 		p.wraps = append(slices.Clip(p.wraps), wrap{h, p})
+		w.respondWith(h, p)
 		return p
 	case "reverse_proxy":
 		w.proxy(h, p)
-		for i := range h.Responses {
-			w.gatesOnly(h.Responses[i].Routes, p)
-		}
+		w.respondWith(h, p)
 	case "file_server":
 		w.files(h, p)
 	case "static_response":
 		w.respond(h, p)
 	case "php":
 		w.answer(&answerer{handler: h, at: p, sure: true, what: "the PHP server"})
-	case "authentication", "error", "request_body", "rate_limit", "waf", "crowdsec", "appsec":
+	case "authentication", "error":
+		w.stop(&answerer{handler: h, at: p, sure: h.Name == "error"})
 		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
-	case "subrequest", "headers", "encode", "map", "log_append", "log_name", "templates", "push", "tracing", "copy_response",
+	case "request_body", "rate_limit", "waf", "crowdsec", "appsec":
+		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
+	case "subrequest", "encode", "log_append", "log_name", "templates", "push", "tracing", "copy_response",
 		"copy_response_headers", "metrics", "acme_server", "method", "request_header":
 	default:
 		w.answer(&answerer{handler: h, at: p, what: "the handler " + h.Name + ", which we do not know,"})
@@ -147,8 +163,14 @@ func (w *walk) handler(h *handler, p place) place {
 }
 
 func (w *walk) answer(a *answerer) {
-	a.hosts = a.at.hosts()
+	w.stop(a)
 	w.answerers = append(w.answerers, a)
+}
+
+// stop records what ends the way of requests, goods or not.
+func (w *walk) stop(a *answerer) {
+	a.hosts, a.order = a.at.hosts(), len(w.stops)
+	w.stops = append(w.stops, a)
 }
 
 func (w *walk) gate(h *handler, p place) place {
@@ -180,48 +202,66 @@ func (w *walk) gate(h *handler, p place) place {
 	return p
 }
 
-// gatesOnly walks through routes whose answerers answer for another one.
-func (w *walk) gatesOnly(routes []Route, p place) {
-	n := len(w.answerers)
-	w.list(routes, p)
-	w.answerers = w.answerers[:n]
+// respondWith walks through routes whose answerers answer for another one, for
+// requests that came to that.
+func (w *walk) respondWith(h *handler, p place) {
+	answerers, stops := len(w.answerers), len(w.stops)
+	for i := range h.Responses {
+		w.list(h.Responses[i].Routes, p)
+	}
+	order := stops
+	if stops > 0 && w.stops[stops-1].handler == h {
+		order-- // it does not stop who answers for it
+	}
+	for _, a := range w.answerers[answerers:] {
+		a.order, a.instead = order, h.Name
+		w.responders = append(w.responders, a)
+	}
+	w.answerers, w.stops = w.answerers[:answerers], w.stops[:stops]
 }
 
-// rewritten is the place behind a rewrite.
-func (p place) rewritten(h *handler) place {
-	var rewrite struct {
-		URI         string            `json:"uri"`
-		StripPrefix string            `json:"strip_path_prefix"`
-		StripSuffix string            `json:"strip_path_suffix"`
-		Substring   []json.RawMessage `json:"uri_substring"`
-		Regexp      []json.RawMessage `json:"path_regexp"`
+// joined is the place behind a route that requests may have gone through: what it
+// changed, it changed for those that met its matchers.
+func (p place) joined(from, out place, b branch) place {
+	p.steps = slices.Clip(p.steps)
+	for _, s := range out.steps[len(from.steps):] {
+		if b.group.name != "" {
+			s.branch = b
+		}
+		p.steps = append(p.steps, s)
 	}
-	if !h.read(&rewrite) {
-		p.unknown = true
+	p.roots = slices.Clip(p.roots)
+	for _, r := range out.roots[len(from.roots):] {
+		if b.group.name != "" {
+			r.branch = b
+		}
+		p.roots = append(p.roots, r)
+	}
+	if out.method != "" {
+		p.method = out.method
+	}
+	p.headers = append(slices.Clip(p.headers), out.headers[len(from.headers):]...)
+	p.values, p.seeds = out.values, out.seeds
+	return p
+}
+
+// withHeaders is the place behind request headers that are set.
+func (p place) withHeaders(raw json.RawMessage) place {
+	var ops struct {
+		Add, Set map[string][]string
+	}
+	if len(raw) == 0 || json.Unmarshal(raw, &ops) != nil {
 		return p
 	}
-	if rewrite.StripPrefix != "" {
-		if p.changed() || strings.Contains(rewrite.StripPrefix, "{") {
-			p.unknown = true
+	p.headers = slices.Clip(p.headers)
+	for _, headers := range []map[string][]string{ops.Set, ops.Add} {
+		for _, name := range slices.Sorted(maps.Keys(headers)) {
+			for _, value := range headers[name] {
+				if key := http.CanonicalHeaderKey(name); urlHeaders[key] || methodHeaders[key] {
+					p.headers = append(p.headers, setHeader{p.conds, key, value})
+				}
+			}
 		}
-		p.strip = "/" + strings.Trim(rewrite.StripPrefix, "/")
-	}
-	if rewrite.StripSuffix != "" || len(rewrite.Substring) > 0 || len(rewrite.Regexp) > 0 {
-		p.unknown = true
-	}
-	path, _, _ := strings.Cut(rewrite.URI, "?")
-	switch {
-	case path == "":
-	case path == "{http.request.uri.path}" || path == "{http.request.uri}":
-	case strings.Contains(path, "{http.matchers.file."):
-		p.fixed = append(slices.Clip(p.fixed), p.tries()...)
-		if len(p.fixed) == 0 {
-			p.unknown = true
-		}
-	case strings.Contains(path, "{"):
-		p.unknown = true
-	default:
-		p.fixed = append(slices.Clip(p.fixed), path)
 	}
 	return p
 }

@@ -95,7 +95,7 @@ type Price struct {
 	Settle string `json:"settle,omitempty"`
 
 	// Which statuses of the upstream are charged with `on_success`. Default:
-	// 2xx, and 3xx with a Location that leaves this host.
+	// 2xx, and 3xx with a Location that leaves the site.
 	Charge []int `json:"charge,omitempty"`
 }
 

@@ -8,19 +8,8 @@ import (
 // What tests of the bounds may see and change. The bounds are of the process, so
 // each change is taken back.
 
-// SetMostUnsettled sets how many payments may be unsettled: in all, and of one
-// payer or network.
-func SetMostUnsettled(all, of int) (restore func()) {
-	unsettled.mu.Lock()
-	defer unsettled.mu.Unlock()
-	most, kept, mostOf, mostFrom := unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom
-	unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = all, 0, of, of
-	return func() {
-		unsettled.mu.Lock()
-		defer unsettled.mu.Unlock()
-		unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = most, kept, mostOf, mostFrom
-	}
-}
+// SetMostUnsettled sets how many payments may be unsettled: in all, and of one payer.
+func SetMostUnsettled(all, of int) (restore func()) { return SetPlaces(all, 0, of, all) }
 
 // SetPlaces sets how many payments may be unsettled: in all, of them for trusted payers
 // alone, of one payer, and from one network.

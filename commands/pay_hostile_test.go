@@ -141,6 +141,16 @@ func TestPriceElsewhere(t *testing.T) {
 	}
 }
 
+// TestTokenInTheURL: a token that stands as the user before the host is sent, and
+// not shown.
+func TestTokenInTheURL(t *testing.T) {
+	s := newSeller(t)
+	got := run(t, nil, "-v", "--dev-key", "0", strings.Replace(s.URL, "://", "://sk_token@", 1))
+	if user, _, _ := s.last.BasicAuth(); got.code != exitOK || user != "sk_token" || strings.Contains(got.err, "sk_token") {
+		t.Errorf("%q, %+v", user, got)
+	}
+}
+
 // TestSellersThatHoldPay: no seller keeps the command for ever.
 func TestSellersThatHoldPay(t *testing.T) {
 	t.Setenv("PAYWALL_KEY", testPrivate)

@@ -25,6 +25,8 @@ type Challenge struct {
 	Version int
 	// URL is what has the price: where redirects have led.
 	URL *url.URL
+	// Asked is what was asked for, before redirects.
+	Asked *url.URL
 	// Error is why the seller refuses.
 	Error string
 	// Resource is what the seller says is for sale.
@@ -38,6 +40,12 @@ type Challenge struct {
 // Insecure reports whether the challenge came over the network in the clear, so
 // that whoever was on the way could have changed the price and the payee.
 func (ch *Challenge) Insecure() bool { return ch.URL.Scheme != "https" && !isLoopback(ch.URL) }
+
+// Elsewhere reports whether another origin has the price than the one that was
+// asked. The same host over https is no other.
+func (ch *Challenge) Elsewhere() bool {
+	return ch.Asked != nil && !sameOrigin(ch.Asked, ch.URL) && !upgrades(ch.Asked, ch.URL)
+}
 
 // ChallengeError says why a challenge cannot be paid by this client, whatever
 // the price: it cannot be read, or none of its offers can be signed.

@@ -33,6 +33,9 @@ func (c *Client) prepare(ch *Challenge, refused *http.Request) (*Payment, error)
 	if o == nil {
 		return nil, &ChallengeError{noOffer(ch.Offers)}
 	}
+	if ch.Elsewhere() { // said after choosing: it speaks against all offers alike
+		o.addDoubt(OtherOrigin, "a redirect has led to %s, which asks for the price, and not to %s", origin(ch.URL), origin(ch.Asked))
+	}
 	return c.draft(ch, *o, refused)
 }
 

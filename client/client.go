@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -53,9 +54,22 @@ type Client struct {
 	// OnResend, if set, is told before each pause after which the same payment
 	// is sent again.
 	OnResend func(Resend)
+	// OnRedirect, if set, is told before a redirect to another origin is followed,
+	// with the names of the headers that do not go there.
+	OnRedirect func(to *url.URL, withheld []string)
 	// Wait bounds the time in which the same payment is sent again, and so the
-	// pauses that a server may ask for. 0 means DefaultWait, less than 0 none.
+	// pauses that a server may ask for. The last copy has ten seconds to be
+	// answered. 0 means DefaultWait, less than 0 that one copy is sent.
 	Wait time.Duration
+	// Timeout bounds how long a seller may be silent: until an answer has begun,
+	// and within a body that is handed out. What is read here, such as a
+	// challenge, has to come whole in that time. 0 means DefaultTimeout, less than
+	// 0 no bound.
+	Timeout time.Duration
+	// MaxTime bounds how long a seller may take in all for one answer. Each KiB
+	// adds a second, so that a stream which flows goes on as long as it likes. 0
+	// means DefaultMaxTime, less than 0 no bound.
+	MaxTime time.Duration
 	// RPC is the URL of a node with which to look up whether a token is approved for
 	// Permit2. With it a token with EIP-2612 is approved by signature, for exactly
 	// the price, where the seller offers that. "": nothing is looked up.
@@ -101,17 +115,19 @@ func (c *Client) Do(req *http.Request) (*Result, error) {
 			return nil, ErrCarriesPayment
 		}
 	}
-	resp, err := c.ask(req)
+	resp, g, err := c.exchange(req, bound(c.Timeout, DefaultTimeout), c.followUnpaid)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("asking for the price: %w", err)
 	}
 	if resp.StatusCode != http.StatusPaymentRequired {
+		g.handOut()
 		return &Result{Outcome: Unpriced, Response: resp}, nil
 	}
 	result := &Result{Outcome: Unpaid}
 	if result.Challenge, err = c.readChallenge(resp); err != nil {
 		return result, err
 	}
+	result.Challenge.Asked = req.URL
 	p, err := c.prepare(result.Challenge, resp.Request)
 	if err != nil {
 		return result, err
@@ -146,19 +162,6 @@ func (c *Client) agree(ctx context.Context, p *Payment) error {
 
 // paymentHeaders are what only this package puts on a request.
 var paymentHeaders = []string{x402.HeaderPaymentSignature, x402.HeaderXPayment}
-
-// ask sends the request without a payment.
-func (c *Client) ask(req *http.Request) (*http.Response, error) {
-	h := http.Client{Transport: c.transport(), CheckRedirect: followUnpaid}
-	resp, err := h.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("asking for the price: %w", err)
-	}
-	if resp.Request == nil {
-		resp.Request = req // a RoundTripper need not set it
-	}
-	return resp, nil
-}
 
 func (c *Client) transport() http.RoundTripper {
 	if c.Transport != nil {

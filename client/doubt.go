@@ -20,6 +20,8 @@ const (
 	UnknownAsset
 	// LongLife: the seller could take the money very much later.
 	LongLife
+	// OtherOrigin: a redirect has led to another seller than the one that was asked.
+	OtherOrigin
 )
 
 // Doubt is a reason not to pay without asking.

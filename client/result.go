@@ -71,8 +71,9 @@ type Result struct {
 	// Code is the seller's machine code for a refusal; may be "".
 	Code string
 
-	seen    bool // a copy of the payment may have reached the seller
-	unknown bool // an earlier copy has not been decided about
+	seen    bool   // a copy of the payment may have reached the seller
+	guard   *guard // of the Response
+	unknown bool   // an earlier copy has not been decided about
 }
 
 // Paid reports whether the seller says that the money has moved.
@@ -92,14 +93,20 @@ func (r *Result) Uncharged() bool {
 func (r *Result) read(resp *http.Response) {
 	r.Response = resp
 	r.Code = refusalCode(resp)
-	if receipt := readReceipt(resp.Header); receipt != nil {
-		r.Receipt = receipt
-	}
+	r.keep(readReceipt(resp.Header))
 	if r.Code == "" && r.Receipt != nil {
 		r.Code = r.Receipt.ErrorReason
 	}
 	r.Outcome = r.judge(resp.StatusCode)
 	r.unknown = r.Outcome == Pending
+}
+
+// keep takes a receipt. The word that the money has moved stands: where a redirect
+// leads after it, somebody else may speak.
+func (r *Result) keep(receipt *x402.Receipt) {
+	if receipt != nil && !r.Paid() {
+		r.Receipt = receipt
+	}
 }
 
 // judge names the outcome of an answer to a payment.

@@ -44,7 +44,7 @@ func (c *Client) Send(ctx context.Context, p *Payment) (*Result, error) {
 	result := &Result{Challenge: p.Challenge, Payment: p}
 	deadline, left := c.now().Add(c.wait()), c.wait()
 	for own := time.Second; ; own = min(2*own, maxPause) {
-		err := c.sendOnce(ctx, p, result)
+		err := c.sendOnce(ctx, p, result, c.patience(deadline))
 		again, pause := resend(ctx, result, err, c.now())
 		if pause == 0 {
 			pause = own
@@ -68,6 +68,9 @@ func (c *Client) Send(ctx context.Context, p *Payment) (*Result, error) {
 
 // end is the result of the last try.
 func (r *Result) end(err error) (*Result, error) {
+	if r.Response != nil {
+		r.guard.handOut()
+	}
 	if err == nil {
 		return r, nil
 	}
@@ -91,15 +94,15 @@ func (r *Result) resend(err error, pause time.Duration) Resend {
 }
 
 // sendOnce sends the payment, and reads what the answer says into the result.
-func (c *Client) sendOnce(ctx context.Context, p *Payment, result *Result) error {
+// Patience bounds the time until there is one.
+func (c *Client) sendOnce(ctx context.Context, p *Payment, result *Result, patience time.Duration) error {
 	earlier := result.Receipt
 	result.Response, result.Receipt, result.Code = nil, nil, ""
 	req, err := p.newRequest(ctx)
 	if err != nil {
 		return &unsentError{err}
 	}
-	h := http.Client{Transport: c.transport(), CheckRedirect: followPaid(result)}
-	resp, err := h.Do(req) //nolint:bodyclose // the caller closes it
+	resp, g, err := c.exchange(req, patience, c.followPaid(result)) //nolint:bodyclose // the caller closes it
 	if err != nil {
 		result.seen = result.seen || mayHaveLeft(err)
 		result.unknown = result.unknown || result.seen
@@ -109,6 +112,7 @@ func (c *Client) sendOnce(ctx context.Context, p *Payment, result *Result) error
 		return err
 	}
 	result.seen = true
+	result.guard = g
 	result.read(resp)
 	return nil
 }
@@ -193,6 +197,16 @@ func (c *Client) wait() time.Duration {
 		return DefaultWait
 	}
 	return c.Wait
+}
+
+// patience is how long a seller may take to answer a payment: as long as Wait
+// lasts, but no longer than Timeout.
+func (c *Client) patience(deadline time.Time) time.Duration {
+	timeout := bound(c.Timeout, DefaultTimeout)
+	if c.Wait < 0 {
+		return timeout
+	}
+	return min(timeout, max(deadline.Sub(c.now()), minTry))
 }
 
 func (c *Client) sleep(ctx context.Context, d time.Duration) error {

@@ -33,6 +33,8 @@ func (c *Client) sponsor(ctx context.Context, p *Payment) error {
 	if !p.Offer.permit2 || c.RPC == "" {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, bound(c.Timeout, DefaultTimeout))
+	defer cancel()
 	n := node{url: c.RPC, transport: c.transport()}
 	var chain hexutil.Uint64
 	if err := n.call(ctx, &chain, "eth_chainId"); err != nil {
@@ -141,7 +143,7 @@ func (n node) call(ctx context.Context, result any, method string, params ...any
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return errors.New("its URL cannot be read") // which may hold a key
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := n.transport.RoundTrip(req)

@@ -197,7 +197,7 @@ const maxRows = 10
 
 func printReport(out io.Writer, format string, r *check.Report) error {
 	if format == "json" {
-		encoder := json.NewEncoder(out)
+		encoder := json.NewEncoder(jsonOutput{out})
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(r)

@@ -27,11 +27,11 @@ const exitCodes = `EXIT CODES
   1  something failed on this machine, such as writing the output
   2  wrong usage, or no key
   3  the request has no price, and the answer is an error (400 or above)
-  4  not paid: above --max, and nobody agreed
+  4  not paid: above --max or at another origin, and nobody agreed
   5  the seller refused the payment (402); nothing was paid
   6  the outcome is not known yet: do not simply pay again
   7  the seller took or answered the payment, but did not deliver
-  8  the server could not be reached; nothing was paid
+  8  the server could not be reached, or did not answer in time; nothing was paid
   9  the challenge cannot be paid: it is broken, or none of its offers is
      EIP-3009 on an EVM chain, or none is on the chosen networks and assets`
 

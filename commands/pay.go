@@ -20,7 +20,8 @@ import (
 const payHelp = `Fetches a URL and, if it has a price, pays it with the x402 protocol.
 
 The body of the answer goes to stdout, or to the file of --output; what it cost
-goes to stderr. The payment is a signed authorization on an EVM chain: by EIP-3009,
+goes to stderr. A terminal gets of the body only what shows, and no control
+characters; a file or a pipe gets it to the letter. The payment is a signed authorization on an EVM chain: by EIP-3009,
 such as USDC takes, or for Permit2, which the token has to be approved for. Of a
 price that is a maximum ("up to"), the seller charges what was used. Without a
 price this is a plain request.
@@ -39,6 +40,16 @@ A price above --max is asked about on a terminal, and refused elsewhere, unless
 One run signs one payment. On 503, on 409 while the payment is in flight, and
 after a lost connection the same payment is sent again, as the seller asks, for
 as long as --wait: that moves no money twice.
+
+A seller who is silent for --timeout is given up: before an answer has begun, or
+within one. One who drips is given up after --max-time; each KiB adds a second to
+that, so that a stream which flows goes on. Stopping once the payment has left does
+not take it back: see exit code 6.
+
+A redirect to another origin (scheme, host, port) gets none of the headers given
+with -H but Accept, Accept-Encoding, Accept-Language, Cache-Control, Range and
+User-Agent, and never a body. A price at another origin than that of the URL is
+paid only when agreed to on a terminal; the same host over https is no other.
 
 The key is never an argument, where other users of the machine would see it. It
 comes from the environment variable PAYWALL_KEY, from the variable of --key-env,
@@ -63,15 +74,16 @@ type pay struct {
 	v1, v2                   bool
 	dryRun, yes, include     bool
 	quiet, verbose, withData bool
-	wait                     time.Duration
+	wait, timeout, maxTime   time.Duration
 
 	in       io.Reader
 	out      io.Writer
 	report   *report
 	terminal func(io.Reader) bool // whether somebody sits at in
+	screen   func(io.Writer) bool // whether out is a terminal
 }
 
-func newPayCommand() *cobra.Command { return (&pay{terminal: isTerminal}).command() }
+func newPayCommand() *cobra.Command { return (&pay{terminal: isTerminal, screen: isScreen}).command() }
 
 func (p *pay) command() *cobra.Command {
 	cmd := &cobra.Command{
@@ -94,10 +106,13 @@ func (p *pay) command() *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			code, err := p.run(ctx, args[0], cmd.Flags().Changed("key-env"))
+			if code == exitUsage {
+				err = hideKey(err)
+			}
 			return exit(cmd, code, err)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, exitUsage, err) })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, exitUsage, hideKey(err)) })
 	f := cmd.Flags()
 	f.StringVarP(&p.method, "method", "X", "", "method of the request (default GET, with --data POST)")
 	f.StringArrayVarP(&p.headers, "header", "H", nil, "header of the request, such as 'Accept: text/plain'; repeatable")
@@ -116,6 +131,8 @@ func (p *pay) command() *cobra.Command {
 	f.StringVar(&p.rpc, "rpc", "", "URL of a node of the chain, to look up whether a token is approved for Permit2")
 	f.BoolVar(&p.dryRun, "dry-run", false, "show what would be signed, as JSON on stdout, and sign nothing")
 	f.DurationVar(&p.wait, "wait", client.DefaultWait, "how long to send the same payment again while its outcome is open")
+	f.DurationVar(&p.timeout, "timeout", client.DefaultTimeout, "how long the seller may be silent, before an answer or within one; 0 for ever")
+	f.DurationVar(&p.maxTime, "max-time", client.DefaultMaxTime, "how long an answer may take, with a second more for each KiB of it; 0 for ever")
 	f.BoolVarP(&p.quiet, "quiet", "q", false, "say nothing but errors")
 	f.BoolVarP(&p.verbose, "verbose", "v", false, "say more: all offers, and the whole receipt")
 	return cmd
@@ -131,7 +148,11 @@ func (p *pay) run(ctx context.Context, url string, envIsChosen bool) (int, error
 	if err != nil {
 		return exitUsage, err
 	}
-	out, err := openOutput(p.output, p.out)
+	to := p.out
+	if p.screen != nil && p.screen(to) {
+		to = &screen{w: to}
+	}
+	out, err := openOutput(p.output, to)
 	if err != nil {
 		return exitFailure, err // found before anything is paid
 	}
@@ -165,7 +186,7 @@ func (p *pay) finish(ctx context.Context, c *client.Client, out *output, r *clie
 			return code, p.explain(r, err)
 		case r.Payment == nil:
 			return exitNetwork, fmt.Errorf("the answer broke off: %w", read)
-		case fetch == maxFetches || !out.rewinds || ctx.Err() != nil:
+		case fetch == maxFetches || !out.rewinds || ctx.Err() != nil || errors.Is(read, client.ErrSlow):
 			return exitNoGoods, fmt.Errorf("the payment was answered, but the answer broke off: %w", read)
 		}
 		p.report.line("the answer broke off; fetching it again with the same payment")
@@ -175,11 +196,13 @@ func (p *pay) finish(ctx context.Context, c *client.Client, out *output, r *clie
 
 // client makes the client that the flags ask for.
 func (p *pay) client(envIsChosen bool) (*client.Client, error) {
-	c := &client.Client{Networks: p.networks, Assets: p.assets, Confirm: p.confirm, OnResend: p.report.resend, Wait: p.wait, RPC: p.rpc}
-	if p.wait <= 0 {
-		c.Wait = -1
+	c := &client.Client{
+		Networks: p.networks, Assets: p.assets, Confirm: p.confirm, OnResend: p.report.resend, OnRedirect: p.report.redirect, RPC: p.rpc,
+		Wait: orNone(p.wait), Timeout: orNone(p.timeout), MaxTime: orNone(p.maxTime),
 	}
 	switch {
+	case p.timeout < 0 || p.maxTime < 0:
+		return nil, errors.New("--timeout and --max-time must not be negative; 0 is for ever")
 	case p.v1 && p.v2:
 		return nil, errors.New("--v1 and --v2 exclude each other")
 	case p.v1:
@@ -236,6 +259,9 @@ func failure(r *client.Result) error {
 		said = fmt.Sprintf("%d %s", r.Response.StatusCode, http.StatusText(r.Response.StatusCode))
 	}
 	if r.Paid() {
+		if r.Response != nil && r.Response.Header.Get("Location") != "" {
+			said += " to " + phrase(r.Response.Header.Get("Location")) // the goods may be there
+		}
 		return fmt.Errorf("paid, but the answer is %s%s", said, because(r))
 	}
 	if r.Uncharged() {
@@ -248,7 +274,20 @@ func because(r *client.Result) string {
 	if r.Code == "" {
 		return ""
 	}
-	return " (" + r.Code + ")"
+	return " (" + phrase(r.Code) + ")"
+}
+
+// orNone is a duration as the client has it: there 0 is the usual.
+func orNone(d time.Duration) time.Duration {
+	if d <= 0 {
+		return -1
+	}
+	return d
+}
+
+func isScreen(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor fits
 }
 
 func isTerminal(in io.Reader) bool {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -25,7 +26,7 @@ func (p *pay) confirm(ctx context.Context, payment *client.Payment) error {
 	}
 	// A body from stdin has used up what could be the answer.
 	if p.data == "@-" || !p.terminal(p.in) {
-		return notAgreed(payment.Offer, open)
+		return notAgreed(payment, open)
 	}
 	if p.quiet {
 		p.report.always("price: %s", inWords(&payment.Offer)) // nobody agrees to what is not shown
@@ -37,7 +38,7 @@ func (p *pay) confirm(ctx context.Context, payment *client.Payment) error {
 func (p *pay) openDoubts(o client.Offer) []client.Doubt {
 	var open []client.Doubt
 	for _, d := range o.Doubts {
-		if !p.yes || d.Kind == client.UnknownAsset {
+		if !p.yes || d.Kind == client.UnknownAsset || d.Kind == client.OtherOrigin {
 			open = append(open, d)
 		}
 	}
@@ -45,15 +46,23 @@ func (p *pay) openDoubts(o client.Offer) []client.Doubt {
 }
 
 // notAgreed refuses, and tells how to agree.
-func notAgreed(o client.Offer, open []client.Doubt) error {
+func notAgreed(payment *client.Payment, open []client.Doubt) error {
+	o := payment.Offer
 	o.Doubts = open
-	hint := "raise it with --max, or agree with --yes"
+	var hints []string
 	for _, d := range open {
-		if d.Kind == client.UnknownAsset {
+		hint := "raise it with --max, or agree with --yes"
+		switch d.Kind {
+		case client.UnknownAsset:
 			hint = fmt.Sprintf("agree with --max '%s %s/%s'", o.Requirement.Amount, o.Network.CAIP2, o.Asset.Address)
+		case client.OtherOrigin:
+			hint = "if you mean it, ask for " + bare(payment.Challenge.URL)
+		}
+		if !slices.Contains(hints, hint) {
+			hints = append(hints, hint)
 		}
 	}
-	return fmt.Errorf("%w; %s", &client.DoubtError{Offer: o}, hint)
+	return fmt.Errorf("%w; %s", &client.DoubtError{Offer: o}, strings.Join(hints, "; "))
 }
 
 // ask asks whoever sits at the terminal.
@@ -93,14 +102,14 @@ func (p *pay) show(payment *client.Payment) error {
 	if err != nil {
 		return fmt.Errorf("showing the payment: %w", err)
 	}
-	if _, err := fmt.Fprintf(p.out, "%s\n", b); err != nil {
+	if _, err := fmt.Fprintf(p.out, "%s\n", escapeJSON(b)); err != nil {
 		return fmt.Errorf("%w: %w", errOutput, err)
 	}
 	if payment.Payer == "" {
 		p.report.line("there is no key yet: the payer is shown as zero")
 	}
 	if open := p.openDoubts(payment.Offer); len(open) > 0 {
-		return notAgreed(payment.Offer, open)
+		return notAgreed(payment, open)
 	}
 	return errDryRun
 }

@@ -1,10 +1,12 @@
 package commands
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strings"
 )
 
 // output is where the body of an answer goes.
@@ -59,12 +61,19 @@ func (o *output) write(resp *http.Response, header bool) (read, written error) {
 	return body.err, nil
 }
 
+// writeHeader writes the header for people: only what shows of it.
 func writeHeader(w io.Writer, resp *http.Response) error {
-	if _, err := fmt.Fprintf(w, "%s %s\r\n", resp.Proto, resp.Status); err != nil {
+	var lines bytes.Buffer
+	if err := resp.Header.Write(&lines); err != nil {
 		return err
 	}
-	if err := resp.Header.Write(w); err != nil {
+	if _, err := fmt.Fprintf(w, "%s\r\n", strip(resp.Proto+" "+resp.Status)); err != nil {
 		return err
+	}
+	for line := range strings.Lines(lines.String()) {
+		if _, err := fmt.Fprintf(w, "%s\r\n", strip(strings.TrimRight(line, "\r\n"))); err != nil {
+			return err
+		}
 	}
 	_, err := io.WriteString(w, "\r\n")
 	return err

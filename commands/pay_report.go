@@ -3,10 +3,13 @@ package commands
 import (
 	"fmt"
 	"io"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/client"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // report tells a person what happens, on stderr. Texts of sellers are cleaned.
@@ -57,9 +60,9 @@ func (r *report) tell(ch *client.Challenge, chosen *client.Offer) {
 	r.challenge = ch
 	what := ""
 	if ch.Resource.Description != "" {
-		what = fmt.Sprintf(" (%s)", ch.Resource.Description)
+		what = fmt.Sprintf(" (%s)", phrase(ch.Resource.Description))
 	}
-	r.line("402 %s: %s%s", orElse(ch.Error, "Payment required"), ch.URL.Redacted(), what)
+	r.line("402 %s: %s%s", orElse(phrase(ch.Error), "Payment required"), bare(ch.URL), what)
 	if !r.verbose {
 		return
 	}
@@ -70,7 +73,7 @@ func (r *report) tell(ch *client.Challenge, chosen *client.Offer) {
 			r.line("offer %d: %v", o.Number, o.Obstacle)
 			continue
 		case o.Obstacle != nil:
-			r.line("offer %d: %s of %s on %s: %v", o.Number, o.Requirement.Amount, o.Requirement.Asset, o.Requirement.Network, o.Obstacle)
+			r.line("offer %d: %s of %s on %s: %v", o.Number, phrase(o.Requirement.Amount), phrase(o.Requirement.Asset), phrase(o.Requirement.Network), o.Obstacle)
 			continue
 		}
 		mark := ""
@@ -87,7 +90,7 @@ func (r *report) paid(result *client.Result) {
 		return
 	}
 	network := result.Payment.Offer.Network
-	receipt := result.Receipt
+	receipt := toldReceipt(result.Receipt)
 	switch {
 	case receipt == nil && result.Outcome == client.Delivered:
 		r.line("receipt: none; the seller does not say what became of the payment")
@@ -110,9 +113,21 @@ func (r *report) paid(result *client.Result) {
 	}
 }
 
+// toldReceipt is a receipt whose texts may be told.
+func toldReceipt(of *x402.Receipt) *x402.Receipt {
+	if of == nil {
+		return nil
+	}
+	told := *of
+	for _, text := range []*string{&told.Transaction, &told.ErrorReason, &told.ErrorMessage, &told.Network, &told.Payer, &told.Amount} {
+		*text = phrase(*text)
+	}
+	return &told
+}
+
 // charged is what was charged of an amount that was a maximum, such as " 0.0038 USDC".
 func charged(result *client.Result) string {
-	o, amount := result.Payment.Offer, result.Receipt.Amount
+	o, amount := result.Payment.Offer, phrase(result.Receipt.Amount)
 	if !o.Upto() || amount == "" {
 		return ""
 	}
@@ -129,9 +144,25 @@ func (r *report) resend(again client.Resend) {
 	case again.Err != nil && r.verbose:
 		why = again.Err.Error()
 	case again.Status != 0:
-		why = fmt.Sprintf("%d %s", again.Status, again.Code)
+		why = fmt.Sprintf("%d %s", again.Status, phrase(again.Code))
 	}
 	r.line("%s: sending the same payment again in %s", why, again.Pause.Round(time.Millisecond))
+}
+
+// redirect tells where we are led, and what does not come along.
+func (r *report) redirect(to *url.URL, withheld []string) {
+	without := ""
+	if len(withheld) > 0 {
+		without = ", which does not get " + strings.Join(withheld, ", ")
+	}
+	r.line("redirected to another origin: %s://%s%s", to.Scheme, to.Host, without)
+}
+
+// bare is a URL without the user before its host: a token may stand there.
+func bare(u *url.URL) string {
+	shown := *u
+	shown.User = nil
+	return shown.String()
 }
 
 // inWords is a price, such as "0.01 USDC on base to 0x…".

@@ -128,7 +128,7 @@ func isToken(s string) bool {
 func checkNetworks(names []string) error {
 	for _, name := range names {
 		if _, ok := pricing.FindNetwork(name); !ok {
-			return fmt.Errorf("--network: there is no network %.40q", name)
+			return fmt.Errorf("--network: there is no network %q", name)
 		}
 	}
 	return nil

@@ -20,7 +20,11 @@ type ran struct {
 // run runs the command in this process. A terminal is one if in is not nil.
 func run(t *testing.T, in *string, args ...string) ran {
 	t.Helper()
-	p := &pay{terminal: func(io.Reader) bool { return in != nil }}
+	return runPay(t, &pay{terminal: func(io.Reader) bool { return in != nil }}, in, args...)
+}
+
+func runPay(t *testing.T, p *pay, in *string, args ...string) ran {
+	t.Helper()
 	cmd := p.command()
 	var out, stderr bytes.Buffer
 	var stdin io.Reader = strings.NewReader("")

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
@@ -70,21 +69,26 @@ func printTable(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
 			return err
 		}
 		s := show(row)
-		_, _ = fmt.Fprintln(w, strings.Join([]string{
-			short(s.ID, 12), s.Created, s.State, s.Price, s.Payer, clean(s.Method + " " + s.Host + s.URL), s.Transaction,
-		}, "\t"))
+		cells := []string{short(s.ID, 12), s.Created, s.State, s.Price, s.Payer, s.Method + " " + s.Host + s.URL, s.Transaction}
+		for i := range cells {
+			cells[i] = clean(cells[i])
+		}
+		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }
 
 // printJSON prints one object a line, so that a long list needs no memory.
 func printJSON(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
-	e := jsontext.NewEncoder(out)
 	for row, err := range rows {
 		if err != nil {
 			return err
 		}
-		if err := json.MarshalEncode(e, show(row)); err != nil {
+		line, err := json.Marshal(show(row))
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(append(escapeJSON(line), '\n')); err != nil {
 			return err
 		}
 	}
@@ -105,8 +109,8 @@ func printCSV(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
 		}
 		s := show(row)
 		if err := w.Write([]string{
-			s.ID, s.State, s.Created, s.Updated, inert(s.Payer), inert(s.PayTo), s.Network, inert(s.Asset), s.Amount, inert(s.Price), inert(s.Method), inert(s.Host), inert(s.URL),
-			inert(s.Identifier), s.Facilitator, inert(s.Transaction), inert(s.Reason), strconv.Itoa(s.Status), strconv.Itoa(s.Runs),
+			s.ID, s.State, s.Created, s.Updated, inert(s.Payer), inert(s.PayTo), inert(s.Network), inert(s.Asset), inert(s.Amount), inert(s.Price), inert(s.Method), inert(s.Host), inert(s.URL),
+			inert(s.Identifier), inert(s.Facilitator), inert(s.Transaction), inert(s.Reason), strconv.Itoa(s.Status), strconv.Itoa(s.Runs),
 		}); err != nil {
 			return err
 		}
@@ -115,9 +119,11 @@ func printCSV(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
 	return w.Error()
 }
 
-// inert keeps a spreadsheet from taking a payer's text for a formula.
+// inert keeps a spreadsheet from taking a payer's text for a formula, and a
+// terminal from obeying it. JSON has it to the letter.
 func inert(s string) string {
-	if s != "" && strings.ContainsAny(s[:1], "=+-@\t\r") {
+	s = strip(s)
+	if strings.IndexAny(strings.TrimLeft(s, " "), "=+-@＝＋－＠") == 0 {
 		return "'" + s
 	}
 	return s
@@ -168,7 +174,7 @@ func tell(p ledger.Payment, out io.Writer) {
 	}
 	lines = append(lines, s.Updated+"  "+meaning(p))
 	for _, line := range lines {
-		_, _ = fmt.Fprintln(out, line)
+		_, _ = fmt.Fprintln(out, strip(line))
 	}
 }
 

@@ -113,7 +113,7 @@ func printFindings(out io.Writer, format string, findings []routes.Finding) erro
 		if findings == nil {
 			findings = []routes.Finding{}
 		}
-		encoder := json.NewEncoder(out)
+		encoder := json.NewEncoder(jsonOutput{out})
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(findings)

@@ -135,6 +135,7 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		if refused := p.settle(r.Context()); refused != nil {
 			return refused
 		}
+		p.redeemed = true // the upstream may have run before
 		return p.redeemable(p.held.Payment)
 	}
 	if refused := p.verify(r.Context()); refused != nil {

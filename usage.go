@@ -24,7 +24,7 @@ func (p *purchase) meter(said []string) *refusal {
 	if p.request.Requirement.Scheme != schemeUpto {
 		return nil
 	}
-	due, err := p.charge(said)
+	due, err := p.charge(said, p.request.Requirement.Amount)
 	if err != nil {
 		p.outcome = "uncharged"
 		p.h.logger.Error("the upstream's Settlement-Overrides header cannot be used; its answer is withheld, and nothing is charged",
@@ -35,9 +35,8 @@ func (p *purchase) meter(said []string) *refusal {
 	return nil
 }
 
-// charge is what an upstream's word charges, in atomic units.
-func (p *purchase) charge(said []string) (string, error) {
-	most := p.request.Requirement.Amount
+// charge is what an upstream's word charges of at most so much, in atomic units.
+func (p *purchase) charge(said []string, most string) (string, error) {
 	switch len(said) {
 	case 0:
 		return most, nil
@@ -59,7 +58,7 @@ func (p *purchase) usedMore(said []string) bool {
 	if p.option == nil || p.request.Requirement.Scheme != schemeUpto {
 		return true // what the maximum was, nobody can say
 	}
-	due, err := p.charge(said)
+	due, err := p.charge(said, p.auth.Value.Dec()) // what was signed; the request may say what is due
 	if err != nil {
 		return true
 	}

@@ -103,7 +103,7 @@ func (p *purchase) row(r *http.Request, now time.Time) ledger.Payment {
 		Method:      p.method,
 		Host:        strings.ToLower(r.Host),
 		URL:         requestURI(r),
-		Line:        p.lineID,
+		Line:        p.line.id,
 		Client:      p.client,
 		Identifier:  p.identifier,
 		Effects:     p.acts,

@@ -85,6 +85,7 @@ type Handler struct {
 	list       *pricing.List
 	prices     []*price
 	lines      []line // of the list that have a price, after one for `otherwise`
+	at         place  // see tellPlaces
 	candidates map[string][]x402.Requirement
 	page       []byte
 	publicURL  string
@@ -221,12 +222,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeChargedTwice})
 	}
 
-	at, err := h.app.place(h)
-	if err != nil {
+	line := &h.lines[decision.Line+1]
+	if err := h.app.tellPlaces(); err != nil || line.id == "" {
 		h.logger.Error("a paywall block does not know where it stands; refusing what it prices", zap.Error(err))
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
 	}
-	line, lineID := h.lineOf(decision, at)
 
 	// Offer.
 	now := h.now()
@@ -238,7 +238,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
-	resource := quoted.resourceOf(r, lineID, first)
+	resource := quoted.resourceOf(r, line.id, first)
 
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
@@ -263,7 +263,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
 	p := &purchase{
-		h: h, price: pr, line: line, lineID: lineID, at: at, first: first, upfront: first, offer: offer, resource: resource,
+		h: h, price: pr, line: line, first: first, upfront: first, offer: offer, resource: resource,
 		payment: payment, started: now, payer: r.Context(),
 		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), upload: h.boundUpload(w, r),
 	}

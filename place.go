@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -32,25 +31,33 @@ type place struct {
 	ports []uint
 }
 
-// places finds the gates of a config. A gate does not learn while it loads where
-// it stands, so the first who asks walks through the routes.
+// places tells the gates of a config where they stand. A gate does not learn it while
+// it loads, so the first request that meets a price walks through the routes.
 type places struct {
 	once sync.Once
-	of   map[*Handler]place
 	err  error
 }
 
-// place returns where a gate of this config stands.
-func (a *App) place(h *Handler) (place, error) {
-	a.places.once.Do(func() { a.places.of, a.places.err = a.findPlaces() })
-	if a.places.err != nil {
-		return place{}, a.places.err
+// tellPlaces tells all gates of this config where they stand.
+func (a *App) tellPlaces() error {
+	a.places.once.Do(func() {
+		var found map[*Handler]place
+		if found, a.places.err = a.findPlaces(); a.places.err != nil {
+			return
+		}
+		for h, at := range found {
+			h.stand(at)
+		}
+	})
+	return a.places.err
+}
+
+// stand tells a gate where it stands, and so what its lines are.
+func (h *Handler) stand(at place) {
+	h.at = at
+	for i := range h.lines {
+		h.lines[i].id = fingerprint(at.id, h.lines[i].words)
 	}
-	found, ok := a.places.of[h]
-	if !ok {
-		return place{}, errors.New("the paywall block is not among the routes of the http app")
-	}
-	return found, nil
 }
 
 func (a *App) findPlaces() (map[*Handler]place, error) {
@@ -229,7 +236,7 @@ func sortedKeys[V any](m map[string]V) []string {
 // signed URLs that way, and those are goods. What stays is a path, an address of
 // the site's public_url, or a host and port that the site's own routes spell out;
 // what the client says of its host proves nothing.
-func (h *Handler) leaves(location string, at place) bool {
+func (h *Handler) leaves(location string) bool {
 	if location == "" {
 		return false
 	}
@@ -249,8 +256,8 @@ func (h *Handler) leaves(location string, at place) bool {
 			return false
 		}
 	}
-	return !slices.Contains(at.hosts, strings.ToLower(u.Hostname())) || !slices.ContainsFunc(portsLike(u), func(port uint) bool {
-		return slices.Contains(at.ports, port)
+	return !slices.Contains(h.at.hosts, strings.ToLower(u.Hostname())) || !slices.ContainsFunc(portsLike(u), func(port uint) bool {
+		return slices.Contains(h.at.ports, port)
 	})
 }
 

@@ -129,14 +129,8 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 // which comes first.
 type line struct {
 	words  string // what it says apart from its price, which a reload may change
+	id     string // these words at the place of the gate
 	health health // of the upstream behind it
-}
-
-// lineOf returns the line that priced a request, and its name: the place of the
-// gate, and what the line says.
-func (h *Handler) lineOf(d pricing.Decision, at place) (*line, string) {
-	l := &h.lines[d.Line+1]
-	return l, fingerprint(at.id, l.words)
 }
 
 // price makes the price of a line, or finds one that says the same.

@@ -22,8 +22,6 @@ type purchase struct {
 	h      *Handler
 	price  *price
 	line   *line
-	lineID string // see lineOf
-	at     place
 	first  bool // settle before the upstream runs
 	offer  *offer
 	// resource is what the offer is for; see quotes.

@@ -117,7 +117,7 @@ func (p *purchase) chargeable(status int, header http.Header) bool {
 	case status == http.StatusNotModified:
 		return false
 	case status >= 300 && status < 400:
-		return p.h.leaves(header.Get("Location"), p.at)
+		return p.h.leaves(header.Get("Location"))
 	}
 	return false
 }

@@ -55,7 +55,9 @@ func TestHangingUpIsNotForNothing(t *testing.T) {
 	// He gets what he has paid for when he stays.
 	w.up.handler.Store(nil)
 	clock(t)(time.Hour)
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now().Add(time.Hour)).v2(t)) }), 200, "")
+	w.expect(w.again(func() answerOf {
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now().Add(time.Hour)).v2(t))
+	}), 200, "")
 }
 
 // One payer who sends a facilitator more than it allows does not close the shop.

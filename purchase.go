@@ -19,11 +19,11 @@ import (
 // purchase is one paid request, from its payment to its goods. One goroutine
 // uses it, but for the settlement, which outlives a payer who does not wait.
 type purchase struct {
-	h      *Handler
-	price  *price
-	line   *line
-	first  bool // settle before the upstream runs
-	offer  *offer
+	h     *Handler
+	price *price
+	line  *line
+	first bool // settle before the upstream runs
+	offer *offer
 	// resource is what the offer is for; see quotes.
 	resource uint64
 	payment  *x402.Payment

@@ -184,7 +184,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 		return ledger.Payment{}, err
 	}
 	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason} {
+	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason, &ch.Body} {
 		*s = strings.Clone(*s)
 	}
 	l.mu.Lock()
@@ -272,7 +272,7 @@ func pack(p *ledger.Payment) {
 	p.Request = bytes.Clone(p.Request)
 	fields := [...]*string{
 		(*string)(&p.Key), &p.ID, &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
-		&p.Method, &p.Host, &p.URL, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
+		&p.Method, &p.Host, &p.URL, &p.Line, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
 	}
 	n := 0
 	for _, f := range fields {

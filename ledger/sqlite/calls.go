@@ -162,7 +162,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	}
 	given := ch
 	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason} {
+	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason, &ch.Body} {
 		*s = strings.Clone(*s)
 	}
 	l.mu.Lock()

@@ -56,7 +56,7 @@ func TestRecords(t *testing.T) {
 		// A move can change what learn and apply in the ledger package change.
 		to, other := from, drawPayment(t, "to")
 		to.State, to.Doubt, to.Updated, to.Lease = other.State, other.Doubt, other.Updated, other.Lease
-		for _, field := range []string{"Payer", "Amount", "Facilitator", "Transaction", "Reason", "Status", "Runs", "Request", "Answer"} {
+		for _, field := range []string{"Payer", "Amount", "Facilitator", "Transaction", "Reason", "Status", "Runs", "Request", "Answer", "Body", "Ended"} {
 			if rapid.Bool().Draw(t, "changes "+field) {
 				reflect.ValueOf(&to).Elem().FieldByName(field).Set(reflect.ValueOf(other).FieldByName(field))
 			}

@@ -52,6 +52,11 @@ var migrations = []string{
 	CREATE INDEX payments_state ON payments (state, created) WHERE state <> 'delivered';
 	CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 	CREATE TABLE networks (network TEXT PRIMARY KEY NOT NULL, genesis TEXT NOT NULL) STRICT, WITHOUT ROWID;`,
+	// What a payment has learnt to say of itself; of older ones it is not known.
+	`ALTER TABLE payments ADD COLUMN line TEXT NOT NULL DEFAULT '';
+	ALTER TABLE payments ADD COLUMN effects INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE payments ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE payments ADD COLUMN fetch_by INTEGER;`,
 }
 
 // The names in the table meta.

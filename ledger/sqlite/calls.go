@@ -120,9 +120,8 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 		return ledger.Claim{}, shown(err)
 	}
 	switch {
-	case r == nil: // see evict
-		r = &row{payment: known, key: name, stored: true}
-		l.rows.add(r)
+	case r == nil:
+		r = l.recall(known, name)
 	case finished(known.State): // the old one may be on its way to the database: see ready
 		r = &row{payment: known, key: name, stored: r.stored}
 		l.rows.add(r)
@@ -132,6 +131,13 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	r.token = token
 	l.record(r, &old, nil)
 	return ledger.Claim{Token: token, Payment: copied(p)}, nil
+}
+
+// recall brings a row back into memory that evict has taken out of it.
+func (l *Ledger) recall(p ledger.Payment, key digest) *row {
+	r := &row{payment: p, key: key, stored: true}
+	l.rows.add(r)
+	return r
 }
 
 // Renew implements ledger.Ledger. Leases are not recorded: they end with the

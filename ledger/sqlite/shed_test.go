@@ -95,11 +95,11 @@ func TestNothingOfItStaysOnDisk(t *testing.T) {
 	}
 	// Many of them, of any size, that come and go between others: as SQLite moves
 	// rows from page to page.
-	random := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(5, 2))
 	filler := func() string { return strings.Repeat("x", random.IntN(1500)) }
 	secret := func(name, what string) string { return "SECRET " + what + " OF " + name + ";" }
 	var underWay []func()
-	for i := range 1500 {
+	for i := range 3000 {
 		kind := kinds[random.IntN(len(kinds))]
 		p := payment(ledger.Key(fmt.Sprint(kind.name, " ", i)))
 		p.Keep = begun.Add(kind.keep)
@@ -118,7 +118,7 @@ func TestNothingOfItStaysOnDisk(t *testing.T) {
 				return
 			}
 			move(t, l, c, ledger.Settled)
-			answer := []byte(secret(kind.name, "ANSWER") + filler() + filler() + filler())
+			answer := []byte(secret(kind.name, "ANSWER") + filler() + filler() + filler() + filler() + filler() + filler())
 			for _, to := range []ledger.State{ledger.Delivering, ledger.Delivering} {
 				if _, err := l.Move(t.Context(), c, ledger.Change{To: to, Answer: answer}); err != nil {
 					t.Fatal(err)
@@ -128,16 +128,21 @@ func TestNothingOfItStaysOnDisk(t *testing.T) {
 				move(t, l, c, kind.to)
 			}
 		})
-		if i%100 == 99 {
+		if i%300 == 299 {
 			flush(t, l)
 			if err := l.copyRows(true); err != nil {
 				t.Fatal(err)
 			}
 			random.Shuffle(len(underWay), func(i, j int) { underWay[i], underWay[j] = underWay[j], underWay[i] })
-			for _, end := range underWay[:len(underWay)*2/3] {
+			for _, end := range underWay[:len(underWay)/2] {
 				end()
 			}
-			underWay = underWay[len(underWay)*2/3:]
+			underWay = underWay[len(underWay)/2:]
+			flush(t, l)
+			if err := l.copyRows(true); err != nil {
+				t.Fatal(err)
+			}
+			pruneAll(t, l, 20)
 		}
 	}
 	for _, end := range underWay {

@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ledger.Ledg
 		{"Invalid", testInvalid},
 		{"Cancelled", testCancelled},
 		{"Keep", testKeep},
+		{"Shed", testShed},
 		{"Chains", testChains},
 		{"Stress", testStress},
 	} {
@@ -93,6 +94,7 @@ type suite struct {
 	*testing.T
 	*clock
 	ledger.Ledger
+	cleaned int
 }
 
 // payment is a payment with all that a caller of Claim can give.

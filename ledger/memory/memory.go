@@ -39,7 +39,8 @@ type Options struct {
 // gives its room to new payments: released ones at once, claims whose holder is
 // gone when their lease ends, delivered ones after their Keep. Refused ones, of
 // which only the latest are kept, and payments that were settled, not delivered,
-// and are past their Keep, go when the room is needed.
+// and are past their Keep, go when the room is needed. Of payments that nobody can
+// fetch any more the request and the answer go before that; see ledger.Shed.
 //
 // It has no goroutines of its own: every Claim clears away a little.
 type Ledger struct {
@@ -65,9 +66,9 @@ type row struct {
 	payment ledger.Payment
 	token   ledger.Token
 
-	age   ageLinks
-	open  openLinks
-	queue queuePlace
+	age    ageLinks
+	open   openLinks
+	queues [places]queuePlace
 }
 
 // New makes an empty ledger.
@@ -77,6 +78,7 @@ func New(o Options) *Ledger {
 		random: o.Random,
 		rows:   make(map[ledger.Key]*row),
 		open:   make(index),
+		room:   newRoom(),
 		chains: make(map[string]string),
 	}
 	l.SetMax(o.Max)

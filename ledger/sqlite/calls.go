@@ -133,8 +133,9 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	return ledger.Claim{Token: token, Payment: copied(p)}, nil
 }
 
-// recall brings a row back into memory that evict has taken out of it.
+// recall brings a row back into memory that is in the database alone. Nobody holds it.
 func (l *Ledger) recall(p ledger.Payment, key digest) *row {
+	p.Lease = time.Time{}
 	r := &row{payment: p, key: key, stored: true}
 	l.rows.add(r)
 	return r

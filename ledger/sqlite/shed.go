@@ -50,6 +50,7 @@ func (l *Ledger) shedRow(ctx context.Context, found *dueRow) error {
 	}
 	if r == nil {
 		r = l.recall(known, found.key)
+		p.Lease = r.payment.Lease
 	}
 	l.changed(r, p)
 	return nil

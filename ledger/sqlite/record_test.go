@@ -162,7 +162,7 @@ func TestSegmentFrames(t *testing.T) {
 	for n := range uint64(10) {
 		starts = append(starts, len(b))
 		begin := len(b)
-		b = appendRow(openFrame(b), &ledger.Payment{Key: ledger.Key(fmt.Sprint("k", n)), State: ledger.Settling, Keep: time.Unix(1, 1)})
+		b = appendRow(openFrame(b), &ledger.Payment{Key: ledger.Key(fmt.Sprint("k", n)), State: ledger.Settling, FetchBy: time.Unix(1, 1)})
 		seal(b[begin:], 100+n, 100+n/5*5-1) // a sync after five
 	}
 	content := len(b)

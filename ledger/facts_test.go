@@ -33,11 +33,11 @@ func TestNewToken(t *testing.T) {
 
 func TestClaimStartsAnew(t *testing.T) {
 	old := Payment{
-		Key: "k", State: Refused, Doubt: true, Transaction: "0x1", Reason: "old", Status: 502, Runs: 3,
+		Key: "k", State: Refused, Doubt: true, Transaction: "0x1", Reason: "old", Status: 502, Runs: 3, Ended: 2,
 		Created: testTime.Add(-time.Hour), Payer: "old",
 	}
 	p, err := ApplyClaim(old, Payment{
-		Key: "k", ID: "forged", State: Delivered, Doubt: true, Transaction: "0x2", Reason: "new", Status: 200, Runs: 9,
+		Key: "k", ID: "forged", State: Delivered, Doubt: true, Transaction: "0x2", Reason: "new", Status: 200, Runs: 9, Ended: 9,
 		Created: testTime.Add(time.Hour), Updated: testTime.Add(time.Hour), Lease: testTime.Add(time.Hour),
 		Payer: "new", Facilitator: "own", Request: []byte("{}"),
 		ValidBefore: testTime.Add(time.Minute), Keep: testTime.Add(time.Second),
@@ -57,10 +57,11 @@ func TestFacts(t *testing.T) {
 	row := kind{Settling, false, "runs"}.row()
 	row.Payer, row.Amount, row.Facilitator, row.Runs, row.Request = "0xpayer", "100", "cdp", 1, []byte("{}")
 
-	settled, err := ApplyMove(row, Change{To: Settled, Transaction: "0x1", Amount: "70", Status: 200, Runs: 2}, testTime)
+	settled, err := ApplyMove(row, Change{To: Settled, Transaction: "0x1", Amount: "70", Status: 200, Runs: 2, Ended: 1, Body: "digest"}, testTime)
 	want := row
 	want.State, want.Updated = Settled, testTime
 	want.Transaction, want.Amount, want.Status, want.Runs = "0x1", "70", 200, 3
+	want.Ended, want.Body = 1, "digest"
 	if err != nil || !reflect.DeepEqual(settled, want) {
 		t.Errorf("ApplyMove = %+v, %v\nwant %+v", settled, err, want)
 	}

@@ -168,6 +168,36 @@ func Forgettable(p Payment, now time.Time) bool {
 	}
 }
 
+// ShedAt returns from when on the request and the answer of a row serve nobody: it
+// is paid for and not delivered, nobody can fetch it any more, and nobody holds it.
+// ok is false if it has neither, or may need them for ever.
+func ShedAt(p Payment) (at time.Time, ok bool) {
+	if len(p.Request) == 0 && len(p.Answer) == 0 || p.State != Settled && p.State != Delivering {
+		return time.Time{}, false
+	}
+	at = p.FetchBy
+	if at.IsZero() {
+		at = p.Keep
+	}
+	if at.Before(p.Lease) {
+		at = p.Lease
+	}
+	return at, true
+}
+
+// Shed takes the request and the answer out of a row whose time for them is over
+// (see ShedAt), and says whether it did. A payer's signature and what a site told
+// him must not lie about longer than somebody can have a use for them. A store does
+// so with all its rows, not at once but soon, and in all places that it has them.
+func Shed(p *Payment, now time.Time) bool {
+	at, ok := ShedAt(*p)
+	if !ok || now.Before(at) {
+		return false
+	}
+	p.Request, p.Answer = nil, nil
+	return true
+}
+
 // ApplyClaim returns the row that a Claim for p makes of row, which is the zero
 // Payment if the ledger knows none. The new row has of p what was signed, what
 // was asked for, Facilitator, Request and Keep. The error is *TakenError or

@@ -53,13 +53,14 @@ func testClaimStartsAnew(s *suite) {
 			s.move(c, ledger.Change{
 				To: state, Facilitator: "cdp", Transaction: "0x1", Payer: "0xother", Amount: "5",
 				Reason: "no", Status: 502, Request: []byte("[]"), Runs: 1,
+				Body: "old", Ended: 2,
 			})
 		}
 		s.advance(lease)
 		p := s.payment(key)
 		want := p
 		p.ID, p.State, p.Doubt = "forged", ledger.Delivered, true
-		p.Transaction, p.Reason, p.Status, p.Runs = "0x2", "yes", 200, 7
+		p.Transaction, p.Reason, p.Status, p.Runs, p.Ended = "0x2", "yes", 200, 7, 7
 		p.Created, p.Updated, p.Lease = s.Now().Add(-time.Hour), s.Now().Add(time.Hour), s.Now().Add(time.Hour)
 		got, err := s.Claim(s.Context(), p, 2*lease)
 		if err != nil {

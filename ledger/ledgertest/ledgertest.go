@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ledger.Ledg
 		{"Doubt", testDoubt},
 		{"Reorganisation", testReorganisation},
 		{"Facts", testFacts},
+		{"Fields", testFields},
 		{"Tokens", testTokens},
 		{"HoldEnds", testHoldEnds},
 		{"LeaseEnds", testLeaseEnds},
@@ -58,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ledger.Ledg
 		{"Invalid", testInvalid},
 		{"Cancelled", testCancelled},
 		{"Keep", testKeep},
+		{"Shed", testShed},
 		{"Chains", testChains},
 		{"Stress", testStress},
 	} {
@@ -92,6 +94,7 @@ type suite struct {
 	*testing.T
 	*clock
 	ledger.Ledger
+	cleaned int
 }
 
 // payment is a payment with all that a caller of Claim can give.
@@ -102,11 +105,14 @@ func (s *suite) payment(key ledger.Key) ledger.Payment {
 		Amount:      "10000",
 		ValidBefore: s.Now().Add(5 * time.Minute),
 		Method:      "GET", Host: "shop.example", URL: "/articles/1?x=%2F",
+		Line:        "gate 1, exact",
 		Client:      "192.0.2.0/24",
 		Identifier:  "pay_0123456789abcdef",
+		Effects:     true,
 		Body:        "12 application/json",
 		Facilitator: "own",
 		Request:     []byte(`{"paymentPayload":{}}`),
+		FetchBy:     s.Now().Add(keep - time.Millisecond),
 		Keep:        s.Now().Add(keep),
 	}
 }

@@ -180,17 +180,20 @@ func testFacts(s *suite) {
 	got := s.move(c, ledger.Change{
 		To: ledger.Settled, Facilitator: "cdp", Transaction: "0x1", Payer: "0xother", Amount: "7",
 		Reason: "because", Status: 200, Request: []byte("[1]"), Answer: []byte("a"), Runs: 1,
+		Body: "sha-256 and length", Ended: 1,
 	})
 	want.State, want.Facilitator, want.Transaction, want.Payer, want.Amount = ledger.Settled, "cdp", "0x1", "0xother", "7"
 	want.Reason, want.Status, want.Request, want.Answer, want.Runs = "because", 200, []byte("[1]"), []byte("a"), 1
+	want.Body, want.Ended = "sha-256 and length", 1
 	s.wantEqual("the row with facts", got, want)
 
 	want.State = ledger.Delivering
 	s.wantEqual("the row after an empty change", s.move(c, ledger.Change{To: ledger.Delivering}), want)
 
-	got = s.move(c, ledger.Change{To: ledger.Settled, Status: 502, Runs: 2, Reason: "broken off"})
+	got = s.move(c, ledger.Change{To: ledger.Settled, Status: 502, Runs: 2, Ended: 3, Reason: "broken off"})
 	want.State, want.Lease = ledger.Settled, time.Time{}
 	want.Status, want.Runs, want.Reason = 502, 3, "broken off"
+	want.Ended = 4
 	s.wantEqual("the row after a second run", got, want)
 	s.wantRow(want)
 	if found := s.list(ledger.Filter{Payer: "0xother"}); len(found) != 1 {
@@ -204,5 +207,67 @@ func testFacts(s *suite) {
 	}
 	if found := s.list(ledger.Filter{Payer: "0xpayer"}); len(found) != 0 {
 		s.Errorf("List by the old payer has %d rows", len(found))
+	}
+}
+
+// testFields: every field that a caller of Claim can give comes back from every
+// call, in every state.
+func testFields(s *suite) {
+	for _, change := range []struct {
+		name string
+		of   func(*ledger.Payment)
+	}{
+		{"all set", func(*ledger.Payment) {}},
+		{"no line", func(p *ledger.Payment) { p.Line = "" }},
+		{"no effects", func(p *ledger.Payment) { p.Effects = false }},
+		{"no body", func(p *ledger.Payment) { p.Body = "" }},
+		{"no end of fetching", func(p *ledger.Payment) { p.FetchBy = time.Time{} }},
+		{"nothing to keep", func(p *ledger.Payment) { p.Keep, p.ValidBefore = time.Time{}, time.Time{} }},
+		{"no request", func(p *ledger.Payment) { p.Request = nil }},
+	} {
+		p := s.payment(ledger.Key(change.name))
+		change.of(&p)
+		c, err := s.Claim(s.Context(), p, lease)
+		if err != nil {
+			s.Fatalf("%s: %v", change.name, err)
+		}
+		want := c.Payment
+		for _, same := range []struct{ got, want any }{
+			{want.Line, p.Line},
+			{want.Effects, p.Effects},
+			{want.Body, p.Body},
+			{want.FetchBy.Equal(p.FetchBy), true},
+			{want.Keep.Equal(p.Keep), true},
+			{string(want.Request), string(p.Request)},
+		} {
+			if same.got != same.want {
+				s.Errorf("%s: Claim returned %v, want %v", change.name, same.got, same.want)
+			}
+		}
+		for _, to := range way(ledger.Delivering) {
+			want.State = to
+			s.wantEqual("the row moved", s.move(c, ledger.Change{To: to}), want)
+			s.wantRow(want)
+			listed := s.list(ledger.Filter{States: []ledger.State{to}, Payer: want.Payer})
+			if len(listed) == 0 {
+				s.Fatalf("%s: not listed as %s", change.name, to)
+			}
+			s.wantEqual("the listed row", listed[len(listed)-1], want)
+		}
+		// A broken delivery gives the body and how it ended.
+		got := s.move(c, ledger.Change{To: ledger.Settled, Body: "digest", Ended: 2, Answer: []byte("kept")})
+		want.State, want.Lease = ledger.Settled, time.Time{}
+		want.Body, want.Ended, want.Answer = "digest", 2, []byte("kept")
+		s.wantEqual("the row let go", got, want)
+		s.wantRow(want)
+		c = s.take(want.Key, ledger.Delivering)
+		want.State, want.Lease = ledger.Delivering, c.Payment.Lease
+		s.wantEqual("the row taken", c.Payment, want)
+		got = s.move(c, ledger.Change{To: ledger.Delivered, Ended: 1})
+		want.State, want.Lease, want.Ended = ledger.Delivered, time.Time{}, 3
+		want.Request, want.Answer = nil, nil
+		s.wantEqual("the row delivered", got, want)
+		s.wantRow(want)
+		s.advance(time.Second)
 	}
 }

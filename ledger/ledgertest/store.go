@@ -134,6 +134,8 @@ func testInvalid(s *suite) {
 	s.wantError("Renew without a lease", s.Renew(ctx, c, 0), ledger.ErrInvalid)
 	_, err := s.Move(ctx, c, ledger.Change{To: ledger.Settled, Runs: -1})
 	s.wantError("Move that takes runs away", err, ledger.ErrInvalid)
+	_, err = s.Move(ctx, c, ledger.Change{To: ledger.Settled, Ended: -1})
+	s.wantError("Move that takes endings away", err, ledger.ErrInvalid)
 	s.wantRow(c.Payment)
 	s.advance(lease)
 	_, err = s.Take(ctx, "k", ledger.Settling, 0)

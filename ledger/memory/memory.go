@@ -39,7 +39,8 @@ type Options struct {
 // gives its room to new payments: released ones at once, claims whose holder is
 // gone when their lease ends, delivered ones after their Keep. Refused ones, of
 // which only the latest are kept, and payments that were settled, not delivered,
-// and are past their Keep, go when the room is needed.
+// and are past their Keep, go when the room is needed. Of payments that nobody can
+// fetch any more the request and the answer go before that; see ledger.Shed.
 //
 // It has no goroutines of its own: every Claim clears away a little.
 type Ledger struct {
@@ -65,9 +66,9 @@ type row struct {
 	payment ledger.Payment
 	token   ledger.Token
 
-	age   ageLinks
-	open  openLinks
-	queue queuePlace
+	age    ageLinks
+	open   openLinks
+	queues [places]queuePlace
 }
 
 // New makes an empty ledger.
@@ -77,6 +78,7 @@ func New(o Options) *Ledger {
 		random: o.Random,
 		rows:   make(map[ledger.Key]*row),
 		open:   make(index),
+		room:   newRoom(),
 		chains: make(map[string]string),
 	}
 	l.SetMax(o.Max)
@@ -184,7 +186,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 		return ledger.Payment{}, err
 	}
 	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason} {
+	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason, &ch.Body} {
 		*s = strings.Clone(*s)
 	}
 	l.mu.Lock()
@@ -272,7 +274,7 @@ func pack(p *ledger.Payment) {
 	p.Request = bytes.Clone(p.Request)
 	fields := [...]*string{
 		(*string)(&p.Key), &p.ID, &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
-		&p.Method, &p.Host, &p.URL, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
+		&p.Method, &p.Host, &p.URL, &p.Line, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
 	}
 	n := 0
 	for _, f := range fields {

@@ -9,8 +9,8 @@ import (
 // maxRefused is how many refused payments are kept for those who ask why.
 const maxRefused = 10_000
 
-// room knows which rows can go, and when. A row is in one of its queues, or in
-// none if it may never be forgotten.
+// room knows which rows can go, and when, and what of others. A row is in one of
+// the first three queues, or in none of them if it may never be forgotten.
 type room struct {
 	// spent are rows that go as soon as they can: claims by the end of their
 	// lease, delivered payments by Keep.
@@ -19,11 +19,27 @@ type room struct {
 	refused queue
 	// owed are payments without their goods, by Keep: the ledger's last reserve.
 	owed queue
+	// kept are payments that have a request or an answer to shed, by when that is.
+	kept queue
 }
+
+// A row has a place in each of two queues at most.
+const (
+	toForget = iota
+	toShed
+	places
+)
+
+func newRoom() room { return room{kept: queue{place: toShed}} }
 
 // put gives a row its place, by what it is now.
 func (m *room) put(r *row) {
 	p := &r.payment
+	if at, ok := ledger.ShedAt(*p); ok {
+		m.kept.put(r, at)
+	} else {
+		r.leave(toShed)
+	}
 	switch p.State {
 	case ledger.Claimed:
 		m.place(r, &m.spent, p.Lease)
@@ -38,20 +54,27 @@ func (m *room) put(r *row) {
 		}
 		m.place(r, &m.owed, due)
 	default:
-		m.remove(r)
+		r.leave(toForget)
 	}
 }
 
 func (m *room) place(r *row, q *queue, due time.Time) {
-	if r.queue.in != q {
-		m.remove(r)
+	if r.queues[toForget].in != q {
+		r.leave(toForget)
 	}
 	q.put(r, due)
 }
 
 func (m *room) remove(r *row) {
-	if r.queue.in != nil {
-		r.queue.in.remove(r)
+	for place := range r.queues {
+		r.leave(place)
+	}
+}
+
+// leave takes the row out of the queue that it has this place in.
+func (r *row) leave(place int) {
+	if q := r.queues[place].in; q != nil {
+		q.remove(r)
 	}
 }
 
@@ -61,6 +84,7 @@ func (l *Ledger) makeRoom(now time.Time) bool {
 	// wait for a large sweep.
 	for range 2 {
 		l.forgetFirst(&l.room.spent, now)
+		l.shedFirst(now)
 	}
 	return len(l.rows) < l.max ||
 		l.forgetFirst(&l.room.refused, now) ||
@@ -77,10 +101,23 @@ func (l *Ledger) forgetFirst(q *queue, now time.Time) bool {
 	return true
 }
 
+// shedFirst sheds the row that is due first, if it is.
+func (l *Ledger) shedFirst(now time.Time) {
+	r := l.room.kept.first()
+	if r == nil {
+		return
+	}
+	if p := r.payment; ledger.Shed(&p, now) {
+		l.change(r, p)
+	}
+}
+
 // queue is a binary heap of rows: the first is the one that is due first. Every
 // row knows its place in it, so that it can be moved and removed.
 type queue struct {
 	rows []*row
+	// place is which of a row's places is the one in this queue.
+	place int
 }
 
 // queuePlace is where a row is in which queue.
@@ -101,20 +138,21 @@ func (q *queue) first() *row {
 
 // put adds the row, or moves it if it is in the queue.
 func (q *queue) put(r *row, due time.Time) {
-	if r.queue.in == nil {
-		r.queue = queuePlace{in: q, at: len(q.rows)}
+	p := &r.queues[q.place]
+	if p.in == nil {
+		*p = queuePlace{in: q, at: len(q.rows)}
 		q.rows = append(q.rows, r)
 	}
-	r.queue.due = due
-	q.fix(r.queue.at)
+	p.due = due
+	q.fix(p.at)
 }
 
 func (q *queue) remove(r *row) {
-	at, last := r.queue.at, len(q.rows)-1
+	at, last := r.queues[q.place].at, len(q.rows)-1
 	q.swap(at, last)
 	q.rows[last] = nil
 	q.rows = q.rows[:last]
-	r.queue = queuePlace{}
+	r.queues[q.place] = queuePlace{}
 	if at < last {
 		q.fix(at)
 	}
@@ -142,10 +180,10 @@ func (q *queue) fix(i int) {
 }
 
 func (q *queue) before(i, j int) bool {
-	return q.rows[i].queue.due.Before(q.rows[j].queue.due)
+	return q.rows[i].queues[q.place].due.Before(q.rows[j].queues[q.place].due)
 }
 
 func (q *queue) swap(i, j int) {
 	q.rows[i], q.rows[j] = q.rows[j], q.rows[i]
-	q.rows[i].queue.at, q.rows[j].queue.at = i, j
+	q.rows[i].queues[q.place].at, q.rows[j].queues[q.place].at = i, j
 }

@@ -33,6 +33,7 @@ func TestSound(t *testing.T) {
 			"claim": func(t *rapid.T) {
 				keep(s.Claim(ctx, ledger.Payment{
 					Key: key.Draw(t, "key"), Payer: payer.Draw(t, "payer"), Keep: s.time.Add(time.Minute),
+					Request: []byte(payer.Draw(t, "request")),
 				}, lease))
 			},
 			"take": func(t *rapid.T) { keep(s.Take(ctx, key.Draw(t, "key"), state.Draw(t, "to"), lease)) },
@@ -76,8 +77,12 @@ func (l *Ledger) wantSound(t rapid.TB) {
 			ledger.Claimed: &l.room.spent, ledger.Delivered: &l.room.spent, ledger.Refused: &l.room.refused,
 			ledger.Settled: &l.room.owed, ledger.Delivering: &l.room.owed,
 		}[r.payment.State]
-		if r.queue.in != want || want != nil && want.rows[r.queue.at] != r {
+		if place := r.queues[toForget]; place.in != want || want != nil && want.rows[place.at] != r {
 			t.Errorf("%s, %s, is in the wrong queue", r.payment.Key, r.payment.State)
+		}
+		at, sheds := ledger.ShedAt(r.payment)
+		if place := r.queues[toShed]; sheds != (place.in == &l.room.kept) || sheds && !place.due.Equal(at) {
+			t.Errorf("%s, %s, is to be shed at %s: %v, and in the queue for %s: %v", r.payment.Key, r.payment.State, at, sheds, place.due, place.in != nil)
 		}
 	}
 	if linked != len(l.rows) || l.all.last != prev {
@@ -95,9 +100,9 @@ func (l *Ledger) wantSound(t rapid.TB) {
 	if open != 0 {
 		t.Errorf("%d more rows are open than the index has", open)
 	}
-	for _, q := range []*queue{&l.room.spent, &l.room.refused, &l.room.owed} {
+	for _, q := range []*queue{&l.room.spent, &l.room.refused, &l.room.owed, &l.room.kept} {
 		for i, r := range q.rows {
-			if r.queue.at != i || r.queue.in != q || i > 0 && q.before(i, (i-1)/2) {
+			if place := r.queues[q.place]; place.at != i || place.in != q || i > 0 && q.before(i, (i-1)/2) {
 				t.Errorf("%s is at a wrong place of its queue", r.payment.Key)
 			}
 		}

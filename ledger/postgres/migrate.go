@@ -15,7 +15,7 @@ import (
 var schema embed.FS
 
 // latest is the number of files.
-const latest = 2
+const latest = 3
 
 // The names of our advisory locks, in a database that may serve others too.
 const (

@@ -69,6 +69,14 @@ func removing(selection string) string {
 	return `DELETE FROM paywall_payments WHERE id = ANY(ARRAY(` + selection + ` LIMIT $3 FOR UPDATE OF p SKIP LOCKED))`
 }
 
+// shedding takes out of rows what serves nobody any more, by ledger.Shed. With another
+// revision, a gateway that has the row from before reads it again.
+const shedding = `UPDATE paywall_payments SET request = NULL, answer = NULL, revision = (random() * 9e18)::bigint
+	WHERE id = ANY(ARRAY(SELECT p.id FROM ` + clock + `, paywall_payments p
+		WHERE p.stage = 0 AND p.state IN ('settled', 'delivering') AND (p.request IS NOT NULL OR p.answer IS NOT NULL)
+			AND coalesce(p.fetch_by, p.keep, p.created) <= c.now AND (p.lease IS NULL OR p.lease <= c.now)
+		LIMIT $2 FOR UPDATE OF p SKIP LOCKED))`
+
 // prune removes what may go, in small steps, until stop.
 func (l *Ledger) prune(stop <-chan struct{}) error {
 	keep := time.Duration(l.keepFinished.Load())
@@ -79,13 +87,14 @@ func (l *Ledger) prune(stop <-chan struct{}) error {
 		sql  string
 		args []any
 	}{
+		{shedding, []any{pruneStep}},
 		{removing(staleClaims), []any{staleClaim, pruneStep}},
 		{removing(oldFinished), []any{keep, pruneStep}},
 		{removing(oldRefused), []any{keep, pruneStep, maxRefused}},
 	} {
-		for removed := int64(pruneStep); removed == pruneStep; {
+		for changed := int64(pruneStep); changed == pruneStep; {
 			var err error
-			if removed, err = l.pruneStep(what.sql, what.args); err != nil {
+			if changed, err = l.pruneStep(what.sql, what.args); err != nil {
 				return err
 			}
 			select {
@@ -98,8 +107,8 @@ func (l *Ledger) prune(stop <-chan struct{}) error {
 	return nil
 }
 
-// pruneStep removes some rows, unless another gateway is at it.
-func (l *Ledger) pruneStep(sql string, args []any) (removed int64, err error) {
+// pruneStep removes or sheds some rows, unless another gateway is at it.
+func (l *Ledger) pruneStep(sql string, args []any) (changed int64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
 	conn, err := l.connect(ctx)
@@ -116,8 +125,8 @@ func (l *Ledger) pruneStep(sql string, args []any) (removed int64, err error) {
 			return err
 		}
 		done, err := tx.Exec(ctx, sql, append([]any{l.clockNow()}, args...)...)
-		removed = done.RowsAffected()
+		changed = done.RowsAffected()
 		return err
 	})
-	return removed, err
+	return changed, err
 }

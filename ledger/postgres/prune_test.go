@@ -158,3 +158,56 @@ func TestOnePrunes(t *testing.T) {
 	}
 	a.wantStates("after that", "")
 }
+
+// TestShed: of what was paid for and cannot be fetched any more, the row has neither
+// the signed request nor the kept answer; of all others it has. It goes in steps.
+func TestShed(t *testing.T) {
+	a := newAged(t, Options{})
+	bring := func(key ledger.Key, fetchBy time.Time, way ...ledger.State) {
+		t.Helper()
+		p := ledger.Payment{Key: key, FetchBy: fetchBy, Keep: a.now.Add(24 * time.Hour), Request: []byte("signed")}
+		c, err := a.Claim(t.Context(), p, lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range way {
+			if _, err := a.Move(t.Context(), c, ledger.Change{To: to, Answer: []byte("kept")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	soon := a.now.Add(time.Hour)
+	bring("settled", soon, ledger.Settling, ledger.Settled, ledger.Settled)
+	bring("delivering", soon, ledger.Settling, ledger.Settled, ledger.Delivering)
+	bring("until keep", time.Time{}, ledger.Settling, ledger.Settled, ledger.Settled)
+	bring("unknown", soon, ledger.Settling, ledger.Unknown)
+	bring("delivered", soon, ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered)
+	a.s.exec(t, a.schema, fmt.Sprintf(`INSERT INTO paywall_payments (id, revision, created, updated, fetch_by, status, runs, doubt,
+			state, payer, amount, facilitator, transaction, reason, key, scheme, network, asset, pay_to,
+			method, host, client, identifier, body, url, answer)
+		SELECT gen_random_uuid(), 1, now(), now(), '2026-11-22 13:00Z', 0, 0, false,
+			'settled', '', '', '', '', '', 'many ' || n, '', '', '', '', '', '', '', '', '', '', 'kept'
+		FROM generate_series(1, %d) n`, 2*pruneStep+1))
+	for _, c := range []struct {
+		after time.Duration
+		want  map[string]bool // who has it still
+	}{
+		{time.Hour - time.Second, map[string]bool{"settled": true, "delivering": true, "until keep": true, "unknown": true, "many 1": true}},
+		{time.Second, map[string]bool{"until keep": true, "unknown": true}},
+		{23 * time.Hour, map[string]bool{"unknown": true}},
+	} {
+		a.now = a.now.Add(c.after)
+		if err := a.prune(make(chan struct{})); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{"settled", "delivering", "until keep", "unknown", "delivered", "many 1"} {
+			kept := a.s.rows(t, a.schema, fmt.Sprintf("key = '%s' AND (request IS NOT NULL OR answer IS NOT NULL)", key)) == 1
+			if kept != c.want[key] {
+				t.Errorf("at %s: the row %s has something: %v", a.now, key, kept)
+			}
+		}
+	}
+	if n := a.s.rows(t, a.schema, "key LIKE 'many %' AND answer IS NOT NULL"); n != 0 {
+		t.Errorf("%d of many have their answer", n)
+	}
+}

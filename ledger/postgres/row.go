@@ -37,7 +37,8 @@ var texts = [...]text{
 	{"host", func(p *ledger.Payment) *string { return &p.Host }, false},
 	{"client", func(p *ledger.Payment) *string { return &p.Client }, false},
 	{"identifier", func(p *ledger.Payment) *string { return &p.Identifier }, false},
-	{"body", func(p *ledger.Payment) *string { return &p.Body }, false},
+	{"line", func(p *ledger.Payment) *string { return &p.Line }, false},
+	{"body", func(p *ledger.Payment) *string { return &p.Body }, true},
 }
 
 // scan returns where a row of the columns in selected goes, and what makes a
@@ -45,11 +46,11 @@ var texts = [...]text{
 func (r *record) scan(more ...any) (to []any, done func()) {
 	p := &r.payment
 	var token pgtype.UUID
-	var lease, validBefore, keep pgtype.Timestamptz
+	var lease, validBefore, keep, fetchBy pgtype.Timestamptz
 	var url []byte
-	to = append(make([]any, 0, 32),
-		&r.revision, &token, &p.Created, &p.Updated, &lease, &validBefore, &keep,
-		&p.Status, &p.Runs, &p.Doubt, &url, &p.Request, &p.Answer)
+	to = append(make([]any, 0, 40),
+		&r.revision, &token, &p.Created, &p.Updated, &lease, &validBefore, &keep, &fetchBy,
+		&p.Status, &p.Runs, &p.Ended, &p.Doubt, &p.Effects, &url, &p.Request, &p.Answer)
 	for i := range texts {
 		to = append(to, texts[i].of(p))
 	}
@@ -57,7 +58,7 @@ func (r *record) scan(more ...any) (to []any, done func()) {
 		p.ID = ledger.ID(p.Key)
 		p.URL = string(url)
 		p.Created, p.Updated = p.Created.UTC(), p.Updated.UTC()
-		p.Lease, p.ValidBefore, p.Keep = instant(lease), instant(validBefore), instant(keep)
+		p.Lease, p.ValidBefore, p.Keep, p.FetchBy = instant(lease), instant(validBefore), instant(keep), instant(fetchBy)
 		if token.Valid {
 			r.token = ledger.Token(fmt.Sprintf("%x", token.Bytes))
 		}
@@ -86,14 +87,14 @@ func storable(p ledger.Payment) (ledger.Payment, error) {
 		s := texts[i].of(&p)
 		*s = clean(*s)
 	}
-	p.ValidBefore, p.Keep = storableTime(p.ValidBefore), storableTime(p.Keep)
+	p.ValidBefore, p.Keep, p.FetchBy = storableTime(p.ValidBefore), storableTime(p.Keep), storableTime(p.FetchBy)
 	p.Request = bytes.Clone(p.Request)
 	return p, nil
 }
 
 // storableChange is the same for a change.
 func storableChange(ch ledger.Change) ledger.Change {
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount} {
+	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Body} {
 		*s = clean(*s)
 	}
 	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)

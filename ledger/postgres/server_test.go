@@ -213,9 +213,14 @@ func open(t testing.TB, o Options) *Ledger {
 
 func TestContract(t *testing.T) {
 	ledgertest.Run(t, func(t *testing.T, now func() time.Time) ledger.Ledger {
-		return open(t, Options{Now: now})
+		return cleaner{open(t, Options{Now: now})}
 	})
 }
+
+// cleaner does the work of the background when it is told to.
+type cleaner struct{ *Ledger }
+
+func (c cleaner) Clean() error { return c.prune(make(chan struct{})) }
 
 // TestContractOverTwo runs the contract over two gateways that take turns, so
 // that none of them knows what the other has written.

@@ -18,27 +18,27 @@ import (
 const clock = `(SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) c`
 
 // selected are the columns of a record; see scan.
-var selected = "p.revision, p.token, p.created, p.updated, p.lease, p.valid_before, p.keep, " +
-	"p.status, p.runs, p.doubt, p.url, p.request, p.answer" +
+var selected = "p.revision, p.token, p.created, p.updated, p.lease, p.valid_before, p.keep, p.fetch_by, " +
+	"p.status, p.runs, p.ended, p.doubt, p.effects, p.url, p.request, p.answer" +
 	eachText(", p.%s", func(text) bool { return true })
 
 var selectRows = `SELECT p.id, ` + selected + `, c.now FROM ` + clock + `, paywall_payments p WHERE p.id = ANY($2)`
 
 var insertRows = `INSERT INTO paywall_payments (id, revision, token, created, updated, lease,
-	valid_before, keep, status, runs, doubt, url, request, answer` + eachText(", %s", anyText) + `)
+	valid_before, keep, fetch_by, status, runs, ended, doubt, effects, url, request, answer` + eachText(", %s", anyText) + `)
 SELECT v.id, v.revision, v.token, c.now, c.now, c.now + v.lease * interval '1 microsecond',
-	v.valid_before, v.keep, v.status, v.runs, v.doubt, v.url, v.request, v.answer` + eachText(", v.%s", anyText) + `
+	v.valid_before, v.keep, v.fetch_by, v.status, v.runs, v.ended, v.doubt, v.effects, v.url, v.request, v.answer` + eachText(", v.%s", anyText) + `
 FROM ` + clock + `, unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::bigint[],
-	$6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::bigint[], $10::boolean[],
-	$11::bytea[], $12::bytea[], $13::bytea[]` + params(14, anyText) + `)
-	AS v(id, revision, token, lease, valid_before, keep, status, runs, doubt, url, request, answer` + eachText(", %s", anyText) + `)
+	$6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::bigint[], $10::bigint[], $11::bigint[],
+	$12::boolean[], $13::boolean[], $14::bytea[], $15::bytea[], $16::bytea[]` + params(17, anyText) + `)
+	AS v(id, revision, token, lease, valid_before, keep, fetch_by, status, runs, ended, doubt, effects, url, request, answer` + eachText(", %s", anyText) + `)
 ON CONFLICT (id) DO NOTHING
 RETURNING id, created, lease`
 
 // A null request or answer means that it stays, if it is not to go; a null URL
 // stays.
 var updateRows = fmt.Sprintf(`UPDATE paywall_payments p SET
-	revision = v.revision, token = v.token, status = v.status, runs = v.runs, doubt = v.doubt,
+	revision = v.revision, token = v.token, status = v.status, runs = v.runs, ended = v.ended, doubt = v.doubt,
 	updated = CASE WHEN v.touched THEN c.now ELSE p.updated END,
 	lease = CASE v.hold
 		WHEN %d THEN p.lease
@@ -48,15 +48,15 @@ var updateRows = fmt.Sprintf(`UPDATE paywall_payments p SET
 	request = CASE WHEN v.same_request THEN p.request ELSE v.request END,
 	answer = CASE WHEN v.same_answer THEN p.answer ELSE v.answer END,
 	url = coalesce(v.url, p.url)%s
-FROM %s, unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::uuid[], $6::bigint[], $7::bigint[], $8::boolean[],
-	$9::boolean[], $10::smallint[], $11::bigint[], $12::smallint[],
-	$13::boolean[], $14::bytea[], $15::boolean[], $16::bytea[], $17::bytea[]%s)
-	AS v(id, old_revision, revision, token, status, runs, doubt,
+FROM %s, unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::uuid[], $6::bigint[], $7::bigint[], $8::bigint[], $9::boolean[],
+	$10::boolean[], $11::smallint[], $12::bigint[], $13::smallint[],
+	$14::boolean[], $15::bytea[], $16::boolean[], $17::bytea[], $18::bytea[]%s)
+	AS v(id, old_revision, revision, token, status, runs, ended, doubt,
 	touched, hold, lease, need, same_request, request, same_answer, answer, url%s)
 WHERE p.id = v.id AND p.revision = v.old_revision AND %s
 RETURNING p.id, p.updated, p.lease, c.now`,
 	holdStays, holdStarts, holdGrows, eachText(", %[1]s = v.%[1]s", changing),
-	clock, params(18, changing), eachText(", %s", changing), needed)
+	clock, params(19, changing), eachText(", %s", changing), needed)
 
 var removeRows = `DELETE FROM paywall_payments p
 USING ` + clock + `, unnest($2::uuid[], $3::bigint[], $4::smallint[]) AS v(id, old_revision, need)
@@ -131,9 +131,12 @@ func insertArgs(now pgtype.Timestamptz, writes []*line) []any {
 		column(writes, func(w *write) int64 { return w.lease }),
 		column(writes, func(w *write) pgtype.Timestamptz { return timestamp(w.next.payment.ValidBefore) }),
 		column(writes, func(w *write) pgtype.Timestamptz { return timestamp(w.next.payment.Keep) }),
+		column(writes, func(w *write) pgtype.Timestamptz { return timestamp(w.next.payment.FetchBy) }),
 		column(writes, func(w *write) int64 { return int64(w.next.payment.Status) }),
 		column(writes, func(w *write) int64 { return int64(w.next.payment.Runs) }),
+		column(writes, func(w *write) int64 { return int64(w.next.payment.Ended) }),
 		column(writes, func(w *write) bool { return w.next.payment.Doubt }),
+		column(writes, func(w *write) bool { return w.next.payment.Effects }),
 		column(writes, func(w *write) []byte { return append([]byte{}, w.next.payment.URL...) }),
 		column(writes, func(w *write) []byte { return some(w.next.payment.Request) }),
 		column(writes, func(w *write) []byte { return some(w.next.payment.Answer) }),
@@ -149,6 +152,7 @@ func updateArgs(now pgtype.Timestamptz, url func(*write) []byte, writes []*line)
 		column(writes, (*write).token),
 		column(writes, func(w *write) int64 { return int64(w.next.payment.Status) }),
 		column(writes, func(w *write) int64 { return int64(w.next.payment.Runs) }),
+		column(writes, func(w *write) int64 { return int64(w.next.payment.Ended) }),
 		column(writes, func(w *write) bool { return w.next.payment.Doubt }),
 		column(writes, func(w *write) bool { return w.touched }),
 		column(writes, func(w *write) int16 { return int16(w.hold) }),

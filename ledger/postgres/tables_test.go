@@ -141,6 +141,7 @@ func TestPlans(t *testing.T) {
 		{"a payer's", "_payer", listQuery(ledger.Filter{Payer: "0x1"}, "", position{}, page)},
 		{"old claims", "_o", // _open or _owed
 			question{sql: removing(staleClaims), args: []any{now, staleClaim, pruneStep}}},
+		{"to be shed", "_o", question{sql: shedding, args: []any{now, pruneStep}}},
 		{"old sales", "_finished", question{sql: removing(oldFinished), args: []any{now, time.Hour, pruneStep}}},
 		{"old refusals", "_refused", question{sql: removing(oldRefused), args: []any{now, time.Hour, pruneStep, maxRefused}}},
 		{"an id", "_pkey", begins},

@@ -40,3 +40,5 @@ func (s *turns) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error)
 func (s *turns) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
 	return s.next().List(ctx, f)
 }
+
+func (s *turns) Clean() error { return cleaner{s.next()}.Clean() }

@@ -120,9 +120,8 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 		return ledger.Claim{}, shown(err)
 	}
 	switch {
-	case r == nil: // see evict
-		r = &row{payment: known, key: name, stored: true}
-		l.rows.add(r)
+	case r == nil:
+		r = l.recall(known, name)
 	case finished(known.State): // the old one may be on its way to the database: see ready
 		r = &row{payment: known, key: name, stored: r.stored}
 		l.rows.add(r)
@@ -132,6 +131,14 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	r.token = token
 	l.record(r, &old, nil)
 	return ledger.Claim{Token: token, Payment: copied(p)}, nil
+}
+
+// recall brings a row back into memory that is in the database alone. Nobody holds it.
+func (l *Ledger) recall(p ledger.Payment, key digest) *row {
+	p.Lease = time.Time{}
+	r := &row{payment: p, key: key, stored: true}
+	l.rows.add(r)
+	return r
 }
 
 // Renew implements ledger.Ledger. Leases are not recorded: they end with the
@@ -162,7 +169,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	}
 	given := ch
 	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason} {
+	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason, &ch.Body} {
 		*s = strings.Clone(*s)
 	}
 	l.mu.Lock()

@@ -12,11 +12,11 @@ import (
 )
 
 // columns are the columns of payments, in the order in which rows are written
-// and read.
+// and read. When they are written, lead follows.
 var columns = [...]string{
 	"hash", "version", "key", "state", "doubt", "scheme", "network", "asset", "pay_to", "payer", "amount",
 	"valid_before", "method", "host", "url", "client", "identifier", "body", "facilitator", "transaction_id", "reason",
-	"status", "runs", "request", "answer", "created", "updated", "lease", "keep",
+	"status", "runs", "kept_request", "kept_answer", "created", "updated", "lease", "keep", "line", "effects", "ended", "fetch_by",
 }
 
 var (
@@ -29,14 +29,27 @@ var (
 // of the work is that of the statement.
 const rowsAtOnce = 16
 
+// leadSize is the size of a page, as SQLite makes them.
+const leadSize = 4096
+
+// leadOf is what keeps a request and an answer out of the first page of their row; see
+// migrations.
+func leadOf(p *ledger.Payment) any {
+	if len(p.Request) == 0 && len(p.Answer) == 0 {
+		return nil
+	}
+	return zeros[:leadSize]
+}
+
 // upsertStatement writes rows, each unless the table has a later version of it.
 func upsertStatement(rows int) string {
 	var set []string
 	for _, c := range columns[1:] {
 		set = append(set, c+" = excluded."+c)
 	}
-	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
-	return "INSERT INTO payments (" + strings.Join(columns[:], ", ") + ") VALUES " + row + strings.Repeat(", "+row, rows-1) +
+	set = append(set, "lead = excluded.lead")
+	row := "(?" + strings.Repeat(", ?", len(columns)) + ")"
+	return "INSERT INTO payments (" + strings.Join(columns[:], ", ") + ", lead) VALUES " + row + strings.Repeat(", "+row, rows-1) +
 		" ON CONFLICT (hash) DO UPDATE SET " + strings.Join(set, ", ") + " WHERE excluded.version > payments.version"
 }
 
@@ -47,6 +60,7 @@ func appendValues(args []driver.NamedValue, hash *digest, version uint64, p *led
 		nanos(p.ValidBefore), p.Method, p.Host, []byte(url), p.Client, p.Identifier, p.Body, p.Facilitator, p.Transaction, p.Reason,
 		int64(p.Status), int64(p.Runs), optional(p.Request), optional(p.Answer),
 		required(p.Created), required(p.Updated), nanos(p.Lease), nanos(p.Keep),
+		p.Line, p.Effects, int64(p.Ended), nanos(p.FetchBy), leadOf(p),
 	} {
 		args = append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: v})
 	}
@@ -89,12 +103,13 @@ func instant(n sql.NullInt64) time.Time {
 
 // scanned is a row as it comes from the database.
 type scanned struct {
-	p                        ledger.Payment
-	rowid                    int64
-	hash, url                []byte
-	version                  uint64
-	created, updated         int64
-	validBefore, lease, keep sql.NullInt64
+	p                ledger.Payment
+	rowid            int64
+	hash, url        []byte
+	version          uint64
+	created, updated int64
+
+	validBefore, lease, keep, fetchBy sql.NullInt64
 }
 
 func (r *scanned) into() []any {
@@ -103,6 +118,7 @@ func (r *scanned) into() []any {
 		&r.rowid, &r.hash, &r.version, (*string)(&p.Key), (*string)(&p.State), &p.Doubt, &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
 		&r.validBefore, &p.Method, &p.Host, &r.url, &p.Client, &p.Identifier, &p.Body, &p.Facilitator, &p.Transaction, &p.Reason,
 		&p.Status, &p.Runs, &p.Request, &p.Answer, &r.created, &r.updated, &r.lease, &r.keep,
+		&p.Line, &p.Effects, &p.Ended, &r.fetchBy,
 	}
 }
 
@@ -115,6 +131,7 @@ func (r *scanned) payment() (ledger.Payment, error) {
 	p.URL = string(r.url)
 	p.Created, p.Updated = time.Unix(0, r.created).UTC(), time.Unix(0, r.updated).UTC()
 	p.ValidBefore, p.Lease, p.Keep = instant(r.validBefore), instant(r.lease), instant(r.keep)
+	p.FetchBy = instant(r.fetchBy)
 	return p, nil
 }
 

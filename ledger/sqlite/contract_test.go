@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -12,8 +14,16 @@ import (
 
 func TestContract(t *testing.T) {
 	ledgertest.Run(t, func(t *testing.T, now func() time.Time) ledger.Ledger {
-		return open(t, filepath.Join(memoryDir(t), "payments.db"), Options{Now: now})
+		return cleaner{open(t, filepath.Join(memoryDir(t), "payments.db"), Options{Now: now})}
 	})
+}
+
+// cleaner does the work of the background when it is told to.
+type cleaner struct{ *Ledger }
+
+func (c cleaner) Clean() error {
+	ctx := context.Background()
+	return errors.Join(c.copyRows(true), c.shed(ctx), c.copyRows(true), c.tidy(ctx))
 }
 
 // TestContractCopied is the contract with everything in the database as soon as
@@ -36,7 +46,7 @@ func TestContractCopied(t *testing.T) {
 			}
 		})
 		t.Cleanup(func() { close(stop); wg.Wait() })
-		return l
+		return cleaner{l}
 	})
 }
 

@@ -224,7 +224,8 @@ func TestSchemaHasEveryColumn(t *testing.T) {
 		}
 		names = append(names, name)
 	}
-	want := slices.Sorted(slices.Values(columns[:]))
+	const firstVersion = "request answer" // where they were, and are no more
+	want := slices.Sorted(slices.Values(append(strings.Fields(firstVersion+" lead"), columns[:]...)))
 	if got := slices.Sorted(slices.Values(names)); !slices.Equal(got, want) {
 		t.Errorf("the table has %s, and the code %s", got, want)
 	}

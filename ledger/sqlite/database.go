@@ -99,6 +99,25 @@ func openDatabase(path string) (_ *database, err error) {
 	return d, nil
 }
 
+// checkpoint brings what is in the write-ahead log into the database, and empties
+// the log: what was deleted, and overwritten in the database, would stay readable
+// there. It waits a moment for those who read, and says whether it could.
+func (d *database) checkpoint(ctx context.Context) (done bool, err error) {
+	conn, err := d.write.Conn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	// Longer than a query takes, and shorter than a backup.
+	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 1000"); err != nil {
+		return false, err
+	}
+	var busy, pages, moved int
+	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	_, restored := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = 10000")
+	return busy == 0, errors.Join(err, restored)
+}
+
 // readDatabase opens the database for reading alone.
 func readDatabase(path string) (*database, error) {
 	if _, err := os.Stat(path); err != nil {

@@ -251,14 +251,15 @@ func TestOneSync(t *testing.T) {
 // TestFullDisk fills a real file system, database and all.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
-	if err := mountSmall(dir, 1<<20); err != nil {
+	const size = 8 << 20
+	if err := mountSmall(dir, size); err != nil {
 		t.Skip("no file system to fill: ", err)
 	}
 	defer unmount(dir)
 	filler := filepath.Join(dir, "filler")
 	l := open(t, filepath.Join(dir, "payments.db"), Options{segment: 1 << 16})
 	bring(t, l, "first", ledger.Delivered)
-	_ = os.WriteFile(filler, make([]byte, 1<<20), fileMode) // as much as there is room for
+	_ = os.WriteFile(filler, make([]byte, size), fileMode) // as much as there is room for
 	promised := map[ledger.Key]bool{"first": true}
 	failed := 0
 	for i := 0; failed < 20 && i < 5000; i++ {

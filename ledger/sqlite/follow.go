@@ -27,9 +27,11 @@ const (
 	lockedRows = 128
 
 	pruneEvery = time.Minute
-	// idleAfter is when a journal with nothing left to copy is removed, and with
-	// it the signatures and queries in it.
-	idleAfter = time.Minute
+	// tidyEvery is how often the journal begins a new segment, so that the present one
+	// is removed when the database has what is in it, and how often the log of the
+	// database is emptied: with them go the signatures and queries that are in no row
+	// any more.
+	tidyEvery = time.Minute
 )
 
 // follow keeps the database up with the journal, and everything else that takes
@@ -38,7 +40,7 @@ func (l *Ledger) follow() {
 	ctx, cancel := l.untilClosed()
 	defer cancel()
 	var failing bool
-	copied, pruned, dropped := time.Now(), time.Time{}, time.Now()
+	copied, pruned, tidied := time.Now(), time.Time{}, time.Time{}
 	for l.rest(failing) {
 		err := l.beginAnew()
 		if err == nil && time.Since(copied) < copyEvery && l.behind.Load() <= manyDirty {
@@ -53,11 +55,14 @@ func (l *Ledger) follow() {
 			if more, err = l.prune(ctx); !more {
 				pruned = time.Now()
 			}
+			if err == nil {
+				err = l.shed(ctx)
+			}
 		}
 		l.evictOld()
-		if err == nil && time.Since(dropped) > idleAfter {
-			l.journal.drop()
-			dropped = time.Now()
+		if err == nil && time.Since(tidied) > tidyEvery {
+			err = l.tidy(ctx)
+			tidied = time.Now()
 		}
 		if ctx.Err() != nil {
 			return

@@ -18,11 +18,13 @@ func digestOf(key ledger.Key) digest { return sha256.Sum256([]byte(key)) }
 
 // The kinds of records.
 const (
-	// recordRow has all of a row: the first record of each claim that became a
-	// settlement, and of what is written anew after a failure of the disk.
-	recordRow = 1
+	// recordOldRow is a recordRow of the first version, which had less.
+	recordOldRow = 1
 	// recordChange has what one change can have changed in a row.
 	recordChange = 2
+	// recordRow has all of a row: the first record of each claim that became a
+	// settlement, and of what is written anew after a failure of the disk.
+	recordRow = 3
 )
 
 // The facts that a change names only if it changed them, as bits.
@@ -36,6 +38,10 @@ const (
 	factRuns
 	factRequest
 	factAnswer
+	factBody
+	factEnded
+
+	factsEnd
 )
 
 var errRecord = errors.New("a record that this version does not understand")
@@ -55,7 +61,11 @@ func appendRow(b []byte, p *ledger.Payment) []byte {
 	for _, t := range rowTimes(p) {
 		b = appendTime(b, *t)
 	}
-	return b
+	// What follows a recordOldRow does not have.
+	b = appendString(b, p.Line)
+	b = appendBool(b, p.Effects)
+	b = binary.AppendVarint(b, int64(p.Ended))
+	return appendTime(b, p.FetchBy)
 }
 
 // rowStrings are the strings of a row, in the
@@ -100,11 +110,17 @@ func appendChange(b []byte, key *digest, from, to *ledger.Payment) []byte {
 	if facts&factAnswer != 0 {
 		b = appendString(b, to.Answer)
 	}
+	if facts&factBody != 0 {
+		b = appendString(b, to.Body)
+	}
+	if facts&factEnded != 0 {
+		b = binary.AppendVarint(b, int64(to.Ended))
+	}
 	return b
 }
 
-// factStrings are the strings that a change can change, in the order of their
-// bits.
+// factStrings are the strings that a change can change and whose bits come first, in
+// their order.
 func factStrings(p *ledger.Payment) [5]*string {
 	return [...]*string{&p.Payer, &p.Amount, &p.Facilitator, &p.Transaction, &p.Reason}
 }
@@ -128,6 +144,12 @@ func changedFacts(from, to *ledger.Payment) (facts uint64) {
 	if string(from.Answer) != string(to.Answer) {
 		facts |= factAnswer
 	}
+	if from.Body != to.Body {
+		facts |= factBody
+	}
+	if from.Ended != to.Ended {
+		facts |= factEnded
+	}
 	return facts
 }
 
@@ -148,8 +170,8 @@ func decodeRecord(b []byte) (record, error) {
 	}
 	d := decoder{rest: b[1:]}
 	switch b[0] {
-	case recordRow:
-		p := d.row()
+	case recordOldRow, recordRow:
+		p := d.row(b[0])
 		if d.err != nil || len(d.rest) != 0 || p.Key == "" || p.State == "" {
 			return record{}, errRecord
 		}
@@ -190,14 +212,20 @@ func (r *record) apply(p *ledger.Payment) error {
 	if facts&factAnswer != 0 {
 		p.Answer = d.bytes()
 	}
+	if facts&factBody != 0 {
+		p.Body = d.string()
+	}
+	if facts&factEnded != 0 {
+		p.Ended = int(d.varint())
+	}
 	p.State, p.Doubt, p.Updated, p.Lease = ledger.State(state), doubt, updated, lease
-	if d.err != nil || len(d.rest) != 0 || state == "" || facts >= factAnswer<<1 {
+	if d.err != nil || len(d.rest) != 0 || state == "" || facts >= factsEnd {
 		return errRecord
 	}
 	return nil
 }
 
-func (d *decoder) row() ledger.Payment {
+func (d *decoder) row(kind byte) ledger.Payment {
 	var p ledger.Payment
 	for _, s := range rowStrings(&p) {
 		*s = d.string()
@@ -208,6 +236,10 @@ func (d *decoder) row() ledger.Payment {
 	p.Request, p.Answer = d.bytes(), d.bytes()
 	for _, t := range rowTimes(&p) {
 		*t = d.time()
+	}
+	if kind != recordOldRow {
+		p.Line, p.Effects = d.string(), d.bool()
+		p.Ended, p.FetchBy = int(d.varint()), d.time()
 	}
 	return p
 }

@@ -56,7 +56,7 @@ func TestRecords(t *testing.T) {
 		// A move can change what learn and apply in the ledger package change.
 		to, other := from, drawPayment(t, "to")
 		to.State, to.Doubt, to.Updated, to.Lease = other.State, other.Doubt, other.Updated, other.Lease
-		for _, field := range []string{"Payer", "Amount", "Facilitator", "Transaction", "Reason", "Status", "Runs", "Request", "Answer"} {
+		for _, field := range []string{"Payer", "Amount", "Facilitator", "Transaction", "Reason", "Status", "Runs", "Request", "Answer", "Body", "Ended"} {
 			if rapid.Bool().Draw(t, "changes "+field) {
 				reflect.ValueOf(&to).Elem().FieldByName(field).Set(reflect.ValueOf(other).FieldByName(field))
 			}
@@ -162,7 +162,7 @@ func TestSegmentFrames(t *testing.T) {
 	for n := range uint64(10) {
 		starts = append(starts, len(b))
 		begin := len(b)
-		b = appendRow(openFrame(b), &ledger.Payment{Key: ledger.Key(fmt.Sprint("k", n)), State: ledger.Settling, Keep: time.Unix(1, 1)})
+		b = appendRow(openFrame(b), &ledger.Payment{Key: ledger.Key(fmt.Sprint("k", n)), State: ledger.Settling, FetchBy: time.Unix(1, 1)})
 		seal(b[begin:], 100+n, 100+n/5*5-1) // a sync after five
 	}
 	content := len(b)

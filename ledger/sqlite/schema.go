@@ -52,6 +52,21 @@ var migrations = []string{
 	CREATE INDEX payments_state ON payments (state, created) WHERE state <> 'delivered';
 	CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 	CREATE TABLE networks (network TEXT PRIMARY KEY NOT NULL, genesis TEXT NOT NULL) STRICT, WITHOUT ROWID;`,
+	// What a payment has learnt to say of itself; of older ones it is not known.
+	`ALTER TABLE payments ADD COLUMN line TEXT NOT NULL DEFAULT '';
+	ALTER TABLE payments ADD COLUMN effects INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE payments ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE payments ADD COLUMN fetch_by INTEGER;
+	-- What is to leave no trace stands behind lead, as many zeros as a page has bytes,
+	-- and so in pages of its own, which SQLite overwrites when they are free. A row's
+	-- first page it shares with others, and whenever SQLite moves rows from one such
+	-- page to another, their bytes may stay behind in the first, secure_delete or not.
+	ALTER TABLE payments ADD COLUMN lead BLOB;
+	ALTER TABLE payments ADD COLUMN kept_request BLOB;
+	ALTER TABLE payments ADD COLUMN kept_answer BLOB;
+	UPDATE payments SET lead = zeroblob(4096), kept_request = request, kept_answer = answer, request = NULL, answer = NULL
+		WHERE request IS NOT NULL OR answer IS NOT NULL;
+	CREATE INDEX payments_kept ON payments (coalesce(fetch_by, keep, 0)) WHERE lead IS NOT NULL AND state IN ('settled', 'delivering');`,
 }
 
 // The names in the table meta.

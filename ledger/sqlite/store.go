@@ -62,7 +62,7 @@ func (d *database) storeAll(ctx context.Context, c any, items []copyOf, hash boo
 		return err
 	}
 	defer func() { _ = many.Close() }()
-	args := make([]driver.NamedValue, 0, rowsAtOnce*len(columns))
+	args := make([]driver.NamedValue, 0, rowsAtOnce*(len(columns)+1))
 	var last uint64
 	for len(items) > 0 {
 		n, statement := rowsAtOnce, many

@@ -159,7 +159,7 @@ func pack(p *ledger.Payment) {
 	p.Request = bytes.Clone(p.Request)
 	fields := [...]*string{
 		(*string)(&p.Key), &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
-		&p.Method, &p.Host, &p.URL, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
+		&p.Method, &p.Host, &p.URL, &p.Line, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
 	}
 	n := 0
 	for _, f := range fields {

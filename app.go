@@ -176,18 +176,19 @@ func (a *App) facilitator(name string) (backend, error) {
 	return backend{}, fmt.Errorf("unknown facilitator %q (there are: %s); define it with `facilitator %s <https-url>` in the global paywall block", name, strings.Join(names, ", "), name)
 }
 
-// processSecret is what a ledger without a secret of its own has in its place: after a
-// restart an upstream sees other keys.
-var processSecret = rand.Text()
+// processSecret is what a ledger has that has no secret of its own: after a restart an
+// upstream sees other keys.
+var processSecret = []byte(rand.Text())
 
 // secret is what all gateways that share the ledger know, and nobody else.
-func (a *App) secret() []byte {
-	if l, ok := a.ledger.(ledger.Secrets); ok {
-		if key, err := l.Secret(); err == nil {
-			return key
-		}
+func (a *App) secret(ctx context.Context) ([]byte, error) {
+	l, ok := a.ledger.(ledger.Secrets)
+	if !ok {
+		return processSecret, nil
 	}
-	return []byte(processSecret)
+	ctx, cancel := ledgerContext(ctx)
+	defer cancel()
+	return l.Secret(ctx)
 }
 
 // Start refuses routes that leave a gate open, and begins to watch what the

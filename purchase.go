@@ -224,12 +224,19 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	} else if p.acts && p.settled {
 		d.answer.spool = &spool{}
 	}
+	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
+	if err != nil {
+		refused := p.ledgerFailed("asking for the secret of the upstream's keys", err)
+		if p.settled {
+			refused.receipt = p.receipt(p.held.Payment)
+		}
+		return p.h.refuseSale(w, r, p, *refused)
+	}
 	if p.held.Payment.State == ledger.Settled {
 		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
-	sent := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
 	return d.run(w, next, sent)
 }
 

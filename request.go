@@ -49,7 +49,7 @@ func isPayment(name string) bool { return spells(name, paymentHeaders) }
 
 // upstreamRequest is the request as the upstream may see it: without the
 // payment.
-func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
+func (p *purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
 	r.Header = r.Header.Clone()
 	removePayments(r.Header)
 	removeTrailers(r, isPayment)
@@ -61,9 +61,11 @@ func (p *purchase) upstreamRequest(r *http.Request) *http.Request {
 				r.Header.Set(upstreamHeaders[i], value)
 			}
 		}
-		p.setIdempotencyKey(r.Header)
+		if err := p.setIdempotencyKey(r); err != nil {
+			return nil, err
+		}
 	}
-	return r
+	return r, nil
 }
 
 // clientIdempotencyKey is the request header under which the upstream sees the
@@ -73,7 +75,12 @@ const clientIdempotencyKey = "Paywall-Client-Idempotency-Key"
 // setIdempotencyKey gives every run for one payment the same key, so that an upstream
 // which knows the header does not act twice. Nobody else can compute it, or send it:
 // an upstream hands out the answer that it has kept under a key.
-func (p *purchase) setIdempotencyKey(header http.Header) {
+func (p *purchase) setIdempotencyKey(r *http.Request) error {
+	secret, err := p.h.app.secret(r.Context())
+	if err != nil {
+		return err
+	}
+	header := r.Header
 	if values := header["Idempotency-Key"]; len(values) > 0 {
 		header[clientIdempotencyKey] = values
 	}
@@ -82,9 +89,10 @@ func (p *purchase) setIdempotencyKey(header http.Header) {
 			delete(header, name)
 		}
 	}
-	mac := hmac.New(sha256.New, p.h.app.secret())
+	mac := hmac.New(sha256.New, secret)
 	_, _ = mac.Write([]byte(p.held.Payment.Key))
 	header["Idempotency-Key"] = []string{hex.EncodeToString(mac.Sum(nil)[:16])}
+	return nil
 }
 
 var idempotencyHeaders = []string{"Idempotency-Key", "X-Idempotency-Key"}

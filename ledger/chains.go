@@ -18,11 +18,3 @@ type Chains interface {
 	// and the first one stays on record. It lasts as long as the ledger's payments.
 	RememberGenesis(ctx context.Context, network, hash string) error
 }
-
-// Secrets is implemented by ledgers that have a secret.
-type Secrets interface {
-	// Secret returns random bytes that all who share the ledger get, and that last as
-	// long as its payments. The error is ErrUnavailable while the ledger was not
-	// opened.
-	Secret() ([]byte, error)
-}

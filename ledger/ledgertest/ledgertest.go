@@ -61,6 +61,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ledger.Ledg
 		{"Keep", testKeep},
 		{"Shed", testShed},
 		{"Chains", testChains},
+		{"Secret", testSecret},
 		{"Stress", testStress},
 	} {
 		t.Run(part.name, func(t *testing.T) {

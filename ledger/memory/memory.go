@@ -56,6 +56,7 @@ type Ledger struct {
 	open   index
 	room   room
 	chains map[string]string // first block by network
+	secret []byte
 }
 
 var _ ledger.Ledger = (*Ledger)(nil)

@@ -51,3 +51,13 @@ func (l *Ledger) url(w *write) []byte {
 	}
 	return nil
 }
+
+// Secret implements ledger.Secrets.
+func (l *Ledger) Secret(ctx context.Context) ([]byte, error) {
+	if err := l.Open(ctx); err != nil {
+		return nil, err
+	}
+	return ledger.DeriveSecret(*l.queryKey.Load()), nil
+}
+
+var _ ledger.Secrets = (*Ledger)(nil)

@@ -21,3 +21,8 @@ func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) erro
 	}
 	return nil
 }
+
+// Secret implements ledger.Secrets.
+func (l *Ledger) Secret(context.Context) ([]byte, error) { return ledger.DeriveSecret(l.db.salt), nil }
+
+var _ ledger.Secrets = (*Ledger)(nil)

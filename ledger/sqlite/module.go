@@ -154,6 +154,15 @@ func (m *Module) RememberGenesis(ctx context.Context, network, hash string) erro
 	return l.RememberGenesis(ctx, network, hash)
 }
 
+// Secret implements ledger.Secrets.
+func (m *Module) Secret(ctx context.Context) ([]byte, error) {
+	l, err := m.shared.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.Secret(ctx)
+}
+
 // UnmarshalCaddyfile sets up the module from Caddyfile tokens. Syntax:
 //
 //	ledger sqlite [<file>] {

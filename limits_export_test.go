@@ -9,7 +9,7 @@ import (
 // each change is taken back.
 
 // SetMostUnsettled sets how many payments may be unsettled: in all, and of one payer.
-func SetMostUnsettled(all, of int) (restore func()) { return SetPlaces(all, 0, of, all) }
+func SetMostUnsettled(all, of int) (restore func()) { return SetPlaces(all, 0, of, all+1) }
 
 // SetPlaces sets how many payments may be unsettled: in all, of them for trusted payers
 // alone, of one payer, and from one network.

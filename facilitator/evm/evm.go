@@ -294,5 +294,6 @@ var (
 	_ caddy.Provisioner       = (*Facilitator)(nil)
 	_ caddy.CleanerUpper      = (*Facilitator)(nil)
 	_ facilitator.Facilitator = (*Facilitator)(nil)
+	_ facilitator.Funded      = (*Facilitator)(nil)
 	_ facilitator.Witness     = (*Facilitator)(nil)
 )

@@ -139,6 +139,22 @@ func (p *prices) fees() fees {
 	return market(toBig(p.head.BaseFee), toBig(p.tip), toBig(p.price))
 }
 
+// pendingOf asks for the next number of an account of ours, transactions in the pool
+// counted; 0 if no node says.
+func (c *chain) pendingOf(ctx context.Context, a *account) uint64 {
+	var pending hexutil.Uint64
+	err := c.ask(ctx, func() calls {
+		pending = 0
+		var b calls
+		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
+		return b
+	}, every)
+	if err != nil {
+		return 0
+	}
+	return uint64(pending)
+}
+
 // accountNow asks where an account of ours is, and what gas costs.
 func (c *chain) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
 	var count hexutil.Uint64

@@ -82,6 +82,9 @@ func read1(err error) answer {
 	switch {
 	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
 		return taken
+	case reverted(err):
+		// The words may be the payer's, whose wallet is called: no other number helps.
+		return refusedByCall
 	case containsAny(said, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken

@@ -47,6 +47,7 @@ func TestBroadcastErrors(t *testing.T) {
 		"numbers all taken":    {"nonce too low: next nonce 99", facilitator.Unsent, facilitator.CodeUnavailable, "is the key used elsewhere", numberTries},
 		"would be replacement": {"replacement transaction underpriced", facilitator.Unsent, facilitator.CodeUnavailable, "is the key used elsewhere", numberTries},
 		"reverts":              {"execution reverted: ERC20: transfer amount exceeds balance", facilitator.Unknown, codeTransaction, "", 1},
+		"a wallet's own words": {"execution reverted: nonce too low", facilitator.Unknown, codeTransaction, "", 1},
 		"used":                 {"execution reverted: FiatTokenV2: authorization is used or canceled", facilitator.Unknown, codeNonceUsed, "", 1},
 		"unheard of":           {"the sequencer is on holiday", facilitator.Unknown, codeTransaction, "", 1},
 		"internal error":       {"internal error", facilitator.Unknown, x402.CodeSettlementPending, "", 1},

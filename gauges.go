@@ -3,11 +3,13 @@ package paywall
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -42,7 +44,11 @@ var (
 	}, func() float64 { return float64(unsettled.count()) }) //nolint:forbidigo // no money
 
 	facilitatorUp = prometheus.NewDesc("caddy_paywall_facilitator_up",
-		"1 while the facilitator gives answers; 0 while it is left alone with the payments of at least one network.", []string{"facilitator"}, nil)
+		"1 while the facilitator gives answers and can pay the gas; 0 while it is left alone with payments of at least one network.", []string{"facilitator"}, nil)
+	gasBalance = prometheus.NewDesc("caddy_paywall_gas_balance",
+		"What an account that pays the gas has of the chain's own coin, in whole coins, as it was last seen.", accountLabels, nil)
+	gasSettlements = prometheus.NewDesc("caddy_paywall_gas_settlements",
+		"For how many more settlements the account is good at the present price of gas, at the most that each of them may cost.", accountLabels, nil)
 	doubtCount = prometheus.NewDesc("caddy_paywall_in_doubt",
 		"Payments in the ledger of which nobody knows whether the money moved.", nil, nil)
 	doubtAge = prometheus.NewDesc("caddy_paywall_oldest_doubt_seconds",
@@ -51,13 +57,16 @@ var (
 		"Payments in the ledger that are settled, not delivered and not being delivered, at most 10000; asked every 30 seconds.", nil, nil)
 )
 
+// accountLabels are those of an account that pays the gas.
+var accountLabels = []string{"facilitator", "network", "account"}
+
 // state collects what is so now. Of each there is one value: configs that
 // overlap during a reload share it.
 type state struct{}
 
 // Describe implements prometheus.Collector.
 func (state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{facilitatorUp, doubtCount, doubtAge, owedCount} {
+	for _, d := range []*prometheus.Desc{facilitatorUp, gasBalance, gasSettlements, doubtCount, doubtAge, owedCount} {
 		ch <- d
 	}
 }
@@ -68,6 +77,7 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...) //nolint:forbidigo // no money
 	}
 	up := map[string]int{}
+	accounts := map[[3]string]facilitator.Account{} // by their labels: two configs may have the same
 	snapshots.Range(func(_, v any) bool {
 		s, ok := v.(*snapshot)
 		if !ok {
@@ -79,10 +89,20 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 		if s.breaker.Networks() > 0 {
 			up[s.name] = 0
 		}
+		for network, f := range s.breaker.Funds() {
+			for _, a := range f.Accounts {
+				accounts[[3]string{s.name, network, a.Address}] = a
+			}
+		}
 		return true
 	})
 	for name, v := range up {
 		value(facilitatorUp, v, name)
+	}
+	for labels, a := range accounts {
+		coins, _ := new(big.Float).Quo(new(big.Float).SetInt(a.Balance), big.NewFloat(1e18)).Float64()
+		ch <- prometheus.MustNewConstMetric(gasBalance, prometheus.GaugeValue, coins, labels[:]...)
+		value(gasSettlements, int(a.Settlements), labels[:]...)
 	}
 	if g := inDoubt.Load(); g != nil {
 		value(doubtCount, g.count)

@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// While a facilitator gives no answers, nobody is asked to sign a payment that
-// only it could settle.
+// While a facilitator gives no answers, or has nothing to pay the gas with, nobody is
+// asked to sign a payment that only it could settle.
 
 // dimmed is an offer without what nobody can settle now.
 type dimmed struct {
@@ -20,7 +20,7 @@ type dimmed struct {
 	offer *offer
 }
 
-var errAllDown = errors.New("all facilitators of this price give no answers")
+var errAllDown = errors.New("all facilitators of this price give no answers, or have accounts that cannot pay the gas")
 
 // shown returns what a challenge says: the current offer, or of it what can be
 // settled now. If that is nothing, it says how long to wait.
@@ -49,7 +49,7 @@ func (t *tariff) shown(current *offer, now time.Time) (o *offer, wait time.Durat
 func (t *tariff) down(now time.Time) (down []byte, wait time.Duration) {
 	for i, b := range t.backends {
 		for j, o := range t.options {
-			pause, open := b.Breaker.Open(o.requirement.Network, now)
+			pause, open := b.Breaker.Open(o.requirement.Network, o.requirement.Scheme, now)
 			if !open {
 				continue
 			}

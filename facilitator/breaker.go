@@ -3,6 +3,7 @@ package facilitator
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,11 +30,15 @@ const (
 // panic. A no is an answer. So is what cannot be understood, because a payer can
 // provoke that. A nil Breaker never opens, and the zero value is closed.
 //
+// It also keeps payers away from a facilitator whose accounts are empty, see
+// Funded.
+//
 // It may be shared by several configs, and used from many goroutines.
 type Breaker struct {
 	mu       sync.Mutex
 	circuits map[string]*circuit // by network: those that failed lately
 	changed  chan struct{}       // closed when one opens; made on demand
+	funds    map[string]Funds    // by network, of a facilitator that is Funded
 }
 
 // circuit is a Breaker for one network.
@@ -45,14 +50,17 @@ type circuit struct {
 }
 
 // Open reports whether the facilitator is left alone with the payments of a
-// network (CAIP-2), and for how long a payer should wait: until the next probe,
-// at least a second.
-func (b *Breaker) Open(network string, now time.Time) (wait time.Duration, open bool) {
+// network (CAIP-2) and scheme, and for how long a payer should wait: until the next
+// probe, at least a second, or for somebody to fill up an account.
+func (b *Breaker) Open(network, scheme string, now time.Time) (wait time.Duration, open bool) {
 	if b == nil {
 		return 0, false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.isEmpty(network, scheme) {
+		return emptyWait, true
+	}
 	c := b.circuits[network]
 	if c == nil || !c.open {
 		return 0, false
@@ -60,7 +68,23 @@ func (b *Breaker) Open(network string, now time.Time) (wait time.Duration, open 
 	return min(max(c.until.Sub(now), time.Second), MaxRetryAfter), true
 }
 
-// Networks returns for how many networks it is open.
+// silent reports whether it is open since the facilitator gives no answers.
+func (b *Breaker) silent(network string) bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.circuits[network]
+	return c != nil && c.open
+}
+
+// isEmpty is empty for one who holds mu.
+func (b *Breaker) isEmpty(network, scheme string) bool {
+	return slices.Contains(b.funds[network].Empty, scheme)
+}
+
+// Networks returns for how many networks it is open, for one scheme at least.
 func (b *Breaker) Networks() (open int) {
 	if b == nil {
 		return 0
@@ -72,11 +96,18 @@ func (b *Breaker) Networks() (open int) {
 			open++
 		}
 	}
+	for network, f := range b.funds {
+		if c := b.circuits[network]; len(f.Empty) > 0 && (c == nil || !c.open) {
+			open++
+		}
+	}
 	return open
 }
 
-// Watch probes the facilitator while the breaker is open, until ctx ends.
+// Watch probes the facilitator while the breaker is open, and watches what it has to
+// pay for settlements with, until ctx ends.
 func (b *Breaker) Watch(ctx context.Context, n Named, logger *zap.Logger) {
+	go b.watchFunds(ctx, n, logger)
 	for {
 		next, changed := b.next()
 		if next.IsZero() {

@@ -16,7 +16,7 @@ func onNetwork(network string) Request {
 }
 
 func isOpen(b *Breaker, network string) bool {
-	_, open := b.Open(network, time.Now())
+	_, open := b.Open(network, "exact", time.Now())
 	return open
 }
 
@@ -150,11 +150,11 @@ func TestBreakerProbes(t *testing.T) {
 	if got := due(); got != 20*time.Second {
 		t.Errorf("probe after %s, asked for 20s", got)
 	}
-	if wait, _ := b.Open("n", now); wait != 20*time.Second {
+	if wait, _ := b.Open("n", "exact", now); wait != 20*time.Second {
 		t.Errorf("a payer is told %s", wait)
 	}
 	b.probed(nil, now)
-	if _, open := b.Open("n", now); !open {
+	if _, open := b.Open("n", "exact", now); !open {
 		t.Error("a probe from before its time closed it")
 	}
 	now, _ = b.next()

@@ -61,9 +61,12 @@ var errNobody = errors.New("no facilitator for this payment")
 // errLeftAlone is for a facilitator whose breaker is open.
 var errLeftAlone = errors.New("it gave no answers, and is left alone until it answers a probe")
 
+// errEmpty is for a facilitator that could not pay for a settlement.
+var errEmpty = errors.New("its accounts cannot pay the gas of a settlement")
+
 // leftAlone is the Error for a facilitator that is not asked.
-func leftAlone(op string, wait time.Duration) *Error {
-	e := unavailable(op, errLeftAlone)
+func leftAlone(op string, why error, wait time.Duration) *Error {
+	e := unavailable(op, why)
 	e.RetryAfter = wait
 	return e
 }

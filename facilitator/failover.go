@@ -38,8 +38,12 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 	)
 	for _, n := range order {
 		name = n.Name
-		if wait, open := n.Breaker.Open(r.Requirement.Network, time.Now()); open {
-			failed = append(failed, fmt.Errorf("%s: %w", n.Name, leftAlone("verify", wait)))
+		if wait, open := n.Breaker.Open(r.Requirement.Network, r.Requirement.Scheme, time.Now()); open {
+			why := errLeftAlone
+			if n.Breaker.empty(r.Requirement.Network, r.Requirement.Scheme) {
+				why = errEmpty
+			}
+			failed = append(failed, fmt.Errorf("%s: %w", n.Name, leftAlone("verify", why, wait)))
 			continue
 		}
 		v, err := verifyOne(ctx, n, r)
@@ -61,7 +65,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 // outcome with the name of the facilitator it is about.
 //
 // The next facilitator is asked only when the one before was certainly not
-// asked (Unsent, or its breaker is open): a second facilitator cannot know what the first has already
+// asked (Unsent, or it gives no answers): a second facilitator cannot know what the first has already
 // sent to the chain. When the outcome is Unknown, the identical call is repeated
 // once at the same facilitator, which is what settlement_pending wants, and what
 // finds the answer that a broken connection swallowed. Only Settled counts then:
@@ -84,11 +88,13 @@ func settle(ctx context.Context, order []Named, r Request, wait sleeper) (Settle
 	var name, details string
 	for _, n := range order {
 		name = n.Name
-		if _, open := n.Breaker.Open(r.Requirement.Network, time.Now()); open {
+		if n.Breaker.silent(r.Requirement.Network) {
 			last = Settlement{Outcome: Unsent, Network: r.Requirement.Network, Reason: string(CodeUnavailable), Detail: errLeftAlone.Error()}
 		} else {
+			// One whose accounts are empty is asked: it may have sent this payment before,
+			// and if not it knows best that it cannot.
 			last = settleOne(ctx, n, r)
-			if !r.Unproven && ctx.Err() == nil {
+			if !r.Unproven && ctx.Err() == nil && !n.Breaker.empty(r.Requirement.Network, r.Requirement.Scheme) {
 				n.Breaker.settled(r.Requirement.Network, last.Outcome, time.Now())
 			}
 		}

@@ -16,6 +16,9 @@ const (
 	// firstPoll and lastPoll bound the pauses between looks for a receipt.
 	firstPoll = 100 * time.Millisecond
 	lastPoll  = time.Second
+	// countAfter is how many looks find no receipt before our number is looked at, too:
+	// another gateway with the same key may have put a transaction in the place of ours.
+	countAfter = 5
 	// lostAfter is how many looks find no receipt, though our number is in a
 	// block, before the transaction is given up. Nodes behind one URL may lag.
 	lostAfter = 10
@@ -24,10 +27,11 @@ const (
 // await waits for the receipt of a payment that was sent, until ctx ends.
 func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
 	fl := rec.flight
-	missed := 0
+	missed, looks := 0, 0
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
+		looks++
 		sent, passed := fl.sent()
-		r, v, err := c.receipts(ctx, p, sent)
+		r, v, err := c.receipts(ctx, p, fl, sent, looks > countAfter)
 		switch {
 		case err != nil:
 		case v == paid:
@@ -41,7 +45,7 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 		case v == failed:
 			fl.by.sender.landed(fl)
 			return c.failed(ctx, p, rec, r.Transaction)
-		case passed:
+		case passed && r == nil:
 			missed++
 		}
 		if missed >= lostAfter {
@@ -60,10 +64,11 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 }
 
 // receipts looks for the receipt of any of the transactions, deep enough in the
-// chain to count. It is nil if the verdict is inconclusive.
-func (c *chain) receipts(ctx context.Context, p *payment, sent hashes) (*receipt, verdict, error) {
+// chain to count. If the verdict is inconclusive, it is one that is not deep enough,
+// or nil. counting also looks whether their number is in a block.
+func (c *chain) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*receipt, verdict, error) {
 	found := make([]*receipt, len(sent))
-	var last hexutil.Uint64
+	var last, mined hexutil.Uint64
 	err := c.ask(ctx, func() calls {
 		var b calls
 		for i, h := range sent {
@@ -74,17 +79,29 @@ func (c *chain) receipts(ctx context.Context, p *payment, sent hashes) (*receipt
 			last = 0
 			b.add(&last, "eth_blockNumber")
 		}
+		if counting {
+			mined = 0
+			b.add(&mined, "eth_getTransactionCount", fl.by.key.address, "latest")
+		}
 		return b
 	}, every)
 	if err != nil {
 		return nil, inconclusive, err
 	}
+	if counting {
+		fl.by.sender.prune(uint64(mined))
+	}
+	var shallow *receipt
 	for i, r := range found {
-		if v := r.judge(sent[i], p, true); v != inconclusive && c.deep(r, uint64(last)) {
+		switch v := r.judge(sent[i], p, true); {
+		case v == inconclusive:
+		case c.deep(r, uint64(last)):
 			return r, v, nil
+		default:
+			shallow = r
 		}
 	}
-	return nil, inconclusive, nil
+	return shallow, inconclusive, nil
 }
 
 // deep reports whether the block of a receipt has enough blocks upon it.

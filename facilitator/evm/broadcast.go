@@ -82,6 +82,9 @@ func read1(err error) answer {
 	switch {
 	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
 		return taken
+	case reverted(err):
+		// The words may be the payer's, whose wallet is called: no other number helps.
+		return refusedByCall
 	case containsAny(said, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken
@@ -109,31 +112,65 @@ var notOurDay = []string{
 	"transaction type not supported", "replay-protected", "invalid sender", "invalid chain id", "method not found", "does not exist/is not available",
 }
 
+// prices are what a node says of the cost of gas, in a batch that is also asked for
+// other things.
+type prices struct {
+	id         hexutil.Uint64
+	head       *head
+	tip, price *hexutil.Big
+}
+
+// ask adds the questions to a batch, of which they must be the last.
+func (p *prices) ask(b *calls) {
+	*p = prices{}
+	b.add(&p.id, "eth_chainId")
+	b.add(&p.head, "eth_getBlockByNumber", "latest", false)
+	b.add(&p.price, "eth_gasPrice")
+	b.add(&p.tip, "eth_maxPriorityFeePerGas")
+}
+
+// judge says whether the answers of a batch are of use.
+func (p *prices) judge(c *chain, b calls) error {
+	b[len(b)-1].Error = nil // not every chain has a tip
+	if err := every(b); err != nil {
+		return err
+	}
+	return c.checkNode(p.id, p.head)
+}
+
+func (p *prices) fees() fees {
+	return market(toBig(p.head.BaseFee), toBig(p.tip), toBig(p.price))
+}
+
+// pendingOf asks for the next number of an account of ours, transactions in the pool
+// counted; 0 if no node says.
+func (c *chain) pendingOf(ctx context.Context, a *account) uint64 {
+	var pending hexutil.Uint64
+	err := c.ask(ctx, func() calls {
+		pending = 0
+		var b calls
+		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
+		return b
+	}, every)
+	if err != nil {
+		return 0
+	}
+	return uint64(pending)
+}
+
 // accountNow asks where an account of ours is, and what gas costs.
 func (c *chain) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
-	var (
-		id, count  hexutil.Uint64
-		h          *head
-		tip, price *hexutil.Big
-	)
+	var count hexutil.Uint64
+	var now prices
 	err = c.ask(ctx, func() calls {
-		h, tip, price, id, count = nil, nil, nil, 0, 0
+		count = 0
 		var b calls
-		b.add(&id, "eth_chainId")
-		b.add(&h, "eth_getBlockByNumber", "latest", false)
 		b.add(&count, "eth_getTransactionCount", a.key.address, "latest")
-		b.add(&price, "eth_gasPrice")
-		b.add(&tip, "eth_maxPriorityFeePerGas")
+		now.ask(&b)
 		return b
-	}, func(b calls) error {
-		b[len(b)-1].Error = nil // not every chain has a tip
-		if err := every(b); err != nil {
-			return err
-		}
-		return c.checkNode(id, h)
-	})
+	}, func(b calls) error { return now.judge(c, b) })
 	if err != nil {
 		return 0, fees{}, err
 	}
-	return uint64(count), market(toBig(h.BaseFee), toBig(tip), toBig(price)), nil
+	return uint64(count), now.fees(), nil
 }

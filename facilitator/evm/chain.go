@@ -49,6 +49,8 @@ type chain struct {
 	// approvalBudget is what may be spent a day on the gas of payers' approvals, in
 	// the chain's smallest unit; nil if nothing.
 	approvalBudget *big.Int
+	// spent wakes the watch of funds.
+	spent chan struct{}
 
 	counting  sync.Map // common.Address of an asset -> time.Time it was seen to move what was paid
 	lacking   sync.Map // common.Address of a proxy that is not on this chain -> true

@@ -42,9 +42,10 @@ func init() {
 // pays the gas, or several. The money never passes that account: payers sign transfers to
 // the seller's address, and this facilitator only sends them to the chain.
 //
-// The account needs nothing but some of the chain's own coin. Do not use its key
-// for anything else, neither in another program nor on another machine: whoever
-// sends transactions with the same key takes their numbers from each other.
+// The account needs nothing but some of the chain's own coin. While it has too
+// little, what it would settle is not offered. Do not use its key for anything else:
+// whoever sends transactions with the same key takes their numbers from each other.
+// Gateways that share a ledger bear that, and have the same keys.
 type Facilitator struct {
 	// The chains, by name (`base`) or CAIP-2 id (`eip155:8453`). At least one.
 	Networks map[string]*Network `json:"networks,omitempty"`
@@ -294,5 +295,6 @@ var (
 	_ caddy.Provisioner       = (*Facilitator)(nil)
 	_ caddy.CleanerUpper      = (*Facilitator)(nil)
 	_ facilitator.Facilitator = (*Facilitator)(nil)
+	_ facilitator.Funded      = (*Facilitator)(nil)
 	_ facilitator.Witness     = (*Facilitator)(nil)
 )

@@ -117,7 +117,8 @@ func newChain(name string, rpc []string, o outside) (*chain, error) {
 	}
 	c := &chain{
 		name: network.Name, caip2: network.CAIP2, id: id, confirmations: defaultConfirmations,
-		now: o.now, sleep: o.sleep,
+		spent: make(chan struct{}, 1),
+		now:   o.now, sleep: o.sleep,
 		notices: &notices{
 			logger: o.logger.With(zap.String("network", network.Name)), now: o.now, told: &told{when: make(map[string]time.Time)},
 		},

@@ -33,24 +33,31 @@ func (n *notices) of(a *account) *notices {
 }
 
 func (n *notices) error(message string, fields ...zap.Field) {
-	if n.due(message) {
+	if n.due(message, noticeEvery) {
 		n.logger.Error(message, fields...)
 	}
 }
 
 func (n *notices) warn(message string, fields ...zap.Field) {
-	if n.due(message) {
+	if n.due(message, noticeEvery) {
 		n.logger.Warn(message, fields...)
+	}
+}
+
+// hourly logs what nobody has to be told more often.
+func (n *notices) hourly(log func(string, ...zap.Field), message string, fields ...zap.Field) {
+	if n.due(message, fundsNoticeEvery) {
+		log(message, fields...)
 	}
 }
 
 // due reports whether the message was not logged lately. Messages are constants,
 // and so are accounts, so they are few.
-func (n *notices) due(message string) bool {
+func (n *notices) due(message string, every time.Duration) bool {
 	n.told.mu.Lock()
 	defer n.told.mu.Unlock()
 	now, message := n.now(), n.about+message
-	if at, ok := n.told.when[message]; ok && now.Sub(at) < noticeEvery && !now.Before(at) {
+	if at, ok := n.told.when[message]; ok && now.Sub(at) < every && !now.Before(at) {
 		return false
 	}
 	n.told.when[message] = now

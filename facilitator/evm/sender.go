@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/big"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -19,20 +20,32 @@ const (
 	// resetAfter is how long after our last transaction a node is believed that
 	// counts fewer of them than we do: before, it merely lags.
 	resetAfter = time.Minute
-	// numberTries is how often a number that the node does not take is replaced.
-	numberTries = 5
+	// fillAfter is how long a transaction waits for one with a lower number that this
+	// process has not sent, before that number is used up: another gateway may have
+	// sent it, and replaces it itself after stuckAfter.
+	fillAfter = 2 * stuckAfter
+	// numberTries is how often a number that the node does not take is replaced, and
+	// numberPause bounds the pause before: first none, then a random one that grows.
+	numberTries             = 12
+	firstPause, numberPause = 25 * time.Millisecond, 400 * time.Millisecond
+	// rivalsFor is how long after a number was taken from us the node is asked for
+	// the next one before each transaction: another gateway uses the key, too.
+	rivalsFor = time.Minute
 	// fillGas is for the transaction that does nothing but use up its number.
 	fillGas = 100_000
 )
 
 // sender sends the transactions of one account, one at a time: each must have
-// the next number, and one that is missing holds up all after it.
+// the next number, and one that is missing holds up all after it. Other gateways may
+// use the same key. Then it is the node that decides who has a number, and who has
+// lost it takes another.
 type sender struct {
 	turn chan struct{} // holds one token while somebody sends
 
 	mu       sync.Mutex // guards what follows
 	next     uint64     // the number after the highest that we used
 	lastSent time.Time
+	rivals   time.Time // when a number was taken from us
 	flights  []*flight // sent and not known to be in a block, by number
 }
 
@@ -76,8 +89,12 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		return nil, turnedAway, errBusy
 	}
 	s.prune(v.mined)
-	number := s.nextNumber(v.pending, c.now())
-	for range numberTries {
+	pending := v.pending
+	if s.hasRivals(c.now()) {
+		pending = max(pending, c.pendingOf(ctx, what.by)) // what we saw is old by now
+	}
+	number := s.nextNumber(pending, c.now())
+	for try := range numberTries {
 		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value}
 		tx, err := c.transaction(fl, v.fees)
 		if err != nil {
@@ -87,7 +104,11 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		a, err := c.broadcast(ctx, tx)
 		switch a {
 		case numberTaken:
-			number++
+			s.lostNumber(c.now())
+			if try > 0 && c.sleep(ctx, rand.N(min(firstPause<<try, numberPause))) != nil {
+				return nil, turnedAway, errBusy
+			}
+			number = max(number+1, c.pendingOf(ctx, what.by))
 			continue
 		case turnedAway:
 			return nil, a, err
@@ -140,6 +161,20 @@ func (s *sender) wasLost() {
 	}
 }
 
+// hasRivals reports whether somebody else has used the key lately.
+func (s *sender) hasRivals(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Sub(s.rivals) < rivalsFor
+}
+
+// lostNumber takes note of a number that somebody else was faster to use.
+func (s *sender) lostNumber(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rivals = now
+}
+
 // took records a flight.
 func (s *sender) took(fl *flight, now time.Time) {
 	s.mu.Lock()
@@ -180,12 +215,17 @@ func (s *sender) stuck(now time.Time) *flight {
 			lowest = fl
 		}
 	}
-	lowest.mu.Lock()
-	defer lowest.mu.Unlock()
-	if now.Sub(lowest.sentAt) < stuckAfter {
+	if !lowest.waits(stuckAfter, now) {
 		return nil
 	}
 	return lowest
+}
+
+// waits reports whether the newest transaction of a flight has waited for so long.
+func (fl *flight) waits(long time.Duration, now time.Time) bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return now.Sub(fl.sentAt) >= long
 }
 
 // nudge sends the flight that holds up all others once more, for a higher fee.
@@ -213,6 +253,9 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 		return
 	}
 	if fl.number > mined {
+		if !fl.waits(fillAfter, c.now()) {
+			return
+		}
 		fl = s.fill(fl.by, mined, fees.legacy)
 		c.notices.of(fl.by).warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
 			zap.Uint64("number", fl.number))

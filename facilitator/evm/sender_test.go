@@ -47,6 +47,7 @@ func TestBroadcastErrors(t *testing.T) {
 		"numbers all taken":    {"nonce too low: next nonce 99", facilitator.Unsent, facilitator.CodeUnavailable, "is the key used elsewhere", numberTries},
 		"would be replacement": {"replacement transaction underpriced", facilitator.Unsent, facilitator.CodeUnavailable, "is the key used elsewhere", numberTries},
 		"reverts":              {"execution reverted: ERC20: transfer amount exceeds balance", facilitator.Unknown, codeTransaction, "", 1},
+		"a wallet's own words": {"execution reverted: nonce too low", facilitator.Unknown, codeTransaction, "", 1},
 		"used":                 {"execution reverted: FiatTokenV2: authorization is used or canceled", facilitator.Unknown, codeNonceUsed, "", 1},
 		"unheard of":           {"the sequencer is on holiday", facilitator.Unknown, codeTransaction, "", 1},
 		"internal error":       {"internal error", facilitator.Unknown, x402.CodeSettlementPending, "", 1},
@@ -93,17 +94,31 @@ func TestAlreadyKnownIsTaken(t *testing.T) {
 	}
 }
 
-// TestNumberTaken: the key is used elsewhere too, so a number is gone.
+// TestNumberTaken: the key is used elsewhere too, so a number is gone, or many are.
 func TestNumberTaken(t *testing.T) {
-	f, node, r, _ := at(t, world{})
-	node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
-		if method == "eth_sendRawTransaction" && node.asked[len(node.asked)-2] != method {
-			return nil, &rpcError{Code: -32000, Message: "nonce too low"}, true
-		}
-		return nil, nil, false
-	}
-	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled || node.sent[0].Nonce() != 8 {
-		t.Errorf("%+v", s)
+	for name, tt := range map[string]struct {
+		used uint64 // by others, meanwhile
+		want uint64
+	}{
+		"one":                            {1, 8},
+		"more than there would be tries": {3 * numberTries, 7 + 3*numberTries},
+		"and the node lags":              {0, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, node, r, _ := at(t, world{})
+			refused := false
+			node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
+				if method != "eth_sendRawTransaction" || refused {
+					return nil, nil, false
+				}
+				refused = true
+				node.nonce += tt.used
+				return nil, &rpcError{Code: -32000, Message: "nonce too low"}, true
+			}
+			if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled || node.sent[0].Nonce() != tt.want {
+				t.Errorf("%+v, number %d", s, node.sent[0].Nonce())
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 
 	"go.uber.org/zap"
@@ -205,7 +206,11 @@ func (c *chain) affordable(p *payment, v view) error {
 	}
 	need := v.fees.total(gas)
 	need.Add(need, p.account.sender.committed())
-	if balance := toBig(v.balance); balance == nil || balance.Cmp(need) < 0 {
+	balance := toBig(v.balance)
+	if balance != nil {
+		c.spending(new(big.Int).Sub(balance, need), v.fees)
+	}
+	if balance == nil || balance.Cmp(need) < 0 {
 		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", need))
 		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay the gas", p.account.key.address))
 	}

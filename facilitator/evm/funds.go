@@ -1,0 +1,182 @@
+package evm
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/big"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+)
+
+const (
+	// fundsEvery is how often the accounts are looked at while they have plenty, and
+	// fundsSoon while one has little or nothing: whoever fills it up waits so long.
+	fundsEvery, fundsSoon = 30 * time.Second, 10 * time.Second
+	// fundsPause is between two looks, however many payments ask for one.
+	fundsPause = time.Second
+	// fundsTimeout bounds one look.
+	fundsTimeout = 10 * time.Second
+	// fewSettlements is what the log warns of.
+	fewSettlements = 100
+	// fundsNoticeEvery is how often the log repeats that an account has little.
+	fundsNoticeEvery = time.Hour
+)
+
+// WatchFunds implements facilitator.Funded. A payment that finds an account with
+// little has it looked at at once, so that who comes next is not asked to sign.
+func (f *Facilitator) WatchFunds(ctx context.Context, saw func(network string, funds facilitator.Funds)) {
+	var wg sync.WaitGroup
+	for _, c := range f.chains {
+		wg.Go(func() { f.watchFunds(ctx, c, saw) })
+	}
+	wg.Wait()
+}
+
+func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string, facilitator.Funds)) {
+	var last facilitator.Funds
+	every := fundsEvery
+	for {
+		funds, err := f.funds(ctx, c)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			c.notices.logger.Debug("it cannot be told what the accounts that pay the gas have", zap.Error(err))
+			every = fundsSoon
+		default:
+			c.tellFunds(last, funds)
+			saw(c.caip2, funds)
+			if last, every = funds, fundsEvery; hasFew(funds) {
+				every = fundsSoon
+			}
+		}
+		again := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+		case <-again.C:
+		case <-c.spent:
+			_ = sleep(ctx, fundsPause)
+		}
+		again.Stop()
+	}
+}
+
+// funds looks at what the accounts of a chain have. An error means that it is not
+// known.
+func (f *Facilitator) funds(ctx context.Context, c *chain) (funds facilitator.Funds, err error) {
+	defer f.users.enter()()
+	// The caller's own protection does not reach into the goroutines of WatchFunds.
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, fundsTimeout)
+	defer cancel()
+	return c.funds(ctx)
+}
+
+// funds asks for the balances, and for the price. What our transactions on their way
+// can still cost is spent already.
+func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
+	var now prices
+	balances, mined := make([]*hexutil.Big, len(c.accounts)), make([]hexutil.Uint64, len(c.accounts))
+	err := c.ask(ctx, func() calls {
+		clear(balances)
+		var b calls
+		for i, a := range c.accounts {
+			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
+			b.add(&mined[i], "eth_getTransactionCount", a.key.address, "latest")
+		}
+		now.ask(&b)
+		return b
+	}, func(b calls) error { return now.judge(c, b) })
+	if err != nil {
+		return facilitator.Funds{}, err
+	}
+	var funds facilitator.Funds
+	able := 0
+	for i, a := range c.accounts {
+		a.sender.prune(uint64(mined[i]))
+		balance := toBig(balances[i])
+		if balance == nil {
+			return facilitator.Funds{}, fmt.Errorf("the node has no balance of %s", a.key.address)
+		}
+		n := settlements(new(big.Int).Sub(balance, a.sender.committed()), now.fees())
+		if n > 0 {
+			able++
+		}
+		funds.Accounts = append(funds.Accounts, facilitator.Account{Address: a.key.address.Hex(), Balance: balance, Settlements: n})
+	}
+	if able == 0 {
+		funds.Empty = append(funds.Empty, "exact")
+	}
+	// Offers of upto name the first account, and no other can settle them.
+	if funds.Accounts[0].Settlements == 0 {
+		funds.Empty = append(funds.Empty, "upto")
+	}
+	return funds, nil
+}
+
+// settlements is how many of them can be paid for.
+func settlements(left *big.Int, f fees) int64 {
+	one := f.total(transferGas)
+	switch {
+	case left.Sign() <= 0 || f.excessive(transferGas):
+		return 0
+	case one.Sign() == 0:
+		return math.MaxInt32 // they cost nothing
+	}
+	n := new(big.Int).Quo(left, one)
+	if !n.IsInt64() {
+		return math.MaxInt32
+	}
+	return min(n.Int64(), math.MaxInt32)
+}
+
+// spending tells the watch that an account has little left, if it has.
+func (c *chain) spending(left *big.Int, f fees) {
+	if settlements(left, f) >= fewSettlements {
+		return
+	}
+	select {
+	case c.spent <- struct{}{}:
+	default: // it knows
+	}
+}
+
+func hasFew(funds facilitator.Funds) bool {
+	for _, a := range funds.Accounts {
+		if a.Settlements < fewSettlements {
+			return true
+		}
+	}
+	return false
+}
+
+// tellFunds logs what an operator has to do, and has the senders pass over the
+// accounts that have nothing, or no longer.
+func (c *chain) tellFunds(before, now facilitator.Funds) {
+	for i, a := range c.accounts {
+		n := now.Accounts[i]
+		notices := c.notices.of(a)
+		fields := []zap.Field{zap.Stringer("balance", n.Balance), zap.Int64("settlements", n.Settlements)}
+		switch {
+		case n.Settlements == 0:
+			c.shared.places.setAside(a, c.now())
+			notices.hourly(notices.logger.Error, "an account that pays the gas cannot pay for one settlement; what only it can settle is not offered until somebody sends it some of the chain's own coin", fields...)
+		case n.Settlements < fewSettlements:
+			notices.hourly(notices.logger.Warn, "an account that pays the gas has little left: send it some of the chain's own coin before it is empty", fields...)
+		}
+		if before.Accounts != nil && before.Accounts[i].Settlements == 0 && n.Settlements > 0 {
+			c.shared.places.bringBack(a)
+			notices.logger.Info("an account that pays the gas is filled up, and settles again", fields...)
+		}
+	}
+}

@@ -159,7 +159,12 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 		f.receipt = &v1
 	}
 	if f.status == http.StatusPaymentRequired {
-		return h.challenge(w, r, p.offer, f.code, f.receipt)
+		shown, wait, down := p.price.tariff(p.first).shown(p.offer, h.now())
+		if down != nil { // nobody is asked to sign what nobody could settle
+			f.status, f.retryAfter = http.StatusServiceUnavailable, seconds(wait)
+			return h.refuse(w, r, f)
+		}
+		return h.challenge(w, r, shown, f.code, f.receipt)
 	}
 	return h.refuse(w, r, f)
 }

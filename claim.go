@@ -257,10 +257,11 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 	case ok:
 		return different, nil
 	case errors.Is(err, errTooLong) && acted(row):
-		if digest, _ = p.body.drain(row.Body); digest != row.Body {
-			return different, nil
+		if digest, _ = p.body.drain(row.Body); digest == row.Body {
+			return same, nil
 		}
-		return same, nil
+		// It is gone, and cannot be sold any more.
+		return unclear, &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
 	case errors.Is(err, errTooLong):
 		p.mustBe = row.Body
 		return same, nil

@@ -17,7 +17,7 @@ import (
 func (u *fakeUpstream) slowly(rw http.ResponseWriter, _ *http.Request) {
 	_, body := u.seen()
 	for i := range 20 {
-		_, _ = fmt.Fprintf(rw, "done %s %d %s\n", body, i, strings.Repeat("x", 3000))
+		_, _ = fmt.Fprintf(rw, "done %.20s %d %s\n", body, i, strings.Repeat("x", 3000))
 		_ = http.NewResponseController(rw).Flush()
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -343,7 +343,7 @@ func (p *Price) words() string {
 	if err != nil {
 		matcher = nil // loading it will fail
 	}
-	return fmt.Sprintf("%q %q %s %v", p.Methods, p.Paths, matcher, p.Upto)
+	return fmt.Sprintf("%q %q %s", p.Methods, p.Paths, matcher)
 }
 
 func joinLine(word string, methods []string, matcher string, paths []string, more ...string) string {

@@ -167,7 +167,7 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 	now := p.h.now()
 	key := p.verdictKey()
 	said := latestVerdicts.get(key, now)
-	if said == nil {
+	if said == nil || !p.canSettle(said.by, now) {
 		verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
 		if err != nil {
 			p.outcome = "unverified"
@@ -196,6 +196,15 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 		p.settlers = slices.Concat(p.settlers[i:], p.settlers[:i])
 	}
 	return nil
+}
+
+// canSettle says whether a facilitator of the offer can be asked to settle now.
+func (p *purchase) canSettle(name string, now time.Time) bool {
+	r := &p.request.Requirement
+	return slices.ContainsFunc(p.settlers, func(n facilitator.Named) bool {
+		_, closed := n.Breaker.Open(r.Network, r.Scheme, now)
+		return n.Name == name && !closed
+	})
 }
 
 // deliver runs the upstream and hands its answer to the payer: settled first,

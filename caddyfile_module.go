@@ -47,7 +47,7 @@ func init() {
 //		otherwise refuse|<amount>
 //		settle first|on_success
 //		public_url <origin>
-//		cors off
+//		cors off|upstream
 //		page <file>
 //		retry_window <duration>
 //		upstream_headers
@@ -113,7 +113,7 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 	case "public_url":
 		return parseOnce(d.Dispenser, &h.PublicURL)
 	case "cors":
-		return parseOnce(d.Dispenser, &h.CORS, "off")
+		return parseOnce(d.Dispenser, &h.CORS, corsOff, corsUpstream)
 	case "page":
 		return parseOnce(d.Dispenser, &h.Page)
 	case "retry_window":

@@ -62,8 +62,10 @@ type Handler struct {
 	// and, from trusted proxies, X-Forwarded-Proto and X-Forwarded-Host.
 	PublicURL string `json:"public_url,omitempty"`
 
-	// `off` leaves CORS to the upstream alone. Default: preflights of priced
-	// paths are answered without payment, and browsers may read our headers.
+	// `off` leaves CORS to the upstream alone. Default: the gate answers
+	// preflights of priced paths itself, without payment, and browsers may read
+	// our headers. `upstream` asks the upstream what to answer preflights: only
+	// for one that does nothing else on OPTIONS, because nobody has paid.
 	CORS string `json:"cors,omitempty"`
 
 	// An HTML file that people see instead of the built-in page.
@@ -135,8 +137,8 @@ func (h *Handler) checkOptions() error {
 	if err := checkSettle(h.Settle); err != nil {
 		return err
 	}
-	if h.CORS != "" && h.CORS != "off" {
-		return fmt.Errorf("cors: want off, not %q", h.CORS)
+	if err := checkCORS(h.CORS); err != nil {
+		return err
 	}
 	if h.RetryWindow < 0 {
 		return fmt.Errorf("retry_window: %s is negative", time.Duration(h.RetryWindow))
@@ -181,7 +183,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Price.
 	override := overridesOf(r)
-	if isPreflight(r) && h.CORS != "off" {
+	if isPreflight(r) && h.CORS != corsOff {
 		// It asks for a request of another method, and carries none of its goods.
 		if d, err := h.decide(r, r.Header.Get("Access-Control-Request-Method"), override); err == nil && d.Kind == pricing.Priced {
 			return h.preflight(w, r, next, override)

@@ -68,6 +68,11 @@ type Handler struct {
 	// for one that does nothing else on OPTIONS, because nobody has paid.
 	CORS string `json:"cors,omitempty"`
 
+	// `allow` lets caches in front of the server keep and hand out what a matcher
+	// has set free. Default: such answers are `private`, because the same URL can
+	// cost another client money.
+	SharedCaches string `json:"shared_caches,omitempty"`
+
 	// An HTML file that people see instead of the built-in page.
 	Page string `json:"page,omitempty"`
 
@@ -87,6 +92,7 @@ type Handler struct {
 	prices    []*price
 	health    []health // by line of the list, after one for `otherwise`
 	lines     []uint64 // their names for quotes, in the same order
+	varies    string   // the request headers that matchers look at
 	page      []byte
 	publicURL string
 	logger    *zap.Logger
@@ -138,6 +144,9 @@ func (h *Handler) checkOptions() error {
 		return err
 	}
 	if err := checkCORS(h.CORS); err != nil {
+		return err
+	}
+	if err := checkSharedCaches(h.SharedCaches); err != nil {
 		return err
 	}
 	if h.RetryWindow < 0 {
@@ -196,7 +205,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch decision.Kind {
 	case pricing.Free:
-		return next.ServeHTTP(w, r)
+		return h.serveFree(w, r, next, decision)
 	case pricing.Refused:
 		return h.refuse(w, r, refusal{status: http.StatusForbidden, code: codeRefused})
 	case pricing.MethodNotAllowed:
@@ -208,6 +217,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
 	}
 	pr := h.prices[decision.Price]
+	h.varyPriced(w.Header(), decision)
 
 	if charged(r.Context()) {
 		h.logger.Error("a request that was charged by one paywall block has met another that prices it; put all prices into one block")

@@ -158,6 +158,11 @@ func headersIn(set caddy.ModuleMap) (names []string) {
 			}
 			if module == "expression" {
 				for _, call := range headerFunction.FindAllString(s, -1) {
+					for _, m := range headerKey.FindAllStringSubmatch(call, -1) {
+						add(m[1])
+					}
+				}
+				for _, call := range headerRegexp.FindAllString(s, -1) {
 					for _, m := range quotedWord.FindAllStringSubmatch(call, -1) {
 						add(m[1])
 					}
@@ -171,7 +176,9 @@ func headersIn(set caddy.ModuleMap) (names []string) {
 var (
 	headerPlaceholder = regexp.MustCompile(`(?:http\.request\.header|\{header)\.([\w-]+)`)
 	cookiePlaceholder = regexp.MustCompile(`http\.request\.cookie\.|\{cookie\.`)
-	headerFunction    = regexp.MustCompile(`\bheader(?:_regexp)?\s*\([^)]*`)
+	headerFunction    = regexp.MustCompile(`\bheader\s*\([^)]*`)
+	headerKey         = regexp.MustCompile(`['"]!?([\w-]+)['"]\s*:`)
+	headerRegexp      = regexp.MustCompile(`\bheader_regexp\s*\([^)]*`)
 	quotedWord        = regexp.MustCompile(`['"]([\w-]+)['"]`) // a word too many varies too much, which harms nobody
 )
 

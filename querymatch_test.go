@@ -97,6 +97,14 @@ func TestQueryPrices(t *testing.T) {
 			}
 		}
 	}
+	// A target on the wire has no fragment, but Node takes it for one.
+	for query, status := range map[string]int{"p#=1": 402, "x#&p=1": 402, "x#": 200} {
+		r := w.request(http.MethodGet, "/")
+		r.URL.RawQuery = query
+		if res := w.do(r); res.StatusCode != status {
+			t.Errorf("/?%s: %d, want %d", query, res.StatusCode, status)
+		}
+	}
 	// What else names a query.
 	for _, tc := range []struct {
 		uri, name, value string

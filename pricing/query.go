@@ -36,23 +36,36 @@ type queryPair struct {
 // ReadQuery reads a query as it stands in a URL, without its question mark.
 func ReadQuery(raw string) Query {
 	var q Query
+	if cut, _, found := strings.Cut(raw, "#"); found {
+		// Node cuts it there, though a target on the wire has no fragment.
+		q.read(cut, true)
+		q.read(raw, true)
+	} else {
+		q.read(raw, false)
+	}
+	if q.over {
+		q.pairs = nil
+	}
+	return q
+}
+
+// read adds the pairs of a query that everybody reads, or some do.
+func (q *Query) read(raw string, doubtful bool) {
 	for chunk := range strings.SplitSeq(raw, "&") {
 		if chunk == "" {
 			continue
 		}
-		doubtful := strings.IndexByte(chunk, ';') >= 0
-		q.add(chunk, doubtful)
-		if doubtful {
+		parts := strings.IndexByte(chunk, ';') >= 0
+		q.add(chunk, doubtful || parts)
+		if parts {
 			for part := range strings.SplitSeq(chunk, ";") {
 				q.add(part, true)
 			}
 		}
 		if q.over {
-			q.pairs = nil
-			return q
+			return
 		}
 	}
-	return q
 }
 
 func (q *Query) add(pair string, doubtful bool) {
@@ -176,8 +189,9 @@ func hasBadEscape(text string) bool {
 }
 
 // couldBe compares a name, as it is decoded, with a folded one. Space and
-// brackets before it do not count (PHP, Rack, qs); a bracket, a point and a NUL
-// behind it begin what the name has inside (`p[]`, `p[0]`, `p.x`), or end it.
+// brackets before it do not count (PHP, Rack, qs); a bracket and a point behind it
+// begin what the name has inside (`p[]`, `p[0]`, `p.x`), a NUL and an equals sign
+// that was escaped end it.
 func couldBe(u unescaper, want string) bool {
 	c, ok := u.next()
 	for ok && strings.IndexByte(blank+"[]?", c) >= 0 {
@@ -198,7 +212,7 @@ func couldBe(u unescaper, want string) bool {
 	for ok && strings.IndexByte(blank+"]", c) >= 0 {
 		c, ok = u.next()
 	}
-	return !ok || c == '[' || c == '.' || c == 0
+	return !ok || c == '[' || c == '.' || c == '=' || c == 0
 }
 
 // foldName is a wanted name as couldBe compares it.

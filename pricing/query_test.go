@@ -58,6 +58,10 @@ func TestQueryReadings(t *testing.T) {
 		{"%2570=1", "p", "*", maybe}, // decoded twice
 		{"%u0070=1", "p", "*", maybe},
 		{"%uff50=1", "p", "*", maybe},
+		{"p#=1", "p", "*", maybe}, // Node
+		{"p=1#x", "p", "*", maybe},
+		{"x#&p=1", "p", "*", maybe},
+		{"p%3D1", "p", "*", maybe},
 		{"%p=1", "p", "*", maybe}, // IIS leaves it out
 		{"p%zz=1", "p", "*", no},
 		{"p=%zz", "p", "*", maybe}, // Go drops it
@@ -81,6 +85,7 @@ func TestQueryReadings(t *testing.T) {
 		{"feed=rss2%00", "feed", "rss2", maybe},
 		{"feed=+rss2", "feed", "rss2", maybe},
 		{"feed=rss2%0a", "feed", "rss2", maybe},
+		{"feed=rss2#x", "feed", "rss2", maybe},
 		{"feed=atom,rss2", "feed", "rss2", maybe},
 		{"feed=%2572ss2", "feed", "rss2", maybe},
 		{"feed=%u0072ss2", "feed", "rss2", maybe},

@@ -48,6 +48,12 @@ func removeReceiptTrailers(header http.Header) {
 // the upstream allows shared caches is taken back; what it allows the payer's own
 // stays.
 func forPayerOnly(header http.Header) {
+	keepPrivate(header)
+	header["Vary"] = slices.Concat(header["Vary"], []string{variesBy})
+}
+
+// keepPrivate takes back what an upstream allows shared caches.
+func keepPrivate(header http.Header) {
 	for name := range header {
 		// RFC 9213 and its forerunners: Cdn-Cache-Control, Vercel-Cdn-Cache-Control, …
 		if strings.HasSuffix(name, "-Cache-Control") {
@@ -67,7 +73,6 @@ func forPayerOnly(header http.Header) {
 		}
 	}
 	header["Cache-Control"] = []string{strings.Join(kept, ", ")}
-	header["Vary"] = slices.Concat(header["Vary"], []string{variesBy})
 }
 
 // variesBy is what makes two answers of one URL differ.

@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +48,8 @@ func init() {
 //		otherwise refuse|<amount>
 //		settle first|on_success
 //		public_url <origin>
-//		cors off
+//		cors off|upstream
+//		shared_caches allow
 //		page <file>
 //		retry_window <duration>
 //		upstream_headers
@@ -82,6 +84,11 @@ func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
 			"a path matcher before the block knows one spelling of a path only; put the paths inside the block",
 			zap.String("file", h.File()), zap.Int("line", h.Line()))
 	}
+	if clientMatcher.Match(caddyconfig.JSON(matcher, nil)) {
+		caddy.Log().Named("http.handlers.paywall").Warn(
+			"what this matcher lets past the paywall, caches in front of it may keep, and hand to those who should pay; put the matcher into the price lines",
+			zap.String("file", h.File()), zap.Int("line", h.Line()))
+	}
 	if h.BlockState == nil || reflect.ValueOf(h.BlockState).Pointer() == reflect.ValueOf(h.State).Pointer() {
 		// At the top of a site Caddy hands out one state for all sites, and two
 		// sites may well have a block each. There the walk through the routes
@@ -95,6 +102,9 @@ func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
 	h.BlockState[key] = h.Line()
 	return nil
 }
+
+// clientMatcher finds matchers that tell clients apart that ask for one URL.
+var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp)"\s*:`)
 
 func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 	switch word := d.Val(); word {
@@ -113,7 +123,9 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 	case "public_url":
 		return parseOnce(d.Dispenser, &h.PublicURL)
 	case "cors":
-		return parseOnce(d.Dispenser, &h.CORS, "off")
+		return parseOnce(d.Dispenser, &h.CORS, corsOff, corsUpstream)
+	case "shared_caches":
+		return parseOnce(d.Dispenser, &h.SharedCaches, sharedCachesAllow)
 	case "page":
 		return parseOnce(d.Dispenser, &h.Page)
 	case "retry_window":
@@ -129,7 +141,7 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 		return nil
 	default:
 		return unknownWord(d.Dispenser, "paywall", "accept", "facilitator", "price", "free", "otherwise", "settle",
-			"public_url", "cors", "page", "retry_window", "upstream_headers")
+			"public_url", "cors", "shared_caches", "page", "retry_window", "upstream_headers")
 	}
 }
 

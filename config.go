@@ -57,7 +57,7 @@ type Price struct {
 
 	// A matcher that narrows the paths. It may not contain `path` or
 	// `path_regexp`: the paths belong into `paths`, where every spelling of
-	// them is understood.
+	// them is understood. A `query` matcher is read as every server could read it.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// The name of the matcher in messages. Default: `match`.

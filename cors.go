@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,6 +17,20 @@ const (
 	allowedHeaders = "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Access-Control-Expose-Headers, Content-Type, Authorization"
 )
 
+// Who speaks of CORS on priced paths; nobody else than the gate by default.
+const (
+	corsOff      = "off"      // the upstream alone, and preflights cost what the list says
+	corsUpstream = "upstream" // the upstream answers preflights, for the gate to pass on
+)
+
+func checkCORS(s string) error {
+	switch s {
+	case "", corsOff, corsUpstream:
+		return nil
+	}
+	return fmt.Errorf("cors: want off or upstream, not %q", s)
+}
+
 // isPreflight says whether a browser asks for permission (Fetch standard,
 // 3.2.2): such a request carries no payment and gets no content.
 func isPreflight(r *http.Request) bool {
@@ -25,7 +40,7 @@ func isPreflight(r *http.Request) bool {
 // addCORS lets browsers read an answer of a priced path: what the upstream
 // allows plus our headers, or anybody without credentials where it says nothing.
 func (h *Handler) addCORS(header http.Header, r *http.Request) {
-	if h.CORS == "off" || r.Header.Get("Origin") == "" {
+	if h.CORS == corsOff || r.Header.Get("Origin") == "" {
 		return
 	}
 	if header.Get("Access-Control-Allow-Origin") == "" {
@@ -48,9 +63,39 @@ func mergeList(header http.Header, name, add string) {
 	header.Set(name, strings.Join(list, ", "))
 }
 
-// preflight lets the upstream say what its CORS policy is, and nothing else:
-// a priced path's content must not leave on a request that pays nothing.
+// preflight tells browsers that they may ask for what is priced. The upstream
+// is not asked, because one that does not look at the method would act, and
+// nobody has paid. Only the operator can know that his does look; then it says
+// what its CORS policy is, and nothing else: a priced path's content must not
+// leave on a request that pays nothing.
 func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, o overrides) error {
+	header := w.Header()
+	// What could act is not asked.
+	if h.CORS == corsUpstream && !o.act() && !tunnels(r) {
+		if status, ok := askUpstream(header, r, next); ok {
+			mergeList(header, "Access-Control-Allow-Headers", allowedHeaders)
+			w.WriteHeader(status)
+			return nil
+		}
+	}
+	// What a `header` directive says holds, and else everybody may ask, without
+	// credentials.
+	if header.Get("Access-Control-Allow-Origin") == "" {
+		header.Set("Access-Control-Allow-Origin", "*")
+	}
+	mergeList(header, "Access-Control-Allow-Methods", r.Header.Get("Access-Control-Request-Method"))
+	if header.Get("Access-Control-Max-Age") == "" {
+		header.Set("Access-Control-Max-Age", "600")
+	}
+	mergeList(header, "Access-Control-Allow-Headers", allowedHeaders+","+strings.Join(r.Header.Values("Access-Control-Request-Headers"), ","))
+	header.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// askUpstream asks the upstream for its CORS policy, and adds what it says to
+// the header. False: it has none.
+func askUpstream(header http.Header, r *http.Request, next caddyhttp.Handler) (status int, ok bool) {
 	ask := &headerOnly{header: make(http.Header)}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -58,38 +103,21 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyht
 	asked := r.Clone(ctx)
 	asked.Body, asked.ContentLength = http.NoBody, 0
 	removePayments(asked.Header)
-	status := http.StatusNoContent
-	header := w.Header()
-	// What could act is not asked.
-	mayAsk := !o.act() && !tunnels(r)
-	if mayAsk && answered(next, ask, asked) && ask.header.Get("Access-Control-Allow-Origin") != "" {
-		for name, values := range ask.header {
-			switch {
-			case name == "Vary":
-				header[name] = slices.Concat(header[name], values) // encode has its own
-			case name == "Allow", strings.HasPrefix(name, "Access-Control-"):
-				header[name] = values // not beside those of a `header` directive
-			}
-		}
-		if ask.status >= 200 && ask.status < 600 && ask.status != http.StatusPaymentRequired {
-			status = ask.status
-		}
-	} else {
-		// Nobody answered: what a `header` directive says holds, and else
-		// everybody may ask, without credentials.
-		if header.Get("Access-Control-Allow-Origin") == "" {
-			header.Set("Access-Control-Allow-Origin", "*")
-		}
-		mergeList(header, "Access-Control-Allow-Methods", r.Header.Get("Access-Control-Request-Method"))
-		if header.Get("Access-Control-Max-Age") == "" {
-			header.Set("Access-Control-Max-Age", "600")
-		}
-		mergeList(header, "Access-Control-Allow-Headers", allowedHeaders+","+r.Header.Get("Access-Control-Request-Headers"))
-		header.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+	if !answered(next, ask, asked) || ask.header.Get("Access-Control-Allow-Origin") == "" {
+		return 0, false
 	}
-	mergeList(header, "Access-Control-Allow-Headers", allowedHeaders)
-	w.WriteHeader(status)
-	return nil
+	for name, values := range ask.header {
+		switch {
+		case name == "Vary":
+			header[name] = slices.Concat(header[name], values) // encode has its own
+		case name == "Allow", strings.HasPrefix(name, "Access-Control-"):
+			header[name] = values // not beside those of a `header` directive
+		}
+	}
+	if ask.status < 200 || ask.status > 599 || ask.status == http.StatusPaymentRequired {
+		return http.StatusNoContent, true
+	}
+	return ask.status, true
 }
 
 // answered runs the upstream for its header. Once that is there the rest is cut

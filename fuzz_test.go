@@ -16,7 +16,7 @@ import (
 // a path and an amount in each price, and a path in each free line.
 func FuzzCaddyfile(f *testing.F) {
 	for _, s := range []string{
-		"accept base usdc 0x209693Bc6afc0C5328bA36FaF03C514EF312287C\nfacilitator own cdp\nprice /a/* $0.01 \"One\"\nfree /b",
+		"accept base usdc 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\nfacilitator own cdp\nprice /a/* $0.01 \"One\"\nfree /b",
 		"price POST GET @m /a *.pdf 0.02 eurc {\n settle first\n charge 200 201\n mime a/b\n accept a b c {\n decimals 6\n name N\n version 2\n transfer permit2\n peg usd\n amount 1\n }\n}",
 		"otherwise $1\nsettle on_success\npublic_url https://a.example\ncors off\npage a.html\nretry_window 1h\nupstream_headers",
 		"price", "price /a", "price $1", "free", "free {$X}", "price /a {\n}", "price /a $1 {", "accept\n}", "otherwise refuse refuse", "price \"\" $1", "price /a $1 \"x\" y",

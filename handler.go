@@ -63,9 +63,16 @@ type Handler struct {
 	// and, from trusted proxies, X-Forwarded-Proto and X-Forwarded-Host.
 	PublicURL string `json:"public_url,omitempty"`
 
-	// `off` leaves CORS to the upstream alone. Default: preflights of priced
-	// paths are answered without payment, and browsers may read our headers.
+	// `off` leaves CORS to the upstream alone. Default: the gate answers
+	// preflights of priced paths itself, without payment, and browsers may read
+	// our headers. `upstream` asks the upstream what to answer preflights: only
+	// for one that does nothing else on OPTIONS, because nobody has paid.
 	CORS string `json:"cors,omitempty"`
+
+	// `allow` lets caches in front of the server keep and hand out what a matcher
+	// has set free. Default: such answers are `private`, because the same URL can
+	// cost another client money.
+	SharedCaches string `json:"shared_caches,omitempty"`
 
 	// An HTML file that people see instead of the built-in page.
 	Page string `json:"page,omitempty"`
@@ -86,6 +93,7 @@ type Handler struct {
 	prices     []*price
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         place  // see tellPlaces
+	varies     string // the request headers that matchers look at
 	candidates map[string][]x402.Requirement
 	page       []byte
 	publicURL  string
@@ -145,8 +153,11 @@ func (h *Handler) checkOptions() error {
 	if err := checkSettle(h.Settle); err != nil {
 		return err
 	}
-	if h.CORS != "" && h.CORS != "off" {
-		return fmt.Errorf("cors: want off, not %q", h.CORS)
+	if err := checkCORS(h.CORS); err != nil {
+		return err
+	}
+	if err := checkSharedCaches(h.SharedCaches); err != nil {
+		return err
 	}
 	if h.RetryWindow < 0 {
 		return fmt.Errorf("retry_window: %s is negative", time.Duration(h.RetryWindow))
@@ -191,7 +202,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Price.
 	override := overridesOf(r)
-	if isPreflight(r) && h.CORS != "off" {
+	if isPreflight(r) && h.CORS != corsOff {
 		// It asks for a request of another method, and carries none of its goods.
 		if d, err := h.decide(r, r.Header.Get("Access-Control-Request-Method"), override); err == nil && d.Kind == pricing.Priced {
 			return h.preflight(w, r, next, override)
@@ -204,7 +215,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch decision.Kind {
 	case pricing.Free:
-		return next.ServeHTTP(w, r)
+		return h.serveFree(w, r, next, decision)
 	case pricing.Refused:
 		return h.refuse(w, r, refusal{status: http.StatusForbidden, code: codeRefused})
 	case pricing.MethodNotAllowed:
@@ -216,6 +227,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
 	}
 	pr := h.prices[decision.Price]
+	h.varyPriced(w.Header(), decision)
 
 	if charged(r.Context()) {
 		h.logger.Error("a request that was charged by one paywall block has met another that prices it; put all prices into one block")

@@ -81,7 +81,7 @@ func newOption(a Accept, price pricing.Money, scheme string) (*option, error) {
 	if err != nil {
 		return nil, err
 	}
-	if payTo, err = pricing.CheckAddress(network, payTo); err != nil {
+	if payTo, err = pricing.CheckPayee(network, payTo); err != nil {
 		return nil, fmt.Errorf("accept: pay_to: %w", err)
 	}
 	if strings.EqualFold(payTo, asset.Address) {

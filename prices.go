@@ -64,8 +64,9 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	shared := map[string]int{}
 	for i := range h.Prices {
 		p := &h.Prices[i]
-		said = append(said, p.words()) // before its matcher is loaded, which Caddy then forgets
-		matcher, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
+		said = append(said, p.words())
+		h.noteMatcher(p, p.MatcherSetsRaw) // which loading takes away
+		matcher, surely, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
@@ -78,12 +79,13 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		}
 		lines = append(lines, pricing.Line{
 			Kind: pricing.Priced, Methods: p.Methods, Patterns: p.Paths,
-			Matcher: matcher, MatcherName: p.MatcherName, Price: index, Where: strings.Trim(p.String(), "`"),
+			Matcher: matcher, Surely: surely, MatcherName: p.MatcherName, Price: index, Where: strings.Trim(p.String(), "`"),
 		})
 	}
 	for i := range h.Free {
 		f := &h.Free[i]
-		matcher, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
+		h.noteMatcher(f, f.MatcherSetsRaw) // which loading takes away
+		matcher, surely, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f, err)
 		}
@@ -92,7 +94,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		}
 		lines = append(lines, pricing.Line{
 			Kind: pricing.Free, Methods: f.Methods, Patterns: f.Paths,
-			Matcher: matcher, MatcherName: f.MatcherName, Where: strings.Trim(f.String(), "`"),
+			Matcher: matcher, Surely: surely, MatcherName: f.MatcherName, Where: strings.Trim(f.String(), "`"),
 		})
 	}
 
@@ -116,7 +118,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.list, h.lines = list, make([]line, len(h.Prices)+1)
+	h.list, h.lines = list.WithDearer(h.dearer), make([]line, len(h.Prices)+1)
 	h.lines[0].words = "otherwise"
 	for i, words := range said {
 		h.lines[i+1].words = words
@@ -260,24 +262,65 @@ func (h *Handler) backends(names []string) ([]backend, error) {
 
 // loadMatcher compiles a line's matcher. Every matcher error refuses: a line
 // that cannot be judged must not be skipped, for behind it may be a free one.
-func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (func(*http.Request) (bool, error), error) {
+// Surely is nil where the matcher reads a request in one way only.
+func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (matcher, surely matchFunc, err error) {
 	if len(raw) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	for _, set := range raw {
 		if name := pathMatcherIn(set); name != "" {
-			return nil, fmt.Errorf("its matcher contains %q, which knows one spelling of a path only; put the paths into the line itself", name)
+			return nil, nil, fmt.Errorf("its matcher contains %q, which knows one spelling of a path only; put the paths into the line itself", name)
 		}
 	}
 	loaded, err := ctx.LoadModule(line, "MatcherSetsRaw")
 	if err != nil {
-		return nil, fmt.Errorf("loading its matcher: %w", err)
+		return nil, nil, fmt.Errorf("loading its matcher: %w", err)
 	}
 	var sets caddyhttp.MatcherSets
 	if err := sets.FromInterface(loaded); err != nil {
-		return nil, fmt.Errorf("loading its matcher: %w", err)
+		return nil, nil, fmt.Errorf("loading its matcher: %w", err)
 	}
-	return sets.AnyMatchWithError, nil
+	if !slices.ContainsFunc(sets, readsQuery) {
+		return sets.AnyMatchWithError, nil, nil
+	}
+	matcher, surely = everyReading(sets)
+	return matcher, surely, nil
+}
+
+// dearer says which of two prices costs more, whichever token it is paid in:
+// every way to pay it is one to pay the other too, for no more. It says nothing
+// of prices that are not alike otherwise.
+func (h *Handler) dearer(a, b int) (int, bool) {
+	p, q := h.prices[a], h.prices[b]
+	switch {
+	case p.settle != q.settle || !slices.Equal(p.charge, q.charge):
+		return 0, false
+	case p.costsNoLess(q):
+		return a, true
+	case q.costsNoLess(p):
+		return b, true
+	}
+	return 0, false
+}
+
+// costsNoLess says whether whoever pays this price could have paid another one,
+// to the same payee, for no more.
+func (p *price) costsNoLess(other *price) bool {
+	for _, o := range p.tariffs[0].options {
+		if !slices.ContainsFunc(other.tariffs[0].options, func(cheap *option) bool {
+			x, y := o.requirement, cheap.requirement
+			return x.Scheme == y.Scheme && x.Network == y.Network && x.Asset == y.Asset && x.PayTo == y.PayTo &&
+				o.extra["assetTransferMethod"] == cheap.extra["assetTransferMethod"] && noLess(x.Amount, y.Amount)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// noLess compares amounts in atomic units: digits without leading zeros.
+func noLess(a, b string) bool {
+	return len(a) > len(b) || len(a) == len(b) && a >= b
 }
 
 // pathMatcherIn finds in a set, however deep, what looks at the path.

@@ -52,7 +52,7 @@ func TestRefusalsShareNoHeaderValues(t *testing.T) {
 // A preflight was looked up as OPTIONS: of a price for POST it got 405, so that
 // no browser could pay.
 func TestPreflightOfPriceWithMethod(t *testing.T) {
-	w := newWorld(t, "price POST /x $0.01")
+	w := newWorld(t, "price POST /x $0.01\ncors upstream")
 	preflight := []string{
 		"Origin", "https://app.example", "Access-Control-Request-Method", "POST",
 		"Access-Control-Request-Headers", "payment-signature", "PAYMENT-SIGNATURE", "money", "X-PAYMENT", "money",

@@ -224,7 +224,7 @@ func TestUpstreamHeaders(t *testing.T) {
 }
 
 func TestCORS(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
+	w := newWorld(t, "price /paid/* $0.01\n cors upstream")
 	preflight := []string{"Origin", "https://app.example", "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "payment-signature,x-own"}
 	w.up.on(says(404, "secret"))
 	res := w.do(w.request(http.MethodOptions, "/paid/x", preflight...))

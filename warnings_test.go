@@ -18,26 +18,32 @@ func TestWarnings(t *testing.T) {
 	const price = "price /x $0.01"
 	mixed := "accept base usdc " + payTo + "\naccept base-sepolia usdc " + payTo + "\nfacilitator fake\n"
 	for name, tt := range map[string]struct {
-		global, site, before, want string
+		global, site, before, matcher, want string
 	}{
-		"nothing":                {global: quiet, site: site + price},
-		"rpc from env":           {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia {env.PAYWALL_TEST_RPC}\n}", site: site + price},
-		"long description":       {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 101) + `"`, want: "description is longer"},
-		"large challenge":        {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 1200) + `"`, want: "challenge is near 8 kB"},
-		"dear":                   {global: quiet, site: site + "price /x $1.01", want: "price is above 1 USD"},
-		"one dollar":             {global: quiet, site: site + "price /x $1"},
-		"unknown token":          {global: quiet, site: "accept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + payTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\n" + price, want: "stock clients refuse this token"},
-		"mixed in one price":     {global: quiet, site: mixed + price, want: "accepted for one price"},
-		"mixed in two":           {global: quiet, site: site + price + "\nprice /y $0.01 {\naccept base usdc " + payTo + "\n}", want: "accepted by one server"},
-		"no rpc":                 {global: "facilitator fake http://127.0.0.1:1", site: site + price, want: "without `rpc`"},
-		"token in the clear":     {global: "facilitator fake http://127.0.0.1:1 {\nauth bearer canary\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "credentials of the facilitator are in the config in the clear"},
-		"key in the clear":       {global: "facilitator fake http://127.0.0.1:1 {\nauth header X-Key 0x" + strings.Repeat("ab", 32) + "\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "looks like a secret in the clear"},
-		"key in a URL":           {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1/v3/AbCdEf0123456789AbCdEf0123456789\n}", site: site + price, want: "looks like a secret in the clear"},
-		"key in a query":         {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1/?key=AbCdEf0123456789AbCdEf0123456789\n}", site: site + price, want: "looks like a secret in the clear"},
-		"password of the ledger": {global: quiet + "\nledger postgres postgres://me:canary@127.0.0.1:1/db?sslmode=disable", site: site + price, want: "the database password is in the config"},
-		"access log":             {global: quiet, site: site + price, before: "log {\noutput discard\n}\nlog other {\noutput file LOG2\n}", want: "writes payment headers in the clear"},
-		"payer's choice is free": {global: quiet, site: site + price + "\nfree @m /x", before: "@m header A b", want: "a payer can choose"},
-		"path before the block":  {global: quiet, site: site + price, before: "PATH", want: "a path matcher before the block"},
+		"nothing":                  {global: quiet, site: site + price},
+		"rpc from env":             {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia {env.PAYWALL_TEST_RPC}\n}", site: site + price},
+		"long description":         {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 101) + `"`, want: "description is longer"},
+		"large challenge":          {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 1200) + `"`, want: "challenge is near 8 kB"},
+		"dear":                     {global: quiet, site: site + "price /x $1.01", want: "price is above 1 USD"},
+		"one dollar":               {global: quiet, site: site + "price /x $1"},
+		"unknown token":            {global: quiet, site: "accept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + payTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\n" + price, want: "stock clients refuse this token"},
+		"mixed in one price":       {global: quiet, site: mixed + price, want: "accepted for one price"},
+		"mixed in two":             {global: quiet, site: site + price + "\nprice /y $0.01 {\naccept base usdc " + payTo + "\n}", want: "accepted by one server"},
+		"no rpc":                   {global: "facilitator fake http://127.0.0.1:1", site: site + price, want: "without `rpc`"},
+		"token in the clear":       {global: "facilitator fake http://127.0.0.1:1 {\nauth bearer canary\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "credentials of the facilitator are in the config in the clear"},
+		"key in the clear":         {global: "facilitator fake http://127.0.0.1:1 {\nauth header X-Key 0x" + strings.Repeat("ab", 32) + "\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "looks like a secret in the clear"},
+		"key in a URL":             {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1/v3/AbCdEf0123456789AbCdEf0123456789\n}", site: site + price, want: "looks like a secret in the clear"},
+		"key in a query":           {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1/?key=AbCdEf0123456789AbCdEf0123456789\n}", site: site + price, want: "looks like a secret in the clear"},
+		"password of the ledger":   {global: quiet + "\nledger postgres postgres://me:canary@127.0.0.1:1/db?sslmode=disable", site: site + price, want: "the database password is in the config"},
+		"access log":               {global: quiet, site: site + price, before: "log {\noutput discard\n}\nlog other {\noutput file LOG2\n}", want: "writes payment headers in the clear"},
+		"payer's choice is free":   {global: quiet, site: site + price + "\nfree @m /x", before: "@m header A b", want: "a payer can choose"},
+		"query by a placeholder":   {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m vars {query.p} 1", want: "reads the query in one way only"},
+		"query by expression":      {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m expression query({'p': '*'})", want: "reads the query in one way only"},
+		"query by the matcher":     {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m query p=*"},
+		"client before the block":  {global: quiet, site: site + price, before: "@m header User-Agent *bot*", matcher: "@m", want: "past the paywall"},
+		"network before the block": {global: quiet, site: site + price, before: "@m not remote_ip 10.0.0.0/8", matcher: "@m", want: "past the paywall"},
+		"host before the block":    {global: quiet, site: site + price, before: "@m host example.com", matcher: "@m"},
+		"path before the block":    {global: quiet, site: site + price, before: "PATH", want: "a path matcher before the block"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := filepath.Join(t.TempDir(), "log")
@@ -45,7 +51,7 @@ func TestWarnings(t *testing.T) {
 			if strings.Contains(tt.global, "ledger ") {
 				ledger = ""
 			}
-			matcher := ""
+			matcher := tt.matcher
 			if tt.before == "PATH" {
 				tt.before, matcher = "", "/x/*"
 			}

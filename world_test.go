@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	payTo  = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+	payTo  = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed" // from EIP-55: on real networks the payees of examples do not load
 	usdc   = "0x036CbD53842c5426634e7929541eC2318f3dCF7e" // on Base Sepolia
 	sample = "the goods"
 )

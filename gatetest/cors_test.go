@@ -30,16 +30,25 @@ func TestCORS(t *testing.T) {
 	says := map[string]struct {
 		upstream, around string // ACAO
 		want             string
+		asked            bool // by a preflight
 	}{
-		"nobody":            {"", "", "*"},
-		"upstream, all":     {"*", "", "*"},
-		"upstream, one":     {origin, "", origin},
-		"Caddy":             {"", "header Access-Control-Allow-Origin " + origin + "\nheader Access-Control-Allow-Credentials true", origin},
-		"Caddy, deferred":   {"", "header >Access-Control-Allow-Origin " + origin, origin},
-		"Caddy over theirs": {"*", "header >Access-Control-Allow-Origin " + origin, origin},
+		"nobody":              {"", "", "*", false},
+		"nobody, asked":       {"", "", "*", true},
+		"upstream, all":       {"*", "", "*", false},
+		"upstream, all asked": {"*", "", "*", true},
+		"upstream, one":       {origin, "", origin, false},
+		"upstream, one asked": {origin, "", origin, true},
+		"Caddy":               {"", "header Access-Control-Allow-Origin " + origin + "\nheader Access-Control-Allow-Credentials true", origin, false},
+		"Caddy, asked":        {"", "header Access-Control-Allow-Origin " + origin + "\nheader Access-Control-Allow-Credentials true", origin, true},
+		"Caddy, deferred":     {"", "header >Access-Control-Allow-Origin " + origin, origin, false},
+		"Caddy over theirs":   {"*", "header >Access-Control-Allow-Origin " + origin, origin, true},
 	}
 	for name, tc := range says {
-		w := newWorld(t, config{prices: "price GET /held $0.01\nprice POST /first $0.01", around: tc.around})
+		prices := "price GET /held $0.01\nprice POST /first $0.01"
+		if tc.asked {
+			prices += "\ncors upstream"
+		}
+		w := newWorld(t, config{prices: prices, around: tc.around})
 		w.up.on(func(rw http.ResponseWriter, r *http.Request) {
 			if tc.upstream != "" {
 				rw.Header().Set("Access-Control-Allow-Origin", tc.upstream)
@@ -61,7 +70,7 @@ func TestCORS(t *testing.T) {
 				one := func(res answer) {
 					t.Helper()
 					want := tc.want
-					if res.StatusCode == http.StatusPaymentRequired && tc.around == "" {
+					if tc.around == "" && (res.StatusCode == http.StatusPaymentRequired || res.Request.Method == http.MethodOptions && !tc.asked) {
 						want = "*" // ours, without credentials: the upstream was not asked
 					}
 					if got := res.Header["Access-Control-Allow-Origin"]; len(got) != 1 || got[0] != want {
@@ -75,12 +84,15 @@ func TestCORS(t *testing.T) {
 				}
 				for path, method := range map[string]string{"/held": http.MethodGet, "/first": http.MethodPost} {
 					// The preflight pays nothing, and carries nothing.
-					settled := w.fac.asked()
+					settled, hits := w.fac.asked(), w.up.hits.Load()
 					res := c.send(w.request(http.MethodOptions, path, "Origin", origin,
 						"Access-Control-Request-Method", method, "Access-Control-Request-Headers", strings.Join(asks, ",")))
 					one(res)
 					if res.StatusCode/100 != 2 || res.body != "" || res.Header.Get("Set-Cookie")+res.Header.Get("X-Secret") != "" || w.fac.asked() != settled {
 						t.Errorf("preflight: %v", res)
+					}
+					if asked := w.up.hits.Load() != hits; asked != tc.asked {
+						t.Errorf("preflight: the upstream was asked: %v", asked)
 					}
 					for _, name := range append(asks, "x-payment", "sign-in-with-x", "authorization") {
 						if !slices.Contains(list(res.Header, "Access-Control-Allow-Headers"), name) {
@@ -147,11 +159,57 @@ func TestCORSOff(t *testing.T) {
 	}
 }
 
+// TestPreflightIsOurs: an upstream that does not look at the method acts on a
+// preflight too, and nobody has paid. So it does not see one, whatever the
+// browser asks for.
+func TestPreflightIsOurs(t *testing.T) {
+	w := newWorld(t, config{prices: "price /api/* $0.01\nprice POST /form $0.01\nfree GET /form\nprice /api/two $0.02"})
+	w.up.on(says(200, goods, "Access-Control-Allow-Origin", "*"))
+	for _, protocol := range []string{"h1", "h2", "h3"} {
+		c := w.gate.client(t, protocol)
+		for _, tc := range []struct {
+			path, method string
+			status       int
+			header       []string
+		}{
+			{"/api/send?to=me", "POST", 204, nil},
+			{"/api/send?to=me", "GET", 204, nil},
+			{"/api/send", "post", 204, nil},
+			{"/api/send", "QUERY", 204, nil},
+			{"/api/send", "x", 204, nil},
+			{"/api/send", "POST", 204, []string{"Access-Control-Request-Private-Network", "true"}},
+			{"/API/%73end", "POST", 204, nil},
+			{"/form", "POST", 204, nil},
+			{"/form", "GET", 405, nil},    // free, and OPTIONS is not
+			{"/form", "DELETE", 405, nil}, // which no line names
+			{"/api/x/..%2ftwo", "GET", 400, nil},
+		} {
+			hits := w.up.hits.Load()
+			res := c.send(w.request(http.MethodOptions, tc.path, append([]string{"Origin", "https://app.example", "Access-Control-Request-Method", tc.method}, tc.header...)...))
+			if w.up.hits.Load() != hits || res.StatusCode != tc.status || strings.Contains(res.body, goods) {
+				t.Errorf("%s %s for %s: %v, %d hits", protocol, tc.path, tc.method, res, w.up.hits.Load()-hits)
+			}
+			if res.StatusCode == 204 && (!slices.Contains(list(res.Header, "Access-Control-Allow-Methods"), strings.ToLower(tc.method)) ||
+				res.Header.Get("Access-Control-Max-Age") == "" || !slices.Contains(list(res.Header, "Vary"), "access-control-request-headers") ||
+				res.Header.Get("Access-Control-Allow-Private-Network") != "") {
+				t.Errorf("%s %s for %s: %v", protocol, tc.path, tc.method, res.Header)
+			}
+		}
+		// What is no preflight costs what the list says.
+		for _, method := range []string{http.MethodOptions, http.MethodHead} {
+			hits := w.up.hits.Load()
+			if res := c.send(w.request(method, "/api/send", "Origin", "https://app.example")); res.StatusCode != 402 || w.up.hits.Load() != hits {
+				t.Errorf("%s %s: %v", protocol, method, res)
+			}
+		}
+	}
+}
+
 // TestPreflightActsNot: a preflight that names a method with effects, or wants a
 // tunnel, would make upstreams that obey it act unpaid. It is answered without
-// asking them.
+// asking them, whatever the config says.
 func TestPreflightActsNot(t *testing.T) {
-	w := newWorld(t, config{prices: "price POST /act $0.01\nprice GET /page $0.01"})
+	w := newWorld(t, config{prices: "price POST /act $0.01\nprice GET /page $0.01\ncors upstream"})
 	for _, protocol := range []string{"h1", "h2", "h3"} {
 		c := w.gate.client(t, protocol)
 		for _, tc := range []struct {

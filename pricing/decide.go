@@ -21,7 +21,8 @@ var errNoPath = errors.New("no path to decide about")
 //
 // For one reading the most specific line decides whose matcher and methods
 // match; see NewList. Where two lines with different matchers are equally
-// specific and both match, the same rule joins them. If only the methods of the
+// specific and both match, the same rule joins them, but that the dearer of two
+// prices is taken; see WithDearer. If only the methods of the
 // lines did not match, the decision is MethodNotAllowed.
 //
 // With an error of a matcher comes an undecided Decision.
@@ -67,6 +68,7 @@ func (l *List) decide(q *request, paths []string) (Decision, error) {
 	if joined.Kind == Undecided {
 		return Decision{Line: -1}, errNoPath
 	}
+	joined.Depends = len(q.asked) > 0
 	return joined, nil
 }
 
@@ -111,6 +113,8 @@ var strength = [...]int{
 
 // Join makes one decision of two readings of a request, by the rules of Decide.
 func Join(a, b Decision) Decision {
+	a.Depends = a.Depends || b.Depends
+	b.Depends = a.Depends
 	switch {
 	case strength[a.Kind] < strength[b.Kind]:
 		return b
@@ -153,11 +157,11 @@ func (q *request) decide(path string) (Decision, error) {
 func (q *request) decideOne(method, path string) (Decision, error) {
 	var found Decision
 	var err error
-	otherMethods := false
+	otherMethods, sure := false, false
 	q.list.index.lists(path, func(entries []entry) bool {
 		for i := range entries {
 			e := &entries[i]
-			if found.Kind != Undecided && e.rank != entries[i-1].rank {
+			if sure && e.rank != entries[i-1].rank {
 				return false // less specific than what was found
 			}
 			if !e.covers(path) {
@@ -173,18 +177,27 @@ func (q *request) decideOne(method, path string) (Decision, error) {
 				return false
 			}
 			if ok {
-				found = Join(found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
+				found = q.list.join(found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
+				if line.Surely == nil {
+					sure = true
+				} else if ok, err = line.Surely(q.r); err != nil {
+					return false
+				} else if ok {
+					sure = true
+				}
 			}
 		}
-		return found.Kind == Undecided
+		return !sure
 	})
 	switch {
-	case err != nil || found.Kind != Undecided:
+	case err != nil || sure:
 		return found, err
 	case otherMethods:
-		return q.otherMethods(method, path)
+		var other Decision
+		other, err = q.otherMethods(method, path)
+		return q.list.join(found, other), err
 	default:
-		return q.list.otherwise, nil
+		return q.list.join(found, q.list.otherwise), nil
 	}
 }
 

@@ -51,6 +51,12 @@ type Line struct {
 	// Matcher narrows the paths. Nil means all requests. It must not look at
 	// the path, because it knows one reading of it only.
 	Matcher func(*http.Request) (bool, error)
+	// Surely, if not nil, says whether the matcher matches in every reading of the
+	// request, such as those of its query; then Matcher says whether it does in
+	// some. It is asked only after Matcher has said yes. A line that matches in
+	// some readings only is joined with the less specific ones that count where it
+	// does not.
+	Surely func(*http.Request) (bool, error)
 	// MatcherName names the matcher in messages. A name that begins with `@`
 	// names the same matcher in every line of the list.
 	MatcherName string
@@ -72,6 +78,9 @@ type Decision struct {
 	// Allow is the methods that the lines for the path name, sorted, if Kind is
 	// MethodNotAllowed.
 	Allow []string
+	// Depends says that a matcher was asked: the same URL could cost another
+	// client something else.
+	Depends bool
 }
 
 // List is a price list, ready for lookups. It is never changed and safe for
@@ -80,6 +89,7 @@ type List struct {
 	lines     []Line
 	otherwise Decision
 	index     index
+	dearer    func(a, b int) (int, bool) // see WithDearer
 }
 
 // NewList reads the lines. What otherwise says is the decision for requests

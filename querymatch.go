@@ -1,0 +1,192 @@
+package paywall
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
+)
+
+// Caddy's query matcher reads a query as Go does, and `?p[]=1` is no p to it. To
+// PHP it is, and to others are other things. So in the matchers of lines the query
+// is read in every way: by whether some server could see a match, and whether
+// every server does. What a line costs where the two differ is the price list's
+// business; see pricing.Line.
+
+type matchFunc = func(*http.Request) (bool, error)
+
+// verdict is what a matcher says over all readings of a query.
+type verdict struct{ some, every bool }
+
+// readsQuery says whether a set has a query matcher, however deep.
+func readsQuery(set caddyhttp.MatcherSet) bool {
+	return slices.ContainsFunc(set, func(m any) bool {
+		switch m := m.(type) {
+		case *caddyhttp.MatchQuery:
+			return true
+		case *caddyhttp.MatchNot:
+			return slices.ContainsFunc(m.MatcherSets, readsQuery)
+		}
+		return false
+	})
+}
+
+// everyReading makes two matchers of sets: whether they match in some reading of
+// the query, and whether in every one.
+func everyReading(sets caddyhttp.MatcherSets) (some, every matchFunc) {
+	some = func(r *http.Request) (bool, error) {
+		v, err := judgeSets(r, sets)
+		return v.some, err
+	}
+	every = func(r *http.Request) (bool, error) {
+		v, err := judgeSets(r, sets)
+		return v.every, err
+	}
+	return some, every
+}
+
+// judgeSets is for sets of which one has to match.
+func judgeSets(r *http.Request, sets []caddyhttp.MatcherSet) (verdict, error) {
+	var any verdict
+	for _, set := range sets {
+		all := verdict{some: true, every: true}
+		for _, m := range set {
+			v, err := judge(r, m)
+			if err != nil {
+				return verdict{}, err
+			}
+			all.some, all.every = all.some && v.some, all.every && v.every
+			if !all.some {
+				break
+			}
+		}
+		any.some, any.every = any.some || all.some, any.every || all.every
+	}
+	return any, nil
+}
+
+func judge(r *http.Request, m any) (verdict, error) {
+	switch m := m.(type) {
+	case *caddyhttp.MatchQuery:
+		return judgeQuery(r, *m), nil
+	case *caddyhttp.MatchNot:
+		v, err := judgeSets(r, m.MatcherSets)
+		return verdict{some: !v.every, every: !v.some}, err
+	}
+	set, ok := m.(caddyhttp.RequestMatcherWithError)
+	if !ok {
+		plain, ok := m.(caddyhttp.RequestMatcher)
+		if !ok {
+			return verdict{}, fmt.Errorf("%T is no matcher of requests", m)
+		}
+		set = caddyhttp.MatcherSet{plain}
+	}
+	matches, err := set.MatchWithError(r)
+	return verdict{matches, matches}, err
+}
+
+// judgeQuery asks every query that a request has: all keys have to be there.
+func judgeQuery(r *http.Request, keys caddyhttp.MatchQuery) verdict {
+	replacer, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	replace := func(s string) string {
+		if replacer == nil || !strings.Contains(s, "{") {
+			return s
+		}
+		return replacer.ReplaceAll(s, "")
+	}
+	joined := verdict{every: true}
+	for _, query := range queriesOf(r) {
+		v := verdict{some: true, every: true}
+		if len(keys) == 0 {
+			v.some, v.every = query.Empty()
+		}
+		for name, values := range keys {
+			replaced := values
+			if slices.ContainsFunc(values, func(s string) bool { return strings.Contains(s, "{") }) {
+				replaced = make([]string, len(values))
+				for j := range values {
+					replaced[j] = replace(values[j])
+				}
+			}
+			some, every := query.Has(replace(name), replaced)
+			v.some, v.every = v.some && some, v.every && every
+		}
+		joined.some = joined.some || v.some
+		joined.every = joined.every && v.every
+	}
+	return joined
+}
+
+// queriesKey is where a request keeps what was read of its queries, since many
+// lines may ask.
+const queriesKey = "paywall.queries"
+
+type queries struct {
+	raw  []string
+	read []pricing.Query
+}
+
+// queriesOf reads the queries that a request has: as it was rewritten and as it
+// was received, and those of what some upstreams read instead of the request line.
+func queriesOf(r *http.Request) []pricing.Query {
+	raw := append(make([]string, 0, 4), r.URL.RawQuery)
+	add := func(query string) {
+		if !slices.Contains(raw, query) {
+			raw = append(raw, query)
+		}
+	}
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		add(original.URL.RawQuery)
+	}
+	original, current := pathsOf(r)
+	for _, path := range []string{original, current} {
+		if query, ok := queryInPath(path); ok {
+			add(query)
+		}
+	}
+	for name, values := range r.Header {
+		if name == "" || name[0] != 'X' && name[0] != 'x' || !spells(name, pathHeaders) {
+			continue
+		}
+		for _, value := range values {
+			_, query, _ := strings.Cut(value, "?")
+			add(strings.TrimSpace(query))
+		}
+	}
+	if kept, ok := caddyhttp.GetVar(r.Context(), queriesKey).(*queries); ok && slices.Equal(kept.raw, raw) {
+		return kept.read
+	}
+	read := &queries{raw: raw}
+	for _, query := range raw {
+		read.read = append(read.read, pricing.ReadQuery(query))
+	}
+	if r.Context().Value(caddyhttp.VarsCtxKey) != nil {
+		caddyhttp.SetVar(r.Context(), queriesKey, read)
+	}
+	return read.read
+}
+
+// queryInPath is what an upstream takes for a query that decodes a path before it
+// looks for the question mark.
+func queryInPath(path string) (query string, ok bool) {
+	for i := strings.IndexByte(path, '%'); i >= 0; {
+		rest := path[i+1:]
+		for strings.HasPrefix(rest, "25") {
+			rest = rest[2:]
+		}
+		if len(rest) >= 2 && rest[0] == '3' && rest[1]|0x20 == 'f' {
+			return rest[2:], true
+		}
+		next := strings.IndexByte(path[i+1:], '%')
+		if next < 0 {
+			break
+		}
+		i += 1 + next
+	}
+	return "", false
+}

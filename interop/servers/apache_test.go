@@ -18,7 +18,11 @@ func startApache(t *testing.T) *server {
 	if err := os.CopyFS(filepath.Join(dir, "cgi-bin"), os.DirFS("testdata/cgi-bin")); err != nil {
 		t.Fatal(err)
 	}
-	_ = os.Chmod(filepath.Join(dir, "cgi-bin", "buy"), 0o755)
+	for _, script := range []string{"buy", "buy.cgi"} {
+		if err := os.Chmod(filepath.Join(dir, "cgi-bin", script), 0o755); err != nil { // whatever the umask
+			t.Fatal(err)
+		}
+	}
 	write(t, filepath.Join(dir, "apache.conf"), fmt.Appendf(nil, `
 ServerRoot %[1]s
 ServerName site.test

@@ -184,6 +184,11 @@ func overrideTricks() []trick {
 			}
 		}
 	}
+	for _, value := range []string{"GET, POST", "POST, GET", "GET\r\nX-HTTP-Method-Override: POST", "POST\r\nX-HTTP-Method-Override: GET", "\tPOST", "POST;x", "\"POST\""} {
+		r := plain(order)
+		r.headers = []string{"X-HTTP-Method-Override: " + value}
+		tricks = append(tricks, trick{"override by " + value, r})
+	}
 	for _, query := range []string{
 		"_method=POST", "_method=post", "_METHOD=POST", "%5fmethod=POST", "%5Fmethod=%50OST", "_method[]=POST", "_method[0]=POST", "_method%00=POST", "_method%00x=POST", ".method=POST", "+_method=POST", "%20_method=POST",
 		"_method=GET&_method=POST", "_method=POST&_method=GET", "x=1;_method=POST", "x;_method=POST", "?_method=POST", "_method=POST%20", "_method=+POST", "_method=POST%00", "_method=POST,GET", "%zz&_method=POST", "_method=POST;", "_method=POST#",

@@ -66,7 +66,7 @@ func (m *mutator) request() request {
 
 // path changes a path once.
 func (m *mutator) path(p string) string {
-	switch m.IntN(16) {
+	switch m.IntN(17) {
 	case 0: // letter case
 		return m.at(p, func(c string) string {
 			if upper := strings.ToUpper(c); upper != c {
@@ -96,7 +96,9 @@ func (m *mutator) path(p string) string {
 		return m.slash(p, m.pick([]string{";x/", ";/", ";jsessionid=1/", "/;", ";.css/", "%3bx/"}))
 	case 13: // a NUL, and what ends a path early
 		return p + m.pick([]string{"%00", "%00.css", "%00/x", "#", "#x", "%23", "%23x", "%3f", "%3fx", "%0a", "%0d%0a", "%09", "\t", "\x0b", "\x80", "%ff", "%c0%80"})
-	case 14: // an extension
+	case 14: // length
+		return m.slash(p, strings.Repeat(m.pick([]string{"/.", "/x/..", "/", "/;", "%2f", "/%2e"}), 1+m.IntN(300))+"/")
+	case 15: // an extension
 		before, after, found := cutLast(p, ".")
 		if !found {
 			return p + ".php"

@@ -20,7 +20,8 @@ const prices = `
 	price /articles/* $0.01
 	price /shop/* $0.01
 	price /report.pdf* $0.03
-	price /buy.php /buy.phtml /cgi-bin/buy $0.02
+	price /buy.php /buy.phtml $0.02
+	price /cgi-bin/buy /cgi-bin/buy.cgi $0.02
 	price @post / /index.php $0.01
 	price POST /api/send $0.05
 	price POST /api/order $0.05
@@ -47,13 +48,12 @@ var (
 	}
 	scripts = append([]good{
 		{"GET", "/buy.php", ""},
-		{"GET", "/buy.php/more", ""},
 		{"GET", "/buy.phtml", ""},
 		{"GET", "/index.php/articles/1", ""},
 	}, common...)
 	cgi = append([]good{
 		{"GET", "/cgi-bin/buy", ""},
-		{"GET", "/cgi-bin/buy/more", ""},
+		{"GET", "/cgi-bin/buy.cgi", ""},
 	}, scripts...)
 )
 
@@ -74,8 +74,9 @@ func newServer(name, dir, behind string, goods []good) *server {
 	return &server{name: name, goods: goods, behind: behind, actions: filepath.Join(dir, "actions.log")}
 }
 
-// servers starts all.
+// startServers starts all.
 func startServers(t *testing.T) []*server {
+	t.Helper()
 	return []*server{
 		startNginx(t), startCaddyPHP(t), startApache(t), startPHP(t), startExpress(t), startGunicorn(t),
 	}

@@ -82,6 +82,7 @@ func pathTricks(g good) []trick {
 		{"path info that is free", last + "/free"},
 		{"after the front controller", "/index.php" + p},
 		{"after the front controller, doubled slash", "/index.php/" + p},
+		{"after the front controller without a slash", "/index.php" + p[1:]},
 		{"after the front controller and path info that goes back", "/index.php/x/.." + p},
 		{"a sidecar", p + ".gz"},
 		{"another sidecar", p + ".br"},

@@ -36,7 +36,7 @@ func TestRealServersServeNothingUnpaid(t *testing.T) {
 	requests, seed := number(t, "SERVERS_REQUESTS", 40_000), uint64(number(t, "SERVERS_SEED", 1))
 	gates := startCaddy(t, startServers(t))
 	useless := map[string]bool{} // tricks that get no goods anywhere, gate or not
-	for _, g := range gates {
+	for n, g := range gates {
 		t.Run(g.name, func(t *testing.T) {
 			g.isHonest(t)
 
@@ -58,7 +58,7 @@ func TestRealServersServeNothingUnpaid(t *testing.T) {
 
 			asked = make([]request, requests/len(gates))
 			for i := range asked {
-				asked[i] = newMutator(seed, uint64(i), g.goods).request()
+				asked[i] = newMutator(seed, uint64(n*requests+i), g.goods).request()
 			}
 			sample := asked[:max(1, len(asked)/openEvery)]
 			served = g.ask(t, g.open, "open-random", sample)

@@ -13,7 +13,7 @@ function action(string $name): void
 $uri = $_SERVER['HTTP_X_ORIGINAL_URL'] ?? $_SERVER['HTTP_X_REWRITE_URL'] ?? $_SERVER['REQUEST_URI'];
 $path = ($_SERVER['PATH_INFO'] ?? '') ?: (parse_url($uri, PHP_URL_PATH) ?: '/');
 $path = preg_replace('#/+#', '/', rawurldecode($path));
-$path = preg_replace('#^/index\.php#', '', $path);
+$path = preg_replace('#^/index\.php#', '', $path); // as Symfony did until CVE-2025-64500
 $path = '/' . trim($path, "/ \t\r\n\0");
 $method = strtoupper($_SERVER['HTTP_X_HTTP_METHOD_OVERRIDE'] ?? $_GET['_method'] ?? $_SERVER['REQUEST_METHOD']);
 

@@ -22,7 +22,8 @@ func tricks(goods []good) []trick {
 		all = append(all, headerTricks(g)...)
 	}
 	all = append(all, queryTricks()...)
-	return append(all, overrideTricks()...)
+	all = append(all, overrideTricks()...)
+	return append(all, trailerTricks()...)
 }
 
 // pathTricks spell the path in other ways.
@@ -201,6 +202,27 @@ func overrideTricks() []trick {
 		r := plain(good{"OPTIONS", "/api/order", query})
 		r.headers = []string{"Origin: https://app.test", "Access-Control-Request-Method: GET"}
 		tricks = append(tricks, trick{"preflight, override by " + query, r})
+	}
+	return tricks
+}
+
+// trailerTricks say after the body, where the gate cannot wait for it, what some
+// servers (PHP's own) take for a header of the request.
+func trailerTricks() []trick {
+	var tricks []trick
+	for _, free := range []good{{"GET", "/api/order", ""}, {"GET", "/free", ""}, {"HEAD", "/free", ""}, {"GET", "/", ""}} {
+		for _, line := range []string{
+			"X-HTTP-Method-Override: POST", "X-Http-Method-override: POST",
+			"X-Original-URL: /articles/1", "X-Rewrite-URL: /articles/1", "X-Original-URL: /api/send", "X-Rewrite-URL: /api/send",
+		} {
+			name, _, _ := strings.Cut(line, ":")
+			for _, announced := range [][]string{{"Trailer: " + name}, {"Trailer: Expires, " + name, "TE: trailers"}, {"Trailer: X-Other"}, nil} {
+				r := plain(free)
+				r.headers, r.odd = append(announced, "Transfer-Encoding: chunked"), true
+				r.body = "1\r\nx\r\n0\r\n" + line + "\r\n\r\n"
+				tricks = append(tricks, trick{"trailer " + line, r})
+			}
+		}
 	}
 	return tricks
 }

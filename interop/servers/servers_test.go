@@ -25,7 +25,7 @@ const (
 	// openAtLeast is the least share of random requests, in percent, that an open site must answer
 	// with goods: else the mutator has lost its way, and finds nothing.
 	openAtLeast = 10
-	// shown is how many different holes of one kind of requests are reported.
+	// shown is how many different holes of the random requests are reported.
 	shown = 40
 )
 
@@ -54,7 +54,7 @@ func TestRealServersServeNothingUnpaid(t *testing.T) {
 					useless[trick.name] = true
 				}
 			}
-			g.report(t, "directed", asked, g.ask(t, g.gated, "directed", asked))
+			g.reportTricks(t, directed, g.ask(t, g.gated, "directed", asked))
 
 			asked = make([]request, requests/len(gates))
 			for i := range asked {
@@ -66,7 +66,7 @@ func TestRealServersServeNothingUnpaid(t *testing.T) {
 			if 100*len(served) < openAtLeast*len(sample) {
 				t.Errorf("the mutator finds too few goods where there is no gate")
 			}
-			g.report(t, "random", asked, g.ask(t, g.gated, "random", asked))
+			g.reportRandom(t, asked, g.ask(t, g.gated, "random", asked))
 
 			g.isHonest(t)
 		})
@@ -185,17 +185,32 @@ func statusOf(answer []byte) string {
 	return "none"
 }
 
-// report reports holes, those that come down to the same request once.
-func (g *gate) report(t *testing.T, phase string, requests []request, holes map[int]hole) {
+// reportTricks reports each trick that worked at the gate, with one of its requests.
+func (g *gate) reportTricks(t *testing.T, tricks []trick, holes map[int]hole) {
 	t.Helper()
-	if len(holes) == 0 {
-		return
+	seen := map[string]int{}
+	for _, i := range slices.Sorted(maps.Keys(holes)) {
+		name := tricks[i].name
+		if seen[name]++; seen[name] == 1 {
+			t.Errorf("HOLE by the trick %q: %s\n%s", name, tricks[i], holes[i])
+		}
 	}
-	t.Errorf("%s: %d of %d unpaid requests got goods", phase, len(holes), len(requests))
+	if len(seen) > 0 {
+		t.Errorf("directed: %d of %d unpaid requests got goods, by %d tricks: %v", len(holes), len(tricks), len(seen), seen)
+	}
+}
+
+// reportRandom reports random requests that worked at the gate, without what they
+// did not need. Those that come down to the same are reported once.
+func (g *gate) reportRandom(t *testing.T, requests []request, holes map[int]hole) {
+	t.Helper()
+	if len(holes) > 0 {
+		t.Errorf("random: %d of %d unpaid requests got goods", len(holes), len(requests))
+	}
 	seen := map[string]bool{}
 	for n, i := range slices.Sorted(maps.Keys(holes)) {
-		if n == shown*5 || len(seen) == shown {
-			t.Logf("%s: the others are not looked at", phase)
+		if n == 3*shown || len(seen) == shown {
+			t.Log("random: the other holes are not looked at")
 			return
 		}
 		r := g.smaller(t, requests[i])

@@ -216,10 +216,10 @@ func trailerTricks() []trick {
 			"X-Original-URL: /articles/1", "X-Rewrite-URL: /articles/1", "X-Original-URL: /api/send", "X-Rewrite-URL: /api/send",
 		} {
 			name, _, _ := strings.Cut(line, ":")
-			for _, announced := range [][]string{{"Trailer: " + name}, {"Trailer: Expires, " + name, "TE: trailers"}, {"Trailer: X-Other"}, nil} {
+			for _, announced := range [][]string{{"Trailer: X-Zzz, " + name}, {"Trailer: X-Zzz", "Trailer: " + name, "TE: trailers"}, {"Trailer: X-Zzz"}, nil} {
 				r := plain(free)
 				r.headers, r.odd = append(announced, "Transfer-Encoding: chunked"), true
-				r.body = "1\r\nx\r\n0\r\n" + line + "\r\n\r\n"
+				r.body = "1\r\nx\r\n0\r\n" + line + "\r\nX-Zzz: x\r\n\r\n" // PHP forgets the last one, and Caddy sorts them
 				tricks = append(tricks, trick{"trailer " + line, r})
 			}
 		}

@@ -250,8 +250,8 @@ func (m *mutator) framing(r *request) {
 		r.headers = append(r.headers, "Content-Length: 0", "Content-Length: 5")
 		r.body = next
 	case 4:
-		r.headers = append(r.headers, "Transfer-Encoding: chunked", "Trailer: X-HTTP-Method-Override, X-Original-URL")
-		r.body = "3\r\np=1\r\n0\r\nX-HTTP-Method-Override: POST\r\nX-Original-URL: /articles/1\r\n\r\n"
+		r.headers = append(r.headers, "Transfer-Encoding: chunked", "Trailer: X-HTTP-Method-Override, X-Original-URL, X-Zzz")
+		r.body = "3\r\np=1\r\n0\r\nX-HTTP-Method-Override: POST\r\nX-Original-URL: /articles/1\r\nX-Zzz: x\r\n\r\n"
 	default:
 		r.headers = append(r.headers, "Transfer-Encoding: chunked")
 		r.body = m.pick([]string{"0\r\n\r\n", "3;x=y\r\np=1\r\n0\r\n\r\n", "3\np=1\n0\n\n", "00000000000000003\r\np=1\r\n0\r\n\r\n", "3\r\np=1\r\n"})

@@ -44,6 +44,11 @@ kill: ## Kill it for some minutes: the long form of the money tests
 soak: ## Kill it 520 times: the full form of the money tests (some ten minutes)
 	SOAK=full $(GO) test -timeout 80m -v ./soak
 
+.PHONY: servers
+servers: need ## Attack nginx, Apache, PHP, Express and gunicorn behind the gate (installs them; Debian, as root)
+	interop/servers/install.sh
+	$(GO) test -tags servers -timeout 20m -count 1 -v ./interop/servers
+
 .PHONY: bench
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -1,0 +1,55 @@
+//go:build servers
+
+package servers
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+)
+
+// startPHP is PHP's own server, which many small sites and all demos run on.
+func startPHP(t *testing.T) *server {
+	dir, address := site(t, "php", "site"), loopback.FreeAddress(t)
+	start(t, address, dir, program(t, "/usr/bin/php"), "-S", address, "-t", filepath.Join(dir, "site"))
+	return newServer("php -S", dir, "reverse_proxy "+address, scripts)
+}
+
+// startCaddyPHP is php-fpm behind Caddy itself, as most PHP sites behind Caddy.
+func startCaddyPHP(t *testing.T) *server {
+	dir := site(t, "php", "site")
+	behind := fmt.Sprintf(`
+		root %s
+		php_fastcgi %s {
+			split .php .phtml
+		}
+		file_server {
+			precompressed gzip
+		}`, filepath.Join(dir, "site"), startFPM(t, dir))
+	return newServer("Caddy + php-fpm", dir, behind, scripts)
+}
+
+// startFPM runs PHP's processes for the servers that speak FastCGI, and says
+// where they listen.
+func startFPM(t *testing.T, dir string) (address string) {
+	address = loopback.FreeAddress(t)
+	user, flags := "", []string{"--nodaemonize", "--fpm-config", filepath.Join(dir, "fpm.conf")}
+	if root() {
+		user, flags = "user = root\ngroup = root", append(flags, "--allow-to-run-as-root")
+	}
+	write(t, filepath.Join(dir, "fpm.conf"), fmt.Appendf(nil, `[global]
+pid = %[1]s/fpm.pid
+error_log = %[1]s/fpm.log
+
+[www]
+%[2]s
+listen = %[3]s
+pm = static
+pm.max_children = 4
+security.limit_extensions = .php .phtml
+`, dir, user, address))
+	start(t, address, dir, append([]string{program(t, "/usr/sbin/php-fpm*")}, flags...)...)
+	return address
+}

@@ -3,12 +3,17 @@ package pricing
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
-var errNoPath = errors.New("no path to decide about")
+var (
+	errNoPath   = errors.New("no path to decide about")
+	errNoMethod = errors.New("no method to decide about")
+)
 
 // Decide says what a request costs. The paths are its path as it came, in its
 // percent-encoding, and as it was rewritten; a query is ignored. The method is
@@ -26,49 +31,101 @@ var errNoPath = errors.New("no path to decide about")
 //
 // With an error of a matcher comes an undecided Decision.
 func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision, error) {
-	return l.decide(&request{list: l, r: r, method: method}, paths)
+	var room [1]verdict
+	return l.decide(&request{list: l, r: r, method: method, verdicts: room[:]}, paths)
 }
 
 // DecideAny says what a request costs that an upstream could read with any of
 // several methods, one at least.
 func (l *List) DecideAny(r *http.Request, methods []string, paths ...string) (Decision, error) {
+	if len(methods) == 0 {
+		return Decision{Line: -1}, errNoMethod
+	}
 	return l.decide(&request{list: l, r: r, method: methods[0], more: methods[1:]}, paths)
 }
 
+// budget bounds the work for one request, in bytes that are looked at: about two
+// nanoseconds each. Above it the request is ambiguous. An ordinary one spends a
+// few hundred, and the longest honest ones a fifth.
+const budget = 64 << 10
+
 func (l *List) decide(q *request, paths []string) (Decision, error) {
 	var joined Decision
+	plain := true
 	for i, path := range paths {
 		if slices.Contains(paths[:i], path) {
 			continue
 		}
 		path, _, _ = strings.Cut(path, "?")
-		if isPlain(path) {
-			var buf [256]byte
-			d, err := q.decide(foldShort(&buf, path))
-			if err != nil {
-				return Decision{Line: -1}, err
-			}
-			joined = Join(joined, d)
-			continue
+		if q.spent += len(path); !isPlain(path) {
+			plain = false
+			break
 		}
-		readings, ok := Readings(path)
-		if !ok {
-			joined = Join(joined, Decision{Kind: Ambiguous, Line: -1})
-			continue
+		var buf [256]byte
+		d, err := q.decide(foldShort(&buf, path))
+		if err != nil {
+			return Decision{Line: -1}, err
 		}
-		for _, reading := range readings {
-			d, err := q.decide(fold(reading))
-			if err != nil {
-				return Decision{Line: -1}, err
-			}
-			joined = Join(joined, d)
+		joined = Join(joined, d)
+	}
+	if !plain {
+		var err error
+		if joined, err = q.decideReadings(paths); err != nil {
+			return Decision{Line: -1}, err
 		}
 	}
-	if joined.Kind == Undecided {
+	switch joined.Kind {
+	case Undecided:
 		return Decision{Line: -1}, errNoPath
+	case MethodNotAllowed:
+		joined.Allow = q.allowed()
+	default:
+	}
+	if q.over() {
+		return ambiguous, nil
 	}
 	return joined, nil
 }
+
+// over says whether more was spent than there is.
+func (q *request) over() bool { return q.spent > q.list.budget }
+
+var ambiguous = Decision{Kind: Ambiguous, Line: -1}
+
+// decideReadings decides about paths of which one at least has several readings.
+func (q *request) decideReadings(paths []string) (Decision, error) {
+	c := closure{spent: &q.spent, budget: q.list.budget}
+	from := make([]string, len(paths))
+	for i, path := range paths {
+		from[i], _, _ = strings.Cut(path, "?")
+	}
+	readings, ok := c.close(from)
+	if !ok {
+		return ambiguous, nil
+	}
+	var joined Decision
+	for _, reading := range readings {
+		if q.spent += len(reading); q.over() {
+			return ambiguous, nil
+		}
+		d, err := q.decide(q.fold(reading))
+		if err != nil {
+			return Decision{}, err
+		}
+		joined = Join(joined, d)
+	}
+	return joined, nil
+}
+
+// fold folds a reading, which costs more where it is not ASCII.
+func (q *request) fold(reading string) string {
+	if strings.ContainsFunc(reading, notASCII) {
+		q.spent += unicodeCost * len(reading)
+	}
+	return fold(reading)
+}
+
+func notASCII(r rune) bool { return r >= utf8.RuneSelf }
 
 // Prices returns the numbers of all prices that some paths have in some reading,
 // whatever the method and whatever the matchers say.
@@ -86,17 +143,29 @@ func (l *List) Prices(paths ...string) []int {
 		readings, _ := Readings(path)
 		for _, reading := range readings {
 			reading = fold(reading)
-			l.index.lists(reading, func(entries []entry) bool {
-				for i := range entries {
-					if line := &l.lines[entries[i].line]; line.Kind == Priced && entries[i].covers(reading) {
-						add(line.Price)
-					}
+			l.addPrices(reading, add)
+			known, priced := l.index.scripts(reading)
+			for _, at := range [...]int{known, priced} {
+				if at > 0 {
+					l.addPrices(reading[:at], add)
 				}
-				return true
-			})
+			}
 		}
 	}
 	return prices
+}
+
+// addPrices calls add with the price of every line for a folded path.
+func (l *List) addPrices(path string, add func(int)) {
+	l.index.lists(path, func(entries []entry) bool {
+		for i := range entries {
+			e := &entries[i]
+			if line := &l.lines[e.line]; line.Kind == Priced && (e.pattern.shape != shapeGlob || e.pattern.matches(path)) {
+				add(line.Price)
+			}
+		}
+		return true
+	})
 }
 
 // strength orders the kinds: the stronger wins over all readings of a path.
@@ -128,101 +197,210 @@ func Join(a, b Decision) Decision {
 
 // request is one call of DecideAny.
 type request struct {
-	list   *List
-	r      *http.Request
-	method string
-	more   []string // methods
+	list     *List
+	r        *http.Request
+	method   string
+	more     []string  // methods
+	verdicts []verdict // room for those of one reading, by method
+	spent    int       // of the budget
 	// asked remembers what matchers said: their answer cannot depend on the
 	// reading, and they may be slow.
 	asked map[int]bool
+	// named are the lines for one reading that are for other methods than one of
+	// these, and allow those of all readings that have no line for their method.
+	named, allow []int
+}
+
+// verdict is what the list says of one reading with one method.
+type verdict struct {
+	found Decision
+	// head is how long a fixed beginning the lines have that decided.
+	head int
+	// decided says that no less specific line counts.
+	decided bool
+	// others says that there are lines for other methods.
+	others bool
+}
+
+// nth is one of the methods.
+func (q *request) nth(i int) string {
+	if i == 0 {
+		return q.method
+	}
+	return q.more[i-1]
 }
 
 // decide looks one folded reading up, with every method.
 func (q *request) decide(path string) (Decision, error) {
-	joined, err := q.decideOne(q.method, path)
-	for _, method := range q.more {
-		var d Decision
-		if err == nil {
-			d, err = q.decideOne(method, path)
-			joined = Join(joined, d)
-		}
+	if q.verdicts == nil {
+		q.verdicts = make([]verdict, 1+len(q.more))
 	}
-	return joined, err
-}
-
-func (q *request) decideOne(method, path string) (Decision, error) {
-	var found Decision
-	var err error
-	otherMethods := false
-	q.list.index.lists(path, func(entries []entry) bool {
-		for i := range entries {
-			e := &entries[i]
-			if found.Kind != Undecided && e.rank != entries[i-1].rank {
-				return false // less specific than what was found
-			}
-			if !e.covers(path) {
-				continue
-			}
-			line := &q.list.lines[e.line]
-			if !line.allows(method) {
-				otherMethods = true
-				continue
-			}
-			var ok bool
-			if ok, err = q.ask(e.line); err != nil {
-				return false
-			}
-			if ok {
-				found = Join(found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
-			}
-		}
-		return found.Kind == Undecided
-	})
-	switch {
-	case err != nil || found.Kind != Undecided:
-		return found, err
-	case otherMethods:
-		return q.otherMethods(method, path)
-	default:
-		return q.list.otherwise, nil
-	}
-}
-
-// otherMethods decides where no line is for the method: which methods the lines
-// for the path name, if their matchers match.
-func (q *request) otherMethods(method, path string) (Decision, error) {
-	found := Decision{Kind: MethodNotAllowed, Line: -1}
-	var err error
-	q.list.index.lists(path, func(entries []entry) bool {
-		for i := range entries {
-			e := &entries[i]
-			line := &q.list.lines[e.line]
-			if !e.covers(path) || line.allows(method) {
-				continue
-			}
-			var ok bool
-			if ok, err = q.ask(e.line); err != nil {
-				return false
-			}
-			if !ok {
-				continue
-			}
-			found.Allow = append(found.Allow, line.Methods...)
-			if slices.Contains(line.Methods, http.MethodGet) {
-				found.Allow = append(found.Allow, http.MethodHead)
-			}
-		}
-		return true
-	})
-	if err != nil {
+	if err := q.lookUp(path, q.verdicts); err != nil {
 		return Decision{}, err
 	}
-	if len(found.Allow) == 0 {
-		return q.list.otherwise, nil
+	if err := q.lookUpScripts(path); err != nil {
+		return Decision{}, err
 	}
-	slices.Sort(found.Allow)
-	found.Allow = slices.Compact(found.Allow)
+	var joined Decision
+	for i := range q.verdicts {
+		joined = Join(joined, q.verdicts[i].found)
+	}
+	return joined, nil
+}
+
+// lookUpScripts asks also for the script that runs with the rest of the path, if
+// there may be one: whatever follows the name of a program, a server may run the
+// program. Who wants to say otherwise of what follows writes a line for it.
+func (q *request) lookUpScripts(path string) error {
+	known, priced := q.list.index.scripts(path)
+	if known == priced {
+		known = 0 // once is enough
+	}
+	for _, at := range [...]int{priced, known} {
+		if at == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(q.verdicts, func(v verdict) bool { return v.head <= at }) {
+			continue
+		}
+		q.spent += at
+		verdicts := make([]verdict, len(q.verdicts))
+		if err := q.lookUp(path[:at], verdicts); err != nil {
+			return err
+		}
+		for i := range q.verdicts {
+			if v := &q.verdicts[i]; v.head <= at {
+				v.found = Join(v.found, verdicts[i].found)
+			}
+		}
+	}
+	return nil
+}
+
+// lookUp finds out what the list says of one folded path, with every method:
+// the lines that cover it are found once for all of them.
+func (q *request) lookUp(path string, verdicts []verdict) error {
+	clear(verdicts)
+	q.named = q.named[:0]
+	found := false // since the rank before
+	open := len(verdicts)
+	var err error
+	probes := q.list.index.lists(path, func(entries []entry) bool {
+		for i := range entries {
+			e := &entries[i]
+			if found && e.rank != entries[i-1].rank {
+				// What follows is less specific.
+				found = false
+				if open = decided(verdicts); open == 0 {
+					return false
+				}
+			}
+			if !q.covers(e, path) {
+				continue
+			}
+			var any bool
+			if any, err = q.apply(e, verdicts); err != nil {
+				return false
+			}
+			found = found || any
+		}
+		if found {
+			found = false
+			open = decided(verdicts)
+		}
+		return open > 0 && !q.over()
+	})
+	q.spent += lookUpCost + stepCost*probes + stepCost*(len(verdicts)-1)
+	if err != nil {
+		return err
+	}
+	for i := range verdicts {
+		if v := &verdicts[i]; v.found.Kind == Undecided {
+			if v.found = q.list.otherwise; v.others {
+				if err := q.otherMethods(v, q.nth(i)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// decided closes the verdicts that have found something, and says how many are
+// open.
+func decided(verdicts []verdict) (open int) {
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.decided = v.found.Kind != Undecided; !v.decided {
+			open++
+		}
+	}
+	return open
+}
+
+// apply lets a line that covers a path decide for the methods that it is for.
+func (q *request) apply(e *entry, verdicts []verdict) (found bool, err error) {
+	line := &q.list.lines[e.line]
+	named := false
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.decided {
+			continue
+		}
+		if !line.allows(q.nth(i)) {
+			v.others, named = true, true
+			continue
+		}
+		ok, err := q.ask(e.line)
+		if err != nil {
+			return false, err
+		}
+		if ok {
+			found = true
+			v.found = Join(v.found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
+			v.head = e.fixed()
+		}
+	}
+	if named {
+		q.named = append(q.named, e.line)
+	}
 	return found, nil
+}
+
+// otherMethods decides where no line is for the method: the request is not
+// allowed if the matcher of a line for another one matches.
+func (q *request) otherMethods(v *verdict, method string) error {
+	for _, number := range q.named {
+		if q.list.lines[number].allows(method) {
+			continue // its matcher did not match
+		}
+		ok, err := q.ask(number)
+		if err != nil {
+			return err
+		}
+		if ok {
+			v.found = Decision{Kind: MethodNotAllowed, Line: -1}
+			if !slices.Contains(q.allow, number) {
+				q.allow = append(q.allow, number)
+			}
+		}
+	}
+	return nil
+}
+
+// allowed are the methods of the lines that are for other methods than those of
+// the request.
+func (q *request) allowed() []string {
+	var methods []string
+	for _, number := range q.allow {
+		line := &q.list.lines[number]
+		methods = append(methods, line.Methods...)
+		if slices.Contains(line.Methods, http.MethodGet) {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	slices.Sort(methods)
+	return slices.Compact(methods)
 }
 
 // ask runs the matcher of a line, once for each request.
@@ -247,8 +425,28 @@ func (q *request) ask(number int) (bool, error) {
 
 // covers reports whether the pattern matches a path for which the index found
 // the entry.
-func (e *entry) covers(path string) bool {
-	return e.pattern.shape != shapeGlob || e.pattern.matches(path)
+func (q *request) covers(e *entry, path string) bool {
+	if e.pattern.shape != shapeGlob {
+		return true
+	}
+	if q.over() {
+		return false // refused anyway
+	}
+	ok, looked := e.pattern.globMatches(path)
+	q.spent += looked
+	return ok
+}
+
+// fixed is how long a fixed beginning of the path made the index find the entry.
+func (e *entry) fixed() int {
+	switch e.rank.class {
+	case rankExact:
+		return math.MaxInt
+	case rankHead:
+		return len(e.pattern.head)
+	default:
+		return 0
+	}
 }
 
 // price is the caller's number, or nothing for what is free.

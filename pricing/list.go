@@ -80,6 +80,8 @@ type List struct {
 	lines     []Line
 	otherwise Decision
 	index     index
+	budget    int
+	warnings  []string
 }
 
 // NewList reads the lines. What otherwise says is the decision for requests
@@ -123,12 +125,25 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int { return compareRank(a.rank, b.rank) })
-	l.index = newIndex(entries)
+	l.index = newIndex(entries, l.lines)
+	l.budget = budget
+	for i := range l.index.loose {
+		// Every request pays for these, and one that spends as much on them as
+		// many others do is refused. No request can make an operator's long list
+		// too dear for ordinary ones.
+		if g := &l.index.loose[i].pattern.glob; g.inside != "" || g.steps != nil {
+			l.budget += globBudget
+		}
+	}
 	if err := l.checkConflicts(); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
+
+// globBudget is what each glob that must be matched with every path adds to the
+// budget.
+const globBudget = 256
 
 // checkLine checks what one line can get wrong, apart from its patterns.
 func checkLine(line *Line) error {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -25,16 +26,28 @@ var pathHeaders = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Uri", 
 // Express, Rack, Laravel, Spring, Google's and Microsoft's services.
 var methodHeaders = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
-// overrides are the other paths and methods that a request names.
-type overrides struct{ paths, methods []string }
-
-// maxOverrides is how many of either a request may name. Each is looked up in
-// every reading, and an upstream obeys one.
-const maxOverrides = 8
-
-func (o *overrides) tooMany() bool {
-	return len(o.paths) > maxOverrides || len(o.methods) > maxOverrides
+// overrides are the other paths and methods that a request names, each once and
+// sorted.
+type overrides struct {
+	paths, methods []string
+	looked         int  // values and words of values
+	many           bool // more than we look at
 }
+
+// Bounds of what a request may name. An upstream obeys one of each.
+const (
+	// maxOverrides is how many other paths or methods there may be. Each is
+	// looked up in every reading.
+	maxOverrides = 8
+	// maxOverrideWords is how often they may be said, each as often as somebody
+	// likes.
+	maxOverrideWords = 512
+	// maxQuery is how long a query may be that is searched for a method, in
+	// bytes. Most servers take shorter ones only.
+	maxQuery = 32 << 10
+)
+
+func (o *overrides) tooMany() bool { return o.many }
 
 // overridesOf finds them. Most requests have none, and cost one look at the
 // names of their headers.
@@ -46,7 +59,10 @@ func overridesOf(r *http.Request) (o overrides) {
 		switch {
 		case spells(name, pathHeaders):
 			for _, value := range values {
-				o.paths = append(o.paths, pathOf(value))
+				if !o.more() {
+					return o
+				}
+				o.paths = o.with(o.paths, pathOf(value))
 			}
 		case spells(name, methodHeaders):
 			for _, value := range values {
@@ -60,8 +76,27 @@ func overridesOf(r *http.Request) (o overrides) {
 	}
 	slices.Sort(o.paths) // headers come in no order
 	slices.Sort(o.methods)
-	o.paths, o.methods = slices.Compact(o.paths), slices.Compact(o.methods)
 	return o
+}
+
+// more counts what is looked at, and says whether to go on.
+func (o *overrides) more() bool {
+	o.looked++
+	o.many = o.many || o.looked > maxOverrideWords
+	return !o.many
+}
+
+// with adds one that is not there yet.
+func (o *overrides) with(list []string, one string) []string {
+	switch {
+	case slices.Contains(list, one):
+		return list
+	case len(list) == maxOverrides:
+		o.many = true
+		return list
+	default:
+		return append(list, one)
+	}
 }
 
 // act says whether one of the methods has effects.
@@ -72,8 +107,11 @@ func (o *overrides) act() bool {
 // addMethods adds the methods of a header's value.
 func (o *overrides) addMethods(value string) {
 	for method := range strings.SplitSeq(value, ",") {
+		if !o.more() {
+			return
+		}
 		if method = strings.ToUpper(strings.TrimSpace(method)); method != "" {
-			o.methods = append(o.methods, method)
+			o.methods = o.with(o.methods, method)
 		}
 	}
 }
@@ -81,23 +119,51 @@ func (o *overrides) addMethods(value string) {
 // addQuery adds what the query says of the method: `_method`, in the spellings
 // that PHP takes for it too.
 func (o *overrides) addQuery(query string) {
-	for query != "" {
-		var pair string
-		end := strings.IndexAny(query, "&;")
-		if end < 0 {
-			pair, query = query, ""
-		} else {
-			pair, query = query[:end], query[end+1:]
+	if len(query) > maxQuery {
+		o.many = true
+		return
+	}
+	start := 0
+	for i := 0; i <= len(query) && !o.many; i++ {
+		if i < len(query) && query[i] != '&' && query[i] != ';' {
+			continue
 		}
-		name, value, _ := strings.Cut(pair, "=")
-		if strings.ContainsAny(name, "%+") {
-			name = unescape(name)
-		}
-		name = strings.TrimLeft(name, " ")
-		if len(name) == len("_method") && strings.IndexByte("_.", name[0]) >= 0 && strings.EqualFold(name[1:], "method") {
+		if value, ok := methodIn(query[start:i]); ok {
 			o.addMethods(unescape(value))
 		}
+		start = i + 1
 	}
+}
+
+// methodIn is the value of a pair of a query whose name says that it is the
+// method. It is asked of every pair, and copies none.
+func methodIn(pair string) (value string, ok bool) {
+	const want = "_method"
+	at := 0
+	for i := 0; i < len(pair); i++ {
+		c := pair[i]
+		switch {
+		case c == '=':
+			return pair[i+1:], at == len(want)
+		case c == '+':
+			c = ' '
+		case c == '%' && i+2 < len(pair):
+			n, err := strconv.ParseUint(pair[i+1:i+3], 16, 8)
+			if err != nil {
+				return "", false
+			}
+			c = byte(n)
+			i += 2
+		}
+		switch {
+		case c == ' ' && at == 0:
+		case at < len(want) && (c|0x20 == want[at] && at > 0 || at == 0 && (c == '_' || c == '.')):
+			at++
+		default:
+			return "", false
+		}
+	}
+	return "", at == len(want)
 }
 
 // unescape decodes a part of a query, which stays as it is if that is broken.
@@ -162,12 +228,16 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}
-	if len(o.paths)+len(o.methods) == 0 && original == current && !hasLower(method) {
+	lower := hasLower(method)
+	if len(o.paths)+len(o.methods) == 0 && original == current && !lower {
 		return h.list.Decide(r, method, current)
 	}
 	paths := append([]string{original, current}, o.paths...)
-	methods := o.methods
+	if !lower {
+		return h.list.DecideAny(r, append([]string{method}, o.methods...), paths...)
+	}
 	decision, err := h.list.Decide(r, method, paths...)
+	methods := o.methods
 	if decision.Kind == pricing.Free || decision.Kind == pricing.Priced {
 		// `get` is another method than GET, but not to every upstream.
 		methods = append([]string{strings.ToUpper(method)}, methods...)

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -44,7 +43,10 @@ const (
 	maxOverrideWords = 512
 	// maxQuery is how long a query may be that is searched for a method, in
 	// bytes. Most servers take shorter ones only.
-	maxQuery = 32 << 10
+	maxQuery = 16 << 10
+	// maxPath is how long a path may be, in bytes. Most servers take shorter ones
+	// only.
+	maxPath = 10 << 10
 )
 
 func (o *overrides) tooMany() bool { return o.many }
@@ -59,7 +61,8 @@ func overridesOf(r *http.Request) (o overrides) {
 		switch {
 		case spells(name, pathHeaders):
 			for _, value := range values {
-				if !o.more() {
+				if !o.more() || len(value) > maxPath {
+					o.many = true
 					return o
 				}
 				o.paths = o.with(o.paths, pathOf(value))
@@ -123,16 +126,27 @@ func (o *overrides) addQuery(query string) {
 		o.many = true
 		return
 	}
-	start := 0
-	for i := 0; i <= len(query) && !o.many; i++ {
-		if i < len(query) && query[i] != '&' && query[i] != ';' {
-			continue
+	for query != "" && !o.many {
+		pair := query
+		if end := endOfPair(query); end < len(query) {
+			pair, query = query[:end], query[end+1:]
+		} else {
+			query = ""
 		}
-		if value, ok := methodIn(query[start:i]); ok {
+		if value, ok := methodIn(pair); ok {
 			o.addMethods(unescape(value))
 		}
-		start = i + 1
 	}
+}
+
+// endOfPair is where the first pair of a query ends.
+func endOfPair(query string) int {
+	for i := range len(query) {
+		if query[i] == '&' || query[i] == ';' {
+			return i
+		}
+	}
+	return len(query)
 }
 
 // methodIn is the value of a pair of a query whose name says that it is the
@@ -148,22 +162,31 @@ func methodIn(pair string) (value string, ok bool) {
 		case c == '+':
 			c = ' '
 		case c == '%' && i+2 < len(pair):
-			n, err := strconv.ParseUint(pair[i+1:i+3], 16, 8)
-			if err != nil {
-				return "", false
-			}
-			c = byte(n)
+			c = unhex(pair[i+1])<<4 | unhex(pair[i+2])
 			i += 2
 		}
 		switch {
-		case c == ' ' && at == 0:
-		case at < len(want) && (c|0x20 == want[at] && at > 0 || at == 0 && (c == '_' || c == '.')):
+		case at == 0 && c == ' ':
+		case at == 0 && (c == '_' || c == '.'), at > 0 && at < len(want) && c|0x20 == want[at]:
 			at++
 		default:
 			return "", false
 		}
 	}
 	return "", at == len(want)
+}
+
+// unhex is the value of a hexadecimal digit. What is none makes no letter of a
+// name that we look for.
+func unhex(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10
+	default:
+		return 0xff
+	}
 }
 
 // unescape decodes a part of a query, which stays as it is if that is broken.
@@ -223,11 +246,11 @@ func foldByte(c byte) byte {
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
-	original, current := pathsOf(r)
-	if r.URL.Opaque != "" || o.tooMany() {
+	if r.URL.Opaque != "" || len(r.URL.Path) > maxPath || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}
+	original, current := pathsOf(r)
 	lower := hasLower(method)
 	if len(o.paths)+len(o.methods) == 0 && original == current && !lower {
 		return h.list.Decide(r, method, current)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 var (
@@ -47,7 +46,7 @@ func (l *List) DecideAny(r *http.Request, methods []string, paths ...string) (De
 // budget bounds the work for one request, in bytes that are looked at: about two
 // nanoseconds each. Above it the request is ambiguous. An ordinary one spends a
 // few hundred, and the longest honest ones a fifth.
-const budget = 64 << 10
+const budget = 32 << 10
 
 func (l *List) decide(q *request, paths []string) (Decision, error) {
 	var joined Decision
@@ -105,10 +104,11 @@ func (q *request) decideReadings(paths []string) (Decision, error) {
 	}
 	var joined Decision
 	for _, reading := range readings {
-		if q.spent += len(reading); q.over() {
+		folded := q.fold(reading)
+		if q.over() {
 			return ambiguous, nil
 		}
-		d, err := q.decide(q.fold(reading))
+		d, err := q.decide(folded)
 		if err != nil {
 			return Decision{}, err
 		}
@@ -119,13 +119,9 @@ func (q *request) decideReadings(paths []string) (Decision, error) {
 
 // fold folds a reading, which costs more where it is not ASCII.
 func (q *request) fold(reading string) string {
-	if strings.ContainsFunc(reading, notASCII) {
-		q.spent += unicodeCost * len(reading)
-	}
+	q.spent += len(reading) + unicodeCost*highBytes(reading)
 	return fold(reading)
 }
-
-func notASCII(r rune) bool { return r >= utf8.RuneSelf }
 
 // Prices returns the numbers of all prices that some paths have in some reading,
 // whatever the method and whatever the matchers say.

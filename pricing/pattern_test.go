@@ -120,17 +120,17 @@ func TestPatternErrors(t *testing.T) {
 
 func TestPatternShapes(t *testing.T) {
 	for in, want := range map[string]pattern{
-		"/x":       {shape: shapeExact, head: "/x", literals: 2},
-		"/x/":      {shape: shapeExact, head: "/x", literals: 2},
-		"/":        {shape: shapeExact, head: "/", literals: 1},
-		"/X/*":     {shape: shapePrefix, head: "/x/", literals: 3},
-		"/blog*":   {shape: shapePrefix, head: "/blog", literals: 5},
-		"/*":       {shape: shapeAll},
-		"*":        {shape: shapeAll},
-		"*.pdf":    {shape: shapeGlob, literals: 4},
-		"/*.pdf":   {shape: shapeGlob, literals: 5},
-		"/a/*/b":   {shape: shapeGlob, head: "/a/", literals: 5},
-		"/a/*/b/*": {shape: shapeGlob, head: "/a/", literals: 6},
+		"/x":          {shape: shapeExact, head: "/x", literals: 2},
+		"/x/":         {shape: shapeExact, head: "/x", literals: 2},
+		"/":           {shape: shapeExact, head: "/", literals: 1},
+		"/X/*":        {shape: shapePrefix, head: "/x/", literals: 3},
+		"/blog*":      {shape: shapePrefix, head: "/blog", literals: 5},
+		"/*":          {shape: shapeAll},
+		"*":           {shape: shapeAll},
+		"*.pdf":       {shape: shapeGlob, literals: 4},
+		"/*.pdf":      {shape: shapeGlob, literals: 5},
+		"/a/*/b":      {shape: shapeGlob, head: "/a/", literals: 5},
+		"/a/*/b/*":    {shape: shapeGlob, head: "/a/", literals: 6},
 		"/ab[cd][^~]": {shape: shapeGlob, head: "/ab", literals: 3},
 	} {
 		p, err := parsePattern(in)

@@ -182,7 +182,7 @@ func (c *closure) respell(path string) {
 		c.step(path, trimSegments)
 	}
 	if has&featHigh != 0 {
-		*c.spent += 2 * unicodeCost * len(path)
+		*c.spent += 2 * unicodeCost * highBytes(path)
 		c.step(path, repairOverlong)
 		c.step(path, fromLatin1)
 		c.step(path, norm.NFKC.String)
@@ -211,6 +211,7 @@ const (
 	featRelative                       // does not begin with a slash
 	featWindows                        // a segment with a dot at its end, or `:$`
 	featScript                         // .php/ and the like
+	featLook                           // in byteFeatures only
 )
 
 // isPlain reports whether the path has one reading only.
@@ -239,48 +240,61 @@ var simple = func() (t [256]bool) {
 	return t
 }()
 
+// byteFeatures is what a byte says alone; featLook stands for those of which it
+// depends on others.
+var byteFeatures = func() (t [256]features) {
+	for c := range t {
+		switch {
+		case c <= ' ' || c == 0x7f:
+			t[c] = featBlank
+		case c >= 0x80:
+			t[c] = featHigh
+		}
+	}
+	t[0] |= featEnd
+	t['?'], t['#'], t['%'], t[';'], t['\\'] = featEnd, featEnd, featEscape, featParams, featBackslash
+	t['/'], t['.'], t['$'] = featLook, featLook, featLook
+	return t
+}()
+
 func featuresOf(path string) features {
 	var has features
 	if path == "" || path[0] != '/' {
 		has |= featRelative
 	}
+	slash, dot := -1, -1 // the last ones
 	for i := range len(path) {
-		switch c := path[i]; {
-		case c == '/':
-			if isDotSegment(path[i+1:]) {
+		f := byteFeatures[path[i]]
+		if f == 0 {
+			continue
+		}
+		if f != featLook {
+			has |= f
+			continue
+		}
+		switch path[i] {
+		case '.':
+			dot = i
+			if slash == i-1 && isDotSegment(path[i:]) && i > 0 {
 				has |= featDots
 			}
-			if i == 0 {
-				continue
+		case '$':
+			if i > 0 && path[i-1] == ':' {
+				has |= featWindows
 			}
-			switch path[i-1] {
-			case '/':
+		case '/':
+			switch {
+			case i == 0:
+			case path[i-1] == '/':
 				has |= featSlashes
-			case '.':
-				if endsWithDot(path[:i]) {
+			case path[i-1] == '.':
+				if endsWithDot(path[slash+1 : i]) {
 					has |= featWindows
 				}
-			default:
-				if endsWithScript(path[:i]) {
-					has |= featScript
-				}
+			case dot > slash && endsWithScript(path[:i]):
+				has |= featScript
 			}
-		case c == '%':
-			has |= featEscape
-		case c == ';':
-			has |= featParams
-		case c == '$' && i > 0 && path[i-1] == ':':
-			has |= featWindows
-		case c == '\\':
-			has |= featBackslash
-		case c == '?' || c == '#':
-			has |= featEnd
-		case c == 0:
-			has |= featEnd | featBlank
-		case c <= ' ' || c == 0x7f:
-			has |= featBlank
-		case c >= 0x80:
-			has |= featHigh
+			slash = i
 		}
 	}
 	if endsWithDot(path) {
@@ -297,6 +311,14 @@ func endsWithDot(s string) bool {
 	}
 	trimmed := strings.TrimRight(s, ".")
 	return trimmed != "" && trimmed[len(trimmed)-1] != '/'
+}
+
+// highBytes is how many bytes are not ASCII.
+func highBytes(s string) (n int) {
+	for i := range len(s) {
+		n += int(s[i] >> 7)
+	}
+	return n
 }
 
 // isDotSegment reports whether the first segment of s is `.` or `..`.

@@ -32,22 +32,28 @@ func decodeAllAndUTF16(path string) string { return decodeAll(decodeUTF16(path))
 
 // decode decodes the escapes of the bytes that want says.
 func decode(path string, want func(byte) bool) string {
-	if strings.IndexByte(path, '%') < 0 {
+	var b strings.Builder
+	done := 0 // up to here it is in b
+	for i := strings.IndexByte(path, '%'); i >= 0 && i+2 < len(path); {
+		hi, lo := unhex(path[i+1]), unhex(path[i+2])
+		next := i + 1
+		if c := hi<<4 | lo; hi < 16 && lo < 16 && want(c) {
+			if b.Cap() == 0 {
+				b.Grow(len(path))
+			}
+			b.WriteString(path[done:i])
+			b.WriteByte(c)
+			next = i + 3
+			done = next
+		}
+		if i = strings.IndexByte(path[next:], '%'); i >= 0 {
+			i += next
+		}
+	}
+	if done == 0 {
 		return path
 	}
-	var b strings.Builder
-	b.Grow(len(path))
-	for i := 0; i < len(path); i++ {
-		if path[i] == '%' && i+2 < len(path) {
-			hi, lo := unhex(path[i+1]), unhex(path[i+2])
-			if c := hi<<4 | lo; hi < 16 && lo < 16 && want(c) {
-				b.WriteByte(c)
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(path[i])
-	}
+	b.WriteString(path[done:])
 	return b.String()
 }
 
@@ -92,19 +98,19 @@ func decodeUTF16(path string) string {
 func dropParams(path string) string {
 	var b strings.Builder
 	b.Grow(len(path))
-	inside := false
-	for i := range len(path) {
-		switch path[i] {
-		case ';':
-			inside = true
-		case '/':
-			inside = false
+	for {
+		from := strings.IndexByte(path, ';')
+		if from < 0 {
+			b.WriteString(path)
+			return b.String()
 		}
-		if !inside {
-			b.WriteByte(path[i])
+		b.WriteString(path[:from])
+		to := strings.IndexByte(path[from:], '/')
+		if to < 0 {
+			return b.String()
 		}
+		path = path[from+to:]
 	}
-	return b.String()
 }
 
 // cutFirstParams ends the path before its first parameter.
@@ -122,12 +128,15 @@ func turnBackslashes(path string) string { return strings.ReplaceAll(path, `\`, 
 func mergeSlashes(path string) string {
 	var b strings.Builder
 	b.Grow(len(path))
-	for i := range len(path) {
-		if path[i] != '/' || i == 0 || path[i-1] != '/' {
-			b.WriteByte(path[i])
+	for {
+		at := strings.Index(path, "//")
+		if at < 0 {
+			b.WriteString(path)
+			return b.String()
 		}
+		b.WriteString(path[:at+1])
+		path = strings.TrimLeft(path[at+2:], "/")
 	}
-	return b.String()
 }
 
 // resolveDots removes dot segments as RFC 3986, 5.2.4 does: `..` takes the

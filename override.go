@@ -126,16 +126,14 @@ func (o *overrides) addQuery(query string) {
 		o.many = true
 		return
 	}
-	for query != "" && !o.many {
-		pair := query
-		if end := endOfPair(query); end < len(query) {
-			pair, query = query[:end], query[end+1:]
-		} else {
-			query = ""
+	for start := 0; start < len(query); {
+		end := start + endOfPair(query[start:])
+		if strings.IndexByte("_.+% ", query[start]) >= 0 && o.more() {
+			if value, ok := methodIn(query[start:end]); ok {
+				o.addMethods(unescape(value))
+			}
 		}
-		if value, ok := methodIn(pair); ok {
-			o.addMethods(unescape(value))
-		}
+		start = end + 1
 	}
 }
 
@@ -255,23 +253,22 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 	if len(o.paths)+len(o.methods) == 0 && original == current && !lower {
 		return h.list.Decide(r, method, current)
 	}
-	paths := append([]string{original, current}, o.paths...)
+	methods := append([]string{method, strings.ToUpper(method)}, o.methods...)
 	if !lower {
-		return h.list.DecideAny(r, append([]string{method}, o.methods...), paths...)
+		methods = methods[1:]
 	}
-	decision, err := h.list.Decide(r, method, paths...)
-	methods := o.methods
-	if decision.Kind == pricing.Free || decision.Kind == pricing.Priced {
-		// `get` is another method than GET, but not to every upstream.
-		methods = append([]string{strings.ToUpper(method)}, methods...)
-	}
-	if err == nil && len(methods) > 0 {
-		var other pricing.Decision
-		other, err = h.list.DecideAny(r, methods, paths...)
-		decision = pricing.Join(decision, other)
-	}
+	each, err := h.list.DecideEach(r, methods, append([]string{original, current}, o.paths...)...)
 	if err != nil {
 		return pricing.Decision{Line: -1}, err
+	}
+	decision := each[0]
+	others := each[1:]
+	if lower && decision.Kind != pricing.Free && decision.Kind != pricing.Priced {
+		// `get` is another method than GET, but not to every upstream.
+		others = others[1:]
+	}
+	for _, other := range others {
+		decision = pricing.Join(decision, other)
 	}
 	return decision, nil
 }

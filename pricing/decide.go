@@ -30,69 +30,109 @@ var (
 //
 // With an error of a matcher comes an undecided Decision.
 func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision, error) {
-	var room [1]verdict
-	return l.decide(&request{list: l, r: r, method: method, verdicts: room[:]}, paths)
+	var verdicts [1]verdict
+	var joined [1]Decision
+	q := request{list: l, r: r, method: method, verdicts: verdicts[:], joined: joined[:]}
+	if err := l.decide(&q, paths); err != nil {
+		return Decision{Line: -1}, err
+	}
+	return joined[0], nil
 }
 
 // DecideAny says what a request costs that an upstream could read with any of
 // several methods, one at least.
 func (l *List) DecideAny(r *http.Request, methods []string, paths ...string) (Decision, error) {
-	if len(methods) == 0 {
-		return Decision{Line: -1}, errNoMethod
+	decisions, err := l.DecideEach(r, methods, paths...)
+	if err != nil {
+		return Decision{Line: -1}, err
 	}
-	return l.decide(&request{list: l, r: r, method: methods[0], more: methods[1:]}, paths)
+	var joined Decision
+	for _, d := range decisions {
+		joined = Join(joined, d)
+	}
+	return joined, nil
+}
+
+// DecideEach says what a request costs with each of several methods, one at
+// least, for the work of one.
+func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([]Decision, error) {
+	if len(methods) == 0 {
+		return nil, errNoMethod
+	}
+	q := request{
+		list: l, r: r, method: methods[0], more: methods[1:],
+		verdicts: make([]verdict, len(methods)), joined: make([]Decision, len(methods)),
+	}
+	if err := l.decide(&q, paths); err != nil {
+		return nil, err
+	}
+	return q.joined, nil
 }
 
 // budget bounds the work for one request, in bytes that are looked at: about two
 // nanoseconds each. Above it the request is ambiguous. An ordinary one spends a
 // few hundred, and the longest honest ones a fifth.
-const budget = 32 << 10
+const budget = 24 << 10
 
-func (l *List) decide(q *request, paths []string) (Decision, error) {
-	var joined Decision
-	plain := true
+// decide fills q.joined.
+func (l *List) decide(q *request, paths []string) error {
+	if len(paths) == 0 {
+		return errNoPath
+	}
+	ok, err := q.decidePlain(paths)
+	if err == nil && !ok {
+		err = q.decideReadings(paths)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range q.joined {
+		switch d := &q.joined[i]; {
+		case q.over():
+			*d = Decision{Kind: Ambiguous, Line: -1}
+		case d.Kind == MethodNotAllowed:
+			d.Allow = q.allowed()
+		}
+	}
+	return nil
+}
+
+// decidePlain decides about paths that have one reading each. It says no where
+// others are among them.
+func (q *request) decidePlain(paths []string) (ok bool, err error) {
 	for i, path := range paths {
 		if slices.Contains(paths[:i], path) {
 			continue
 		}
 		path, _, _ = strings.Cut(path, "?")
-		if q.spent += len(path); !isPlain(path) {
-			plain = false
-			break
+		if q.spent += len(path); q.over() {
+			return true, nil
+		}
+		if !isPlain(path) {
+			clear(q.joined)
+			return false, nil
 		}
 		var buf [256]byte
-		d, err := q.decide(foldShort(&buf, path))
-		if err != nil {
-			return Decision{Line: -1}, err
+		if _, err := q.decide(foldShort(&buf, path)); err != nil {
+			return false, err
 		}
-		joined = Join(joined, d)
+		q.join()
 	}
-	if !plain {
-		var err error
-		if joined, err = q.decideReadings(paths); err != nil {
-			return Decision{Line: -1}, err
-		}
+	return true, nil
+}
+
+// join adds the verdicts on one reading to the decisions.
+func (q *request) join() {
+	for i := range q.joined {
+		q.joined[i] = Join(q.joined[i], q.verdicts[i].found)
 	}
-	switch joined.Kind {
-	case Undecided:
-		return Decision{Line: -1}, errNoPath
-	case MethodNotAllowed:
-		joined.Allow = q.allowed()
-	default:
-	}
-	if q.over() {
-		return ambiguous, nil
-	}
-	return joined, nil
 }
 
 // over says whether more was spent than there is.
 func (q *request) over() bool { return q.spent > q.list.budget }
 
-var ambiguous = Decision{Kind: Ambiguous, Line: -1}
-
 // decideReadings decides about paths of which one at least has several readings.
-func (q *request) decideReadings(paths []string) (Decision, error) {
+func (q *request) decideReadings(paths []string) error {
 	c := closure{spent: &q.spent, budget: q.list.budget}
 	from := make([]string, len(paths))
 	for i, path := range paths {
@@ -100,27 +140,19 @@ func (q *request) decideReadings(paths []string) (Decision, error) {
 	}
 	readings, ok := c.close(from)
 	if !ok {
-		return ambiguous, nil
+		q.spent = q.list.budget + 1
+		return nil
 	}
-	var joined Decision
 	for _, reading := range readings {
-		folded := q.fold(reading)
-		if q.over() {
-			return ambiguous, nil
+		if q.spent += len(reading) + foldCost*highBytes(reading); q.over() {
+			return nil
 		}
-		d, err := q.decide(folded)
-		if err != nil {
-			return Decision{}, err
+		if _, err := q.decide(fold(reading)); err != nil {
+			return err
 		}
-		joined = Join(joined, d)
+		q.join()
 	}
-	return joined, nil
-}
-
-// fold folds a reading, which costs more where it is not ASCII.
-func (q *request) fold(reading string) string {
-	q.spent += len(reading) + unicodeCost*highBytes(reading)
-	return fold(reading)
+	return nil
 }
 
 // Prices returns the numbers of all prices that some paths have in some reading,
@@ -198,7 +230,8 @@ type request struct {
 	method   string
 	more     []string  // methods
 	verdicts []verdict // room for those of one reading, by method
-	spent    int       // of the budget
+	joined   []Decision
+	spent    int // of the budget
 	// asked remembers what matchers said: their answer cannot depend on the
 	// reading, and they may be slow.
 	asked map[int]bool
@@ -226,7 +259,7 @@ func (q *request) nth(i int) string {
 	return q.more[i-1]
 }
 
-// decide looks one folded reading up, with every method.
+// decide looks one folded reading up, with every method, and joins what it finds.
 func (q *request) decide(path string) (Decision, error) {
 	if q.verdicts == nil {
 		q.verdicts = make([]verdict, 1+len(q.more))
@@ -306,7 +339,7 @@ func (q *request) lookUp(path string, verdicts []verdict) error {
 		}
 		return open > 0 && !q.over()
 	})
-	q.spent += lookUpCost + stepCost*probes + stepCost*(len(verdicts)-1)
+	q.spent += lookUpCost + probeCost*probes + methodCost*(len(verdicts)-1)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package pricing
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -19,12 +20,14 @@ const (
 	maxDecodes = 2
 )
 
-// What looking at a byte costs, in bytes that are only copied. It bounds what a
-// stranger can make us do: see budget.
+// What work costs beside the bytes that it copies, in bytes that are copied: see
+// budget.
 const (
-	stepCost    = 16 // of any step, apart from its bytes
-	lookUpCost  = 48 // of a look into the index, likewise
-	unicodeCost = 8  // of a byte that is not ASCII, where letters are compared or composed
+	stepCost   = 40  // a step that makes another reading of one
+	lookUpCost = 100 // a look into the index
+	probeCost  = 16  // a list of the index
+	methodCost = 24  // a further method
+	foldCost   = 16  // a byte that is not ASCII, where letters are compared or composed
 )
 
 // Readings returns every way in which a server behind us may plausibly read a
@@ -68,7 +71,9 @@ func (c *closure) close(paths []string) ([]string, bool) {
 		if len(path) > maxOddPath && !isPlain(path) {
 			return nil, false
 		}
-		c.begin(path)
+		if c.begin(path); *c.spent > c.budget {
+			return nil, false
+		}
 	}
 	// Close what is there under every step but decoding, then decode all of it
 	// and close the result: so each reading is reached with the fewest
@@ -182,10 +187,12 @@ func (c *closure) respell(path string) {
 		c.step(path, trimSegments)
 	}
 	if has&featHigh != 0 {
-		*c.spent += 2 * unicodeCost * highBytes(path)
+		*c.spent += foldCost * highBytes(path)
 		c.step(path, repairOverlong)
 		c.step(path, fromLatin1)
-		c.step(path, norm.NFKC.String)
+		if norm.NFKC.QuickSpanString(path) < len(path) {
+			c.step(path, c.compose)
+		}
 	}
 	if has&featWindows != 0 {
 		c.step(path, dropStreams)
@@ -194,6 +201,24 @@ func (c *closure) respell(path string) {
 		c.step(path, pathInfo)
 		c.step(path, scriptName)
 	}
+}
+
+// compose writes the characters in their compatible form, piece by piece: one of
+// three bytes may become thirty, and what comes out is what it costs.
+func (c *closure) compose(path string) string {
+	const piece = 64
+	out := make([]byte, 0, len(path)+piece)
+	for rest := path; rest != "" && *c.spent <= c.budget; {
+		end := min(piece, len(rest))
+		for end < len(rest) && !utf8.RuneStart(rest[end]) {
+			end++
+		}
+		before := len(out)
+		out = norm.NFKC.AppendString(out, rest[:end])
+		*c.spent += foldCost * max(0, len(out)-before)
+		rest = rest[end:]
+	}
+	return string(out)
 }
 
 // features is a set of what makes a path odd.

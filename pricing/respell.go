@@ -142,25 +142,24 @@ func mergeSlashes(path string) string {
 // resolveDots removes dot segments as RFC 3986, 5.2.4 does: `..` takes the
 // segment before it away, also an empty one, and nothing leads above the root.
 func resolveDots(path string) string {
-	out := make([]byte, 0, len(path))
-	for rest := path; rest != ""; {
+	out := make([]byte, 0, len(path)+1)
+	for i := 0; i < len(path); {
 		// A segment with the slash before it.
-		end := strings.IndexByte(rest[1:], '/') + 1
-		if end == 0 {
-			end = len(rest)
+		end := i + 1
+		for end < len(path) && path[end] != '/' {
+			end++
 		}
-		segment := rest[:end]
-		rest = rest[end:]
-		switch segment {
-		case "/.", "/..":
-			if segment == "/.." {
-				out = out[:max(0, bytes.LastIndexByte(out, '/'))]
-			}
-			if rest == "" {
-				out = append(out, '/')
-			}
-		default:
+		segment := path[i:end]
+		i = end
+		switch {
+		case segment != "/." && segment != "/..":
 			out = append(out, segment...)
+			continue
+		case segment == "/..":
+			out = out[:max(0, bytes.LastIndexByte(out, '/'))]
+		}
+		if i == len(path) {
+			out = append(out, '/')
 		}
 	}
 	return string(out)

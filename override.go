@@ -41,12 +41,10 @@ const (
 	// maxOverrideWords is how often they may be said, each as often as somebody
 	// likes.
 	maxOverrideWords = 512
-	// maxQuery is how long a query may be that is searched for a method, in
-	// bytes. Most servers take shorter ones only.
-	maxQuery = 16 << 10
-	// maxPath is how long a path may be, in bytes. Most servers take shorter ones
-	// only.
-	maxPath = 10 << 10
+	// maxTarget is how long a path and a query may be together, in bytes. Servers
+	// take 8 kB of a request line, if not less, and two programs in a row rarely
+	// make more of it.
+	maxTarget = 10 << 10
 )
 
 func (o *overrides) tooMany() bool { return o.many }
@@ -61,7 +59,7 @@ func overridesOf(r *http.Request) (o overrides) {
 		switch {
 		case spells(name, pathHeaders):
 			for _, value := range values {
-				if !o.more() || len(value) > maxPath {
+				if !o.more() || len(value) > maxTarget {
 					o.many = true
 					return o
 				}
@@ -122,14 +120,15 @@ func (o *overrides) addMethods(value string) {
 // addQuery adds what the query says of the method: `_method`, in the spellings
 // that PHP takes for it too.
 func (o *overrides) addQuery(query string) {
-	if len(query) > maxQuery {
+	if len(query) > maxTarget {
 		o.many = true
 		return
 	}
 	for start := 0; start < len(query); {
 		end := start + endOfPair(query[start:])
-		if strings.IndexByte("_.+% ", query[start]) >= 0 && o.more() {
-			if value, ok := methodIn(query[start:end]); ok {
+		switch query[start] {
+		case '_', '.', '+', '%', ' ':
+			if value, ok := methodIn(query[start:end]); ok && o.more() {
 				o.addMethods(unescape(value))
 			}
 		}
@@ -244,7 +243,7 @@ func foldByte(c byte) byte {
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
-	if r.URL.Opaque != "" || len(r.URL.Path) > maxPath || o.tooMany() {
+	if r.URL.Opaque != "" || max(len(r.URL.Path), len(r.URL.RawPath))+len(r.URL.RawQuery) > maxTarget || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}

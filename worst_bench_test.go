@@ -49,10 +49,10 @@ func BenchmarkWorstRequest(b *testing.B) {
 			random := rand.New(rand.NewSource(1)) //nolint:gosec // the same search every time
 			for b.Loop() {
 				var tops []strange
-				for range 8 { // climb from several places
+				for range 6 { // climb from several places
 					at := beginStrange(random, list.fill)
 					height := least(at.run(server, address, 3))
-					for range 150 {
+					for range 100 {
 						next := at.change(random, list.fill)
 						if c := least(next.run(server, address, 3)); c > height {
 							at, height = next, c

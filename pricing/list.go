@@ -97,7 +97,8 @@ type List struct {
 //
 // Then a line with a matcher goes before one without, and one with methods
 // before one without. Two lines that are equal in all of this, can match one
-// request and differ in price are an error. Whether two different matchers can
+// request and differ in price are an error, and so is a line that can never
+// count, because others always go before it. Whether two different matchers can
 // match one request is known only when it comes: see Decide.
 func NewList(lines []Line, otherwise Decision) (*List, error) {
 	switch otherwise.Kind {
@@ -138,6 +139,10 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 	if err := l.checkConflicts(); err != nil {
 		return nil, err
 	}
+	if err := l.checkDead(); err != nil {
+		return nil, err
+	}
+	l.warn(entries)
 	return l, nil
 }
 

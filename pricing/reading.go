@@ -68,12 +68,10 @@ type closure struct {
 // they cost too much.
 func (c *closure) close(paths []string) ([]string, bool) {
 	for _, path := range paths {
-		if len(path) > maxOddPath && !isPlain(path) {
+		if *c.spent += len(path); *c.spent > c.budget || len(path) > maxOddPath && !isPlain(path) {
 			return nil, false
 		}
-		if c.begin(path); *c.spent > c.budget {
-			return nil, false
-		}
+		c.begin(path)
 	}
 	// Close what is there under every step but decoding, then decode all of it
 	// and close the result: so each reading is reached with the fewest
@@ -98,7 +96,6 @@ func (c *closure) close(paths []string) ([]string, bool) {
 
 // begin records a path as it came.
 func (c *closure) begin(path string) {
-	*c.spent += len(path)
 	path = decodeHarmless(path)
 	if path == "" || path[0] != '/' {
 		// `OPTIONS *`, or no path at all: the server may take it for its root.

@@ -128,7 +128,7 @@ func (o *overrides) addQuery(query string) {
 		end := start + endOfPair(query[start:])
 		switch query[start] {
 		case '_', '.', '+', '%', ' ':
-			if value, ok := methodIn(query[start:end]); ok && o.more() {
+			if value, ok := methodIn(query[start:end]); ok {
 				o.addMethods(unescape(value))
 			}
 		}

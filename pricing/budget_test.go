@@ -48,8 +48,9 @@ func TestWorkIsBounded(t *testing.T) {
 				}
 				paths[i] = b.String()
 			}
-			q := request{list: list, method: methods[0], more: methods[1:], verdicts: make([]verdict, len(methods)), joined: make([]Decision, len(methods))}
-			if err := list.decide(&q, paths); err != nil {
+			q := request{list: list, method: methods[0], more: methods[1:]}
+			joined := make([]Decision, len(methods))
+			if err := q.decideAll(paths, make([]verdict, len(methods)), joined); err != nil {
 				t.Fatal(err)
 			}
 			// The last step may have begun with a byte left: it looks at one path.
@@ -61,7 +62,7 @@ func TestWorkIsBounded(t *testing.T) {
 				continue
 			}
 			over++
-			for i, d := range q.joined {
+			for i, d := range joined {
 				if d.Kind != Ambiguous {
 					t.Errorf("%s: %s with %s is above the budget", name, d.Kind, methods[i])
 				}
@@ -76,8 +77,9 @@ func TestWorkIsBounded(t *testing.T) {
 // TestMethodsShareTheWork: what is looked up is looked up once for all methods.
 func TestMethodsShareTheWork(t *testing.T) {
 	spent := func(list *List, path string, methods ...string) int {
-		q := request{list: list, method: methods[0], more: methods[1:], verdicts: make([]verdict, len(methods)), joined: make([]Decision, len(methods))}
-		if err := list.decide(&q, []string{path}); err != nil {
+		q := request{list: list, method: methods[0], more: methods[1:]}
+		joined := make([]Decision, len(methods))
+		if err := q.decideAll([]string{path}, make([]verdict, len(methods)), joined); err != nil {
 			t.Fatal(err)
 		}
 		return q.spent
@@ -102,8 +104,8 @@ func TestManyPricesCostNoMore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := request{list: list, method: http.MethodGet, joined: make([]Decision, 1)}
-		if err := list.decide(&q, []string{path}); err != nil {
+		q := request{list: list, method: http.MethodGet}
+		if err := q.decideAll([]string{path}, make([]verdict, 1), make([]Decision, 1)); err != nil {
 			t.Fatal(err)
 		}
 		return q.spent

@@ -32,8 +32,8 @@ var (
 func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision, error) {
 	var verdicts [1]verdict
 	var joined [1]Decision
-	q := request{list: l, r: r, method: method, verdicts: verdicts[:], joined: joined[:]}
-	if err := l.decide(&q, paths); err != nil {
+	q := request{list: l, r: r, method: method}
+	if err := q.decideAll(paths, verdicts[:], joined[:]); err != nil {
 		return Decision{Line: -1}, err
 	}
 	return joined[0], nil
@@ -59,14 +59,12 @@ func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([
 	if len(methods) == 0 {
 		return nil, errNoMethod
 	}
-	q := request{
-		list: l, r: r, method: methods[0], more: methods[1:],
-		verdicts: make([]verdict, len(methods)), joined: make([]Decision, len(methods)),
-	}
-	if err := l.decide(&q, paths); err != nil {
+	q := request{list: l, r: r, method: methods[0], more: methods[1:]}
+	joined := make([]Decision, len(methods))
+	if err := q.decideAll(paths, make([]verdict, len(methods)), joined); err != nil {
 		return nil, err
 	}
-	return q.joined, nil
+	return joined, nil
 }
 
 // budget bounds the work for one request, in bytes that are looked at: about two
@@ -74,20 +72,21 @@ func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([
 // few hundred, and the longest honest ones a fifth.
 const budget = 24 << 10
 
-// decide fills q.joined.
-func (l *List) decide(q *request, paths []string) error {
+// decideAll fills joined, by method, with the help of room for the verdicts on
+// one reading. Neither is part of the request, which would move them to the heap.
+func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decision) error {
 	if len(paths) == 0 {
 		return errNoPath
 	}
-	ok, err := q.decidePlain(paths)
+	ok, err := q.decidePlain(paths, verdicts, joined)
 	if err == nil && !ok {
-		err = q.decideReadings(paths)
+		err = q.decideReadings(paths, verdicts, joined)
 	}
 	if err != nil {
 		return err
 	}
-	for i := range q.joined {
-		switch d := &q.joined[i]; {
+	for i := range joined {
+		switch d := &joined[i]; {
 		case q.over():
 			*d = Decision{Kind: Ambiguous, Line: -1}
 		case d.Kind == MethodNotAllowed:
@@ -99,7 +98,7 @@ func (l *List) decide(q *request, paths []string) error {
 
 // decidePlain decides about paths that have one reading each. It says no where
 // others are among them.
-func (q *request) decidePlain(paths []string) (ok bool, err error) {
+func (q *request) decidePlain(paths []string, verdicts []verdict, joined []Decision) (ok bool, err error) {
 	for i, path := range paths {
 		if slices.Contains(paths[:i], path) {
 			continue
@@ -109,22 +108,22 @@ func (q *request) decidePlain(paths []string) (ok bool, err error) {
 			return true, nil
 		}
 		if !isPlain(path) {
-			clear(q.joined)
+			clear(joined)
 			return false, nil
 		}
 		var buf [256]byte
-		if _, err := q.decide(foldShort(&buf, path)); err != nil {
+		if err := q.decideOne(foldShort(&buf, path), verdicts); err != nil {
 			return false, err
 		}
-		q.join()
+		join(joined, verdicts)
 	}
 	return true, nil
 }
 
 // join adds the verdicts on one reading to the decisions.
-func (q *request) join() {
-	for i := range q.joined {
-		q.joined[i] = Join(q.joined[i], q.verdicts[i].found)
+func join(joined []Decision, verdicts []verdict) {
+	for i := range joined {
+		joined[i] = Join(joined[i], verdicts[i].found)
 	}
 }
 
@@ -132,14 +131,15 @@ func (q *request) join() {
 func (q *request) over() bool { return q.spent > q.list.budget }
 
 // decideReadings decides about paths of which one at least has several readings.
-func (q *request) decideReadings(paths []string) error {
-	c := closure{spent: &q.spent, budget: q.list.budget}
+func (q *request) decideReadings(paths []string, verdicts []verdict, joined []Decision) error {
+	spent := q.spent // not q's own, which must not move to the heap
+	c := closure{spent: &spent, budget: q.list.budget}
 	from := make([]string, len(paths))
 	for i, path := range paths {
 		from[i], _, _ = strings.Cut(path, "?")
 	}
 	readings, ok := c.close(from)
-	if !ok {
+	if q.spent = spent; !ok {
 		q.spent = q.list.budget + 1
 		return nil
 	}
@@ -147,10 +147,10 @@ func (q *request) decideReadings(paths []string) error {
 		if q.spent += len(reading) + foldCost*highBytes(reading); q.over() {
 			return nil
 		}
-		if _, err := q.decide(fold(reading)); err != nil {
+		if err := q.decideOne(fold(reading), verdicts); err != nil {
 			return err
 		}
-		q.join()
+		join(joined, verdicts)
 	}
 	return nil
 }
@@ -225,13 +225,11 @@ func Join(a, b Decision) Decision {
 
 // request is one call of DecideAny.
 type request struct {
-	list     *List
-	r        *http.Request
-	method   string
-	more     []string  // methods
-	verdicts []verdict // room for those of one reading, by method
-	joined   []Decision
-	spent    int // of the budget
+	list   *List
+	r      *http.Request
+	method string
+	more   []string // methods
+	spent  int      // of the budget
 	// asked remembers what matchers said: their answer cannot depend on the
 	// reading, and they may be slow.
 	asked map[int]bool
@@ -261,26 +259,29 @@ func (q *request) nth(i int) string {
 
 // decide looks one folded reading up, with every method, and joins what it finds.
 func (q *request) decide(path string) (Decision, error) {
-	if q.verdicts == nil {
-		q.verdicts = make([]verdict, 1+len(q.more))
-	}
-	if err := q.lookUp(path, q.verdicts); err != nil {
-		return Decision{}, err
-	}
-	if err := q.lookUpScripts(path); err != nil {
+	verdicts := make([]verdict, 1+len(q.more))
+	if err := q.decideOne(path, verdicts); err != nil {
 		return Decision{}, err
 	}
 	var joined Decision
-	for i := range q.verdicts {
-		joined = Join(joined, q.verdicts[i].found)
+	for i := range verdicts {
+		joined = Join(joined, verdicts[i].found)
 	}
 	return joined, nil
+}
+
+// decideOne looks one folded reading up, with every method.
+func (q *request) decideOne(path string, verdicts []verdict) error {
+	if err := q.lookUp(path, verdicts); err != nil {
+		return err
+	}
+	return q.lookUpScripts(path, verdicts)
 }
 
 // lookUpScripts asks also for the script that runs with the rest of the path, if
 // there may be one: whatever follows the name of a program, a server may run the
 // program. Who wants to say otherwise of what follows writes a line for it.
-func (q *request) lookUpScripts(path string) error {
+func (q *request) lookUpScripts(path string, verdicts []verdict) error {
 	known, priced := q.list.index.scripts(path)
 	if known == priced {
 		known = 0 // once is enough
@@ -289,17 +290,17 @@ func (q *request) lookUpScripts(path string) error {
 		if at == 0 {
 			continue
 		}
-		if !slices.ContainsFunc(q.verdicts, func(v verdict) bool { return v.head <= at }) {
+		if !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.head <= at }) {
 			continue
 		}
 		q.spent += at
-		verdicts := make([]verdict, len(q.verdicts))
-		if err := q.lookUp(path[:at], verdicts); err != nil {
+		script := make([]verdict, len(verdicts))
+		if err := q.lookUp(path[:at], script); err != nil {
 			return err
 		}
-		for i := range q.verdicts {
-			if v := &q.verdicts[i]; v.head <= at {
-				v.found = Join(v.found, verdicts[i].found)
+		for i := range verdicts {
+			if v := &verdicts[i]; v.head <= at {
+				v.found = Join(v.found, script[i].found)
 			}
 		}
 	}
@@ -327,11 +328,11 @@ func (q *request) lookUp(path string, verdicts []verdict) error {
 			if !q.covers(e, path) {
 				continue
 			}
-			var any bool
-			if any, err = q.apply(e, verdicts); err != nil {
+			var decides bool
+			if decides, err = q.apply(e, verdicts); err != nil {
 				return false
 			}
-			found = found || any
+			found = found || decides
 		}
 		if found {
 			found = false

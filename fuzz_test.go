@@ -105,6 +105,9 @@ func FuzzOverrides(f *testing.F) {
 		r := &http.Request{Method: "GET", Header: http.Header{http.CanonicalHeaderKey(name): {value}}, URL: mustURL("/x")}
 		r.URL.RawQuery = query
 		o := overridesOf(r)
+		if o.many {
+			return // refused
+		}
 		plain := strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name))
 		if (plain == "x-original-url" || plain == "x-rewrite-url") && len(o.paths) != 1 {
 			t.Fatalf("%q: %+v", name, o)

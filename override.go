@@ -25,16 +25,29 @@ var pathHeaders = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Uri", 
 // Express, Rack, Laravel, Spring, Google's and Microsoft's services.
 var methodHeaders = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
-// overrides are the other paths and methods that a request names.
-type overrides struct{ paths, methods []string }
-
-// maxOverrides is how many of either a request may name. Each is looked up in
-// every reading, and an upstream obeys one.
-const maxOverrides = 8
-
-func (o *overrides) tooMany() bool {
-	return len(o.paths) > maxOverrides || len(o.methods) > maxOverrides
+// overrides are the other paths and methods that a request names, each once and
+// sorted.
+type overrides struct {
+	paths, methods []string
+	looked         int  // values and words of values
+	many           bool // more than we look at
 }
+
+// Bounds of what a request may name. An upstream obeys one of each.
+const (
+	// maxOverrides is how many other paths or methods there may be. Each is
+	// looked up in every reading.
+	maxOverrides = 8
+	// maxOverrideWords is how often they may be said, each as often as somebody
+	// likes.
+	maxOverrideWords = 512
+	// maxTarget is how long a path and a query may be together, in bytes. Servers
+	// take 8 kB of a request line, if not less, and two programs in a row rarely
+	// make more of it.
+	maxTarget = 10 << 10
+)
+
+func (o *overrides) tooMany() bool { return o.many }
 
 // overridesOf finds them. Most requests have none, and cost one look at the
 // names of their headers.
@@ -46,7 +59,11 @@ func overridesOf(r *http.Request) (o overrides) {
 		switch {
 		case spells(name, pathHeaders):
 			for _, value := range values {
-				o.paths = append(o.paths, pathOf(value))
+				if !o.more() || len(value) > maxTarget {
+					o.many = true
+					return o
+				}
+				o.paths = o.with(o.paths, pathOf(value))
 			}
 		case spells(name, methodHeaders):
 			for _, value := range values {
@@ -60,8 +77,27 @@ func overridesOf(r *http.Request) (o overrides) {
 	}
 	slices.Sort(o.paths) // headers come in no order
 	slices.Sort(o.methods)
-	o.paths, o.methods = slices.Compact(o.paths), slices.Compact(o.methods)
 	return o
+}
+
+// more counts what is looked at, and says whether to go on.
+func (o *overrides) more() bool {
+	o.looked++
+	o.many = o.many || o.looked > maxOverrideWords
+	return !o.many
+}
+
+// with adds one that is not there yet.
+func (o *overrides) with(list []string, one string) []string {
+	switch {
+	case slices.Contains(list, one):
+		return list
+	case len(list) == maxOverrides:
+		o.many = true
+		return list
+	default:
+		return append(list, one)
+	}
 }
 
 // act says whether one of the methods has effects.
@@ -72,8 +108,11 @@ func (o *overrides) act() bool {
 // addMethods adds the methods of a header's value.
 func (o *overrides) addMethods(value string) {
 	for method := range strings.SplitSeq(value, ",") {
+		if !o.more() {
+			return
+		}
 		if method = strings.ToUpper(strings.TrimSpace(method)); method != "" {
-			o.methods = append(o.methods, method)
+			o.methods = o.with(o.methods, method)
 		}
 	}
 }
@@ -81,22 +120,69 @@ func (o *overrides) addMethods(value string) {
 // addQuery adds what the query says of the method: `_method`, in the spellings
 // that PHP takes for it too.
 func (o *overrides) addQuery(query string) {
-	for query != "" {
-		var pair string
-		end := strings.IndexAny(query, "&;")
-		if end < 0 {
-			pair, query = query, ""
-		} else {
-			pair, query = query[:end], query[end+1:]
+	if len(query) > maxTarget {
+		o.many = true
+		return
+	}
+	for start := 0; start < len(query); {
+		end := start + endOfPair(query[start:])
+		switch query[start] {
+		case '_', '.', '+', '%', ' ':
+			if value, ok := methodIn(query[start:end]); ok {
+				o.addMethods(unescape(value))
+			}
 		}
-		name, value, _ := strings.Cut(pair, "=")
-		if strings.ContainsAny(name, "%+") {
-			name = unescape(name)
+		start = end + 1
+	}
+}
+
+// endOfPair is where the first pair of a query ends.
+func endOfPair(query string) int {
+	for i := range len(query) {
+		if query[i] == '&' || query[i] == ';' {
+			return i
 		}
-		name = strings.TrimLeft(name, " ")
-		if len(name) == len("_method") && strings.IndexByte("_.", name[0]) >= 0 && strings.EqualFold(name[1:], "method") {
-			o.addMethods(unescape(value))
+	}
+	return len(query)
+}
+
+// methodIn is the value of a pair of a query whose name says that it is the
+// method. It is asked of every pair, and copies none.
+func methodIn(pair string) (value string, ok bool) {
+	const want = "_method"
+	at := 0
+	for i := 0; i < len(pair); i++ {
+		c := pair[i]
+		switch {
+		case c == '=':
+			return pair[i+1:], at == len(want)
+		case c == '+':
+			c = ' '
+		case c == '%' && i+2 < len(pair):
+			c = unhex(pair[i+1])<<4 | unhex(pair[i+2])
+			i += 2
 		}
+		switch {
+		case at == 0 && c == ' ':
+		case at == 0 && (c == '_' || c == '.'), at > 0 && at < len(want) && c|0x20 == want[at]:
+			at++
+		default:
+			return "", false
+		}
+	}
+	return "", at == len(want)
+}
+
+// unhex is the value of a hexadecimal digit. What is none makes no letter of a
+// name that we look for.
+func unhex(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10
+	default:
+		return 0xff
 	}
 }
 
@@ -157,28 +243,31 @@ func foldByte(c byte) byte {
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
-	original, current := pathsOf(r)
-	if r.URL.Opaque != "" || o.tooMany() {
+	if r.URL.Opaque != "" || max(len(r.URL.Path), len(r.URL.RawPath))+len(r.URL.RawQuery) > maxTarget || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}
-	if len(o.paths)+len(o.methods) == 0 && original == current && !hasLower(method) {
+	original, current := pathsOf(r)
+	lower := hasLower(method)
+	if len(o.paths)+len(o.methods) == 0 && original == current && !lower {
 		return h.list.Decide(r, method, current)
 	}
-	paths := append([]string{original, current}, o.paths...)
-	methods := o.methods
-	decision, err := h.list.Decide(r, method, paths...)
-	if decision.Kind == pricing.Free || decision.Kind == pricing.Priced {
-		// `get` is another method than GET, but not to every upstream.
-		methods = append([]string{strings.ToUpper(method)}, methods...)
+	methods := append([]string{method, strings.ToUpper(method)}, o.methods...)
+	if !lower {
+		methods = methods[1:]
 	}
-	if err == nil && len(methods) > 0 {
-		var other pricing.Decision
-		other, err = h.list.DecideAny(r, methods, paths...)
-		decision = pricing.Join(decision, other)
-	}
+	each, err := h.list.DecideEach(r, methods, append([]string{original, current}, o.paths...)...)
 	if err != nil {
 		return pricing.Decision{Line: -1}, err
+	}
+	decision := each[0]
+	others := each[1:]
+	if lower && decision.Kind != pricing.Free && decision.Kind != pricing.Priced {
+		// `get` is another method than GET, but not to every upstream.
+		others = others[1:]
+	}
+	for _, other := range others {
+		decision = pricing.Join(decision, other)
 	}
 	return decision, nil
 }

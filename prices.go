@@ -118,6 +118,9 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, text := range list.Warnings() {
+		h.logger.Warn(text)
+	}
 	h.list, h.lines = list.WithDearer(h.dearer), make([]line, len(h.Prices)+1)
 	h.lines[0].words = "otherwise"
 	for i, words := range said {

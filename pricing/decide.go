@@ -3,12 +3,16 @@ package pricing
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
 )
 
-var errNoPath = errors.New("no path to decide about")
+var (
+	errNoPath   = errors.New("no path to decide about")
+	errNoMethod = errors.New("no method to decide about")
+)
 
 // Decide says what a request costs. The paths are its path as it came, in its
 // percent-encoding, and as it was rewritten; a query is ignored. The method is
@@ -21,55 +25,136 @@ var errNoPath = errors.New("no path to decide about")
 //
 // For one reading the most specific line decides whose matcher and methods
 // match; see NewList. Where two lines with different matchers are equally
-// specific and both match, the same rule joins them, but that the dearer of two
-// prices is taken; see WithDearer. If only the methods of the
+// specific and both match, the same rule joins them. If only the methods of the
 // lines did not match, the decision is MethodNotAllowed.
 //
 // With an error of a matcher comes an undecided Decision.
 func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision, error) {
-	return l.decide(&request{list: l, r: r, method: method}, paths)
+	var verdicts [1]verdict
+	var joined [1]Decision
+	q := request{list: l, r: r, method: method}
+	if err := q.decideAll(paths, verdicts[:], joined[:]); err != nil {
+		return Decision{Line: -1}, err
+	}
+	return joined[0], nil
 }
 
 // DecideAny says what a request costs that an upstream could read with any of
 // several methods, one at least.
 func (l *List) DecideAny(r *http.Request, methods []string, paths ...string) (Decision, error) {
-	return l.decide(&request{list: l, r: r, method: methods[0], more: methods[1:]}, paths)
+	decisions, err := l.DecideEach(r, methods, paths...)
+	if err != nil {
+		return Decision{Line: -1}, err
+	}
+	var joined Decision
+	for _, d := range decisions {
+		joined = Join(joined, d)
+	}
+	return joined, nil
 }
 
-func (l *List) decide(q *request, paths []string) (Decision, error) {
-	var joined Decision
+// DecideEach says what a request costs with each of several methods, one at
+// least, for the work of one.
+func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([]Decision, error) {
+	if len(methods) == 0 {
+		return nil, errNoMethod
+	}
+	q := request{list: l, r: r, method: methods[0], more: methods[1:]}
+	joined := make([]Decision, len(methods))
+	if err := q.decideAll(paths, make([]verdict, len(methods)), joined); err != nil {
+		return nil, err
+	}
+	return joined, nil
+}
+
+// budget bounds the work for one request, in bytes that are looked at: about two
+// nanoseconds each. Above it the request is ambiguous. An ordinary one spends a
+// few hundred, and the longest honest ones a fifth.
+const budget = 24 << 10
+
+// decideAll fills joined, by method, with the help of room for the verdicts on
+// one reading. Neither is part of the request, which would move them to the heap.
+func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decision) error {
+	if len(paths) == 0 {
+		return errNoPath
+	}
+	ok, err := q.decidePlain(paths, verdicts, joined)
+	if err == nil && !ok {
+		err = q.decideReadings(paths, verdicts, joined)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range joined {
+		d := &joined[i]
+		switch {
+		case q.over():
+			*d = Decision{Kind: Ambiguous, Line: -1}
+		case d.Kind == MethodNotAllowed:
+			d.Allow = q.allowed()
+		}
+		d.Depends = len(q.asked) > 0
+	}
+	return nil
+}
+
+// decidePlain decides about paths that have one reading each. It says no where
+// others are among them.
+func (q *request) decidePlain(paths []string, verdicts []verdict, joined []Decision) (ok bool, err error) {
 	for i, path := range paths {
 		if slices.Contains(paths[:i], path) {
 			continue
 		}
 		path, _, _ = strings.Cut(path, "?")
-		if isPlain(path) {
-			var buf [256]byte
-			d, err := q.decide(foldShort(&buf, path))
-			if err != nil {
-				return Decision{Line: -1}, err
-			}
-			joined = Join(joined, d)
-			continue
+		if q.spent += len(path); q.over() {
+			return true, nil
 		}
-		readings, ok := Readings(path)
-		if !ok {
-			joined = Join(joined, Decision{Kind: Ambiguous, Line: -1})
-			continue
+		if !isPlain(path) {
+			clear(joined)
+			return false, nil
 		}
-		for _, reading := range readings {
-			d, err := q.decide(fold(reading))
-			if err != nil {
-				return Decision{Line: -1}, err
-			}
-			joined = Join(joined, d)
+		var buf [256]byte
+		if err := q.decideOne(foldShort(&buf, path), verdicts); err != nil {
+			return false, err
 		}
+		join(joined, verdicts)
 	}
-	if joined.Kind == Undecided {
-		return Decision{Line: -1}, errNoPath
+	return true, nil
+}
+
+// join adds the verdicts on one reading to the decisions.
+func join(joined []Decision, verdicts []verdict) {
+	for i := range joined {
+		joined[i] = Join(joined[i], verdicts[i].found)
 	}
-	joined.Depends = len(q.asked) > 0
-	return joined, nil
+}
+
+// over says whether more was spent than there is.
+func (q *request) over() bool { return q.spent > q.list.budget }
+
+// decideReadings decides about paths of which one at least has several readings.
+func (q *request) decideReadings(paths []string, verdicts []verdict, joined []Decision) error {
+	spent := q.spent // not q's own, which must not move to the heap
+	c := closure{spent: &spent, budget: q.list.budget}
+	from := make([]string, len(paths))
+	for i, path := range paths {
+		from[i], _, _ = strings.Cut(path, "?")
+	}
+	readings, ok := c.close(from)
+	if q.spent = spent; !ok {
+		q.spent = q.list.budget + 1
+		return nil
+	}
+	for _, reading := range readings {
+		if q.spent += len(reading) + foldCost*highBytes(reading); q.over() {
+			return nil
+		}
+		if err := q.decideOne(fold(reading), verdicts); err != nil {
+			return err
+		}
+		join(joined, verdicts)
+	}
+	return nil
 }
 
 // Prices returns the numbers of all prices that some paths have in some reading,
@@ -88,17 +173,29 @@ func (l *List) Prices(paths ...string) []int {
 		readings, _ := Readings(path)
 		for _, reading := range readings {
 			reading = fold(reading)
-			l.index.lists(reading, func(entries []entry) bool {
-				for i := range entries {
-					if line := &l.lines[entries[i].line]; line.Kind == Priced && entries[i].covers(reading) {
-						add(line.Price)
-					}
+			l.addPrices(reading, add)
+			known, priced := l.index.scripts(reading)
+			for _, at := range [...]int{known, priced} {
+				if at > 0 {
+					l.addPrices(reading[:at], add)
 				}
-				return true
-			})
+			}
 		}
 	}
 	return prices
+}
+
+// addPrices calls add with the price of every line for a folded path.
+func (l *List) addPrices(path string, add func(int)) {
+	l.index.lists(path, func(entries []entry) bool {
+		for i := range entries {
+			e := &entries[i]
+			if line := &l.lines[e.line]; line.Kind == Priced && (e.pattern.shape != shapeGlob || e.pattern.matches(path)) {
+				add(line.Price)
+			}
+		}
+		return true
+	})
 }
 
 // strength orders the kinds: the stronger wins over all readings of a path.
@@ -136,106 +233,222 @@ type request struct {
 	r      *http.Request
 	method string
 	more   []string // methods
+	spent  int      // of the budget
 	// asked remembers what matchers said: their answer cannot depend on the
 	// reading, and they may be slow.
 	asked map[int]bool
+	// named are the lines for one reading that are for other methods than one of
+	// these, and allow those of all readings that have no line for their method.
+	named, allow []int
 }
 
-// decide looks one folded reading up, with every method.
+// verdict is what the list says of one reading with one method.
+type verdict struct {
+	found Decision
+	// head is how long a fixed beginning the lines have that decided.
+	head int
+	// sure says that the lines found so far count in every reading of the query.
+	sure bool
+	// decided says that no less specific line counts.
+	decided bool
+	// others says that there are lines for other methods.
+	others bool
+}
+
+// nth is one of the methods.
+func (q *request) nth(i int) string {
+	if i == 0 {
+		return q.method
+	}
+	return q.more[i-1]
+}
+
+// decide looks one folded reading up, with every method, and joins what it finds.
 func (q *request) decide(path string) (Decision, error) {
-	joined, err := q.decideOne(q.method, path)
-	for _, method := range q.more {
-		var d Decision
-		if err == nil {
-			d, err = q.decideOne(method, path)
-			joined = Join(joined, d)
-		}
-	}
-	return joined, err
-}
-
-func (q *request) decideOne(method, path string) (Decision, error) {
-	var found Decision
-	var err error
-	otherMethods, sure := false, false
-	q.list.index.lists(path, func(entries []entry) bool {
-		for i := range entries {
-			e := &entries[i]
-			if sure && e.rank != entries[i-1].rank {
-				return false // less specific than what was found
-			}
-			if !e.covers(path) {
-				continue
-			}
-			line := &q.list.lines[e.line]
-			if !line.allows(method) {
-				otherMethods = true
-				continue
-			}
-			var ok bool
-			if ok, err = q.ask(e.line); err != nil {
-				return false
-			}
-			if ok {
-				found = q.list.join(found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
-				if line.Surely == nil {
-					sure = true
-				} else if ok, err = line.Surely(q.r); err != nil {
-					return false
-				} else if ok {
-					sure = true
-				}
-			}
-		}
-		return !sure
-	})
-	switch {
-	case err != nil || sure:
-		return found, err
-	case otherMethods:
-		var other Decision
-		other, err = q.otherMethods(method, path)
-		return q.list.join(found, other), err
-	default:
-		return q.list.join(found, q.list.otherwise), nil
-	}
-}
-
-// otherMethods decides where no line is for the method: which methods the lines
-// for the path name, if their matchers match.
-func (q *request) otherMethods(method, path string) (Decision, error) {
-	found := Decision{Kind: MethodNotAllowed, Line: -1}
-	var err error
-	q.list.index.lists(path, func(entries []entry) bool {
-		for i := range entries {
-			e := &entries[i]
-			line := &q.list.lines[e.line]
-			if !e.covers(path) || line.allows(method) {
-				continue
-			}
-			var ok bool
-			if ok, err = q.ask(e.line); err != nil {
-				return false
-			}
-			if !ok {
-				continue
-			}
-			found.Allow = append(found.Allow, line.Methods...)
-			if slices.Contains(line.Methods, http.MethodGet) {
-				found.Allow = append(found.Allow, http.MethodHead)
-			}
-		}
-		return true
-	})
-	if err != nil {
+	verdicts := make([]verdict, 1+len(q.more))
+	if err := q.decideOne(path, verdicts); err != nil {
 		return Decision{}, err
 	}
-	if len(found.Allow) == 0 {
-		return q.list.otherwise, nil
+	var joined Decision
+	for i := range verdicts {
+		joined = Join(joined, verdicts[i].found)
 	}
-	slices.Sort(found.Allow)
-	found.Allow = slices.Compact(found.Allow)
+	return joined, nil
+}
+
+// decideOne looks one folded reading up, with every method.
+func (q *request) decideOne(path string, verdicts []verdict) error {
+	if err := q.lookUp(path, verdicts); err != nil {
+		return err
+	}
+	return q.lookUpScripts(path, verdicts)
+}
+
+// lookUpScripts asks also for the script that runs with the rest of the path, if
+// there may be one: whatever follows the name of a program, a server may run the
+// program. Who wants to say otherwise of what follows writes a line for it.
+func (q *request) lookUpScripts(path string, verdicts []verdict) error {
+	known, priced := q.list.index.scripts(path)
+	if known == priced {
+		known = 0 // once is enough
+	}
+	for _, at := range [...]int{priced, known} {
+		if at == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.head <= at }) {
+			continue
+		}
+		q.spent += at
+		script := make([]verdict, len(verdicts))
+		if err := q.lookUp(path[:at], script); err != nil {
+			return err
+		}
+		for i := range verdicts {
+			if v := &verdicts[i]; v.head <= at {
+				v.found = Join(v.found, script[i].found)
+			}
+		}
+	}
+	return nil
+}
+
+// lookUp finds out what the list says of one folded path, with every method:
+// the lines that cover it are found once for all of them.
+func (q *request) lookUp(path string, verdicts []verdict) error {
+	clear(verdicts)
+	q.named = q.named[:0]
+	found := false // since the rank before
+	open := len(verdicts)
+	var err error
+	probes := q.list.index.lists(path, func(entries []entry) bool {
+		for i := range entries {
+			e := &entries[i]
+			if found && e.rank != entries[i-1].rank {
+				// What follows is less specific.
+				found = false
+				if open = decided(verdicts); open == 0 {
+					return false
+				}
+			}
+			if !q.covers(e, path) {
+				continue
+			}
+			var decides bool
+			if decides, err = q.apply(e, verdicts); err != nil {
+				return false
+			}
+			found = found || decides
+		}
+		if found {
+			found = false
+			open = decided(verdicts)
+		}
+		return open > 0 && !q.over()
+	})
+	q.spent += lookUpCost + probeCost*probes + methodCost*(len(verdicts)-1)
+	if err != nil {
+		return err
+	}
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.sure {
+			continue
+		}
+		rest := q.list.otherwise
+		if v.others {
+			if rest, err = q.otherMethods(q.nth(i)); err != nil {
+				return err
+			}
+		}
+		v.found = q.list.join(v.found, rest)
+	}
+	return nil
+}
+
+// decided closes the verdicts that have found something, and says how many are
+// open.
+func decided(verdicts []verdict) (open int) {
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.decided = v.sure; !v.decided {
+			open++
+		}
+	}
+	return open
+}
+
+// apply lets a line that covers a path decide for the methods that it is for.
+func (q *request) apply(e *entry, verdicts []verdict) (found bool, err error) {
+	line := &q.list.lines[e.line]
+	named := false
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.decided {
+			continue
+		}
+		if !line.allows(q.nth(i)) {
+			v.others, named = true, true
+			continue
+		}
+		ok, err := q.ask(e.line)
+		if err != nil {
+			return false, err
+		}
+		if ok {
+			found = true
+			v.found = q.list.join(v.found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
+			v.head = e.fixed()
+			sure := true
+			if line.Surely != nil && !v.sure {
+				if sure, err = line.Surely(q.r); err != nil {
+					return false, err
+				}
+			}
+			v.sure = v.sure || sure
+		}
+	}
+	if named {
+		q.named = append(q.named, e.line)
+	}
 	return found, nil
+}
+
+// otherMethods decides where no line is for the method: the request is not
+// allowed if the matcher of a line for another one matches.
+func (q *request) otherMethods(method string) (Decision, error) {
+	found := q.list.otherwise
+	for _, number := range q.named {
+		if q.list.lines[number].allows(method) {
+			continue // its matcher did not match
+		}
+		ok, err := q.ask(number)
+		if err != nil {
+			return Decision{}, err
+		}
+		if ok {
+			found = Decision{Kind: MethodNotAllowed, Line: -1}
+			if !slices.Contains(q.allow, number) {
+				q.allow = append(q.allow, number)
+			}
+		}
+	}
+	return found, nil
+}
+
+// allowed are the methods of the lines that are for other methods than those of
+// the request.
+func (q *request) allowed() []string {
+	var methods []string
+	for _, number := range q.allow {
+		line := &q.list.lines[number]
+		methods = append(methods, line.Methods...)
+		if slices.Contains(line.Methods, http.MethodGet) {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	slices.Sort(methods)
+	return slices.Compact(methods)
 }
 
 // ask runs the matcher of a line, once for each request.
@@ -260,8 +473,28 @@ func (q *request) ask(number int) (bool, error) {
 
 // covers reports whether the pattern matches a path for which the index found
 // the entry.
-func (e *entry) covers(path string) bool {
-	return e.pattern.shape != shapeGlob || e.pattern.matches(path)
+func (q *request) covers(e *entry, path string) bool {
+	if e.pattern.shape != shapeGlob {
+		return true
+	}
+	if q.over() {
+		return false // refused anyway
+	}
+	ok, looked := e.pattern.globMatches(path)
+	q.spent += looked
+	return ok
+}
+
+// fixed is how long a fixed beginning of the path made the index find the entry.
+func (e *entry) fixed() int {
+	switch e.rank.class {
+	case rankExact:
+		return math.MaxInt
+	case rankHead:
+		return len(e.pattern.head)
+	default:
+		return 0
+	}
 }
 
 // price is the caller's number, or nothing for what is free.

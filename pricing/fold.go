@@ -13,12 +13,26 @@ import (
 // an accent is part of a letter or follows it (file systems of macOS ignore
 // both). Patterns and paths are compared folded. Bytes that are no UTF-8 stay.
 func fold(s string) string {
+	upper := -1 // the first one
 	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
+		c := s[i]
+		if c >= utf8.RuneSelf {
 			return foldUnicode(s)
 		}
+		if 'A' <= c && c <= 'Z' && upper < 0 {
+			upper = i
+		}
 	}
-	return strings.ToLower(s)
+	if upper < 0 {
+		return s
+	}
+	low := []byte(s)
+	for i := upper; i < len(low); i++ {
+		if c := low[i]; 'A' <= c && c <= 'Z' {
+			low[i] = c + 'a' - 'A'
+		}
+	}
+	return unsafe.String(&low[0], len(low)) //nolint:gosec // nobody else has low
 }
 
 // foldShort is fold without an allocation, for paths that fit into buf: most

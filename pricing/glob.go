@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,8 +14,8 @@ import (
 //   - `*` is any run of characters within one segment; at the beginning of the
 //     pattern, and at the end of one that begins with it, across segments too:
 //     `*.pdf`, `*mid*`.
-//   - `?` is one character, `[a-z]` one of a class, `[^a-z]` one of the others,
-//     but never a slash.
+//   - `[a-z]` is one character of a class, `[^a-z]` one of the others, but never
+//     a slash.
 //   - `/*` at the end covers everything below and the path without it.
 type glob struct {
 	// head and tail are what stands before the first wildcard and after the
@@ -22,6 +23,10 @@ type glob struct {
 	head, tail string
 	// middle is the rest. It begins and ends with a wildcard.
 	middle []symbol
+	// inside is what `*inside*` looks for; steps is the middle of all others but
+	// `*suffix`.
+	inside string
+	steps  *steps
 	// symbols is the whole pattern, for the comparison of patterns.
 	symbols []symbol
 }
@@ -40,7 +45,6 @@ type symbolKind uint8
 
 const (
 	symLiteral symbolKind = iota
-	symAny                // one character, no slash
 	symClass              // one character of a class, no slash
 	symStar               // any run without a slash
 	symDeep               // any run
@@ -73,10 +77,8 @@ func parseGlob(s string) (glob, error) {
 			default:
 				sym.kind = symStar
 			}
-		case '?':
-			sym.kind = symAny
 		case ']':
-			return glob{}, errors.New("has a ] without its [; write ? in its place")
+			return glob{}, errors.New("has a ] without its [; write * in its place")
 		case '[':
 			var err error
 			if sym, n, err = parseClass(s[i:]); err != nil {
@@ -103,6 +105,13 @@ func parseGlob(s string) (glob, error) {
 	if len(g.middle) > maxMiddle {
 		return glob{}, fmt.Errorf("has more than %d characters between its first and its last wildcard; write a shorter one", maxMiddle)
 	}
+	switch last := len(g.middle) - 1; {
+	case last == 0 && g.middle[0].kind == symDeep:
+	case g.middle[0].kind == symDeep && g.middle[last].kind == symDeep && !slices.ContainsFunc(g.middle[1:last], notLiteral):
+		g.inside = s[1 : len(s)-1]
+	default:
+		g.steps = newSteps(g.middle)
+	}
 	return g, nil
 }
 
@@ -111,7 +120,7 @@ func parseClass(s string) (symbol, int, error) {
 	fail := func(why string) (symbol, int, error) { return symbol{}, 0, errors.New(why) }
 	end := strings.IndexByte(s, ']')
 	if end < 0 {
-		return fail("has a [ without its ]; close the class, or write ? in place of [")
+		return fail("has a [ without its ]; close the class, or write * in place of [")
 	}
 	body := s[1:end]
 	sym := symbol{kind: symClass}
@@ -121,13 +130,13 @@ func parseClass(s string) (symbol, int, error) {
 		return fail("has a class that begins with !; write [^…] for every character but these")
 	case body == "":
 		return fail("has an empty class; write the characters between [ and ]")
-	case strings.ContainsAny(body, "/[*?"):
-		return fail("has a class with /, [, * or ? in it; write ? in place of the class")
+	case strings.ContainsAny(body, "/[*"):
+		return fail("has a class with /, [ or * in it; write * in place of the class")
 	}
 	runes := []rune(body)
 	for i := 0; i < len(runes); i++ {
 		if runes[i] == '-' {
-			return fail("has a class with a - that joins nothing; write a range such as [a-z], or ? in place of the class")
+			return fail("has a class with a - that joins nothing; write a range such as [a-z], or * in place of the class")
 		}
 		r := runeRange{runes[i], runes[i]}
 		if i+2 < len(runes) && runes[i+1] == '-' {
@@ -182,63 +191,121 @@ func (s symbol) inClass(r rune) bool {
 	return false
 }
 
+func notLiteral(s symbol) bool { return s.kind != symLiteral }
+
 // match reports whether the glob covers the whole folded path.
 func (g *glob) match(path string) bool {
+	ok, _ := g.look(path)
+	return ok
+}
+
+// look is match, and says how much of the path was looked at, in bytes.
+func (g *glob) look(path string) (ok bool, looked int) {
 	if len(path) < len(g.head)+len(g.tail) || !strings.HasPrefix(path, g.head) || !strings.HasSuffix(path, g.tail) {
-		return false
+		return false, 1
 	}
 	path = path[len(g.head) : len(path)-len(g.tail)]
-	if len(g.middle) == 1 && g.middle[0].kind == symDeep { // *suffix
-		return true
+	switch {
+	case g.inside != "":
+		return strings.Contains(path, g.inside), 4 + len(path)/4
+	case g.steps == nil: // *suffix
+		return true, 1
+	default:
+		ok, looked = g.steps.match(path)
+		return ok, 8 + looked
 	}
-	return g.matchMiddle(path)
 }
 
-// matchMiddle follows all ways through the middle at once, so that no path can
-// make it slow: bit i says that the steps before i are done.
-func (g *glob) matchMiddle(path string) bool {
-	states := g.skip(1)
-	for _, r := range path {
-		var next uint64
-		for left := states; left != 0; left &= left - 1 {
-			i := bits.TrailingZeros64(left)
-			if i == len(g.middle) {
-				continue
-			}
-			sym := &g.middle[i]
-			switch sym.kind {
-			case symBelow:
-				if r == '/' {
-					return true
-				}
-			case symDeep, symStar:
-				if sym.takes(r) {
-					next |= 1 << i
-				}
-			default:
-				if sym.takes(r) {
-					next |= 1 << (i + 1)
-				}
-			}
-		}
-		if next == 0 {
-			return false
-		}
-		states = g.skip(next)
-	}
-	return states&(1<<len(g.middle)) != 0
+// steps is the middle of a glob, ready for matching. Bit i of a set stands for
+// step i, and the bit after the last one for the end.
+type steps struct {
+	// class is the kind of each ASCII character, and takes the steps that take a
+	// character of that kind.
+	class [utf8.RuneSelf]uint8
+	takes []uint64
+	// other are the steps that take any other character; rest those of which it
+	// depends on the character.
+	other, rest uint64
+	rests       []symbol // the middle again, for rest
+	loops       uint64   // steps that take any number of characters
+	empty       uint64   // steps that may take none
+	below       uint64   // the step after whose slash everything matches
+	end         uint64
 }
 
-// skip adds the states that are reached without a character.
-func (g *glob) skip(states uint64) uint64 {
-	for left := states; left != 0; left &= left - 1 {
-		i := bits.TrailingZeros64(left)
-		for i < len(g.middle) && g.middle[i].mayBeEmpty() {
+func newSteps(middle []symbol) *steps {
+	s := &steps{rests: middle, end: 1 << len(middle)}
+	for i, sym := range middle {
+		bit := uint64(1) << i
+		if sym.repeats() {
+			s.loops |= bit
+		}
+		if sym.mayBeEmpty() {
+			s.empty |= bit
+		}
+		switch {
+		case sym.kind == symBelow:
+			s.below = bit
+		case sym.kind == symLiteral && sym.char >= utf8.RuneSelf, sym.kind == symClass:
+			s.rest |= bit
+		case sym.kind == symStar, sym.kind == symDeep:
+			s.other |= bit
+		}
+	}
+	for c := range len(s.class) {
+		var takes uint64
+		for i := range middle {
+			if middle[i].takes(rune(c)) {
+				takes |= 1 << i
+			}
+		}
+		at := slices.Index(s.takes, takes)
+		if at < 0 {
+			at = len(s.takes)
+			s.takes = append(s.takes, takes)
+		}
+		s.class[c] = uint8(at) //nolint:gosec // there are 128 at most
+	}
+	return s
+}
+
+// match follows all ways through the middle at once, so that no path can make it
+// slow. It says how many bytes it has looked at.
+func (s *steps) match(path string) (ok bool, looked int) {
+	states := s.skip(1)
+	for i := 0; i < len(path); {
+		var takes uint64
+		if c := path[i]; c < utf8.RuneSelf {
+			takes = s.takes[s.class[c]]
 			i++
-			states |= 1 << i
+		} else {
+			r, n := utf8.DecodeRuneInString(path[i:])
+			takes = s.other
+			for left := states & s.rest; left != 0; left &= left - 1 {
+				if at := bits.TrailingZeros64(left); s.rests[at].takes(r) {
+					takes |= 1 << at
+				}
+			}
+			i += n
 		}
+		live := states & takes
+		if live&s.below != 0 {
+			return true, i
+		}
+		next := live&s.loops | (live&^s.loops)<<1
+		if next == 0 {
+			return false, i
+		}
+		states = s.skip(next)
 	}
-	return states
+	return states&s.end != 0, len(path)
+}
+
+// skip adds the states that are reached without a character. Two steps in a row
+// may be empty: a `*` and the `/*` after it.
+func (s *steps) skip(states uint64) uint64 {
+	states |= states & s.empty << 1
+	return states | states&s.empty<<1
 }
 
 func (s symbol) mayBeEmpty() bool {

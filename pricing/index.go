@@ -3,6 +3,7 @@ package pricing
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -85,47 +86,54 @@ type index struct {
 	below map[string][]entry
 	// begins holds what begins with any other head.
 	begins map[string][]entry
-	// lengths says which of the two have heads of a length in bytes, so that a
-	// lookup hashes no beginning that cannot be there.
+	// programs holds the exact paths with a price that may be programs, which
+	// servers run for what follows the path too.
+	programs map[string]struct{}
+	// lengths says which of the three have heads of a length in bytes, so that a
+	// lookup hashes no beginning that cannot be there. A slash follows programs.
 	lengths []headKind
+	kinds   headKind // of all lengths
 	loose   []entry
 	all     []entry
 }
 
-// headKind is a set of index.below and index.begins.
+// headKind is a set of index.below, index.begins and index.programs.
 type headKind uint8
 
 const (
 	headBelow headKind = 1 << iota
 	headBegins
+	headScript
 )
 
 // newIndex indexes entries that are sorted by rank.
-func newIndex(entries []entry) index {
+func newIndex(entries []entry, lines []Line) index {
 	x := index{
-		exact:  make(map[string][]entry),
-		below:  make(map[string][]entry),
-		begins: make(map[string][]entry),
+		exact:    make(map[string][]entry),
+		below:    make(map[string][]entry),
+		begins:   make(map[string][]entry),
+		programs: make(map[string]struct{}),
 	}
 	for _, e := range entries {
 		head := e.pattern.head
 		switch e.rank.class {
 		case rankExact:
 			x.exact[head] = append(x.exact[head], e)
+			if lines[e.line].Kind == Priced && mayBeProgram(head) {
+				x.programs[head] = struct{}{}
+				x.note(len(head)+1, headScript)
+			}
 		case rankLoose:
 			x.loose = append(x.loose, e)
 		case rankAll:
 			x.all = append(x.all, e)
 		case rankHead:
-			if missing := len(head) + 1 - len(x.lengths); missing > 0 {
-				x.lengths = append(x.lengths, make([]headKind, missing)...)
-			}
 			if dir := head[:len(head)-1]; head[len(head)-1] == '/' {
 				x.below[dir] = append(x.below[dir], e)
-				x.lengths[len(head)] |= headBelow
+				x.note(len(head), headBelow)
 			} else {
 				x.begins[head] = append(x.begins[head], e)
-				x.lengths[len(head)] |= headBegins
+				x.note(len(head), headBegins)
 			}
 		}
 	}
@@ -133,26 +141,72 @@ func newIndex(entries []entry) index {
 	return x
 }
 
-// lists calls f with each list of entries that could match the folded path, the
-// more specific first, until f says stop.
-func (x *index) lists(path string, f func([]entry) (more bool)) {
-	if list := x.exact[trimSlash(path)]; len(list) > 0 && !f(list) {
-		return
+// note notes that there is a head of a length.
+func (x *index) note(length int, kind headKind) {
+	if missing := length + 1 - len(x.lengths); missing > 0 {
+		x.lengths = append(x.lengths, make([]headKind, missing)...)
 	}
-	for n := min(len(path)+1, len(x.lengths)-1); n > 0; n-- {
-		kinds := x.lengths[n]
-		if kinds&headBelow != 0 && (n > len(path) || path[n-1] == '/') {
-			if list := x.below[path[:n-1]]; len(list) > 0 && !f(list) {
-				return
+	x.lengths[length] |= kind
+	x.kinds |= kind
+}
+
+// mayBeProgram reports whether the folded path of a price may be that of a
+// program: its name has a dot that is not its first character, whatever follows
+// the dot, or it lies in a directory for programs.
+func mayBeProgram(path string) bool {
+	dir, name := path[:strings.LastIndexByte(path, '/')+1], path[strings.LastIndexByte(path, '/')+1:]
+	return strings.LastIndexByte(name, '.') > 0 || strings.Contains(dir, "cgi-bin/")
+}
+
+// lists calls f with each list of entries that could match the folded path, the
+// more specific first, until f says stop. It says how many lists it looked for.
+func (x *index) lists(path string, f func([]entry) (more bool)) (probes int) {
+	if list := x.exact[trimSlash(path)]; len(list) > 0 && !f(list) {
+		return 0
+	}
+	if x.kinds&(headBelow|headBegins) != 0 {
+		for n := min(len(path)+1, len(x.lengths)-1); n > 0; n-- {
+			kinds := x.lengths[n]
+			if kinds&headBelow != 0 && (n > len(path) || path[n-1] == '/') {
+				probes++
+				if list := x.below[path[:n-1]]; len(list) > 0 && !f(list) {
+					return probes
+				}
 			}
-		}
-		if kinds&headBegins != 0 && n <= len(path) {
-			if list := x.begins[path[:n]]; len(list) > 0 && !f(list) {
-				return
+			if kinds&headBegins != 0 && n <= len(path) {
+				probes++
+				if list := x.begins[path[:n]]; len(list) > 0 && !f(list) {
+					return probes
+				}
 			}
 		}
 	}
 	if f(x.loose) {
 		f(x.all)
 	}
+	return probes
+}
+
+// scripts finds the programs that a server may run with the rest of a folded
+// path, as the lengths of their paths, 0 if there is none: the last one whose
+// name is that of a script, and the last one that has a price of its own.
+func (x *index) scripts(path string) (known, priced int) {
+	if x.kinds&headScript != 0 {
+		for n := min(len(path), len(x.lengths)-1); n > 0 && priced == 0; n-- {
+			if x.lengths[n]&headScript != 0 && path[n-1] == '/' {
+				if _, ok := x.programs[path[:n-1]]; ok {
+					priced = n - 1
+				}
+			}
+		}
+	}
+	if strings.IndexByte(path, '.') < 0 {
+		return 0, priced
+	}
+	for n := len(path) - 1; n > 0; n-- {
+		if path[n] == '/' && endsWithScript(path[:n]) {
+			return n, priced
+		}
+	}
+	return 0, priced
 }

@@ -90,6 +90,8 @@ type List struct {
 	otherwise Decision
 	index     index
 	dearer    func(a, b int) (int, bool) // see WithDearer
+	budget    int
+	warnings  []string
 }
 
 // NewList reads the lines. What otherwise says is the decision for requests
@@ -105,7 +107,8 @@ type List struct {
 //
 // Then a line with a matcher goes before one without, and one with methods
 // before one without. Two lines that are equal in all of this, can match one
-// request and differ in price are an error. Whether two different matchers can
+// request and differ in price are an error, and so is a line that can never
+// count, because others always go before it. Whether two different matchers can
 // match one request is known only when it comes: see Decide.
 func NewList(lines []Line, otherwise Decision) (*List, error) {
 	switch otherwise.Kind {
@@ -133,12 +136,29 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int { return compareRank(a.rank, b.rank) })
-	l.index = newIndex(entries)
+	l.index = newIndex(entries, l.lines)
+	l.budget = budget
+	for i := range l.index.loose {
+		// Every request pays for these, and one that spends as much on them as
+		// many others do is refused. No request can make an operator's long list
+		// too dear for ordinary ones.
+		if g := &l.index.loose[i].pattern.glob; g.inside != "" || g.steps != nil {
+			l.budget += globBudget
+		}
+	}
 	if err := l.checkConflicts(); err != nil {
 		return nil, err
 	}
+	if err := l.checkDead(); err != nil {
+		return nil, err
+	}
+	l.warn(entries)
 	return l, nil
 }
+
+// globBudget is what each glob that must be matched with every path adds to the
+// budget.
+const globBudget = 256
 
 // checkLine checks what one line can get wrong, apart from its patterns.
 func checkLine(line *Line) error {

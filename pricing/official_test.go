@@ -54,7 +54,7 @@ func TestOfficialRoutes(t *testing.T) {
 				l.Methods = []string{method}
 			}
 			// A named segment is a segment that is not empty.
-			path = strings.NewReplacer(":id", "?*", "[id]", "?*").Replace(path)
+			path = strings.NewReplacer(":id", "[^~]*", "[id]", "[^~]*").Replace(path)
 			l.Patterns = []string{path}
 			all = append(all, l)
 		}

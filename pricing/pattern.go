@@ -45,7 +45,7 @@ func parsePattern(s string) (pattern, error) {
 		return pattern{}, fmt.Errorf("path %s %w", quote(s), err)
 	}
 	folded := fold(s)
-	wild := strings.IndexAny(folded, "*?[]")
+	wild := strings.IndexAny(folded, "*[]")
 	switch {
 	case folded == everything || folded == "/*":
 		return pattern{shape: shapeAll}, nil
@@ -88,7 +88,13 @@ func checkPattern(s string) error {
 	case strings.ContainsAny(s, "{}"):
 		return errors.New("holds a placeholder or a brace; write the path itself, one path for each alternative")
 	case strings.Contains(s, "%"):
-		return errors.New("holds %; write the character itself instead of its escape, or ? where it cannot be written: every spelling of it is understood")
+		return errors.New("holds %; write the character itself instead of its escape, or * where it cannot be written: every spelling of it is understood")
+	case strings.Contains(s, "?"):
+		path, query, _ := strings.Cut(s, "?")
+		if query = strings.Trim(query, "?*"); query == "" {
+			query = "name=value"
+		}
+		return fmt.Errorf("holds ?, where a query begins, which is no part of a path; price a query by a matcher: `@query query %s` and `price @query %s $0.01`; for a single odd character write *", clip(query), clip(path))
 	case strings.Contains(s, ";"):
 		return errors.New("holds ;; leave the parameters out: a path with parameters is read without them too")
 	case strings.Contains(s, `\`):
@@ -104,7 +110,7 @@ func checkPattern(s string) error {
 	}
 	for _, r := range s {
 		if unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError {
-			return errors.New("holds a space or a control character; write ? in its place")
+			return errors.New("holds a space or a control character; write * in its place")
 		}
 	}
 	return nil
@@ -129,12 +135,20 @@ func (p *pattern) matches(path string) bool {
 		return strings.HasPrefix(path, p.head) ||
 			p.head[len(p.head)-1] == '/' && path == p.head[:len(p.head)-1]
 	case shapeGlob:
-		if p.glob.match(path) {
-			return true
-		}
-		trimmed := trimSlash(path)
-		return len(trimmed) != len(path) && p.glob.match(trimmed)
+		ok, _ := p.globMatches(path)
+		return ok
 	default:
 		return true
 	}
+}
+
+// globMatches is matches for a glob, and says how much it has looked at.
+func (p *pattern) globMatches(path string) (ok bool, looked int) {
+	ok, looked = p.glob.look(path)
+	if trimmed := trimSlash(path); !ok && len(trimmed) != len(path) {
+		var more int
+		ok, more = p.glob.look(trimmed)
+		looked += more
+	}
+	return ok, looked
 }

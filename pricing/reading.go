@@ -3,21 +3,31 @@ package pricing
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
 
-// Bounds of the readings of one path. An honest path has a handful.
+// Bounds of the readings of one request. An honest one has a handful.
 const (
 	maxReadings = 256
-	// maxOddPath is how long a path with several readings may be, in bytes.
-	maxOddPath = 16 << 10
-	// maxReadingBytes is how long all readings of a path may be together: it
-	// bounds what a hostile path costs.
-	maxReadingBytes = 128 << 10
+	// maxOddPath is how long a path with several readings may be, in bytes. No
+	// longer one is a name that somebody gave to something: where a file system
+	// is behind it, the path would not fit into it.
+	maxOddPath = 4 << 10
 	// maxDecodes is how often a path may be percent-decoded between us and the
 	// code that answers: once by each of two servers.
 	maxDecodes = 2
+)
+
+// What work costs beside the bytes that it copies, in bytes that are copied: see
+// budget.
+const (
+	stepCost   = 40  // a step that makes another reading of one
+	lookUpCost = 100 // a look into the index
+	probeCost  = 16  // a list of the index
+	methodCost = 24  // a further method
+	foldCost   = 16  // a byte that is not ASCII, where letters are compared or composed
 )
 
 // Readings returns every way in which a server behind us may plausibly read a
@@ -41,24 +51,35 @@ func Readings(path string) ([]string, bool) {
 	if isPlain(path) {
 		return []string{path}, true
 	}
-	if len(path) > maxOddPath {
-		return nil, false
+	c := closure{spent: new(int), budget: budget}
+	return c.close([]string{path})
+}
+
+// closure collects the readings of the paths of one request.
+type closure struct {
+	readings []string
+	seen     map[string]struct{} // the same, once there are many
+	spent    *int
+	budget   int
+}
+
+// close returns every reading of several paths without queries: those of each
+// path are those that it has alone. False means that there are too many, or that
+// they cost too much.
+func (c *closure) close(paths []string) ([]string, bool) {
+	for _, path := range paths {
+		if *c.spent += len(path); *c.spent > c.budget || len(path) > maxOddPath && !isPlain(path) {
+			return nil, false
+		}
+		c.begin(path)
 	}
-	var c closure
-	path = decodeHarmless(path)
-	if path == "" || path[0] != '/' {
-		// `OPTIONS *`, or no path at all: the server may take it for its root.
-		c.add("/")
-		c.add("/" + path)
-	}
-	c.add(path)
 	// Close what is there under every step but decoding, then decode all of it
 	// and close the result: so each reading is reached with the fewest
 	// decodings.
 	for decodes, from := 0, 0; ; decodes++ {
 		for i := from; i < len(c.readings); i++ {
 			c.respell(c.readings[i])
-			if c.size > maxReadingBytes || len(c.readings) > maxReadings {
+			if *c.spent > c.budget || len(c.readings) > maxReadings {
 				return nil, false
 			}
 		}
@@ -73,20 +94,49 @@ func Readings(path string) ([]string, bool) {
 	}
 }
 
-// closure collects readings.
-type closure struct {
-	readings []string
-	size     int
+// begin records a path as it came.
+func (c *closure) begin(path string) {
+	path = decodeHarmless(path)
+	if path == "" || path[0] != '/' {
+		// `OPTIONS *`, or no path at all: the server may take it for its root.
+		c.add("/")
+		c.add("/" + path)
+	}
+	c.add(path)
 }
+
+// few is how many readings are compared one by one.
+const few = 8
 
 // add records a reading.
 func (c *closure) add(path string) {
 	if path == "" {
 		path = "/"
 	}
-	if !slices.Contains(c.readings, path) {
+	*c.spent += len(path)
+	if len(c.readings) < few {
+		if !slices.Contains(c.readings, path) {
+			c.readings = append(c.readings, path)
+		}
+		return
+	}
+	if c.seen == nil {
+		c.seen = make(map[string]struct{}, 4*few)
+		for _, reading := range c.readings {
+			c.seen[reading] = struct{}{}
+		}
+	}
+	if _, ok := c.seen[path]; !ok {
+		c.seen[path] = struct{}{}
 		c.readings = append(c.readings, path)
-		c.size += len(path)
+	}
+}
+
+// step adds what one step makes of a reading, unless nothing is left to pay for
+// it: then the request is refused anyway.
+func (c *closure) step(path string, by func(string) string) {
+	if *c.spent += stepCost + len(path); *c.spent <= c.budget {
+		c.add(by(path))
 	}
 }
 
@@ -95,52 +145,77 @@ func (c *closure) decode(path string) {
 	if strings.IndexByte(path, '%') < 0 {
 		return
 	}
-	c.add(decodeAll(path, false))
-	c.add(decodeAll(path, true))
+	c.step(path, decodeAll)
+	if strings.Contains(path, "%2f") || strings.Contains(path, "%2F") {
+		c.step(path, decodeAllButSlashes)
+	}
 	if strings.Contains(path, "%u") || strings.Contains(path, "%U") {
-		c.add(decodeAll(decodeUTF16(path), false))
+		c.step(path, decodeAllAndUTF16)
 	}
 }
 
 // respell adds what one server can make of a reading in one step, without
 // decoding it.
 func (c *closure) respell(path string) {
+	*c.spent += len(path)
 	has := featuresOf(path)
 	if has&featParams != 0 {
-		c.add(dropParams(path))
-		c.add(path[:strings.IndexByte(path, ';')])
-		c.add(path[:strings.LastIndexByte(path, ';')])
+		c.step(path, dropParams)
+		c.step(path, cutFirstParams)
+		c.step(path, cutLastParams)
 	}
 	if has&featBackslash != 0 {
-		c.add(strings.ReplaceAll(path, `\`, "/"))
+		c.step(path, turnBackslashes)
 	}
 	if has&featSlashes != 0 {
-		c.add(mergeSlashes(path))
-		c.add(dropAuthority(path))
+		c.step(path, mergeSlashes)
+		c.step(path, dropAuthority)
 	}
 	if has&featDots != 0 {
-		c.add(resolveDots(path))
+		c.step(path, resolveDots)
 	}
 	if has&featEnd != 0 {
-		c.add(path[:strings.IndexAny(path, "\x00?#")])
+		c.step(path, cutEnd)
 	}
 	if has&featBlank != 0 {
-		c.add(dropControls(path))
-		c.add(trimSegments(path))
+		c.step(path, dropControls)
+	}
+	if has&(featBlank|featWindows) != 0 {
+		c.step(path, trimSegments)
 	}
 	if has&featHigh != 0 {
-		c.add(repairOverlong(path))
-		c.add(fromLatin1(path))
-		c.add(norm.NFKC.String(path))
+		*c.spent += foldCost * highBytes(path)
+		c.step(path, repairOverlong)
+		c.step(path, fromLatin1)
+		if norm.NFKC.QuickSpanString(path) < len(path) {
+			c.step(path, c.compose)
+		}
 	}
 	if has&featWindows != 0 {
-		c.add(trimSegments(path))
-		c.add(dropStreams(path))
+		c.step(path, dropStreams)
 	}
 	if has&featScript != 0 {
-		c.add(pathInfo(path))
-		c.add(scriptName(path))
+		c.step(path, pathInfo)
+		c.step(path, scriptName)
 	}
+}
+
+// compose writes the characters in their compatible form, piece by piece: one of
+// three bytes may become thirty, and what comes out is what it costs.
+func (c *closure) compose(path string) string {
+	const piece = 64
+	out := make([]byte, 0, len(path)+piece)
+	for rest := path; rest != "" && *c.spent <= c.budget; {
+		end := min(piece, len(rest))
+		for end < len(rest) && !utf8.RuneStart(rest[end]) {
+			end++
+		}
+		before := len(out)
+		out = norm.NFKC.AppendString(out, rest[:end])
+		*c.spent += foldCost * max(0, len(out)-before)
+		rest = rest[end:]
+	}
+	return string(out)
 }
 
 // features is a set of what makes a path odd.
@@ -158,6 +233,7 @@ const (
 	featRelative                       // does not begin with a slash
 	featWindows                        // a segment with a dot at its end, or `:$`
 	featScript                         // .php/ and the like
+	featLook                           // in byteFeatures only
 )
 
 // isPlain reports whether the path has one reading only.
@@ -186,48 +262,61 @@ var simple = func() (t [256]bool) {
 	return t
 }()
 
+// byteFeatures is what a byte says alone; featLook stands for those of which it
+// depends on others.
+var byteFeatures = func() (t [256]features) {
+	for c := range t {
+		switch {
+		case c <= ' ' || c == 0x7f:
+			t[c] = featBlank
+		case c >= 0x80:
+			t[c] = featHigh
+		}
+	}
+	t[0] |= featEnd
+	t['?'], t['#'], t['%'], t[';'], t['\\'] = featEnd, featEnd, featEscape, featParams, featBackslash
+	t['/'], t['.'], t['$'] = featLook, featLook, featLook
+	return t
+}()
+
 func featuresOf(path string) features {
 	var has features
 	if path == "" || path[0] != '/' {
 		has |= featRelative
 	}
+	slash, dot := -1, -1 // the last ones
 	for i := range len(path) {
-		switch c := path[i]; {
-		case c == '/':
-			if isDotSegment(path[i+1:]) {
+		f := byteFeatures[path[i]]
+		if f == 0 {
+			continue
+		}
+		if f != featLook {
+			has |= f
+			continue
+		}
+		switch path[i] {
+		case '.':
+			dot = i
+			if slash == i-1 && isDotSegment(path[i:]) && i > 0 {
 				has |= featDots
 			}
-			if i == 0 {
-				continue
+		case '$':
+			if i > 0 && path[i-1] == ':' {
+				has |= featWindows
 			}
-			switch path[i-1] {
-			case '/':
+		case '/':
+			switch {
+			case i == 0:
+			case path[i-1] == '/':
 				has |= featSlashes
-			case '.':
-				if endsWithDot(path[:i]) {
+			case path[i-1] == '.':
+				if endsWithDot(path[slash+1 : i]) {
 					has |= featWindows
 				}
-			default:
-				if endsWithScript(path[:i]) {
-					has |= featScript
-				}
+			case dot > slash && endsWithScript(path[:i]):
+				has |= featScript
 			}
-		case c == '%':
-			has |= featEscape
-		case c == ';':
-			has |= featParams
-		case c == '$' && i > 0 && path[i-1] == ':':
-			has |= featWindows
-		case c == '\\':
-			has |= featBackslash
-		case c == '?' || c == '#':
-			has |= featEnd
-		case c == 0:
-			has |= featEnd | featBlank
-		case c <= ' ' || c == 0x7f:
-			has |= featBlank
-		case c >= 0x80:
-			has |= featHigh
+			slash = i
 		}
 	}
 	if endsWithDot(path) {
@@ -244,6 +333,14 @@ func endsWithDot(s string) bool {
 	}
 	trimmed := strings.TrimRight(s, ".")
 	return trimmed != "" && trimmed[len(trimmed)-1] != '/'
+}
+
+// highBytes is how many bytes are not ASCII.
+func highBytes(s string) (n int) {
+	for i := range len(s) {
+		n += int(s[i] >> 7)
+	}
+	return n
 }
 
 // isDotSegment reports whether the first segment of s is `.` or `..`.

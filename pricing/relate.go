@@ -39,10 +39,7 @@ func Overlap(a, b string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if p.shape == shapeGlob || q.shape == shapeGlob {
-		return globsOverlap(p.symbols(), q.symbols()), nil
-	}
-	return p.meets(&q) || q.meets(&p), nil
+	return p.touches(&q), nil
 }
 
 // meets reports whether a path of q, neither being a glob, begins as all paths

@@ -2,7 +2,6 @@ package pricing
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,31 +17,43 @@ func decodeHarmless(path string) string {
 	})
 }
 
-// decodeAll decodes every escape, and with keepSlashes all but `%2F`: servers
-// that split a path into segments first see such a slash inside a segment, and
-// a following `..` removes it together with what is around it.
-func decodeAll(path string, keepSlashes bool) string {
-	return decode(path, func(c byte) bool { return !keepSlashes || c != '/' })
+// decodeAll decodes every escape.
+func decodeAll(path string) string { return decode(path, func(byte) bool { return true }) }
+
+// decodeAllButSlashes decodes all but `%2F`: servers that split a path into
+// segments first see such a slash inside a segment, and a following `..` removes
+// it together with what is around it.
+func decodeAllButSlashes(path string) string {
+	return decode(path, func(c byte) bool { return c != '/' })
 }
+
+// decodeAllAndUTF16 decodes every escape, `%u002f` among them.
+func decodeAllAndUTF16(path string) string { return decodeAll(decodeUTF16(path)) }
 
 // decode decodes the escapes of the bytes that want says.
 func decode(path string, want func(byte) bool) string {
-	if strings.IndexByte(path, '%') < 0 {
+	var b strings.Builder
+	done := 0 // up to here it is in b
+	for i := strings.IndexByte(path, '%'); i >= 0 && i+2 < len(path); {
+		hi, lo := unhex(path[i+1]), unhex(path[i+2])
+		next := i + 1
+		if c := hi<<4 | lo; hi < 16 && lo < 16 && want(c) {
+			if b.Cap() == 0 {
+				b.Grow(len(path))
+			}
+			b.WriteString(path[done:i])
+			b.WriteByte(c)
+			next = i + 3
+			done = next
+		}
+		if i = strings.IndexByte(path[next:], '%'); i >= 0 {
+			i += next
+		}
+	}
+	if done == 0 {
 		return path
 	}
-	var b strings.Builder
-	b.Grow(len(path))
-	for i := 0; i < len(path); i++ {
-		if path[i] == '%' && i+2 < len(path) {
-			hi, lo := unhex(path[i+1]), unhex(path[i+2])
-			if c := hi<<4 | lo; hi < 16 && lo < 16 && want(c) {
-				b.WriteByte(c)
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(path[i])
-	}
+	b.WriteString(path[done:])
 	return b.String()
 }
 
@@ -87,55 +98,68 @@ func decodeUTF16(path string) string {
 func dropParams(path string) string {
 	var b strings.Builder
 	b.Grow(len(path))
-	inside := false
-	for i := range len(path) {
-		switch path[i] {
-		case ';':
-			inside = true
-		case '/':
-			inside = false
+	for {
+		from := strings.IndexByte(path, ';')
+		if from < 0 {
+			b.WriteString(path)
+			return b.String()
 		}
-		if !inside {
-			b.WriteByte(path[i])
+		b.WriteString(path[:from])
+		to := strings.IndexByte(path[from:], '/')
+		if to < 0 {
+			return b.String()
 		}
+		path = path[from+to:]
 	}
-	return b.String()
 }
+
+// cutFirstParams ends the path before its first parameter.
+func cutFirstParams(path string) string { return path[:strings.IndexByte(path, ';')] }
+
+// cutLastParams ends the path before its last one.
+func cutLastParams(path string) string { return path[:strings.LastIndexByte(path, ';')] }
+
+// cutEnd ends the path where C does, or where a query or a fragment begins.
+func cutEnd(path string) string { return path[:strings.IndexAny(path, "\x00?#")] }
+
+func turnBackslashes(path string) string { return strings.ReplaceAll(path, `\`, "/") }
 
 // mergeSlashes leaves one slash of several in a row.
 func mergeSlashes(path string) string {
 	var b strings.Builder
 	b.Grow(len(path))
-	for i := range len(path) {
-		if path[i] != '/' || i == 0 || path[i-1] != '/' {
-			b.WriteByte(path[i])
+	for {
+		at := strings.Index(path, "//")
+		if at < 0 {
+			b.WriteString(path)
+			return b.String()
 		}
+		b.WriteString(path[:at+1])
+		path = strings.TrimLeft(path[at+2:], "/")
 	}
-	return b.String()
 }
 
 // resolveDots removes dot segments as RFC 3986, 5.2.4 does: `..` takes the
 // segment before it away, also an empty one, and nothing leads above the root.
 func resolveDots(path string) string {
-	out := make([]byte, 0, len(path))
-	for rest := path; rest != ""; {
+	out := make([]byte, 0, len(path)+1)
+	for i := 0; i < len(path); {
 		// A segment with the slash before it.
-		end := strings.IndexByte(rest[1:], '/') + 1
-		if end == 0 {
-			end = len(rest)
+		end := i + 1
+		for end < len(path) && path[end] != '/' {
+			end++
 		}
-		segment := rest[:end]
-		rest = rest[end:]
-		switch segment {
-		case "/.", "/..":
-			if segment == "/.." {
-				out = out[:max(0, bytes.LastIndexByte(out, '/'))]
-			}
-			if rest == "" {
-				out = append(out, '/')
-			}
-		default:
+		segment := path[i:end]
+		i = end
+		switch {
+		case segment != "/." && segment != "/..":
 			out = append(out, segment...)
+			continue
+		case segment == "/..":
+			out = out[:max(0, bytes.LastIndexByte(out, '/'))]
+		}
+		if i == len(path) {
+			out = append(out, '/')
 		}
 	}
 	return string(out)
@@ -204,18 +228,37 @@ func dropStreams(path string) string {
 	return b.String()
 }
 
-// scripts are the ends of names of programs that servers run with the rest of
-// the path.
-var scripts = []string{".php", ".cgi", ".fcgi", ".pl", ".py", ".asp", ".aspx", ".ashx", ".asmx", ".cfm", ".jsp"}
+// isScript reports whether the last segment of a path is the name of a program
+// that servers run with the rest of the path, and whether its kind is one whose
+// every name is served so: the others are known by their prices only, where the
+// price list asks for what stands before the rest. It knows the common ends; what
+// follows any other program is found by the program's price.
+func isScript(path string) (script, always bool) {
+	const longest = len(".phtml")
+	from := max(0, len(path)-longest)
+	dot := strings.LastIndexByte(path[from:], '.')
+	if dot < 0 || from+dot == 0 {
+		return false, false
+	}
+	end := path[from+dot+1:]
+	var low [longest]byte
+	for i := range len(end) {
+		low[i] = end[i] | 0x20 // digits stay what they are
+	}
+	switch string(low[:len(end)]) {
+	case "php", "cgi", "fcgi", "pl", "py", "asp", "aspx", "ashx", "asmx", "cfm", "jsp":
+		return true, true
+	case "phtml", "phar", "pht", "php3", "php4", "php5", "php7", "php8", "fpl", "plx", "wsgi", "rb", "lua", "tcl", "sh",
+		"bat", "exe", "dll", "axd", "svc", "cfc", "cfml", "jspx", "jspa", "jhtml", "do", "shtml", "shtm", "stm", "nsf":
+		return true, false
+	}
+	return false, false
+}
 
 // endsWithScript reports whether the last segment of s is the name of a script.
 func endsWithScript(s string) bool {
-	dot := strings.LastIndexByte(s[max(0, len(s)-len(".fcgi")):], '.')
-	if dot < 0 {
-		return false
-	}
-	end := s[max(0, len(s)-len(".fcgi"))+dot:]
-	return len(end) < len(s) && slices.ContainsFunc(scripts, func(script string) bool { return strings.EqualFold(end, script) })
+	script, _ := isScript(s)
+	return script
 }
 
 // pathInfo leaves out the first script's name where more follows it:
@@ -230,10 +273,14 @@ func pathInfo(path string) string {
 }
 
 // scriptName leaves out what follows the last script's name: servers that run
-// the script `/buy.php` run it for `/buy.php/a` too.
+// the script `/buy.php` run it for `/buy.php/a` too. See index.script for those
+// whose kind is not known.
 func scriptName(path string) string {
 	for i := len(path) - 1; i > 0; i-- {
-		if path[i] == '/' && endsWithScript(path[:i]) {
+		if path[i] != '/' {
+			continue
+		}
+		if _, always := isScript(path[:i]); always {
 			return path[:i]
 		}
 	}

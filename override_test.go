@@ -1,0 +1,77 @@
+package paywall
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// What a request names beside its request line is bounded while it is read: no
+// more of it is kept, sorted or looked at than an upstream may obey.
+func TestOverridesAreBounded(t *testing.T) {
+	many := func(format string, n int) []string {
+		values := make([]string, n)
+		for i := range values {
+			values[i] = fmt.Sprintf(format, i)
+		}
+		return values
+	}
+	for name, tc := range map[string]struct {
+		header  http.Header
+		query   string
+		many    bool
+		methods []string
+	}{
+		"one":                      {http.Header{"X-Http-Method-Override": {"put"}}, "a=b", false, []string{"PUT"}},
+		"eight":                    {http.Header{"X-Http-Method": many("M%d", 8)}, "", false, many("M%d", 8)},
+		"nine methods":             {http.Header{"X-Http-Method": many("M%d", 9)}, "", true, nil},
+		"nine in one value":        {http.Header{"X-Http-Method": {strings.Join(many("M%d", 9), ",")}}, "", true, nil},
+		"nine in three places":     {http.Header{"X-Http-Method": many("A%d", 3), "X-Method-Override": many("B%d", 3)}, "_method=C,D,E", true, nil},
+		"nine paths":               {http.Header{"X-Original-Url": many("/%d", 9)}, "", true, nil},
+		"thousands of paths":       {http.Header{"X-Original-Url": many("/%d", 5000)}, "", true, nil},
+		"one path, often":          {http.Header{"X-Original-Url": slices.Repeat([]string{"/a"}, 400)}, "", false, nil},
+		"one path, too often":      {http.Header{"X-Original-Url": slices.Repeat([]string{"/a"}, 600)}, "", true, nil},
+		"hundreds in the query":    {nil, "_method=" + strings.Join(many("M%d", 900), ","), true, nil},
+		"commas":                   {nil, "_method=" + strings.Repeat(",", 5000), true, nil},
+		"one method, often":        {nil, strings.Repeat("_method=put&", 300), false, []string{"PUT"}},
+		"a long query":             {nil, strings.Repeat("a=b&", 2000), false, nil},
+		"one method at its end":    {nil, strings.Repeat("%5f=&a=&", 1000) + "_method=put", false, []string{"PUT"}},
+		"a query that is too long": {nil, strings.Repeat("a=b&", 3000), true, nil},
+		"a path that is too long":  {http.Header{"X-Original-Url": {"/" + strings.Repeat("a", maxTarget)}}, "", true, nil},
+	} {
+		r := &http.Request{Method: http.MethodGet, Header: tc.header, URL: mustURL("/x")}
+		r.URL.RawQuery = tc.query
+		o := overridesOf(r)
+		if o.tooMany() != tc.many {
+			t.Errorf("%s: too many: %v", name, o.tooMany())
+		}
+		if !tc.many && !slices.Equal(o.methods, tc.methods) {
+			t.Errorf("%s: %q", name, o.methods)
+		}
+		if len(o.paths) > maxOverrides || len(o.methods) > maxOverrides || o.looked > maxOverrideWords+1 {
+			t.Errorf("%s: %d paths and %d methods kept, %d looked at", name, len(o.paths), len(o.methods), o.looked)
+		}
+	}
+}
+
+// methodIn finds what decoding the name finds.
+func TestMethodIn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pair := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"_method", "_", "m", "ethod", ".METHOD", "%5f", "%5F", "%6d", "+", "%20", " ", "=", "a", "%", "%zz", "%4"}), 0, 6).Draw(t, "pair"), "")
+		name, want, _ := strings.Cut(pair, "=")
+		if u, err := url.QueryUnescape(name); err == nil {
+			name = u
+		}
+		name = strings.TrimLeft(name, " ")
+		found := strings.EqualFold(name, "_method") || strings.EqualFold(name, ".method")
+		value, ok := methodIn(pair)
+		if ok != found || ok && value != want {
+			t.Fatalf("%q: %q, %v, want %q, %v", pair, value, ok, want, found)
+		}
+	})
+}

@@ -1,0 +1,99 @@
+package pricing
+
+import (
+	"testing"
+)
+
+// TestWhatFollowsAProgramIsPriced: servers run a program for every path that
+// begins with its own, whatever its name ends with.
+func TestWhatFollowsAProgramIsPriced(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		lines []string
+		want  map[string]string
+	}{
+		{
+			"any ending",
+			[]string{"1 /buy.phtml /shop/pay.weird /cgi-bin/buy /x/fcgi-bin/y", "2 /v1.2"},
+			map[string]string{
+				"/buy.phtml": "1", "/buy.phtml/": "1", "/buy.phtml/x": "1", "/buy.phtml/x/y": "1", "/BUY.phtml//x": "1", "/buy.phtml%2Fx": "1",
+				"/buy.phtml;a/x": "1", `/buy.phtml\x`: "1", "/a/../buy.phtml/x": "1", "/buy%2ephtml/x": "1", "/buy.phtml/a/../../c": "1",
+				"/shop/pay.weird/x": "1", "/cgi-bin/buy/x/y": "1", "/x/fcgi-bin/y/z": "1", "/v1.2/x": "2",
+				"/buy.phtmlx/y": "free", "/a/buy.phtml/x": "free", "/cgi-bin": "free", "/cgi-bin/other/x": "free",
+			},
+		},
+		{
+			"not what has no dot, or only the first",
+			[]string{"1 /buy /.well-known /a.b/c"},
+			map[string]string{"/buy/x": "free", "/.well-known/x": "free", "/a.b/c/d": "free", "/a.b": "free"},
+		},
+		{
+			"a line for what follows wins",
+			[]string{"1 /buy.phtml", "free /buy.phtml/help /buy.phtml/docs/* /buy.phtml/*/about", "2 /buy.phtml/more"},
+			map[string]string{"/buy.phtml/help": "free", "/buy.phtml/docs/a": "free", "/buy.phtml/a/about": "free", "/buy.phtml/x": "1", "/buy.phtml/help/x": "1", "/buy.phtml/more": "2"},
+		},
+		{
+			"a line for all that follows",
+			[]string{"1 /buy.phtml", "free /buy.phtml/*"},
+			map[string]string{"/buy.phtml": "1", "/buy.phtml/x": "free"},
+		},
+		{
+			"a less specific free line does not open it",
+			[]string{"1 /shop/buy.phtml", "free /shop/* *.css"},
+			map[string]string{"/shop/buy.phtml/x": "1", "/shop/buy.phtml/x.css": "1", "/shop/other/x": "free"},
+		},
+		{
+			"another price may be that of the program or not",
+			[]string{"1 /buy.phtml", "2 /*"},
+			map[string]string{"/buy.phtml/x": "ambiguous", "/x": "2"},
+		},
+		{
+			"one price is one price",
+			[]string{"1 /buy.phtml", "1 /*"},
+			map[string]string{"/buy.phtml/x": "1"},
+		},
+		{
+			"what is free opens nothing behind it",
+			[]string{"free /index.phtml /readme.txt", "1 /articles/*"},
+			map[string]string{"/index.phtml": "free", "/index.phtml/articles/1": "1", "/index.phtml/other": "free", "/readme.txt/articles/1": "free"},
+		},
+		{
+			"programs by their ending",
+			[]string{"1 *.phtml", "2 /x/*.svc"},
+			map[string]string{"/a.phtml/b": "1", "/a.phtml/b/c": "1", "/x/y.svc/z": "2", "/a.pdf/b": "free"},
+		},
+		{
+			"front controllers",
+			[]string{"1 /articles/*"},
+			map[string]string{
+				"/index.phtml/articles/1": "1", "/index.php5/articles/1": "1", "/app.phar/articles/1": "1", "/x.dll/articles/1": "1",
+				"/v1.2/articles/1": "free", "/jquery.js/articles/1": "free", "/example.com/articles/1": "free",
+			},
+		},
+		{
+			"the methods of the program",
+			[]string{"1 GET /buy.phtml"},
+			map[string]string{"/buy.phtml/x": "1"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, order := range [][]string{tc.lines, reversed(tc.lines)} {
+				list := mustList(t, Decision{Kind: Free}, order...)
+				for path, want := range tc.want {
+					d, err := list.Decide(requestWith(), "GET", path)
+					if got := outcome(d); err != nil || got != want {
+						t.Errorf("%s: %s, %v, want %s", path, got, err, want)
+					}
+				}
+			}
+		})
+	}
+	list := mustList(t, Decision{Kind: Free}, "1 GET /buy.phtml")
+	if d, err := list.Decide(nil, "POST", "/buy.phtml/x"); err != nil || outcome(d) != "405 GET,HEAD" {
+		t.Errorf("POST: %s, %v", outcome(d), err)
+	}
+	list = mustList(t, Decision{Kind: Refused}, "1 /buy.phtml")
+	if d, err := list.Decide(nil, "GET", "/buy.phtml/x"); err != nil || d.Kind == Free {
+		t.Errorf("refused: %s, %v", outcome(d), err)
+	}
+}

@@ -194,7 +194,7 @@ func parseOrigin(s string) (string, error) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !charged(r.Context()) { // else they are ours
 		removeUpstreamHeaders(r.Header)
-		removeTrailers(r, isUpstreamHeader)
+		removeTrailers(r, func(name string) bool { return isUpstreamHeader(name) || isOverride(name) })
 	}
 	if len(r.Header["Upgrade"]) > 0 {
 		removeHTTPUpgrades(r.Header)

@@ -127,7 +127,7 @@ func (o *overrides) addQuery(query string) {
 	for start := 0; start < len(query); {
 		end := start + endOfPair(query[start:])
 		switch query[start] {
-		case '_', '.', '+', '%', ' ':
+		case '_', '.', '+', '%', ' ', '?':
 			if value, ok := methodIn(query[start:end]); ok {
 				o.addMethods(unescape(value))
 			}
@@ -163,7 +163,11 @@ func methodIn(pair string) (value string, ok bool) {
 			i += 2
 		}
 		switch {
-		case at == 0 && c == ' ':
+		case at == 0 && (c == ' ' || c == '?'): // some take a second `?` for the first
+		case at == len(want) && (c == '[' || c == 0):
+			// `_method[]` is a list to many, and PHP reads names to their first NUL.
+			_, value, _ := strings.Cut(pair[i:], "=")
+			return value, true
 		case at == 0 && (c == '_' || c == '.'), at > 0 && at < len(want) && c|0x20 == want[at]:
 			at++
 		default:
@@ -203,6 +207,10 @@ func pathOf(value string) string {
 	}
 	return value
 }
+
+// isOverride says whether a header names another path or method. As a trailer it comes
+// when the price is decided, and servers that take trailers for headers obey it.
+func isOverride(name string) bool { return spells(name, pathHeaders) || spells(name, methodHeaders) }
 
 // spells says whether a header's name is one of a list, in any spelling that
 // CGI and its heirs take for the same.

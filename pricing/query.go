@@ -41,7 +41,10 @@ func ReadQuery(raw string) Query {
 		q.read(cut, true)
 		q.read(raw, true)
 	} else {
-		q.read(raw, false)
+		q.read(raw, strings.HasPrefix(raw, "?"))
+	}
+	if strings.HasPrefix(raw, "?") {
+		q.read(strings.TrimLeft(raw, "?"), true) // some take a second `?` for the first
 	}
 	if q.over {
 		q.pairs = nil

@@ -194,6 +194,9 @@ func (c *closure) respell(path string) {
 	if has&featWindows != 0 {
 		c.step(path, dropStreams)
 	}
+	if has&featGlued != 0 {
+		c.add(gluedPathInfo(path))
+	}
 	if has&featScript != 0 {
 		c.step(path, pathInfo)
 		c.step(path, scriptName)
@@ -233,6 +236,7 @@ const (
 	featRelative                       // does not begin with a slash
 	featWindows                        // a segment with a dot at its end, or `:$`
 	featScript                         // .php/ and the like
+	featGlued                          // .phparticles
 	featLook                           // in byteFeatures only
 )
 
@@ -297,6 +301,9 @@ func featuresOf(path string) features {
 		switch path[i] {
 		case '.':
 			dot = i
+			if isGlued(path[i:]) {
+				has |= featGlued
+			}
 			if slash == i-1 && isDotSegment(path[i:]) && i > 0 {
 				has |= featDots
 			}

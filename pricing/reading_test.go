@@ -88,7 +88,7 @@ func TestReadings(t *testing.T) {
 		{"/x/INDEX.PHP/a", []string{"/x/INDEX.PHP/a", "/x/a", "/x/INDEX.PHP"}},
 		{"/a.cgi/b.aspx/c", []string{"/a.cgi/b.aspx/c", "/b.aspx/c", "/c", "/a.cgi/b.aspx", "/a.cgi", "/b.aspx"}},
 		{"/index.php", []string{"/index.php"}},
-		{"/index.phps/a", []string{"/index.phps/a"}},
+		{"/index.phps/a", []string{"/index.phps/a", "/s/a"}},
 		{"/.php/a", []string{"/.php/a", "/a", "/.php"}},
 		// Hosts.
 		{"//a/b", []string{"//a/b", "/a/b", "/b"}},

@@ -352,3 +352,26 @@ func fromLatin1(path string) string {
 	}
 	return b.String()
 }
+
+// isGlued says whether s begins with the ending of a script that goes on without a
+// slash.
+func isGlued(s string) bool {
+	const ending = ".php"
+	return len(s) > len(ending) && strings.EqualFold(s[:len(ending)], ending) && s[len(ending)] != '/'
+}
+
+// gluedPathInfo leaves out a script's name to which more is glued: front controllers
+// that strip their own name from the path take `/index.phparticles/1` for
+// `/articles/1`, as Symfony did (CVE-2025-64500).
+func gluedPathInfo(path string) string {
+	slash := 0
+	for i := range len(path) {
+		switch {
+		case path[i] == '/':
+			slash = i
+		case path[i] == '.' && isGlued(path[i:]):
+			return path[:slash+1] + path[i+len(".php"):]
+		}
+	}
+	return path
+}

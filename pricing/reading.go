@@ -179,6 +179,8 @@ func (c *closure) respell(path string) {
 	}
 	if has&featBlank != 0 {
 		c.step(path, dropControls)
+		c.step(path, trimStarts)
+		c.step(path, trimStart)
 	}
 	if has&(featBlank|featWindows) != 0 {
 		c.step(path, trimSegments)
@@ -195,7 +197,7 @@ func (c *closure) respell(path string) {
 		c.step(path, dropStreams)
 	}
 	if has&featGlued != 0 {
-		c.add(gluedPathInfo(path))
+		c.step(path, gluedPathInfo)
 	}
 	if has&featScript != 0 {
 		c.step(path, pathInfo)

@@ -78,7 +78,7 @@ func TestReadings(t *testing.T) {
 		{"/a../b", []string{"/a../b", "/a/b"}},
 		{"/a%20./b", []string{"/a ./b", "/a/b"}},
 		{"/...", []string{"/..."}},
-		{"/a/%20./b", []string{"/a/ ./b", "/a//b", "/a/b"}},
+		{"/a/%20./b", []string{"/a/ ./b", "/a/./b", "/a//b", "/a/b"}},
 		{"/a/.%20.", []string{"/a/. .", "/a/"}},
 		{"/a::$DATA", []string{"/a::$DATA", "/a"}},
 		{"/a:$I30:$INDEX_ALLOCATION/b", []string{"/a:$I30:$INDEX_ALLOCATION/b", "/a/b"}},

@@ -209,6 +209,28 @@ func trimSegments(path string) string {
 	return string(out)
 }
 
+// trimStarts removes spaces and control characters from the beginning of each segment,
+// trimStart from that of the path alone: front controllers trim what they look up.
+func trimStarts(path string) string {
+	out := make([]byte, 0, len(path))
+	begins := true
+	for i := range len(path) {
+		blank := path[i] <= ' ' || path[i] == 0x7f
+		if begins = path[i] == '/' || begins && blank; blank && begins {
+			continue
+		}
+		out = append(out, path[i])
+	}
+	return string(out)
+}
+
+func trimStart(path string) string {
+	if path == "" || path[0] != '/' {
+		return path
+	}
+	return "/" + strings.TrimLeftFunc(path[1:], isBlank)
+}
+
 func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }
 
 // dropStreams removes the names of streams from segments: on Windows

@@ -5,6 +5,7 @@ package servers
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
@@ -28,7 +29,9 @@ func startCaddyPHP(t *testing.T) *server {
 		file_server {
 			precompressed gzip
 		}`, filepath.Join(dir, "site"), startFPM(t, dir))
-	return newServer("Caddy + php-fpm", dir, behind, scripts)
+	// A folder without an index.php is the front controller's business here.
+	goods := slices.DeleteFunc(slices.Clone(scripts), func(g good) bool { return g.path == "/shop/" })
+	return newServer("Caddy + php-fpm", dir, behind, goods)
 }
 
 // startFPM runs PHP's processes for the servers that speak FastCGI, and says

@@ -146,10 +146,11 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	if refused := p.takeLook(p.h.now()); refused != nil {
 		return refused
 	}
-	if row.State == ledger.Delivered {
+	held := ledger.Held(row, p.h.now())
+	if row.State == ledger.Delivered || !held && row.State == ledger.Settled && nothingCharged(row) {
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
 	}
-	if ledger.Held(row, p.h.now()) {
+	if held {
 		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
 	}
 	// Its own name for the purchase is the payer's secret, and no network is needed.

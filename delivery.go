@@ -94,6 +94,8 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 	removeReceipts(header)
 	charge := p.chargeable(status, header)
 	switch {
+	case d.sale.Load() == saleLate:
+		d.refused = tooLate() // what comes now speaks of the end that we made
 	case !p.upload.free():
 		d.refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
 	case p.settled && status == http.StatusPaymentRequired:
@@ -282,7 +284,7 @@ func (d *delivery) finish(err error, returned bool) {
 		p.ended = 1
 		arrived = p.held.Payment.Ended+1 >= maxEnded
 	}
-	if arrived && goods && !head || p.nothingCharged() {
+	if arrived && goods && !head || nothingCharged(p.held.Payment) {
 		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Ended: p.ended}) == nil {
 			p.outcome = "delivered"
 			return

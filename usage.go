@@ -72,10 +72,7 @@ func (p *purchase) usedMore(said []string) bool {
 
 // nothingCharged says whether the upstream has charged nothing of an upto payment:
 // then nothing is owed.
-func (p *purchase) nothingCharged() bool {
-	row := p.held.Payment
-	return row.Scheme == schemeUpto && row.Amount == "0"
-}
+func nothingCharged(row ledger.Payment) bool { return row.Scheme == schemeUpto && row.Amount == "0" }
 
 // chargeUsage makes what is due the amount that is settled. Whoever settles an
 // upto payment before the upstream has spoken would charge the maximum.

@@ -16,7 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	_ "github.com/caddy-paywall/caddy-paywall"
+	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -66,6 +66,7 @@ func newWorld(t *testing.T, options string, more ...string) *world {
 // prepareWorld makes one without a gate yet.
 func prepareWorld(t *testing.T) *world {
 	t.Helper()
+	paywall.ForgetPayers() // the bounds are of the process, and all tests come from one network
 	w := &world{t: t, fac: newFakeFacilitator(t), up: newFakeUpstream(t), log: filepath.Join(t.TempDir(), "log")}
 	w.http = &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},

@@ -40,6 +40,7 @@ func TestHangingUpIsNotForNothing(t *testing.T) {
 		worked.Add(1)
 		_, _ = rw.Write([]byte(sample))
 	})
+	advance := clock(t)
 	p := newPayer(t)
 	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
 	for range 40 {
@@ -54,7 +55,7 @@ func TestHangingUpIsNotForNothing(t *testing.T) {
 	}
 	// He gets what he has paid for when he stays.
 	w.up.handler.Store(nil)
-	clock(t)(time.Hour)
+	advance(time.Hour)
 	w.expect(w.again(func() answerOf {
 		return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now().Add(time.Hour)).v2(t))
 	}), 200, "")

@@ -27,7 +27,8 @@ const (
 // asked about that network's payments; a probe of /supported closes it.
 //
 // Only the lack of an answer counts: no connection, a time-out, 429, 5xx, a
-// panic. A no is an answer. So is what cannot be understood, because a payer can
+// panic. That it was asked too often (429) counts once for each payer, since one who
+// sends many payments must not close it for all. A no is an answer. So is what cannot be understood, because a payer can
 // provoke that. A nil Breaker never opens, and the zero value is closed.
 //
 // It also keeps payers away from a facilitator whose accounts are empty, see
@@ -43,6 +44,7 @@ type Breaker struct {
 
 // circuit is a Breaker for one network.
 type circuit struct {
+	limited []string // payers about whom it was asked too often, since the last answer
 	failed int       // calls without an answer, in a row
 	opened int       // how often it opened, or a probe failed, since the last answer
 	open   bool      // the facilitator is left alone
@@ -166,14 +168,47 @@ func (b *Breaker) probed(err error, now time.Time) {
 	}
 }
 
-// verified learns from a call of Verify.
-func (b *Breaker) verified(network string, err error, now time.Time) {
+// verified learns from a call of Verify about a payer's payment.
+func (b *Breaker) verified(network, payer string, err error, now time.Time) {
 	e, ok := errors.AsType[*Error](err)
-	if err == nil || ok && e.Code != CodeUnavailable && e.Code != CodeTimeout {
+	switch {
+	case err == nil, ok && e.Code != CodeUnavailable && e.Code != CodeTimeout:
 		b.answered(network)
-	} else {
+	case ok && e.Limited && !b.limitedFor(network, payer):
+	default:
 		b.noAnswer(network, now, retryAfter(err))
 	}
+}
+
+// limitedFor notes that the facilitator was asked too often when it was asked about a
+// payer, and says whether that is new.
+func (b *Breaker) limitedFor(network, payer string) bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.circuit(network)
+	if slices.Contains(c.limited, payer) {
+		return false
+	}
+	if len(c.limited) < breakAfter {
+		c.limited = append(c.limited, payer)
+	}
+	return true
+}
+
+// circuit returns the one for a network, for one who holds mu.
+func (b *Breaker) circuit(network string) *circuit {
+	c := b.circuits[network]
+	if c == nil {
+		c = &circuit{}
+		if b.circuits == nil {
+			b.circuits = make(map[string]*circuit)
+		}
+		b.circuits[network] = c
+	}
+	return c
 }
 
 // settled learns from a call of Settle. Unknown says nothing: it may be the chain
@@ -207,14 +242,7 @@ func (b *Breaker) noAnswer(network string, now time.Time, after time.Duration) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.circuits[network]
-	if c == nil {
-		c = &circuit{}
-		if b.circuits == nil {
-			b.circuits = make(map[string]*circuit)
-		}
-		b.circuits[network] = c
-	}
+	c := b.circuit(network)
 	if c.open {
 		return
 	}

@@ -222,3 +222,27 @@ func TestBreakerWatch(t *testing.T) {
 		<-ended
 	}
 }
+
+// One payer whose payments make us ask too often closes a facilitator for nobody; three
+// in a row who meet that do.
+func TestOnePayersRateLimitOpensNothing(t *testing.T) {
+	b, now := &Breaker{}, time.Now()
+	limited := &Error{Op: "verify", Code: CodeUnavailable, Limited: true, Err: errors.New("status 429")}
+	for range 10 * breakAfter {
+		b.verified("n", "one", limited, now)
+	}
+	if _, open := b.Open("n", "exact", now); open {
+		t.Error("one payer opened it")
+	}
+	b.verified("n", "two", limited, now)
+	b.verified("n", "somebody", nil, now) // an answer in between
+	b.verified("n", "three", limited, now)
+	if _, open := b.Open("n", "exact", now); open {
+		t.Error("it has answered meanwhile")
+	}
+	b.verified("n", "four", limited, now)
+	b.verified("n", "five", limited, now)
+	if _, open := b.Open("n", "exact", now); !open {
+		t.Error("three payers in a row did not open it")
+	}
+}

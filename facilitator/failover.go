@@ -48,7 +48,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 		}
 		v, err := verifyOne(ctx, n, r)
 		if !r.Unproven && ctx.Err() == nil {
-			n.Breaker.verified(r.Requirement.Network, err, time.Now())
+			n.Breaker.verified(r.Requirement.Network, r.Payer, err, time.Now())
 		}
 		if err == nil {
 			return v, n.Name, nil

@@ -104,8 +104,8 @@ func nonsense(op string, a answer, err error) *facilitator.Error {
 func statusError(op string, a answer) *facilitator.Error {
 	e := &facilitator.Error{
 		Op: op, Code: facilitator.CodeUnavailable, Status: http.StatusServiceUnavailable,
-		RetryAfter: a.retryAfter,
-		Err:        fmt.Errorf("status %d", a.status),
+		RetryAfter: a.retryAfter, Limited: a.status == http.StatusTooManyRequests,
+		Err: fmt.Errorf("status %d", a.status),
 	}
 	switch {
 	case a.redirect():

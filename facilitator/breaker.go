@@ -44,11 +44,11 @@ type Breaker struct {
 
 // circuit is a Breaker for one network.
 type circuit struct {
-	limited []string // payers about whom it was asked too often, since the last answer
-	failed int       // calls without an answer, in a row
-	opened int       // how often it opened, or a probe failed, since the last answer
-	open   bool      // the facilitator is left alone
-	until  time.Time // no probe before
+	limited []string  // payers about whom it was asked too often, since the last answer
+	failed  int       // calls without an answer, in a row
+	opened  int       // how often it opened, or a probe failed, since the last answer
+	open    bool      // the facilitator is left alone
+	until   time.Time // no probe before
 }
 
 // Open reports whether the facilitator is left alone with the payments of a

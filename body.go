@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // What a request asks for is also in its body: order 123 and order 456 go to one
@@ -107,13 +108,22 @@ func (b *body) digest() (string, bool) {
 	return "", false
 }
 
-// record is what the ledger keeps of the body of a request that was answered.
-func (b *body) record() string {
+// record is what the ledger keeps of the body of a request that was answered. Over
+// HTTP/3 a GET may have a body until somebody has looked: that takes no time.
+func (b *body) record(ctx context.Context, method string) string {
+	if b != nil && b.declared < 0 && (method == http.MethodGet || method == http.MethodHead) {
+		ctx, cancel := context.WithTimeout(ctx, lookWithin)
+		defer cancel()
+		_ = b.readAhead(ctx)
+	}
 	if sum, ok := b.digest(); ok {
 		return sum
 	}
 	return bodyUnknown
 }
+
+// lookWithin is how long an answer waits for the end of a body that should have none.
+const lookWithin = 100 * time.Millisecond
 
 // errTooLong: a body cannot be told from others before the upstream has it.
 var errTooLong = errors.New("the body is too long to be read ahead")

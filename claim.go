@@ -107,7 +107,7 @@ func (p *purchase) row(r *http.Request, now time.Time) ledger.Payment {
 		Client:      p.client,
 		Identifier:  p.identifier,
 		Effects:     p.acts,
-		FetchBy:     now.Add(window),
+		FetchBy:     now.Add(max(window, keepRequest)),
 		Keep:        now.Add(maxLife + window),
 	}
 	if p.auth.ValidBefore == 0 {
@@ -264,7 +264,9 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 		// It is gone, and cannot be sold any more.
 		return unclear, &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
 	case errors.Is(err, errTooLong):
-		p.mustBe = row.Body
+		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it
+			p.mustBe = row.Body
+		}
 		return same, nil
 	}
 	return unclear, &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
@@ -331,7 +333,7 @@ func (p *purchase) letGo() {
 	case p.lease == nil: // the settlement goes on alone, and holds the claim
 	case p.held.Payment.State == ledger.Settled, p.held.Payment.State == ledger.Delivering:
 		p.lease.end()
-		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Answer: p.answer, Reason: p.reason, Ended: p.ended})
+		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Body: p.readBody(), Answer: p.answer, Reason: p.reason, Ended: p.ended})
 	default:
 		p.release()
 	}

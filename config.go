@@ -138,6 +138,9 @@ const (
 	// keepWithoutEnd is how long a payment is remembered whose authorization does
 	// not say when it ends: the chain alone refuses it then.
 	keepWithoutEnd = 90 * 24 * time.Hour
+	// keepRequest is how long at least what was asked of a facilitator is kept: a
+	// reorganisation of the chain may make it necessary to ask again.
+	keepRequest = time.Hour
 	// leaseFor is how long a claim outlives a holder that no longer renews it.
 	leaseFor = 60 * time.Second
 	// maxRuns bounds how often one payment starts the upstream.

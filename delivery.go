@@ -168,7 +168,7 @@ func (d *delivery) record(charge bool) *refusal {
 	if charge {
 		change.Runs = 1
 		if !d.replayed {
-			change.Body = p.body.record()
+			change.Body = p.body.record(d.r.Context(), d.r.Method)
 		}
 	}
 	if change.Runs == 0 && !p.acts {

@@ -171,7 +171,7 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 		verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
 		if err != nil {
 			p.outcome = "unverified"
-			p.h.logger.Error("payment not verified", zap.String("payment", p.held.Payment.ID), zap.String("facilitator", name), zap.Error(err))
+			p.h.sampled.Error("payment not verified", zap.String("payment", p.held.Payment.ID), zap.String("facilitator", name), zap.Error(err))
 			return unavailable(err)
 		}
 		said = &heard{of: key, verdict: verdict, by: name, at: now}

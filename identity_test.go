@@ -78,8 +78,7 @@ func TestQuotesAndPurchasesAreOfTheirGate(t *testing.T) {
 	const ofTheCheapSeller = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 	type gates struct {
 		blocks     func(a, b string) []gateAt // the first is the cheap one
-		host       string
-		dearHeader []string // leads to the dear one
+		dearHeader []string                   // leads to the dear one
 		twoPorts   bool
 	}
 	for name, tc := range map[string]gates{

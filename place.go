@@ -153,7 +153,7 @@ func (w *placeWalk) add(at route, h *Handler) {
 func fingerprint(texts ...string) string {
 	sum := sha256.New()
 	for _, text := range texts {
-		fmt.Fprintf(sum, "%d:%s", len(text), text)
+		_, _ = fmt.Fprintf(sum, "%d:%s", len(text), text)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16])
 }

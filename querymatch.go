@@ -1,7 +1,6 @@
 package paywall
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -78,15 +77,8 @@ func judge(r *http.Request, m any) (verdict, error) {
 		v, err := judgeSets(r, m.MatcherSets)
 		return verdict{some: !v.every, every: !v.some}, err
 	}
-	set, ok := m.(caddyhttp.RequestMatcherWithError)
-	if !ok {
-		plain, ok := m.(caddyhttp.RequestMatcher)
-		if !ok {
-			return verdict{}, fmt.Errorf("%T is no matcher of requests", m)
-		}
-		set = caddyhttp.MatcherSet{plain}
-	}
-	matches, err := set.MatchWithError(r)
+	// A set takes matchers of the old kind too.
+	matches, err := caddyhttp.MatcherSet{m}.MatchWithError(r)
 	return verdict{matches, matches}, err
 }
 

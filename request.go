@@ -133,10 +133,7 @@ func (p *purchase) chargeable(status int, header http.Header) bool {
 // methodOf is the method of a request, with those and the paths that it names
 // elsewhere: to some upstreams they make it another request.
 func methodOf(r *http.Request, o overrides) string {
-	method := r.Method
-	for _, other := range o.methods {
-		method += "," + other
-	}
+	method := strings.Join(append([]string{r.Method}, o.methods...), ",")
 	if len(o.paths) > 0 {
 		method += " " + fingerprint(o.paths...)
 	}

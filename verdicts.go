@@ -35,16 +35,13 @@ type verdictKey [sha256.Size]byte
 // verdictKey names what the facilitator would be asked. Where our own check has
 // proven the signature, its spelling makes no difference.
 func (p *purchase) verdictKey() (key verdictKey) {
-	sum := sha256.New()
-	r := &p.request.Requirement
-	fmt.Fprintf(sum, "%q %q %q %q %q %q %q", r.Scheme, r.Network, r.Amount, r.Asset, r.PayTo, r.Extra, p.payment.Extensions)
-	fmt.Fprintf(sum, "%q %s %d %d %q", p.auth.Key, p.auth.Value.Dec(), p.auth.ValidAfter, p.auth.ValidBefore, p.auth.To)
-	fmt.Fprintf(sum, "%q %q", p.auth.Spender, p.auth.Facilitator)
+	r, a := &p.request.Requirement, &p.auth
+	about := fmt.Sprintf("%q %q %q %q %q %q %q %q %s %d %d %q %q %q", r.Scheme, r.Network, r.Amount, r.Asset, r.PayTo, r.Extra,
+		p.payment.Extensions, a.Key, a.Value.Dec(), a.ValidAfter, a.ValidBefore, a.To, a.Spender, a.Facilitator)
 	if !p.proven {
-		fmt.Fprintf(sum, "%q", p.payment.Payload)
+		about += string(p.payment.Payload)
 	}
-	sum.Sum(key[:0])
-	return key
+	return sha256.Sum256([]byte(about))
 }
 
 func (v *verdicts) slot(key verdictKey) *atomic.Pointer[heard] {

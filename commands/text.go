@@ -114,21 +114,21 @@ func (s *screen) Write(p []byte) (int, error) {
 
 var keyDigits = regexp.MustCompile(`[0-9a-fA-F]{64}`)
 
-// hiddenKey is an error without the private key that somebody gave in place of
+// hiddenKeyError is an error without the private key that somebody gave in place of
 // something else, such as the name of its variable.
-type hiddenKey struct{ error }
+type hiddenKeyError struct{ error }
 
 // Error implements error.
-func (e hiddenKey) Error() string {
+func (e hiddenKeyError) Error() string {
 	return keyDigits.ReplaceAllString(e.error.Error(), "(64 hexadecimal digits)")
 }
 
 // Unwrap returns the error with all its text.
-func (e hiddenKey) Unwrap() error { return e.error }
+func (e hiddenKeyError) Unwrap() error { return e.error }
 
 func hideKey(err error) error {
 	if err == nil {
 		return nil
 	}
-	return hiddenKey{err}
+	return hiddenKeyError{err}
 }

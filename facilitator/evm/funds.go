@@ -40,20 +40,19 @@ func (f *Facilitator) WatchFunds(ctx context.Context, saw func(network string, f
 
 func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string, facilitator.Funds)) {
 	var last facilitator.Funds
-	every := fundsEvery
 	for {
+		every := fundsSoon
 		funds, err := f.funds(ctx, c)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			c.notices.logger.Debug("it cannot be told what the accounts that pay the gas have", zap.Error(err))
-			every = fundsSoon
 		default:
 			c.tellFunds(last, funds)
 			saw(c.caip2, funds)
-			if last, every = funds, fundsEvery; hasFew(funds) {
-				every = fundsSoon
+			if last = funds; !hasFew(funds) {
+				every = fundsEvery
 			}
 		}
 		again := time.NewTimer(every)

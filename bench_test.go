@@ -79,7 +79,7 @@ func BenchmarkGate(b *testing.B) {
 			clear(w.header)
 			server.ServeHTTP(w, r)
 		}
-		if w.status != 402 {
+		if w.status != 402 && w.status != 429 { // after so many looks into the ledger
 			b.Fatalf("status %d", w.status)
 		}
 	})

@@ -28,6 +28,9 @@ func (p *purchase) claim(r *http.Request) *refusal {
 	}
 	row := p.row(r, now)
 	p.held.Payment = row
+	if held.has(row.Key) {
+		return inFlight()
+	}
 	if p.proven { // else nobody knows yet whose order it is
 		if refused := p.enterOrder(r.Context()); refused != nil {
 			return refused
@@ -35,14 +38,14 @@ func (p *purchase) claim(r *http.Request) *refusal {
 	}
 	ctx, cancel := ledgerContext(r.Context())
 	defer cancel()
-	held, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
+	claimed, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		return p.claimAgain(r, taken.Payment)
 	}
 	if err != nil {
 		return p.ledgerFailed("claiming", err)
 	}
-	p.hold(held)
+	p.hold(claimed)
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
@@ -146,12 +149,12 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	if refused := p.takeLook(p.h.now()); refused != nil {
 		return refused
 	}
-	held := ledger.Held(row, p.h.now())
-	if row.State == ledger.Delivered || !held && row.State == ledger.Settled && nothingCharged(row) {
+	busy := ledger.Held(row, p.h.now())
+	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
 	}
-	if held {
-		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	if busy {
+		return inFlight()
 	}
 	// Its own name for the purchase is the payer's secret, and no network is needed.
 	named := row.Identifier != "" && row.Identifier == asked.Identifier
@@ -205,15 +208,15 @@ func (p *purchase) restore(row ledger.Payment) bool {
 func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *refusal {
 	ctx, cancel := ledgerContext(ctx)
 	defer cancel()
-	held, err := p.h.app.ledger.Take(ctx, key, to, leaseFor)
+	taken, err := p.h.app.ledger.Take(ctx, key, to, leaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
-		return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+		return inFlight()
 	}
 	if err != nil {
 		return p.ledgerFailed("taking over", err)
 	}
 	p.release() // what was claimed and is no longer needed
-	p.hold(held)
+	p.hold(taken)
 	p.about = nil
 	return nil
 }
@@ -305,7 +308,8 @@ func safeMethod(method string) bool {
 
 // hold makes the purchase the holder of the claim for as long as it lives.
 func (p *purchase) hold(c ledger.Claim) {
-	p.held = c
+	p.held, p.holding = c, c.Payment.Key
+	held.add(p.holding, 1)
 	p.lease = keepLease(p.h.app.ledger, c, p.h.renewEvery, p.h.logger)
 }
 
@@ -319,6 +323,20 @@ func (p *purchase) release() {
 	if p.held.Payment.State == ledger.Claimed {
 		_ = p.move(ledger.Change{To: ledger.Released})
 	}
+	p.letKeyGo()
+}
+
+// letKeyGo tells copies of the payment that they may ask the ledger.
+func (p *purchase) letKeyGo() {
+	if p.holding != "" {
+		held.add(p.holding, -1)
+		p.holding = ""
+	}
+}
+
+// inFlight refuses what is in another request right now.
+func inFlight() *refusal {
+	return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
 }
 
 // letGo is the end of every purchase: what was claimed and not settled is free
@@ -337,6 +355,7 @@ func (p *purchase) letGo() {
 	default:
 		p.release()
 	}
+	p.letKeyGo()
 	p.slot.leave() // unless the settlement goes on alone
 	p.order.leave()
 	p.report()

@@ -92,7 +92,7 @@ type Handler struct {
 	list       *pricing.List
 	prices     []*price
 	lines      []line // of the list that have a price, after one for `otherwise`
-	at         place  // see tellPlaces
+	at         *place // filled in by tellPlaces
 	varies     string // the request headers that matchers look at
 	candidates map[string][]x402.Requirement
 	page       []byte
@@ -128,7 +128,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.renewEvery = renewEvery
 	h.uploadGrace = uploadGrace
 	h.holdWithin = holdWithin
-	h.complained, h.warned = new(atomic.Int64), new(atomic.Int64)
+	h.complained, h.warned, h.at = new(atomic.Int64), new(atomic.Int64), new(place)
 	if h.RetryWindow == 0 {
 		h.RetryWindow = caddy.Duration(defaultRetryWindow)
 	}

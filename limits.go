@@ -27,9 +27,9 @@ const (
 	holdWithin = maxTimeout
 )
 
-// inFlight counts the payments that are claimed and not yet settled, in all and by
+// slots counts the payments that are claimed and not yet settled, in all and by
 // who brings them.
-type inFlight struct {
+type slots struct {
 	mu       sync.Mutex
 	all      int
 	others   int // of payers who are not trusted
@@ -40,7 +40,7 @@ type inFlight struct {
 	mostFrom int // from a network
 }
 
-var unsettled = &inFlight{
+var unsettled = &slots{
 	of: map[limitKey]int{}, most: maxUnsettled, kept: keptForTrusted, mostOf: maxUnsettledOfPayer, mostFrom: maxUnsettledOfNetwork,
 }
 
@@ -66,13 +66,13 @@ func (k limitKey) shares() (payer, network limitKey) {
 }
 
 // full says whether one more would be too many, and of what.
-func (c *inFlight) full(k limitKey) *refusal {
+func (c *slots) full(k limitKey) *refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.refusal(k)
 }
 
-func (c *inFlight) refusal(k limitKey) *refusal {
+func (c *slots) refusal(k limitKey) *refusal {
 	payer, network := k.shares()
 	switch {
 	case k.payer != "" && c.of[payer] >= c.mostOf, c.of[network] >= c.mostFrom:
@@ -84,7 +84,7 @@ func (c *inFlight) refusal(k limitKey) *refusal {
 }
 
 // enter takes a slot, which must be left.
-func (c *inFlight) enter(k limitKey) (*slot, *refusal) {
+func (c *slots) enter(k limitKey) (*slot, *refusal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if refused := c.refusal(k); refused != nil {
@@ -94,7 +94,7 @@ func (c *inFlight) enter(k limitKey) (*slot, *refusal) {
 	return &slot{in: c, key: k}, nil
 }
 
-func (c *inFlight) add(k limitKey, n int) {
+func (c *slots) add(k limitKey, n int) {
 	c.all += n
 	if !k.trusted {
 		c.others += n
@@ -108,7 +108,7 @@ func (c *inFlight) add(k limitKey, n int) {
 }
 
 // count is how many slots are taken.
-func (c *inFlight) count() int {
+func (c *slots) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.all
@@ -116,7 +116,7 @@ func (c *inFlight) count() int {
 
 // slot is one place among the payments in flight.
 type slot struct {
-	in   *inFlight
+	in   *slots
 	key  limitKey
 	left sync.Once
 }

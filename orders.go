@@ -2,13 +2,11 @@ package paywall
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // compareWithin is how long a request waits to learn whether another one in flight
@@ -49,7 +47,7 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, body *body) (
 	for _, other := range others {
 		if mine.body.compare(ctx, other.body) != different {
 			mine.leave()
-			return nil, &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+			return nil, inFlight()
 		}
 	}
 	return mine, nil

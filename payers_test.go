@@ -50,14 +50,14 @@ func TestPayersAreForgotten(t *testing.T) {
 // A slot that is left twice is given back once, nothing is kept of who has none, and
 // wallets that have never paid do not take the places of those that have.
 func TestSlotsAreBounded(t *testing.T) {
-	c := &inFlight{of: map[limitKey]int{}, most: 6, kept: 2, mostOf: 2, mostFrom: 3}
-	var slots []*slot
+	c := &slots{of: map[limitKey]int{}, most: 6, kept: 2, mostOf: 2, mostFrom: 3}
+	var taken []*slot
 	enter := func(k limitKey, code string) {
 		t.Helper()
 		s, refused := c.enter(k)
 		switch {
 		case code == "" && refused == nil:
-			slots = append(slots, s)
+			taken = append(taken, s)
 		case refused == nil || string(refused.code) != code || c.full(k) == nil:
 			t.Errorf("%+v: %+v, want %q", k, refused, code)
 		}
@@ -74,7 +74,7 @@ func TestSlotsAreBounded(t *testing.T) {
 	enter(limitKey{payer: "g", network: "l", trusted: true}, "")
 	enter(limitKey{payer: "h", network: "l", trusted: true}, "too_busy")
 	for range 2 {
-		for _, s := range slots {
+		for _, s := range taken {
 			s.leave()
 		}
 	}

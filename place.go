@@ -54,7 +54,7 @@ func (a *App) tellPlaces() error {
 
 // stand tells a gate where it stands, and so what its lines are.
 func (h *Handler) stand(at place) {
-	h.at = at
+	*h.at = at
 	for i := range h.lines {
 		h.lines[i].id = fingerprint(at.id, h.lines[i].words)
 	}

@@ -56,6 +56,7 @@ type purchase struct {
 	upfront bool
 
 	held     ledger.Claim    // our hold on the authorization
+	holding  ledger.Key      // that held says is ours, or ""
 	about    *ledger.Payment // another payment that the answer is about, or nil
 	lease    *lease          // keeps held while the request lives
 	slot     *slot           // among the payments that are not yet settled

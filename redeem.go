@@ -112,7 +112,7 @@ func (p *purchase) waitFor(row ledger.Payment) *refusal {
 
 // besides decides about a purchase that somebody holds.
 func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) *refusal {
-	wait := &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+	wait := inFlight()
 	if named || p.mayBeRetry(row) {
 		p.about = &row
 		return wait

@@ -186,13 +186,10 @@ func (b *body) fill() error {
 func (b *body) drain(like string) (digest string, ok bool) {
 	length, _, _ := strings.Cut(like, " ")
 	if n, err := strconv.ParseInt(length, 10, 64); err == nil {
-		_, _ = io.CopyN(io.Discard, readerOnly{b}, n+1)
+		_, _ = io.CopyN(io.Discard, b, n+1)
 	}
 	return b.digest()
 }
-
-// readerOnly hides what else a body can do.
-type readerOnly struct{ io.Reader }
 
 // likeness says whether two requests have the same body.
 type likeness int

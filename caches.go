@@ -103,9 +103,10 @@ func (f *freeForSome) Flush() { _ = f.FlushError() }
 // Hijack implements what http.ResponseController looks for. What is said on the
 // connection is no answer that a cache keeps.
 func (f *freeForSome) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	f.marked = true
 	//nolint:bodyclose // a controller is no response
-	return http.NewResponseController(f.ResponseWriterWrapper.ResponseWriter).Hijack()
+	conn, brw, err := http.NewResponseController(f.ResponseWriterWrapper.ResponseWriter).Hijack()
+	f.marked = f.marked || err == nil
+	return conn, brw, err
 }
 
 // noteMatcher remembers which request headers a line's matcher looks at, and

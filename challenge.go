@@ -28,9 +28,9 @@ const (
 	codeLedger               x402.Code = "ledger_unavailable"
 	codeBoughtElse           x402.Code = "payment_bought_something_else"
 	codeIdentifierTaken      x402.Code = "payment_identifier_conflict"
-	codeBusy                 x402.Code = "too_many_contract_wallets"
+	codeTooManyStrangers     x402.Code = "too_many_contract_wallets"
 	codeTooManyOfPayer       x402.Code = "too_many_unsettled_payments"
-	codeTooMany              x402.Code = "too_busy"
+	codeBusy                 x402.Code = "too_busy"
 	codeTooManyTries         x402.Code = "too_many_bad_payments"
 	codeBodyTooSlow          x402.Code = "request_body_too_slow"
 	codeUpstreamDown         x402.Code = "upstream_unavailable"
@@ -71,22 +71,18 @@ func unavailable(err error) *refusal {
 			r.code = e.Code
 		}
 		if e.RetryAfter > 0 {
-			r.retryAfter = int((e.RetryAfter + time.Second - 1) / time.Second)
+			r.retryAfter = seconds(e.RetryAfter)
 		}
 	}
 	return r
 }
-
-type text string
-
-func (t text) Error() string { return string(t) }
 
 // detail makes a facilitator's words an error for the log.
 func detail(s string) error {
 	if s == "" {
 		return nil
 	}
-	return text(s)
+	return errors.New(s)
 }
 
 // codeOf is the machine code of an error of the x402 package.
@@ -149,6 +145,16 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f refusal) erro
 // refuseSale answers a request that came with a payment, and records why for
 // the operator.
 func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase, f refusal) error {
+	var shown *offer
+	if f.status == http.StatusPaymentRequired {
+		var wait time.Duration
+		var down error
+		if shown, wait, down = p.price.tariff(p.first).shown(p.offer, h.now()); down != nil {
+			// Nobody is asked to sign what nobody could settle.
+			closed := outage(wait)
+			closed.receipt, closed.cause, f = f.receipt, f.cause, closed
+		}
+	}
 	if p.outcome == "" {
 		p.outcome = "rejected"
 	}
@@ -159,11 +165,7 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 		f.receipt = &v1
 	}
 	if f.status == http.StatusPaymentRequired {
-		shown, wait, down := p.price.tariff(p.first).shown(p.offer, h.now())
-		if down != nil { // nobody is asked to sign what nobody could settle
-			f.status, f.retryAfter = http.StatusServiceUnavailable, seconds(wait)
-			return h.refuse(w, r, f)
-		}
+		quoted.remember(p.resource, shown, h.now())
 		return h.challenge(w, r, shown, f.code, f.receipt)
 	}
 	return h.refuse(w, r, f)
@@ -172,11 +174,6 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 // ownAnswer prepares the header of an answer that is the gate's own.
 func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
 	header.Set("Cache-Control", "no-store")
-	if r.ProtoMajor == 1 && r.Header.Get("Expect") != "" {
-		// The body that was announced is not wanted. The server would wait for it
-		// before it sends the answer, and the client waits for the answer.
-		header.Set("Connection", "close")
-	}
 	for _, name := range []string{"Etag", "Last-Modified", "Expires"} {
 		delete(header, name) // a `header` directive's, about the page
 	}
@@ -191,10 +188,10 @@ func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
 const smallUpload = 256 << 10
 
 // uploads says whether the body of a refused request must not be waited for: its
-// client waits for us, or has more to send than a new connection costs, or nobody
-// knows how much. Else
-// net/http reads it before it answers, since it does not know the body by which
-// Caddy has replaced its own. HTTP/2 and 3 can end one stream alone.
+// client waits for us (Expect), has more to send than a new connection costs, or
+// nobody knows how much. Else net/http reads it before it answers, since it does not
+// know the body by which Caddy has replaced its own. HTTP/2 and 3 can end one stream
+// alone.
 func uploads(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (r.Header.Get("Expect") != "" || r.ContentLength > smallUpload || r.ContentLength < 0)
 }
@@ -267,7 +264,7 @@ func (p *purchase) report() {
 	if outcome == "" {
 		return
 	}
-	payments.WithLabelValues(strings.ReplaceAll(outcome, " ", "_")).Inc()
+	payments.WithLabelValues(outcome).Inc()
 	row := p.held.Payment
 	if p.about != nil {
 		row = *p.about

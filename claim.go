@@ -36,19 +36,20 @@ func (p *purchase) claim(r *http.Request) *refusal {
 			return refused
 		}
 	}
+	if refused := p.takeTry(now); refused != nil {
+		return refused
+	}
 	ctx, cancel := ledgerContext(r.Context())
 	defer cancel()
 	claimed, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
+		p.try.giveBack() // it costs a look instead
 		return p.claimAgain(r, taken.Payment)
 	}
 	if err != nil {
 		return p.ledgerFailed("claiming", err)
 	}
 	p.hold(claimed)
-	if refused := p.takeTry(now); refused != nil {
-		return refused
-	}
 	var refused *refusal
 	if p.slot, refused = unsettled.enter(p.limitKey(now)); refused != nil {
 		return p.limited(refused)
@@ -310,7 +311,9 @@ func safeMethod(method string) bool {
 func (p *purchase) hold(c ledger.Claim) {
 	p.held, p.holding = c, c.Payment.Key
 	held.add(p.holding, 1)
-	p.lease = keepLease(p.h.app.ledger, c, p.h.renewEvery, p.h.logger)
+	// What else the row has, an open stream need not keep.
+	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
+	p.lease = keepLease(p.h.app.ledger, slim, p.h.renewEvery, p.h.logger)
 }
 
 // release gives a payment back that was claimed and not settled.
@@ -356,6 +359,9 @@ func (p *purchase) letGo() {
 		p.release()
 	}
 	p.letKeyGo()
+	if p.probing {
+		p.line.health.didNotTry()
+	}
 	p.slot.leave() // unless the settlement goes on alone
 	p.order.leave()
 	p.report()

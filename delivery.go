@@ -211,6 +211,7 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 		d.refuse(&refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow})
 	case err == nil:
 		// Nobody answered. An empty 200 is not what the payer came for.
+		p.sawUpstream(http.StatusBadGateway, true)
 		refused := &refusal{status: http.StatusBadGateway, code: codeNoAnswer}
 		if p.settled {
 			refused.receipt, refused.retryAfter = p.receipt(p.held.Payment), fetchAgainAfter
@@ -260,9 +261,7 @@ func (d *delivery) noteUncharged() {
 func (d *delivery) finish(err error, returned bool) {
 	p, a := d.p, d.answer
 	p.status = max(a.status, 0)
-	if p.upfront {
-		p.line.health.saw(p.status, returned, p.h.now())
-	}
+	p.sawUpstream(p.status, returned)
 	if !p.settled {
 		if p.outcome == "" {
 			p.outcome = "uncharged"

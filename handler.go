@@ -83,8 +83,9 @@ type Handler struct {
 
 	// Hands the upstream what it was paid, in the request headers
 	// Paywall-Payment, Paywall-Payer, Paywall-Amount, Paywall-Asset,
-	// Paywall-Network and Paywall-Transaction, and the payment's id as
-	// Idempotency-Key where the client sent none. What a client sends under names
+	// Paywall-Network and Paywall-Transaction, and an
+	// Idempotency-Key that is the same for every run for one payment; the client's
+	// own passes as Paywall-Client-Idempotency-Key. What a client sends under names
 	// that begin with Paywall- is removed, paid or not, with or without this.
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
@@ -262,6 +263,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		if err != nil {
 			payments.WithLabelValues("malformed").Inc()
+			quoted.remember(resource, shown, now)
 			return h.challenge(w, r, shown, codeOf(err), nil)
 		}
 		challenges.Inc()

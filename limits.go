@@ -78,7 +78,7 @@ func (c *slots) refusal(k limitKey) *refusal {
 	case k.payer != "" && c.of[payer] >= c.mostOf, c.of[network] >= c.mostFrom:
 		return &refusal{status: http.StatusTooManyRequests, code: codeTooManyOfPayer, retryAfter: 1}
 	case c.all >= c.most, !k.trusted && c.others >= c.most-c.kept:
-		return &refusal{status: http.StatusServiceUnavailable, code: codeTooMany, retryAfter: 2}
+		return &refusal{status: http.StatusServiceUnavailable, code: codeBusy, retryAfter: 2}
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"math/bits"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -52,24 +51,25 @@ func clientNetwork(r *http.Request) string {
 
 const (
 	// manyPayers is how many of the 64 marks of a network must be set before it seems
-	// to be shared: that takes some ninety payers.
+	// to be shared: that takes some ninety payers in an hour or two.
 	manyPayers = 48
 	warnEvery  = time.Hour
 )
 
-// networkMarks are which payers were seen in a network, a mark for one in 64.
-type networkMarks struct {
-	seed  maphash.Seed
-	marks [1 << 10]atomic.Uint64
-}
+var (
+	// payersSeen has for each network which payers were seen there, a mark for one in
+	// 64.
+	payersSeen = &recent[uint64]{}
+	markSeed   = maphash.MakeSeed()
+)
 
-var payersSeen = &networkMarks{seed: maphash.MakeSeed()}
-
-// shared notes a payer, and says whether the network now seems to be that of many.
-func (n *networkMarks) shared(network, payer string) bool {
-	marks := &n.marks[maphash.String(n.seed, network)%uint64(len(n.marks))]
-	mark := uint64(1) << (maphash.String(n.seed, payer) % 64)
-	return bits.OnesCount64(marks.Or(mark)|mark) >= manyPayers
+// isShared notes a payer, and says whether the network now seems to be that of many.
+func isShared(network, payer string, now time.Time) (many bool) {
+	payersSeen.update(network, now, func(marks *uint64) {
+		*marks |= 1 << (maphash.String(markSeed, payer) % 64)
+		many = bits.OnesCount64(*marks) >= manyPayers
+	})
+	return many
 }
 
 // noteNetwork warns of a client network that proves little.
@@ -81,7 +81,7 @@ func (p *purchase) noteNetwork(r *http.Request) {
 	switch {
 	case private && forwarded && !trusted:
 		p.h.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.client)
-	case payersSeen.shared(p.client, p.auth.Payer):
+	case isShared(p.client, p.auth.Payer, p.h.now()):
 		p.h.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.client)
 	}
 }

@@ -67,7 +67,7 @@ func (t *tariff) down(now time.Time) (down []byte, wait time.Duration) {
 func outage(wait time.Duration) refusal {
 	return refusal{
 		status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable,
-		retryAfter: int((wait + time.Second - 1) / time.Second),
+		retryAfter: seconds(wait),
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -173,8 +172,6 @@ func describeMatcherSets(sets []caddyhttp.MatcherSet) []any {
 			switch m := m.(type) {
 			case *caddyhttp.MatchNot:
 				matchers[name] = describeMatcherSets(m.MatcherSets)
-			case caddyhttp.MatchNot:
-				matchers[name] = describeMatcherSets(m.MatcherSets)
 			default:
 				raw, err := json.Marshal(m)
 				if err != nil {
@@ -192,14 +189,11 @@ func describeMatcherSets(sets []caddyhttp.MatcherSet) []any {
 func literalHosts(sets caddyhttp.MatcherSets) (hosts []string) {
 	for _, set := range sets {
 		for _, m := range set {
-			var names caddyhttp.MatchHost
-			switch m := m.(type) {
-			case *caddyhttp.MatchHost:
-				names = *m
-			case caddyhttp.MatchHost:
-				names = m
+			names, ok := m.(*caddyhttp.MatchHost)
+			if !ok {
+				continue
 			}
-			for _, name := range names {
+			for _, name := range *names {
 				if !strings.ContainsAny(name, "*{") {
 					hosts = append(hosts, strings.ToLower(name))
 				}
@@ -280,22 +274,17 @@ func sameOrigin(a, b *url.URL) bool {
 
 // portOf is the port of a URL, or 0 if it has none that can be known.
 func portOf(u *url.URL) uint {
-	if u.Port() == "" {
-		switch strings.ToLower(u.Scheme) {
-		case "http":
-			return 80
-		case "https":
-			return 443
-		}
-		return 0
+	port := u.Port()
+	switch {
+	case port != "":
+	case strings.EqualFold(u.Scheme, "http"):
+		port = "80"
+	case strings.EqualFold(u.Scheme, "https"):
+		port = "443"
 	}
-	_, text, err := net.SplitHostPort(u.Host)
+	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return 0
 	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return 0
-	}
-	return uint(port)
+	return uint(n)
 }

@@ -61,6 +61,7 @@ type purchase struct {
 	lease    *lease          // keeps held while the request lives
 	slot     *slot           // among the payments that are not yet settled
 	try      *try            // that the payment costs until money has moved
+	probing  bool            // the upstream may be tried, and nobody has said yet how it did
 	looked   bool            // the look into the ledger was paid for
 	order    *order          // in the book of orders
 	gone     bool            // letGo was here
@@ -155,11 +156,16 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if !p.line.health.mayTry(p.h.now()) {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
 	}
-	refused := p.settle(r.Context())
-	if refused != nil {
-		p.line.health.didNotTry()
+	p.probing = true
+	return p.settle(r.Context())
+}
+
+// sawUpstream tells the health of the line what became of a paid request.
+func (p *purchase) sawUpstream(status int, returned bool) {
+	if p.probing {
+		p.line.health.saw(status, returned, p.h.now())
+		p.probing = false
 	}
-	return refused
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has
@@ -171,8 +177,7 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 	if said == nil || !p.canSettle(said.by, now) {
 		verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
 		if err != nil {
-			p.outcome = "unverified"
-			p.h.sampled.Error("payment not verified", zap.String("payment", p.held.Payment.ID), zap.String("facilitator", name), zap.Error(err))
+			p.outcome, p.held.Payment.Facilitator = "unverified", name
 			return unavailable(err)
 		}
 		said = &heard{of: key, verdict: verdict, by: name, at: now}
@@ -189,7 +194,7 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 		}
 		p.outcome = "invalid"
 		p.held.Payment.Reason, p.held.Payment.Facilitator = said.verdict.Reason, said.by
-		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), errors.New(said.verdict.Detail))
+		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), detail(said.verdict.Detail))
 	}
 	// Who has answered settles: one that gave no answer to verify might give none
 	// to settle, and then nobody would know.
@@ -277,9 +282,7 @@ func (p *purchase) upstreamFailed(err error) *refusal {
 	} else {
 		p.outcome = "uncharged"
 	}
-	if p.upfront {
-		p.line.health.saw(p.status, true, p.h.now())
-	}
+	p.sawUpstream(p.status, true)
 	return f
 }
 

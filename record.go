@@ -38,7 +38,9 @@ func recordWithRetry(l ledger.Ledger, c ledger.Claim, moved bool, record func(le
 		if err == nil {
 			c.Payment = row
 			if row.State == ledger.Settled && !row.Lease.IsZero() {
-				_, _ = moveTo(l, c, ledger.Change{To: ledger.Settled}) // its payer comes for the goods
+				if row, err = moveTo(l, c, ledger.Change{To: ledger.Settled}); err == nil { // its payer comes for the goods
+					c.Payment = row
+				}
 			}
 			return c, nil
 		}

@@ -25,8 +25,6 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	if p.auth.Payer == "" {
 		return nil
 	}
-	ctx, cancel := ledgerContext(r.Context())
-	defer cancel()
 	asked := p.held.Payment
 	filters := []ledger.Filter{{
 		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling},
@@ -41,19 +39,33 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	if p.identifier != "" {
 		filters = append(filters, ledger.Filter{Payer: asked.Payer, Identifier: p.identifier})
 	}
-	for _, f := range filters {
-		for row, err := range p.h.app.ledger.List(ctx, f) {
-			if err != nil {
-				return p.ledgerFailed("looking for an earlier purchase", err)
-			}
-			named := p.identifier != "" && row.Identifier == p.identifier
-			refused := p.redeem(r.Context(), row, named)
-			if p.settled || refused != nil {
-				return refused
-			}
+	rows, err := p.list(r.Context(), filters)
+	if err != nil {
+		return p.ledgerFailed("looking for an earlier purchase", err)
+	}
+	for _, row := range rows {
+		named := p.identifier != "" && row.Identifier == p.identifier
+		if refused := p.redeem(r.Context(), row, named); p.settled || refused != nil {
+			return refused
 		}
 	}
 	return nil
+}
+
+// list asks the ledger, and is done with it before anything is made of the rows: that
+// may take until the payer has sent the body.
+func (p *purchase) list(ctx context.Context, filters []ledger.Filter) (rows []ledger.Payment, err error) {
+	ctx, cancel := ledgerContext(ctx)
+	defer cancel()
+	for _, f := range filters {
+		for row, err := range p.h.app.ledger.List(ctx, f) {
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
 }
 
 // redeem decides about one earlier purchase of the payer. named says that the
@@ -123,9 +135,9 @@ func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) 
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
 	// held here, and its end was recorded since it was read.
-	ctx, cancel := ledgerContext(ctx)
+	ask, cancel := ledgerContext(ctx)
 	defer cancel()
-	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
+	fresh, err := p.h.app.ledger.Get(ask, row.Key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
 		return nil

@@ -203,7 +203,7 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	//nolint:bodyclose // a controller is no response
 	conn, brw, err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Hijack()
-	if a.hijacked = err == nil; a.hijacked && a.status == 0 {
+	if a.hijacked = a.hijacked || err == nil; a.hijacked && a.status == 0 {
 		a.status = http.StatusSwitchingProtocols // the handler writes it itself
 	}
 	return conn, brw, err

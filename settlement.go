@@ -84,8 +84,10 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		lease.end()
 		slot.leave()
 		if row.State == ledger.Settled {
-			book.Payment = row
-			_, err := moveTo(l, book, ledger.Change{To: ledger.Settled})
+			if !row.Lease.IsZero() { // else it was let go when it was recorded
+				book.Payment = row
+				_, err = moveTo(l, book, ledger.Change{To: ledger.Settled})
+			}
 			logger.Info("a payment was settled after its payer had been told to come back",
 				zap.String("payment", id), zap.String("transaction", s.Transaction), zap.Error(err))
 		} else {
@@ -211,7 +213,7 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 	if result.err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
 		// and no goods that a second try would get once more. The settlement goes
-		// on alone, and holds the claim: see insist.
+		// on alone, and holds the claim: see recordWithRetry.
 		p.lease = nil
 		p.outcome = "unrecorded"
 		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
@@ -276,7 +278,7 @@ func (p *purchase) buysOnce() *refusal {
 	case isTaken && taken.Payment.Client == row.ID:
 		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 10, receipt: p.receipt(row), cause: err}
 	case isTaken:
-		p.outcome = "transaction reused"
+		p.outcome = "transaction_reused"
 		// It buys nothing, now or later.
 		if p.held.Payment.State == ledger.Settled {
 			_ = p.move(ledger.Change{To: ledger.Delivering})

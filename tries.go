@@ -136,7 +136,8 @@ func (p *purchase) takeLook(now time.Time) *refusal {
 }
 
 // takeTry takes the try that a payment costs before the ledger or a facilitator is
-// asked about it.
+// asked about it. It comes back when the money has moved, but not to a payer who was
+// told to come again.
 func (p *purchase) takeTry(now time.Time) *refusal {
 	if p.unproven {
 		if refused := p.takeStrangerTry(now); refused != nil {
@@ -179,5 +180,5 @@ func tooManyTries() *refusal {
 }
 
 func tooManyStrangers() *refusal {
-	return &refusal{status: http.StatusServiceUnavailable, code: codeBusy, retryAfter: 1}
+	return &refusal{status: http.StatusServiceUnavailable, code: codeTooManyStrangers, retryAfter: 1}
 }

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ func (l *Ledger) Secret(ctx context.Context) ([]byte, error) {
 		}
 		l.secret = secret
 	}
-	return l.secret, nil
+	return bytes.Clone(l.secret), nil
 }
 
 var _ ledger.Secrets = (*Ledger)(nil)

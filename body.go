@@ -24,9 +24,12 @@ import (
 // maxAhead is how much of a body is read, and held, before the upstream asks for it.
 const maxAhead = 64 << 10
 
-// bodyUnknown is recorded for a body that the upstream had not read to its end when
-// it gave an answer that is charged: nobody can tell whether another one is the same.
-const bodyUnknown = "unread"
+// unread is recorded, after the declared length, in place of the digest of a body that
+// the upstream had not read to its end when it answered: whether another one of that
+// length is the same, nobody can tell.
+const unread = "unread"
+
+func isUnread(digest string) bool { return strings.HasSuffix(digest, unread) }
 
 // noBody is the digest of a request without a body.
 var noBody = digestOf(sha256.New(), 0)
@@ -119,7 +122,21 @@ func (b *body) record(ctx context.Context, method string) string {
 	if sum, ok := b.digest(); ok {
 		return sum
 	}
-	return bodyUnknown
+	return strconv.FormatInt(b.declared, 10) + " " + unread
+}
+
+// broken says whether the client has broken the body off.
+func (b *body) broken() bool {
+	if b == nil {
+		return false
+	}
+	select {
+	case <-b.turn:
+		defer func() { b.turn <- struct{}{} }()
+		return b.err != nil && !errors.Is(b.err, io.EOF)
+	default:
+		return false // it is being read
+	}
 }
 
 // lookWithin is how long an answer waits for the end of a body that should have none.
@@ -233,5 +250,5 @@ func (b *body) length() int64 {
 // couldBe says whether a body of this length can have a digest.
 func (b *body) couldBe(digest string) bool {
 	length, _, _ := strings.Cut(digest, " ")
-	return b.length() < 0 || length == strconv.FormatInt(b.length(), 10)
+	return b.length() < 0 || length == "-1" || length == strconv.FormatInt(b.length(), 10)
 }

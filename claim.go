@@ -134,7 +134,7 @@ func (p *purchase) prove() {
 
 // enterOrder lets one order of a payer be sold at a time; see orderBook.
 func (p *purchase) enterOrder(ctx context.Context) (refused *refusal) {
-	if p.acts && p.auth.Payer != "" && p.order == nil {
+	if (p.acts || p.first && p.body != nil) && p.auth.Payer != "" && p.order == nil {
 		p.order, refused = orders.enter(ctx, p.held.Payment, p.body)
 	}
 	return refused
@@ -159,7 +159,7 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	}
 	// Its own name for the purchase is the payer's secret, and no network is needed.
 	named := row.Identifier != "" && row.Identifier == asked.Identifier
-	if !sameRequest(row, asked) || !named && row.Client != asked.Client || !p.signedLike(row) {
+	if !p.sameRequest(row, asked) || !named && row.Client != asked.Client || !p.signedLike(row) {
 		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
 	}
 	switch alike, refused := p.hasBodyOf(r.Context(), row); {
@@ -167,8 +167,8 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 		return refused
 	case alike == different:
 		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
-	case alike == unclear && !acted(row):
-		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+	case row.Reason == reasonUsedMore:
+		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
 	}
 	if row.State != ledger.Settled && row.State != ledger.Delivering {
 		return p.askAgain(r.Context(), row)
@@ -218,6 +218,7 @@ func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *r
 	}
 	p.release() // what was claimed and is no longer needed
 	p.hold(taken)
+	p.sold = soldFor(taken.Payment)
 	p.about = nil
 	return nil
 }
@@ -245,13 +246,10 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 	switch {
 	case row.Body == "":
 		return same, nil // nothing that is charged has come of it
-	case row.Body == bodyUnknown:
-		if p.body == nil {
-			return different, nil
-		}
-		return unclear, nil
 	case !p.body.couldBe(row.Body):
 		return different, nil
+	case isUnread(row.Body):
+		return unclear, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.h.uploadGrace)
 	defer cancel()
@@ -268,7 +266,7 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 		// It is gone, and cannot be sold any more.
 		return unclear, &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
 	case errors.Is(err, errTooLong):
-		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it
+		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it, once
 			p.mustBe = row.Body
 		}
 		return same, nil
@@ -279,6 +277,8 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	switch {
+	case acted(row) && len(row.Answer) == 0 && held.has(row.Key) && p.holding != row.Key:
+		return inFlight() // its answer is being kept
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
 		acted(row) && len(row.Answer) == 0:
@@ -293,9 +293,9 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 // sameRequest says whether a request asks for what the payment bought: at the same
 // price line, with the same method, host and URL. A HEAD buys one GET, but where the
 // charge is by use.
-func sameRequest(bought, asked ledger.Payment) bool {
+func (p *purchase) sameRequest(bought, asked ledger.Payment) bool {
 	method := bought.Method == asked.Method ||
-		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != schemeUpto
+		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != schemeUpto && !p.price.upto
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
 }
 

@@ -28,11 +28,13 @@ const (
 // delivery is one run of the upstream for a purchase.
 type delivery struct {
 	p        *purchase
+	w        http.ResponseWriter
 	r        *http.Request // the payer's
 	answer   *answer
 	cancel   context.CancelFunc // of the upstream
 	sale     atomic.Int32
 	replayed bool     // the upstream does not run: its earlier answer goes out
+	answered bool     // the payer has an answer of ours, and the upstream finishes for later
 	refused  *refusal // what the payer gets instead
 }
 
@@ -93,6 +95,7 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 	usage := header.Values(x402.HeaderSettlementOverrides)
 	removeReceipts(header)
 	charge := p.chargeable(status, header)
+	uses := charge || p.settled && p.usesUp(status, header)
 	switch {
 	case d.sale.Load() == saleLate:
 		d.refused = tooLate() // what comes now speaks of the end that we made
@@ -110,13 +113,17 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 		return true
 	case !p.settled:
 		d.refused = d.sell(usage)
-	case p.redeemed && charge && !d.replayed:
+	case p.redeemed && uses && !d.replayed:
 		d.refused = p.isOwed(usage)
 	}
-	if d.refused == nil {
-		d.refused = d.record(charge)
+	if refused := d.record(uses); d.refused == nil {
+		d.refused = refused
 	}
 	if d.refused != nil {
+		if p.acts && p.inDoubt() {
+			d.finishForLater(status, header)
+			return false
+		}
 		d.cancel() // an endless upstream would run on
 		return false
 	}
@@ -159,20 +166,22 @@ func (p *purchase) isOwed(usage []string) *refusal {
 // record writes down that the upstream has answered, before anybody gets anything
 // of it: an upstream that has acted must not be made to act again, whatever comes,
 // and what is charged is run so often and not more often.
-func (d *delivery) record(charge bool) *refusal {
+func (d *delivery) record(uses bool) *refusal {
 	p := d.p
+	if p.held.Payment.State != ledger.Settled && p.held.Payment.State != ledger.Delivering {
+		return nil // nothing is sold
+	}
 	if p.acts && !d.replayed && d.answer.spool == nil {
 		d.answer.spool = &spool{}
 	}
 	change := ledger.Change{To: ledger.Delivering, Status: p.status}
-	if charge {
+	if uses {
 		change.Runs = 1
-		if !d.replayed {
-			change.Body = p.body.record(d.r.Context(), d.r.Method)
-		}
-	}
-	if change.Runs == 0 && !p.acts {
+	} else if !p.acts {
 		return nil
+	}
+	if !d.replayed {
+		change.Body = p.body.record(d.r.Context(), d.r.Method)
 	}
 	return p.record(change)
 }
@@ -183,6 +192,11 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 	defer func() {
 		panicked := recover()
 		d.noteUncharged()
+		if d.answered {
+			err = nil
+			d.keepForLater(returned)
+			return
+		}
 		if d.refused != nil {
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
 				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
@@ -247,6 +261,8 @@ func (d *delivery) noteUncharged() {
 	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone)
 	switch {
 	case d.replayed:
+	case p.settled && nothingCharged(p.held.Payment):
+		addUncharged(p.auth.Payer, 1, p.h.now())
 	case p.settled && left && !p.acts:
 		addHangUp(p.auth.Payer, p.h.now())
 	case p.settled || p.held.Payment.State != ledger.Claimed:
@@ -270,18 +286,17 @@ func (d *delivery) finish(err error, returned bool) {
 	}
 	goods := p.status >= 200 && p.status < 400 || a.hijacked
 	if p.redeemed {
-		// What a first payer would not be charged for does not use up a purchase.
-		goods = goods && p.chargeable(p.status, a.Header())
+		goods = a.hijacked || goods && p.usesUp(p.status, a.Header())
 	}
 	arrived := returned && err == nil && a.complete(d.r.Method)
 	if a.hijacked || d.r.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves
 	}
 	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto
-	if goods && !arrived && !head && a.endedByPayer() {
+	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.ended = 1
-		arrived = p.held.Payment.Ended+1 >= maxEnded
+		arrived = p.held.Payment.Ended+1 >= maxEnded || p.price.upto
 	}
 	if arrived && goods && !head || nothingCharged(p.held.Payment) {
 		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Ended: p.ended}) == nil {
@@ -290,12 +305,24 @@ func (d *delivery) finish(err error, returned bool) {
 		}
 	}
 	p.outcome = "undelivered"
+	p.readOn(d.r.Context())
 	if returned && err == nil && a.spool.whole(a.Header()) {
 		p.answer = a.spool.encode()
 	}
 	if d.r.Method == http.MethodHead && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET
 	}
+}
+
+// readOn reads a body to its end that the upstream did not want, so that it is known
+// what was bought.
+func (p *purchase) readOn(ctx context.Context) {
+	if _, ok := p.body.digest(); ok || p.acts && !isGoods(p.status) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	_ = p.body.readAhead(ctx)
 }
 
 func clientGone() *refusal { return &refusal{status: statusClientGone, code: codeClientGone} }

@@ -55,25 +55,28 @@ type purchase struct {
 	// upfront: the money moves before the upstream runs, whatever was offered.
 	upfront bool
 
-	held     ledger.Claim    // our hold on the authorization
-	holding  ledger.Key      // that held says is ours, or ""
-	about    *ledger.Payment // another payment that the answer is about, or nil
-	lease    *lease          // keeps held while the request lives
-	slot     *slot           // among the payments that are not yet settled
-	try      *try            // that the payment costs until money has moved
-	probing  bool            // the upstream may be tried, and nobody has said yet how it did
-	looked   bool            // the look into the ledger was paid for
-	order    *order          // in the book of orders
-	gone     bool            // letGo was here
-	redeemed bool            // it was paid earlier, and is owed
-	settled  bool            // the money has moved, and held says so
-	mustBe   string          // the digest that the body must turn out to have, or ""
-	answer   []byte          // a copy of what did not arrive
-	reason   string          // for the ledger
-	ended    int             // 1 if the payer ended an answer himself
-	outcome  string          // for log and metrics; "" while undecided
-	status   int             // what the upstream answered
-	refused  *refusal        // what the payer got instead of goods
+	held    ledger.Claim    // our hold on the authorization
+	holding ledger.Key      // that held says is ours, or ""
+	about   *ledger.Payment // another payment that the answer is about, or nil
+	lease   *lease          // keeps held while the request lives
+	slot    *slot           // among the payments that are not yet settled
+	try     *try            // that the payment costs until money has moved
+	// heardBefore: the verdict on it is some seconds old.
+	heardBefore bool
+	probing     bool     // the upstream may be tried, and nobody has said yet how it did
+	looked      bool     // the look into the ledger was paid for
+	order       *order   // in the book of orders
+	gone        bool     // letGo was here
+	redeemed    bool     // it was paid earlier, and is owed
+	settled     bool     // the money has moved, and held says so
+	sold        *sale    // what an upto purchase was that is fetched
+	mustBe      string   // the digest that the body must turn out to have, or ""
+	answer      []byte   // a copy of what did not arrive
+	reason      string   // for the ledger
+	ended       int      // 1 if the payer ended an answer himself
+	outcome     string   // for log and metrics; "" while undecided
+	status      int      // what the upstream answered
+	refused     *refusal // what the payer got instead of goods
 
 	receiptData facilitator.Settlement // what the facilitator added for the receipt
 }
@@ -94,6 +97,8 @@ func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
 			break
 		}
 	}
+	identifier, unnamed := p.payment.Identifier()
+	p.identifier = identifier
 	if len(found) == 0 {
 		p.mayBeKnown = true
 		return refuseAnew(codeOf(err), err)
@@ -104,8 +109,8 @@ func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
 	if err := x402.CheckExtensions(p.offer.extensions, p.payment.Extensions); err != nil {
 		return refuseAnew(codeOf(err), err)
 	}
-	if p.identifier, err = p.payment.Identifier(); err != nil {
-		return refuseAnew(codeOf(err), err)
+	if unnamed != nil {
+		return refuseAnew(codeOf(unnamed), unnamed)
 	}
 	p.prove()
 	p.request.Unproven = p.unproven
@@ -172,19 +177,29 @@ func (p *purchase) sawUpstream(status int, returned bool) {
 // moved yet, so a payer who hangs up ends it.
 func (p *purchase) verify(ctx context.Context) *refusal {
 	now := p.h.now()
-	key := p.verdictKey()
-	said := latestVerdicts.get(key, now)
-	if said == nil || !p.canSettle(said.by, now) {
-		verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
-		if err != nil {
-			p.outcome, p.held.Payment.Facilitator = "unverified", name
-			return unavailable(err)
-		}
-		said = &heard{of: key, verdict: verdict, by: name, at: now}
-		if verdict.Valid { // a no may be a yes a second later, and costs its sender a try
-			latestVerdicts.put(*said)
-		}
+	if said := latestVerdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
+		p.heardBefore = true
+		return p.heed(said)
 	}
+	return p.ask(ctx)
+}
+
+// ask asks the facilitator whether the payment would settle.
+func (p *purchase) ask(ctx context.Context) *refusal {
+	verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
+	if err != nil {
+		p.outcome, p.held.Payment.Facilitator = "unverified", name
+		return unavailable(err)
+	}
+	said := heard{of: p.verdictKey(), verdict: verdict, by: name, at: p.h.now()}
+	if verdict.Valid { // a no may be a yes a second later, and costs its sender a try
+		latestVerdicts.put(said)
+	}
+	return p.heed(&said)
+}
+
+// heed does as a facilitator says.
+func (p *purchase) heed(said *heard) *refusal {
 	if said.verdict.Payer != "" && p.auth.Payer == "" {
 		p.held.Payment.Payer = said.verdict.Payer
 	}
@@ -224,7 +239,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
-	d := &delivery{p: p, r: r, answer: newAnswer(w, p.settled, nil)}
+	d := &delivery{p: p, w: w, r: r, answer: newAnswer(w, p.settled, nil)}
 	d.answer.atStatus = d.atStatus
 	d.answer.payer = r.Context()
 	ctx, cancel := d.begin()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -27,7 +28,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	}
 	asked := p.held.Payment
 	filters := []ledger.Filter{{
-		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling},
+		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling, ledger.Claimed},
 		Payer:  asked.Payer, Method: asked.Method, Host: asked.Host, URL: asked.URL,
 		Since: p.h.now().Add(-time.Duration(p.h.RetryWindow)), // see redeem
 	}}
@@ -42,6 +43,13 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	rows, err := p.list(r.Context(), filters)
 	if err != nil {
 		return p.ledgerFailed("looking for an earlier purchase", err)
+	}
+	rows = slices.DeleteFunc(rows, func(row ledger.Payment) bool { return row.Key == asked.Key })
+	if len(rows) > 0 && p.heardBefore {
+		// What was unused some seconds ago may be on the chain by now.
+		if refused := p.ask(r.Context()); refused != nil {
+			return refused
+		}
 	}
 	for _, row := range rows {
 		named := p.identifier != "" && row.Identifier == p.identifier
@@ -82,7 +90,7 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		// Named again: the same outcome, not another charge.
 		p.about = &row
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
-	case !named && (!sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
+	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
 		return nil // other goods, what costs more by now, or nothing
 	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
 		return nil // a doubt that nobody could end must not close the shop to its payer
@@ -94,9 +102,9 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		return refused
 	case alike == different && named:
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
-	case alike == different, alike == unclear && !acted(row) && !named:
+	case alike == different:
 		return nil // another order to the same address
-	case alike == unclear && !named:
+	case alike == unclear && acted(row) && !named:
 		// Whether it is the order that was done already, nobody can tell.
 		p.about = &row
 		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
@@ -176,9 +184,12 @@ func (p *purchase) takeOver(ctx context.Context, key ledger.Key) *refusal {
 }
 
 // acted says whether the upstream has done what it was asked to, so that it must
-// not be asked again.
-func acted(row ledger.Payment) bool {
-	return row.Effects && row.Status >= 200 && row.Status < 300
+// not be asked again. Many that have answer with a redirect.
+func acted(row ledger.Payment) bool { return row.Effects && isGoods(row.Status) }
+
+// isGoods says whether a status stands for something that was done or given.
+func isGoods(status int) bool {
+	return status == http.StatusSwitchingProtocols || status >= 200 && status < 400 && status != http.StatusNotModified
 }
 
 // namesSame says whether this request asks for what a purchase of its name bought.
@@ -186,12 +197,12 @@ func acted(row ledger.Payment) bool {
 // by the URL as it was.
 func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 	asked := p.held.Payment
-	if sameRequest(row, asked) {
+	if p.sameRequest(row, asked) {
 		return true
 	}
 	known := row
 	known.URL = asked.URL
-	if row.State.Open() || !sameRequest(known, asked) {
+	if row.State.Open() || !p.sameRequest(known, asked) {
 		return false
 	}
 	ctx, cancel := ledgerContext(ctx)

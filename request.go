@@ -115,7 +115,7 @@ func keepForUpstream(header http.Header) {
 
 // chargeable says whether an upstream's answer is goods.
 func (p *purchase) chargeable(status int, header http.Header) bool {
-	if charge := p.price.charge; len(charge) > 0 {
+	if charge := p.price.charge; len(charge) > 0 && status != http.StatusSwitchingProtocols {
 		// A range of the goods is goods.
 		return slices.Contains(charge, status) || status == http.StatusPartialContent && slices.Contains(charge, http.StatusOK)
 	}
@@ -128,6 +128,15 @@ func (p *purchase) chargeable(status int, header http.Header) bool {
 		return p.h.leaves(header.Get("Location"))
 	}
 	return false
+}
+
+// usesUp says whether an upstream's answer uses up what is owed: what a first payer
+// would be charged for, or, where he pays first, everything that is goods.
+func (p *purchase) usesUp(status int, header http.Header) bool {
+	if p.first {
+		return isGoods(status)
+	}
+	return p.chargeable(status, header)
 }
 
 // methodOf is the method of a request, with those and the paths that it names

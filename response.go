@@ -36,6 +36,9 @@ type answer struct {
 	// upstream does not learn that the payer has left.
 	spool *spool
 
+	// aside keeps a copy of what is swallowed, if not nil.
+	aside *spool
+
 	// before is the header as it was when the upstream was started.
 	before http.Header
 
@@ -50,6 +53,7 @@ type answer struct {
 	lost     bool  // the payer had left before a part of the answer was sent
 	refused  bool  // the answer is being swallowed
 	written  int64 // bytes of the body that the connection took
+	offered  int64 // and those that it may have taken a part of
 	writeErr error // the first error of the connection
 	hijacked bool
 }
@@ -102,6 +106,9 @@ func (a *answer) restoreHeader() {
 func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	if a.refused {
+		if a.aside != nil {
+			a.aside.write(p)
+		}
 		// An error here would make reverse_proxy panic; the upstream is stopped
 		// by its context instead.
 		return len(p), nil
@@ -122,10 +129,10 @@ func (a *answer) Write(p []byte) (int, error) {
 // ReadFrom implements io.ReaderFrom, so that sendfile keeps working.
 func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 	a.WriteHeader(http.StatusOK)
-	if a.refused {
+	switch {
+	case a.refused && a.aside == nil:
 		return 0, errHeld // nobody who calls this panics about it
-	}
-	if a.spool != nil {
+	case a.refused, a.spool != nil:
 		return io.Copy(writerOnly{a}, r)
 	}
 	if err := a.stopped(); err != nil {
@@ -134,6 +141,9 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 	a.look()
 	n, err := a.ResponseWriterWrapper.ReadFrom(r)
 	a.count(n, err)
+	if err != nil {
+		a.offered += goodPart // nobody says how much of the last piece has left
+	}
 	return n, err
 }
 
@@ -145,6 +155,7 @@ func (a *answer) send(p []byte) (int, error) {
 	a.look()
 	n, err := a.ResponseWriterWrapper.Write(p)
 	a.count(int64(n), err)
+	a.offered += int64(len(p) - n)
 	return n, err
 }
 
@@ -166,6 +177,7 @@ func (a *answer) stopped() error {
 
 func (a *answer) count(n int64, err error) {
 	a.written += n
+	a.offered += n
 	if err != nil && a.writeErr == nil {
 		a.writeErr = err
 	}
@@ -231,8 +243,8 @@ func (a *answer) complete(method string) bool {
 }
 
 // endedByPayer says whether the payer ended the answer, when he had a good part of
-// it: a tenth, or what fits into a few packets, or any of what has no declared length.
-// A redirect is all in its header.
+// it: a tenth, or what fits into a few packets, or the header of what has no declared
+// length. A redirect is all in its header.
 func (a *answer) endedByPayer() bool {
 	if a.refused || a.cut.Load() || a.payer.Err() == nil && a.writeErr == nil {
 		return false
@@ -241,7 +253,7 @@ func (a *answer) endedByPayer() bool {
 		return true
 	}
 	declared, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64)
-	return a.written > 0 && (err != nil || a.written >= goodPart || 10*a.written >= declared)
+	return err != nil || a.offered >= goodPart || 10*a.offered >= declared
 }
 
 // goodPart is how many bytes of an answer are worth something, however long it is.

@@ -48,6 +48,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	l, app := p.h.app.ledger, p.h.app
 	lease, slot := p.lease, p.slot
 	settlements.Go(func() {
+		defer unrecorded.Delete(book.Payment.Key)
 		s, name := ask(work, order, request)
 		observeSettlement(s.Outcome)
 		record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(l, c, s, name) }
@@ -65,7 +66,6 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			watch()
 		} else {
 			unrecorded.Store(book.Payment.Key, true)
-			defer unrecorded.Delete(book.Payment.Key)
 		}
 		if who.CompareAndSwap(waiting, answered) {
 			done <- settled{settlement: s, row: row, err: err}
@@ -102,17 +102,20 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	for {
 		select {
 		case result := <-done:
+			if result.err == nil {
+				unrecorded.Delete(book.Payment.Key) // see doubt, which may have been late
+			}
 			return p.afterSettlement(result)
 		case <-gone:
 			gone = nil
 			doubt(l, book, p.readBody())
 		case <-timer.C:
+			doubt(l, book, p.readBody())
 			if !who.CompareAndSwap(waiting, alone) {
-				return p.afterSettlement(<-done)
+				continue
 			}
 			p.lease, p.slot = nil, nil
 			p.outcome = "pending"
-			doubt(l, book, p.readBody())
 			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
 		}
 	}
@@ -122,7 +125,10 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 // signs anew, that is no other purchase, but this one. When the settlement has
 // just ended, the rules refuse the mark, and it is not needed.
 func doubt(l ledger.Ledger, c ledger.Claim, body string) {
-	_, _ = moveTo(l, c, ledger.Change{To: ledger.Settling, Body: body})
+	_, err := moveTo(l, c, ledger.Change{To: ledger.Settling, Body: body})
+	if err != nil && !errors.Is(err, ledger.ErrLost) {
+		unrecorded.Store(c.Payment.Key, true) // until the settlement ends
+	}
 }
 
 // readBody is the digest of the request's body, or "" while it is not known.

@@ -66,7 +66,7 @@ func (s *spool) whole(header http.Header) bool {
 
 // encode returns the copy for the ledger, or nil if there is none to replay.
 func (s *spool) encode() []byte {
-	if s == nil || s.over || s.Status < 200 || s.Status >= 300 {
+	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols || !isGoods(s.Status) {
 		return nil
 	}
 	b, err := json.Marshal(s)

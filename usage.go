@@ -3,8 +3,10 @@ package paywall
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/holiman/uint256"
 	"go.uber.org/zap"
 
@@ -24,7 +26,7 @@ func (p *purchase) meter(said []string) *refusal {
 	if p.request.Requirement.Scheme != schemeUpto {
 		return nil
 	}
-	due, err := p.charge(said, p.request.Requirement.Amount)
+	due, err := charge(said, p.request.Requirement.Amount, p.option)
 	if err != nil {
 		p.outcome = "uncharged"
 		p.h.logger.Error("the upstream's Settlement-Overrides header cannot be used; its answer is withheld, and nothing is charged",
@@ -36,38 +38,63 @@ func (p *purchase) meter(said []string) *refusal {
 }
 
 // charge is what an upstream's word charges of at most so much, in atomic units.
-func (p *purchase) charge(said []string, most string) (string, error) {
+func charge(said []string, most string, o *option) (string, error) {
 	switch len(said) {
 	case 0:
 		return most, nil
 	case 1:
-		return x402.Usage{Maximum: most, Decimals: p.option.decimals, Dollars: p.option.pegUSD}.Charge(said[0])
+		return x402.Usage{Maximum: most, Decimals: o.decimals, Dollars: o.pegUSD}.Charge(said[0])
 	default:
 		return "", errors.New("there are two")
 	}
 }
 
+// sale is what an upto purchase was: what its payer signed, and what was charged.
+type sale struct {
+	network, asset string
+	most           string // signed, in atomic units
+	charged        uint256.Int
+}
+
+// soldFor reads what an upto purchase was; nil for others, and where nobody can say.
+func soldFor(row ledger.Payment) *sale {
+	var stored facilitator.Request
+	if row.Scheme != schemeUpto || json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil {
+		return nil
+	}
+	signed, err := stored.Payment.Authorization(stored.Requirement)
+	if err != nil {
+		return nil
+	}
+	s := &sale{network: row.Network, asset: row.Asset, most: signed.Value.Dec()}
+	if err := s.charged.SetFromDecimal(row.Amount); err != nil {
+		return nil
+	}
+	return s
+}
+
 // usedMore says whether an upstream that is asked again for an upto purchase would
 // charge more for its answer than was charged. What it says, or does not, means the
-// same as at the first time.
+// same as at the first time, whoever asks now, and in whatever token.
 func (p *purchase) usedMore(said []string) bool {
-	row := p.held.Payment
-	if row.Scheme != schemeUpto {
+	if p.held.Payment.Scheme != schemeUpto {
 		return false
 	}
-	if p.option == nil || p.request.Requirement.Scheme != schemeUpto {
-		return true // what the maximum was, nobody can say
+	if p.sold == nil {
+		return true
 	}
-	due, err := p.charge(said, p.auth.Value.Dec()) // what was signed; the request may say what is due
+	i := slices.IndexFunc(p.price.tariffs[0].options, func(o *option) bool {
+		return o.requirement.Network == p.sold.network && strings.EqualFold(o.requirement.Asset, p.sold.asset)
+	})
+	if i < 0 {
+		return true // nobody knows any more what a dollar of it is
+	}
+	due, err := charge(said, p.sold.most, p.price.tariffs[0].options[i])
 	if err != nil {
 		return true
 	}
 	now, err := uint256.FromDecimal(due)
-	if err != nil {
-		return true
-	}
-	charged, err := uint256.FromDecimal(row.Amount)
-	return err != nil || now.Gt(charged)
+	return err != nil || now.Gt(&p.sold.charged)
 }
 
 // nothingCharged says whether the upstream has charged nothing of an upto payment:

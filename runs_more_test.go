@@ -1,0 +1,113 @@
+package paywall_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Under his identifier a payer fetches from another network; not any more once
+// the payment is about to end, which is minutes later.
+func TestIdentifierCountsAfterThePaymentHasEnded(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01 {\n settle first\n}")))
+	w.up.on(says(500, "broken"))
+	const id = "pay_0123456789abcdef"
+	s := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
+	w.get("/paid/x", "PAYMENT-SIGNATURE", s.withIdentifier(t, id), "X-Forwarded-For", here)
+	w.up.handler.Store(nil)
+	clock(t)(10 * time.Minute)
+	res := w.again(func() answerOf {
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", s.withIdentifier(t, id), "X-Forwarded-For", elsewhere)
+	})
+	t.Log(res.StatusCode, res.body)
+	if res.StatusCode != 200 {
+		t.Errorf("paid, owed for 24 hours, and not had under its identifier: %d %s", res.StatusCode, res.body)
+	}
+}
+
+// GET that is settled first and answered with redirects that stay: any number of
+// answers for one payment, with a fresh signature too.
+func TestRedirectsThatStayUseUpWhatWasPaidFirst(t *testing.T) {
+	w := newWorld(t, "price GET /download $0.01 {\n settle first\n}")
+	n := 0
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if n++; n == 1 {
+			rw.WriteHeader(500)
+			return
+		}
+		rw.Header().Set("Location", "/signed/once-"+strings.Repeat("i", n))
+		rw.WriteHeader(302)
+	})
+	payment := w.sign(http.MethodGet, "/download", newPayer(t)).v2(t)
+	good := 0
+	for range 40 {
+		if res := w.again(func() answerOf { return w.get("/download", "PAYMENT-SIGNATURE", payment) }); res.StatusCode == 302 {
+			good++
+		}
+	}
+	if good > 20 {
+		t.Errorf("%d links for %d transfers", good, w.fac.transfers())
+	}
+}
+
+// An order that was answered before its body was read, and is owed, blocks all
+// other orders of its payer at that address.
+func TestOrderThatWasNotReadBlocksNoOther(t *testing.T) {
+	w := newWorld(t, "price POST /act $0.01", "in_process")
+	first := true
+	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		if first {
+			first = false
+			rw.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(rw, "part")
+			_ = http.NewResponseController(rw).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(rw, "done")
+		return nil
+	})
+	p := newPayer(t)
+	_ = w.post(p, "/act", "order 1", false)
+	res := w.again(func() answerOf { return w.post(p, "/act", "another order, of another length", false) })
+	t.Log(res.StatusCode, res.body)
+	if res.StatusCode != 200 {
+		t.Errorf("another order of the payer is refused for a day: %d %s", res.StatusCode, res.body)
+	}
+}
+
+// A safe request with a body that is settled first: the server does not learn
+// that its payer has left, so there is no doubt, and who signs anew is charged again.
+func TestQueryPaidFirstIsSoldOnce(t *testing.T) {
+	w := newWorld(t, "price QUERY /search $0.01 {\n settle first\n}")
+	slow := make(chan struct{})
+	var calls atomic.Int64
+	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := w.fac.keep(r)
+		if calls.Add(1) == 1 {
+			<-slow
+		}
+		w.fac.move(rw, body)
+	})
+	p := newPayer(t)
+	asked := w.challenge("QUERY", "/search").Accepts[0]
+	conn, host := w.dial()
+	fmt.Fprintf(conn, "QUERY /search HTTP/1.1\r\nHost: %s\r\nContent-Length: 5\r\nPAYMENT-SIGNATURE: %s\r\n\r\nwhere", host, p.sign(t, asked, time.Now()).v2(t))
+	w.until(func() bool { return calls.Load() == 1 })
+	conn.Close()
+	time.Sleep(200 * time.Millisecond)
+	res := w.sendBody(t.Context(), "QUERY", "/search", p.sign(t, asked, time.Now()).v2(t), "where")
+	t.Log(res.StatusCode, res.body)
+	close(slow)
+	time.Sleep(300 * time.Millisecond)
+	t.Log(w.fac.transfers(), "transfers")
+	if w.fac.transfers() > 1 {
+		t.Errorf("charged %d times for one query", w.fac.transfers())
+	}
+	res = w.sendBody(t.Context(), "QUERY", "/search", p.sign(t, asked, time.Now()).v2(t), "where")
+	t.Log("a third one:", res.StatusCode, w.fac.transfers(), "transfers")
+}

@@ -38,19 +38,23 @@ func digestOf(sum hash.Hash, n int64) string {
 	return strconv.FormatInt(n, 10) + " sha256=" + hex.EncodeToString(sum.Sum(nil))
 }
 
-// body is a request's body on its way to the upstream. One goroutine reads it at a
-// time: the upstream, or whoever must know what it is.
+// body is a request's body on its way to the upstream. Who reads ahead, to know what it
+// is, takes turns with the upstream, which gets everything in its order and without
+// waiting longer than the client lets it wait.
 type body struct {
 	io.ReadCloser
 	declared int64         // its length, or -1
-	turn     chan struct{} // holds one: the right to read
-	hash     hash.Hash
-	count    int64
-	ahead    []byte // read and not yet asked for
-	err      error  // of the end, for the upstream after what was read ahead
-	sum      atomic.Pointer[string]
-	ended    chan struct{} // closed when sum is known
+	turn     chan struct{} // holds one: the right to read from the client
 	end      sync.Once
+	ended    chan struct{} // closed when sum is known
+	sum      atomic.Pointer[string]
+	head     atomic.Pointer[string] // the digest of the first maxAhead bytes
+
+	mu    sync.Mutex
+	hash  hash.Hash
+	count int64
+	ahead []byte // read and not yet asked for
+	err   error  // of the end, for the upstream after what was read ahead
 }
 
 // newBody puts itself around the body of a request; nil if there is none.
@@ -68,28 +72,45 @@ func newBody(r *http.Request) *body {
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
+	if n, err, ok := b.pending(p); ok {
+		return n, err
+	}
 	<-b.turn
 	defer func() { b.turn <- struct{}{} }()
-	if len(b.ahead) > 0 {
-		n := copy(p, b.ahead)
-		if b.ahead = b.ahead[n:]; len(b.ahead) > 0 || b.err == nil {
-			return n, nil
-		}
-		return n, b.err
+	if n, err, ok := b.pending(p); ok { // read ahead meanwhile
+		return n, err
 	}
-	if b.err != nil {
-		return 0, b.err
-	}
-	n, err := b.read(p)
-	b.err = err
+	n, err := b.ReadCloser.Read(p)
+	b.note(p[:n], err)
 	return n, err
 }
 
-// read reads on, for whoever has the turn.
-func (b *body) read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	_, _ = b.hash.Write(p[:n])
-	b.count += int64(n)
+// pending hands out what was read ahead, and then the error that came after it.
+func (b *body) pending(p []byte) (n int, err error, ok bool) { //nolint:revive,staticcheck // the error is one of the body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.ahead) > 0 {
+		n = copy(p, b.ahead)
+		b.ahead = b.ahead[n:]
+		return n, nil, true
+	}
+	return 0, b.err, b.err != nil
+}
+
+// note takes what was read into the digest.
+func (b *body) note(p []byte, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if missing := maxAhead - b.count; missing > 0 && int64(len(p)) >= missing {
+		_, _ = b.hash.Write(p[:missing])
+		b.count += missing
+		head := digestOf(b.hash, b.count)
+		b.head.Store(&head)
+		p = p[missing:]
+	}
+	_, _ = b.hash.Write(p)
+	b.count += int64(len(p))
+	b.err = err
 	if errors.Is(err, io.EOF) || err == nil && b.declared >= 0 && b.count == b.declared {
 		b.end.Do(func() {
 			sum := digestOf(b.hash, b.count)
@@ -97,7 +118,6 @@ func (b *body) read(p []byte) (int, error) {
 			close(b.ended)
 		})
 	}
-	return n, err
 }
 
 // digest returns the digest of a body that was read to its end; nil is no body.
@@ -130,13 +150,9 @@ func (b *body) broken() bool {
 	if b == nil {
 		return false
 	}
-	select {
-	case <-b.turn:
-		defer func() { b.turn <- struct{}{} }()
-		return b.err != nil && !errors.Is(b.err, io.EOF)
-	default:
-		return false // it is being read
-	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil && !errors.Is(b.err, io.EOF)
 }
 
 // lookWithin is how long an answer waits for the end of a body that should have none.
@@ -146,27 +162,11 @@ const lookWithin = 100 * time.Millisecond
 var errTooLong = errors.New("the body is too long to be read ahead")
 
 // readAhead reads the body to its end, at most maxAhead bytes, which the upstream
-// gets later. It waits for another reader, and for the client, until ctx ends; a
-// read that it has begun goes on without it.
+// gets later. It waits for the client until ctx ends; a read that it has begun goes on
+// without it.
 func (b *body) readAhead(ctx context.Context) error {
-	if _, ok := b.digest(); ok {
-		return nil
-	}
-	if b.declared > maxAhead {
-		return errTooLong
-	}
-	select {
-	case <-b.turn:
-	case <-b.ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 	done := make(chan error, 1)
-	go func() {
-		defer func() { b.turn <- struct{}{} }()
-		done <- b.fill()
-	}()
+	go func() { done <- b.fill(ctx) }()
 	select {
 	case err := <-done:
 		return err
@@ -177,25 +177,45 @@ func (b *body) readAhead(ctx context.Context) error {
 	}
 }
 
-// fill reads ahead, for whoever has the turn.
-func (b *body) fill() error {
-	for b.err == nil {
-		if _, ok := b.digest(); ok {
+// fill reads ahead, a piece in each turn.
+func (b *body) fill(ctx context.Context) error {
+	piece := make([]byte, 4<<10)
+	for {
+		select {
+		case <-b.turn:
+		case <-b.ended:
 			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		if len(b.ahead) >= maxAhead {
-			return errTooLong
+		more, err := b.fillOnce(piece)
+		b.turn <- struct{}{}
+		if !more {
+			return err
 		}
-		if len(b.ahead) == cap(b.ahead) {
-			b.ahead = append(b.ahead, make([]byte, 512)...)[:len(b.ahead)]
-		}
-		n, err := b.read(b.ahead[len(b.ahead):cap(b.ahead)])
-		b.ahead, b.err = b.ahead[:len(b.ahead)+n], err
 	}
-	if errors.Is(b.err, io.EOF) {
-		return nil
+}
+
+// fillOnce reads a piece, for whoever has the turn, and says whether to go on.
+func (b *body) fillOnce(piece []byte) (more bool, err error) {
+	b.mu.Lock()
+	read, held, failed := b.count, len(b.ahead), b.err
+	b.mu.Unlock()
+	_, known := b.digest()
+	switch {
+	case known, errors.Is(failed, io.EOF):
+		return false, nil
+	case failed != nil:
+		return false, failed
+	case read >= maxAhead, held >= maxAhead:
+		return false, errTooLong
 	}
-	return b.err
+	n, err := b.ReadCloser.Read(piece)
+	b.mu.Lock()
+	b.ahead = append(b.ahead, piece[:n]...)
+	b.mu.Unlock()
+	b.note(piece[:n], err)
+	return true, nil
 }
 
 // drain reads the body to its end and forgets it, if it is no longer than the one
@@ -224,19 +244,33 @@ func (b *body) compare(ctx context.Context, theirs *body) likeness {
 		return different
 	}
 	for _, each := range []*body{b, theirs} {
-		if each != nil && each.readAhead(ctx) != nil {
-			return unclear
+		if each != nil {
+			_ = each.readAhead(ctx) // what is known after that counts
 		}
 	}
 	mine, ok := b.digest()
 	other, too := theirs.digest()
 	switch {
-	case !ok || !too:
-		return unclear
-	case mine == other:
+	case ok && too && mine == other:
 		return same
+	case ok && too, ok != too && ctx.Err() == nil && b != nil && theirs != nil && b.long() != theirs.long():
+		return different
 	}
-	return different
+	if head, begin := b.beginning(), theirs.beginning(); head != nil && begin != nil && *head != *begin {
+		return different
+	}
+	return unclear
+}
+
+// long says whether more than maxAhead bytes came.
+func (b *body) long() bool { return b.head.Load() != nil }
+
+// beginning is the digest of the first maxAhead bytes, or nil if so many have not come.
+func (b *body) beginning() *string {
+	if b == nil {
+		return nil
+	}
+	return b.head.Load()
 }
 
 // length is the declared length of a body, or -1.

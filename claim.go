@@ -31,11 +31,6 @@ func (p *purchase) claim(r *http.Request) *refusal {
 	if held.has(row.Key) {
 		return inFlight()
 	}
-	if p.proven { // else nobody knows yet whose order it is
-		if refused := p.enterOrder(r.Context()); refused != nil {
-			return refused
-		}
-	}
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
@@ -133,9 +128,13 @@ func (p *purchase) prove() {
 }
 
 // enterOrder lets one order of a payer be sold at a time; see orderBook.
-func (p *purchase) enterOrder(ctx context.Context) (refused *refusal) {
-	if (p.acts || p.first && p.body != nil) && p.auth.Payer != "" && p.order == nil {
-		p.order, refused = orders.enter(ctx, p.held.Payment, p.body)
+func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
+	if (p.acts || p.first && p.body != nil) && p.auth.Payer != "" {
+		name := p.identifier
+		if name == "" {
+			name = r.Header.Get("Idempotency-Key")
+		}
+		p.order, refused = orders.enter(r.Context(), p.held.Payment, name, p.body)
 	}
 	return refused
 }

@@ -127,6 +127,7 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 		d.cancel() // an endless upstream would run on
 		return false
 	}
+	p.order.answered()
 	p.setReceipt(header)
 	d.handOut(header)
 	return true

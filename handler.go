@@ -203,13 +203,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Price.
 	override := overridesOf(r)
-	if isPreflight(r) && h.CORS != corsOff {
+	decision, err := h.decide(r, priceMethod(r), override)
+	if err == nil && isPreflight(r) && h.CORS != corsOff {
 		// It asks for a request of another method, and carries none of its goods.
-		if d, err := h.decide(r, r.Header.Get("Access-Control-Request-Method"), override); err == nil && d.Kind == pricing.Priced {
+		asked, err := h.decide(r, r.Header.Get("Access-Control-Request-Method"), override)
+		if err == nil && (asked.Kind == pricing.Priced || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed) {
 			return h.preflight(w, r, next, override)
 		}
 	}
-	decision, err := h.decide(r, priceMethod(r), override)
 	if err != nil {
 		h.logger.Error("the price of a request cannot be decided; refusing it", zap.Error(err))
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
@@ -279,7 +280,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	p := &purchase{
 		h: h, price: pr, line: line, first: first, upfront: first, offer: offer, resource: resource,
 		payment: payment, started: now, payer: r.Context(),
-		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), upload: h.boundUpload(w, r),
+		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: h.boundUpload(w, r),
 	}
 	if p.upload != nil {
 		r.Body = p.upload

@@ -53,7 +53,7 @@ type limitKey struct {
 }
 
 func (p *purchase) limitKey(now time.Time) limitKey {
-	key := limitKey{network: p.client, trusted: p.isTrusted(now)}
+	key := limitKey{network: p.site, trusted: p.isTrusted(now) || p.isKnownWallet(now)}
 	if p.proven {
 		key.payer = p.auth.Payer
 	}

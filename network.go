@@ -30,12 +30,18 @@ func clientAddress(r *http.Request) (netip.Addr, string) {
 
 // clientNetwork is the network a request comes from: /24 or /64, since clients
 // move within these between two tries.
-func clientNetwork(r *http.Request) string {
+func clientNetwork(r *http.Request) string { return networkOf(r, 64) }
+
+// clientSite is for whom the bounds count: /24 or /48, since one customer of a provider
+// has many networks of the sixth version.
+func clientSite(r *http.Request) string { return networkOf(r, 48) }
+
+func networkOf(r *http.Request, size6 int) string {
 	addr, text := clientAddress(r)
 	if !addr.IsValid() {
 		return text
 	}
-	size := 64
+	size := size6
 	if addr.Is4() {
 		size = 24
 	}

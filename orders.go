@@ -13,10 +13,11 @@ import (
 // is the same order.
 const compareWithin = 2 * time.Second
 
-// orderBook lists the requests with effects that are being sold in this process. A
-// payer who hung up while his order was verified, and signs it anew, waits for the
-// first one: the server learns of the hang-up only after it has read the body. Other
-// orders of his to the same address go on beside it.
+// orderBook lists the requests with effects that are being sold in this process, from
+// when their payment is verified on. A payer who has hung up, and signs his order anew,
+// waits for the first one: the server learns of the hang-up only after it has read the
+// body. Other orders of his to the same address go on beside it: those with another
+// body, or with another payment-identifier or Idempotency-Key.
 type orderBook struct {
 	mu   sync.Mutex
 	open map[orderKey][]*order
@@ -31,13 +32,14 @@ type orderKey struct{ payer, line, method, host, url string }
 type order struct {
 	book *orderBook
 	key  orderKey
+	name string // that the payer has given it, or ""
 	body *body
 }
 
 // enter writes an order into the book, unless it is there already, or may be: of two
 // at once the second sees the first.
-func (b *orderBook) enter(ctx context.Context, row ledger.Payment, body *body) (*order, *refusal) {
-	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, body: body}
+func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *body) (*order, *refusal) {
+	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, name: name, body: body}
 	b.mu.Lock()
 	others := slices.Clone(b.open[mine.key])
 	b.open[mine.key] = append(b.open[mine.key], mine)
@@ -45,12 +47,24 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, body *body) (
 	ctx, cancel := context.WithTimeout(ctx, compareWithin)
 	defer cancel()
 	for _, other := range others {
-		if mine.body.compare(ctx, other.body) != different {
+		named := mine.name != "" && other.name != "" && mine.name != other.name
+		if !named && mine.body.compare(ctx, other.body) != different {
 			mine.leave()
 			return nil, inFlight()
 		}
 	}
 	return mine, nil
+}
+
+// answered takes an order out of the book whose body the upstream still reads when it
+// answers: nobody could tell it from others, and its payer is there.
+func (o *order) answered() {
+	if o == nil {
+		return
+	}
+	if _, ok := o.body.digest(); !ok {
+		o.leave()
+	}
 }
 
 // leave takes the order out of the book; nil was never in it.

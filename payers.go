@@ -167,6 +167,8 @@ func (p *purchase) remember(o facilitator.Outcome) {
 		tabs.remove(p.auth.Payer)
 		if p.proven {
 			trusted.add(p.auth.Payer, p.h.now())
+		} else {
+			trusted.add(p.walletHere(), p.h.now())
 		}
 	case o == facilitator.Refused && !row.Doubt:
 		trusted.remove(p.auth.Payer)

@@ -34,6 +34,7 @@ type purchase struct {
 	method string // with the methods and paths that headers and query name
 	acts   bool   // it may have effects
 	client string // the network it comes from
+	site   string // the larger one, for the bounds
 	body   *body
 	upload *upload // the same body, bounded while nothing is paid
 
@@ -148,7 +149,7 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	}
 	// Only now is it certain that the payer signed, and that nobody has used it.
 	p.noteNetwork(r)
-	if refused := p.enterOrder(r.Context()); refused != nil {
+	if refused := p.enterOrder(r); refused != nil {
 		return refused
 	}
 	if refused := p.redeemEarlier(r); p.settled || refused != nil {

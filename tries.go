@@ -108,7 +108,7 @@ func (p *purchase) whose(now time.Time) (*tries, string) {
 	if p.isTrusted(now) {
 		return payerTries, p.auth.Payer
 	}
-	return networkTries, p.client
+	return networkTries, p.site
 }
 
 // mayTry says, before anybody is asked, whether a payment would be looked at.
@@ -119,7 +119,7 @@ func (p *purchase) mayTry(now time.Time) *refusal {
 	if t, name := p.whose(now); !t.left(name, now) {
 		return p.limited(tooManyTries())
 	}
-	if p.unproven && !strangerTries.left(p.client, now) {
+	if p.unproven && !p.isKnownWallet(now) && (!strangerTries.left(p.site, now) || !strangersInAll.left("", now)) {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
@@ -128,7 +128,7 @@ func (p *purchase) mayTry(now time.Time) *refusal {
 // takeLook takes what it costs to look what became of a payment that fits nothing, or
 // was used.
 func (p *purchase) takeLook(now time.Time) *refusal {
-	if !p.looked && networkLooks.take(p.client, now) == nil {
+	if !p.looked && networkLooks.take(p.site, now) == nil {
 		return p.limited(tooManyTries())
 	}
 	p.looked = true
@@ -153,15 +153,25 @@ func (p *purchase) takeTry(now time.Time) *refusal {
 
 // takeStrangerTry takes what a signature costs that only a facilitator can judge.
 func (p *purchase) takeStrangerTry(now time.Time) *refusal {
-	share := strangerTries.take(p.client, now)
-	if share == nil {
-		return p.limited(tooManyStrangers())
+	if p.isKnownWallet(now) {
+		if strangerTries.take(p.walletHere(), now) == nil {
+			return p.limited(tooManyStrangers())
+		}
+		return nil
 	}
-	if strangersInAll.take("", now) == nil {
-		share.giveBack()
+	if strangerTries.take(p.site, now) == nil || strangersInAll.take("", now) == nil {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
+}
+
+// walletHere names a contract wallet together with the network that it comes from: its
+// address alone anybody can write.
+func (p *purchase) walletHere() string { return p.client + " " + p.auth.Payer }
+
+// isKnownWallet says whether a contract wallet has paid lately from this network.
+func (p *purchase) isKnownWallet(now time.Time) bool {
+	return p.unproven && trusted.has(p.walletHere(), now)
 }
 
 // limited marks a refusal as a bound's.

@@ -27,8 +27,8 @@ const (
 // asked about that network's payments; a probe of /supported closes it.
 //
 // Only the lack of an answer counts: no connection, a time-out, 429, 5xx, a
-// panic. That it was asked too often (429) counts once for each payer, since one who
-// sends many payments must not close it for all. A no is an answer. So is what cannot be understood, because a payer can
+// panic. A status counts once for each payer, since one whose payments it cannot stand,
+// or who sends too many, must not close it for all. A no is an answer. So is what cannot be understood, because a payer can
 // provoke that. A nil Breaker never opens, and the zero value is closed.
 //
 // It also keeps payers away from a facilitator whose accounts are empty, see
@@ -44,11 +44,11 @@ type Breaker struct {
 
 // circuit is a Breaker for one network.
 type circuit struct {
-	limited []string  // payers about whom it was asked too often, since the last answer
-	failed  int       // calls without an answer, in a row
-	opened  int       // how often it opened, or a probe failed, since the last answer
-	open    bool      // the facilitator is left alone
-	until   time.Time // no probe before
+	payers []string  // about whom it has failed with a status, since the last answer
+	failed int       // calls without an answer, in a row
+	opened int       // how often it opened, or a probe failed, since the last answer
+	open   bool      // the facilitator is left alone
+	until  time.Time // no probe before
 }
 
 // Open reports whether the facilitator is left alone with the payments of a
@@ -174,26 +174,26 @@ func (b *Breaker) verified(network, payer string, err error, now time.Time) {
 	switch {
 	case err == nil, ok && e.Code != CodeUnavailable && e.Code != CodeTimeout:
 		b.answered(network)
-	case ok && e.Limited && !b.limitedFor(network, payer):
+	case ok && e.Answered && !b.failedFor(network, payer):
 	default:
 		b.noAnswer(network, now, retryAfter(err))
 	}
 }
 
-// limitedFor notes that the facilitator was asked too often when it was asked about a
-// payer, and says whether that is new.
-func (b *Breaker) limitedFor(network, payer string) bool {
+// failedFor notes that the facilitator failed when it was asked about a payer, and says
+// whether that is new.
+func (b *Breaker) failedFor(network, payer string) bool {
 	if b == nil {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.circuit(network)
-	if slices.Contains(c.limited, payer) {
+	if slices.Contains(c.payers, payer) {
 		return false
 	}
-	if len(c.limited) < breakAfter {
-		c.limited = append(c.limited, payer)
+	if len(c.payers) < breakAfter {
+		c.payers = append(c.payers, payer)
 	}
 	return true
 }

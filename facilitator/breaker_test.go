@@ -223,11 +223,11 @@ func TestBreakerWatch(t *testing.T) {
 	}
 }
 
-// One payer whose payments make us ask too often closes a facilitator for nobody; three
-// in a row who meet that do.
-func TestOnePayersRateLimitOpensNothing(t *testing.T) {
+// One payer whose payments a facilitator cannot stand, or who sends too many, closes it
+// for nobody; three in a row who meet that do.
+func TestOnePayersFailuresOpenNothing(t *testing.T) {
 	b, now := &Breaker{}, time.Now()
-	limited := &Error{Op: "verify", Code: CodeUnavailable, Limited: true, Err: errors.New("status 429")}
+	limited := &Error{Op: "verify", Code: CodeUnavailable, Answered: true, Err: errors.New("status 429")}
 	for range 10 * breakAfter {
 		b.verified("n", "one", limited, now)
 	}

@@ -104,7 +104,7 @@ func nonsense(op string, a answer, err error) *facilitator.Error {
 func statusError(op string, a answer) *facilitator.Error {
 	e := &facilitator.Error{
 		Op: op, Code: facilitator.CodeUnavailable, Status: http.StatusServiceUnavailable,
-		RetryAfter: a.retryAfter, Limited: a.status == http.StatusTooManyRequests,
+		RetryAfter: a.retryAfter, Answered: a.status == http.StatusTooManyRequests || a.status >= 500,
 		Err: fmt.Errorf("status %d", a.status),
 	}
 	switch {

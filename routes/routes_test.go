@@ -2,6 +2,7 @@ package routes
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,7 +116,11 @@ func TestTooDeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, config := range map[string]string{"deep": site(deep), "many": string(many)} {
+	groups := make([]string, 1000)
+	for i := range groups {
+		groups[i] = fmt.Sprintf(`{"group":"%d","handle":[{"handler":"encode"}]}`, i)
+	}
+	for name, config := range map[string]string{"deep": site(deep), "many": string(many), "groups": site(strings.Join(groups, ","))} {
 		c, err := Parse([]byte(config))
 		if err != nil {
 			t.Fatal(err)

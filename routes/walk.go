@@ -90,8 +90,13 @@ func (w *walk) list(routes []Route, p place) place {
 		}
 		for group, at := range entered {
 			if group != r.Group {
+				w.visits++ // a list can have as many groups as routes
 				entered[group] = at.joined(from, out, b)
 			}
+		}
+		if w.visits > w.maxVisits {
+			w.incomplete = true
+			return p
 		}
 		p = p.joined(from, out, b)
 	}

@@ -237,8 +237,12 @@ func printReport(out io.Writer, format string, r *check.Report) error {
 	if r.Bounded {
 		bound = ", and stopped there: --max-requests"
 	}
+	over := " over " + strings.Join(r.Protocols, ", ")
+	if len(r.Protocols) == 0 {
+		over = ", none of which was answered"
+	}
 	verdict := map[int]string{exitOK: "closed", exitOpen: "OPEN", exitWarnings: "closed, with warnings", exitNetwork: "not all were reached"}[reportCode(r)]
-	_, err := fmt.Fprintf(out, "%s: %d of %d URLs in every way, with %d requests over %s%s\n",
-		verdict, r.Complete, r.Targets, r.Requests, strings.Join(r.Protocols, ", "), bound)
+	_, err := fmt.Fprintf(out, "%s: %d of %d URLs in every way, with %d requests%s%s\n",
+		verdict, r.Complete, r.Targets, r.Requests, over, bound)
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 // TestSubcommands: caddy paywall has its subcommands, and no others.
 func TestSubcommands(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for name, tt := range map[string]struct {
 		args []string
 		code int
@@ -20,14 +21,17 @@ func TestSubcommands(t *testing.T) {
 		"unknown": {[]string{"nope\x1b"}, exitUsage, `there is no command "nope"; see caddy paywall --help`},
 		"help":    {[]string{"pay", "--help"}, 0, "EXIT CODES"},
 
-		"payments, unknown flag":   {[]string{"payments", "--nope"}, exitUsage, "caddy paywall payments: unknown flag: --nope"},
-		"payments, no number":      {[]string{"payments", "--limit", "x"}, exitUsage, "caddy paywall payments: invalid argument"},
-		"payments, two ids":        {[]string{"payments", "a", "b"}, exitUsage, "caddy paywall payments: give one payment id at most; see --help"},
-		"payments, no ledger":      {[]string{"payments", "--file", "/nope"}, exitFailure, "caddy paywall payments: opening the ledger"},
-		"validate, unknown flag":   {[]string{"validate", "--nope"}, exitUsage, "caddy paywall validate: unknown flag: --nope"},
-		"validate, a file by name": {[]string{"validate", "Caddyfile"}, exitUsage, "caddy paywall validate: unexpected \"Caddyfile\"; give the file with --config"},
-		"check, unknown flag":      {[]string{"check", "--nope"}, exitUsage, "caddy paywall check: unknown flag: --nope"},
-		"pay, two URLs":            {[]string{"pay", "a", "b"}, exitUsage, "caddy paywall pay: give one URL; see --help"},
+		"payments, unknown flag":    {[]string{"payments", "--nope"}, exitUsage, "caddy paywall payments: unknown flag: --nope"},
+		"payments, no number":       {[]string{"payments", "--limit", "x"}, exitUsage, "caddy paywall payments: invalid argument"},
+		"payments, two ids":         {[]string{"payments", "a", "b"}, exitUsage, "caddy paywall payments: give one payment id at most; see --help"},
+		"payments, no ledger":       {[]string{"payments", "--file", "/nope"}, exitFailure, "caddy paywall payments: opening the ledger: there is none at /nope; say where it is with --file or --postgres-env\n"},
+		"payments, none by default": {[]string{"payments"}, exitFailure, "payments.db, where Caddy keeps it unless told otherwise; say where it is with --file or --postgres-env\n"},
+		"payments, a file by name":  {[]string{"payments", "./payments.db"}, exitUsage, `"./payments.db" is no payment id; if it is the file of the ledger, give it with --file`},
+		"pay, an example to try":    {[]string{"pay", "--help"}, 0, "pay --dev-key 1 http://localhost:8402/articles/1"},
+		"validate, unknown flag":    {[]string{"validate", "--nope"}, exitUsage, "caddy paywall validate: unknown flag: --nope"},
+		"validate, a file by name":  {[]string{"validate", "Caddyfile"}, exitUsage, "caddy paywall validate: unexpected \"Caddyfile\"; give the file with --config"},
+		"check, unknown flag":       {[]string{"check", "--nope"}, exitUsage, "caddy paywall check: unknown flag: --nope"},
+		"pay, two URLs":             {[]string{"pay", "a", "b"}, exitUsage, "caddy paywall pay: give one URL; see --help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root, parent := &cobra.Command{Use: "caddy"}, &cobra.Command{Use: "paywall"}

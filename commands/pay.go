@@ -55,12 +55,13 @@ The key is never an argument, where other users of the machine would see it. It
 comes from the environment variable PAYWALL_KEY, from the variable of --key-env,
 or from the file of --key-file: 64 hexadecimal digits. --dev-key takes a well-known
 account of development chains; it pays only with test money, on this machine or
-on base-sepolia.
+on base-sepolia. On the demo's chain the accounts 1 to 9 have test dollars; account
+0 pays for gas there, and has none.
 
 ` + exitCodes
 
 const payExamples = `  caddy paywall pay --dry-run https://shop.example/articles/1
-  caddy paywall pay --dev-key 0 http://localhost:8080/articles/1
+  caddy paywall pay --dev-key 1 http://localhost:8402/articles/1
   caddy paywall pay --max 0.25 -o picture.png -d '{"prompt":"a cat"}' \
       -H 'Content-Type: application/json' https://shop.example/api/render`
 
@@ -148,9 +149,10 @@ func (p *pay) run(ctx context.Context, url string, envIsChosen bool) (int, error
 	if err != nil {
 		return exitUsage, err
 	}
-	to := p.out
+	to, end := p.out, func() {}
 	if p.screen != nil && p.screen(to) {
-		to = &screen{w: to}
+		s := &screen{w: to}
+		to, end = s, s.end
 	}
 	out, err := openOutput(p.output, to)
 	if err != nil {
@@ -158,9 +160,10 @@ func (p *pay) run(ctx context.Context, url string, envIsChosen bool) (int, error
 	}
 	result, err := c.Do(req)
 	p.report.asked(result)
-	code, err := p.finish(ctx, c, out, result, err)
+	result, code, err := p.finish(ctx, c, out, result, err)
+	end()
 	if closing := out.close(); closing != nil && err == nil {
-		return exitFailure, closing
+		return exitFailure, fmt.Errorf("%w%s", closing, spent(result))
 	}
 	return code, err
 }
@@ -170,24 +173,24 @@ const maxFetches = 3
 
 // finish writes the answer, and says what became of the payment. Goods that
 // broke off are fetched again with the same payment, if the output can start
-// anew.
-func (p *pay) finish(ctx context.Context, c *client.Client, out *output, r *client.Result, err error) (int, error) {
+// anew. It returns what came last too.
+func (p *pay) finish(ctx context.Context, c *client.Client, out *output, r *client.Result, err error) (*client.Result, int, error) {
 	for fetch := 1; ; fetch++ {
 		p.report.paid(r)
 		code := exitCode(r, err)
 		if r == nil || r.Response == nil {
-			return code, p.explain(r, err)
+			return r, code, p.explain(r, err)
 		}
 		read, failed := out.write(r.Response, p.include)
 		switch {
 		case failed != nil:
-			return exitFailure, fmt.Errorf("%w: %w", errOutput, failed)
+			return r, exitFailure, fmt.Errorf("%w: %w%s", errOutput, failed, spent(r))
 		case read == nil:
-			return code, p.explain(r, err)
+			return r, code, p.explain(r, err)
 		case r.Payment == nil:
-			return exitNetwork, fmt.Errorf("the answer broke off: %w", read)
+			return r, exitNetwork, fmt.Errorf("the answer broke off: %w", read)
 		case fetch == maxFetches || !out.rewinds || ctx.Err() != nil || errors.Is(read, client.ErrSlow):
-			return exitNoGoods, fmt.Errorf("the payment was answered, but the answer broke off: %w", read)
+			return r, exitNoGoods, fmt.Errorf("the payment was answered, but the answer broke off: %w", read)
 		}
 		p.report.line("the answer broke off; fetching it again with the same payment")
 		r, err = c.Send(ctx, r.Payment)
@@ -268,6 +271,18 @@ func failure(r *client.Result) error {
 		return fmt.Errorf("the site failed: %s%s; nothing was charged", said, because(r))
 	}
 	return fmt.Errorf("the answer to the payment is %s%s, without a word on whether it was taken", said, because(r))
+}
+
+// spent says what became of the money where the goods came and were lost here.
+func spent(r *client.Result) string {
+	switch {
+	case r == nil || r.Payment == nil || r.Outcome == client.Unpaid || r.Outcome == client.Refused || r.Uncharged():
+		return ""
+	case r.Paid() || r.Outcome == client.Delivered:
+		return "; it was paid all the same, and paying again costs again"
+	default:
+		return "; it may have been paid, and paying again may cost again"
+	}
 }
 
 func because(r *client.Result) string {

@@ -1,8 +1,11 @@
 package commands
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -189,8 +192,38 @@ func TestOutput(t *testing.T) {
 	}
 	if _, err := os.Stat("/dev/full"); err == nil {
 		got = run(t, nil, "--dev-key", "0", "-o", "/dev/full", s.URL)
-		if got.code != exitFailure || !strings.Contains(got.err, "writing the output") {
+		if got.code != exitFailure || !strings.Contains(got.err, "writing the output") || !strings.Contains(got.err, "it was paid all the same, and paying again costs again") {
 			t.Errorf("%+v", got)
+		}
+		got = run(t, nil, "--dev-key", "0", "-o", "/dev/full", s.URL+"/free")
+		if got.code != exitFailure || strings.Contains(got.err, "again") {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// TestTheLastLineEnds: on a terminal, so that what is said next begins a line; a
+// pipe gets the answer to the letter.
+func TestTheLastLineEnds(t *testing.T) {
+	for _, terminal := range []bool{true, false} {
+		s := newSeller(t, func(w http.ResponseWriter, _ *http.Request) {
+			(&seller{price: requirement()}).challenge(w, "settlement_failed")
+		})
+		p := &pay{terminal: func(io.Reader) bool { return false }, screen: func(io.Writer) bool { return terminal }}
+		got := runPay(t, p, nil, "--dev-key", "0", s.URL)
+		if got.code != exitRefused || !strings.Contains(got.out, "settlement_failed") || strings.HasSuffix(got.out, "}\n") != terminal {
+			t.Errorf("terminal %v: %+v", terminal, got)
+		}
+	}
+	for in, want := range map[string]string{"": "", "a": "a\n", "a\n": "a\n", "a\n\x1b": "a\n"} {
+		var out bytes.Buffer
+		s := &screen{w: &out}
+		if _, err := s.Write([]byte(in)); err != nil {
+			t.Fatal(err)
+		}
+		s.end()
+		if out.String() != want {
+			t.Errorf("%q became %q", in, out.String())
 		}
 	}
 }

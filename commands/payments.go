@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,9 @@ func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Wr
 	if !ok {
 		return exitUsage, fmt.Errorf("--format: want table, json or csv, not %q", f.format)
 	}
+	if len(args) == 1 && strings.ContainsAny(args[0], `/\.`) {
+		return exitUsage, fmt.Errorf("%q is no payment id; if it is the file of the ledger, give it with --file", clean(args[0]))
+	}
 	book, err := f.open(ctx)
 	if err != nil {
 		return exitFailure, err
@@ -128,10 +132,40 @@ func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Wr
 		}
 		return exitOK, nil
 	}
+	if f.owed && f.format == "table" {
+		print = f.printOwed
+	}
 	if err := print(out, f.matching(book.List(ctx, filter))); err != nil {
 		return exitFailure, err
 	}
 	return exitOK, nil
+}
+
+// printOwed prints a table, or that nothing belongs there: who looks for what is
+// owed must not have to guess whether an empty table is one.
+func (f paymentsFlags) printOwed(out io.Writer, rows iter.Seq2[ledger.Payment, error]) error {
+	var table bytes.Buffer
+	found := false
+	if err := printTable(&table, func(yield func(ledger.Payment, error) bool) {
+		for p, err := range rows {
+			found = true
+			if !yield(p, err) {
+				return
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	if !found {
+		table.Reset()
+		table.WriteString("nothing is owed")
+		if f.payer+f.host+f.path+f.since+f.until != "" {
+			table.WriteString(", of what the flags select")
+		}
+		table.WriteString("\n")
+	}
+	_, err := table.WriteTo(out)
+	return err
 }
 
 // filter is what the ledger itself can select.

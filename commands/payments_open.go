@@ -2,7 +2,9 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger/postgres"
@@ -11,10 +13,18 @@ import (
 
 // openSQLite opens the file of a gateway that may be running.
 func openSQLite(file string) (reader, error) {
+	where := ""
 	if file == "" {
-		file = sqlite.DefaultFile()
+		file, where = sqlite.DefaultFile(), ", where Caddy keeps it unless told otherwise"
 	}
-	return sqlite.OpenReader(file)
+	l, err := sqlite.OpenReader(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("opening the ledger: there is none at %s%s; say where it is with --file or --postgres-env", file, where)
+	case err != nil:
+		return nil, err // not l, which would be a reader that is no nil
+	}
+	return l, nil
 }
 
 // openPostgres opens the database that gateways share.

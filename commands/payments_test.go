@@ -193,3 +193,42 @@ func TestPaymentsInAFile(t *testing.T) {
 		t.Error(code, err)
 	}
 }
+
+// TestNothingIsOwed: who asks what is owed is told so where it is nothing, in a
+// table; the other formats are for programs.
+func TestNothingIsOwed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "payments.db")
+	l, err := sqlite.Open(file, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	list := func(flags paymentsFlags) string {
+		t.Helper()
+		flags.file, flags.owed = file, true
+		var out bytes.Buffer
+		if code, err := listPayments(t.Context(), flags, nil, &out, time.Now()); err != nil || code != exitOK {
+			t.Fatal(code, err)
+		}
+		return out.String()
+	}
+	for want, flags := range map[string]paymentsFlags{
+		"nothing is owed\n":                           {format: "table"},
+		"nothing is owed, of what the flags select\n": {format: "table", host: "shop.example"},
+		"": {format: "json"},
+	} {
+		if got := list(flags); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	c, err := l.Claim(t.Context(), ledger.Payment{Key: "one", Payer: "0xpayer"}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(paymentsFlags{format: "table"}); !strings.Contains(got, "0xpayer") || strings.Contains(got, "nothing") {
+		t.Error(got)
+	}
+}

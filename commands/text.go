@@ -92,6 +92,7 @@ func (o jsonOutput) Write(p []byte) (int, error) {
 type screen struct {
 	w    io.Writer
 	rest []byte // the beginning of a character
+	open bool   // the last line has not ended
 }
 
 // Write implements io.Writer.
@@ -106,10 +107,22 @@ func (s *screen) Write(p []byte) (int, error) {
 		text = text[n:]
 	}
 	s.rest = append([]byte(nil), text...)
+	if written := out.Bytes(); len(written) > 0 {
+		s.open = written[len(written)-1] != '\n'
+	}
 	if _, err := s.w.Write(out.Bytes()); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// end ends the last line, so that what is said next begins one. Nobody misses it
+// on a terminal that is gone.
+func (s *screen) end() {
+	if s.open {
+		s.open = false
+		_, _ = io.WriteString(s.w, "\n")
+	}
 }
 
 var keyDigits = regexp.MustCompile(`[0-9a-fA-F]{64}`)

@@ -70,3 +70,13 @@ func BenchmarkDecideOdd(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLoad100000 is a list that the checks at load do not get through.
+func BenchmarkLoad100000(b *testing.B) {
+	lines := keyed(100_000)
+	for b.Loop() {
+		if _, err := NewList(lines, Decision{Kind: Free}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -7,20 +7,32 @@ import (
 	"strings"
 )
 
-// maxCompared is how many pairs of patterns are compared at load. A list that
-// has more is longer than anybody reads, and some of its lines go unchecked.
+// maxCompared is how many pairs of patterns are looked at for each of these
+// checks at load. A list that has more is longer than anybody reads, and some of
+// its lines go unchecked.
 const maxCompared = 2_000_000
+
+// comparisons counts pairs of patterns that were looked at, also those of which
+// one look was enough: of these too there can be as many as lines times lines.
+type comparisons int
+
+// more counts a pair, and reports whether it may be looked at.
+func (c *comparisons) more() bool {
+	*c++
+	return !c.over()
+}
+
+func (c *comparisons) over() bool { return *c > maxCompared }
 
 // checkDead refuses a line that can never count, because for each of its paths
 // another line always comes first: whoever wrote it believes that it does
 // something.
-func (l *List) checkDead() error {
+func (l *List) checkDead(compared *comparisons) error {
 	beaten := make([]int, len(l.lines)) // patterns of the line
 	by := make([]int, len(l.lines))     // a line that beats it, after one
-	compared := 0
 	check := func(before []entry, e *entry) {
 		for i := range before {
-			if compared++; compared > maxCompared {
+			if !compared.more() {
 				return
 			}
 			if m := &before[i]; l.alwaysBeats(m, e) {
@@ -77,11 +89,10 @@ func (line *Line) allowsAll(other *Line) bool {
 
 // warn finds free lines with a matcher that open less than it seems: a longer
 // price comes before them, whoever the matcher lets in.
-func (l *List) warn(entries []entry) {
+func (l *List) warn(entries []entry, compared *comparisons) {
 	entries = slices.Clone(entries)
 	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Compare(a.line, b.line) })
 	warned := make([]bool, len(l.lines))
-	compared := 0
 	for i := range entries {
 		e := &entries[i]
 		free := &l.lines[e.line]
@@ -89,16 +100,19 @@ func (l *List) warn(entries []entry) {
 			continue
 		}
 		for j := range entries {
+			if !compared.more() {
+				return
+			}
 			m := &entries[j]
 			price := &l.lines[m.line]
 			if price.Kind != Priced || price.Matcher != nil || compareRank(m.rank, e.rank) >= 0 || !price.sharesMethod(free) {
 				continue
 			}
-			if compared++; compared > maxCompared {
-				return
-			}
-			if !m.pattern.touches(&e.pattern) || l.opens(entries, free, m) {
+			if !m.pattern.touches(&e.pattern) || l.opens(entries, free, m, compared) {
 				continue
+			}
+			if compared.over() {
+				return // nobody knows whether another line opens it
 			}
 			warned[e.line] = true
 			l.warnings = append(l.warnings, fmt.Sprintf("%s does not open what %s prices, because the path of the price is more specific; write that path into the free line too if %s is to open it",
@@ -110,12 +124,19 @@ func (l *List) warn(entries []entry) {
 
 // opens reports whether a free line with the same matcher comes before a price
 // for all of its paths.
-func (l *List) opens(entries []entry, free *Line, m *entry) bool {
-	return slices.ContainsFunc(entries, func(o entry) bool {
+func (l *List) opens(entries []entry, free *Line, m *entry, compared *comparisons) bool {
+	for i := range entries {
+		if !compared.more() {
+			return false
+		}
+		o := &entries[i]
 		other := &l.lines[o.line]
-		return other.Kind == Free && other.Matcher != nil && (other == free || sameMatcher(other, free)) &&
-			compareRank(o.rank, m.rank) < 0 && other.allowsAll(&l.lines[m.line]) && o.pattern.contains(&m.pattern)
-	})
+		if other.Kind == Free && other.Matcher != nil && (other == free || sameMatcher(other, free)) &&
+			compareRank(o.rank, m.rank) < 0 && other.allowsAll(&l.lines[m.line]) && o.pattern.contains(&m.pattern) {
+			return true
+		}
+	}
+	return false
 }
 
 // Warnings are sentences about lines that do less than they seem to, each naming

@@ -1,6 +1,8 @@
 package pricing
 
 import (
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -139,6 +141,51 @@ func TestContainsIsRight(t *testing.T) {
 		b, _ := parsePattern(tc.b)
 		if got := a.contains(&b); got != tc.want {
 			t.Errorf("%s contains %s: %v", tc.a, tc.b, got)
+		}
+	}
+}
+
+// keyed is a list with all paths and n more in one free line, and a price for each
+// of the n, which the line opens.
+func keyed(n int) []Line {
+	free := Line{Kind: Free, MatcherName: "@key", Patterns: []string{"*"}, Matcher: func(*http.Request) (bool, error) { return false, nil }}
+	list := make([]Line, 0, n+1)
+	for i := range n {
+		path := fmt.Sprintf("/articles/%d/*", i)
+		free.Patterns = append(free.Patterns, path)
+		list = append(list, Line{Kind: Priced, Price: i, Patterns: []string{path}})
+	}
+	return append(list, free)
+}
+
+// TestAllComparisonsCount: what bounds the checks at load counts every pair, and
+// a list that is longer than they go loads too.
+func TestAllComparisonsCount(t *testing.T) {
+	entriesOf := func(l *List) (entries []entry) {
+		for i := range l.lines {
+			for _, s := range l.lines[i].Patterns {
+				p, err := parsePattern(s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				entries = append(entries, newEntry(p, &l.lines[i], i))
+			}
+		}
+		return entries
+	}
+	for _, n := range []int{10, 100, 20_000} {
+		list, err := NewList(keyed(n), Decision{Kind: Free})
+		if err != nil || len(list.Warnings()) > 0 {
+			t.Fatal(err, list.Warnings())
+		}
+		var compared comparisons
+		list.warn(entriesOf(list), &compared)
+		// Each path of the line is compared with all entries. The first of them
+		// touches each price, for which the entries are looked through for one that
+		// opens it: behind the n prices and the first path, the next one of the line.
+		want := (n+1)*(2*n+1) + n*(n+1) + n*(n+1)/2
+		if want = min(want, maxCompared+1); int(compared) != want {
+			t.Errorf("%d lines: %d comparisons, want %d", n, compared, want)
 		}
 	}
 }

@@ -39,20 +39,6 @@ func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision
 	return joined[0], nil
 }
 
-// DecideAny says what a request costs that an upstream could read with any of
-// several methods, one at least.
-func (l *List) DecideAny(r *http.Request, methods []string, paths ...string) (Decision, error) {
-	decisions, err := l.DecideEach(r, methods, paths...)
-	if err != nil {
-		return Decision{Line: -1}, err
-	}
-	var joined Decision
-	for _, d := range decisions {
-		joined = Join(joined, d)
-	}
-	return joined, nil
-}
-
 // DecideEach says what a request costs with each of several methods, one at
 // least, for the work of one.
 func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([]Decision, error) {
@@ -227,7 +213,7 @@ func Join(a, b Decision) Decision {
 	return a
 }
 
-// request is one call of DecideAny.
+// request is one request that is decided about, with each of its methods.
 type request struct {
 	list   *List
 	r      *http.Request
@@ -261,19 +247,6 @@ func (q *request) nth(i int) string {
 		return q.method
 	}
 	return q.more[i-1]
-}
-
-// decide looks one folded reading up, with every method, and joins what it finds.
-func (q *request) decide(path string) (Decision, error) {
-	verdicts := make([]verdict, 1+len(q.more))
-	if err := q.decideOne(path, verdicts); err != nil {
-		return Decision{}, err
-	}
-	var joined Decision
-	for i := range verdicts {
-		joined = Join(joined, verdicts[i].found)
-	}
-	return joined, nil
 }
 
 // decideOne looks one folded reading up, with every method.

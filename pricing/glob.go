@@ -193,13 +193,8 @@ func (s symbol) inClass(r rune) bool {
 
 func notLiteral(s symbol) bool { return s.kind != symLiteral }
 
-// match reports whether the glob covers the whole folded path.
-func (g *glob) match(path string) bool {
-	ok, _ := g.look(path)
-	return ok
-}
-
-// look is match, and says how much of the path was looked at, in bytes.
+// look reports whether the glob covers the whole folded path, and how much of that
+// was looked at, in bytes.
 func (g *glob) look(path string) (ok bool, looked int) {
 	if len(path) < len(g.head)+len(g.tail) || !strings.HasPrefix(path, g.head) || !strings.HasSuffix(path, g.tail) {
 		return false, 1

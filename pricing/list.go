@@ -149,10 +149,10 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 	if err := l.checkConflicts(); err != nil {
 		return nil, err
 	}
-	if err := l.checkDead(); err != nil {
+	if err := l.checkDead(new(comparisons)); err != nil {
 		return nil, err
 	}
-	l.warn(entries)
+	l.warn(entries, new(comparisons))
 	return l, nil
 }
 

@@ -50,7 +50,15 @@ var placeholder = regexp.MustCompile(`\{[a-zA-Z][^{}]*\}`)
 // expander fills in templates at one place.
 type expander struct {
 	conds  []*cond
-	values map[string]func(*trail) []string // placeholders that the config gives a value
+	values []setValue // placeholders that the config gives a value
+}
+
+// setValue is what one line of the config says that a placeholder can be, and paths
+// for which it says so.
+type setValue struct {
+	placeholder string
+	of          func(*trail) []string
+	seeds       []string
 }
 
 // expander is the one for a place.
@@ -109,10 +117,13 @@ func (e *expander) value(name string, t *trail) []string {
 	if capture, ok := strings.CutPrefix(name, "http.regexp."); ok {
 		return e.captured(capture, t)
 	}
-	if values, ok := e.values[name]; ok {
-		return values(t)
+	var values []string
+	for _, v := range slices.Backward(e.values) { // the last one is the most likely
+		if v.placeholder == name {
+			values = append(values, v.of(t)...)
+		}
 	}
-	return nil
+	return values
 }
 
 // captured is what a path_regexp matcher around the place captures.
@@ -229,7 +240,7 @@ func (p place) rewritten(h *handler) place {
 		return p
 	}
 	if rewrite.Method != "" {
-		p.method = rewrite.Method
+		p.methods = []string{rewrite.Method}
 	}
 	p = p.withURI(rewrite.URI)
 	if prefix := rewrite.StripPrefix; prefix != "" {
@@ -279,7 +290,11 @@ func (p place) withURI(uri string) place {
 		foreign:  foreign(template),
 	}
 	for _, name := range placeholder.FindAllString(template, -1) {
-		s.seeds = append(s.seeds, p.seeds[name[1:len(name)-1]]...)
+		for _, v := range p.values {
+			if v.placeholder == name[1:len(name)-1] {
+				s.seeds = append(s.seeds, v.seeds...)
+			}
+		}
 	}
 	return p.step(s)
 }
@@ -556,7 +571,7 @@ func (p place) mapped(h *handler) place {
 		}
 	}
 	for i, destination := range m.Destinations {
-		p = p.withValue(strings.Trim(destination, "{}"), seeds, func(t *trail) []string {
+		p = p.withValue(setValue{placeholder: strings.Trim(destination, "{}"), seeds: seeds, of: func(t *trail) []string {
 			var values []string
 			for j := range m.Mappings {
 				line := &m.Mappings[j]
@@ -572,7 +587,7 @@ func (p place) mapped(h *handler) place {
 				values = append(values, m.Defaults[i])
 			}
 			return values
-		})
+		}})
 	}
 	return p
 }
@@ -586,28 +601,15 @@ func (p place) withVars(h *handler) place {
 	e := p.expander()
 	for name, value := range vars {
 		if text, ok := value.(string); ok && name != "handler" && name != "root" {
-			p = p.withValue("http.vars."+name, nil, func(t *trail) []string { return e.expand(text, t) })
+			p = p.withValue(setValue{placeholder: "http.vars." + name, of: func(t *trail) []string { return e.expand(text, t) }})
 		}
 	}
 	return p
 }
 
-// withValue is the place where a placeholder has a value. One that it had before
-// stays possible: what set this one may have had a matcher.
-func (p place) withValue(name string, seeds []string, value func(*trail) []string) place {
-	values, allSeeds := map[string]func(*trail) []string{}, map[string][]string{}
-	for k, v := range p.values {
-		values[k] = v
-	}
-	for k, v := range p.seeds {
-		allSeeds[k] = v
-	}
-	if before := values[name]; before != nil {
-		own := value
-		value = func(t *trail) []string { return append(own(t), before(t)...) }
-	}
-	values[name], allSeeds[name] = value, append(slices.Clip(allSeeds[name]), seeds...)
-	p.values, p.seeds = values, allSeeds
+// withValue is the place where a placeholder has a value.
+func (p place) withValue(v setValue) place {
+	p.values = append(slices.Clip(p.values), v)
 	return p
 }
 

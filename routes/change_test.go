@@ -52,8 +52,8 @@ func TestOneRouteOfAGroupChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := walkConfig(c)
-	if err != nil || len(w.answerers) != 1 {
+	w := newWalk(c)
+	if err := w.servers(); err != nil || len(w.answerers) != 1 {
 		t.Fatal(err, w.answerers)
 	}
 	for from, want := range map[string]string{"/a": "/b", "/b": "/paid/x", "/c": "/c", "/paid/x": "/paid/x"} {
@@ -96,4 +96,73 @@ func many(n int, route string) string {
 		list += route + ","
 	}
 	return list
+}
+
+// TestRoutesOfAGroupAddUp: what one route of a group does may have been done to
+// who comes behind the group, whatever its other routes do.
+func TestRoutesOfAGroupAddUp(t *testing.T) {
+	const does = `{"group":"g","match":[{"path":["/a"]}],"handle":[` + gate + `,{"handler":"intercept"},{"handler":"authentication"},
+		{"handler":"rewrite","uri":"/c"},{"handler":"rewrite","strip_path_suffix":"x"},{"handler":"rewrite","method":"PUT"},
+		{"handler":"vars","root":"/srv"},{"handler":"headers","request":{"set":{"X-Original-URL":["/d"]}}},
+		{"handler":"map","destinations":["{m}"],"mappings":[{"outputs":["y"]}]}]}`
+	for name, other := range map[string]string{
+		"no other":                 ``,
+		"another one":              `{"group":"g","match":[{"path":["/b"]}],"handle":[{"handler":"encode"}]},`,
+		"another one for the rest": `{"group":"g","handle":[{"handler":"encode"}]},`,
+		"one that does more":       `{"group":"g","handle":[{"handler":"request_body"},{"handler":"rewrite","method":"POST"}]},`,
+		"another list":             `{"handle":[{"handler":"subroute","routes":[{"match":[{"path":["/b"]}],"handle":[{"handler":"encode"}]}]}]},`,
+	} {
+		c, err := Parse([]byte(site(does + `,` + other + `{"handle":[{"handler":"file_server"}]}`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWalk(c)
+		if err := w.servers(); err != nil || len(w.answerers) != 1 {
+			t.Fatal(err, w.answerers)
+		}
+		p := &w.answerers[0].at
+		if len(p.gates) != 1 || len(p.wraps) != 1 || p.raisers[0].handler.Name != "authentication" || p.fixed[0] != "/c" || !p.unknown ||
+			len(p.steps) != 2 || p.methods[0] != "PUT" || len(p.roots) != 1 || len(p.headers) != 1 || len(p.values) != 1 {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
+// TestOneRootOfAGroup: the root of one for the rest stays where another follows.
+func TestOneRootOfAGroup(t *testing.T) {
+	c, err := Parse([]byte(site(`{"group":"g","handle":[{"handler":"vars","root":"/srv"},{"handler":"rewrite","strip_path_prefix":"/a"}]},{"group":"g","handle":[{"handler":"encode"}]},{"handle":[{"handler":"file_server"}]}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWalk(c)
+	if err := w.servers(); err != nil {
+		t.Fatal(err)
+	}
+	if p := &w.answerers[0].at; p.root != "/srv" || p.strip != "/a" || p.unknown {
+		t.Errorf("%+v", p)
+	}
+}
+
+// TestRoutesOfAGroupAreFollowed: also where one changes the path twice, behind
+// others that would have changed it too.
+func TestRoutesOfAGroupAreFollowed(t *testing.T) {
+	c, err := Parse([]byte(site(`{"group":"g","match":[{"path":["/a/*"]}],"handle":[{"handler":"rewrite","uri":"/other"},{"handler":"rewrite","uri":"/more"}]},
+		{"handle":[{"handler":"rewrite","strip_path_suffix":".html"}]},
+		{"group":"g","match":[{"path":["/b/*"]}],"handle":[{"handler":"rewrite","strip_path_prefix":"/b"},
+			{"handler":"subroute","routes":[{"match":[{"path":["/x"]}],"handle":[{"handler":"rewrite","uri":"/paid/x"}]}]},` + gate + `]},
+		{"handle":[{"handler":"file_server"}]}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWalk(c)
+	if err := w.servers(); err != nil || len(w.gates) != 1 {
+		t.Fatal(err, w.gates)
+	}
+	g := w.gates[0]
+	for name, p := range map[string]*place{"at the gate": &g.at, "behind the group": &w.answerers[0].at} {
+		trails := p.follow(g, "/b/x.html")
+		if len(trails) == 0 || trails[0].now() != "/paid/x" || trails[0].at(len(g.at.steps)) != "/paid/x" {
+			t.Errorf("%s: %+v", name, trails)
+		}
+	}
 }

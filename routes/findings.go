@@ -48,10 +48,15 @@ func (f Finding) String() string { return fmt.Sprintf("%s: %s", f.Site, f.Messag
 
 // Check looks for mistakes in a config, errors first.
 func Check(c *Config) ([]Finding, error) {
-	w, err := walkConfig(c)
-	if err != nil {
+	w := newWalk(c)
+	if err := w.servers(); err != nil {
 		return nil, err
 	}
+	return w.check(), nil
+}
+
+// check applies the rules to all gates, once they are found.
+func (w *walk) check() []Finding {
 	for _, g := range w.gates {
 		w.checkGate(g)
 	}
@@ -67,13 +72,13 @@ func Check(c *Config) ([]Finding, error) {
 		}
 		return cmp.Compare(a.Severity, b.Severity) // "error" before "warning"
 	})
-	return slices.CompactFunc(w.findings, func(a, b Finding) bool { return a == b }), nil
+	return slices.CompactFunc(w.findings, func(a, b Finding) bool { return a == b })
 }
 
 // Gates are the paywall blocks of a config.
 func Gates(c *Config) ([]*Gate, error) {
-	w, err := walkConfig(c)
-	if err != nil {
+	w := newWalk(c)
+	if err := w.servers(); err != nil {
 		return nil, err
 	}
 	for _, g := range w.gates {

@@ -68,7 +68,7 @@ func (t *trail) excluded(b branch) bool {
 // follow takes a request with a path through what stands before a place. It
 // returns the ways on which it comes there; what cannot be told is left out.
 func (p *place) follow(g *Gate, path string) []trail {
-	trails := []trail{{path: []string{path}, relation: all}}
+	trails := []trail{{path: []string{path}, took: p.branches, relation: all}}
 	for i := range p.steps {
 		s := &p.steps[i]
 		var next []trail

@@ -140,6 +140,17 @@ func (g *Gate) prices(path string) bool {
 	}
 }
 
+// charges reports whether the block prices the path and requests with it come to
+// the block, as far as their path tells.
+func (g *Gate) charges(path string) bool {
+	for _, c := range g.at.conds {
+		if paths, ok := c.paths(); ok && !c.changed && meetsPath(paths, path) == none {
+			return false
+		}
+	}
+	return g.prices(path)
+}
+
 // site names the site in messages.
 func (g *Gate) site() string {
 	if len(g.Hosts) > 0 {

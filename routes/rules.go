@@ -31,7 +31,7 @@ func (w *walk) twins(routes []Route, p place) {
 		}
 		key := matchKey(r)
 		if n > 1 || first[key] {
-			inner := p.with(r)
+			inner := p.with(r, branch{})
 			g := &Gate{Listen: w.config.Servers[p.server].Listen, Hosts: inner.hosts()}
 			w.find(g, Error, RuleTwoBlocks, "two paywall blocks with the same matcher stand side by side; put all prices into one block")
 		}
@@ -125,7 +125,7 @@ func (w *walk) guarded(a *answerer, g *Gate, path string) bool {
 		paths = []string{path}
 	}
 	for _, other := range a.at.gates {
-		if len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool { return !other.prices(p) }) {
+		if len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool { return !other.charges(p) }) {
 			return true
 		}
 	}
@@ -175,8 +175,10 @@ func (w *walk) checkIntercept(g *Gate, around wrap) {
 		if r.Match != nil && len(r.Match.StatusCode) > 0 && !slices.Contains(r.Match.StatusCode, 4) && !slices.Contains(r.Match.StatusCode, 402) {
 			continue
 		}
-		inner := &walk{config: w.config, before: map[*Gate][]*answerer{}}
+		inner := newWalk(w.config)
+		inner.visits, inner.maxVisits = w.visits, w.maxVisits
 		inner.list(r.Routes, around.at)
+		w.visits, w.incomplete = inner.visits, w.incomplete || inner.incomplete
 		for _, a := range inner.answerers {
 			if a.goods() && !a.at.changed() && len(a.at.gates) == len(around.at.gates) {
 				w.find(g, Error, RuleIntercept, "intercept stands before the paywall and answers its 402 by %s: priced paths are served without payment; put it behind the paywall", a.what)

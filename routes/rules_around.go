@@ -149,7 +149,7 @@ func (w *walk) checkAround(g *Gate) {
 func (w *walk) open(a *answerer, g *Gate) (string, bool) {
 	for i := range g.Lines {
 		path := g.Examples[i]
-		if path == "" || slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.prices(path) }) {
+		if path == "" || slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
 			continue
 		}
 		met := all

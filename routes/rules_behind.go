@@ -420,10 +420,11 @@ var methods = []string{
 
 // checkMethod finds methods that are changed behind the gate.
 func (b *behind) checkMethod(a *answerer) {
-	if a.at.method == "" || a.at.method == "{http.request.method}" {
-		return
+	for _, method := range a.at.methods {
+		if method != "{http.request.method}" {
+			b.changedMethod(a, method, "behind the paywall the method is changed to "+method)
+		}
 	}
-	b.changedMethod(a, a.at.method, "behind the paywall the method is changed to "+a.at.method)
 }
 
 // changedMethod finds what is wrong with another method than the gate sees.

@@ -23,17 +23,19 @@ type place struct {
 	// that it names on the way, with their matchers.
 	root  string
 	roots []rootStep
-	// steps are the changes of the path on the way.
-	steps []step
-	// method is what the method was changed to, "" if it was not.
-	method string
+	// steps are the changes of the path on the way. Those of other routes of a
+	// group are among them, so that each has one number everywhere; branches are
+	// the routes around the place, which say that those were not taken.
+	steps    []step
+	branches []branch
+	// methods are what the method may have been changed to, none if it was not.
+	methods []string
 	// headers are request headers that were set, which some upstreams take for
 	// the path or the method.
 	headers []setHeader
-	// values are what placeholders of map and vars can be, and seeds paths for
-	// which a map has some.
-	values map[string]func(*trail) []string
-	seeds  map[string][]string
+	// values are what placeholders of map and vars can be. One that is set again
+	// can still be what it was: what set it may have had a matcher.
+	values []setValue
 
 	// How the path was changed: by a prefix that was stripped, to one of some
 	// fixed paths, or in a way that is not known.
@@ -61,7 +63,10 @@ func (p *place) changed() bool { return p.strip != "" || len(p.fixed) > 0 || p.u
 
 // with returns the place behind a matcher. A place is a value: slices are never
 // shared for writing.
-func (p place) with(r *Route) place {
+func (p place) with(r *Route, b branch) place {
+	if b.group.name != "" {
+		p.branches = append(slices.Clip(p.branches), b)
+	}
 	if len(r.Match) > 0 {
 		c := &cond{route: r, sets: r.Match, changed: p.changed(), steps: len(p.steps)}
 		for _, set := range r.Match {

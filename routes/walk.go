@@ -20,10 +20,11 @@ type walk struct {
 	stops    []*answerer
 	findings []Finding
 	depth    int
-	visits   int
-	followed int      // how far requests were followed behind the gates
-	invoked  []string // the named routes that the walk is in
-	err      error
+	// visits is how many routes the walk went through, maxVisits how many it may.
+	visits, maxVisits int
+	followed          int      // how far requests were followed behind the gates
+	invoked           []string // the named routes that the walk is in
+	err               error
 
 	// incomplete says that there were too many routes, or too deep ones.
 	incomplete bool
@@ -32,8 +33,13 @@ type walk struct {
 	before map[*Gate][]*answerer
 }
 
-func walkConfig(c *Config) (*walk, error) {
-	w := &walk{config: c, before: map[*Gate][]*answerer{}}
+func newWalk(c *Config) *walk {
+	return &walk{config: c, maxVisits: maxVisits, before: map[*Gate][]*answerer{}}
+}
+
+// servers walks through all servers of the config.
+func (w *walk) servers() error {
+	c := w.config
 	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
 		s := c.Servers[name]
 		if s == nil {
@@ -44,50 +50,55 @@ func walkConfig(c *Config) (*walk, error) {
 			w.list(s.Errors.Routes, place{server: name, inError: true})
 		}
 	}
-	return w, w.err
+	return w.err
 }
 
 // maxDepth bounds routes in routes.
 const maxDepth = 100
 
 // maxVisits bounds how many routes the walk goes through: named routes that
-// invoke each other make many of few. Tests lower it.
-var maxVisits = 200_000
+// invoke each other make many of few.
+const maxVisits = 200_000
 
 // list walks through a list of routes, and returns where requests are that came
 // through it.
 func (w *walk) list(routes []Route, p place) place {
-	if w.visits += len(routes); w.depth == maxDepth || w.visits > maxVisits {
+	if w.visits += len(routes); w.depth == maxDepth || w.visits > w.maxVisits {
 		w.incomplete = true
 		return p
 	}
 	w.depth++
 	defer func() { w.depth-- }()
 	w.twins(routes, p)
-	entered := map[string]place{} // where each group was entered
+	// What a request meets that goes into a route of a group: all that stands
+	// before it, but not what other routes of the group do, for of a group one runs.
+	entered := map[string]place{}
 	for i := range routes {
 		r := &routes[i]
 		from := p
 		if r.Group != "" {
-			// Of a group one route runs: what another one does it does not see.
 			if _, ok := entered[r.Group]; !ok {
 				entered[r.Group] = p
 			}
 			from = entered[r.Group]
+			from.steps = p.steps
 		}
-		out := w.chain(r.Handle, from.with(r))
+		b := branch{groupKey{&routes[0], r.Group}, r}
+		out := w.chain(r.Handle, from.with(r, b))
 		if r.Terminal {
 			continue
 		}
-		p.gates, p.wraps, p.raisers = out.gates, out.wraps, out.raisers
-		p = p.joined(from, out, branch{groupKey{&routes[0], r.Group}, r})
-		if len(r.Match) == 0 {
-			p.root = out.root
-			p.strip, p.fixed, p.unknown = out.strip, out.fixed, out.unknown
-		} else {
-			p.fixed = out.fixed
-			p.unknown = out.unknown || out.strip != p.strip
+		for group, at := range entered {
+			if group != r.Group {
+				w.visits++ // a list can have as many groups as routes
+				entered[group] = at.joined(from, out, b)
+			}
 		}
+		if w.visits > w.maxVisits {
+			w.incomplete = true
+			return p
+		}
+		p = p.joined(from, out, b)
 	}
 	return p
 }
@@ -221,7 +232,8 @@ func (w *walk) respondWith(h *handler, p place) {
 }
 
 // joined is the place behind a route that requests may have gone through: what it
-// changed, it changed for those that met its matchers.
+// changed, it changed for those that met its matchers. What it did is what its end
+// has beyond its beginning, which for a route of a group is not p.
 func (p place) joined(from, out place, b branch) place {
 	p.steps = slices.Clip(p.steps)
 	for _, s := range out.steps[len(from.steps):] {
@@ -237,11 +249,31 @@ func (p place) joined(from, out place, b branch) place {
 		}
 		p.roots = append(p.roots, r)
 	}
-	if out.method != "" {
-		p.method = out.method
-	}
+	p.gates = append(slices.Clip(p.gates), out.gates[len(from.gates):]...)
+	p.wraps = append(slices.Clip(p.wraps), out.wraps[len(from.wraps):]...)
+	p.raisers = append(slices.Clip(p.raisers), out.raisers[len(from.raisers):]...)
 	p.headers = append(slices.Clip(p.headers), out.headers[len(from.headers):]...)
-	p.values, p.seeds = out.values, out.seeds
+	p.fixed = append(slices.Clip(p.fixed), out.fixed[len(from.fixed):]...)
+	p.values = append(slices.Clip(p.values), out.values[len(from.values):]...)
+	all := len(b.route.Match) == 0
+	switch {
+	case slices.Equal(out.methods, from.methods):
+	case all && b.group.name == "":
+		p.methods = out.methods
+	default:
+		p.methods = append(slices.Clip(p.methods), out.methods...)
+	}
+	if all && out.root != from.root {
+		p.root = out.root
+	}
+	p.unknown = p.unknown || out.unknown
+	if out.strip != from.strip {
+		if all {
+			p.strip = out.strip
+		} else {
+			p.unknown = true
+		}
+	}
 	return p
 }
 

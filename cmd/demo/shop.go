@@ -22,6 +22,7 @@ import (
 	_ "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/client"
 	_ "github.com/caddy-paywall/caddy-paywall/devchain/devfacilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
@@ -259,6 +260,15 @@ func (s *shop) invite(say sayer) {
 	} {
 		say("    %s", line)
 	}
+	// A Caddyfile may keep it elsewhere.
+	if file := sqlite.DefaultFile(); exists(file) {
+		say("    go run ./cmd/caddy paywall payments --file %s   # what was paid", file)
+	}
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func firstLine(b []byte) string {

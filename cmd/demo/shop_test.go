@@ -2,11 +2,15 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/client"
+	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 )
 
 // TestAskedForMoney: whatever came instead of a challenge is said.
@@ -37,6 +41,29 @@ func TestCheckSite(t *testing.T) {
 	} {
 		if err := checkSite(site); (err == nil) != ok {
 			t.Errorf("%q: %v", site, err)
+		}
+	}
+}
+
+// TestInvite: it says where the payments are, unless a Caddyfile keeps them
+// elsewhere.
+func TestInvite(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	file := sqlite.DefaultFile()
+	line := "caddy paywall payments --file " + file + " "
+	for _, kept := range []bool{false, true} {
+		if kept {
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var said strings.Builder
+		(&shop{}).invite(func(format string, a ...any) { fmt.Fprintf(&said, format+"\n", a...) })
+		if strings.Contains(said.String(), line) != kept {
+			t.Errorf("kept %v: %s", kept, said.String())
 		}
 	}
 }

@@ -165,6 +165,9 @@ var errTooLong = errors.New("the body is too long to be read ahead")
 // gets later. It waits for the client until ctx ends; a read that it has begun goes on
 // without it.
 func (b *body) readAhead(ctx context.Context) error {
+	if _, ok := b.digest(); ok {
+		return nil
+	}
 	done := make(chan error, 1)
 	go func() { done <- b.fill(ctx) }()
 	select {

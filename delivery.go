@@ -287,7 +287,7 @@ func (d *delivery) finish(err error, returned bool) {
 	}
 	goods := p.status >= 200 && p.status < 400 || a.hijacked
 	if p.redeemed {
-		goods = a.hijacked || goods && p.usesUp(p.status, a.Header())
+		goods = a.hijacked || isGoods(p.status) && (p.acts || p.chargeable(p.status, a.Header()))
 	}
 	arrived := returned && err == nil && a.complete(d.r.Method)
 	if a.hijacked || d.r.Method == http.MethodConnect && goods {
@@ -297,7 +297,12 @@ func (d *delivery) finish(err error, returned bool) {
 	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.ended = 1
-		arrived = p.held.Payment.Ended+1 >= maxEnded || p.price.upto
+		arrived = p.held.Payment.Ended+1 >= maxEnded || p.price.upto && !p.acts
+	}
+	if arrived && !goods && p.usesUp(p.status, a.Header()) {
+		// A redirect within the site: it may be of no use to the payer, or all that he wants.
+		p.ended = 1
+		goods = p.held.Payment.Ended+1 >= maxEnded
 	}
 	if arrived && goods && !head || nothingCharged(p.held.Payment) {
 		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Ended: p.ended}) == nil {

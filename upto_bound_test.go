@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// byRange charges little for a range, whose stream does not end, and the word for the whole.
+// byRange charges little for a range, whose answer breaks off, and the word for the whole.
 func (u *fakeUpstream) byRange(little, all string) {
 	u.on(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Range") != "" {
@@ -19,8 +19,7 @@ func (u *fakeUpstream) byRange(little, all string) {
 			rw.WriteHeader(206)
 			_, _ = io.WriteString(rw, "t")
 			_ = http.NewResponseController(rw).Flush()
-			<-r.Context().Done()
-			return
+			panic(http.ErrAbortHandler)
 		}
 		if all != "" {
 			rw.Header().Set("Settlement-Overrides", amountOf(all))

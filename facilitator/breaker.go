@@ -183,8 +183,8 @@ func (b *Breaker) verified(network, payer string, err error, now time.Time) {
 // failedFor notes that the facilitator failed when it was asked about a payer, and says
 // whether that is new.
 func (b *Breaker) failedFor(network, payer string) bool {
-	if b == nil {
-		return false
+	if b == nil || payer == "" { // of some chains the payment alone does not say
+		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

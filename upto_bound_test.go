@@ -32,9 +32,7 @@ func (w *world) buysARange(path, payment string) {
 	conn, host := w.dial()
 	defer conn.Close()
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nRange: bytes=0-0\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", path, host, payment)
-	b := make([]byte, 4096)
-	n, _ := conn.Read(b)
-	w.t.Logf("range: %.15s", b[:n])
+	_, _ = io.ReadAll(conn) // it is the upstream that breaks off
 }
 
 // The bound of what is owed is computed from a value that the payer signs

@@ -255,6 +255,7 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}
+	forgetQueries(r)
 	original, current := pathsOf(r)
 	lower := hasLower(method)
 	if len(o.paths)+len(o.methods) == 0 && original == current && !lower {

@@ -145,3 +145,23 @@ func TestHonestRequestsAreWithinTheBudget(t *testing.T) {
 		}
 	}
 }
+
+// TestMatchersAreAskedOnce: however many readings and methods a request has, a
+// matcher is asked once about it, and once more whether it is sure.
+func TestMatchersAreAskedOnce(t *testing.T) {
+	asked, sure := 0, 0
+	list, err := NewList([]Line{{
+		Kind: Priced, Patterns: []string{"/*"}, MatcherName: "@x",
+		Matcher: func(*http.Request) (bool, error) { asked++; return true, nil },
+		Surely:  func(*http.Request) (bool, error) { sure++; return false, nil },
+	}}, Decision{Kind: Free})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := list.DecideEach(nil, []string{"GET", "A", "B", "C"}, "/a%2fb;c//d", "/e;f"); err != nil {
+		t.Fatal(err)
+	}
+	if asked != 1 || sure != 1 {
+		t.Errorf("asked %d and %d times", asked, sure)
+	}
+}

@@ -237,6 +237,8 @@ type request struct {
 	// asked remembers what matchers said: their answer cannot depend on the
 	// reading, and they may be slow.
 	asked map[int]bool
+	// sure remembers the same of what they said of every reading of the request.
+	sure map[int]bool
 	// named are the lines for one reading that are for other methods than one of
 	// these, and allow those of all readings that have no line for their method.
 	named, allow []int
@@ -401,7 +403,7 @@ func (q *request) apply(e *entry, verdicts []verdict) (found bool, err error) {
 			v.head = e.fixed()
 			sure := true
 			if line.Surely != nil && !v.sure {
-				if sure, err = line.Surely(q.r); err != nil {
+				if sure, err = q.askSurely(e.line); err != nil {
 					return false, err
 				}
 			}
@@ -457,17 +459,31 @@ func (q *request) ask(number int) (bool, error) {
 	if matcher == nil {
 		return true, nil
 	}
-	if answer, ok := q.asked[number]; ok {
+	return q.askOnce(&q.asked, number, matcher)
+}
+
+// askSurely asks whether the matcher of a line matches in every reading of the
+// request, once for each request.
+func (q *request) askSurely(number int) (bool, error) {
+	return q.askOnce(&q.sure, number, q.list.lines[number].Surely)
+}
+
+// askOnce asks what nobody has asked yet. How many matchers there are is the
+// operator's affair; how often their answers are looked up is the stranger's, who
+// may name many paths and methods.
+func (q *request) askOnce(answers *map[int]bool, number int, matcher func(*http.Request) (bool, error)) (bool, error) {
+	if answer, ok := (*answers)[number]; ok {
+		q.spent += answerCost
 		return answer, nil
 	}
 	answer, err := matcher(q.r)
 	if err != nil {
 		return false, fmt.Errorf("matcher of %s: %w", where(&q.list.lines[number]), err)
 	}
-	if q.asked == nil {
-		q.asked = make(map[int]bool)
+	if *answers == nil {
+		*answers = make(map[int]bool)
 	}
-	q.asked[number] = answer
+	(*answers)[number] = answer
 	return answer, nil
 }
 

@@ -27,6 +27,7 @@ const (
 	lookUpCost = 100 // a look into the index
 	probeCost  = 16  // a list of the index
 	methodCost = 24  // a further method
+	answerCost = 12  // what a matcher said before
 	foldCost   = 16  // a byte that is not ASCII, where letters are compared or composed
 )
 

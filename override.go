@@ -41,10 +41,11 @@ const (
 	// maxOverrideWords is how often they may be said, each as often as somebody
 	// likes.
 	maxOverrideWords = 512
-	// maxTarget is how long a path and a query may be together, in bytes. Servers
-	// take 8 kB of a request line, if not less, and two programs in a row rarely
-	// make more of it.
+	// maxTarget is how long a path may be, in bytes.
 	maxTarget = 10 << 10
+	// maxQuery is how long a query may be. It is only looked through for
+	// `_method`; what matchers look at has bounds of its own.
+	maxQuery = 64 << 10
 )
 
 func (o *overrides) tooMany() bool { return o.many }
@@ -120,7 +121,7 @@ func (o *overrides) addMethods(value string) {
 // addQuery adds what the query says of the method: `_method`, in the spellings
 // that PHP takes for it too.
 func (o *overrides) addQuery(query string) {
-	if len(query) > maxTarget {
+	if len(query) > maxQuery {
 		o.many = true
 		return
 	}
@@ -251,10 +252,11 @@ func foldByte(c byte) byte {
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
-	if r.URL.Opaque != "" || max(len(r.URL.Path), len(r.URL.RawPath))+len(r.URL.RawQuery) > maxTarget || o.tooMany() {
+	if r.URL.Opaque != "" || max(len(r.URL.Path), len(r.URL.RawPath)) > maxTarget || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}
+	forgetQueries(r)
 	original, current := pathsOf(r)
 	lower := hasLower(method)
 	if len(o.paths)+len(o.methods) == 0 && original == current && !lower {

@@ -92,12 +92,17 @@ func judgeQuery(r *http.Request, keys caddyhttp.MatchQuery) verdict {
 		return replacer.ReplaceAll(s, "")
 	}
 	joined := verdict{every: true}
-	for _, query := range queriesOf(r) {
+	asked := queriesOf(r)
+	for i := range asked.read {
+		query := &asked.read[i]
 		v := verdict{some: true, every: true}
 		if len(keys) == 0 {
 			v.some, v.every = query.Empty()
 		}
 		for name, values := range keys {
+			if asked.looked > maxQueryWork {
+				return verdict{some: true}
+			}
 			replaced := values
 			if slices.ContainsFunc(values, func(s string) bool { return strings.Contains(s, "{") }) {
 				replaced = make([]string, len(values))
@@ -105,7 +110,8 @@ func judgeQuery(r *http.Request, keys caddyhttp.MatchQuery) verdict {
 					replaced[j] = replace(values[j])
 				}
 			}
-			some, every := query.Has(replace(name), replaced)
+			some, every, looked := query.Look(replace(name), replaced, maxQueryWork-asked.looked)
+			asked.looked += looked
 			v.some, v.every = v.some && some, v.every && every
 		}
 		joined.some = joined.some || v.some
@@ -114,18 +120,34 @@ func judgeQuery(r *http.Request, keys caddyhttp.MatchQuery) verdict {
 	return joined
 }
 
+// maxQueryWork is how much of the queries of a request all matchers may look at
+// together, in bytes: about three nanoseconds each. After that the rest of them
+// could match.
+const maxQueryWork = 24 << 10
+
 // queriesKey is where a request keeps what was read of its queries, since many
 // lines may ask.
 const queriesKey = "paywall.queries"
 
 type queries struct {
-	raw  []string
-	read []pricing.Query
+	read   []pricing.Query
+	looked int
+}
+
+// forgetQueries is called before a request is decided about: since the last time
+// somebody may have rewritten it.
+func forgetQueries(r *http.Request) {
+	if caddyhttp.GetVar(r.Context(), queriesKey) != nil {
+		caddyhttp.SetVar(r.Context(), queriesKey, nil)
+	}
 }
 
 // queriesOf reads the queries that a request has: as it was rewritten and as it
 // was received, and those of what some upstreams read instead of the request line.
-func queriesOf(r *http.Request) []pricing.Query {
+func queriesOf(r *http.Request) *queries {
+	if kept, ok := caddyhttp.GetVar(r.Context(), queriesKey).(*queries); ok {
+		return kept
+	}
 	raw := append(make([]string, 0, 4), r.URL.RawQuery)
 	add := func(query string) {
 		if !slices.Contains(raw, query) {
@@ -150,17 +172,14 @@ func queriesOf(r *http.Request) []pricing.Query {
 			add(strings.TrimSpace(query))
 		}
 	}
-	if kept, ok := caddyhttp.GetVar(r.Context(), queriesKey).(*queries); ok && slices.Equal(kept.raw, raw) {
-		return kept.read
-	}
-	read := &queries{raw: raw}
-	for _, query := range raw {
-		read.read = append(read.read, pricing.ReadQuery(query))
+	asked := &queries{read: make([]pricing.Query, len(raw))}
+	for i, query := range raw {
+		asked.read[i] = pricing.ReadQuery(query)
 	}
 	if r.Context().Value(caddyhttp.VarsCtxKey) != nil {
-		caddyhttp.SetVar(r.Context(), queriesKey, read)
+		caddyhttp.SetVar(r.Context(), queriesKey, asked)
 	}
-	return read.read
+	return asked
 }
 
 // queryInPath is what an upstream takes for a query that decodes a path before it

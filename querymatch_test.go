@@ -1,6 +1,7 @@
 package paywall_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -170,6 +171,31 @@ func TestDearerOfTwo(t *testing.T) {
 			} else if res.StatusCode != http.StatusPaymentRequired || !strings.Contains(res.body, `"maxAmountRequired":"`+tc.want+`"`) {
 				t.Errorf("%s: %d %s", name, res.StatusCode, res.body)
 			}
+		}
+	}
+}
+
+// TestQueryMatchersAreBounded: what all matchers together would look at too long
+// is taken for anything, and is never free where it could cost.
+func TestQueryMatchersAreBounded(t *testing.T) {
+	var matchers, lines strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&matchers, "@p%d query p=%d\n", i, i)
+		fmt.Fprintf(&lines, "price @p%d /* $0.%04d\n", i, i+1)
+	}
+	w := newWorld(t, lines.String(), matchers.String())
+	odd := strings.Repeat("%71=&", 240)
+	for query, want := range map[string]int{
+		odd:          400, // could be any of 50 prices, and free
+		odd + "p=49": 400,
+		odd + "p=7":  400,
+		"utm_source=news&" + strings.Repeat("filter[x]=1&", 20):         200,
+		"utm_source=news&" + strings.Repeat("filter[x]=1&", 20) + "p=7": 402,
+		strings.Repeat("page=1&", 200):                                  200,
+		strings.Repeat("page=1&", 200) + "p=49":                         402,
+	} {
+		if res := w.get("/a?" + query); res.StatusCode != want && (want != 400 || res.StatusCode != 402) {
+			t.Errorf("%.60s… %d bytes: %d, want %d", query, len(query), res.StatusCode, want)
 		}
 	}
 }

@@ -53,10 +53,15 @@ func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([
 	return joined, nil
 }
 
-// budget bounds the work for one request, in bytes that are looked at: about two
+// budget bounds the work for a short request, in bytes that are looked at: about two
 // nanoseconds each. Above it the request is ambiguous. An ordinary one spends a
-// few hundred, and the longest honest ones a fifth.
-const budget = 24 << 10
+// few hundred. Every byte of the paths adds budgetPerByte, up to maxOddPath bytes,
+// since long ones are honest too: the work for a request is in proportion to its
+// length, and ends with about half a millisecond.
+const (
+	budget        = 24 << 10
+	budgetPerByte = 16
+)
 
 // decideAll fills joined, by method, with the help of room for the verdicts on
 // one reading. Neither is part of the request, which would move them to the heap.
@@ -64,6 +69,7 @@ func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decisio
 	if len(paths) == 0 {
 		return errNoPath
 	}
+	q.budget = q.list.budget + budgetPerByte*min(lengthOf(paths), maxOddPath)
 	ok, err := q.decidePlain(paths, verdicts, joined)
 	if err == nil && !ok {
 		err = q.decideReadings(paths, verdicts, joined)
@@ -82,6 +88,17 @@ func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decisio
 		d.Depends = len(q.asked) > 0
 	}
 	return nil
+}
+
+// lengthOf is how long the paths are together, each counted once.
+func lengthOf(paths []string) (n int) {
+	for i, path := range paths {
+		if !slices.Contains(paths[:i], path) {
+			path, _, _ = strings.Cut(path, "?")
+			n += len(path)
+		}
+	}
+	return n
 }
 
 // decidePlain decides about paths that have one reading each. It says no where
@@ -116,26 +133,27 @@ func join(joined []Decision, verdicts []verdict) {
 }
 
 // over says whether more was spent than there is.
-func (q *request) over() bool { return q.spent > q.list.budget }
+func (q *request) over() bool { return q.spent > q.budget }
 
 // decideReadings decides about paths of which one at least has several readings.
 func (q *request) decideReadings(paths []string, verdicts []verdict, joined []Decision) error {
 	spent := q.spent // not q's own, which must not move to the heap
-	c := closure{spent: &spent, budget: q.list.budget}
+	c := closure{spent: &spent, budget: q.budget}
 	from := make([]string, len(paths))
 	for i, path := range paths {
 		from[i], _, _ = strings.Cut(path, "?")
 	}
 	readings, ok := c.close(from)
 	if q.spent = spent; !ok {
-		q.spent = q.list.budget + 1
+		q.spent = q.budget + 1
 		return nil
 	}
 	for _, reading := range readings {
-		if q.spent += len(reading) + foldCost*highBytes(reading); q.over() {
+		folded, work := foldLook(reading)
+		if q.spent += len(reading) + work; q.over() {
 			return nil
 		}
-		if err := q.decideOne(fold(reading), verdicts); err != nil {
+		if err := q.decideOne(folded, verdicts); err != nil {
 			return err
 		}
 		join(joined, verdicts)
@@ -220,9 +238,12 @@ type request struct {
 	method string
 	more   []string // methods
 	spent  int      // of the budget
+	budget int
 	// asked remembers what matchers said: their answer cannot depend on the
 	// reading, and they may be slow.
 	asked map[int]bool
+	// sure remembers the same of what they said of every reading of the request.
+	sure map[int]bool
 	// named are the lines for one reading that are for other methods than one of
 	// these, and allow those of all readings that have no line for their method.
 	named, allow []int
@@ -374,7 +395,7 @@ func (q *request) apply(e *entry, verdicts []verdict) (found bool, err error) {
 			v.head = e.fixed()
 			sure := true
 			if line.Surely != nil && !v.sure {
-				if sure, err = line.Surely(q.r); err != nil {
+				if sure, err = q.askSurely(e.line); err != nil {
 					return false, err
 				}
 			}
@@ -430,17 +451,31 @@ func (q *request) ask(number int) (bool, error) {
 	if matcher == nil {
 		return true, nil
 	}
-	if answer, ok := q.asked[number]; ok {
+	return q.askOnce(&q.asked, number, matcher)
+}
+
+// askSurely asks whether the matcher of a line matches in every reading of the
+// request, once for each request.
+func (q *request) askSurely(number int) (bool, error) {
+	return q.askOnce(&q.sure, number, q.list.lines[number].Surely)
+}
+
+// askOnce asks what nobody has asked yet. How many matchers there are is the
+// operator's affair; how often their answers are looked up is the stranger's, who
+// may name many paths and methods.
+func (q *request) askOnce(answers *map[int]bool, number int, matcher func(*http.Request) (bool, error)) (bool, error) {
+	if answer, ok := (*answers)[number]; ok {
+		q.spent += answerCost
 		return answer, nil
 	}
 	answer, err := matcher(q.r)
 	if err != nil {
 		return false, fmt.Errorf("matcher of %s: %w", where(&q.list.lines[number]), err)
 	}
-	if q.asked == nil {
-		q.asked = make(map[int]bool)
+	if *answers == nil {
+		*answers = make(map[int]bool)
 	}
-	q.asked[number] = answer
+	(*answers)[number] = answer
 	return answer, nil
 }
 

@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ type Query struct {
 
 type queryPair struct {
 	name, value string // as they came
+	folded      string // the name as couldBe compares it, if it has nothing but letters and digits
 	escaped     bool   // has something to decode
 	doubtful    bool   // not everybody cuts the query here
 }
@@ -76,24 +78,66 @@ func (q *Query) add(pair string, doubtful bool) {
 		return
 	}
 	name, value, _ := strings.Cut(pair, "=")
-	q.pairs = append(q.pairs, queryPair{name, value, strings.ContainsAny(pair, "%+"), doubtful})
+	p := queryPair{name: name, value: value, escaped: strings.ContainsAny(pair, "%+"), doubtful: doubtful}
+	if isPlainText(name) {
+		p.folded = strings.ToLower(name)
+	}
+	q.pairs = append(q.pairs, p)
+}
+
+// isPlainText says whether a name is read in one way, letter case apart.
+func isPlainText(name string) bool {
+	for i := range len(name) {
+		if !isPlainName(name[i]) {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // Has says whether a query has a name with one of the values: some server could
 // read it so, and every server does. The value `*` is for any.
 func (q Query) Has(name string, values []string) (some, every bool) {
+	some, every, _ = q.Look(name, values, math.MaxInt)
+	return some, every
+}
+
+// What Look charges, in bytes that are looked at.
+const (
+	nameCost  = 32 // a name that has to be decoded
+	valueCost = 48 // a comparison of two values
+)
+
+// Look is Has for somebody who has so much work left: it says how much it took,
+// in bytes that are looked at. What would take more is taken for anything.
+func (q *Query) Look(name string, values []string, left int) (some, every bool, looked int) {
 	if q.over {
-		return true, false
+		return true, false, 0
 	}
 	want := foldName(name)
 	present, sure := 0, 0
+	looked = 4 + len(q.pairs)/2
 	for i := range q.pairs {
 		p := &q.pairs[i]
-		if !p.couldBe(want) {
+		switch {
+		case p.folded != "":
+			if p.folded != want {
+				continue
+			}
+		case p.beginsOtherwise(want):
+			looked++
 			continue
+		default:
+			if looked += nameCost + len(p.name); looked > left {
+				return true, false, looked
+			}
+			if !p.couldBe(want) {
+				continue
+			}
 		}
-		if present++; present > maxTwins {
-			return true, false
+		looked += len(values) * (valueCost + min(len(p.value), maxValue))
+		if present++; present > maxTwins || looked > left {
+			return true, false, looked
 		}
 		some = some || slices.ContainsFunc(values, p.couldSay)
 		if p.is(name) && slices.ContainsFunc(values, p.says) {
@@ -101,10 +145,10 @@ func (q Query) Has(name string, values []string) (some, every bool) {
 		}
 	}
 	if slices.Contains(values, "*") {
-		return some, sure > 0
+		return some, sure > 0, looked
 	}
 	// Of two values some take the first, some the last, and some both.
-	return some, sure == 1 && present == 1
+	return some, sure == 1 && present == 1, looked
 }
 
 // Empty says whether a query says nothing: to some server, and to every one.
@@ -149,10 +193,13 @@ func (p *queryPair) couldBe(want string) bool {
 	if p.name == "" {
 		return want == ""
 	}
-	if c := p.name[0]; want != "" && isPlainName(c) && foldNameByte(c) != want[0] {
-		return false // nothing that decodes comes before it
-	}
 	return inSomeWay(p.name, want, couldBe)
+}
+
+// beginsOtherwise says whether the first character of the name shows that it is
+// not the wanted one, which is folded: nothing that decodes comes before it.
+func (p *queryPair) beginsOtherwise(want string) bool {
+	return p.name != "" && want != "" && isPlainName(p.name[0]) && foldNameByte(p.name[0]) != want[0]
 }
 
 // couldSay says whether some server takes the value for the wanted one.

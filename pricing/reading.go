@@ -11,10 +11,9 @@ import (
 // Bounds of the readings of one request. An honest one has a handful.
 const (
 	maxReadings = 256
-	// maxOddPath is how long a path with several readings may be, in bytes. No
-	// longer one is a name that somebody gave to something: where a file system
-	// is behind it, the path would not fit into it.
-	maxOddPath = 4 << 10
+	// maxOddPath is how long a path with several readings may be, in bytes.
+	// Pictures are asked for by what they show, in base64 with its slashes.
+	maxOddPath = 10 << 10
 	// maxDecodes is how often a path may be percent-decoded between us and the
 	// code that answers: once by each of two servers.
 	maxDecodes = 2
@@ -27,7 +26,12 @@ const (
 	lookUpCost = 100 // a look into the index
 	probeCost  = 16  // a list of the index
 	methodCost = 24  // a further method
-	foldCost   = 16  // a byte that is not ASCII, where letters are compared or composed
+	answerCost = 12  // what a matcher said before
+	highCost   = 3   // a byte that is not ASCII, where it is looked at
+	foldCost   = 6   // such a byte where letters are compared
+	normCost   = 12  // such a byte where it is not known to be normal
+	nfcCost    = 40  // such a byte where it is composed
+	growCost   = 16  // a byte more that comes of it
 )
 
 // Readings returns every way in which a server behind us may plausibly read a
@@ -51,7 +55,7 @@ func Readings(path string) ([]string, bool) {
 	if isPlain(path) {
 		return []string{path}, true
 	}
-	c := closure{spent: new(int), budget: budget}
+	c := closure{spent: new(int), budget: budget + budgetPerByte*min(len(path), maxOddPath)}
 	return c.close([]string{path})
 }
 
@@ -61,7 +65,13 @@ type closure struct {
 	seen     map[string]struct{} // the same, once there are many
 	spent    *int
 	budget   int
+	params   int // the fewest `;` of a path that has any
 }
+
+// fewParams is up to how many `;` the last parameter of a path is cut off again and
+// again. Where there are more it is cut off once: they are a list of things, and no
+// server is known that drops the end of one, and the end of what is left.
+const fewParams = 8
 
 // close returns every reading of several paths without queries: those of each
 // path are those that it has alone. False means that there are too many, or that
@@ -72,6 +82,11 @@ func (c *closure) close(paths []string) ([]string, bool) {
 			return nil, false
 		}
 		c.begin(path)
+	}
+	for _, reading := range c.readings {
+		if params := strings.Count(reading, ";"); params > 0 && (c.params == 0 || params < c.params) {
+			c.params = params
+		}
 	}
 	// Close what is there under every step but decoding, then decode all of it
 	// and close the result: so each reading is reached with the fewest
@@ -162,7 +177,10 @@ func (c *closure) respell(path string) {
 	if has&featParams != 0 {
 		c.step(path, dropParams)
 		c.step(path, cutFirstParams)
-		c.step(path, cutLastParams)
+		c.step(path, cutNameParams)
+		if params := strings.Count(path, ";"); params <= fewParams || params >= c.params {
+			c.step(path, cutLastParams)
+		}
 	}
 	if has&featBackslash != 0 {
 		c.step(path, turnBackslashes)
@@ -186,11 +204,14 @@ func (c *closure) respell(path string) {
 		c.step(path, trimSegments)
 	}
 	if has&featHigh != 0 {
-		*c.spent += foldCost * highBytes(path)
+		*c.spent += highCost * highBytes(path)
 		c.step(path, repairOverlong)
 		c.step(path, fromLatin1)
-		if norm.NFKC.QuickSpanString(path) < len(path) {
-			c.step(path, c.compose)
+		if !isSettledText(path) {
+			normal := norm.NFKC.QuickSpanString(path)
+			if *c.spent += normCost * highBytes(path[:normal]); normal < len(path) {
+				c.step(path, c.compose)
+			}
 		}
 	}
 	if has&featWindows != 0 {
@@ -210,6 +231,10 @@ func (c *closure) respell(path string) {
 func (c *closure) compose(path string) string {
 	const piece = 64
 	out := make([]byte, 0, len(path)+piece)
+	path, settled := composeSimply(path, func(r rune) rune { return r })
+	if *c.spent += foldCost * highBytes(path); settled {
+		return path
+	}
 	for rest := path; rest != "" && *c.spent <= c.budget; {
 		end := min(piece, len(rest))
 		for end < len(rest) && !utf8.RuneStart(rest[end]) {
@@ -217,7 +242,7 @@ func (c *closure) compose(path string) string {
 		}
 		before := len(out)
 		out = norm.NFKC.AppendString(out, rest[:end])
-		*c.spent += foldCost * max(0, len(out)-before)
+		*c.spent += nfcCost*highBytes(rest[:end]) + growCost*max(0, len(out)-before-end)
 		rest = rest[end:]
 	}
 	return string(out)

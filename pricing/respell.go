@@ -116,6 +116,14 @@ func dropParams(path string) string {
 // cutFirstParams ends the path before its first parameter.
 func cutFirstParams(path string) string { return path[:strings.IndexByte(path, ';')] }
 
+// cutNameParams ends the path before the first parameter of the last segment that
+// has any, as Python's urlparse does.
+func cutNameParams(path string) string {
+	last := strings.LastIndexByte(path, ';')
+	segment := strings.LastIndexByte(path[:last], '/') + 1
+	return path[:segment+strings.IndexByte(path[segment:], ';')]
+}
+
 // cutLastParams ends the path before its last one.
 func cutLastParams(path string) string { return path[:strings.LastIndexByte(path, ';')] }
 

@@ -25,6 +25,11 @@ var pathHeaders = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Uri", 
 // Express, Rack, Laravel, Spring, Google's and Microsoft's services.
 var methodHeaders = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
+// prefixHeaders are headers in which some upstreams are told the beginning of the path
+// at which they stand, and which they then leave out: applications in Python behind the
+// usual snippet, and what follows ProxyFix, Spring or ASP.NET.
+var prefixHeaders = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name"}
+
 // overrides are the other paths and methods that a request names, each once and
 // sorted.
 type overrides struct {
@@ -66,6 +71,10 @@ func overridesOf(r *http.Request) (o overrides) {
 				}
 				o.paths = o.with(o.paths, pathOf(value))
 			}
+		case spells(name, prefixHeaders):
+			for _, value := range values {
+				o.addWithout(r, value)
+			}
 		case spells(name, methodHeaders):
 			for _, value := range values {
 				o.addMethods(value)
@@ -79,6 +88,19 @@ func overridesOf(r *http.Request) (o overrides) {
 	slices.Sort(o.paths) // headers come in no order
 	slices.Sort(o.methods)
 	return o
+}
+
+// addWithout adds the path without a prefix that a header names.
+func (o *overrides) addWithout(r *http.Request, prefix string) {
+	if prefix = strings.TrimRight(strings.TrimSpace(prefix), "/"); prefix == "" || !o.more() {
+		return
+	}
+	original, current := pathsOf(r)
+	for _, path := range []string{original, current, r.URL.Path} {
+		if rest, ok := strings.CutPrefix(path, prefix); ok {
+			o.paths = o.with(o.paths, "/"+strings.TrimLeft(rest, "/"))
+		}
+	}
 }
 
 // more counts what is looked at, and says whether to go on.
@@ -211,7 +233,9 @@ func pathOf(value string) string {
 
 // isOverride says whether a header names another path or method. As a trailer it comes
 // when the price is decided, and servers that take trailers for headers obey it.
-func isOverride(name string) bool { return spells(name, pathHeaders) || spells(name, methodHeaders) }
+func isOverride(name string) bool {
+	return spells(name, pathHeaders) || spells(name, methodHeaders) || spells(name, prefixHeaders)
+}
 
 // spells says whether a header's name is one of a list, in any spelling that
 // CGI and its heirs take for the same.

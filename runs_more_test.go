@@ -111,3 +111,19 @@ func TestQueryPaidFirstIsSoldOnce(t *testing.T) {
 	res = w.sendBody(t.Context(), "QUERY", "/search", p.sign(t, asked, time.Now()).v2(t), "where")
 	t.Log("a third one:", res.StatusCode, w.fac.transfers(), "transfers")
 }
+
+// An upstream that is told at which path it stands leaves it out. What is left is priced
+// too.
+func TestPathWithoutANamedPrefixIsPriced(t *testing.T) {
+	w := newWorld(t, "price /articles/* $0.01")
+	for _, name := range []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name"} {
+		for _, prefix := range []string{"/x", "/x/"} {
+			r := w.request(http.MethodGet, "/x/articles/1")
+			r.Header[name] = []string{prefix}
+			if res := w.do(r); res.StatusCode != 402 {
+				t.Errorf("%s: %s: %d", name, prefix, res.StatusCode)
+			}
+		}
+	}
+	w.expect(w.get("/x/about", "X-Forwarded-Prefix", "/x"), 200, "")
+}

@@ -99,7 +99,7 @@ func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decisio
 		case d.Kind == MethodNotAllowed:
 			d.Allow = q.allowed()
 		}
-		d.Depends = len(q.asked) > 0
+		d.Depends = q.depends
 	}
 	return nil
 }
@@ -258,6 +258,8 @@ type request struct {
 	asked map[int]bool
 	// sure remembers the same of what they said of every reading of the request.
 	sure map[int]bool
+	// depends says that one of them looks at more than the URL.
+	depends bool
 	// named are the lines for one reading that are for other methods than one of
 	// these, and allow those of all readings that have no line for their method.
 	named, allow []int
@@ -478,6 +480,7 @@ func (q *request) ask(number int) (bool, error) {
 	if matcher == nil {
 		return true, nil
 	}
+	q.depends = q.depends || !q.list.lines[number].ByURL
 	return q.askOnce(&q.asked, number, matcher)
 }
 

@@ -57,6 +57,9 @@ type Line struct {
 	// some readings only is joined with the less specific ones that count where it
 	// does not.
 	Surely func(*http.Request) (bool, error)
+	// ByURL says that the matcher looks at the URL only, which tells no clients
+	// apart; see Decision.Depends.
+	ByURL bool
 	// MatcherName names the matcher in messages. A name that begins with `@`
 	// names the same matcher in every line of the list.
 	MatcherName string
@@ -78,8 +81,8 @@ type Decision struct {
 	// Allow is the methods that the lines for the path name, sorted, if Kind is
 	// MethodNotAllowed.
 	Allow []string
-	// Depends says that a matcher was asked: the same URL could cost another
-	// client something else.
+	// Depends says that a matcher was asked that looks at more than the URL: the
+	// same URL could cost another client something else.
 	Depends bool
 }
 

@@ -130,6 +130,9 @@ func (q *request) decidePlain(paths []string, verdicts []verdict, joined []Decis
 			clear(joined)
 			return false, nil
 		}
+		if len(paths) == 1 && len(path) <= maxOrdinary {
+			q.budget = math.MaxInt / 2 // how many patterns there are is the operator's affair
+		}
 		var buf [256]byte
 		if err := q.decideOne(foldShort(&buf, path), verdicts); err != nil {
 			return false, err
@@ -138,6 +141,10 @@ func (q *request) decidePlain(paths []string, verdicts []verdict, joined []Decis
 	}
 	return true, nil
 }
+
+// maxOrdinary is how long a path may be, in bytes, that is decided however many
+// patterns the operator has.
+const maxOrdinary = 256
 
 // join adds the verdicts on one reading to the decisions.
 func join(joined []Decision, verdicts []verdict) {

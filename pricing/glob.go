@@ -199,10 +199,13 @@ func (g *glob) match(path string) bool {
 	return ok
 }
 
+// missCost is what it takes to see that a path does not begin or end so.
+const missCost = 4
+
 // look is match, and says how much of the path was looked at, in bytes.
 func (g *glob) look(path string) (ok bool, looked int) {
 	if len(path) < len(g.head)+len(g.tail) || !strings.HasPrefix(path, g.head) || !strings.HasSuffix(path, g.tail) {
-		return false, 1
+		return false, missCost
 	}
 	path = path[len(g.head) : len(path)-len(g.tail)]
 	switch {

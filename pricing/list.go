@@ -145,8 +145,10 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 		// Every request pays for these, and one that spends as much on them as
 		// many others do is refused. No request can make an operator's long list
 		// too dear for ordinary ones.
-		if g := &l.index.loose[i].pattern.glob; g.inside != "" || g.steps != nil {
-			l.budget += globBudget
+		if g := &l.index.loose[i].pattern.glob; g.inside != "" {
+			l.budget += insideBudget
+		} else {
+			l.budget += looseBudget
 		}
 	}
 	if err := l.checkConflicts(); err != nil {
@@ -159,9 +161,12 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 	return l, nil
 }
 
-// globBudget is what each glob that must be matched with every path adds to the
-// budget.
-const globBudget = 256
+// What each pattern that must be matched with every path adds to the budget: about
+// twenty times what an ordinary path takes of it.
+const (
+	insideBudget = 256
+	looseBudget  = 20 * missCost
+)
 
 // checkLine checks what one line can get wrong, apart from its patterns.
 func checkLine(line *Line) error {

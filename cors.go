@@ -63,6 +63,26 @@ func mergeList(header http.Header, name, add string) {
 	header.Set(name, strings.Join(list, ", "))
 }
 
+// maxNames is how many names we read of a header that lists some.
+const maxNames = 100
+
+// firstNames are so many of a list of names as we read, and what stands between
+// their commas. A browser that asks for more headers than that is told of the first.
+func firstNames(values []string) string {
+	var b strings.Builder
+	left := maxNames
+	for _, value := range values {
+		for name := range strings.SplitSeq(value, ",") {
+			if left--; left < 0 {
+				return b.String()
+			}
+			b.WriteString(name)
+			b.WriteByte(',')
+		}
+	}
+	return b.String()
+}
+
 // preflight tells browsers that they may ask for what is priced. The upstream
 // is not asked, because one that does not look at the method would act, and
 // nobody has paid. Only the operator can know that his does look; then it says
@@ -87,7 +107,7 @@ func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyht
 	if header.Get("Access-Control-Max-Age") == "" {
 		header.Set("Access-Control-Max-Age", "600")
 	}
-	mergeList(header, "Access-Control-Allow-Headers", allowedHeaders+","+strings.Join(r.Header.Values("Access-Control-Request-Headers"), ","))
+	mergeList(header, "Access-Control-Allow-Headers", allowedHeaders+","+firstNames(r.Header.Values("Access-Control-Request-Headers")))
 	header.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -66,6 +66,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		p := &h.Prices[i]
 		said = append(said, p.words())
 		h.noteMatcher(p, p.MatcherSetsRaw) // which loading takes away
+		byURL := readsQueryOnly(p.MatcherSetsRaw)
 		matcher, surely, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
@@ -79,12 +80,13 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		}
 		lines = append(lines, pricing.Line{
 			Kind: pricing.Priced, Methods: p.Methods, Patterns: p.Paths,
-			Matcher: matcher, Surely: surely, MatcherName: p.MatcherName, Price: index, Where: strings.Trim(p.String(), "`"),
+			Matcher: matcher, Surely: surely, ByURL: byURL, MatcherName: p.MatcherName, Price: index, Where: strings.Trim(p.String(), "`"),
 		})
 	}
 	for i := range h.Free {
 		f := &h.Free[i]
 		h.noteMatcher(f, f.MatcherSetsRaw) // which loading takes away
+		byURL := readsQueryOnly(f.MatcherSetsRaw)
 		matcher, surely, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f, err)
@@ -94,7 +96,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		}
 		lines = append(lines, pricing.Line{
 			Kind: pricing.Free, Methods: f.Methods, Patterns: f.Paths,
-			Matcher: matcher, Surely: surely, MatcherName: f.MatcherName, Where: strings.Trim(f.String(), "`"),
+			Matcher: matcher, Surely: surely, ByURL: byURL, MatcherName: f.MatcherName, Where: strings.Trim(f.String(), "`"),
 		})
 	}
 

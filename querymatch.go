@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,6 +34,42 @@ func readsQuery(set caddyhttp.MatcherSet) bool {
 		}
 		return false
 	})
+}
+
+// readsQueryOnly says whether all that some sets look at is the query: what they say
+// is the same for everybody who asks for a URL.
+func readsQueryOnly(sets caddyhttp.RawMatcherSets) bool {
+	if len(sets) == 0 {
+		return false
+	}
+	for _, set := range sets {
+		for module, raw := range set {
+			switch module {
+			case "query":
+				// A placeholder may stand for a header.
+				if placeholderIn(raw) {
+					return false
+				}
+			case "not":
+				var nested caddyhttp.RawMatcherSets
+				if json.Unmarshal(raw, &nested) != nil || !readsQueryOnly(nested) {
+					return false
+				}
+			default:
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// placeholderIn says whether a text of a matcher's config could hold a placeholder.
+func placeholderIn(raw json.RawMessage) bool {
+	var config any
+	if json.Unmarshal(raw, &config) != nil {
+		return true
+	}
+	return slices.ContainsFunc(textsIn(config), func(s string) bool { return strings.Contains(s, "{") })
 }
 
 // everyReading makes two matchers of sets: whether they match in some reading of

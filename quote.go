@@ -152,8 +152,11 @@ func (h *Handler) fits(p *x402.Payment, current *offer, resource uint64, now tim
 		}
 	}
 	for _, o := range quoted.recall(resource, now) {
+		if o == current {
+			continue // a payment may be long, and matching takes as long
+		}
 		i, e := x402.Match(p, o.requirements)
-		if e != nil || o == current || h.app.closed(o.requirements[i].Network) {
+		if e != nil || h.app.closed(o.requirements[i].Network) {
 			continue
 		}
 		settlers := slices.Clone(o.settlers[i])

@@ -10,16 +10,22 @@ import (
 // another version of HTTP, or to HTTP in TLS. Behind such an upgrade the upstream
 // takes any request, and we see none of them. A server may always ignore an
 // upgrade, and HTTP/2 no longer has this one (RFC 9113, 3.1).
+//
+// Of a long list only the first names are left: nobody needs a hundred.
 func removeHTTPUpgrades(header http.Header) {
 	var names []string
+	left := maxNames
 	for _, value := range header["Upgrade"] {
 		for name := range strings.SplitSeq(value, ",") {
+			if left--; left < 0 {
+				break
+			}
 			if name = strings.TrimSpace(name); name != "" {
 				names = append(names, name)
 			}
 		}
 	}
-	if !slices.ContainsFunc(names, carriesHTTP) {
+	if left >= 0 && !slices.ContainsFunc(names, carriesHTTP) {
 		return
 	}
 	delete(header, "Http2-Settings")

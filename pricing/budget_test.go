@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"fmt"
 	"math/rand"
 	"net/http"
 	"strings"
@@ -174,5 +175,23 @@ func TestMatchersAreAskedOnce(t *testing.T) {
 	}
 	if asked != 1 || sure != 1 {
 		t.Errorf("asked %d and %d times", asked, sure)
+	}
+}
+
+// TestLongListsDecideOrdinaryPaths: how many patterns the operator has makes no
+// ordinary path ambiguous.
+func TestLongListsDecideOrdinaryPaths(t *testing.T) {
+	line := Line{Kind: Priced, Price: 1}
+	for i := range 25_000 {
+		line.Patterns = append(line.Patterns, fmt.Sprintf("*-%d.pdf", i))
+	}
+	list, err := NewList([]Line{line}, Decision{Kind: Free})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]Kind{"/about": Free, "/about/": Free, "/a%20page": Free, "/docs/x;y=1/": Free, "/a-7.pdf": Priced, "/x//a-7.pdf": Priced} {
+		if d, err := list.Decide(nil, http.MethodGet, path); err != nil || d.Kind != want {
+			t.Errorf("%s is %s, %v", path, d.Kind, err)
+		}
 	}
 }

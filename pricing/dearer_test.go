@@ -101,3 +101,28 @@ func TestDecisionsDepend(t *testing.T) {
 		}
 	}
 }
+
+// TestURLTellsNoClientsApart: what a matcher says that looks at the URL only depends
+// on no client.
+func TestURLTellsNoClientsApart(t *testing.T) {
+	says := func(*http.Request) (bool, error) { return false, nil }
+	line := func(byURL bool) Line {
+		return Line{Kind: Priced, Patterns: []string{"/*"}, Matcher: says, MatcherName: map[bool]string{true: "@query", false: "@header"}[byURL], ByURL: byURL}
+	}
+	for _, tc := range []struct {
+		lines []Line
+		want  bool
+	}{
+		{[]Line{line(true)}, false},
+		{[]Line{line(false)}, true},
+		{[]Line{line(true), line(false)}, true},
+	} {
+		list, err := NewList(tc.lines, Decision{Kind: Free})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := list.Decide(nil, http.MethodGet, "/a"); err != nil || d.Depends != tc.want {
+			t.Errorf("%d lines: %+v, %v", len(tc.lines), d, err)
+		}
+	}
+}

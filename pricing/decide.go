@@ -85,7 +85,7 @@ func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decisio
 		case d.Kind == MethodNotAllowed:
 			d.Allow = q.allowed()
 		}
-		d.Depends = len(q.asked) > 0
+		d.Depends = q.depends
 	}
 	return nil
 }
@@ -116,6 +116,9 @@ func (q *request) decidePlain(paths []string, verdicts []verdict, joined []Decis
 			clear(joined)
 			return false, nil
 		}
+		if len(paths) == 1 && len(path) <= maxOrdinary {
+			q.budget = math.MaxInt / 2 // how many patterns there are is the operator's affair
+		}
 		var buf [256]byte
 		if err := q.decideOne(foldShort(&buf, path), verdicts); err != nil {
 			return false, err
@@ -124,6 +127,10 @@ func (q *request) decidePlain(paths []string, verdicts []verdict, joined []Decis
 	}
 	return true, nil
 }
+
+// maxOrdinary is how long a path may be, in bytes, that is decided however many
+// patterns the operator has.
+const maxOrdinary = 256
 
 // join adds the verdicts on one reading to the decisions.
 func join(joined []Decision, verdicts []verdict) {
@@ -244,6 +251,8 @@ type request struct {
 	asked map[int]bool
 	// sure remembers the same of what they said of every reading of the request.
 	sure map[int]bool
+	// depends says that one of them looks at more than the URL.
+	depends bool
 	// named are the lines for one reading that are for other methods than one of
 	// these, and allow those of all readings that have no line for their method.
 	named, allow []int
@@ -451,6 +460,7 @@ func (q *request) ask(number int) (bool, error) {
 	if matcher == nil {
 		return true, nil
 	}
+	q.depends = q.depends || !q.list.lines[number].ByURL
 	return q.askOnce(&q.asked, number, matcher)
 }
 

@@ -193,11 +193,14 @@ func (s symbol) inClass(r rune) bool {
 
 func notLiteral(s symbol) bool { return s.kind != symLiteral }
 
+// missCost is what it takes to see that a path does not begin or end so.
+const missCost = 4
+
 // look reports whether the glob covers the whole folded path, and how much of that
 // was looked at, in bytes.
 func (g *glob) look(path string) (ok bool, looked int) {
 	if len(path) < len(g.head)+len(g.tail) || !strings.HasPrefix(path, g.head) || !strings.HasSuffix(path, g.tail) {
-		return false, 1
+		return false, missCost
 	}
 	path = path[len(g.head) : len(path)-len(g.tail)]
 	switch {

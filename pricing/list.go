@@ -57,6 +57,9 @@ type Line struct {
 	// some readings only is joined with the less specific ones that count where it
 	// does not.
 	Surely func(*http.Request) (bool, error)
+	// ByURL says that the matcher looks at the URL only, which tells no clients
+	// apart; see Decision.Depends.
+	ByURL bool
 	// MatcherName names the matcher in messages. A name that begins with `@`
 	// names the same matcher in every line of the list.
 	MatcherName string
@@ -78,8 +81,8 @@ type Decision struct {
 	// Allow is the methods that the lines for the path name, sorted, if Kind is
 	// MethodNotAllowed.
 	Allow []string
-	// Depends says that a matcher was asked: the same URL could cost another
-	// client something else.
+	// Depends says that a matcher was asked that looks at more than the URL: the
+	// same URL could cost another client something else.
 	Depends bool
 }
 
@@ -142,8 +145,10 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 		// Every request pays for these, and one that spends as much on them as
 		// many others do is refused. No request can make an operator's long list
 		// too dear for ordinary ones.
-		if g := &l.index.loose[i].pattern.glob; g.inside != "" || g.steps != nil {
-			l.budget += globBudget
+		if g := &l.index.loose[i].pattern.glob; g.inside != "" {
+			l.budget += insideBudget
+		} else {
+			l.budget += looseBudget
 		}
 	}
 	if err := l.checkConflicts(); err != nil {
@@ -156,9 +161,12 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 	return l, nil
 }
 
-// globBudget is what each glob that must be matched with every path adds to the
-// budget.
-const globBudget = 256
+// What each pattern that must be matched with every path adds to the budget: about
+// twenty times what an ordinary path takes of it.
+const (
+	insideBudget = 256
+	looseBudget  = 20 * missCost
+)
 
 // checkLine checks what one line can get wrong, apart from its patterns.
 func checkLine(line *Line) error {

@@ -117,11 +117,8 @@ func extraMatches(r *Requirement, theirs jsontext.Value) bool {
 	if len(r.Extra) == 0 || bytes.Equal(r.Extra, theirs) {
 		return theirs == nil || isObject(theirs)
 	}
-	var ours, got map[string]any
+	var ours map[string]any
 	if json.Unmarshal(r.Extra, &ours) != nil {
-		return false
-	}
-	if theirs != nil && json.Unmarshal(theirs, &got) != nil {
 		return false
 	}
 	if strings.HasPrefix(r.Network, "solana:") {
@@ -129,11 +126,57 @@ func extraMatches(r *Requirement, theirs jsontext.Value) bool {
 			delete(ours, name)
 		}
 	}
-	return contains(ours, got)
+	if theirs == nil {
+		return len(ours) == 0
+	}
+	return holds(ours, theirs)
 }
 
-// contains reports whether got has every member of want, at any depth. Arrays
-// and scalars must be equal. Both come from json.Unmarshal into any.
+// holds reports whether JSON has every member of want, at any depth. Arrays and
+// scalars must be equal. What is wanted comes from json.Unmarshal into any; the rest
+// of the JSON, which may be long, is skipped. Somebody has checked it before.
+func holds(want any, theirs jsontext.Value) bool {
+	object, ok := want.(map[string]any)
+	if !ok {
+		if _, ok := want.(string); ok != (theirs.Kind() == jsontext.KindString) {
+			return false
+		}
+		if _, ok := want.([]any); ok != (theirs.Kind() == jsontext.KindBeginArray) {
+			return false
+		}
+		var got any
+		return theirs.Kind() != jsontext.KindBeginObject && json.Unmarshal(theirs, &got) == nil && reflect.DeepEqual(want, got)
+	}
+	if !isObject(theirs) {
+		return false
+	}
+	d := jsontext.NewDecoder(bytes.NewBuffer(theirs), jsontext.AllowDuplicateNames(true))
+	if _, err := d.ReadToken(); err != nil {
+		return false
+	}
+	found := 0
+	for found < len(object) && d.PeekKind() == jsontext.KindString {
+		name, err := d.ReadToken()
+		if err != nil {
+			return false
+		}
+		wanted, ok := object[name.String()]
+		if !ok {
+			if d.SkipValue() != nil {
+				return false
+			}
+			continue
+		}
+		value, err := d.ReadValue()
+		if err != nil || !holds(wanted, value) {
+			return false
+		}
+		found++
+	}
+	return found == len(object)
+}
+
+// contains is holds for what json.Unmarshal made of both.
 func contains(want, got any) bool {
 	w, ok := want.(map[string]any)
 	if !ok {

@@ -29,6 +29,16 @@ const maxAhead = 64 << 10
 // length is the same, nobody can tell.
 const unread = "unread"
 
+// headMark is between the digest of a long body and that of its first maxAhead bytes.
+const headMark = " head="
+
+// beginsLike says whether the body begins like a long one that has a digest.
+func (b *body) beginsLike(digest string) bool {
+	_, head, long := strings.Cut(digest, headMark)
+	begin := b.beginning()
+	return long && begin != nil && *begin == head
+}
+
 func isUnread(digest string) bool { return strings.HasSuffix(digest, unread) }
 
 // noBody is the digest of a request without a body.
@@ -55,6 +65,8 @@ type body struct {
 	count int64
 	ahead []byte // read and not yet asked for
 	err   error  // of the end, for the upstream after what was read ahead
+	ours  bool   // the error is: the body was closed before it came
+	done  bool   // the body was closed
 }
 
 // newBody puts itself around the body of a request; nil if there is none.
@@ -104,16 +116,19 @@ func (b *body) note(p []byte, err error) {
 	if missing := maxAhead - b.count; missing > 0 && int64(len(p)) >= missing {
 		_, _ = b.hash.Write(p[:missing])
 		b.count += missing
-		head := digestOf(b.hash, b.count)
+		head := hex.EncodeToString(b.hash.Sum(nil)[:16])
 		b.head.Store(&head)
 		p = p[missing:]
 	}
 	_, _ = b.hash.Write(p)
 	b.count += int64(len(p))
-	b.err = err
+	b.err, b.ours = err, b.done
 	if errors.Is(err, io.EOF) || err == nil && b.declared >= 0 && b.count == b.declared {
 		b.end.Do(func() {
 			sum := digestOf(b.hash, b.count)
+			if head := b.head.Load(); head != nil {
+				sum += headMark + *head
+			}
 			b.sum.Store(&sum)
 			close(b.ended)
 		})
@@ -152,7 +167,15 @@ func (b *body) broken() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err != nil && !errors.Is(b.err, io.EOF)
+	return b.err != nil && !errors.Is(b.err, io.EOF) && !b.ours
+}
+
+// Close implements io.Closer. The upstream closes a body that it does not want.
+func (b *body) Close() error {
+	b.mu.Lock()
+	b.done = true
+	b.mu.Unlock()
+	return b.ReadCloser.Close()
 }
 
 // lookWithin is how long an answer waits for the end of a body that should have none.

@@ -129,7 +129,11 @@ func (p *purchase) prove() {
 
 // enterOrder lets one order of a payer be sold at a time; see orderBook.
 func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
-	if (p.acts || p.first && p.body != nil) && p.auth.Payer != "" {
+	if p.body != nil && !p.acts {
+		_ = p.body.record(r.Context(), r.Method) // over HTTP/3 every request may have one
+	}
+	digest, _ := p.body.digest()
+	if (p.acts || p.first && digest != noBody) && p.auth.Payer != "" {
 		name := p.identifier
 		if name == "" {
 			name = r.Header.Get("Idempotency-Key")
@@ -257,6 +261,8 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 	case ok && digest == row.Body:
 		return same, nil
 	case ok:
+		return different, nil
+	case errors.Is(err, errTooLong) && !p.body.beginsLike(row.Body):
 		return different, nil
 	case errors.Is(err, errTooLong) && acted(row):
 		if digest, _ = p.body.drain(row.Body); digest == row.Body {

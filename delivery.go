@@ -48,13 +48,18 @@ const (
 // begin makes the context of the upstream's run. It ends when the payer leaves, at
 // once where nothing was sold, and a while later where the upstream acts; when the
 // claim is lost; and when a payment was held for too long without being settled.
-func (d *delivery) begin() (context.Context, context.CancelFunc) {
+func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 	p := d.p
 	if p.settled {
 		d.sale.Store(saleClosed)
 	}
-	var ctx context.Context
 	if p.acts {
+		key := p.holding
+		stop := context.AfterFunc(d.r.Context(), func() { held.payerLeft(key) })
+		defer func() {
+			end := done
+			done = func() { stop(); end() }
+		}()
 		ctx, d.cancel = outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
 	} else {
 		ctx, d.cancel = context.WithCancel(d.r.Context())
@@ -116,8 +121,10 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 	case p.redeemed && uses && !d.replayed:
 		d.refused = p.isOwed(usage)
 	}
-	if refused := d.record(uses); d.refused == nil {
-		d.refused = refused
+	if d.refused == nil || d.refused.code == codeUsedMore {
+		if refused := d.record(uses); d.refused == nil {
+			d.refused = refused
+		}
 	}
 	if d.refused != nil {
 		if p.acts && p.inDoubt() {
@@ -297,7 +304,7 @@ func (d *delivery) finish(err error, returned bool) {
 	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.ended = 1
-		arrived = p.held.Payment.Ended+1 >= maxEnded || p.price.upto && !p.acts
+		arrived = p.held.Payment.Ended+1 >= maxEnded || !p.acts && (p.price.upto || isUnread(p.held.Payment.Body))
 	}
 	if arrived && !goods && p.usesUp(p.status, a.Header()) {
 		// A redirect within the site: it may be of no use to the payer, or all that he wants.

@@ -287,6 +287,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		p.body = newBody(r)
 		r.Body = p.body
 	}
+	defer p.upload.end()
 	defer p.letGo()
 	if refused := p.claim(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)

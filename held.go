@@ -11,9 +11,25 @@ import (
 type heldKeys struct {
 	mu   sync.Mutex
 	keys map[ledger.Key]int
+	left map[ledger.Key]bool // those whose payer has left, though his order goes on
 }
 
-var held = &heldKeys{keys: map[ledger.Key]int{}}
+var held = &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}}
+
+// payerLeft notes that the payer of an order has left that is still held.
+func (h *heldKeys) payerLeft(key ledger.Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keys[key] > 0 {
+		h.left[key] = true
+	}
+}
+
+func (h *heldKeys) hasLeft(key ledger.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left[key]
+}
 
 func (h *heldKeys) has(key ledger.Key) bool {
 	h.mu.Lock()
@@ -26,5 +42,6 @@ func (h *heldKeys) add(key ledger.Key, n int) {
 	defer h.mu.Unlock()
 	if h.keys[key] += n; h.keys[key] <= 0 {
 		delete(h.keys, key)
+		delete(h.left, key)
 	}
 }

@@ -21,7 +21,12 @@ func (p *purchase) inDoubt() bool {
 func (d *delivery) finishForLater(status int, header http.Header) {
 	d.answer.aside = &spool{}
 	d.answer.aside.begin(status, header)
+	d.answer.asideOver = d.cancel
+	time.AfterFunc(finishWithin, d.cancel)
 	d.answer.restoreHeader()
+	if d.r.ProtoMajor == 1 {
+		d.w.Header().Set("Connection", "close") // it is busy until the upstream has finished
+	}
 	held.add(d.p.held.Payment.Key, 1) // until its answer is there
 	d.answered = true
 	_ = d.p.h.refuseSale(d.w, d.r, d.p, *d.refused)

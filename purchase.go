@@ -168,10 +168,15 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 
 // sawUpstream tells the health of the line what became of a paid request.
 func (p *purchase) sawUpstream(status int, returned bool) {
-	if p.probing {
-		p.line.health.saw(status, returned, p.h.now())
-		p.probing = false
+	if !p.probing {
+		return
 	}
+	p.probing = false
+	if p.body.broken() { // the payer's doing says nothing of the upstream
+		p.line.health.didNotTry()
+		return
+	}
+	p.line.health.saw(status, returned, p.h.now())
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has

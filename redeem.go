@@ -169,7 +169,8 @@ func (p *purchase) mayBeRetry(row ledger.Payment) bool {
 	}
 	// An upstream that acts goes on for a while without its payer.
 	digest, ok := p.body.digest()
-	return row.Effects && ok && digest == row.Body
+	lost := held.hasLeft(row.Key) && isUnread(row.Body) && p.body.couldBe(row.Body)
+	return row.Effects && (ok && digest == row.Body || lost)
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.

@@ -37,7 +37,8 @@ type answer struct {
 	spool *spool
 
 	// aside keeps a copy of what is swallowed, if not nil.
-	aside *spool
+	aside     *spool
+	asideOver func() // called when there is too much for a copy
 
 	// before is the header as it was when the upstream was started.
 	before http.Header
@@ -107,7 +108,9 @@ func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	if a.refused {
 		if a.aside != nil {
-			a.aside.write(p)
+			if a.aside.write(p); a.aside.over {
+				a.asideOver()
+			}
 		}
 		// An error here would make reverse_proxy panic; the upstream is stopped
 		// by its context instead.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -29,6 +30,9 @@ type upload struct {
 	deadline func() // ends the read
 	upstream atomic.Pointer[context.CancelFunc]
 	state    atomic.Int32
+
+	mu   sync.Mutex
+	over bool // the request is, and nothing of its connection may be touched
 }
 
 // The states of an upload. It leaves bounded once.
@@ -65,7 +69,21 @@ func (u *upload) cut() {
 	if cancel := u.upstream.Load(); cancel != nil {
 		(*cancel)()
 	}
-	u.deadline()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.over {
+		u.deadline()
+	}
+}
+
+// end is called before the request is over: a timer, or a read ahead, may outlive it.
+func (u *upload) end() {
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.over = true
 }
 
 // Read implements io.Reader.

@@ -55,12 +55,13 @@ func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([
 
 // budget bounds the work for a short request, in bytes that are looked at: about two
 // nanoseconds each. Above it the request is ambiguous. An ordinary one spends a
-// few hundred. Every byte of the paths adds budgetPerByte, up to maxOddPath bytes,
+// few hundred. Every byte of the paths adds budgetPerByte, up to budgetLength bytes,
 // since long ones are honest too: the work for a request is in proportion to its
 // length, and ends with about half a millisecond.
 const (
 	budget        = 24 << 10
 	budgetPerByte = 16
+	budgetLength  = 5 << 10
 )
 
 // decideAll fills joined, by method, with the help of room for the verdicts on
@@ -69,7 +70,7 @@ func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decisio
 	if len(paths) == 0 {
 		return errNoPath
 	}
-	q.budget = q.list.budget + budgetPerByte*min(lengthOf(paths), maxOddPath)
+	q.budget = q.list.budget + budgetPerByte*min(lengthOf(paths), budgetLength)
 	ok, err := q.decidePlain(paths, verdicts, joined)
 	if err == nil && !ok {
 		err = q.decideReadings(paths, verdicts, joined)

@@ -55,7 +55,7 @@ func Readings(path string) ([]string, bool) {
 	if isPlain(path) {
 		return []string{path}, true
 	}
-	c := closure{spent: new(int), budget: budget + budgetPerByte*min(len(path), maxOddPath)}
+	c := closure{spent: new(int), budget: budget + budgetPerByte*min(len(path), budgetLength)}
 	return c.close([]string{path})
 }
 

@@ -56,8 +56,8 @@ func breaksOff(rw http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// on asks at an origin, under a name.
-func (w *world) on(origin, host, path string, header ...string) answerOf {
+// askAt asks at an origin, under a name.
+func (w *world) askAt(origin, host, path string, header ...string) answerOf {
 	w.t.Helper()
 	r := w.request(http.MethodGet, path, header...)
 	r.URL.Host = strings.TrimPrefix(origin, "http://")
@@ -114,27 +114,27 @@ func TestQuotesAndPurchasesAreOfTheirGate(t *testing.T) {
 				dear = cheap
 			}
 			w.givesGoodsOfGates()
-			asked := offerIn(t, w.on(cheap, "shop.example", "/articles/1"))
+			asked := offerIn(t, w.askAt(cheap, "shop.example", "/articles/1"))
 			p := newPayer(t)
 			quote := p.sign(t, asked, time.Now()).v2(t)
-			res := w.on(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", quote)...)
+			res := w.askAt(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", quote)...)
 			w.expect(res, 402, "no_matching_requirements")
 
 			w.up.on(breaksOff)
 			owed := p.sign(t, asked, time.Now()).v2(t)
-			_ = w.on(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
+			_ = w.askAt(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
 			if w.fac.transfers() != 1 {
 				t.Fatal(w.fac.transfers(), "transfers")
 			}
 			w.givesGoodsOfGates()
 			res = w.again(func() answerOf {
-				return w.on(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", owed)...)
+				return w.askAt(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", owed)...)
 			})
 			w.expect(res, 409, "payment_bought_something_else")
-			res = w.on(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))...)
+			res = w.askAt(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))...)
 			w.expect(res, 402, "no_matching_requirements")
 			// At its own gate it is had.
-			res = w.on(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
+			res = w.askAt(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
 			if res.body != goodsOf(0) || w.fac.transfers() != 1 {
 				t.Errorf("%d %q, %d transfers", res.StatusCode, res.body, w.fac.transfers())
 			}
@@ -152,20 +152,20 @@ func TestReloadOfOtherSitesKeepsWhatIsOwed(t *testing.T) {
 	origin := "http://" + second
 	w.up.on(breaksOff)
 	p := newPayer(t)
-	asked := offerIn(t, w.on(origin, second, "/articles/1"))
-	_ = w.on(origin, second, "/articles/1", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
-	quote := p.sign(t, offerIn(t, w.on(origin, second, "/articles/2")), time.Now()).v2(t)
+	asked := offerIn(t, w.askAt(origin, second, "/articles/1"))
+	_ = w.askAt(origin, second, "/articles/1", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+	quote := p.sign(t, offerIn(t, w.askAt(origin, second, "/articles/2")), time.Now()).v2(t)
 
 	dearer := mine
 	dearer.price = "$0.02"
 	w.load(onDisk.Replace(w.gatesCaddyfile(gateAt{"http://" + first + " {", "}", "", "$5"}, dearer)))
 	w.givesGoodsOfGates()
-	res := w.on(origin, second, "/articles/2", "PAYMENT-SIGNATURE", quote)
+	res := w.askAt(origin, second, "/articles/2", "PAYMENT-SIGNATURE", quote)
 	if res.body != goodsOf(1) {
 		t.Errorf("quoted before the reload: %d %s", res.StatusCode, res.body)
 	}
-	fresh := p.sign(t, offerIn(t, w.on(origin, second, "/articles/1")), time.Now()).v2(t)
-	res = w.on(origin, second, "/articles/1", "PAYMENT-SIGNATURE", fresh)
+	fresh := p.sign(t, offerIn(t, w.askAt(origin, second, "/articles/1")), time.Now()).v2(t)
+	res = w.askAt(origin, second, "/articles/1", "PAYMENT-SIGNATURE", fresh)
 	if res.body != goodsOf(1) || w.fac.transfers() != 2 {
 		t.Errorf("owed before the reload: %d %s, %d transfers", res.StatusCode, res.body, w.fac.transfers())
 	}
@@ -235,8 +235,8 @@ func TestRedirectsThatLeaveAreCharged(t *testing.T) {
 				rw.WriteHeader(http.StatusFound)
 			})
 			origin := "http://" + address
-			pay := newPayer(t).sign(t, offerIn(t, w.on(origin, tc.host, "/downloads/x")), time.Now()).v2(t)
-			res := w.on(origin, tc.host, "/downloads/x", "PAYMENT-SIGNATURE", pay)
+			pay := newPayer(t).sign(t, offerIn(t, w.askAt(origin, tc.host, "/downloads/x")), time.Now()).v2(t)
+			res := w.askAt(origin, tc.host, "/downloads/x", "PAYMENT-SIGNATURE", pay)
 			if charged := w.fac.transfers() == 1; charged != tc.charged || res.StatusCode != 302 {
 				t.Errorf("%d to %q: charged %v", res.StatusCode, location, charged)
 			}

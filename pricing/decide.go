@@ -39,6 +39,20 @@ func (l *List) Decide(r *http.Request, method string, paths ...string) (Decision
 	return joined[0], nil
 }
 
+// DecideAny says what a request costs that an upstream could read with any of
+// several methods, one at least.
+func (l *List) DecideAny(r *http.Request, methods []string, paths ...string) (Decision, error) {
+	decisions, err := l.DecideEach(r, methods, paths...)
+	if err != nil {
+		return Decision{Line: -1}, err
+	}
+	var joined Decision
+	for _, d := range decisions {
+		joined = Join(joined, d)
+	}
+	return joined, nil
+}
+
 // DecideEach says what a request costs with each of several methods, one at
 // least, for the work of one.
 func (l *List) DecideEach(r *http.Request, methods []string, paths ...string) ([]Decision, error) {

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -19,6 +20,9 @@ func pruneAll(t *testing.T, l *Ledger, most int) {
 		if _, err := l.pruneStep(t.Context(), pruneFree, state, complete, state, most, pruneAtOnce); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := errors.Join(l.shed(t.Context()), l.copyRows(true), l.tidy(t.Context())); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 
@@ -46,7 +47,7 @@ func (h *Handler) candidate(p *x402.Payment) (x402.Requirement, error) {
 	if a, ok := pricing.FindAsset(p.Network, "usdc"); ok {
 		extra, err := json.Marshal(map[string]string{"name": a.Name, "version": a.Version})
 		if err == nil {
-			candidates = append(candidates[:len(candidates):len(candidates)], x402.Requirement{Scheme: p.Scheme, Network: p.Network, Asset: a.Address, Extra: extra})
+			candidates = append(slices.Clip(candidates), x402.Requirement{Scheme: p.Scheme, Network: p.Network, Asset: a.Address, Extra: extra})
 		}
 	}
 	for _, r := range candidates {

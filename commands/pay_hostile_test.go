@@ -218,8 +218,15 @@ func TestSellersThatHoldPay(t *testing.T) {
 func TestKeyInTheWrongPlace(t *testing.T) {
 	s := newSeller(t)
 	for _, args := range [][]string{
-		{"--key-env", testPrivate}, {"--key-file", testPrivate}, {"--key-file", "0x" + testPrivate}, {"--dev-key", testPrivate},
-		{"--key", testPrivate}, {"--dev-key=0x" + testPrivate}, {"--max", testPrivate}, {"--network", testPrivate}, {"--wait", testPrivate},
+		{"--key-env", testPrivate},
+		{"--key-file", testPrivate},
+		{"--key-file", "0x" + testPrivate},
+		{"--dev-key", testPrivate},
+		{"--key", testPrivate},
+		{"--dev-key=0x" + testPrivate},
+		{"--max", testPrivate},
+		{"--network", testPrivate},
+		{"--wait", testPrivate},
 	} {
 		if got := run(t, nil, append(args, s.URL)...); got.code != exitUsage || got.err == "" {
 			t.Errorf("%q: %+v", args, got)

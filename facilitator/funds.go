@@ -3,6 +3,7 @@ package facilitator
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/big"
 	"time"
 
@@ -54,9 +55,7 @@ func (b *Breaker) Funds() map[string]Funds {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	seen := make(map[string]Funds, len(b.funds))
-	for network, f := range b.funds {
-		seen[network] = f
-	}
+	maps.Copy(seen, b.funds)
 	return seen
 }
 

@@ -132,8 +132,7 @@ func (e *expander) captured(name string, t *trail) []string {
 	if !named {
 		matcher, group = "", name
 	}
-	for i := len(e.conds) - 1; i >= 0; i-- {
-		c := e.conds[i]
+	for _, c := range slices.Backward(e.conds) {
 		for _, r := range c.regexps {
 			if r == nil || matcher != "" && r.name != matcher {
 				continue
@@ -615,9 +614,9 @@ func (p place) withValue(v setValue) place {
 
 // tries are the files that the innermost file matcher looks for.
 func tries(conds []*cond) []string {
-	for i := len(conds) - 1; i >= 0; i-- {
+	for _, cond := range slices.Backward(conds) {
 		var files []string
-		for _, set := range conds[i].sets {
+		for _, set := range cond.sets {
 			var file struct {
 				Try []string `json:"try_files"`
 			}

@@ -143,10 +143,10 @@ func (a *answerer) root(g *Gate, t *trail) string {
 // origins guesses the paths of requests which come to a place with this path.
 func (p *place) origins(path string) []string {
 	paths := []string{path}
-	for i := len(p.steps) - 1; i >= 0; i-- {
+	for _, v := range slices.Backward(p.steps) {
 		var back []string
 		for _, path := range paths {
-			for _, guess := range p.steps[i].backward(path) {
+			for _, guess := range v.backward(path) {
 				if guess = absolute([]string{guess})[0]; len(back)+len(paths) < maxWays && !slices.Contains(paths, guess) && !slices.Contains(back, guess) {
 					back = append(back, guess)
 				}

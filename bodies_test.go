@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -316,4 +317,74 @@ func TestStalledBodyOutlivesNoRequest(t *testing.T) {
 		all.Wait()
 	}
 	t.Log(fmt.Sprint(counts), w.fac.transfers())
+}
+
+// The body of a GET ends just after the gate has stopped waiting for it: the server adds
+// its trailers to the request then, in a map that nobody else may walk through. The race
+// detector sees it.
+func TestLateTrailersAreNobodysRace(t *testing.T) {
+	const names, rounds = 500, 60
+	w := newWorld(t, "price /paid/* $0.01")
+	p := newPayer(t)
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	var announced strings.Builder
+	for i := range names {
+		fmt.Fprintf(&announced, "%s,", strconv.FormatInt(int64(i), 36))
+	}
+	announced.WriteString("zz")
+	var sent strings.Builder
+	for i := 0; sent.Len() < 3500; i++ {
+		fmt.Fprintf(&sent, "%s: \r\n", strconv.FormatInt(int64(i), 36))
+	}
+	var all sync.WaitGroup
+	for i := range rounds {
+		if i%30 == 0 {
+			all.Wait()
+		}
+		all.Go(func() {
+			delay := 100*time.Millisecond + time.Duration(i%100)*100*time.Microsecond
+			conn, host := w.dial()
+			fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nPAYMENT-SIGNATURE: %s\r\nTrailer: %s\r\n\r\n1\r\nx\r\n",
+				host, p.sign(t, asked, time.Now()).v2(t), announced.String())
+			time.Sleep(delay)
+			fmt.Fprintf(conn, "0\r\n%s\r\n", sent.String())
+			_ = conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+			answer, _ := io.ReadAll(conn)
+			conn.Close()
+			if !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK") {
+				t.Errorf("%.120q", answer)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// One payer who asks for what gives bad gateways closes a line for nobody.
+func TestOnePayersBadGatewaysCloseNoLine(t *testing.T) {
+	w := newWorld(t, "price /scrape/* $0.01 {\n settle first\n}")
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "dead") {
+			rw.WriteHeader(502)
+			return
+		}
+		_, _ = rw.Write([]byte(sample))
+	})
+	p := newPayer(t)
+	asked := w.challenge(http.MethodGet, "/scrape/ok").Accepts[0]
+	w.expect(w.get("/scrape/ok", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t)), 200, "")
+	for i := range 3 {
+		path := fmt.Sprintf("/scrape/dead-%d", i)
+		res := w.get(path, "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+		w.expect(res, 502, "")
+	}
+	refused := 0
+	for i := range 5 {
+		res := w.get(fmt.Sprintf("/scrape/ok-%d", i), "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t))
+		if res.StatusCode != 200 {
+			refused++
+		}
+	}
+	if refused > 0 {
+		t.Errorf("%d honest payers of a healthy upstream refused; %d transfers", refused, w.fac.transfers())
+	}
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -54,6 +56,8 @@ func digestOf(sum hash.Hash, n int64) string {
 type body struct {
 	io.ReadCloser
 	declared int64         // its length, or -1
+	noAhead  bool          // nobody but the upstream may read it
+	atEnd    func()        // called once, when the upstream has all of it; or nil
 	turn     chan struct{} // holds one: the right to read from the client
 	end      sync.Once
 	ended    chan struct{} // closed when sum is known
@@ -82,8 +86,48 @@ func newBody(r *http.Request) *body {
 	return b
 }
 
-// Read implements io.Reader.
+// readsBody puts the bounds and the digest around the body of a request. What reads
+// ahead may outlive a wait for it, and the server adds trailers to the request when a
+// body ends: so the request that goes on has a map of its own for them, which only the
+// upstream's reading fills.
+func (p *purchase) readsBody(r *http.Request) *http.Request {
+	limited := isLimited(r.Body)
+	r = r.WithContext(r.Context())
+	r.Body = p.upload
+	p.body = newBody(r)
+	if p.body == nil {
+		return r
+	}
+	p.body.noAhead = limited
+	if arriving := r.Trailer; len(arriving) > 0 {
+		own := arriving.Clone()
+		r.Trailer = own
+		p.body.atEnd = func() { maps.Copy(own, arriving) }
+	}
+	r.Body = p.body
+	return r
+}
+
+// isLimited says whether Caddy's request_body limits a body: where it is too long, the
+// reading changes the header of the answer, so nobody may read beside the handler.
+func isLimited(body io.ReadCloser) bool {
+	if t, ok := body.(*trailers); ok {
+		body = t.ReadCloser
+	}
+	return strings.Contains(fmt.Sprintf("%T", body), "requestbody.")
+}
+
+// Read implements io.Reader, for the upstream.
 func (b *body) Read(p []byte) (int, error) {
+	n, err := b.next(p)
+	if errors.Is(err, io.EOF) && b.atEnd != nil {
+		b.atEnd()
+		b.atEnd = nil
+	}
+	return n, err
+}
+
+func (b *body) next(p []byte) (int, error) {
 	if n, err, ok := b.pending(p); ok {
 		return n, err
 	}
@@ -190,6 +234,9 @@ var errTooLong = errors.New("the body is too long to be read ahead")
 func (b *body) readAhead(ctx context.Context) error {
 	if _, ok := b.digest(); ok {
 		return nil
+	}
+	if b.noAhead {
+		return errTooLong
 	}
 	done := make(chan error, 1)
 	go func() { done <- b.fill(ctx) }()

@@ -246,6 +246,7 @@ func (p *purchase) signedLike(row ledger.Payment) bool {
 // one that is too long for that is compared at the status line, or for a copy of an
 // answer read and forgotten.
 func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness, *refusal) {
+	p.mustBe = ""
 	switch {
 	case row.Body == "":
 		return same, nil // nothing that is charged has come of it

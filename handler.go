@@ -283,9 +283,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: h.boundUpload(w, r),
 	}
 	if p.upload != nil {
-		r.Body = p.upload
-		p.body = newBody(r)
-		r.Body = p.body
+		r = p.readsBody(r)
 	}
 	defer p.upload.end()
 	defer p.letGo()

@@ -17,6 +17,7 @@ const (
 type health struct {
 	mu    sync.Mutex
 	bad   int
+	payer string    // of the latest bad gateway
 	probe time.Time // when the next request may try
 }
 
@@ -42,17 +43,24 @@ func (h *health) didNotTry() {
 }
 
 // saw learns from a paid request: its status, 0 if there was none, and whether
-// the upstream's handler came to its end.
-func (h *health) saw(status int, returned bool, now time.Time) {
+// the upstream's handler came to its end. Of one payer's in a row one counts: he may
+// have asked for what gives a bad gateway.
+func (h *health) saw(payer string, status int, returned bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case status == statusClientGone:
 	case status >= 502 && status <= 504, status == 0 && !returned:
-		if h.bad++; h.bad == deadAfter {
+		switch {
+		case h.bad >= deadAfter: // it was a probe
 			h.probe = now.Add(probeEvery)
+		case payer == "" || payer != h.payer:
+			h.payer = payer
+			if h.bad++; h.bad == deadAfter {
+				h.probe = now.Add(probeEvery)
+			}
 		}
 	case status > 0:
-		h.bad = 0
+		h.bad, h.payer = 0, ""
 	}
 }

@@ -176,7 +176,7 @@ func (p *purchase) sawUpstream(status int, returned bool) {
 		p.line.health.didNotTry()
 		return
 	}
-	p.line.health.saw(status, returned, p.h.now())
+	p.line.health.saw(p.auth.Payer, status, returned, p.h.now())
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has

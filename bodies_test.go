@@ -388,3 +388,23 @@ func TestOnePayersBadGatewaysCloseNoLine(t *testing.T) {
 		t.Errorf("%d honest payers of a healthy upstream refused; %d transfers", refused, w.fac.transfers())
 	}
 }
+
+// A payer for whom the upstream has failed three times in a row does not pay it again,
+// while it is open to others.
+func TestDeadUpstreamIsNotSoldToTheSamePayer(t *testing.T) {
+	w := newWorld(t, "price /scrape/* $0.01 {\n settle first\n}")
+	w.up.on(says(502, ""))
+	p := newPayer(t)
+	asked := w.challenge(http.MethodGet, "/scrape/x").Accepts[0]
+	buy := func(i int, p *payer) answerOf {
+		return w.get(fmt.Sprintf("/scrape/%d", i), "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+	}
+	for i := range 3 {
+		w.expect(buy(i, p), 502, "")
+	}
+	w.expect(buy(3, p), 503, "upstream_unavailable")
+	w.expect(buy(4, newPayer(t)), 502, "")
+	if w.fac.transfers() != 4 {
+		t.Error(w.fac.transfers(), "transfers")
+	}
+}

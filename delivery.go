@@ -201,6 +201,9 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 		panicked := recover()
 		d.noteUncharged()
 		if d.answered {
+			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
+				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
+			}
 			err = nil
 			d.keepForLater(returned)
 			return
@@ -271,7 +274,7 @@ func (d *delivery) noteUncharged() {
 	case d.replayed:
 	case p.settled && nothingCharged(p.held.Payment):
 		addUncharged(p.auth.Payer, 1, p.h.now())
-	case p.settled && left && !p.acts:
+	case p.settled && !p.acts && (left || d.refused != nil && d.refused.code == codeBoughtElse):
 		addHangUp(p.auth.Payer, p.h.now())
 	case p.settled || p.held.Payment.State != ledger.Claimed:
 	case left:

@@ -159,7 +159,7 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if !p.upfront {
 		return nil
 	}
-	if !p.line.health.mayTry(p.h.now()) {
+	if !p.line.health.mayTry(p.auth.Payer, p.h.now()) {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
 	}
 	p.probing = true

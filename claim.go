@@ -163,13 +163,13 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	// Its own name for the purchase is the payer's secret, and no network is needed.
 	named := row.Identifier != "" && row.Identifier == asked.Identifier
 	if !p.sameRequest(row, asked) || !named && row.Client != asked.Client || !p.signedLike(row) {
-		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+		return boughtElse()
 	}
 	switch alike, refused := p.hasBodyOf(r.Context(), row); {
 	case refused != nil:
 		return refused
 	case alike == different:
-		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+		return boughtElse()
 	case row.Reason == reasonUsedMore:
 		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
 	}
@@ -197,8 +197,8 @@ func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
 // restore prepares to repeat a settlement: in the same words, to the one that was
 // asked before, whatever is offered now.
 func (p *purchase) restore(row ledger.Payment) bool {
-	var stored facilitator.Request
-	if json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil || p.h.app.closed(row.Network) {
+	stored, ok := storedRequest(row)
+	if !ok || p.h.app.closed(row.Network) {
 		return false
 	}
 	p.request = stored
@@ -206,6 +206,13 @@ func (p *purchase) restore(row ledger.Payment) bool {
 		p.settlers = []facilitator.Named{b.Named}
 	}
 	return len(p.settlers) > 0
+}
+
+// storedRequest is what the ledger keeps of what a facilitator was asked, if it still
+// does.
+func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
+	err := json.Unmarshal(row.Request, &stored)
+	return stored, err == nil && stored.Payment != nil
 }
 
 // take makes the purchase the holder of a payment that the ledger knows.
@@ -233,8 +240,8 @@ func (p *purchase) signedLike(row ledger.Payment) bool {
 	if p.proven {
 		return true
 	}
-	var stored facilitator.Request
-	if json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil {
+	stored, ok := storedRequest(row)
+	if !ok {
 		return false
 	}
 	kept, came := stored.Payment.Payload.Clone(), p.payment.Payload.Clone()
@@ -270,7 +277,7 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 			return same, nil
 		}
 		// It is gone, and cannot be sold any more.
-		return unclear, &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+		return unclear, p.unconfirmed(row)
 	case errors.Is(err, errTooLong):
 		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it, once
 			p.mustBe = row.Body
@@ -288,7 +295,7 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
 		acted(row) && len(row.Answer) == 0:
-		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+		return p.unconfirmed(row)
 	}
 	if wait := waitToFetch(row.Payer, p.h.now()); wait > 0 && !acted(row) {
 		return p.limited(&refusal{status: http.StatusTooManyRequests, code: codeTooManyHangUps, retryAfter: seconds(wait), receipt: p.receipt(row)})
@@ -346,6 +353,16 @@ func (p *purchase) letKeyGo() {
 // inFlight refuses what is in another request right now.
 func inFlight() *refusal {
 	return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+}
+
+// boughtElse refuses what was paid for something else.
+func boughtElse() *refusal {
+	return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+}
+
+// unconfirmed refuses what was paid for and cannot be given once more.
+func (p *purchase) unconfirmed(row ledger.Payment) *refusal {
+	return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
 }
 
 // letGo is the end of every purchase: what was claimed and not settled is free

@@ -162,7 +162,7 @@ func (d *delivery) sell(usage []string) *refusal {
 // earlier.
 func (p *purchase) isOwed(usage []string) *refusal {
 	if digest, ok := p.body.digest(); p.mustBe != "" && (!ok || digest != p.mustBe) {
-		return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+		return boughtElse()
 	}
 	if p.usedMore(usage) {
 		p.reason = reasonUsedMore

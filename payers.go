@@ -36,19 +36,11 @@ type recent[T any] struct {
 
 // put remembers something of a payer, spelled as package x402 does; "" is nobody.
 func (s *recent[T]) put(payer string, what T, now time.Time) {
-	s.change(payer, now, func(*T) bool { return true }, what)
+	s.update(payer, now, func(t *T) { *t = what })
 }
 
 // update changes what is remembered of a payer, which is the zero value at first.
 func (s *recent[T]) update(payer string, now time.Time, change func(*T)) {
-	var zero T
-	s.change(payer, now, func(old *T) bool {
-		change(old)
-		return false
-	}, zero)
-}
-
-func (s *recent[T]) change(payer string, now time.Time, change func(old *T) (replace bool), by T) {
 	if payer == "" {
 		return
 	}
@@ -62,9 +54,7 @@ func (s *recent[T]) change(payer string, now time.Time, change func(old *T) (rep
 			s.older, s.younger, s.since = s.younger, make(map[string]T), now
 		}
 	}
-	if change(&what) {
-		what = by
-	}
+	change(&what)
 	s.younger[payer] = what
 }
 

@@ -107,7 +107,7 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 	case alike == unclear && acted(row) && !named:
 		// Whether it is the order that was done already, nobody can tell.
 		p.about = &row
-		return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+		return p.unconfirmed(row)
 	}
 	if row.State == ledger.Unknown || row.State == ledger.Settling {
 		// Whoever holds it, if anybody, is finding out what became of it.

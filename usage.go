@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/holiman/uint256"
 	"go.uber.org/zap"
 
@@ -58,8 +57,8 @@ type sale struct {
 
 // soldFor reads what an upto purchase was; nil for others, and where nobody can say.
 func soldFor(row ledger.Payment) *sale {
-	var stored facilitator.Request
-	if row.Scheme != schemeUpto || json.Unmarshal(row.Request, &stored) != nil || stored.Payment == nil {
+	stored, ok := storedRequest(row)
+	if row.Scheme != schemeUpto || !ok {
 		return nil
 	}
 	signed, err := stored.Payment.Authorization(stored.Requirement)

@@ -242,7 +242,11 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 		return &refusal{status: http.StatusPaymentRequired, code: code, receipt: &receipt, cause: detail(s.Detail)}
 	case ledger.Released:
 		p.outcome = "unsent"
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: 10, cause: detail(s.Detail)}
+		wait := 10
+		if s.RetryAfter > 0 {
+			wait = seconds(min(s.RetryAfter, facilitator.MaxRetryAfter))
+		}
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: wait, cause: detail(s.Detail)}
 	default:
 		p.outcome = "unknown"
 		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment), cause: detail(s.Detail)}

@@ -117,6 +117,9 @@ type Settlement struct {
 	Reason string
 	// Detail is for the log only.
 	Detail string
+	// RetryAfter is how long a payer should wait before the next try, when Unsent;
+	// 0 if the facilitator does not know.
+	RetryAfter time.Duration
 	// Extra and Extensions are scheme data for the payer's receipt; may be nil.
 	Extra      jsontext.Value
 	Extensions jsontext.Value

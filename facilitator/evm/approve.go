@@ -214,12 +214,9 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 	if !budget.take(cost, c.approvalBudget, c.now()) {
 		return errors.New("the budget of today is used up")
 	}
-	fl, a, err := p.account.sender.send(ctx, c, v, &flight{by: p.account, to: p.from, gas: fundGas, value: missing})
+	fl, a, err := c.sendGift(ctx, p, v, missing)
 	if a == turnedAway || a == refusedByCall {
 		budget.give(cost)
-		if a == turnedAway {
-			err = c.turnedAway(p.account, err)
-		}
 		return errors.Join(errors.New("it was not sent"), err)
 	}
 	r, err := c.landing(ctx, p.account, until, func() hashes { sent, _ := fl.sent(); return sent })
@@ -232,6 +229,16 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 	}
 	c.notices.of(p.account).logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
 	return nil
+}
+
+// sendGift sends the payer some of the chain's own coin.
+func (c *chain) sendGift(ctx context.Context, p *payment, v view, amount *big.Int) (*flight, answer, error) {
+	leave, err := c.turn(ctx, p.account)
+	if err != nil {
+		return nil, turnedAway, err
+	}
+	defer leave()
+	return c.send(ctx, v, &flight{by: p.account, to: p.from, gas: fundGas, value: amount})
 }
 
 // errNoBlock is for a transaction that no block has taken in time.

@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"math/big"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -16,6 +17,8 @@ const (
 	// firstPoll and lastPoll bound the pauses between looks for a receipt.
 	firstPoll = 100 * time.Millisecond
 	lastPoll  = time.Second
+	// shareLook is how old a look at a transaction of several payments may be.
+	shareLook = 250 * time.Millisecond
 	// countAfter is how many looks find no receipt before our number is looked at, too:
 	// another gateway with the same key may have put a transaction in the place of ours.
 	countAfter = 5
@@ -36,22 +39,27 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 		case err != nil:
 		case v == paid:
 			fl.by.sender.landed(fl)
+			c.paid(p, rec, r)
 			return settled(p, r)
 		case v == mismatch:
 			fl.by.sender.landed(fl)
-			c.shared.payments.reverted(rec, p.token, c.now())
+			c.costUs(rec, r.cost(fl), addressTopic(p.token))
 			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
 			return unknown(p, codeEventMismatch, r.Transaction.Hex(), "the token does not say that it moved the money")
 		case v == failed:
 			fl.by.sender.landed(fl)
-			return c.failed(ctx, p, rec, r.Transaction)
-		case passed && r == nil:
+			return c.failed(ctx, p, rec, r)
+		case r != nil:
+			rec.place.leave() // it only waits for more blocks
+		case passed:
 			missed++
 		}
 		if missed >= lostAfter {
 			// Something else took the number, or the chain took it back. The next call
 			// may send it anew.
 			fl.by.sender.wasLost()
+			rec.place.landed()
+			rec.held.end(nil)
 			c.shared.payments.forget(p.claim(), rec)
 			c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 			return c.lost(ctx, p, rec, sent)
@@ -67,6 +75,33 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 // chain to count. If the verdict is inconclusive, it is one that is not deep enough,
 // or nil. counting also looks whether their number is in a block.
 func (c *chain) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*receipt, verdict, error) {
+	found, last, err := c.found(ctx, fl, sent, counting)
+	if err != nil {
+		return nil, inconclusive, err
+	}
+	var shallow *receipt
+	for i, r := range found {
+		switch v := r.judge(sent[i], p, fl.shared); {
+		case v == inconclusive:
+		case c.deep(r, last):
+			return r, v, nil
+		default:
+			shallow = r
+		}
+	}
+	return shallow, inconclusive, nil
+}
+
+// found asks for the receipts of transactions and for the last block. Those who wait
+// for one transaction share a look.
+func (c *chain) found(ctx context.Context, fl *flight, sent hashes, counting bool) ([]*receipt, uint64, error) {
+	if fl.shared > 0 {
+		fl.look.Lock()
+		defer fl.look.Unlock()
+		if seen := &fl.seen; len(seen.receipts) == len(sent) && time.Since(seen.at) < shareLook {
+			return seen.receipts, seen.last, nil
+		}
+	}
 	found := make([]*receipt, len(sent))
 	var last, mined hexutil.Uint64
 	err := c.ask(ctx, func() calls {
@@ -86,22 +121,15 @@ func (c *chain) receipts(ctx context.Context, p *payment, fl *flight, sent hashe
 		return b
 	}, every)
 	if err != nil {
-		return nil, inconclusive, err
+		return nil, 0, err
 	}
 	if counting {
 		fl.by.sender.prune(uint64(mined))
 	}
-	var shallow *receipt
-	for i, r := range found {
-		switch v := r.judge(sent[i], p, true); {
-		case v == inconclusive:
-		case c.deep(r, uint64(last)):
-			return r, v, nil
-		default:
-			shallow = r
-		}
+	if fl.shared > 0 {
+		fl.seen = seen{found, uint64(last), time.Now()}
 	}
-	return shallow, inconclusive, nil
+	return found, uint64(last), nil
 }
 
 // deep reports whether the block of a receipt has enough blocks upon it.
@@ -114,15 +142,37 @@ func (s *sender) landed(fl *flight) { s.prune(fl.number + 1) }
 
 // failed is for a transaction of ours that was reverted: most likely, somebody
 // was faster with the same authorization.
-func (c *chain) failed(ctx context.Context, p *payment, rec *record, hash common.Hash) facilitator.Settlement {
+func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
+	if err == nil && s.Outcome == facilitator.Settled {
+		c.paid(p, rec, nil)
+		return s
+	}
+	c.costUs(rec, r.cost(rec.flight), addressTopic(p.from), rec.code)
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
 	}
-	c.shared.payments.reverted(rec, p.from, c.now())
 	// Not a refusal: what the payer signed is public now, and anyone can send
 	// it until it ends.
-	return unknown(p, p.codes().transaction, hash.Hex(), "the transaction was reverted, and the authorization is not seen to be used")
+	return unknown(p, p.codes().transaction, r.Transaction.Hex(), "the transaction was reverted, and the authorization is not seen to be used")
+}
+
+// paid takes note of money that has moved. r is the receipt, if the transaction is
+// ours.
+func (c *chain) paid(p *payment, rec *record, r *receipt) {
+	rec.place.landed()
+	rec.held.end(nil)
+	rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
+	if w, ok := p.way.(*eip3009); ok && r != nil && w.moved(p, r, false) {
+		c.pairing.Store(p.token, c.now())
+	}
+}
+
+// costUs takes note of a transaction that moved nothing, and of who is known by it.
+func (c *chain) costUs(rec *record, cost *big.Int, whose ...common.Hash) {
+	rec.place.landed()
+	rec.held.end(cost)
+	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
 }
 
 // lost is for a payment whose transactions will never be in a block.
@@ -178,7 +228,7 @@ func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (faci
 		return facilitator.Settlement{}, err
 	case !deep:
 		return unknown(p, x402.CodeSettlementPending, hash.Hex(), "somebody else sent it, and it is not confirmed yet"), nil
-	case r.judge(hash, p, false) == paid:
+	case r.judge(hash, p, foreignCall) == paid:
 		return settled(p, r), nil
 	}
 	return unknown(p, p.codes().nonceUsed, hash.Hex(), "the authorization was used for something else"), nil

@@ -100,7 +100,7 @@ func timed(step func()) float64 {
 func local(b *testing.B, r facilitator.Request, now time.Time) {
 	p, err := read(r)
 	if err == nil {
-		err = p.check(r.Requirement, now)
+		err = p.check(r.Requirement, now, minLife)
 	}
 	if err != nil {
 		b.Fatal(err)

@@ -3,6 +3,7 @@ package evm
 import (
 	"strconv"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -14,6 +15,9 @@ import (
 //			signer          {file./path/to/key}...
 //			confirmations   <n>
 //			approval_budget <amount>/day
+//			gas_budget      <amount>/day
+//			contract_wallets off|<gas>
+//			batch           <n> [<duration>]
 //		}
 //		erc6492_factory <address>...
 //	}
@@ -105,10 +109,16 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		given = n.Confirmations != 0
 	case "approval_budget":
 		given = n.ApprovalBudget != ""
-	case "quorum", "gas_budget", "batch":
+	case "gas_budget":
+		given = n.GasBudget != ""
+	case "contract_wallets":
+		given = n.ContractWallets != ""
+	case "batch":
+		given = n.Batch != 0
+	case "quorum":
 		return d.Errf("%s is not supported yet", word)
 	default:
-		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations and approval_budget", word)
+		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, approval_budget, gas_budget, contract_wallets and batch", word)
 	}
 	if given {
 		return d.Errf("%s is given twice; write all of it in one line", word)
@@ -126,7 +136,13 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "confirmations":
 		err = n.unmarshalConfirmations(d, args)
 	case "approval_budget":
-		err = n.unmarshalBudget(d, args)
+		err = unmarshalBudget(d, args, &n.ApprovalBudget)
+	case "gas_budget":
+		err = unmarshalBudget(d, args, &n.GasBudget)
+	case "contract_wallets":
+		err = n.unmarshalWallets(d, args)
+	case "batch":
+		err = n.unmarshalBatch(d, args)
 	}
 	if err != nil {
 		return err
@@ -164,14 +180,46 @@ func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) 
 	return nil
 }
 
-func (n *Network) unmarshalBudget(d *caddyfile.Dispenser, args []string) error {
+func unmarshalBudget(d *caddyfile.Dispenser, args []string, budget *string) error {
 	if len(args) != 1 {
-		return d.Err("approval_budget wants one amount of the chain's own coin a day, like 0.01/day")
+		return d.Err("a budget wants one amount of the chain's own coin a day, like 0.01/day")
 	}
 	if _, err := parseBudget(args[0]); err != nil {
-		return d.Errf("approval_budget: %v", err)
+		return d.WrapErr(err)
 	}
-	n.ApprovalBudget = args[0]
+	*budget = args[0]
+	return nil
+}
+
+func (n *Network) unmarshalWallets(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.Err("contract_wallets wants off, or the gas that the code of a payer may use")
+	}
+	if _, _, err := parseWallets(args[0]); err != nil {
+		return d.Errf("contract_wallets %v", err)
+	}
+	n.ContractWallets = args[0]
+	return nil
+}
+
+// unmarshalBatch reads `batch <n> [<duration>]`, or `batch off`.
+func (n *Network) unmarshalBatch(d *caddyfile.Dispenser, args []string) error {
+	if len(args) == 1 && args[0] == "off" {
+		n.Batch = 1
+		return nil
+	}
+	count, err := strconv.Atoi(args[0])
+	if err != nil || len(args) > 2 || count < 1 || count > maxBatch {
+		return d.Errf("batch wants off, or how many payments may go in one transaction, from 1 to %d, and how long one waits for others, like `batch 20 200ms`", maxBatch)
+	}
+	n.Batch = count
+	if len(args) == 2 {
+		wait, err := caddy.ParseDuration(args[1])
+		if err != nil || wait <= 0 || wait > maxBatchWait {
+			return d.Errf("batch %s: how long a payment waits for others is a time up to %s, like 200ms", args[1], maxBatchWait)
+		}
+		n.BatchWait = caddy.Duration(wait)
+	}
 	return nil
 }
 

@@ -17,10 +17,10 @@ const (
 	// account that held none. Of the contracts of the development chain, one through
 	// Permit2 takes 108,000 to such an account, and 138,000 with a permit.
 	transferGas = 300_000
-	// walletGas is what a contract wallet may use in addition, to say whether a
-	// signature is good. A passkey on a chain that cannot check it by itself takes
+	// defaultWalletGas is what a contract wallet may use in addition, to say whether
+	// a signature is good. A passkey on a chain that cannot check it by itself takes
 	// most of it.
-	walletGas = 400_000
+	defaultWalletGas = 400_000
 	// factoryGas is what it may take to make a wallet.
 	factoryGas = 1_000_000
 )
@@ -29,9 +29,9 @@ const (
 func (p *payment) gas() uint64 {
 	switch p.signer {
 	case byContract:
-		return transferGas + walletGas
+		return transferGas + p.walletGas
 	case byFactory:
-		return transferGas + walletGas + factoryGas
+		return transferGas + p.walletGas + factoryGas
 	}
 	return transferGas
 }

@@ -49,15 +49,76 @@ type chain struct {
 	// approvalBudget is what may be spent a day on the gas of payers' approvals, in
 	// the chain's smallest unit; nil if nothing.
 	approvalBudget *big.Int
+	// gasBudget is what may be lost a day by transactions that move nothing, in the
+	// chain's smallest unit; nil is the gas of defaultGasBudget at the market's price.
+	gasBudget *big.Int
+	// noWallets: payers with code are not taken. walletGas is what their code may use.
+	noWallets bool
+	walletGas uint64
+	// batch is how many payments go in one transaction, and batchWait how long the
+	// first of them waits for others.
+	batch     int
+	batchWait time.Duration
 	// spent wakes the watch of funds.
 	spent chan struct{}
 
+	pairing   sync.Map // common.Address of an asset -> time.Time it was seen to write the events of a payment one after the other
 	counting  sync.Map // common.Address of an asset -> time.Time it was seen to move what was paid
 	lacking   sync.Map // common.Address of a proxy that is not on this chain -> true
 	contracts sync.Map // common.Address of an asset or a proxy -> time.Time it was seen to have code
 
+	blocks   rhythm
+	lastFees atomic.Pointer[fees]
+
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
+}
+
+// maxBlockTime bounds what is learned of the time between blocks: there are chains
+// that make none while nobody needs one.
+const maxBlockTime = 15 * time.Second
+
+// rhythm learns how much time there is between blocks.
+type rhythm struct {
+	mu      sync.Mutex
+	since   *head
+	last    *head
+	between time.Duration
+}
+
+// next is what the number and the time of the next block will be, at the earliest.
+func (r *rhythm) next() (number uint64, unix int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil {
+		return 0, 0
+	}
+	return uint64(*r.last.Number) + 1, r.last.unix() + max(int64(r.between/time.Second), 1)
+}
+
+// saw takes note of a block.
+func (r *rhythm) saw(h *head) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = h
+	if r.since == nil || *h.Number < *r.since.Number || h.unix() < r.since.unix() {
+		r.since = h
+		return
+	}
+	if n := uint64(*h.Number - *r.since.Number); n >= 8 {
+		between := time.Duration(h.unix()-r.since.unix()) * time.Second
+		r.between, r.since = min(between/time.Duration(n), maxBlockTime), h // #nosec G115 -- a number of blocks
+	}
+}
+
+// leastLife is how long a payment must still be good to be sent: two blocks.
+func (c *chain) leastLife() time.Duration {
+	c.blocks.mu.Lock()
+	defer c.blocks.mu.Unlock()
+	if c.development {
+		return minLife // it makes its blocks when somebody wants one
+	}
+	return max(minLife, 2*c.blocks.between)
 }
 
 // head is what we read of a block.
@@ -131,6 +192,7 @@ func (c *chain) checkNode(id hexutil.Uint64, h *head) error {
 	if h == nil || h.Number == nil || h.Time == nil {
 		return errors.New("the node has no last block")
 	}
+	c.blocks.saw(h)
 	ahead := time.Unix(int64(*h.Time), 0).Sub(c.now()) // #nosec G115 -- a hostile time only makes the difference large
 	switch {
 	case ahead > warnAhead && (ahead <= maxAhead || c.development):

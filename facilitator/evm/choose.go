@@ -3,10 +3,8 @@ package evm
 import (
 	"context"
 	"errors"
-	"math"
 	"math/big"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -16,92 +14,24 @@ import (
 )
 
 const (
-	// maxInFlight bounds how many payments of one account are on their way at
-	// once. Nodes hold only some tens of transactions of one account.
-	maxInFlight = 32
 	// setAsideFor is how long an account that has no gas, or is stuck, is passed
 	// over while others are not. Afterwards a payment finds out whether it still is.
 	setAsideFor = time.Minute
 )
 
-// places are the places of payments on our accounts. Who comes first is served
-// first.
-type places struct {
-	mu      sync.Mutex // guards what follows, and funds of all accounts
-	waiting []*waiter
-}
-
 // funds is what decides which account sends a payment.
 type funds struct {
-	taken   int       // places
+	taken   int       // of its places, in parts of wholePlace
 	balance *big.Int  // as it was last seen; nil if that is not known, or long ago
 	away    time.Time // until when it is passed over
 }
 
-// waiter is somebody who waits for a place on one of some accounts.
-type waiter struct {
-	among []*account
-	given chan *account
-}
-
-// errBusy is for a payment that did not get its turn.
-var errBusy = errors.New("too many payments are on their way; none of this one was sent")
-
-// enter takes a place on one of the accounts, and waits for it if need be; leave
-// gives it back.
-func (s *places) enter(ctx context.Context, among []*account) (*account, error) {
-	s.mu.Lock()
-	if a := leastBusy(among, maxInFlight); a != nil {
-		a.taken++
-		s.mu.Unlock()
-		return a, nil
-	}
-	w := &waiter{among: among, given: make(chan *account, 1)}
-	s.waiting = append(s.waiting, w)
-	s.mu.Unlock()
-	select {
-	case a := <-w.given:
-		return a, nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	s.waiting = slices.DeleteFunc(s.waiting, func(other *waiter) bool { return other == w })
-	s.mu.Unlock()
-	select {
-	case a := <-w.given: // in the same moment
-		s.leave(a)
-	default:
-	}
-	return nil, errBusy
-}
-
-// likely returns the account that would be given a place now, or next.
-func (s *places) likely(among []*account) *account {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return leastBusy(among, math.MaxInt)
-}
-
-// leave gives a place back, to who has waited longest for it.
-func (s *places) leave(a *account) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, w := range s.waiting {
-		if slices.Contains(w.among, a) {
-			s.waiting = slices.Delete(s.waiting, i, i+1)
-			w.given <- a
-			return
-		}
-	}
-	a.taken--
-}
-
 // leastBusy returns the account with the fewest payments on their way, of several
 // the one with the most coin, so that they are used up alike. Those with as many
-// as most are left out.
+// more than most are left out.
 func leastBusy(among []*account, most int) (best *account) {
 	for _, a := range among {
-		if a.taken < most && (best == nil || a.taken < best.taken || a.taken == best.taken && richer(a, best)) {
+		if a.taken <= most && (best == nil || a.taken < best.taken || a.taken == best.taken && richer(a, best)) {
 			best = a
 		}
 	}
@@ -114,30 +44,30 @@ func richer(a, b *account) bool {
 }
 
 // inUse picks the accounts that are not set aside.
-func (s *places) inUse(accounts []*account, now time.Time) []*account {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (q *queue) inUse(accounts []*account, now time.Time) []*account {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(accounts), func(a *account) bool { return now.Before(a.away) })
 }
 
 // setAside has an account passed over for a while.
-func (s *places) setAside(a *account, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (q *queue) setAside(a *account, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	a.away, a.balance = now.Add(setAsideFor), nil
 }
 
 // bringBack ends that.
-func (s *places) bringBack(a *account) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (q *queue) bringBack(a *account) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	a.away = time.Time{}
 }
 
 // sawBalance takes note of what an account has.
-func (s *places) sawBalance(a *account, balance *big.Int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (q *queue) sawBalance(a *account, balance *big.Int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	a.balance = balance
 }
 
@@ -151,33 +81,41 @@ func (c *chain) senders(p *payment) ([]*account, error) {
 		}
 		return []*account{a}, nil
 	}
-	if list := c.shared.places.inUse(c.accounts, c.now()); len(list) > 0 {
+	if list := c.shared.queue.inUse(c.accounts, c.now()); len(list) > 0 {
 		return list, nil
 	}
 	return c.accounts, nil
 }
 
-// enter gives a payment a place on one of the accounts, which is to send it.
-func (c *chain) enter(ctx context.Context, p *payment, among []*account) error {
-	a, err := c.shared.places.enter(ctx, among)
+// enter gives a payment a place on one of the accounts, which is to send it. alone
+// waits until nothing else of its payer is on its way.
+func (c *chain) enter(ctx context.Context, p *payment, among []*account, alone bool) error {
+	place, err := c.shared.queue.enter(ctx, p.from, wish{
+		among: among, token: p.token, value: p.value, weight: c.weight(p), alone: alone, wallet: c.isFirstOfWallet(p),
+		life: time.Unix(p.authorization.ValidBefore, 0).Sub(c.now()) - c.leastLife(),
+	})
 	if err != nil {
 		return err
 	}
-	p.account, p.placed = a, true
+	p.account, p.place = place.account, place
 	return nil
 }
 
-// leave gives back the place of a payment, if it has one.
+// isFirstOfWallet reports whether the payer is known to have code, and has paid
+// nothing here since a transaction was reverted.
+func (c *chain) isFirstOfWallet(p *payment) bool {
+	return p.signer != byKey && c.shared.standings.paid(p.from) == 0
+}
+
+// leave gives back the place of a payment that is not on its way, if it has one.
 func (c *chain) leave(p *payment) {
-	if p.placed {
-		p.placed = false
-		c.shared.places.leave(p.account)
-	}
+	p.place.landed()
+	p.place = nil
 }
 
 // others picks the accounts that are not set aside, and not this one.
 func (c *chain) others(among []*account, than *account) []*account {
-	return slices.DeleteFunc(c.shared.places.inUse(among, c.now()), func(a *account) bool { return a == than })
+	return slices.DeleteFunc(c.shared.queue.inUse(among, c.now()), func(a *account) bool { return a == than })
 }
 
 // accountOf returns our account with an address; nil if we have none.
@@ -203,7 +141,7 @@ func isUnfit(err error) bool {
 
 // unfit sets an account aside.
 func (c *chain) unfit(a *account, err error) error {
-	c.shared.places.setAside(a, c.now())
+	c.shared.queue.setAside(a, c.now())
 	return &unfitError{err}
 }
 

@@ -57,9 +57,16 @@ const (
 	codeApprovalBroadcast x402.Code = "erc20_approval_broadcast_failed"
 )
 
-// codeReverts is our own: too many transactions for this payer were reverted
-// lately, each at our cost.
-const codeReverts x402.Code = "payer_transactions_revert"
+// Codes of our own, for payers whose transactions cost us gas and moved nothing.
+const (
+	// codeReverts: too many transactions for this payer were reverted lately, or for
+	// payers with the same code.
+	codeReverts x402.Code = "payer_transactions_revert"
+	// codeGasBudget: too many of all such payers were, today.
+	codeGasBudget x402.Code = "gas_budget_spent"
+	// codeNoWallets: this facilitator takes no payments of payers with code.
+	codeNoWallets x402.Code = "contract_wallets_not_accepted"
+)
 
 // refuse makes a refusal with a constant cause.
 func refuse(c x402.Code, cause string) *x402.Error {

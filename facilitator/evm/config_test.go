@@ -58,8 +58,6 @@ func TestCaddyfile(t *testing.T) {
 		"confirmations 1 2":   {in: "evm {\n network base {" + rest + " confirmations 1 2\n}\n}", err: "from 1 to 100"},
 		"confirmations twice": {in: "evm {\n network base {" + rest + " confirmations 1\n confirmations 1\n}\n}", err: "given twice"},
 		"quorum":              {in: "evm {\n network base {" + rest + " quorum 2\n}\n}", err: "quorum is not supported yet"},
-		"gas_budget":          {in: "evm {\n network base {" + rest + " gas_budget 1/day\n}\n}", err: "gas_budget is not supported yet"},
-		"batch":               {in: "evm {\n network base {" + rest + " batch 5 1s\n}\n}", err: "batch is not supported yet"},
 		"factories": {
 			in:   "evm {\n erc6492_factory " + payee + " 0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266\n network base {" + rest + " approval_budget 0.01/day\n}\n erc6492_factory " + signerAddress + "\n}",
 			want: `{"networks":{"base":{"rpc":["https://a.example"],"signers":["{env.GAS_KEY}"],"approval_budget":"0.01/day"}},"erc6492_factories":["` + payee + `","0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266","` + signerAddress + `"]}`,

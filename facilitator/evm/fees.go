@@ -42,6 +42,16 @@ func (f fees) total(gas uint64) *big.Int {
 	return new(big.Int).Mul(f.feeCap, new(big.Int).SetUint64(gas))
 }
 
+// expected is what the gas costs at the market's price, tip included.
+func (f fees) expected(gas uint64) *big.Int {
+	price := f.feeCap
+	if !f.legacy { // see market
+		price = new(big.Int).Add(f.feeCap, f.tip)
+		price.Rsh(price, 1)
+	}
+	return new(big.Int).Mul(price, new(big.Int).SetUint64(gas))
+}
+
 // excessive reports whether the fees are beyond all reason.
 func (f fees) excessive(gas uint64) bool {
 	return f.feeCap.Sign() < 0 || f.tip.Sign() < 0 || f.total(gas).Cmp(maxTotalFee) > 0

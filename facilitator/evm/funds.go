@@ -168,13 +168,13 @@ func (c *chain) tellFunds(before, now facilitator.Funds) {
 		fields := []zap.Field{zap.Stringer("balance", n.Balance), zap.Int64("settlements", n.Settlements)}
 		switch {
 		case n.Settlements == 0:
-			c.shared.places.setAside(a, c.now())
+			c.shared.queue.setAside(a, c.now())
 			notices.hourly(notices.logger.Error, "an account that pays the gas cannot pay for one settlement; what only it can settle is not offered until somebody sends it some of the chain's own coin", fields...)
 		case n.Settlements < fewSettlements:
 			notices.hourly(notices.logger.Warn, "an account that pays the gas has little left: send it some of the chain's own coin before it is empty", fields...)
 		}
 		if before.Accounts != nil && before.Accounts[i].Settlements == 0 && n.Settlements > 0 {
-			c.shared.places.bringBack(a)
+			c.shared.queue.bringBack(a)
 			notices.logger.Info("an account that pays the gas is filled up, and settles again", fields...)
 		}
 	}

@@ -23,7 +23,7 @@ func both(t testing.TB) (genesis func(types.GenesisAlloc), keys func(*Network)) 
 	t.Helper()
 	signers := []string{keyFile(t, signerKey), keyFile(t, secondKey)}
 	return func(a types.GenesisAlloc) { a[second] = types.Account{Balance: big.NewInt(1e18)} },
-		func(n *Network) { n.Signers = signers }
+		func(n *Network) { n.Signers, n.Batch = signers, 1 }
 }
 
 // numbers is how many transactions of an account are in blocks, and how many are
@@ -91,7 +91,7 @@ func TestSeveralKeysOnDevChain(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer func() { _ = chain.Close() }()
-				n := &Network{RPC: []string{chain.RPC()}}
+				n := &Network{RPC: []string{chain.RPC()}, Batch: 1}
 				var accounts []common.Address
 				for i := range keys {
 					a := chain.Accounts()[i]
@@ -266,7 +266,7 @@ func (c *testChain) settleAll(f *Facilitator, requests []facilitator.Request) {
 func TestTwoConfigsWithOneKey(t *testing.T) {
 	genesis, keys := both(t)
 	c := startChain(t, genesis)
-	old, _ := c.start("base-sepolia", withKey(t, signerKey))
+	old, _ := c.start("base-sepolia", withKey(t, signerKey), func(n *Network) { n.Batch = 1 })
 	f, _ := c.start("base-sepolia", keys)
 	var one, two []facilitator.Request
 	for n := range byte(20) {

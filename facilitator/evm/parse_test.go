@@ -101,22 +101,29 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			block, status := hexutil.Uint64(5), hexutil.Uint64(1)
 			r := &receipt{Transaction: hash, Block: &block, Status: &status, Logs: tt.logs}
-			if own, foreign := r.judge(hash, p, true), r.judge(hash, p, false); own != tt.own || foreign != tt.foreign {
+			if own, foreign := r.judge(hash, p, 0), r.judge(hash, p, foreignCall); own != tt.own || foreign != tt.foreign {
 				t.Errorf("ours %d, foreign %d; want %d, %d", own, foreign, tt.own, tt.foreign)
 			}
-			if r.judge(common.Hash{2}, p, true) != inconclusive {
+			shared := tt.foreign
+			if !p.uses(r) {
+				shared = failed // the other payments went on without this one
+			}
+			if got := r.judge(hash, p, 7); got != shared {
+				t.Errorf("together with others %d; want %d", got, shared)
+			}
+			if r.judge(common.Hash{2}, p, 0) != inconclusive {
 				t.Error("the receipt of another transaction counts")
 			}
 			status = 0
-			if r.judge(hash, p, true) != failed {
+			if r.judge(hash, p, 0) != failed {
 				t.Error("a reverted transaction counts")
 			}
 			status = 2
-			if r.judge(hash, p, true) != failed {
+			if r.judge(hash, p, 0) != failed {
 				t.Error("an unknown status counts")
 			}
 			for _, r := range []*receipt{nil, {}, {Transaction: hash, Block: &block}, {Transaction: hash, Status: &status}} {
-				if r.judge(hash, p, true) != inconclusive {
+				if r.judge(hash, p, 0) != inconclusive {
 					t.Errorf("%+v is conclusive", r)
 				}
 			}
@@ -143,7 +150,7 @@ func FuzzReceipt(f *testing.F) {
 		if json.Unmarshal(b, &r) != nil {
 			return
 		}
-		own, foreign := r.judge(common.Hash{1}, p, true), r.judge(common.Hash{1}, p, false)
+		own, foreign := r.judge(common.Hash{1}, p, 0), r.judge(common.Hash{1}, p, foreignCall)
 		if foreign == paid && own != paid {
 			t.Error("strictness depends on who sent it the wrong way round")
 		}

@@ -38,12 +38,16 @@ type payment struct {
 	digest [32]byte
 
 	signer    signer
-	learned   *big.Int    // the base fee when it became clear who signs; nil if it has not
+	learned   bool        // it is clear that it is not the key alone that signs
+	base      *big.Int    // the base fee then; nil if the chain has none
+	code      common.Hash // of the payer, then; see codeHash
 	signature []byte      // as the contracts take it
 	factory   *deployment // of a wallet that may not exist yet; else nil
 	approval  *approval   // what the payer signed to let Permit2 move the token; else nil
 	account   *account    // of ours, that settles it; nil until it is chosen
-	placed    bool        // and the payment has a place there
+	place     *place      // that the payment has there; nil while it has none
+	solo      bool        // it was not sent together with others, and goes alone
+	walletGas uint64      // what the code of its payer may use
 
 	// What settles it, made once.
 	target   common.Address
@@ -189,9 +193,9 @@ func errBeyond() error {
 }
 
 // check compares what was signed with the requirement and the clock, in the
-// order of the official facilitators.
-func (p *payment) check(r x402.Requirement, now time.Time) error {
-	if err := p.authorization.Check(r, now, minLife, noMaxLife); err != nil {
+// order of the official facilitators. least is how long it must still live.
+func (p *payment) check(r x402.Requirement, now time.Time, least time.Duration) error {
+	if err := p.authorization.Check(r, now, least, noMaxLife); err != nil {
 		return err
 	}
 	// Check is lenient with clocks that differ. The contracts are not, and we

@@ -211,9 +211,21 @@ func TestRecovers(t *testing.T) {
 
 // TestParallelPayments: one key settles many payments at once, each once.
 func TestParallelPayments(t *testing.T) {
+	t.Run("each in a transaction", func(t *testing.T) { settlesMany(t, 1, 120, 120) })
+	// The first of all goes alone, so that it is seen how the token tells of it.
+	t.Run("many in a transaction", func(t *testing.T) { settlesMany(t, 20, 7, 40) })
+}
+
+func settlesMany(t *testing.T, batch int, least, most int) {
 	const payments = 120
 	c := startChain(t)
-	f, _ := c.start("base-sepolia")
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = batch })
+	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 255})); s.Outcome != facilitator.Settled {
+		t.Fatalf("%+v", s)
+	}
+	for range maxOfPayer {
+		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+	}
 	var wg sync.WaitGroup
 	seen := make(map[string]bool)
 	var mu sync.Mutex
@@ -236,8 +248,8 @@ func TestParallelPayments(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if len(seen) != payments || c.transactions() != payments || c.balance(payee) != payments*10000 {
-		t.Errorf("%d transactions seen, %d made, %d moved", len(seen), c.transactions(), c.balance(payee))
+	if made := int(c.transactions()) - 1; len(seen) != made || made < least || made > most || c.balance(payee) != (payments+1)*10000 {
+		t.Errorf("%d transactions seen, %d made, %d moved", len(seen), made, c.balance(payee))
 	}
 }
 

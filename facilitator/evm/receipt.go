@@ -1,6 +1,9 @@
 package evm
 
 import (
+	"math/big"
+	"slices"
+
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 )
@@ -12,6 +15,8 @@ type receipt struct {
 	Block       *hexutil.Uint64 `json:"blockNumber"`
 	BlockHash   common.Hash     `json:"blockHash"`
 	Status      *hexutil.Uint64 `json:"status"`
+	GasUsed     *hexutil.Uint64 `json:"gasUsed"`
+	GasPrice    *hexutil.Big    `json:"effectiveGasPrice"`
 	Logs        []event         `json:"logs"`
 
 	// call is what the transaction calls; nil if it was not asked for.
@@ -50,9 +55,12 @@ const (
 	mismatch
 )
 
-// judge says what the receipt of a transaction means for the payment. own says
-// that the transaction is one of ours, which does nothing but this payment.
-func (r *receipt) judge(hash common.Hash, p *payment, own bool) verdict {
+// foreignCall says that a transaction is not ours, and may do whatever else.
+const foreignCall = -1
+
+// judge says what the receipt of a transaction means for the payment. shared is how
+// many payments it is for: 0 for one of ours that does nothing but this payment.
+func (r *receipt) judge(hash common.Hash, p *payment, shared int) verdict {
 	if r == nil || r.Transaction != hash || r.Block == nil || r.Status == nil {
 		return inconclusive
 	}
@@ -60,10 +68,31 @@ func (r *receipt) judge(hash common.Hash, p *payment, own bool) verdict {
 		return failed
 	}
 	// What a factory does first, the payer has chosen.
-	if p.moved(p, r, own && p.signer != byFactory) {
+	if p.moved(p, r, shared == 0 && p.signer != byFactory) {
 		return paid
 	}
+	if shared > 0 && !p.uses(r) {
+		return failed // the others went on without it
+	}
 	return mismatch
+}
+
+// uses reports whether a transaction has used the authorization at all.
+func (p *payment) uses(r *receipt) bool {
+	return slices.ContainsFunc(r.Logs, func(e event) bool { return !e.Removed && p.isUse(p, &e) })
+}
+
+// cost is what one payment of the flight has cost us in gas.
+func (r *receipt) cost(fl *flight) *big.Int {
+	if r == nil || r.GasUsed == nil {
+		return new(big.Int)
+	}
+	price := toBig(r.GasPrice)
+	if price == nil { // not every node tells
+		price = fl.offers().feeCap
+	}
+	cost := new(big.Int).Mul(price, new(big.Int).SetUint64(uint64(*r.GasUsed)))
+	return cost.Quo(cost, big.NewInt(int64(max(fl.shared, 1))))
 }
 
 // of adds what the transaction calls, if that was found.

@@ -30,7 +30,6 @@ type payments struct {
 	mu     sync.Mutex
 	sent   map[claim]*record
 	unused map[claim]sighting
-	failed map[common.Address]failures
 	swept  time.Time
 }
 
@@ -54,7 +53,10 @@ type record struct {
 	flight *flight                // if something was
 	since  uint64                 // the authorization was unused after this block
 
-	counted bool // among the failures of its payer; guarded by payments.mu
+	place   *place
+	held    *held
+	code    common.Hash // of the payer, if that has code
+	counted sync.Once   // by the standings
 }
 
 // begin returns the record of a payment, and whether the caller is the one to

@@ -40,7 +40,7 @@ const (
 // use the same key. Then it is the node that decides who has a number, and who has
 // lost it takes another.
 type sender struct {
-	turn chan struct{} // holds one token while somebody sends
+	taken chan struct{} // holds one token while somebody sends
 
 	mu       sync.Mutex // guards what follows
 	next     uint64     // the number after the highest that we used
@@ -59,6 +59,15 @@ type flight struct {
 	data   []byte
 	gas    uint64
 	value  *big.Int // of the chain's coin; nil is none
+	// shared is how many payments it is for, if they are several.
+	shared int
+	// places are what the payments have until a block holds the transaction, and ends
+	// is when the last of them is not good any more.
+	places []*place
+	ends   time.Time
+
+	look sync.Mutex // one looks for the others
+	seen seen       // guarded by look
 
 	mu     sync.Mutex // guards what follows
 	hashes hashes
@@ -66,6 +75,20 @@ type flight struct {
 	fees   fees
 	sentAt time.Time
 	passed bool // a block holds a transaction with this number
+}
+
+// seen is what was last seen of a flight.
+type seen struct {
+	receipts []*receipt
+	last     uint64 // block
+	at       time.Time
+}
+
+// offers is what the newest transaction pays.
+func (fl *flight) offers() fees {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return fl.fees
 }
 
 // sent returns the transactions so far, and whether one with their number is in
@@ -79,15 +102,70 @@ func (fl *flight) sent() (hashes, bool) {
 // errNumbers is for an account whose numbers somebody else uses up.
 var errNumbers = errors.New("the node takes none of our transaction numbers: is the key used elsewhere?")
 
-// send sends what a flight is for as the account's next transaction. The answer
-// is never numberTaken; after turnedAway nothing was sent, and the flight is nil.
-func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*flight, answer, error) {
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, turnedAway, errBusy
+// roomPause is between looks whether a transaction that was sent has made room.
+const roomPause = 200 * time.Millisecond
+
+// turn makes the caller the one who sends with an account, as soon as there are not
+// too many of its transactions on their way. It must call leave.
+func (c *chain) turn(ctx context.Context, a *account) (leave func(), err error) {
+	for !a.sender.hasRoom() {
+		if mined, _, err := c.accountNow(ctx, a); err == nil {
+			a.sender.prune(mined)
+		}
+		a.sender.nudge(ctx, c)
+		if a.sender.hasRoom() {
+			break
+		}
+		if c.sleep(ctx, roomPause) != nil {
+			return nil, errBusy
+		}
 	}
+	select {
+	case a.sender.taken <- struct{}{}:
+		return func() { <-a.sender.taken }, nil
+	case <-ctx.Done():
+		return nil, errBusy
+	}
+}
+
+// sendAlone sends a payment in a transaction of its own.
+func (c *chain) sendAlone(ctx context.Context, p *payment, v view) (*flight, answer, error) {
+	leave, err := c.turn(ctx, p.account)
+	if err != nil {
+		return nil, turnedAway, err
+	}
+	defer leave()
+	return c.send(ctx, v, flightOf(p))
+}
+
+// send sends a flight, and tells the operator what only an operator can mend. The
+// caller has the turn of the account.
+func (c *chain) send(ctx context.Context, v view, what *flight) (*flight, answer, error) {
+	fl, a, err := what.by.sender.send(ctx, c, v, what)
+	if _, busy := isBusy(err); a == turnedAway && !busy {
+		err = c.turnedAway(what.by, err)
+	}
+	return fl, a, err
+}
+
+// hasRoom reports whether one more transaction may be on its way.
+func (s *sender) hasRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.flights) < maxInFlight
+}
+
+// busy reports whether a transaction is on its way.
+func (s *sender) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.flights) > 0
+}
+
+// send sends what a flight is for as the account's next transaction. The answer
+// is never numberTaken; after turnedAway nothing was sent, and the flight is nil. The
+// caller has the turn.
+func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*flight, answer, error) {
 	s.prune(v.mined)
 	pending := v.pending
 	if s.hasRivals(c.now()) {
@@ -95,7 +173,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 	}
 	number := s.nextNumber(pending, c.now())
 	for try := range numberTries {
-		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value}
+		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value, shared: what.shared, places: what.places, ends: what.ends}
 		tx, err := c.transaction(fl, v.fees)
 		if err != nil {
 			return nil, turnedAway, err
@@ -186,6 +264,15 @@ func (s *sender) took(fl *flight, now time.Time) {
 
 // prune drops the flights whose numbers are in blocks.
 func (s *sender) prune(mined uint64) {
+	for _, fl := range s.passed(mined) {
+		for _, p := range fl.places {
+			p.landed()
+		}
+	}
+}
+
+// passed takes out the flights whose numbers are in blocks.
+func (s *sender) passed(mined uint64) (gone []*flight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := s.flights[:0]
@@ -197,9 +284,11 @@ func (s *sender) prune(mined uint64) {
 		fl.mu.Lock()
 		fl.passed = true
 		fl.mu.Unlock()
+		gone = append(gone, fl)
 	}
 	clear(s.flights[len(kept):])
 	s.flights = kept
+	return gone
 }
 
 // stuck returns the flight that holds up all others, if it has waited for long.
@@ -236,10 +325,10 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 	if lowest == nil {
 		return
 	}
-	c.shared.places.setAside(lowest.by, c.now())
+	c.shared.queue.setAside(lowest.by, c.now())
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case s.taken <- struct{}{}:
+		defer func() { <-s.taken }()
 	default:
 		return // somebody is sending; later
 	}

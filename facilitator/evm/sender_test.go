@@ -279,13 +279,11 @@ func TestFees(t *testing.T) {
 func TestBusy(t *testing.T) {
 	f, node, r, _ := at(t, world{})
 	c := f.chains[baseSepolia]
-	for range maxInFlight {
-		must(c.shared.places.enter(context.Background(), c.accounts))
-	}
+	places := occupy(c.shared.queue, c.accounts, maxInFlight)
 	if s := f.Settle(during(t, 50*time.Millisecond), r); s.Outcome != facilitator.Unsent || node.total() != 0 {
 		t.Errorf("%+v", s)
 	}
-	c.shared.places.leave(c.accounts[0])
+	places[0].landed()
 	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}

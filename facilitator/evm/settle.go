@@ -33,7 +33,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	if err != nil {
 		return unsent(err)
 	}
-	p, err := read(r)
+	p, err := c.read(r)
 	if err != nil {
 		return notSent(err, p, r)
 	}
@@ -43,7 +43,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		return notSent(err, p, r)
 	}
 	if !p.pays(r.Requirement) {
-		return notSent(p.check(r.Requirement, f.now()), p, r)
+		return notSent(p.check(r.Requirement, f.now(), minLife), p, r)
 	}
 	if p.value.IsZero() && p.upto() {
 		return c.chargeNothing(ctx, p, r)
@@ -57,7 +57,8 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	rec, first := c.shared.payments.begin(p, f.now())
 	switch {
 	case first:
-		defer func() { c.leave(p) }()
+		// Its place may be had by the next one, but it still counts as its payer's.
+		defer func() { p.place.leave() }()
 		c.sendOnce(ctx, p, r, rec)
 	case rec.digest != p.digest:
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization with this nonce is being settled")
@@ -111,25 +112,49 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 		result = facilitator.Settlement{Outcome: facilitator.Unknown, Payer: p.payer(), Reason: string(x402.CodeSettlementPending), Detail: "sending it was cut short"}
 	)
 	// Also after a panic: others wait for this.
-	defer func() { c.shared.payments.finish(p, rec, fl, result) }()
+	defer func() {
+		if rec.place = p.place; fl == nil {
+			c.leave(p)
+			rec.held.end(nil)
+		}
+		c.shared.payments.finish(p, rec, fl, result)
+	}()
 	among, err := c.senders(p)
+	if err == nil {
+		err = c.check(p, r, r.Requirement, c.now()) // what is no good waits for no place
+	}
 	if err != nil {
 		result = notSent(err, p, r)
 		return
 	}
-	for len(among) > 0 {
-		if err := c.enter(ctx, p, among); err != nil {
+	for alone := false; len(among) > 0; {
+		if err := c.enter(ctx, p, among, alone); err != nil {
 			result = unsent(err)
 			return
 		}
 		fl, result, err = c.trySend(ctx, p, r, rec)
-		if !isUnfit(err) || ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errShort):
+			alone = true
+		case errors.Is(err, errOtherPlace):
+		case errors.Is(err, errAlone):
+			p.solo = true
+		case isUnfit(err):
+			among = c.others(among, p.account)
+		default:
 			return
 		}
 		c.leave(p)
-		among = c.others(among, p.account)
 	}
 }
+
+// Why a payment that was looked at needs another place, or none.
+var (
+	errShort      = errors.New("the payer has less than what is on its way already")
+	errOtherPlace = errors.New("the payer has code, as it turns out")
+)
 
 // ready checks that the payment would settle now, and sees to the payer's approval
 // if there has to be one first.
@@ -145,10 +170,10 @@ func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (v
 	if notApproved != nil && !isRefusal(notApproved) {
 		return view{}, notApproved
 	}
-	if !p.placed {
+	if p.place == nil {
 		among, err := c.senders(p)
 		if err == nil {
-			err = c.enter(ctx, p, among)
+			err = c.enter(ctx, p, among, false)
 		}
 		if err != nil {
 			return view{}, err
@@ -178,41 +203,78 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 		}
 		return nil, notSent(err, p, r), err
 	}
-	rec.since = v.block
-	if err := c.affordable(p, v); err != nil {
+	rec.since, rec.code = v.block, p.code
+	switch err := c.admit(p, v, rec); {
+	case isRefusal(err):
+		return nil, notSent(err, p, r), err
+	case err != nil:
 		return nil, unsent(err), err
 	}
-	to, data := p.encoded()
-	fl, a, err := p.account.sender.send(ctx, c, v, &flight{by: p.account, to: to, data: data, gas: p.gas()})
-	switch a {
-	case turnedAway:
-		err = c.turnedAway(p.account, err)
+	if err := c.affordable(p.account, p.gas(), v); err != nil {
 		return nil, unsent(err), err
-	case refusedByCall:
+	}
+	fl, a, err := c.dispatch(ctx, p, v)
+	switch {
+	case a == turnedAway:
+		return nil, unsent(err), err
+	case a == refusedByCall:
 		// It is not on its way, but that is no proof; the next call simulates it
 		// again.
 		c.shared.payments.sawUnused(p.claim(), v.block, c.now())
 		return nil, c.refusedByNode(ctx, p, fl, err), nil
+	case fl == nil:
+		return nil, unknown(p, x402.CodeSettlementPending, "", "it is not known whether it was sent"), nil
 	}
 	return fl, facilitator.Settlement{}, nil
 }
 
+// admit bounds what the payment could cost us: the money must be there besides what
+// is on its way already, and what strangers have lost us today must leave enough. The
+// simulation says that all is well; that is evidence, and no proof.
+func (c *chain) admit(p *payment, v view, rec *record) error {
+	if p.place.wallet != c.isFirstOfWallet(p) {
+		return errOtherPlace
+	}
+	if sum, others := c.shared.queue.onTheirWay(p.place); others && v.owns != nil && v.owns.Lt(sum) {
+		return errShort
+	}
+	rec.held.end(nil) // of an earlier try
+	var err error
+	rec.held, err = c.shared.losses.hold(whose(p), c.shared.standings.paid(p.from) > 0, v.fees.expected(p.gas()), c.budget(v.fees), c.now())
+	return err
+}
+
+// Whose transactions are counted among the losses.
+func whose(p *payment) int {
+	if p.signer == byKey {
+		return ofAccounts
+	}
+	return ofCode
+}
+
+// budget is what may be lost in a day.
+func (c *chain) budget(f fees) *big.Int {
+	if c.gasBudget != nil {
+		return c.gasBudget
+	}
+	return f.expected(defaultGasBudget)
+}
+
 // affordable checks that we can pay the gas, before anything is sent.
-func (c *chain) affordable(p *payment, v view) error {
-	gas := p.gas()
+func (c *chain) affordable(a *account, gas uint64, v view) error {
 	if v.fees.excessive(gas) {
 		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
 		return errors.New("the gas price is beyond all reason")
 	}
 	need := v.fees.total(gas)
-	need.Add(need, p.account.sender.committed())
+	need.Add(need, a.sender.committed())
 	balance := toBig(v.balance)
 	if balance != nil {
 		c.spending(new(big.Int).Sub(balance, need), v.fees)
 	}
 	if balance == nil || balance.Cmp(need) < 0 {
-		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", need))
-		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay the gas", p.account.key.address))
+		c.noGas(a, zap.Stringer("balance", balance), zap.Stringer("needed", need))
+		return c.unfit(a, fmt.Errorf("the account %s cannot pay the gas", a.key.address))
 	}
 	return nil
 }
@@ -281,6 +343,9 @@ func unsent(err error) facilitator.Settlement {
 	s := facilitator.Settlement{Outcome: facilitator.Unsent, Reason: string(facilitator.CodeUnavailable)}
 	if err != nil {
 		s.Reason, s.Detail = string(failure("settle", err).Code), err.Error()
+	}
+	if busy, ok := isBusy(err); ok {
+		s.RetryAfter = busy.wait
 	}
 	return s
 }

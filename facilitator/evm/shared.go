@@ -19,7 +19,9 @@ var pool = caddy.NewUsagePool()
 type shared struct {
 	payments  payments
 	approvals approvals
-	places    places
+	standings *standings
+	losses    *losses
+	queue     *queue
 
 	mu       sync.Mutex
 	accounts map[common.Address]*account
@@ -27,9 +29,10 @@ type shared struct {
 
 // account is one of our accounts on one chain.
 type account struct {
-	key    *privateKey
-	sender sender
-	funds  // guarded by places.mu
+	key     *privateKey
+	sender  sender
+	batches batches
+	funds   // guarded by queue.mu
 }
 
 // Destruct implements caddy.Destructor. Settlements under way keep what they use
@@ -53,10 +56,12 @@ func (f *Facilitator) share(c *chain) (*shared, error) {
 }
 
 func newShared() *shared {
+	known := newStandings()
 	return &shared{
-		payments: payments{
-			sent: make(map[claim]*record), unused: make(map[claim]sighting), failed: make(map[common.Address]failures),
-		},
+		payments:  payments{sent: make(map[claim]*record), unused: make(map[claim]sighting)},
+		standings: known,
+		losses:    newLosses(),
+		queue:     newQueue(known),
 		approvals: approvals{running: make(map[common.Address]chan struct{}), spent: new(big.Int)},
 		accounts:  make(map[common.Address]*account),
 	}
@@ -69,7 +74,7 @@ func (s *shared) account(k *privateKey) *account {
 	defer s.mu.Unlock()
 	a, ok := s.accounts[k.address]
 	if !ok {
-		a = &account{key: k, sender: sender{turn: make(chan struct{}, 1)}}
+		a = &account{key: k, sender: sender{taken: make(chan struct{}, 1)}}
 		s.accounts[k.address] = a
 	}
 	return a

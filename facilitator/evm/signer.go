@@ -3,7 +3,6 @@ package evm
 import (
 	"bytes"
 	"errors"
-	"math/big"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
@@ -92,10 +91,7 @@ func (p *payment) learn(v view, allowed []common.Address) bool {
 	default:
 		return false
 	}
-	p.calldata = nil
-	if p.learned = v.base; p.learned == nil {
-		p.learned = new(big.Int)
-	}
+	p.calldata, p.learned, p.base, p.code = nil, true, v.base, v.code
 	return true
 }
 

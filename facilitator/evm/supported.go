@@ -139,12 +139,12 @@ func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
 	var empty []*account
 	for i, a := range c.accounts {
 		balance := toBig(balances[i])
-		c.shared.places.sawBalance(a, balance)
+		c.shared.queue.sawBalance(a, balance)
 		if balance == nil || balance.Sign() == 0 {
-			c.shared.places.setAside(a, c.now())
+			c.shared.queue.setAside(a, c.now())
 			empty = append(empty, a)
 		} else {
-			c.shared.places.bringBack(a)
+			c.shared.queue.bringBack(a)
 		}
 	}
 	for _, a := range empty {

@@ -180,7 +180,7 @@ func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	verdict := r.judge(e.Transaction, p, false)
+	verdict := r.judge(e.Transaction, p, foreignCall)
 	if verdict == inconclusive || verdict == failed || !c.deep(r, uint64(*last.Number)) {
 		return facilitator.Proof{}, nil // taken back by a reorganisation, or may be yet
 	}

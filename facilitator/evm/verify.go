@@ -23,7 +23,7 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 	if err != nil {
 		return facilitator.Verdict{}, failure("verify", err)
 	}
-	p, err := read(r)
+	p, err := c.read(r)
 	if err == nil {
 		err = c.check(p, r, r.Requirement, f.now())
 	}
@@ -53,19 +53,28 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 // check compares a payment with the requirement that its payer signed for, and
 // reads what else the payer signed. It asks no node.
 func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirement, now time.Time) error {
-	if err := p.check(signedFor, now); err != nil {
+	if err := p.check(signedFor, now, c.leastLife()); err != nil {
 		return err
 	}
 	if _, err := c.senders(p); err != nil {
 		return err // the requirement's own facilitatorAddress is not ours either
 	}
-	if c.shared.payments.reverts(p.from, now) {
+	if c.shared.standings.of(addressTopic(p.from)).bad(now) {
 		return refuse(codeReverts, "too many transactions for this payer were reverted")
 	}
-	if c.shared.payments.reverts(p.token, now) {
+	if c.shared.standings.of(addressTopic(p.token)).bad(now) {
 		return refuse(codeEventMismatch, "too many transactions did not move this asset")
 	}
 	return c.readExtensions(p, r, now)
+}
+
+// read is read, with what the config of the chain says.
+func (c *chain) read(r facilitator.Request) (*payment, error) {
+	p, err := read(r)
+	if p != nil {
+		p.walletGas = c.walletGas
+	}
+	return p, err
 }
 
 // chainOf finds the chain of a request, and whether we may settle it.

@@ -10,6 +10,9 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/holiman/uint256"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -22,6 +25,8 @@ type view struct {
 	base      *big.Int // the fee of its gas; nil on chains that have none
 	fees      fees
 	payerCode bool
+	code      common.Hash  // of the payer, or where it is delegated to; zero if there is none
+	owns      *uint256.Int // of the asset; nil if the asset does not tell. Only for a settlement
 	// lacking is a contract that the settlement needs and that is not there, to
 	// which a call would succeed in silence; nil if all are.
 	lacking *common.Address
@@ -42,13 +47,13 @@ type view struct {
 // inspect looks at the chain until it is clear who has to say that the payment is
 // signed: once for an ordinary account, the first time twice for a contract wallet.
 func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
-	if p.placed {
+	if p.place != nil {
 		return c.inspectAs(ctx, p, settling)
 	}
 	among, err := c.senders(p)
 	var v view
 	for len(among) > 0 {
-		p.account = c.shared.places.likely(among)
+		p.account = c.shared.queue.likely(among)
 		if v, err = c.inspectAs(ctx, p, settling); !isUnfit(err) || ctx.Err() != nil {
 			break
 		}
@@ -59,20 +64,17 @@ func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, e
 
 // inspectAs is inspect for a payment whose account is chosen.
 func (c *chain) inspectAs(ctx context.Context, p *payment, settling bool) (view, error) {
-	if p.learned != nil {
-		return c.look(ctx, p, settling, p.learned)
-	}
-	v, err := c.look(ctx, p, settling, nil)
-	if err != nil || !p.learn(v, c.factories) {
+	v, err := c.look(ctx, p, settling)
+	if err != nil || p.learned || !p.learn(v, c.factories) {
 		return v, err
 	}
-	return c.look(ctx, p, settling, p.learned)
+	return c.look(ctx, p, settling)
 }
 
 // look asks everything about a payment in one round trip. settling also asks
-// about our own account. With a base fee the settlement is simulated as one that
-// pays for its gas.
-func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.Int) (view, error) {
+// about our own account. The settlement of a payer who is known to have code is
+// simulated as what it will be: one that pays for its gas, in the next block.
+func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, error) {
 	var (
 		v                   view
 		id, pending, mined  hexutil.Uint64
@@ -84,19 +86,24 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 		unknown             = slices.DeleteFunc(p.needs(), c.isContract)
 		code                = make([]hexutil.Bytes, len(unknown))
 		counts              = c.mayMiscount(p)
-		counted             hexutil.Bytes
+		counted, owned      hexutil.Bytes
+		next                hexutil.Bytes
 	)
-	var simulationAt, walletAt, countAt int // in the batch
+	var simulationAt, nextAt, walletAt, countAt, ownedAt int // in the batch
 	build := func() calls {
 		h, balance, tip, price = nil, nil, nil, nil
-		payerCode, result, agrees, counted = nil, nil, nil, nil
+		payerCode, result, agrees, counted, owned = nil, nil, nil, nil, nil
 		id, pending, mined = 0, 0, 0
 		var b calls
 		b.add(&id, "eth_chainId")
 		b.add(&h, "eth_getBlockByNumber", "latest", false)
 		b.add(&payerCode, "eth_getCode", p.from, "latest")
 		simulationAt = len(b)
-		b.add(&result, "eth_call", c.settleCall(p, base), "latest")
+		b.add(&result, "eth_call", c.settleCall(p), "latest")
+		if p.learned {
+			nextAt = len(b)
+			b.add(&next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.nextBlock())
+		}
 		if asksWallet {
 			walletAt = len(b)
 			b.add(&agrees, "eth_call", c.walletCall(p), "latest")
@@ -110,6 +117,8 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 			b.add(&code[i], "eth_getCode", contract, "latest")
 		}
 		if settling {
+			ownedAt = len(b)
+			b.add(&owned, "eth_call", map[string]any{"to": p.token, "data": hexutil.Bytes(pack("balanceOf", p.from))}, "latest")
 			b.add(&balance, "eth_getBalance", p.account.key.address, "latest")
 			b.add(&pending, "eth_getTransactionCount", p.account.key.address, "pending")
 			b.add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
@@ -127,6 +136,12 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 			c.noGas(p.account)
 			return c.unfit(p.account, err)
 		}
+		if p.learned {
+			if err := b[nextAt].Error; reverted(err) {
+				v.simulation = err
+			}
+			b[nextAt].Error = nil // not every node simulates in a block that is not there yet
+		}
 		if asksWallet && reverted(b[walletAt].Error) {
 			agrees, b[walletAt].Error = nil, nil
 		}
@@ -135,6 +150,9 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 		}
 		if settling {
 			b[len(b)-1].Error = nil // not every chain has a tip
+			if reverted(b[ownedAt].Error) {
+				owned, b[ownedAt].Error = nil, nil
+			}
 		}
 		if err := every(b); err != nil {
 			return err
@@ -157,15 +175,31 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool, base *big.I
 		}
 	}
 	v.block, v.base = uint64(*h.Number), toBig(h.BaseFee)
-	v.payerCode = len(payerCode) > 0
+	v.payerCode, v.code = len(payerCode) > 0, codeHash(payerCode)
 	v.walletAgrees = v.payerCode && len(agrees) >= 32 && bytes.Equal(agrees[:32], magic1271)
 	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
 	if settling {
-		c.shared.places.sawBalance(p.account, toBig(balance))
+		c.shared.queue.sawBalance(p.account, toBig(balance))
 		p.account.sender.prune(v.mined)
 		v.fees = market(v.base, toBig(tip), toBig(price))
+		c.lastFees.Store(&v.fees)
+		if n, ok := value[*big.Int](result3{true, owned}, "balanceOf"); ok {
+			v.owns = uint256.MustFromBig(n)
+		}
 	}
 	return v, nil
+}
+
+// codeHash is what a payer's code is known by: its hash, or by EIP-7702 the account
+// whose code it is.
+func codeHash(code []byte) common.Hash {
+	if to, ok := types.ParseDelegation(code); ok {
+		return addressTopic(to)
+	}
+	if len(code) == 0 {
+		return common.Hash{}
+	}
+	return crypto.Keccak256Hash(code)
 }
 
 // needs lists the contracts that must be there for the settlement to mean
@@ -181,24 +215,37 @@ func (p *payment) needs() []common.Address {
 	return list
 }
 
-// settleCall is the settlement as eth_call takes it.
-func (c *chain) settleCall(p *payment, base *big.Int) map[string]any {
+// settleCall is the settlement as eth_call takes it. Of a payer with code it is one
+// that offers for its gas what will be offered, as far as that is known: a wallet can
+// tell a simulation by its price.
+func (c *chain) settleCall(p *payment) map[string]any {
 	to, data := p.encoded()
 	call := map[string]any{
 		"from": p.account.key.address, "to": to, "gas": hexutil.Uint64(p.gas()), "data": hexutil.Bytes(data),
 	}
-	if base != nil && base.Sign() > 0 {
-		call["maxFeePerGas"] = (*hexutil.Big)(market(base, new(big.Int), nil).feeCap)
-		call["maxPriorityFeePerGas"] = (*hexutil.Big)(new(big.Int))
+	if !p.learned || p.base == nil || p.base.Sign() == 0 {
+		return call
 	}
+	offer := market(p.base, new(big.Int), nil)
+	if last := c.lastFees.Load(); last != nil && !last.legacy {
+		offer = market(p.base, last.tip, nil)
+	}
+	call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(offer.feeCap), (*hexutil.Big)(offer.tip)
 	return call
+}
+
+// nextBlock is the block that a settlement will be in at the earliest, as eth_call
+// takes it besides the state that it is to run on.
+func (c *chain) nextBlock() map[string]any {
+	number, at := c.blocks.next()
+	return map[string]any{"number": hexutil.Uint64(number), "time": hexutil.Uint64(at)}
 }
 
 // walletCall asks the code of the payer whether the signature is good. It is from
 // the account that will pay for the answer, and has as much gas as that one will.
 func (c *chain) walletCall(p *payment) map[string]any {
 	return map[string]any{
-		"from": p.account.key.address, "to": p.from, "gas": hexutil.Uint64(walletGas),
+		"from": p.account.key.address, "to": p.from, "gas": hexutil.Uint64(p.walletGas),
 		"data": hexutil.Bytes(pack("isValidSignature", p.digest, p.signature)),
 	}
 }
@@ -238,11 +285,32 @@ func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v vie
 		return refuse(codeEventMismatch, "the payee would not have as much more as was paid")
 	}
 	if v.simulation == nil {
-		return nil
+		return c.judgeRisk(p, v)
 	}
 	refused, err := c.diagnose(ctx, p, r, v.simulation)
 	if err != nil {
 		return err
 	}
 	return refused
+}
+
+// judgeRisk refuses payments that would settle as the simulation says, and of whose
+// kind too many did not.
+func (c *chain) judgeRisk(p *payment, v view) error {
+	known := c.shared.standings.paid(p.from) > 0
+	switch {
+	case !v.payerCode && p.signer != byFactory:
+	case c.noWallets:
+		return refuse(codeNoWallets, "payments of payers with code are not taken here")
+	case !known && c.shared.standings.of(v.code).suspect(c.now()):
+		return refuse(codeReverts, "too many transactions for payers with this code were reverted")
+	}
+	offer := v.fees
+	if last := c.lastFees.Load(); offer.feeCap == nil && last != nil {
+		offer = *last
+	}
+	if offer.feeCap == nil {
+		return nil // what it could cost is asked when it is to be settled
+	}
+	return c.shared.losses.refuses(whose(p), known, offer.expected(p.gas()), c.budget(offer), c.now())
 }

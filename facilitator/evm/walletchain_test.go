@@ -219,7 +219,7 @@ func TestWalletChangesItsMind(t *testing.T) {
 	if c.transactions() != maxReverts || c.balance(payee) != 0 {
 		t.Errorf("%d transactions, %d moved", c.transactions(), c.balance(payee))
 	}
-	limit := new(big.Int).Mul(big.NewInt(maxReverts*(transferGas+walletGas)), big.NewInt(100e9))
+	limit := new(big.Int).Mul(big.NewInt(maxReverts*(transferGas+defaultWalletGas)), big.NewInt(100e9))
 	if spent := before.Sub(before, c.coins(signerAddress)); spent.Cmp(limit) > 0 {
 		t.Errorf("%s were spent on gas", spent)
 	}

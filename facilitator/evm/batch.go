@@ -1,0 +1,292 @@
+package evm
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+)
+
+const (
+	// defaultBatch is how many payments go in one transaction, where the config does
+	// not say, and defaultBatchWait how long the first of them waits for others. Ten
+	// have nine tenths of what can be saved.
+	defaultBatch     = 20
+	defaultBatchWait = 200 * time.Millisecond
+	// maxBatch keeps a transaction of payments below the most gas that one may have
+	// (EIP-7825), and maxBatchWait is less than most blocks take.
+	maxBatch     = 50
+	maxBatchWait = 2 * time.Second
+	// leadWithin bounds how long a batch waits until transactions that were sent
+	// before it are in blocks.
+	leadWithin = time.Minute
+)
+
+// errAlone is for a payment that was not sent with others, and can be sent alone.
+var errAlone = errors.New("not sent together with others")
+
+// batches is where the payments meet that one account sends in one transaction.
+type batches struct {
+	mu      sync.Mutex
+	forming *batch
+}
+
+// batch is payments that go in one transaction: many calls of one kind, each of
+// which may fail without the others (Multicall3). Only payments by EIP-3009 of
+// accounts without code go together, of tokens that were seen to write the two
+// events of a payment one after the other, by which each is proved.
+type batch struct {
+	members []*member
+	full    chan struct{} // is closed when there is no room for more
+	done    chan struct{} // is closed when all members know what became of them
+}
+
+// member is one payment of a batch.
+type member struct {
+	p    *payment
+	view view
+	sent // is written before done is closed
+}
+
+// sent is what became of sending. Its zero value says that nobody knows.
+type sent struct {
+	flight *flight
+	answer answer
+	err    error
+}
+
+// shareable reports whether a payment can be in a transaction with others.
+func (c *chain) shareable(p *payment) bool {
+	if c.batch < 2 || p.solo || p.signer != byKey || !c.has(multicall3) {
+		return false
+	}
+	_, own := p.way.(*eip3009)
+	return own && c.seen(&c.pairing, p.token)
+}
+
+// weight is what a payment takes of a place.
+func (c *chain) weight(p *payment) int {
+	if !c.shareable(p) {
+		return wholePlace
+	}
+	return (wholePlace + c.batch - 1) / c.batch
+}
+
+// dispatch sends a payment that was found good, together with others if it may be.
+// The flight is nil if nothing was sent.
+func (c *chain) dispatch(ctx context.Context, p *payment, v view) (*flight, answer, error) {
+	if !c.shareable(p) {
+		return c.sendAlone(ctx, p, v)
+	}
+	m := &member{p: p, view: v}
+	b, first := p.account.batches.join(m, c.batch)
+	if first {
+		c.lead(ctx, b, p.account)
+	}
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		if p.account.batches.withdraw(b, m) {
+			return nil, turnedAway, errBusy
+		}
+		<-b.done // it is being sent, which the time-outs of the nodes bound
+	}
+	return m.flight, m.answer, m.err
+}
+
+// join adds a member to the batch that is forming, and says whether it is the first:
+// that one sends them all.
+func (s *batches) join(m *member, most int) (b *batch, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forming == nil {
+		s.forming = &batch{full: make(chan struct{}), done: make(chan struct{})}
+		first = true
+	}
+	b = s.forming
+	b.members = append(b.members, m)
+	if len(b.members) >= most {
+		close(b.full)
+		s.forming = nil
+	}
+	return b, first
+}
+
+// withdraw takes back a member whose caller waits no more, unless it is too late.
+func (s *batches) withdraw(b *batch, m *member) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, other := range b.members {
+		if other == m && s.forming == b {
+			b.members = append(b.members[:i], b.members[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// end closes the batch for new members, and returns those that it has.
+func (s *batches) end(b *batch) []*member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forming == b {
+		s.forming = nil
+	}
+	return b.members
+}
+
+// lead gathers the others and sends the batch. It goes on when the caller of the
+// first payment gives up: the others rely on it.
+func (c *chain) lead(caller context.Context, b *batch, a *account) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), leadWithin)
+	defer cancel()
+	// Also after a panic: the others wait, and for who was not told the payment may
+	// be on its way.
+	defer close(b.done)
+	if a.sender.busy() || c.shared.queue.crowded() {
+		wait := time.NewTimer(c.batchWait)
+		select {
+		case <-b.full:
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+	leave, err := c.turn(ctx, a)
+	members := a.batches.end(b)
+	if err != nil {
+		tell(members, sent{answer: turnedAway, err: err})
+		return
+	}
+	defer leave()
+	if len(members) > 1 {
+		members = c.sendTogether(ctx, a, members)
+	}
+	for _, m := range members { // the only one
+		m.flight, m.answer, m.err = c.send(ctx, m.view, flightOf(m.p))
+	}
+}
+
+func tell(list []*member, s sent) {
+	for _, m := range list {
+		m.sent = s
+	}
+}
+
+// sendTogether sends members in one transaction, after a simulation of all of them
+// in their order: one may spend what another one needs. It returns the member that
+// is to be sent alone, if only one is left.
+func (c *chain) sendTogether(ctx context.Context, a *account, members []*member) []*member {
+	good, v, err := c.trial(ctx, a, members)
+	switch {
+	case err != nil:
+		tell(members, sent{answer: turnedAway, err: err})
+		return nil
+	case len(good) < 2:
+		return good
+	}
+	fl := together(a, good)
+	if err := c.affordable(a, fl.gas, v); err != nil {
+		tell(good, sent{answer: turnedAway, err: err})
+		return nil
+	}
+	fl, answer, err := c.send(ctx, v, fl)
+	if answer == refusedByCall {
+		fl, answer, err = nil, turnedAway, errAlone
+	}
+	tell(good, sent{fl, answer, err})
+	return nil
+}
+
+// together makes the flight of a batch.
+func together(a *account, members []*member) *flight {
+	fl := &flight{by: a, to: multicall3, shared: len(members)}
+	list := make([]call3f, len(members))
+	for i, m := range members {
+		to, data := m.p.encoded()
+		list[i] = call3f{to, true, data}
+		fl.gas += m.p.gas()
+		fl.places = append(fl.places, m.p.place)
+		fl.ends = later(fl.ends, m.p.ends())
+	}
+	fl.data = pack("aggregate3", list)
+	return fl
+}
+
+// flightOf makes the flight of one payment.
+func flightOf(p *payment) *flight {
+	to, data := p.encoded()
+	return &flight{by: p.account, to: to, data: data, gas: p.gas(), places: []*place{p.place}, ends: p.ends()}
+}
+
+// ends is when the payment is not good any more.
+func (p *payment) ends() time.Time { return time.Unix(p.authorization.ValidBefore, 0) }
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// trial simulates members together, and looks at the account that is to send them.
+// It returns those that are good; the others are told to go alone, which tells them
+// why they are not.
+func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*member, view, error) {
+	fl := together(a, members)
+	var (
+		now            prices
+		result         hexutil.Bytes
+		balance        *hexutil.Big
+		pending, mined hexutil.Uint64
+	)
+	err := c.ask(ctx, func() calls {
+		result, balance = nil, nil
+		var b calls
+		b.add(&result, "eth_call", map[string]any{
+			"from": a.key.address, "to": fl.to, "gas": hexutil.Uint64(fl.gas), "data": hexutil.Bytes(fl.data),
+		}, "latest")
+		b.add(&balance, "eth_getBalance", a.key.address, "latest")
+		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
+		b.add(&mined, "eth_getTransactionCount", a.key.address, "latest")
+		now.ask(&b)
+		return b
+	}, func(b calls) error {
+		if reverted(b[0].Error) {
+			result, b[0].Error = nil, nil
+		}
+		return now.judge(c, b)
+	})
+	if err != nil {
+		return nil, view{}, err
+	}
+	succeeded := readSuccesses(result, len(members))
+	var good []*member
+	for i, m := range members {
+		if succeeded[i] {
+			good = append(good, m)
+		} else {
+			m.sent = sent{answer: turnedAway, err: errAlone}
+		}
+	}
+	v := view{block: uint64(*now.head.Number), fees: now.fees(), balance: balance, pending: uint64(pending), mined: uint64(mined)}
+	c.shared.queue.sawBalance(a, toBig(balance))
+	return good, v, nil
+}
+
+// readSuccesses reads which of several calls would succeed; none, if that cannot be
+// read.
+func readSuccesses(b []byte, want int) []bool {
+	list := make([]bool, want)
+	values, err := contracts.Unpack("aggregate3", b)
+	if err != nil {
+		return list
+	}
+	results := *abi.ConvertType(values[0], new([]result3)).(*[]result3)
+	for i := range min(want, len(results)) {
+		list[i] = results[i].Success && len(results) == want
+	}
+	return list
+}

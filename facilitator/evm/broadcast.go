@@ -40,15 +40,12 @@ func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, e
 	first := c.current.Load()
 	for i := range c.nodes {
 		n := c.nodes[(int(first)+i)%len(c.nodes)]
-		var hash common.Hash
-		err := n.call(ctx, &hash, "eth_sendRawTransaction", hexutil.Bytes(raw))
-		if err == nil {
+		a, err := n.send(ctx, raw, tx.Hash())
+		if a == taken {
 			return taken, nil
 		}
 		errs = append(errs, err)
-		switch a := read1(err); {
-		case a == taken:
-			return taken, nil
+		switch {
 		case a == unclear:
 			sent = true
 		case sent:
@@ -66,8 +63,36 @@ func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, e
 	return turnedAway, errors.Join(errs...)
 }
 
-// turnedAwayAtDoor: the node was not reached, and the next one may be.
-const turnedAwayAtDoor answer = -1
+// send sends a transaction to one node.
+func (n *node) send(ctx context.Context, raw []byte, hash common.Hash) (answer, error) {
+	var ignored common.Hash
+	err := n.call(ctx, &ignored, "eth_sendRawTransaction", hexutil.Bytes(raw))
+	if err == nil {
+		return taken, nil
+	}
+	a := read1(err)
+	if a != alreadyKnown {
+		return a, err
+	}
+	// If these are the words of a payer's contract, which some nodes call before they
+	// take a transaction, then the node does not have it. A number that counts as used
+	// holds up all payments of the account, so the node has to show the transaction.
+	var found *sentCall
+	switch asked := n.call(ctx, &found, "eth_getTransactionByHash", hash); {
+	case asked != nil:
+		return unclear, errors.Join(err, asked)
+	case found == nil || found.Hash != hash:
+		return refusedByCall, err
+	}
+	return taken, nil
+}
+
+const (
+	// turnedAwayAtDoor: the node was not reached, and the next one may be.
+	turnedAwayAtDoor answer = -1 - iota
+	// alreadyKnown: the node says that it has the transaction.
+	alreadyKnown
+)
 
 // read1 says what one node's error means. Nodes have no codes for it, so it is
 // their words that count; what is not known counts as refusedByCall.
@@ -80,11 +105,12 @@ func read1(err error) answer {
 	}
 	said := strings.ToLower(err.Error())
 	switch {
-	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
-		return taken
 	case reverted(err):
-		// The words may be the payer's, whose wallet is called: no other number helps.
+		// The words may be the payer's, whose wallet is called: they say nothing about
+		// the node, and no other number helps.
 		return refusedByCall
+	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
+		return alreadyKnown
 	case containsAny(said, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken

@@ -44,6 +44,7 @@ type chain struct {
 	accounts []*account
 	shared   *shared
 	notices  *notices
+	users    *users // of its facilitator; nil if it is only looked at
 	// factories may be called for payers whose wallets do not exist yet.
 	factories []common.Address
 	// approvalBudget is what may be spent a day on the gas of payers' approvals, in

@@ -13,6 +13,7 @@ import (
 //			rpc             <url>...
 //			signer          {file./path/to/key}...
 //			confirmations   <n>
+//			quorum          <n>
 //			approval_budget <amount>/day
 //		}
 //		erc6492_factory <address>...
@@ -105,10 +106,12 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		given = n.Confirmations != 0
 	case "approval_budget":
 		given = n.ApprovalBudget != ""
-	case "quorum", "gas_budget", "batch":
+	case "quorum":
+		given = n.Quorum != 0
+	case "gas_budget", "batch":
 		return d.Errf("%s is not supported yet", word)
 	default:
-		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations and approval_budget", word)
+		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, quorum and approval_budget", word)
 	}
 	if given {
 		return d.Errf("%s is given twice; write all of it in one line", word)
@@ -125,6 +128,8 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		err = n.unmarshalSigner(d, args)
 	case "confirmations":
 		err = n.unmarshalConfirmations(d, args)
+	case "quorum":
+		err = n.unmarshalQuorum(d, args)
 	case "approval_budget":
 		err = n.unmarshalBudget(d, args)
 	}
@@ -161,6 +166,15 @@ func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) 
 		return d.Errf("confirmations wants one number from 1 to %d; 1 is the block that the transfer is in", maxConfirmations)
 	}
 	n.Confirmations = count
+	return nil
+}
+
+func (n *Network) unmarshalQuorum(d *caddyfile.Dispenser, args []string) error {
+	count, err := strconv.Atoi(args[0])
+	if err != nil || len(args) > 1 || count < 1 || count > maxRPC {
+		return d.Errf("quorum wants one number from 1 to %d: how many nodes must have seen a payment", maxRPC)
+	}
+	n.Quorum = count
 	return nil
 }
 

@@ -34,6 +34,7 @@ type chain struct {
 	name, caip2   string
 	id            uint64
 	confirmations uint64
+	quorum        int // how many nodes must say that a payment has moved; below 2, one is enough
 	// development: it may have made its last block long ago, see isDevelopment.
 	development bool
 

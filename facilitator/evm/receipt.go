@@ -66,6 +66,16 @@ func (r *receipt) judge(hash common.Hash, p *payment, own bool) verdict {
 	return mismatch
 }
 
+// cancels reports whether the payer has given up the authorization in it.
+func (r *receipt) cancels(p *payment) bool {
+	for i := range r.Logs {
+		if e := &r.Logs[i]; !e.Removed && p.isCancel(p, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // of adds what the transaction calls, if that was found.
 func (r *receipt) of(call *sentCall) {
 	if r != nil && call != nil && call.Hash == r.Transaction {

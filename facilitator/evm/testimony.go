@@ -40,6 +40,7 @@ const (
 type testimony struct {
 	facilitator.Proof
 	state state
+	at    uint64 // the last block of the node
 }
 
 // void is the proof that an authorization has not moved the money and never
@@ -54,7 +55,7 @@ func (c *chain) examine(ctx context.Context, n *node, p *payment, since time.Tim
 	if err != nil {
 		return testimony{}, err
 	}
-	t := testimony{}
+	t := testimony{at: uint64(*last.Number)}
 	if t.state, err = n.stateOf(ctx, p, last); err != nil {
 		return testimony{}, err
 	}

@@ -104,6 +104,7 @@ func TestNextNode(t *testing.T) {
 			node := script(t, c, world{})
 			f, _ := start(t, baseSepolia, &Network{RPC: []string{url, node.URL}}, c)
 			f.chains[baseSepolia].development = false
+			f.chains[baseSepolia].sleep = c.after(func() bool { return node.count("eth_sendRawTransaction") > 0 })
 			if v, err := f.Verify(context.Background(), r); err != nil || !v.Valid {
 				t.Fatalf("verify: %+v, %v", v, err)
 			}

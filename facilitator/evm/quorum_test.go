@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,17 +42,30 @@ func TestSettlementNeedsItsQuorum(t *testing.T) {
 			r, unix := good(t)
 			c := newClock(unix)
 			n := &Network{Quorum: tt.quorum}
+			var got atomic.Int64 // nodes that have the transaction, up of them
+			up := int64(0)
 			for _, w := range tt.nodes {
 				node := script(t, c, w)
 				node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
-					return hexutil.Uint64(102), nil, method == "eth_blockNumber"
+					switch method {
+					case "eth_sendRawTransaction":
+						got.Add(1)
+					case "eth_blockNumber":
+						return hexutil.Uint64(102), nil, true
+					case "eth_getTransactionReceipt":
+						return nil, nil, got.Load() < up // no block has it yet
+					}
+					return nil, nil, false
 				}
 				if w.Name == down.Name {
 					node.Close()
+				} else {
+					up++
 				}
 				n.RPC = append(n.RPC, node.URL)
 			}
 			f, logs := start(t, baseSepolia, n, c)
+			f.chains[baseSepolia].sleep = c.after(func() bool { return got.Load() >= up })
 			s := f.Settle(t.Context(), r)
 			if s.Outcome != tt.want {
 				t.Errorf("%+v, want %v", s, tt.want)

@@ -57,6 +57,11 @@ func (c *testChain) startBehind(gates ...*gatekeeper) (*Facilitator, *chain) {
 		ch.nodes[i].dial = func(context.Context, *url.URL) (caller, error) { return g, nil }
 		ch.nodes[i].now = c.now
 	}
+	c.t.Cleanup(func() { // the chain is needed until the last node was asked
+		for ch.users.busy() {
+			time.Sleep(time.Millisecond)
+		}
+	})
 	return f, ch
 }
 
@@ -124,6 +129,12 @@ func TestSilentNodeCostsOneWait(t *testing.T) {
 	if s := f.Settle(during(t, time.Minute), c.sign(order{})); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
+}
+
+func (u *users) busy() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.n > 0
 }
 
 // transfer is a transaction of our account.

@@ -259,6 +259,7 @@ func TestPermit2WithPermit(t *testing.T) {
 		t.Errorf("the seller has %d", got)
 	}
 
+	no := w.deploy("TestWallet", payer.Address)
 	for want, change := range map[string]func(){
 		"InvalidNonce()":            func() {},
 		"SignatureExpired(uint256)": func() { p.Permit.Deadline = big.NewInt(time.Now().Unix() - 60) },
@@ -269,7 +270,7 @@ func TestPermit2WithPermit(t *testing.T) {
 		"InvalidAmount()":           func() { p.Permit.Permitted.Amount = new(big.Int) },
 		"InvalidSignatureLength()":  func() { p.Permit.Nonce, p.Signature = big.NewInt(259), []byte{1} },
 		"InvalidContractSignature()": func() {
-			p.Owner, p.Permit.Nonce = Multicall3, big.NewInt(260)
+			p.Owner, p.Permit.Nonce = no, big.NewInt(260)
 		},
 	} {
 		kept := p
@@ -277,4 +278,27 @@ func TestPermit2WithPermit(t *testing.T) {
 		w.reverts(gas, ExactPermit2Proxy, settle(), want)
 		p = kept
 	}
+}
+
+// What a wallet reverts with is what the payment reverts with, as with the Permit2 of
+// real chains, so that who reads the words of a node meets a payer's words here, too.
+func TestWalletSpeaksForItself(t *testing.T) {
+	w := newWorld(t, Options{})
+	proxy, err := abi.JSON(strings.NewReader(proxyABI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const words = "WalletIsAsleep()"
+	reverts := append([]byte{0x63}, crypto.Keccak256([]byte(words))[:4]...)      // PUSH4
+	reverts = append(reverts, 0x60, 0xe0, 0x1b, 0x5f, 0x52, 0x60, 4, 0x5f, 0xfd) // SHL MSTORE REVERT
+	creation := []byte{0x60, byte(len(reverts)), 0x80, 0x60, 9, 0x5f, 0x39, 0x5f, 0xf3}
+	gas := w.Accounts()[0]
+	wallet := w.mined(w.send(gas, nil, append(creation, reverts...))).ContractAddress
+	p := w.permit2Payment(w.Accounts()[1], 20_000)
+	p.Owner = wallet
+	data, err := proxy.Pack("settle", p.Permit, p.Owner, p.Witness, p.Signature)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.reverts(gas, ExactPermit2Proxy, data, words)
 }

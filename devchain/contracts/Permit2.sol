@@ -5,6 +5,10 @@ interface IToken {
     function transferFrom(address from, address to, uint256 value) external returns (bool);
 }
 
+interface IERC1271 {
+    function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4);
+}
+
 /// @title The part of Permit2 that x402 payments use, for test chains.
 ///
 /// One-time transfers by signature: typed data, selectors, nonces and errors are
@@ -124,12 +128,12 @@ contract Permit2 {
     }
 
     /// An account with code speaks for itself (ERC-1271), one without by ECDSA, with
-    /// 65 bytes or the 64 of EIP-2098.
+    /// 65 bytes or the 64 of EIP-2098. The account is called through its interface, as
+    /// the real Permit2 does: what it reverts with is what the payment reverts with.
     function _verify(bytes calldata signature, bytes32 digest, address signer) private view {
         if (signer.code.length > 0) {
-            (bool ok, bytes memory answer) =
-                signer.staticcall(abi.encodeWithSignature("isValidSignature(bytes32,bytes)", digest, signature));
-            if (!ok || answer.length < 32 || bytes4(answer) != 0x1626ba7e) revert InvalidContractSignature();
+            bytes4 magic = IERC1271(signer).isValidSignature(digest, signature);
+            if (magic != IERC1271.isValidSignature.selector) revert InvalidContractSignature();
             return;
         }
         bytes32 r;

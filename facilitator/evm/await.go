@@ -83,7 +83,7 @@ func (c *chain) receipts(ctx context.Context, p *payment, fl *flight, sent hashe
 	for i, r := range found {
 		switch v := r.judge(sent[i], p, fl.shared); {
 		case v == inconclusive:
-		case c.deep(r, last):
+		case c.deep(r, last) && c.agreed(ctx, p, r, fl.shared):
 			return r, v, nil
 		default:
 			shallow = r
@@ -238,7 +238,7 @@ func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (faci
 func (c *chain) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
 	used := p.codes().nonceUsed
 	r, deep, err := c.receipt(ctx, p, hash)
-	if err != nil || r == nil || !deep {
+	if err != nil || r == nil || !deep || !r.cancels(p) {
 		return unknown(p, used, "", "the payer is cancelling the authorization"), err
 	}
 	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(used), Detail: "the payer has cancelled the authorization"}, nil
@@ -260,5 +260,5 @@ func (c *chain) receipt(ctx context.Context, p *payment, hash common.Hash) (r *r
 		return b
 	}, every)
 	r.of(call)
-	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)), err
+	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)) && c.agreed(ctx, p, r, foreignCall), err
 }

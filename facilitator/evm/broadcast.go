@@ -3,7 +3,10 @@ package evm
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"strings"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -28,46 +31,123 @@ const (
 	refusedByCall
 )
 
-// broadcast sends a transaction to the nodes in turn until one takes it. All of
-// them get the same one, which cannot be counted twice.
+// reply is what one node said to a transaction.
+type reply struct {
+	answer
+	err error
+}
+
+// broadcast sends a transaction to all nodes at once; the first that takes it is
+// enough, so that one that hangs holds up nobody. All of them get the same one, which
+// cannot be counted twice. It returns while some may still be asked.
+//
+// A clear no is none while another node has not answered: that one may have taken it.
 func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, error) {
 	raw, err := tx.MarshalBinary()
 	if err != nil {
 		return turnedAway, err
 	}
-	var errs []error
-	sent := false // to a node that did not answer
-	first := c.current.Load()
-	for i := range c.nodes {
-		n := c.nodes[(int(first)+i)%len(c.nodes)]
-		var hash common.Hash
-		err := n.call(ctx, &hash, "eth_sendRawTransaction", hexutil.Bytes(raw))
-		if err == nil {
-			return taken, nil
-		}
-		errs = append(errs, err)
-		switch a := read1(err); {
-		case a == taken:
-			return taken, nil
-		case a == unclear:
-			sent = true
-		case sent:
-			// An earlier node may have taken it: a no of this one is no proof.
-		case a != turnedAwayAtDoor:
-			return a, err
-		}
-		if ctx.Err() != nil {
-			break
+	if err := ctx.Err(); err != nil {
+		return turnedAway, err
+	}
+	to := c.listening()
+	replies := make(chan reply, len(to))
+	for _, n := range to {
+		leave := c.users.enter() // the connection is in use for longer than by our caller
+		go func() {
+			defer leave()
+			replies <- n.send(context.WithoutCancel(ctx), raw, tx.Hash())
+		}()
+	}
+	said := make(map[answer][]error)
+	for range to {
+		select {
+		case r := <-replies:
+			if r.answer == taken {
+				return taken, nil
+			}
+			said[r.answer] = append(said[r.answer], r.err)
+		case <-ctx.Done():
+			return unclear, errors.Join(append(said[unclear], ctx.Err())...)
 		}
 	}
-	if sent {
-		return unclear, errors.Join(errs...)
+	// Whichever node was faster, the same answers mean the same: another number is tried
+	// if one of them says that this one is used, and that nothing was sent for a reason of
+	// ours is only said if none of them says anything else.
+	for _, a := range []answer{unclear, numberTaken, refusedByCall, turnedAway} {
+		if errs := said[a]; len(errs) > 0 {
+			return a, errors.Join(errs...)
+		}
 	}
-	return turnedAway, errors.Join(errs...)
+	return turnedAway, errors.Join(said[turnedAwayAtDoor]...)
 }
 
-// turnedAwayAtDoor: the node was not reached, and the next one may be.
-const turnedAwayAtDoor answer = -1
+// listening returns the nodes that a transaction is sent to: not those that were silent
+// a moment ago, unless all were.
+func (c *chain) listening() []*node {
+	var list []*node
+	for _, n := range c.nodes {
+		if !n.isDeaf() {
+			list = append(list, n)
+		}
+	}
+	if len(list) == 0 {
+		return c.nodes
+	}
+	return list
+}
+
+// deafFor is how long a node that was silent when it was to take a transaction gets no
+// other: each would wait for it, if no other node took it.
+const deafFor = time.Minute
+
+func (n *node) isDeaf() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.now().Sub(n.deaf) < deafFor
+}
+
+// send sends a transaction to one node.
+func (n *node) send(ctx context.Context, raw []byte, hash common.Hash) (r reply) {
+	// Nobody's protection reaches into the goroutine of this.
+	defer func() {
+		if v := recover(); v != nil {
+			r = reply{unclear, fmt.Errorf("panic: %v", v)}
+		}
+	}()
+	var ignored common.Hash
+	err := n.call(ctx, &ignored, "eth_sendRawTransaction", hexutil.Bytes(raw))
+	if err == nil {
+		return reply{taken, nil}
+	}
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
+		n.mu.Lock()
+		n.deaf = n.now()
+		n.mu.Unlock()
+	}
+	a := read1(err)
+	if a != alreadyKnown {
+		return reply{a, err}
+	}
+	// If these are the words of a payer's contract, which some nodes call before they
+	// take a transaction, then the node does not have it. A number that counts as used
+	// holds up all payments of the account, so the node has to show the transaction.
+	var found *sentCall
+	switch asked := n.call(ctx, &found, "eth_getTransactionByHash", hash); {
+	case asked != nil:
+		return reply{unclear, errors.Join(err, asked)}
+	case found == nil || found.Hash != hash:
+		return reply{refusedByCall, err}
+	}
+	return reply{taken, nil}
+}
+
+const (
+	// turnedAwayAtDoor: the node was not reached, and the next one may be.
+	turnedAwayAtDoor answer = -1 - iota
+	// alreadyKnown: the node says that it has the transaction.
+	alreadyKnown
+)
 
 // read1 says what one node's error means. Nodes have no codes for it, so it is
 // their words that count; what is not known counts as refusedByCall.
@@ -80,11 +160,12 @@ func read1(err error) answer {
 	}
 	said := strings.ToLower(err.Error())
 	switch {
-	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
-		return taken
 	case reverted(err):
-		// The words may be the payer's, whose wallet is called: no other number helps.
+		// The words may be the payer's, whose wallet is called: they say nothing about
+		// the node, and no other number helps.
 		return refusedByCall
+	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
+		return alreadyKnown
 	case containsAny(said, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken

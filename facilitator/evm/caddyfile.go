@@ -14,6 +14,7 @@ import (
 //			rpc             <url>...
 //			signer          {file./path/to/key}...
 //			confirmations   <n>
+//			quorum          <n>
 //			approval_budget <amount>/day
 //			gas_budget      <amount>/day
 //			contract_wallets off|<gas>
@@ -116,9 +117,9 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "batch":
 		given = n.Batch != 0
 	case "quorum":
-		return d.Errf("%s is not supported yet", word)
+		given = n.Quorum != 0
 	default:
-		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, approval_budget, gas_budget, contract_wallets and batch", word)
+		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, quorum, approval_budget, gas_budget, contract_wallets and batch", word)
 	}
 	if given {
 		return d.Errf("%s is given twice; write all of it in one line", word)
@@ -135,6 +136,8 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		err = n.unmarshalSigner(d, args)
 	case "confirmations":
 		err = n.unmarshalConfirmations(d, args)
+	case "quorum":
+		err = n.unmarshalQuorum(d, args)
 	case "approval_budget":
 		err = unmarshalBudget(d, args, &n.ApprovalBudget)
 	case "gas_budget":
@@ -177,6 +180,15 @@ func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) 
 		return d.Errf("confirmations wants one number from 1 to %d; 1 is the block that the transfer is in", maxConfirmations)
 	}
 	n.Confirmations = count
+	return nil
+}
+
+func (n *Network) unmarshalQuorum(d *caddyfile.Dispenser, args []string) error {
+	count, err := strconv.Atoi(args[0])
+	if err != nil || len(args) > 1 || count < 1 || count > maxRPC {
+		return d.Errf("quorum wants one number from 1 to %d: how many nodes must have seen a payment", maxRPC)
+	}
+	n.Quorum = count
 	return nil
 }
 

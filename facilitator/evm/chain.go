@@ -34,6 +34,7 @@ type chain struct {
 	name, caip2   string
 	id            uint64
 	confirmations uint64
+	quorum        int // how many nodes must say that a payment has moved; below 2, one is enough
 	// development: it may have made its last block long ago, see isDevelopment.
 	development bool
 
@@ -44,6 +45,7 @@ type chain struct {
 	accounts []*account
 	shared   *shared
 	notices  *notices
+	users    *users // of its facilitator; nil if it is only looked at
 	// factories may be called for payers whose wallets do not exist yet.
 	factories []common.Address
 	// approvalBudget is what may be spent a day on the gas of payers' approvals, in

@@ -75,9 +75,10 @@ type Facilitator struct {
 type Network struct {
 	// The URLs of JSON-RPC nodes of the chain. They are asked in this order: the
 	// next one when the one before does not answer, is on another chain, or lags
-	// behind. For a payment in doubt all of them are asked, and if there are
-	// several, two must agree that it can never move money any more. `https` only, except on loopback, where `http` and `ws` are
-	// allowed too. Whole URLs may be `{env.*}` or `{file.*}`, which keeps an API
+	// behind. Transactions go to all of them. For a payment in doubt all of them are
+	// asked, too: if there are several, two must agree that it can never move money any
+	// more, and none may contradict that it has. `https` only, except on loopback,
+	// where `http` and `ws` are allowed too. Whole URLs may be `{env.*}` or `{file.*}`, which keeps an API
 	// key in them out of config dumps. At least one, at most 8.
 	RPC []string `json:"rpc,omitempty"`
 
@@ -94,6 +95,12 @@ type Network struct {
 	// the transfer is in. More is safer on chains that reorganise, and makes
 	// payers wait. Default: `1`. At most 100.
 	Confirmations int `json:"confirmations,omitempty"`
+
+	// How many of the nodes must have seen a payment in the chain, and more of them than
+	// say otherwise, before it counts. At most the number of different nodes. Each
+	// settlement then asks all of them for its receipt. Default: `1`, which believes the
+	// node that answers.
+	Quorum int `json:"quorum,omitempty"`
 
 	// How much of the chain's own coin a day may go to payers of Permit2 prices who
 	// have signed an approval but have no gas to send it, like `0.01/day`. With it
@@ -210,7 +217,8 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 	if _, twice := f.chains[c.caip2]; twice {
 		return fmt.Errorf("%s is named twice", c.caip2)
 	}
-	c.factories = f.factories
+	c.factories, c.users = f.factories, f.users
+	c.quorum = n.Quorum
 	c.confirmations = uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
 	if n.ApprovalBudget != "" {
 		if c.approvalBudget, err = parseBudget(n.ApprovalBudget); err != nil {
@@ -246,6 +254,9 @@ func (n *Network) check() error {
 	}
 	if n.Confirmations < 0 || n.Confirmations > maxConfirmations {
 		return fmt.Errorf("confirmations %d: must be 1 to %d", n.Confirmations, maxConfirmations)
+	}
+	if nodes := len(slices.Compact(slices.Sorted(slices.Values(n.RPC)))); n.Quorum < 0 || n.Quorum > nodes {
+		return fmt.Errorf("quorum %d: must be 1 to %d, the number of different nodes in rpc", n.Quorum, nodes)
 	}
 	for word, budget := range map[string]string{"approval_budget": n.ApprovalBudget, "gas_budget": n.GasBudget} {
 		if budget == "" {

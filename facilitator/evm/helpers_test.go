@@ -61,6 +61,17 @@ func (c *clock) sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
+// after is sleep that waits for something first, as a transaction that is still being
+// sent to a second node.
+func (c *clock) after(done func() bool) func(context.Context, time.Duration) error {
+	return func(ctx context.Context, d time.Duration) error {
+		for !done() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		return c.sleep(ctx, d)
+	}
+}
+
 // keyFile writes a key where a config can point to it.
 func keyFile(t testing.TB, key string) string {
 	t.Helper()

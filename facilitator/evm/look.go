@@ -130,7 +130,7 @@ func newChain(name string, rpc []string, o outside) (*chain, error) {
 			return nil, fmt.Errorf("rpc %d: %w", i+1, err)
 		}
 		local = local && isLoopback(u)
-		c.nodes = append(c.nodes, newNode(u, o.dial))
+		c.nodes = append(c.nodes, newNode(u, o.dial, o.now))
 	}
 	c.development = local && isDevelopment(network, id)
 	return c, nil

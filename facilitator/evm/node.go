@@ -23,6 +23,9 @@ const (
 	connectTimeout = 3 * time.Second
 	// maxAnswer bounds what a node can make us read.
 	maxAnswer = 4 << 20
+	// noBatchFor is how long a node that refused a batch is asked one by one. One bad
+	// answer of a good node, or of what stands before it, is no property of the node.
+	noBatchFor = time.Minute
 )
 
 // caller is what we use of an RPC client.
@@ -42,14 +45,16 @@ type node struct {
 	secrets []string
 	url     *url.URL
 	dial    dialer
+	now     func() time.Time
 
-	mu       sync.Mutex
-	client   caller
-	oneByOne bool // it takes no batches
+	mu      sync.Mutex
+	client  caller
+	noBatch time.Time // when it last refused a batch
+	deaf    time.Time // when it was last silent to a transaction
 }
 
-func newNode(u *url.URL, d dialer) *node {
-	return &node{host: u.Host, secrets: secretsOf(u), url: u, dial: d}
+func newNode(u *url.URL, d dialer, now func() time.Time) *node {
+	return &node{host: u.Host, secrets: secretsOf(u), url: u, dial: d, now: now}
 }
 
 // connect returns the client, and makes it first if there is none.
@@ -103,7 +108,7 @@ func (n *node) batch(ctx context.Context, calls []rpc.BatchElem) error {
 			return n.clean(err)
 		}
 		n.mu.Lock()
-		n.oneByOne = true
+		n.noBatch = n.now()
 		n.mu.Unlock()
 	}
 	for i := range calls {
@@ -119,7 +124,7 @@ func (n *node) batch(ctx context.Context, calls []rpc.BatchElem) error {
 func (n *node) takesNoBatch() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.oneByOne
+	return n.now().Sub(n.noBatch) < noBatchFor
 }
 
 func (n *node) cleanAll(calls []rpc.BatchElem) {

@@ -104,6 +104,7 @@ func TestNextNode(t *testing.T) {
 			node := script(t, c, world{})
 			f, _ := start(t, baseSepolia, &Network{RPC: []string{url, node.URL}}, c)
 			f.chains[baseSepolia].development = false
+			f.chains[baseSepolia].sleep = c.after(func() bool { return node.count("eth_sendRawTransaction") > 0 })
 			if v, err := f.Verify(context.Background(), r); err != nil || !v.Valid {
 				t.Fatalf("verify: %+v, %v", v, err)
 			}
@@ -149,6 +150,44 @@ func TestNodeWithoutBatches(t *testing.T) {
 	}
 	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestBatchesAgain: one bad answer to a batch ends batches for a minute, not for ever.
+func TestBatchesAgain(t *testing.T) {
+	for name, refuse := range map[string]http.HandlerFunc{
+		"bad request": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
+		"too large":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) },
+		"one object": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"bad"}}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, node, r, _ := at(t, world{})
+			inner := node.Config.Handler
+			var requests atomic.Int64
+			node.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if requests.Add(1) == 1 {
+					refuse(w, r)
+					return
+				}
+				inner.ServeHTTP(w, r)
+			})
+			for i, tt := range []struct {
+				after time.Duration
+				batch bool
+			}{{0, false}, {0, false}, {noBatchFor - time.Second, false}, {time.Second, true}, {0, true}} {
+				_ = node.clock.sleep(t.Context(), tt.after)
+				requests.Store(min(requests.Load(), 1))
+				begun := requests.Load()
+				if v, err := f.Verify(t.Context(), r); err != nil || !v.Valid {
+					t.Fatalf("%d: %+v, %v", i, v, err)
+				}
+				if n := requests.Load() - begun; tt.batch != (n == 1) {
+					t.Errorf("%d: %d requests, in a batch: %v", i, n, tt.batch)
+				}
+			}
+		})
 	}
 }
 

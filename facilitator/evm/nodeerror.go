@@ -127,7 +127,20 @@ func reverted(err error) bool {
 	if said.ErrorCode() == 3 || said.ErrorCode() == -32015 { // geth and its kin; Nethermind
 		return true
 	}
-	return containsAny(strings.ToLower(said.Error()), halts...)
+	return hasRevertData(err) || containsAny(strings.ToLower(said.Error()), halts...)
+}
+
+// errorString is how the data of a revert begins that carries a text: the words of the
+// error are a contract's then, whatever the node wrote around them.
+const errorString = "0x08c379a0"
+
+func hasRevertData(err error) bool {
+	with, ok := errors.AsType[rpc.DataError](err)
+	if !ok {
+		return false
+	}
+	data, ok := with.ErrorData().(string)
+	return ok && strings.HasPrefix(strings.ToLower(data), errorString)
 }
 
 // halts are the words for a call that ran and did not end well; the last ones are

@@ -33,6 +33,7 @@ type past struct {
 	reorged  bool   // the receipt is of another block
 	pruned   uint64 // it has no block before this one
 	down     bool
+	short    uint64 // blocks that it has fewer
 	searches int
 }
 
@@ -85,7 +86,7 @@ func (p *past) answer(c *clock) func(string, []json.RawMessage) (any, *rpcError,
 			return b, err, true
 		case "eth_call":
 			var at hexutil.Uint64
-			if json.Unmarshal(params[1], &at) != nil || at != pastHead {
+			if json.Unmarshal(params[1], &at) != nil || uint64(at) != pastHead-p.short {
 				return nil, &rpcError{Code: -32000, Message: "the state of no other block was to be asked for"}, true
 			}
 			switch p.state {
@@ -123,7 +124,7 @@ func (p *past) header(c *clock, which json.RawMessage) (any, *rpcError) {
 	var number hexutil.Uint64
 	switch tag {
 	case "latest":
-		number = pastHead
+		number = hexutil.Uint64(pastHead - p.short)
 	case "finalized":
 		if p.final < 0 {
 			return nil, &rpcError{Code: -32602, Message: "invalid block tag"}

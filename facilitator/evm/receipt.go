@@ -95,6 +95,16 @@ func (r *receipt) cost(fl *flight) *big.Int {
 	return cost.Quo(cost, big.NewInt(int64(max(fl.shared, 1))))
 }
 
+// cancels reports whether the payer has given up the authorization in it.
+func (r *receipt) cancels(p *payment) bool {
+	for i := range r.Logs {
+		if e := &r.Logs[i]; !e.Removed && p.isCancel(p, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // of adds what the transaction calls, if that was found.
 func (r *receipt) of(call *sentCall) {
 	if r != nil && call != nil && call.Hash == r.Transaction {

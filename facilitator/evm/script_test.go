@@ -151,6 +151,13 @@ func (s *scripted) answer(method string, params []json.RawMessage) (any, *rpcErr
 		return s.send(params[0])
 	case "eth_getTransactionReceipt":
 		return s.receipt(params[0]), nil
+	case "eth_getTransactionByHash":
+		for _, tx := range s.sent {
+			if fmt.Sprintf("%q", tx.Hash().Hex()) == string(params[0]) {
+				return sentCall{Hash: tx.Hash(), To: *tx.To(), Input: tx.Data()}, nil
+			}
+		}
+		return nil, nil
 	case "eth_getLogs":
 		if s.events == nil {
 			return []event{}, nil

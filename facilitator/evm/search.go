@@ -15,8 +15,9 @@ const (
 	firstStep, goodEnough = 256, 64
 	// maxSearches bounds how often one look asks a node for events.
 	maxSearches = 200
-	// maxCandidates bounds how many events one look considers.
-	maxCandidates = 200
+	// maxCandidates bounds how many payments one look weighs, callsAtOnce in one round
+	// trip. Each of them has cost its payer the price.
+	maxCandidates, callsAtOnce = 5000, 20
 )
 
 // spans are how many blocks are searched at once, widest first: what nodes allow
@@ -26,49 +27,62 @@ var spans = [...]uint64{10_000, 2_000, 500, 100, 10}
 // blockAt returns a block to begin with, when everything since a time is to be
 // seen: the first of that time, or one a little before it.
 func (n *node) blockAt(ctx context.Context, last *head, unix int64) (uint64, error) {
-	after := uint64(*last.Number) + 1 // the next blocks are younger for all we know
+	from, _, err := n.around(ctx, last, unix)
+	return from, err
+}
+
+// blockAfter returns a block to end with, when everything before a time is to be seen:
+// the first of that time, or one a little after it, or the last.
+func (n *node) blockAfter(ctx context.Context, last *head, unix int64) (uint64, error) {
+	_, to, err := n.around(ctx, last, unix)
+	return to, err
+}
+
+// around returns two blocks near to each other, so that all blocks before from are
+// older than a time, and none after to is, up to the last.
+func (n *node) around(ctx context.Context, last *head, unix int64) (from, to uint64, err error) {
+	to = uint64(*last.Number)
 	if last.unix() < unix {
-		return after, nil
+		return to + 1, to, nil // the next blocks are younger for all we know
 	}
-	before, step := uint64(*last.Number), uint64(firstStep)
-	for after = before; ; step *= 4 {
+	before := to
+	for step := uint64(firstStep); ; step *= 4 {
 		if before == 0 {
-			return 0, nil
+			return 0, to, nil
 		}
 		before -= min(before, step)
 		h, err := n.block(ctx, before)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if h.unix() < unix {
 			break
 		}
-		after = before
+		to = before
 	}
-	for after-before > goodEnough {
-		middle := before + (after-before)/2
+	for to-before > goodEnough {
+		middle := before + (to-before)/2
 		h, err := n.block(ctx, middle)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if h.unix() < unix {
 			before = middle
 		} else {
-			after = middle
+			to = middle
 		}
 	}
-	return before + 1, nil
+	return before + 1, to, nil
 }
 
-// events returns the events in a range of blocks that tell what became of an
-// authorization: the first ones if they can only be of this one, else all.
-func (n *node) events(ctx context.Context, p *payment, from, to uint64) ([]event, error) {
+// events goes through the events in a range of blocks that tell what became of an
+// authorization, in their order, until visit is done.
+func (n *node) events(ctx context.Context, p *payment, from, to uint64, visit func([]event) (done bool, err error)) error {
 	span := 0
-	var all []event
 	filter := p.filter(p)
 	for range maxSearches {
 		if from > to {
-			return all, nil
+			return nil
 		}
 		end := min(to, from+spans[span]-1)
 		var found []event
@@ -76,20 +90,17 @@ func (n *node) events(ctx context.Context, p *payment, from, to uint64) ([]event
 		err := n.call(ctx, &found, "eth_getLogs", filter)
 		switch {
 		case err == nil:
-			if all = append(all, p.own(found)...); len(all) > 0 && !p.direct() {
-				return all, nil
-			}
-			if len(all) > maxCandidates {
-				return nil, errTooMany
+			if done, err := visit(p.own(found)); done || err != nil {
+				return err
 			}
 			from = end + 1
 		case tooWide(err) && span < len(spans)-1 && ctx.Err() == nil:
 			span++
 		default:
-			return nil, err
+			return err
 		}
 	}
-	return nil, errTooFar
+	return errTooFar
 }
 
 // tooWide reports whether fewer blocks may help. Nodes have many words for it,
@@ -98,7 +109,7 @@ func tooWide(err error) bool {
 	if status, ok := errors.AsType[rpc.HTTPError](err); ok {
 		return status.StatusCode == http.StatusBadRequest || status.StatusCode == http.StatusRequestEntityTooLarge
 	}
-	return answered(err) || errors.Is(err, context.DeadlineExceeded)
+	return answered(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTooLong)
 }
 
 // own picks the events that may be of this authorization: not every node filters

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -40,6 +41,7 @@ const (
 type testimony struct {
 	facilitator.Proof
 	state state
+	at    uint64 // the last block of the node
 }
 
 // void is the proof that an authorization has not moved the money and never
@@ -54,7 +56,7 @@ func (c *chain) examine(ctx context.Context, n *node, p *payment, since time.Tim
 	if err != nil {
 		return testimony{}, err
 	}
-	t := testimony{}
+	t := testimony{at: uint64(*last.Number)}
 	if t.state, err = n.stateOf(ctx, p, last); err != nil {
 		return testimony{}, err
 	}
@@ -126,36 +128,110 @@ func (c *chain) search(ctx context.Context, n *node, p *payment, last *head, sin
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	events, err := n.events(ctx, p, from, uint64(*last.Number))
+	if w, ok := p.way.(*permit2); ok {
+		return c.searchCalls(ctx, n, p, w, from, last, since)
+	}
+	var proof facilitator.Proof
+	err = n.events(ctx, p, from, uint64(*last.Number), func(events []event) (done bool, err error) {
+		for i := range events {
+			if proof, err = c.weigh(ctx, n, p, &events[i], last, since); err != nil || proof.Evidence != facilitator.Open {
+				return true, err
+			}
+		}
+		return len(events) > 0, nil // they can only be of this authorization
+	})
+	return proof, err
+}
+
+// searchCalls is search for what Permit2 moves, which writes nothing about a use: each
+// payment of the payer to the payee may be this one, and only what its transaction
+// called tells. No block after its end can hold it, whatever else the payer has bought
+// since; that the payer gave up the nonce may be in a later one.
+func (c *chain) searchCalls(ctx context.Context, n *node, p *payment, w *permit2, from uint64, last *head, since time.Time) (facilitator.Proof, error) {
+	end, err := n.blockAfter(ctx, last, time.Unix(p.authorization.ValidBefore, 0).Add(endMargin).Unix())
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	for i := range events {
-		proof, err := c.weigh(ctx, n, p, &events[i], last, since)
-		if err != nil || proof.Evidence != facilitator.Open {
-			return proof, err
+	var (
+		proof   facilitator.Proof
+		paid    bool // something
+		weighed int
+		givenUp *event
+	)
+	err = n.events(ctx, p, from, end, func(events []event) (done bool, err error) {
+		var payments []event
+		for i := range events {
+			e := &events[i]
+			switch {
+			case !p.isUse(p, e):
+				givenUp = e
+			case e.isTransfer(p):
+				payments = append(payments, *e)
+				fallthrough
+			default:
+				paid = true
+			}
 		}
-	}
-	if p.direct() {
-		return c.givenUp(ctx, n, p, events, last)
-	}
-	return facilitator.Proof{}, nil
-}
-
-// givenUp judges a Permit2 nonce that is used, by all events since our claim: if
-// the payer gave it up in a final block, and paid nothing to the payee in all that
-// time, then no payment has used it.
-func (c *chain) givenUp(ctx context.Context, n *node, p *payment, events []event, last *head) (facilitator.Proof, error) {
-	var givenUp *event
-	for i := range events {
-		if p.isUse(p, &events[i]) {
-			return facilitator.Proof{}, nil
+		for few := range slices.Chunk(payments, callsAtOnce) {
+			if weighed += len(few); weighed > maxCandidates {
+				return true, errTooMany
+			}
+			own, err := n.calling(ctx, p, w, few)
+			if err != nil {
+				return true, err
+			}
+			for i := range own {
+				if proof, err = c.weigh(ctx, n, p, &own[i], last, since); err != nil || proof.Evidence != facilitator.Open {
+					return true, err
+				}
+			}
 		}
-		givenUp = &events[i]
+		return false, nil
+	})
+	if err != nil || paid || proof.Evidence != facilitator.Open {
+		return proof, err
 	}
 	if givenUp == nil {
-		return facilitator.Proof{}, nil
+		err = n.events(ctx, p, end+1, uint64(*last.Number), func(events []event) (done bool, err error) {
+			for i := range events {
+				if !p.isUse(p, &events[i]) {
+					givenUp = &events[i]
+				}
+			}
+			return givenUp != nil, nil
+		})
 	}
+	if err != nil || givenUp == nil {
+		return facilitator.Proof{}, err
+	}
+	return c.givenUp(ctx, n, p, givenUp, last)
+}
+
+// calling picks the events whose transactions call for this very payment.
+func (n *node) calling(ctx context.Context, p *payment, w *permit2, events []event) (own []event, err error) {
+	found := make([]*sentCall, len(events))
+	var b calls
+	for i := range events {
+		b.add(&found[i], "eth_getTransactionByHash", events[i].Transaction)
+	}
+	if err := n.batch(ctx, b); err != nil {
+		return nil, err
+	}
+	if err := every(b); err != nil {
+		return nil, err
+	}
+	for i, call := range found {
+		if call != nil && call.Hash == events[i].Transaction && call.To == w.proxy && w.isCall(p, call.Input) {
+			own = append(own, events[i])
+		}
+	}
+	return own, nil
+}
+
+// givenUp judges a Permit2 nonce that is used: if the payer gave it up in a final
+// block, and from our claim to the end of the authorization paid nothing to the payee,
+// then no payment has used it.
+func (c *chain) givenUp(ctx context.Context, n *node, p *payment, givenUp *event, last *head) (facilitator.Proof, error) {
 	var r *receipt
 	if err := n.call(ctx, &r, "eth_getTransactionReceipt", givenUp.Transaction); err != nil {
 		return facilitator.Proof{}, err

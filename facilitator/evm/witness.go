@@ -20,7 +20,9 @@ func (f *Facilitator) Sees(network string) bool {
 
 // Witness implements facilitator.Witness. All nodes of the chain are asked.
 //
-// Moved takes one node, as a settlement does. Of EIP-3009 it is a use of the
+// Moved takes as many nodes as a settlement does, and none that contradicts; if a
+// quorum says how many, then more than contradict. Who is behind the block does not
+// contradict. Of EIP-3009 it is a use of the
 // authorization in a block not older than our claim, and directly after it the
 // transfer that was signed, with enough confirmations. Who sent it does not
 // matter, nor by which function of the token, since a nonce is used once. Of
@@ -98,19 +100,61 @@ func (c *chain) witness(ctx context.Context, p *payment, since time.Time) (facil
 		}()
 	}
 	var all []statement
-	var moved facilitator.Proof
 	for range c.nodes { // all of them: the connections are in use until then
 		s := <-said
-		if s.err == nil && s.Evidence == facilitator.Moved && moved.Evidence != facilitator.Moved {
-			moved = s.Proof
-			cancel()
+		if s.err == nil && s.Evidence == facilitator.Moved {
+			// The others may contradict, but not by being slow.
+			defer time.AfterFunc(callTimeout, cancel).Stop()
 		}
 		all = append(all, s)
 	}
-	if moved.Evidence == facilitator.Moved {
-		return moved, nil
+	if proof, decided := c.moved(all); decided {
+		return proof, nil
 	}
 	return c.agree(all)
+}
+
+// moved judges whether money has moved, if a node says so.
+func (c *chain) moved(all []statement) (proof facilitator.Proof, decided bool) {
+	says := make(map[facilitator.Proof]int)
+	for _, s := range all {
+		if s.err == nil && s.Evidence == facilitator.Moved {
+			says[s.Proof]++
+			if says[s.Proof] > says[proof] {
+				proof = s.Proof
+			}
+		}
+	}
+	if proof.Evidence != facilitator.Moved {
+		return facilitator.Proof{}, false
+	}
+	objections := 0
+	for _, s := range all {
+		switch {
+		case s.err != nil || s.Proof == proof:
+		case s.Evidence != facilitator.Open, s.state == stateUnused && s.at >= proof.Block.Number:
+			objections++
+		}
+	}
+	if c.outweighs(says[proof], objections) {
+		return proof, true
+	}
+	if objections > 0 {
+		c.notices.warn("the nodes disagree whether a payment has moved money, so it stays in doubt: one of them is wrong, or lies",
+			zap.String("transaction", proof.Transaction))
+	} else {
+		c.notices.warn("a payment stays in doubt until as many nodes have seen it as the quorum says", zap.String("transaction", proof.Transaction))
+	}
+	return facilitator.Proof{}, true
+}
+
+// outweighs reports whether so many nodes that say that a payment has moved are
+// enough, beside so many that say otherwise.
+func (c *chain) outweighs(say, object int) bool {
+	if c.quorum < 2 {
+		return say > 0 && object == 0
+	}
+	return say >= c.quorum && say > object
 }
 
 // agree makes one proof of what the nodes say, none of which has seen the money
@@ -139,7 +183,7 @@ func (c *chain) agree(all []statement) (facilitator.Proof, error) {
 	case used && isUnused:
 		// One is a moment behind, or lies.
 		c.notices.warn("the nodes disagree whether an authorization is used, so its payment stays in doubt")
-	case voids >= min(2, len(all)):
+	case voids >= max(c.quorum, min(2, len(all))):
 		return proof, nil
 	case voids > 0:
 		c.notices.warn("a payment stays in doubt until a second node confirms that it did not move money", zap.Errors("errors", errs))

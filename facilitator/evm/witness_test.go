@@ -164,47 +164,67 @@ func TestNoBlockIsSkipped(t *testing.T) {
 	}
 }
 
-// TestNodesAgree: one node is enough for what moved, and none alone says that
-// nothing will.
+// TestNodesAgree: one node is enough for what moved, if none contradicts, and none
+// alone says that nothing will. A quorum can outvote who contradicts.
 func TestNodesAgree(t *testing.T) {
 	r, p, ends, own := paying(t)
 	unused := past{state: "unused"}
 	moved := past{state: "used", events: own, block: before(880)}
 	cancelled := past{state: "used", events: []event{cancelOf(p)}, block: before(880)}
 	used, unsure := past{state: "used"}, past{state: "unused", final: 50_000}
+	late := past{state: "used", events: own, block: pastHead - 2}
 	silent, behind, down := past{}, past{state: "unused", behind: 60}, past{down: true}
 	const (
 		expired = "void invalid_exact_evm_payload_authorization_valid_before"
 		taken   = "void invalid_exact_evm_nonce_already_used"
 	)
 	for name, tt := range map[string]struct {
-		nodes []past
-		want  string
-		log   string
+		nodes  []past
+		want   string
+		log    string
+		quorum int
+		valid  bool // the authorization has not ended
 	}{
-		"both":                     {[]past{unused, unused}, expired, ""},
-		"two of three":             {[]past{down, unused, unused}, expired, ""},
-		"one is down":              {[]past{unused, down}, "open", "a second node"},
-		"one is behind":            {[]past{unused, behind}, "open", "a second node"},
-		"one is not sure":          {[]past{unused, unsure}, "open", "a second node"},
-		"one does not tell":        {[]past{silent, unused}, "open", "a second node"},
-		"one has it used":          {[]past{unused, used}, "open", "disagree"},
-		"one of three has it used": {[]past{unused, unused, used}, "open", "disagree"},
-		"cancelled or ended":       {[]past{unused, cancelled}, "open", "disagree"},
-		"one saw it move":          {[]past{unused, unused, moved}, "moved", ""},
-		"one is left":              {[]past{down, moved, behind}, "moved", ""},
-		"cancelled":                {[]past{cancelled, cancelled}, taken, ""},
-		"cancelled, one sees half": {[]past{cancelled, used, cancelled}, taken, ""},
-		"all are down":             {[]past{down, behind}, "error", ""},
-		"none knows":               {[]past{silent, used}, "open", ""},
+		"both":                     {[]past{unused, unused}, expired, "", 0, false},
+		"two of three":             {[]past{down, unused, unused}, expired, "", 0, false},
+		"one is down":              {[]past{unused, down}, "open", "a second node", 0, false},
+		"one is behind":            {[]past{unused, behind}, "open", "a second node", 0, false},
+		"one is not sure":          {[]past{unused, unsure}, "open", "a second node", 0, false},
+		"one does not tell":        {[]past{silent, unused}, "open", "a second node", 0, false},
+		"one has it used":          {[]past{unused, used}, "open", "disagree", 0, false},
+		"one of three has it used": {[]past{unused, unused, used}, "open", "disagree", 0, false},
+		"cancelled or ended":       {[]past{unused, cancelled}, "open", "disagree", 0, false},
+		"one saw it move":          {[]past{unused, unused, moved}, "open", "disagree whether a payment has moved", 0, false},
+		"two saw it move":          {[]past{moved, unused, moved}, "open", "disagree whether a payment has moved", 0, false},
+		"moved, or cancelled":      {[]past{moved, cancelled}, "open", "disagree whether a payment has moved", 0, false},
+		"moved in another block":   {[]past{moved, {state: "used", events: own, block: before(878)}}, "open", "disagree whether a payment has moved", 0, false},
+		"one is a moment behind":   {[]past{late, {state: "unused", short: 3}}, "moved", "", 0, true},
+		"one is not behind":        {[]past{late, {state: "unused", short: 2}}, "open", "disagree whether a payment has moved", 0, true},
+		"one found nothing":        {[]past{used, moved, silent}, "moved", "", 0, false},
+		"quorum":                   {[]past{moved, moved}, "moved", "", 2, false},
+		"quorum outvotes one":      {[]past{moved, moved, unused}, "moved", "", 2, false},
+		"quorum, one is down":      {[]past{moved, moved, down}, "moved", "", 2, false},
+		"no quorum":                {[]past{moved, down, down}, "open", "until as many nodes have seen it", 2, false},
+		"no quorum, contradicted":  {[]past{moved, unused, unused}, "open", "disagree whether a payment has moved", 2, false},
+		"quorum, and as many not":  {[]past{moved, moved, unused, unused}, "open", "disagree whether a payment has moved", 2, false},
+		"quorum of three for no":   {[]past{unused, unused, down}, "open", "", 3, false},
+		"one is left":              {[]past{down, moved, behind}, "moved", "", 0, false},
+		"cancelled":                {[]past{cancelled, cancelled}, taken, "", 0, false},
+		"cancelled, one sees half": {[]past{cancelled, used, cancelled}, taken, "", 0, false},
+		"all are down":             {[]past{down, behind}, "error", "", 0, false},
+		"none knows":               {[]past{silent, used}, "open", "", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newClock(ends.Unix() + 600)
+			if tt.valid {
+				c = newClock(ends.Unix() - 100)
+			}
 			var list []*past
 			for i := range tt.nodes {
 				list = append(list, &tt.nodes[i])
 			}
 			l, logs := lookAt(t, c, list...)
+			l.chains[baseSepolia].quorum = tt.quorum
 			proof, err := l.Witness(context.Background(), r, c.now().Add(-15*time.Minute))
 			if got := say(proof, err); got != tt.want {
 				t.Errorf("%s (%+v, %v), want %s", got, proof, err, tt.want)

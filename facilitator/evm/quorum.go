@@ -1,0 +1,87 @@
+package evm
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+)
+
+// opinion is what one node says about a receipt that another one gave.
+type opinion int
+
+const (
+	// noOpinion: it does not answer, or has not seen enough blocks.
+	noOpinion opinion = iota
+	// agrees: it has the same.
+	agrees
+	// objects: it has the block, and not this receipt in it.
+	objects
+)
+
+// agreed reports whether enough nodes say what a receipt says about a payment. Without
+// a quorum the node that gave it is enough. shared is as for judge.
+func (c *chain) agreed(ctx context.Context, p *payment, r *receipt, shared int) bool {
+	if c.quorum < 2 {
+		return true
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := make(chan opinion, len(c.nodes))
+	for _, n := range c.nodes {
+		go func() {
+			o := noOpinion
+			// The caller's own protection does not reach into this goroutine.
+			defer func() {
+				if v := recover(); v != nil {
+					c.notices.error("a bug in the look at a receipt", zap.String("panic", fmt.Sprint(v)))
+					o = noOpinion
+				}
+				said <- o
+			}()
+			o = c.compare(ctx, n, p, r, shared)
+		}()
+	}
+	counts := make(map[opinion]int)
+	for range c.nodes { // all of them: the connections are in use until then
+		counts[<-said]++
+		if n := counts[agrees]; c.outweighs(n, len(c.nodes)-n) {
+			cancel() // whatever the others say
+		}
+	}
+	if c.outweighs(counts[agrees], counts[objects]) {
+		return true
+	}
+	if counts[objects] > 0 {
+		c.notices.warn("the nodes disagree about a transaction, so its payment does not count yet: one of them is a moment behind, or wrong, or lies",
+			zap.Stringer("transaction", r.Transaction), zap.Int("agree", counts[agrees]), zap.Int("disagree", counts[objects]))
+	}
+	return false
+}
+
+// compare asks a node for a receipt that another one gave.
+func (c *chain) compare(ctx context.Context, n *node, p *payment, r *receipt, shared int) opinion {
+	var theirs *receipt
+	var call *sentCall
+	var last hexutil.Uint64
+	var b calls
+	b.add(&theirs, "eth_getTransactionReceipt", r.Transaction)
+	b.add(&last, "eth_blockNumber")
+	if shared == foreignCall && p.direct() {
+		b.add(&call, "eth_getTransactionByHash", r.Transaction)
+	}
+	if n.batch(ctx, b) != nil || every(b) != nil {
+		return noOpinion
+	}
+	theirs.of(call)
+	v := theirs.judge(r.Transaction, p, shared)
+	same := v != inconclusive && v == r.judge(r.Transaction, p, shared) && theirs.BlockHash == r.BlockHash && theirs.cancels(p) == r.cancels(p)
+	switch {
+	case same && c.deep(theirs, uint64(last)):
+		return agrees
+	case !same && uint64(last) >= uint64(*r.Block):
+		return objects
+	}
+	return noOpinion
+}

@@ -1,0 +1,128 @@
+package evm
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/rpc"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+)
+
+// TestSettlementNeedsItsQuorum: with a quorum, a settlement counts when enough nodes
+// have its receipt, and more than have the block without it.
+func TestSettlementNeedsItsQuorum(t *testing.T) {
+	mines, down := world{}, world{Name: "down"}
+	reverts, nothing := world{Receipt: "reverted"}, world{ReceiptThrows: true}
+	for name, tt := range map[string]struct {
+		nodes  []world
+		quorum int
+		want   facilitator.Outcome
+		log    string
+	}{
+		"one node is believed":            {[]world{mines, nothing}, 0, facilitator.Settled, ""},
+		"both have it":                    {[]world{mines, mines}, 2, facilitator.Settled, ""},
+		"the other has it not":            {[]world{mines, nothing}, 2, facilitator.Unknown, "disagree about a transaction"},
+		"the other has it reverted":       {[]world{mines, reverts}, 2, facilitator.Unknown, "disagree about a transaction"},
+		"the first has it reverted":       {[]world{reverts, mines}, 2, facilitator.Unknown, "disagree about a transaction"},
+		"the other is down":               {[]world{mines, down}, 2, facilitator.Unknown, ""},
+		"two of three":                    {[]world{mines, down, mines}, 2, facilitator.Settled, ""},
+		"two of three, and one objects":   {[]world{mines, nothing, mines}, 2, facilitator.Settled, ""},
+		"one of three":                    {[]world{mines, nothing, nothing}, 2, facilitator.Unknown, "disagree about a transaction"},
+		"two of four, and as many object": {[]world{mines, mines, nothing, nothing}, 2, facilitator.Unknown, "disagree about a transaction"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, unix := good(t)
+			c := newClock(unix)
+			n := &Network{Quorum: tt.quorum}
+			var got atomic.Int64 // nodes that have the transaction, up of them
+			up := int64(0)
+			for _, w := range tt.nodes {
+				node := script(t, c, w)
+				node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
+					switch method {
+					case "eth_sendRawTransaction":
+						got.Add(1)
+					case "eth_blockNumber":
+						return hexutil.Uint64(102), nil, true
+					case "eth_getTransactionReceipt":
+						return nil, nil, got.Load() < up // no block has it yet
+					}
+					return nil, nil, false
+				}
+				if w.Name == down.Name {
+					node.Close()
+				} else {
+					up++
+				}
+				n.RPC = append(n.RPC, node.URL)
+			}
+			f, logs := start(t, baseSepolia, n, c)
+			f.chains[baseSepolia].sleep = c.after(func() bool { return got.Load() >= up })
+			s := f.Settle(t.Context(), r)
+			if s.Outcome != tt.want {
+				t.Errorf("%+v, want %v", s, tt.want)
+			}
+			if text := logged(logs); !strings.Contains(text, tt.log) || tt.log == "" && strings.Contains(text, "disagree") {
+				t.Errorf("log: %s", text)
+			}
+		})
+	}
+}
+
+// denying is a node that has no receipt of anything.
+type denying struct{ caller }
+
+func (d denying) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
+	err := d.caller.BatchCallContext(ctx, b)
+	for i := range b {
+		if r, ok := b[i].Result.(**receipt); ok {
+			*r = nil
+		}
+	}
+	return err
+}
+
+// TestForeignUseNeedsItsQuorum: that somebody else has settled a payment, or that its
+// payer has cancelled it, takes as many nodes as our own settlements do.
+func TestForeignUseNeedsItsQuorum(t *testing.T) {
+	for name, tt := range map[string]struct {
+		denies, cancels bool
+		want            facilitator.Outcome
+	}{
+		"settled":               {want: facilitator.Settled},
+		"settled, one denies":   {denies: true, want: facilitator.Unknown},
+		"cancelled":             {cancels: true, want: facilitator.Refused},
+		"cancelled, one denies": {cancels: true, denies: true, want: facilitator.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t)
+			f, _ := c.start("base-sepolia", func(n *Network) {
+				n.RPC, n.Quorum = []string{"https://node-1.example", "https://node-2.example"}, 2
+			})
+			if tt.denies {
+				f.chains[baseSepolia].nodes[1].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+			}
+			r := c.sign(order{})
+			verify(t, f, r)
+			var theirs common.Hash
+			if tt.cancels {
+				c.cancel(r)
+			} else {
+				theirs = c.transact(ownerKey, token, calldata(t, r), 1e9)
+				c.seal()
+			}
+			s := f.Settle(during(t, time.Minute), r)
+			if s.Outcome != tt.want || s.Outcome == facilitator.Settled && s.Transaction != theirs.Hex() {
+				t.Errorf("%+v, want %v", s, tt.want)
+			}
+		})
+	}
+}

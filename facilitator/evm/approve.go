@@ -44,12 +44,17 @@ func parseBudget(s string) (*big.Int, error) {
 	if !ok {
 		return nil, fmt.Errorf("%q: write an amount of the chain's own coin a day, like 0.01/day", s)
 	}
-	atomic, err := pricing.Money{Decimal: amount}.Atomic(18)
+	return parseCoin(amount)
+}
+
+// parseCoin reads an amount of the chain's own coin, in the smallest unit.
+func parseCoin(s string) (*big.Int, error) {
+	atomic, err := pricing.Money{Decimal: s}.Atomic(18)
 	if err != nil {
 		return nil, err
 	}
 	n, ok := new(big.Int).SetString(atomic, 10)
-	if !ok {
+	if !ok || n.Sign() <= 0 {
 		return nil, fmt.Errorf("%q is no amount", s)
 	}
 	return n, nil

@@ -50,7 +50,7 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 			fl.by.sender.landed(fl)
 			return c.failed(ctx, p, rec, r)
 		case r != nil:
-			rec.place.leave() // it only waits for more blocks
+			fl.by.sender.landed(fl) // it waits for more blocks, and holds up nobody
 		case passed:
 			missed++
 		}

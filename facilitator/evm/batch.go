@@ -271,7 +271,7 @@ func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*me
 			m.sent = sent{answer: turnedAway, err: errAlone}
 		}
 	}
-	v := view{block: uint64(*now.head.Number), fees: now.fees(), balance: balance, pending: uint64(pending), mined: uint64(mined)}
+	v := view{block: uint64(*now.head.Number), fees: now.fees(c), balance: balance, pending: uint64(pending), mined: uint64(mined)}
 	c.shared.queue.sawBalance(a, toBig(balance))
 	return good, v, nil
 }

@@ -219,8 +219,8 @@ func (p *prices) judge(c *chain, b calls) error {
 	return c.checkNode(p.id, p.head)
 }
 
-func (p *prices) fees() fees {
-	return market(toBig(p.head.BaseFee), toBig(p.tip), toBig(p.price))
+func (p *prices) fees(c *chain) fees {
+	return c.market(toBig(p.head.BaseFee), toBig(p.tip), toBig(p.price))
 }
 
 // pendingOf asks for the next number of an account of ours, transactions in the pool
@@ -253,5 +253,5 @@ func (c *chain) accountNow(ctx context.Context, a *account) (mined uint64, f fee
 	if err != nil {
 		return 0, fees{}, err
 	}
-	return uint64(count), now.fees(), nil
+	return uint64(count), now.fees(c), nil
 }

@@ -17,6 +17,7 @@ import (
 //			quorum          <n>
 //			approval_budget <amount>/day
 //			gas_budget      <amount>/day
+//			max_fee         <amount>
 //			contract_wallets off|<gas>
 //			batch           <n> [<duration>]
 //		}
@@ -112,6 +113,8 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		given = n.ApprovalBudget != ""
 	case "gas_budget":
 		given = n.GasBudget != ""
+	case "max_fee":
+		given = n.MaxFee != ""
 	case "contract_wallets":
 		given = n.ContractWallets != ""
 	case "batch":
@@ -119,7 +122,7 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "quorum":
 		given = n.Quorum != 0
 	default:
-		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, quorum, approval_budget, gas_budget, contract_wallets and batch", word)
+		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, quorum, approval_budget, gas_budget, max_fee, contract_wallets and batch", word)
 	}
 	if given {
 		return d.Errf("%s is given twice; write all of it in one line", word)
@@ -142,6 +145,8 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		err = unmarshalBudget(d, args, &n.ApprovalBudget)
 	case "gas_budget":
 		err = unmarshalBudget(d, args, &n.GasBudget)
+	case "max_fee":
+		err = n.unmarshalMaxFee(d, args)
 	case "contract_wallets":
 		err = n.unmarshalWallets(d, args)
 	case "batch":
@@ -200,6 +205,17 @@ func unmarshalBudget(d *caddyfile.Dispenser, args []string, budget *string) erro
 		return d.WrapErr(err)
 	}
 	*budget = args[0]
+	return nil
+}
+
+func (n *Network) unmarshalMaxFee(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.Err("max_fee wants one amount of the chain's own coin, like 0.0001")
+	}
+	if _, err := parseCoin(args[0]); err != nil {
+		return d.Errf("max_fee: %v", err)
+	}
+	n.MaxFee = args[0]
 	return nil
 }
 

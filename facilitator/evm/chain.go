@@ -54,6 +54,9 @@ type chain struct {
 	// gasBudget is what may be lost a day by transactions that move nothing, in the
 	// chain's smallest unit; nil is the gas of defaultGasBudget at the market's price.
 	gasBudget *big.Int
+	// maxFee is what a settlement may cost, in the chain's smallest unit; nil is
+	// dearTimes what is usual.
+	maxFee *big.Int
 	// noWallets: payers with code are not taken. walletGas is what their code may use.
 	noWallets bool
 	walletGas uint64
@@ -70,6 +73,7 @@ type chain struct {
 	contracts sync.Map // common.Address of an asset or a proxy -> time.Time it was seen to have code
 
 	blocks   rhythm
+	ceiling  ceiling
 	lastFees atomic.Pointer[fees]
 
 	now   func() time.Time

@@ -117,6 +117,11 @@ type Network struct {
 	// without code who have not paid here before. Default: what 20,000,000 gas cost.
 	GasBudget string `json:"gas_budget,omitempty"`
 
+	// The most of the chain's own coin that one settlement may cost, like `0.0001`,
+	// at the price of the moment and counted with 100,000 gas. Above it nothing is
+	// offered and nothing sent. Default: ten times what was usual in the last hours.
+	MaxFee string `json:"max_fee,omitempty"`
+
 	// Whether payers with code can pay: contract wallets, and accounts that have
 	// delegated to one (EIP-7702). `off`, or the gas that their code may use to say
 	// whether a signature is good. Default: `400000`.
@@ -230,6 +235,11 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 			return fmt.Errorf("gas_budget: %w", err)
 		}
 	}
+	if n.MaxFee != "" {
+		if c.maxFee, err = parseCoin(n.MaxFee); err != nil {
+			return fmt.Errorf("max_fee: %w", err)
+		}
+	}
 	if c.walletGas, c.noWallets, err = parseWallets(n.ContractWallets); err != nil {
 		return fmt.Errorf("contract_wallets: %w", err)
 	}
@@ -264,6 +274,11 @@ func (n *Network) check() error {
 		}
 		if _, err := parseBudget(budget); err != nil {
 			return fmt.Errorf("%s: %w", word, err)
+		}
+	}
+	if n.MaxFee != "" {
+		if _, err := parseCoin(n.MaxFee); err != nil {
+			return fmt.Errorf("max_fee: %w", err)
 		}
 	}
 	if _, _, err := parseWallets(n.ContractWallets); err != nil {

@@ -37,6 +37,13 @@ func market(base, tip, price *big.Int) fees {
 	return fees{tip: tip, feeCap: feeCap.Add(feeCap, tip)}
 }
 
+// market is market with the smaller one of two nodes' tips, and remembers the price.
+func (c *chain) market(base, tip, price *big.Int) fees {
+	f := market(base, c.ceiling.smallerTip(tip, c.now()), price)
+	c.ceiling.saw(f, c.now())
+	return f
+}
+
 // total is the most that the gas can cost.
 func (f fees) total(gas uint64) *big.Int {
 	return new(big.Int).Mul(f.feeCap, new(big.Int).SetUint64(gas))
@@ -66,6 +73,15 @@ func (f fees) bumped(now fees) fees {
 		tip:    larger(quarterMore(f.tip), now.tip),
 		feeCap: larger(quarterMore(f.feeCap), now.feeCap),
 	}
+}
+
+// maxBump is how many times the market's price a transaction is sent again for.
+const maxBump = 3
+
+// above reports whether the fees are more than some times others.
+func (f fees) above(others fees, times int64) bool {
+	most := new(big.Int).Mul(others.feeCap, big.NewInt(times))
+	return f.feeCap.Cmp(most) > 0
 }
 
 func quarterMore(n *big.Int) *big.Int {

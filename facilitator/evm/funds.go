@@ -99,6 +99,8 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	if err != nil {
 		return facilitator.Funds{}, err
 	}
+	c.askOtherTip(ctx)
+	price := now.fees(c)
 	var funds facilitator.Funds
 	able := 0
 	for i, a := range c.accounts {
@@ -107,7 +109,7 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 		if balance == nil {
 			return facilitator.Funds{}, fmt.Errorf("the node has no balance of %s", a.key.address)
 		}
-		n := settlements(new(big.Int).Sub(balance, a.sender.committed()), now.fees())
+		n := c.settlements(new(big.Int).Sub(balance, a.sender.committed()), price)
 		if n > 0 {
 			able++
 		}
@@ -123,11 +125,24 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	return funds, nil
 }
 
-// settlements is how many of them can be paid for.
-func settlements(left *big.Int, f fees) int64 {
+// askOtherTip asks a second node for the tip that it would give: one node alone
+// could have us pay what it likes.
+func (c *chain) askOtherTip(ctx context.Context) {
+	if len(c.nodes) < 2 {
+		return
+	}
+	other := c.nodes[(int(c.current.Load())+1)%len(c.nodes)]
+	var tip *hexutil.Big
+	if other.call(ctx, &tip, "eth_maxPriorityFeePerGas") == nil && tip != nil {
+		c.ceiling.sawOther(toBig(tip), c.now())
+	}
+}
+
+// settlements is how many of them can be paid for; none while they are too dear.
+func (c *chain) settlements(left *big.Int, f fees) int64 {
 	one := f.total(transferGas)
 	switch {
-	case left.Sign() <= 0 || f.excessive(transferGas):
+	case left.Sign() <= 0 || c.tooDear(f):
 		return 0
 	case one.Sign() == 0:
 		return math.MaxInt32 // they cost nothing
@@ -141,7 +156,7 @@ func settlements(left *big.Int, f fees) int64 {
 
 // spending tells the watch that an account has little left, if it has.
 func (c *chain) spending(left *big.Int, f fees) {
-	if settlements(left, f) >= fewSettlements {
+	if c.settlements(left, f) >= fewSettlements {
 		return
 	}
 	select {

@@ -167,7 +167,7 @@ func TestGasInFlightCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress))) // else two is all that there may be
-	node.world.ReceiptThrows, node.clock.max = true, 5 // they stay on their way
+	node.world.ReceiptThrows, node.clock.max = true, 5                                            // they stay on their way
 	for n := range byte(3) {
 		s, by := node.pay(f, n)
 		if want := n < 2; (by == first) != want || (s.Outcome == facilitator.Unknown) != want {

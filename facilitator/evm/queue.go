@@ -107,10 +107,14 @@ type busyError struct {
 	// wait is how long it will take until there is a turn, as far as one can tell;
 	// 0 if one cannot.
 	wait time.Duration
+	why  string // if it is not for the number of payments
 }
 
 func (e *busyError) Error() string {
-	if e.wait > 0 {
+	switch {
+	case e.why != "":
+		return e.why + "; none of this payment was sent"
+	case e.wait > 0:
 		return fmt.Sprintf("too many payments are on their way; a place will be free in about %s, which is too late for this one", e.wait.Round(time.Second))
 	}
 	return "too many payments are on their way; none of this one was sent"

@@ -142,7 +142,15 @@ func (s *scripted) answer(method string, params []json.RawMessage) (any, *rpcErr
 		}
 		return (*hexutil.Big)(s.balance), nil
 	case "eth_getTransactionCount":
-		return hexutil.Uint64(max(s.nonce, s.nonces[address(params[0])])), nil
+		number := max(s.nonce, s.nonces[address(params[0])])
+		if string(params[1]) == `"pending"` {
+			for _, tx := range s.sent {
+				if sentBy(tx) == address(params[0]) {
+					number = max(number, tx.Nonce()+1)
+				}
+			}
+		}
+		return hexutil.Uint64(number), nil
 	case "eth_gasPrice", "eth_maxPriorityFeePerGas":
 		return hexutil.Uint64(s.price), nil
 	case "eth_call":

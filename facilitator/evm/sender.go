@@ -1,14 +1,17 @@
 package evm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"go.uber.org/zap"
 )
@@ -46,6 +49,7 @@ type sender struct {
 	next     uint64     // the number after the highest that we used
 	lastSent time.Time
 	rivals   time.Time // when a number was taken from us
+	reminded time.Time // when the nodes were last asked whether they know the flights
 	flights  []*flight // sent and not known to be in a block, by number
 }
 
@@ -65,6 +69,7 @@ type flight struct {
 	// is when the last of them is not good any more.
 	places []*place
 	ends   time.Time
+	known  bool // a node has taken the first transaction, so that it can forget it
 
 	look sync.Mutex // one looks for the others
 	seen seen       // guarded by look
@@ -74,7 +79,11 @@ type flight struct {
 	raw    *types.Transaction // the newest
 	fees   fees
 	sentAt time.Time
-	passed bool // a block holds a transaction with this number
+	// filling: the newest transaction does nothing but use up the number. bumps is how
+	// often one was sent again for a higher fee.
+	filling bool
+	bumps   int
+	passed  bool // a block holds a transaction with this number
 }
 
 // seen is what was last seen of a flight.
@@ -191,6 +200,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		case turnedAway:
 			return nil, a, err
 		case taken, unclear:
+			fl.known = a == taken
 			s.took(fl, c.now())
 		case refusedByCall:
 			// The number is free for the next one. If somebody has taken the
@@ -321,6 +331,7 @@ func (fl *flight) waits(long time.Duration, now time.Time) bool {
 // Whoever waits for a receipt calls it, whosever flight that is: its own caller
 // may have given up. It does nothing most of the time.
 func (s *sender) nudge(ctx context.Context, c *chain) {
+	s.remind(ctx, c)
 	lowest := s.stuck(c.now())
 	if lowest == nil {
 		return
@@ -352,8 +363,13 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 		c.notices.of(fl.by).warn("a transaction waits for too long and is sent again for a higher fee",
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
 	}
-	a, err := c.resend(ctx, fl, fees, false)
-	if a == turnedAway || a == refusedByCall {
+	why := c.hopeless(ctx, fl, fees)
+	if why != "" {
+		c.notices.of(fl.by).warn("a transaction is not sent again, and its number is used up by one that does nothing",
+			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()), zap.String("reason", why))
+	}
+	a, err := c.resend(ctx, fl, fees, why != "")
+	if why == "" && (a == turnedAway || a == refusedByCall) {
 		// No node takes it any more, for example because the authorization has
 		// ended. Its number must be used up all the same.
 		a, err = c.resend(ctx, fl, fees, true)
@@ -362,6 +378,92 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 		c.notices.of(fl.by).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
 			zap.Uint64("number", fl.number), zap.Error(err))
 	}
+}
+
+// maxBumps is how often a transaction is sent again for a higher fee.
+const maxBumps = 5
+
+// hopeless says why a transaction that waits is not to be sent again; "" if it is.
+// A node that takes transactions and drops those that would be reverted would have
+// us pay ever more for one that never gets into a block.
+func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
+	fl.mu.Lock()
+	filling, bumps := fl.filling, fl.bumps
+	fl.mu.Unlock()
+	switch {
+	case filling:
+		return "it was given up before"
+	case len(fl.data) == 0:
+		return "" // coin for somebody, or a number that is used up
+	case bumps >= maxBumps:
+		return "no block took it for higher fees either"
+	case !c.now().Before(fl.ends):
+		return "what it settles is not good any more"
+	}
+	var result hexutil.Bytes
+	var refused bool
+	err := c.ask(ctx, func() calls {
+		result = nil
+		var b calls
+		call := map[string]any{"from": fl.by.key.address, "to": fl.to, "gas": hexutil.Uint64(fl.gas), "data": hexutil.Bytes(fl.data)}
+		if !now.legacy {
+			call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(now.feeCap), (*hexutil.Big)(now.tip)
+		}
+		b.add(&result, "eth_call", call, "latest")
+		return b
+	}, func(b calls) error {
+		if refused = reverted(b[0].Error); refused {
+			b[0].Error = nil
+		}
+		return every(b)
+	})
+	switch {
+	case err != nil:
+		return ""
+	case refused, fl.shared > 0 && !slices.Contains(readSuccesses(result, fl.shared), true):
+		return "it would be reverted now"
+	}
+	return ""
+}
+
+// remindAfter is how long after a transaction was sent a node is asked whether it
+// knows it, and how often that is asked.
+const remindAfter = 6 * time.Second
+
+// remind sends all transactions once more that the nodes have forgotten, as those do
+// that are restarted: as they are, since nothing is wrong with them.
+func (s *sender) remind(ctx context.Context, c *chain) {
+	waiting := s.unheard(c.now())
+	if len(waiting) == 0 {
+		return
+	}
+	known := c.pendingOf(ctx, waiting[0].by)
+	if known == 0 {
+		return // it is not known, or the key is new
+	}
+	for _, fl := range waiting {
+		fl.mu.Lock()
+		tx := fl.raw
+		fl.mu.Unlock()
+		if fl.known && fl.number >= known && tx != nil {
+			_, _ = c.broadcast(ctx, tx) // what becomes of it, the receipt tells
+		}
+	}
+}
+
+// unheard returns the flights by number if one of them waits for some time, and
+// nobody has asked about them lately.
+func (s *sender) unheard(now time.Time) []*flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	waits := func(fl *flight) bool { return fl.waits(remindAfter, now) }
+	if now.Sub(s.reminded) < remindAfter || !slices.ContainsFunc(s.flights, waits) {
+		return nil
+	}
+	s.reminded = now
+	list := slices.Clone(s.flights)
+	slices.SortFunc(list, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })
+	return list
 }
 
 // fill begins a flight that does nothing but use up a number: what an earlier process
@@ -380,6 +482,10 @@ func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
 func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
 	fl.mu.Lock()
 	offer, tx := fl.fees.bumped(now), fl.raw
+	if !filling && offer.above(now, maxBump) {
+		offer = fl.fees // as it is: whoever wants more does not want it at all
+	}
+	fl.bumps++
 	fl.mu.Unlock()
 	again := flight{by: fl.by, number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value}
 	if filling {
@@ -407,7 +513,7 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 func (fl *flight) sending(tx *types.Transaction, f fees, now time.Time, filling bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	fl.raw, fl.fees, fl.sentAt = tx, f, now
+	fl.raw, fl.fees, fl.sentAt, fl.filling = tx, f, now, filling
 	if filling {
 		return
 	}

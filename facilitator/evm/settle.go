@@ -266,6 +266,10 @@ func (c *chain) affordable(a *account, gas uint64, v view) error {
 		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
 		return errors.New("the gas price is beyond all reason")
 	}
+	if c.tooDear(v.fees) {
+		c.notices.error("gas costs more than a settlement may cost, so nothing is settled: wait, or allow more with max_fee", zap.Stringer("cost", v.fees.expected(usualGas)))
+		return &busyError{wait: dearWait, why: "gas costs more than a settlement may cost"}
+	}
 	need := v.fees.total(gas)
 	need.Add(need, a.sender.committed())
 	balance := toBig(v.balance)

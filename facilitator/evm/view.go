@@ -88,6 +88,7 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 		counts              = c.mayMiscount(p)
 		counted, owned      hexutil.Bytes
 		next                hexutil.Bytes
+		fees                = settling || p.signer != byKey // else nothing depends on them
 	)
 	var simulationAt, nextAt, walletAt, countAt, ownedAt int // in the batch
 	build := func() calls {
@@ -122,6 +123,8 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 			b.add(&balance, "eth_getBalance", p.account.key.address, "latest")
 			b.add(&pending, "eth_getTransactionCount", p.account.key.address, "pending")
 			b.add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
+		}
+		if fees {
 			b.add(&price, "eth_gasPrice")
 			b.add(&tip, "eth_maxPriorityFeePerGas")
 		}
@@ -148,8 +151,10 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 		if counts {
 			b[countAt].Error = nil // the simulation itself tells what is wrong
 		}
-		if settling {
+		if fees {
 			b[len(b)-1].Error = nil // not every chain has a tip
+		}
+		if settling {
 			if reverted(b[ownedAt].Error) {
 				owned, b[ownedAt].Error = nil, nil
 			}
@@ -178,11 +183,13 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 	v.payerCode, v.code = len(payerCode) > 0, codeHash(payerCode)
 	v.walletAgrees = v.payerCode && len(agrees) >= 32 && bytes.Equal(agrees[:32], magic1271)
 	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
+	if fees {
+		v.fees = c.market(v.base, toBig(tip), toBig(price))
+		c.lastFees.Store(&v.fees)
+	}
 	if settling {
 		c.shared.queue.sawBalance(p.account, toBig(balance))
 		p.account.sender.prune(v.mined)
-		v.fees = market(v.base, toBig(tip), toBig(price))
-		c.lastFees.Store(&v.fees)
 		if n, ok := value[*big.Int](result3{true, owned}, "balanceOf"); ok {
 			v.owns = uint256.MustFromBig(n)
 		}

@@ -1,6 +1,7 @@
 package evm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/url"
@@ -19,7 +20,8 @@ import (
 // several rollups do, and private ones of Ethereum.
 type preexecuting struct {
 	caller
-	says func(error) error // how it tells a revert; nil is as geth does
+	first func()            // is called before
+	says  func(error) error // how it tells a revert; nil is as geth does
 }
 
 func (n *preexecuting) CallContext(ctx context.Context, result any, method string, args ...any) error {
@@ -30,6 +32,7 @@ func (n *preexecuting) CallContext(ctx context.Context, result any, method strin
 	if err := tx.UnmarshalBinary(args[0].(hexutil.Bytes)); err != nil {
 		return err
 	}
+	n.first()
 	var out hexutil.Bytes
 	err := n.caller.CallContext(ctx, &out, "eth_call", map[string]any{
 		"from": sentBy(tx), "to": tx.To(), "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
@@ -54,10 +57,10 @@ func (e *saidError) Error() string  { return e.text }
 func (e *saidError) ErrorCode() int { return -32000 }
 func (e *saidError) ErrorData() any { return e.data }
 
-// speaker is the code of a wallet that says yes while no tip is paid, as in a
-// simulation, and else reverts with some words.
+// speaker is the code of a wallet that says yes in the block that it knew when it
+// signed, see byRandom, and else reverts with some words.
 func speaker(words string) []byte {
-	b := []byte{0x48, 0x3a, 0x11}                                 // tx.gasprice > block.basefee
+	b := bytes.Clone(byRandom)
 	b = append(b, 0x60, byte(len(b)+3+5+3+2+4), 0x57)             // then jump
 	b = append(b, 0x63, 0x16, 0x26, 0xba, 0x7e, 0x60, 0xe0, 0x1b) // the magic value
 	b = append(b, 0x5f, 0x52, 0x60, 0x20, 0x5f, 0xf3, 0x5b)       // is returned
@@ -99,12 +102,13 @@ func TestWalletWordsAreNotTheNodes(t *testing.T) {
 			})
 			f, logs := c.start("base-sepolia")
 			sent := 0
-			node := &preexecuting{keepOpen{c.client}, func(err error) error {
+			node := &preexecuting{keepOpen{c.client}, c.seal, func(err error) error {
 				sent++
 				return tt.says(err)
 			}}
 			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
-			r, _ := c.permit(permitOrder{account: bad, change: func([]byte) []byte { return make([]byte, 96) }})
+			head := must(c.backend.Client().HeaderByNumber(context.Background(), nil))
+			r, _ := c.permit(permitOrder{account: bad, change: func([]byte) []byte { return append(head.MixDigest.Bytes(), make([]byte, 64)...) }})
 			verify(t, f, r)
 			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codeTransaction) || !strings.Contains(s.Detail, tt.words) {
 				t.Errorf("the wallet's payment: %+v", s)
@@ -159,6 +163,7 @@ func TestAlreadyKnownIsShown(t *testing.T) {
 				}
 				return nil, nil, false
 			}
+			node.clock.max = 8 // before a node is asked whether it knows the transaction
 			s := f.Settle(context.Background(), r)
 			if s.Outcome != tt.want || node.count("eth_sendRawTransaction") != 1 || node.count("eth_getTransactionByHash") != 1 {
 				t.Errorf("%+v, asked %v", s, node.asked)

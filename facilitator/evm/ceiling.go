@@ -1,0 +1,92 @@
+package evm
+
+import (
+	"math/big"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// usualGas is what one settlement uses at most as a rule. With it max_fee is
+	// compared.
+	usualGas = 100_000
+	// dearTimes is how many times the price of the last hours is too much, where the
+	// config says no max_fee.
+	dearTimes = 10
+	// priceEvery is between two prices that are remembered, priceCount is how many
+	// are, and priceLeast how many tell what is usual.
+	priceEvery, priceCount, priceLeast = time.Minute, 4 * 60, 10
+	// dearWait is what payers are told to wait.
+	dearWait = time.Minute
+	// otherTipLife is how long the tip of a second node counts.
+	otherTipLife = 5 * time.Minute
+)
+
+// ceiling knows what gas costs as a rule, so that a node that is wrong or lies, or a
+// spike, does not make us pay more than what is sold brings in.
+type ceiling struct {
+	mu     sync.Mutex
+	prices []*big.Int // of one gas, newest last
+	last   time.Time
+	tip    *big.Int // of a node other than the one that is asked
+	tipAt  time.Time
+}
+
+// saw takes note of a price.
+func (c *ceiling) saw(f fees, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.last) < priceEvery {
+		return
+	}
+	c.last = now
+	c.prices = append(c.prices, f.expected(1))
+	if len(c.prices) > priceCount {
+		c.prices = slices.Delete(c.prices, 0, len(c.prices)-priceCount)
+	}
+}
+
+// usual is the median of the prices of the last hours; nil while they are few.
+func (c *ceiling) usual() *big.Int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.prices) < priceLeast {
+		return nil
+	}
+	sorted := slices.SortedFunc(slices.Values(c.prices), (*big.Int).Cmp)
+	return sorted[len(sorted)/2]
+}
+
+// sawOther takes note of the tip that a second node names.
+func (c *ceiling) sawOther(tip *big.Int, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tip, c.tipAt = tip, now
+}
+
+// smallerTip is the smaller one of a tip and of what a second node named.
+func (c *ceiling) smallerTip(tip *big.Int, now time.Time) *big.Int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if tip == nil || c.tip == nil || now.Sub(c.tipAt) > otherTipLife || tip.Cmp(c.tip) < 0 {
+		return tip
+	}
+	return c.tip
+}
+
+// tooDear reports whether a settlement costs more than it may.
+func (c *chain) tooDear(f fees) bool {
+	if f.excessive(transferGas) {
+		return true
+	}
+	cost := f.expected(usualGas)
+	if c.maxFee != nil {
+		return cost.Cmp(c.maxFee) > 0
+	}
+	usual := c.ceiling.usual()
+	if usual == nil {
+		return false
+	}
+	return cost.Cmp(new(big.Int).Mul(usual, big.NewInt(dearTimes*usualGas))) > 0
+}

@@ -71,9 +71,9 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		}
 	}
 	if rec.flight == nil {
-		return rec.result
+		return c.sawOutcome(p, rec.result)
 	}
-	return c.await(ctx, p, rec)
+	return c.sawOutcome(p, c.await(ctx, p, rec))
 }
 
 // proven makes sure that the payer has signed before the payment takes the place

@@ -20,6 +20,9 @@ type shared struct {
 	payments  payments
 	approvals approvals
 	places    places
+	// paid are the payers whose money has moved to a payee by a settlement of this
+	// process. Each has paid to be in it, so nobody fills it for nothing.
+	paid lately[common.Address]
 
 	mu       sync.Mutex
 	accounts map[common.Address]*account

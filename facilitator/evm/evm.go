@@ -81,7 +81,8 @@ type Network struct {
 
 	// The private keys of the accounts that pay the gas: each 32 bytes in
 	// hexadecimal, given as `{file.*}` or `{env.*}`. A key in the config itself
-	// is refused, since config dumps would show it. One is enough; of several, the
+	// is refused, since config dumps would show it. So is a file that others than its
+	// owner can change; one that they can read is warned of. One is enough; of several, the
 	// one with the fewest payments on their way settles the next, and one without
 	// gas is passed over while others have some. Payers of `upto` are asked to name
 	// the first, and only the one that they named can settle. At least one, at most
@@ -169,7 +170,7 @@ func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 	if err := n.check(); err != nil {
 		return err
 	}
-	keys, err := resolveKeys(n.Signers)
+	keys, err := resolveKeys(n.Signers, f.logger)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"go.uber.org/zap"
 )
 
 // hidden is what a key shows of itself.
@@ -80,13 +81,21 @@ func checkKeys(list []string) error {
 	return nil
 }
 
-// resolveKeys reads the keys of a chain. Errors never hold any of them.
-func resolveKeys(list []string) ([]*privateKey, error) {
+// resolveKeys reads the keys of a chain, and logs which files others can read. Errors
+// and the log never hold any of them.
+func resolveKeys(list []string, logger *zap.Logger) ([]*privateKey, error) {
 	var keys []*privateKey
 	for i, raw := range list {
 		k, err := resolveKey(raw)
 		if err != nil {
 			return nil, fmt.Errorf("signer %d: %w", i+1, err)
+		}
+		warnings, err := checkKeyFile(raw)
+		if err != nil {
+			return nil, fmt.Errorf("signer %d: %w", i+1, err)
+		}
+		for _, w := range warnings {
+			logger.Warn("the key of an account that pays the gas is not well kept: "+w, zap.String("account", k.address.Hex()))
 		}
 		for j, other := range keys {
 			if other.address == k.address {

@@ -2,6 +2,7 @@ package evm
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
@@ -11,7 +12,7 @@ import (
 //	evm {
 //		network <name> {
 //			rpc             <url>...
-//			signer          {file./path/to/key}...
+//			signer          <key>...
 //			confirmations   <n>
 //			approval_budget <amount>/day
 //		}
@@ -19,7 +20,8 @@ import (
 //	}
 //
 // A chain is named as everywhere else, for example base or eip155:8453. There
-// may be several networks. A signer is {file.*} or {env.*}, never a key.
+// may be several networks. A key is {file.*} or {env.*}, never the key itself, or
+// `keystore <file> <password>`, of which both are {file.*} or {env.*}.
 func (f *Facilitator) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
 	if d.NextArg() {
@@ -148,11 +150,25 @@ func (n *Network) unmarshalRPC(d *caddyfile.Dispenser, args []string) error {
 }
 
 func (n *Network) unmarshalSigner(d *caddyfile.Dispenser, args []string) error {
-	if err := checkKeys(args); err != nil {
+	keys := joinKeystores(args)
+	if err := checkKeys(keys); err != nil {
 		return d.WrapErr(err)
 	}
-	n.Signers = args
+	n.Signers = keys
 	return nil
+}
+
+// joinKeystores makes one signer of the word keystore and the two words behind it.
+func joinKeystores(words []string) (keys []string) {
+	for len(words) > 0 {
+		n := 1
+		if words[0] == keystoreWord {
+			n = min(3, len(words))
+		}
+		keys = append(keys, strings.Join(words[:n], " "))
+		words = words[n:]
+	}
+	return keys
 }
 
 func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) error {

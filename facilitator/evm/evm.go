@@ -80,7 +80,9 @@ type Network struct {
 	RPC []string `json:"rpc,omitempty"`
 
 	// The private keys of the accounts that pay the gas: each 32 bytes in
-	// hexadecimal, given as `{file.*}` or `{env.*}`. A key in the config itself
+	// hexadecimal, given as `{file.*}` or `{env.*}`, or encrypted, as go-ethereum
+	// writes it, given as `keystore {file.*} {file.*}`: the file and its password,
+	// both from a file or the environment. A key in the config itself
 	// is refused, since config dumps would show it. So is a file that others than its
 	// owner can change; one that they can read is warned of. One is enough; of several, the
 	// one with the fewest payments on their way settles the next, and one without

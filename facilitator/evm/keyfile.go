@@ -15,6 +15,22 @@ const (
 	groupWrites, everybodyElseWrites fs.FileMode = 0o020, 0o002
 )
 
+// checkKeyFiles looks who else can get at the files of a signer. That others can read
+// an encrypted key is what it is encrypted for; its password is another matter.
+func checkKeyFiles(raw string, warn func(string)) error {
+	placeholders, err := placeholdersOf(raw)
+	for i, p := range placeholders {
+		var warnings []string
+		if warnings, err = checkKeyFile(p, i < len(placeholders)-1); err != nil {
+			break
+		}
+		for _, w := range warnings {
+			warn(w)
+		}
+	}
+	return err
+}
+
 // checkKeyFile looks who else can get at the file that a placeholder names. An error
 // is for a file that others can change: whoever puts a key of his own there has
 // payments settled by an account that he can empty. A warning is for one that others
@@ -23,7 +39,7 @@ const (
 //
 // What a symbolic link leads to is what counts, and the directories of both, since
 // whoever may write to them can exchange the file. Those further up are not looked at.
-func checkKeyFile(placeholder string) (warnings []string, err error) {
+func checkKeyFile(placeholder string, encrypted bool) (warnings []string, err error) {
 	path, isFile := fileOf(placeholder)
 	if !isFile || runtime.GOOS == "windows" { // which keeps permissions elsewhere
 		return nil, nil
@@ -36,7 +52,7 @@ func checkKeyFile(placeholder string) (warnings []string, err error) {
 		return nil, nil
 	case info.Mode()&othersWrite != 0:
 		return nil, fmt.Errorf("%s can be changed by others than its owner (%s): make the user that Caddy runs as its owner, and then `chmod 600 %s`", path, info.Mode(), path)
-	case info.Mode()&othersRead != 0:
+	case info.Mode()&othersRead != 0 && !encrypted:
 		warnings = append(warnings, fmt.Sprintf("%s can be read by others than its owner (%s): make the user that Caddy runs as its owner, and then `chmod 600 %s` (in Kubernetes: defaultMode 0400)", path, info.Mode(), path))
 	}
 	for _, dir := range directoriesOf(path) {

@@ -79,12 +79,12 @@ func TestKeyFilesOfOthersAreToldOf(t *testing.T) {
 		})
 	}
 	t.Run("no file of a disk", func(t *testing.T) {
-		if warnings, err := checkKeyFile("{file./dev/null}"); warnings != nil || err != nil {
+		if warnings, err := checkKeyFile("{file./dev/null}", false); warnings != nil || err != nil {
 			t.Errorf("%v, %v", warnings, err)
 		}
 	})
 	t.Run("the environment", func(t *testing.T) {
-		if warnings, err := checkKeyFile("{env.KEY}"); warnings != nil || err != nil {
+		if warnings, err := checkKeyFile("{env.KEY}", false); warnings != nil || err != nil {
 			t.Errorf("%v, %v", warnings, err)
 		}
 	})

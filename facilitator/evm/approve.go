@@ -31,6 +31,11 @@ const (
 	giftTries = 8
 	// fundShare: one payer gets at most this part of a day's budget.
 	fundShare = 4
+	// giftGas is how much gas is given at most, and giftMargin at how many halves of the
+	// market's price: the payer has signed a fee some time ago, and what the approval
+	// does not use of it is his.
+	giftGas    = 100_000
+	giftMargin = 3
 )
 
 // sponsorsApprovals reports whether payers' approvals are sent, and paid for if
@@ -81,6 +86,7 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		balance *hexutil.Big
 		result  hexutil.Bytes
 		refused error
+		now     prices
 		tx      = p.approval.tx
 	)
 	err := c.ask(ctx, func() calls {
@@ -91,13 +97,14 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		b.add(&result, "eth_call", map[string]any{
 			"from": p.from, "to": p.token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
 		}, "latest")
+		now.ask(&b)
 		return b
 	}, func(b calls) error {
 		refused = nil
 		if reverted(b[2].Error) {
 			refused, b[2].Error = b[2].Error, nil
 		}
-		if err := every(b); err != nil {
+		if err := now.judge(c, b); err != nil {
 			return err
 		}
 		if balance == nil {
@@ -119,16 +126,34 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 	if missing.Sign() <= 0 {
 		return new(big.Int), nil
 	}
+	const without = "the payer has no gas for the approval, and "
+	hasPaid := c.shared.paid.has(p.from)
 	switch {
 	case v.payerCode:
-		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and code that a gift of it would run")
+		return nil, refuse(codePermit2Allowance, without+"code that a gift of it would run")
+	case c.shared.approvals.unpaid.has(gift{p.from, p.token}):
+		return nil, refuse(codePermit2Allowance, without+"was given some before and has not paid since")
+	case missing.Cmp(mostGiven(tx, now.fees())) > 0:
+		return nil, refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
 	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
-		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and offers too much of our budget for it")
-	case !c.shared.approvals.left(missing, c.approvalBudget, c.now()):
-		c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
-		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and the budget of today is used up")
+		return nil, refuse(codePermit2Allowance, without+"offers too much of our budget for it")
+	case !c.shared.approvals.left(missing, c.approvalBudget, c.now(), hasPaid):
+		if hasPaid {
+			c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
+		} else {
+			c.notices.warn("approvals of payers who have not paid here before are not paid for any more today: their half of approval_budget is used up")
+		}
+		return nil, refuse(codePermit2Allowance, without+"the budget of today is used up")
 	}
 	return missing, nil
+}
+
+// mostGiven is the most that a payer is given for an approval: what its gas costs now,
+// with a margin. What the payer's own transaction offers is up to the payer.
+func mostGiven(tx *types.Transaction, now fees) *big.Int {
+	most := now.total(min(tx.Gas(), giftGas))
+	most.Mul(most, big.NewInt(giftMargin))
+	return most.Rsh(most, 1)
 }
 
 // approve sends the payer's approval and waits until it is in a block, one of a
@@ -211,12 +236,15 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", cost))
 		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay for it", p.account.key.address))
 	}
-	if !budget.take(cost, c.approvalBudget, c.now()) {
+	hasPaid, unpaid := c.shared.paid.has(p.from), gift{p.from, p.token}
+	if !budget.take(cost, c.approvalBudget, c.now(), hasPaid) {
 		return errors.New("the budget of today is used up")
 	}
+	budget.unpaid.saw(unpaid) // before it is sent: it may be on its way whatever we hear
 	fl, a, err := p.account.sender.send(ctx, c, v, &flight{by: p.account, to: p.from, gas: fundGas, value: missing})
 	if a == turnedAway || a == refusedByCall {
-		budget.give(cost)
+		budget.give(cost, hasPaid)
+		budget.unpaid.forget(unpaid)
 		if a == turnedAway {
 			err = c.turnedAway(p.account, err)
 		}

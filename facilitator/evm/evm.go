@@ -99,7 +99,8 @@ type Network struct {
 	// How much of the chain's own coin a day may go to payers of Permit2 prices who
 	// have signed an approval but have no gas to send it, like `0.01/day`. With it
 	// the extension erc20ApprovalGasSponsoring is offered. It is a gift: a dishonest
-	// payer can keep it. It is counted from midnight UTC or the start of the process.
+	// payer can keep it. Half of it at most is for those who have not paid here before.
+	// It is counted from midnight UTC or the start of the process.
 	// Default: nothing, and the extension is not offered.
 	ApprovalBudget string `json:"approval_budget,omitempty"`
 }

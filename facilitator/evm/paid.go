@@ -50,9 +50,11 @@ func (l *lately[K]) forget(k K) {
 }
 
 // sawOutcome takes note of a payer who has paid, and returns the settlement as it is.
+// What was given to him before is paid for then.
 func (c *chain) sawOutcome(p *payment, s facilitator.Settlement) facilitator.Settlement {
 	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
 		c.shared.paid.saw(p.from)
+		c.shared.approvals.unpaid.forget(gift{p.from, p.token})
 	}
 	return s
 }

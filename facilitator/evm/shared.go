@@ -60,7 +60,7 @@ func newShared() *shared {
 		payments: payments{
 			sent: make(map[claim]*record), unused: make(map[claim]sighting), failed: make(map[common.Address]failures),
 		},
-		approvals: approvals{running: make(map[common.Address]chan struct{}), spent: new(big.Int)},
+		approvals: approvals{running: make(map[common.Address]chan struct{}), spent: new(big.Int), ofStrangers: new(big.Int)},
 		accounts:  make(map[common.Address]*account),
 	}
 }

@@ -70,7 +70,7 @@ func (f *Facilitator) unmarshalNetwork(d *caddyfile.Dispenser) error {
 		return d.Errf("network wants the name of one chain, like `network base { … }`, not %d words (an unset {$VARIABLE} vanishes)", len(args))
 	}
 	name := args[0]
-	network, _, err := findChain(name)
+	network, id, err := findChain(name)
 	if err != nil {
 		return d.Errf("network %s: %v", name, err)
 	}
@@ -85,7 +85,7 @@ func (f *Facilitator) unmarshalNetwork(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if err := n.check(); err != nil {
+	if err := n.check(id); err != nil {
 		return d.Errf("network %s: %v", name, err)
 	}
 	if f.Networks == nil {

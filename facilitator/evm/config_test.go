@@ -157,7 +157,7 @@ func TestProvision(t *testing.T) {
 		"second key bad":    {with(func(n *Network) { n.Signers = []string{key, keyFile(t, "00")} }), "signer 2: "},
 		"17 signers":        {with(func(n *Network) { n.Signers = strings.Fields(numbered(17)) }), "16 are enough"},
 		"budget":            {with(func(n *Network) { n.ApprovalBudget = "1 eth" }), "like 0.01/day"},
-		"confirmations":     {with(func(n *Network) { n.Confirmations = -1 }), "must be 1 to 100"},
+		"confirmations":     {with(func(n *Network) { n.Confirmations = -1 }), "must be 1 to 59"},
 		"literal key":       {with(func(n *Network) { n.Signers = []string{signerKey} }), "consider it known"},
 		"unset":             {with(func(n *Network) { n.Signers = []string{"{env.NO_SUCH_VARIABLE}"} }), "unset, empty or unreadable"},
 		"empty":             {with(func(n *Network) { n.Signers = []string{"{env.EMPTY}"} }), "unset, empty or unreadable"},

@@ -36,11 +36,15 @@ func TestWhoKeepsAGiftGetsNoOther(t *testing.T) {
 	var number uint64
 	armed := false
 	node := &eager{caller: keepOpen{c.client}, before: func() {
-		fee := big.NewInt(21_000 * 1e9)
-		if have := c.coins(payerAddress); armed && have.Cmp(fee) > 0 {
+		if !armed {
+			return
+		}
+		price := quarterMore(must(c.backend.Client().HeaderByNumber(context.Background(), nil)).BaseFee)
+		fee := new(big.Int).Mul(price, big.NewInt(21_000))
+		if have := c.coins(payerAddress); have.Cmp(fee) > 0 {
 			armed = false
 			tx := types.MustSignNewTx(payerECDSA, types.LatestSignerForChainID(big.NewInt(84532)), &types.LegacyTx{
-				Nonce: number, GasPrice: big.NewInt(1e9), Gas: 21_000, To: &thief, Value: new(big.Int).Sub(have, fee),
+				Nonce: number, GasPrice: price, Gas: 21_000, To: &thief, Value: new(big.Int).Sub(have, fee),
 			})
 			if err := c.backend.Client().SendTransaction(context.Background(), tx); err != nil {
 				t.Error(err)

@@ -36,6 +36,8 @@ type chain struct {
 	confirmations uint64
 	// development: it may have made its last block long ago, see isDevelopment.
 	development bool
+	// l1InGas: see the list of such chains.
+	l1InGas bool
 
 	nodes   []*node
 	current atomic.Uint32 // index of the node that answered last

@@ -186,7 +186,7 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 	if _, twice := f.chains[c.caip2]; twice {
 		return fmt.Errorf("%s is named twice", c.caip2)
 	}
-	c.factories = f.factories
+	c.factories, c.l1InGas = f.factories, l1InGas[c.id]
 	c.confirmations = uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
 	if n.ApprovalBudget != "" {
 		if c.approvalBudget, err = parseBudget(n.ApprovalBudget); err != nil {

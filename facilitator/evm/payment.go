@@ -44,6 +44,7 @@ type payment struct {
 	approval  *approval   // what the payer signed to let Permit2 move the token; else nil
 	account   *account    // of ours, that settles it; nil until it is chosen
 	placed    bool        // and the payment has a place there
+	limit     uint64      // of the gas, as a node has estimated it; 0 is the usual one
 
 	// What settles it, made once.
 	target   common.Address

@@ -264,6 +264,7 @@ func (c *chain) usedBefore(ctx context.Context, p *payment) facilitator.Settleme
 	if err != nil {
 		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and the logs cannot be read: "+err.Error())
 	}
+	c.tellOfRival(ctx, s)
 	return s
 }
 

@@ -59,19 +59,27 @@ func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view
 	}
 	// A quarter more: prices elsewhere move until it is in a block.
 	switch limit := uint64(estimate) + uint64(estimate)/4; {
-	case err != nil && !reverted(v.simulation):
-		return v, err
 	case err != nil:
-		return v, nil //nolint:nilerr // it was refused, and no node says more
+		return v, notRun(v.simulation, err)
 	case refused != nil, limit <= p.gas():
 		return v, nil // it is not the gas
 	case limit > most || limit < uint64(estimate):
-		c.notices.warn("a settlement takes more gas than is spent on one, so it is not sent", zap.Uint64("gas", uint64(estimate)), zap.Uint64("most", most))
-		return v, fmt.Errorf("a settlement takes %d gas now, and at most %d are spent on one", uint64(estimate), most)
+		c.notices.warn("a settlement takes more gas than is spent on one, so it is not sent", zap.Uint64("gas", uint64(estimate)), zap.Uint64("most", most), zap.Stringer("asset", p.token))
+		return v, notRun(v.simulation, fmt.Errorf("a settlement takes %d gas now, and at most %d are spent on one", uint64(estimate), most))
 	default:
 		p.limit = limit
 	}
 	return c.inspect(ctx, p, settling)
+}
+
+// notRun passes on why a settlement cannot be given more gas, if the chain did not even
+// begin with it: then it is the chain that is dear. One that ran until its gas was used
+// up is refused as before: an asset that burns gas must not look like trouble of ours.
+func notRun(simulation, err error) error {
+	if reverted(simulation) {
+		return nil
+	}
+	return err
 }
 
 // lacksGas reports whether more gas may help a settlement that failed when it was

@@ -29,7 +29,7 @@ func TestGasLimitFollowsTheChain(t *testing.T) {
 		"more":                        {says: runsOut, takes: 400_000, gas: 500_000, asked: 1, outcome: facilitator.Settled},
 		"more before it runs":         {says: intrinsic, takes: 400_000, gas: 500_000, asked: 1, outcome: facilitator.Settled},
 		"more, and no reason":         {says: nothing, takes: 400_000, asked: 0, outcome: facilitator.Refused},
-		"more than is spent":          {says: runsOut, takes: 600_000, asked: 1, outcome: facilitator.Unsent},
+		"more than is spent":          {says: runsOut, takes: 600_000, asked: 1, outcome: facilitator.Refused},
 		"more than is spent at once":  {says: intrinsic, takes: 600_000, asked: 1, outcome: facilitator.Unsent},
 		"beyond all numbers":          {says: intrinsic, takes: 1<<64 - 1, asked: 1, outcome: facilitator.Unsent},
 		"for L1":                      {says: intrinsic, takes: 2_000_000, l1: true, gas: 2_500_000, asked: 1, outcome: facilitator.Settled},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"go.uber.org/zap"
@@ -85,24 +86,29 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		number  hexutil.Uint64
 		balance *hexutil.Big
 		result  hexutil.Bytes
+		l1      hexutil.Bytes
 		refused error
 		now     prices
 		tx      = p.approval.tx
 	)
 	err := c.ask(ctx, func() calls {
-		number, balance, result = 0, nil, nil
+		number, balance, result, l1 = 0, nil, nil, nil
 		var b calls
 		b.add(&number, "eth_getTransactionCount", p.from, "latest")
 		b.add(&balance, "eth_getBalance", p.from, "latest")
 		b.add(&result, "eth_call", map[string]any{
 			"from": p.from, "to": p.token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
 		}, "latest")
+		b.add(&l1, "eth_call", l1FeeCall(p.approval.raw), "latest")
 		now.ask(&b)
 		return b
 	}, func(b calls) error {
 		refused = nil
 		if reverted(b[2].Error) {
 			refused, b[2].Error = b[2].Error, nil
+		}
+		if reverted(b[3].Error) {
+			l1, b[3].Error = nil, nil
 		}
 		if err := now.judge(c, b); err != nil {
 			return err
@@ -122,7 +128,9 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 	case v.base != nil && tx.GasFeeCap().Cmp(v.base) < 0:
 		return nil, refuse(codeApprovalFailed, "the transaction offers too little for its gas")
 	}
-	missing := new(big.Int).Sub(tx.Cost(), toBig(balance))
+	published := readL1Fee(l1)
+	missing := new(big.Int).Add(tx.Cost(), published)
+	missing.Sub(missing, toBig(balance))
 	if missing.Sign() <= 0 {
 		return new(big.Int), nil
 	}
@@ -133,7 +141,7 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		return nil, refuse(codePermit2Allowance, without+"code that a gift of it would run")
 	case c.shared.approvals.unpaid.has(gift{p.from, p.token}):
 		return nil, refuse(codePermit2Allowance, without+"was given some before and has not paid since")
-	case missing.Cmp(mostGiven(tx, now.fees())) > 0:
+	case missing.Cmp(new(big.Int).Add(mostGiven(tx, now.fees()), published)) > 0:
 		return nil, refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
 	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
 		return nil, refuse(codePermit2Allowance, without+"offers too much of our budget for it")
@@ -146,6 +154,27 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		return nil, refuse(codePermit2Allowance, without+"the budget of today is used up")
 	}
 	return missing, nil
+}
+
+// feeOracle tells on chains of the OP stack, as Base, what a transaction costs besides
+// its gas, for its publication on Ethereum. Elsewhere nobody is there.
+var (
+	feeOracle = common.HexToAddress("0x420000000000000000000000000000000000000F")
+	askL1Fee  = selector("getL1Fee(bytes)")
+)
+
+// l1FeeCall asks it about a transaction.
+func l1FeeCall(raw []byte) map[string]any {
+	return map[string]any{"to": feeOracle, "data": hexutil.Bytes(appendBytes(appendUint(askL1Fee[:], 32), raw))}
+}
+
+// readL1Fee reads the answer, and adds a quarter since it changes with each block of
+// Ethereum.
+func readL1Fee(answer []byte) *big.Int {
+	if len(answer) != 32 {
+		return new(big.Int)
+	}
+	return quarterMore(new(big.Int).SetBytes(answer))
 }
 
 // mostGiven is the most that a payer is given for an approval: what its gas costs now,

@@ -205,3 +205,40 @@ func TestManyAddressesLeaveCustomersTheirShare(t *testing.T) {
 		t.Errorf("who has paid before: %+v", s)
 	}
 }
+
+// TestGiftsPayForPublication: on a chain of the OP stack no node takes a transaction
+// whose sender cannot pay for its publication, too.
+func TestGiftsPayForPublication(t *testing.T) {
+	cost := new(big.Int).Mul(big.NewInt(70_000), big.NewInt(2e9)) // as signed
+	for name, tt := range map[string]struct {
+		code string
+		want *big.Int
+	}{
+		"no such chain":    {want: cost},
+		"1 gwei":           {code: "0x633b9aca005f5260205ff3", want: new(big.Int).Add(cost, quarterMore(big.NewInt(1e9)))},
+		"it is not there":  {code: "0x5f5ffd", want: cost},
+		"an odd answer":    {code: "0x60015ff3", want: cost},
+		"beyond all shame": {code: "0x7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff5f5260205ff3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t, withPermit2(t), poor, func(a types.GenesisAlloc) {
+				if tt.code != "" {
+					a[feeOracle] = types.Account{Code: common.FromHex(tt.code)}
+				}
+			})
+			f, logs := c.start("base-sepolia", budget("0.01/day"))
+			r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
+			if tt.want == nil {
+				refusedBoth(t, f, r, codePermit2Allowance)
+				return
+			}
+			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+				t.Fatalf("%+v", s)
+			}
+			said := logs.FilterMessageSnippet("was given the gas").All()
+			if len(said) != 1 || said[0].ContextMap()["amount"] != tt.want.String() {
+				t.Errorf("log %s, want %s", logged(logs), tt.want)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/lru"
 )
 
 // approvals are the payers' own transactions that let Permit2 move their tokens,
@@ -16,39 +17,62 @@ type approvals struct {
 	running map[common.Address]chan struct{} // by payer; closed at the end
 	day     int64
 	spent   *big.Int // today, in the chain's smallest unit
+	// ofStrangers is what of it was for payers who have not paid here before.
+	ofStrangers *big.Int
+
+	// unpaid are the gifts whose payers have paid nothing since. To be forgotten here
+	// helps nobody: a new address costs as little.
+	unpaid *lru.Cache[gift, struct{}]
 }
 
-// take reserves some of today's budget.
-func (a *approvals) take(cost, budget *big.Int, now time.Time) bool {
+// gift is the gas for one approval.
+type gift struct{ payer, token common.Address }
+
+// strangersShare: payers who have not paid here before get at most this part of a
+// day's budget. A new address is free, so whoever makes many of them can use that up,
+// but not what is left for customers.
+const strangersShare = 2
+
+// take reserves some of today's budget, for a payer who has paid here before or for
+// one who has not.
+func (a *approvals) take(cost, budget *big.Int, now time.Time, hasPaid bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if day := now.Unix() / 86_400; day != a.day {
-		a.day, a.spent = day, new(big.Int)
+		a.day, a.spent, a.ofStrangers = day, new(big.Int), new(big.Int)
 	}
 	sum := new(big.Int).Add(a.spent, cost)
 	if sum.Cmp(budget) > 0 {
 		return false
+	}
+	if !hasPaid {
+		strangers := new(big.Int).Add(a.ofStrangers, cost)
+		if new(big.Int).Mul(strangers, big.NewInt(strangersShare)).Cmp(budget) > 0 {
+			return false
+		}
+		a.ofStrangers = strangers
 	}
 	a.spent = sum
 	return true
 }
 
 // give returns what was reserved and not spent.
-func (a *approvals) give(cost *big.Int) {
+func (a *approvals) give(cost *big.Int, hasPaid bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.spent = new(big.Int).Sub(a.spent, cost)
-	if a.spent.Sign() < 0 { // another day has begun
-		a.spent.SetInt64(0)
+	// Another day may have begun meanwhile, of which nothing was taken.
+	a.spent = larger(new(big.Int).Sub(a.spent, cost), new(big.Int))
+	if !hasPaid {
+		a.ofStrangers = larger(new(big.Int).Sub(a.ofStrangers, cost), new(big.Int))
 	}
 }
 
 // left reports whether so much of today's budget is left.
-func (a *approvals) left(cost, budget *big.Int, now time.Time) bool {
-	if !a.take(cost, budget, now) {
+func (a *approvals) left(cost, budget *big.Int, now time.Time, hasPaid bool) bool {
+	if !a.take(cost, budget, now, hasPaid) {
 		return false
 	}
-	a.give(cost)
+	a.give(cost, hasPaid)
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"go.uber.org/zap"
@@ -31,6 +32,11 @@ const (
 	giftTries = 8
 	// fundShare: one payer gets at most this part of a day's budget.
 	fundShare = 4
+	// giftGas is how much gas is given at most, and giftMargin at how many halves of the
+	// market's price: the payer has signed a fee some time ago, and what the approval
+	// does not use of it is his.
+	giftGas    = 100_000
+	giftMargin = 3
 )
 
 // sponsorsApprovals reports whether payers' approvals are sent, and paid for if
@@ -85,24 +91,31 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		number  hexutil.Uint64
 		balance *hexutil.Big
 		result  hexutil.Bytes
+		l1      hexutil.Bytes
 		refused error
+		now     prices
 		tx      = p.approval.tx
 	)
 	err := c.ask(ctx, func() calls {
-		number, balance, result = 0, nil, nil
+		number, balance, result, l1 = 0, nil, nil, nil
 		var b calls
 		b.add(&number, "eth_getTransactionCount", p.from, "latest")
 		b.add(&balance, "eth_getBalance", p.from, "latest")
 		b.add(&result, "eth_call", map[string]any{
 			"from": p.from, "to": p.token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
 		}, "latest")
+		b.add(&l1, "eth_call", l1FeeCall(p.approval.raw), "latest")
+		now.ask(&b)
 		return b
 	}, func(b calls) error {
 		refused = nil
 		if reverted(b[2].Error) {
 			refused, b[2].Error = b[2].Error, nil
 		}
-		if err := every(b); err != nil {
+		if reverted(b[3].Error) {
+			l1, b[3].Error = nil, nil
+		}
+		if err := now.judge(c, b); err != nil {
 			return err
 		}
 		if balance == nil {
@@ -120,20 +133,61 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 	case v.base != nil && tx.GasFeeCap().Cmp(v.base) < 0:
 		return nil, refuse(codeApprovalFailed, "the transaction offers too little for its gas")
 	}
-	missing := new(big.Int).Sub(tx.Cost(), toBig(balance))
+	published := readL1Fee(l1)
+	missing := new(big.Int).Add(tx.Cost(), published)
+	missing.Sub(missing, toBig(balance))
 	if missing.Sign() <= 0 {
 		return new(big.Int), nil
 	}
+	const without = "the payer has no gas for the approval, and "
+	hasPaid := c.hasPaid(p.from)
 	switch {
 	case v.payerCode:
-		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and code that a gift of it would run")
+		return nil, refuse(codePermit2Allowance, without+"code that a gift of it would run")
+	case c.shared.approvals.unpaid.Contains(gift{p.from, p.token}):
+		return nil, refuse(codePermit2Allowance, without+"was given some before and has not paid since")
+	case missing.Cmp(new(big.Int).Add(mostGiven(tx, now.fees(c)), published)) > 0:
+		return nil, refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
 	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
-		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and offers too much of our budget for it")
-	case !c.shared.approvals.left(missing, c.approvalBudget, c.now()):
-		c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
-		return nil, refuse(codePermit2Allowance, "the payer has no gas for the approval, and the budget of today is used up")
+		return nil, refuse(codePermit2Allowance, without+"offers too much of our budget for it")
+	case !c.shared.approvals.left(missing, c.approvalBudget, c.now(), hasPaid):
+		if hasPaid {
+			c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
+		} else {
+			c.notices.warn("approvals of payers who have not paid here before are not paid for any more today: their half of approval_budget is used up")
+		}
+		return nil, refuse(codePermit2Allowance, without+"the budget of today is used up")
 	}
 	return missing, nil
+}
+
+// feeOracle tells on chains of the OP stack, as Base, what a transaction costs besides
+// its gas, for its publication on Ethereum. Elsewhere nobody is there.
+var (
+	feeOracle = common.HexToAddress("0x420000000000000000000000000000000000000F")
+	askL1Fee  = selector("getL1Fee(bytes)")
+)
+
+// l1FeeCall asks it about a transaction.
+func l1FeeCall(raw []byte) map[string]any {
+	return map[string]any{"to": feeOracle, "data": hexutil.Bytes(appendBytes(appendUint(askL1Fee[:], 32), raw))}
+}
+
+// readL1Fee reads the answer, and adds a quarter since it changes with each block of
+// Ethereum.
+func readL1Fee(answer []byte) *big.Int {
+	if len(answer) != 32 {
+		return new(big.Int)
+	}
+	return quarterMore(new(big.Int).SetBytes(answer))
+}
+
+// mostGiven is the most that a payer is given for an approval: what its gas costs now,
+// with a margin. What the payer's own transaction offers is up to the payer.
+func mostGiven(tx *types.Transaction, now fees) *big.Int {
+	most := now.total(min(tx.Gas(), giftGas))
+	most.Mul(most, big.NewInt(giftMargin))
+	return most.Rsh(most, 1)
 }
 
 // approve sends the payer's approval and waits until it is in a block, one of a
@@ -216,12 +270,15 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", cost))
 		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay for it", p.account.key.address))
 	}
-	if !budget.take(cost, c.approvalBudget, c.now()) {
+	hasPaid, unpaid := c.hasPaid(p.from), gift{p.from, p.token}
+	if !budget.take(cost, c.approvalBudget, c.now(), hasPaid) {
 		return errors.New("the budget of today is used up")
 	}
+	budget.unpaid.Add(unpaid, struct{}{}) // before it is sent: it may be on its way whatever we hear
 	fl, a, err := c.sendGift(ctx, p, v, missing)
 	if a == turnedAway || a == refusedByCall {
-		budget.give(cost)
+		budget.give(cost, hasPaid)
+		budget.unpaid.Remove(unpaid)
 		return errors.Join(errors.New("it was not sent"), err)
 	}
 	r, err := c.landing(ctx, p.account, until, func() hashes { sent, _ := fl.sent(); return sent })

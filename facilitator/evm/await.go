@@ -162,7 +162,6 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt)
 func (c *chain) paid(p *payment, rec *record, r *receipt) {
 	rec.place.landed()
 	rec.held.end(nil)
-	rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
 	if w, ok := p.way.(*eip3009); ok && r != nil && w.moved(p, r, false) {
 		c.pairing.Store(p.token, c.now())
 	}

@@ -16,9 +16,10 @@ const (
 	// have nine tenths of what can be saved.
 	defaultBatch     = 20
 	defaultBatchWait = 200 * time.Millisecond
-	// maxBatch keeps a transaction of payments below the most gas that one may have
-	// (EIP-7825), and maxBatchWait is less than most blocks take.
+	// maxBatch and maxBatchGas keep a transaction of payments below the most gas that
+	// one may have (EIP-7825), and maxBatchWait is less than most blocks take.
 	maxBatch     = 50
+	maxBatchGas  = 15_000_000
 	maxBatchWait = 2 * time.Second
 	// leadWithin bounds how long a batch waits until transactions that were sent
 	// before it are in blocks.
@@ -40,6 +41,7 @@ type batches struct {
 // events of a payment one after the other, by which each is proved.
 type batch struct {
 	members []*member
+	gas     uint64
 	full    chan struct{} // is closed when there is no room for more
 	done    chan struct{} // is closed when all members know what became of them
 }
@@ -102,12 +104,17 @@ func (c *chain) dispatch(ctx context.Context, p *payment, v view) (*flight, answ
 func (s *batches) join(m *member, most int) (b *batch, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.forming != nil && s.forming.gas+m.p.gas() > maxBatchGas {
+		close(s.forming.full)
+		s.forming = nil
+	}
 	if s.forming == nil {
 		s.forming = &batch{full: make(chan struct{}), done: make(chan struct{})}
 		first = true
 	}
 	b = s.forming
 	b.members = append(b.members, m)
+	b.gas += m.p.gas()
 	if len(b.members) >= most {
 		close(b.full)
 		s.forming = nil

@@ -2,6 +2,7 @@ package evm
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -12,7 +13,7 @@ import (
 //	evm {
 //		network <name> {
 //			rpc             <url>...
-//			signer          {file./path/to/key}...
+//			signer          <key>...
 //			confirmations   <n>
 //			quorum          <n>
 //			approval_budget <amount>/day
@@ -25,7 +26,8 @@ import (
 //	}
 //
 // A chain is named as everywhere else, for example base or eip155:8453. There
-// may be several networks. A signer is {file.*} or {env.*}, never a key.
+// may be several networks. A key is {file.*} or {env.*}, never the key itself, or
+// `keystore <file> <password>`, of which both are {file.*} or {env.*}.
 func (f *Facilitator) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
 	if d.NextArg() {
@@ -74,7 +76,7 @@ func (f *Facilitator) unmarshalNetwork(d *caddyfile.Dispenser) error {
 		return d.Errf("network wants the name of one chain, like `network base { … }`, not %d words (an unset {$VARIABLE} vanishes)", len(args))
 	}
 	name := args[0]
-	network, _, err := findChain(name)
+	network, id, err := findChain(name)
 	if err != nil {
 		return d.Errf("network %s: %v", name, err)
 	}
@@ -89,7 +91,7 @@ func (f *Facilitator) unmarshalNetwork(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if err := n.check(); err != nil {
+	if err := n.check(id); err != nil {
 		return d.Errf("network %s: %v", name, err)
 	}
 	if f.Networks == nil {
@@ -172,11 +174,25 @@ func (n *Network) unmarshalRPC(d *caddyfile.Dispenser, args []string) error {
 }
 
 func (n *Network) unmarshalSigner(d *caddyfile.Dispenser, args []string) error {
-	if err := checkKeys(args); err != nil {
+	keys := joinKeystores(args)
+	if err := checkKeys(keys); err != nil {
 		return d.WrapErr(err)
 	}
-	n.Signers = args
+	n.Signers = keys
 	return nil
+}
+
+// joinKeystores makes one signer of the word keystore and the two words behind it.
+func joinKeystores(words []string) (keys []string) {
+	for len(words) > 0 {
+		n := 1
+		if words[0] == keystoreWord {
+			n = min(3, len(words))
+		}
+		keys = append(keys, strings.Join(words[:n], " "))
+		words = words[n:]
+	}
+	return keys
 }
 
 func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) error {

@@ -33,7 +33,7 @@ func (p *payment) gas() uint64 {
 	case byFactory:
 		return transferGas + p.walletGas + factoryGas
 	}
-	return transferGas
+	return max(transferGas, p.limit)
 }
 
 // contracts is what we call and read besides the transfer itself. None of it is

@@ -37,6 +37,8 @@ type chain struct {
 	quorum        int // how many nodes must say that a payment has moved; below 2, one is enough
 	// development: it may have made its last block long ago, see isDevelopment.
 	development bool
+	// l1InGas: see the list of such chains.
+	l1InGas bool
 
 	nodes   []*node
 	current atomic.Uint32 // index of the node that answered last

@@ -27,13 +27,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
 
-const (
-	defaultConfirmations = 1
-	// maxConfirmations bounds how long a payer can be made to wait by config: a
-	// settlement is given up waiting for after two minutes.
-	maxConfirmations = 100
-	maxRPC           = 8
-)
+const maxRPC = 8
 
 func init() {
 	caddy.RegisterModule(Facilitator{})
@@ -83,8 +77,11 @@ type Network struct {
 	RPC []string `json:"rpc,omitempty"`
 
 	// The private keys of the accounts that pay the gas: each 32 bytes in
-	// hexadecimal, given as `{file.*}` or `{env.*}`. A key in the config itself
-	// is refused, since config dumps would show it. One is enough; of several, the
+	// hexadecimal, given as `{file.*}` or `{env.*}`, or encrypted, as go-ethereum
+	// writes it, given as `keystore {file.*} {file.*}`: the file and its password,
+	// both from a file or the environment. A key in the config itself
+	// is refused, since config dumps would show it. So is a file that others than its
+	// owner can change; one that they can read is warned of. One is enough; of several, the
 	// one with the fewest payments on their way settles the next, and one without
 	// gas is passed over while others have some. Payers of `upto` are asked to name
 	// the first, and only the one that they named can settle. At least one, at most
@@ -93,7 +90,9 @@ type Network struct {
 
 	// How many blocks must hold a payment before it counts: 1 is the block that
 	// the transfer is in. More is safer on chains that reorganise, and makes
-	// payers wait. Default: `1`. At most 100.
+	// payers wait. Default: `1`. At most as many as are reached within the two
+	// minutes that a settlement is waited for: 9 on Ethereum, 59 on Base, never
+	// more than 100.
 	Confirmations int `json:"confirmations,omitempty"`
 
 	// How many of the nodes must have seen a payment in the chain, and more of them than
@@ -105,7 +104,8 @@ type Network struct {
 	// How much of the chain's own coin a day may go to payers of Permit2 prices who
 	// have signed an approval but have no gas to send it, like `0.01/day`. With it
 	// the extension erc20ApprovalGasSponsoring is offered. It is a gift: a dishonest
-	// payer can keep it. It is counted from midnight UTC or the start of the process.
+	// payer can keep it. Half of it at most is for those who have not paid here before.
+	// It is counted from midnight UTC or the start of the process.
 	// Default: nothing, and the extension is not offered.
 	ApprovalBudget string `json:"approval_budget,omitempty"`
 
@@ -200,13 +200,14 @@ func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 	if n == nil {
 		return errors.New("it has no settings: it needs rpc and signers")
 	}
-	if _, _, err := findChain(name); err != nil {
+	_, id, err := findChain(name)
+	if err != nil {
 		return err
 	}
-	if err := n.check(); err != nil {
+	if err := n.check(id); err != nil {
 		return err
 	}
-	keys, err := resolveKeys(n.Signers)
+	keys, err := resolveKeys(n.Signers, f.logger)
 	if err != nil {
 		return err
 	}
@@ -222,8 +223,7 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 	if _, twice := f.chains[c.caip2]; twice {
 		return fmt.Errorf("%s is named twice", c.caip2)
 	}
-	c.factories, c.users = f.factories, f.users
-	c.quorum = n.Quorum
+	c.factories, c.users, c.quorum, c.l1InGas = f.factories, f.users, n.Quorum, l1InGas[c.id]
 	c.confirmations = uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
 	if n.ApprovalBudget != "" {
 		if c.approvalBudget, err = parseBudget(n.ApprovalBudget); err != nil {
@@ -255,15 +255,15 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 }
 
 // check finds what is wrong with the settings of a chain, secrets apart.
-func (n *Network) check() error {
+func (n *Network) check(chain uint64) error {
 	if err := checkCount(n.RPC); err != nil {
 		return err
 	}
 	if err := checkKeys(n.Signers); err != nil {
 		return err
 	}
-	if n.Confirmations < 0 || n.Confirmations > maxConfirmations {
-		return fmt.Errorf("confirmations %d: must be 1 to %d", n.Confirmations, maxConfirmations)
+	if err := checkConfirmations(n.Confirmations, chain); err != nil {
+		return err
 	}
 	if nodes := len(slices.Compact(slices.Sorted(slices.Values(n.RPC)))); n.Quorum < 0 || n.Quorum > nodes {
 		return fmt.Errorf("quorum %d: must be 1 to %d, the number of different nodes in rpc", n.Quorum, nodes)

@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"go.uber.org/zap"
 )
 
 // hidden is what a key shows of itself.
@@ -43,18 +44,32 @@ func (k *privateKey) sign(tx types.TxData, chain uint64) (*types.Transaction, er
 	return types.SignNewTx(k.key, types.LatestSignerForChainID(new(big.Int).SetUint64(chain)), tx)
 }
 
-// secretPlaceholder is the only thing that a key can be in the config.
-var secretPlaceholder = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
+// secretPlaceholder is the only thing that a secret can be in the config, and
+// encryptedKey a key that is encrypted: the file and its password.
+var (
+	secretPlaceholder = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
+	encryptedKey      = regexp.MustCompile(`^keystore (\{(?:env|file)\.[^{}]+\}) (\{(?:env|file)\.[^{}]+\})$`)
+)
 
-// errLiteralKey does not repeat what stands in the place of the key.
-var errLiteralKey = errors.New("the key must be given as {file./path/to/key} or {env.NAME}: what is written into the config itself shows in config dumps ({$NAME} writes it there too). If it was a real key, consider it known and use a new one")
+// The errors do not repeat what stands in the place of a secret.
+var (
+	errLiteralKey      = errors.New("the key must be given as {file./path/to/key} or {env.NAME}: what is written into the config itself shows in config dumps ({$NAME} writes it there too). If it was a real key, consider it known and use a new one")
+	errLiteralKeystore = errors.New("after keystore come the encrypted file and its password, both as {file.*} or {env.*}: what is written into the config itself shows in config dumps ({$NAME} writes it there too). If it was a real password, consider it known and use a new one")
+)
 
-// checkKey says whether a key is given in a way that keeps it secret.
-func checkKey(raw string) error {
-	if !secretPlaceholder.MatchString(raw) {
-		return errLiteralKey
+// placeholdersOf lists the placeholders of a signer: one, or those of a keystore and
+// its password. An error is for one that is not given in a way that keeps it secret.
+func placeholdersOf(raw string) ([]string, error) {
+	if secretPlaceholder.MatchString(raw) {
+		return []string{raw}, nil
 	}
-	return nil
+	if parts := encryptedKey.FindStringSubmatch(raw); parts != nil {
+		return parts[1:], nil
+	}
+	if word, _, _ := strings.Cut(raw, " "); word == keystoreWord {
+		return nil, errLiteralKeystore
+	}
+	return nil, errLiteralKey
 }
 
 // maxSigners bounds how many accounts of ours there are on a chain.
@@ -70,7 +85,7 @@ func checkKeys(list []string) error {
 		return fmt.Errorf("%d signers; %d are enough", len(list), maxSigners)
 	}
 	for i, raw := range list {
-		if err := checkKey(raw); err != nil {
+		if _, err := placeholdersOf(raw); err != nil {
 			return fmt.Errorf("signer %d: %w", i+1, err)
 		}
 		if slices.Contains(list[:i], raw) {
@@ -80,12 +95,18 @@ func checkKeys(list []string) error {
 	return nil
 }
 
-// resolveKeys reads the keys of a chain. Errors never hold any of them.
-func resolveKeys(list []string) ([]*privateKey, error) {
+// resolveKeys reads the keys of a chain, and logs which files others can read. Errors
+// and the log never hold any of them.
+func resolveKeys(list []string, logger *zap.Logger) ([]*privateKey, error) {
 	var keys []*privateKey
 	for i, raw := range list {
 		k, err := resolveKey(raw)
 		if err != nil {
+			return nil, fmt.Errorf("signer %d: %w", i+1, err)
+		}
+		if err := checkKeyFiles(raw, func(warning string) {
+			logger.Warn("the key of an account that pays the gas is not well kept: "+warning, zap.String("account", k.address.Hex()))
+		}); err != nil {
 			return nil, fmt.Errorf("signer %d: %w", i+1, err)
 		}
 		for j, other := range keys {
@@ -100,25 +121,50 @@ func resolveKeys(list []string) ([]*privateKey, error) {
 
 // resolveKey reads the key. Errors never hold any of it.
 func resolveKey(raw string) (*privateKey, error) {
-	if err := checkKey(raw); err != nil {
+	placeholders, err := placeholdersOf(raw)
+	if err != nil {
 		return nil, err
 	}
-	text, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
-	if err != nil {
-		return nil, fmt.Errorf("%s is unset, empty or unreadable; set the environment variable or write the file", raw)
+	var texts []string
+	for _, p := range placeholders {
+		text, err := caddy.NewReplacer().ReplaceOrErr(p, true, true)
+		if err != nil {
+			return nil, fmt.Errorf("%s is unset, empty or unreadable; set the environment variable or write the file", p)
+		}
+		texts = append(texts, text)
 	}
+	var k *privateKey
+	if len(texts) == 1 {
+		k, err = plainKey(texts[0])
+	} else {
+		var store *keystore
+		if store, err = readKeystore(texts[0]); err == nil {
+			k, err = store.decrypt(texts[1])
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", placeholders[0], err)
+	}
+	return k, nil
+}
+
+// plainKey reads a key that is not encrypted.
+func plainKey(text string) (*privateKey, error) {
 	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "{") {
+		return nil, errors.New("this may be an encrypted key: write keystore before it, and {file.*} or {env.*} with its password behind it")
+	}
 	if len(text) >= 2 && strings.EqualFold(text[:2], "0x") {
 		text = text[2:]
 	}
 	b, err := hex.DecodeString(text)
 	if err != nil || len(b) != 32 {
-		return nil, fmt.Errorf("%s does not hold a private key, which is 64 hexadecimal digits with or without 0x before them", raw)
+		return nil, errors.New("this is no private key, which is 64 hexadecimal digits with or without 0x before them")
 	}
 	defer clear(b)
 	key, err := crypto.ToECDSA(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s holds a number that cannot be a private key", raw)
+		return nil, errors.New("this number cannot be a private key")
 	}
 	return &privateKey{address: crypto.PubkeyToAddress(key.PublicKey), key: key}, nil
 }

@@ -318,24 +318,33 @@ func TestRestartWithSeveralKeys(t *testing.T) {
 	t.Error("there are not two transactions, of which one was for nothing")
 }
 
-// TestGiftsComeFromWhoeverHasGas: an account that can pay for a settlement, and not
-// for a gift on top of it, leaves both to another.
+// TestGiftsComeFromWhoeverHasGas: an account that cannot pay for a gift leaves it to
+// another, and one that can pay for nothing more afterwards leaves the settlement.
 func TestGiftsComeFromWhoeverHasGas(t *testing.T) {
-	genesis, keys := both(t)
-	little := big.NewInt(1e15)
-	c := startChain(t, withPermit2(t), poor, genesis, func(a types.GenesisAlloc) { a[first] = types.Account{Balance: little} })
-	f, _ := c.start("base-sepolia", keys, budget("0.1/day"))
-	r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
-	if s := insist(during(t, time.Minute), f, r); s.Outcome != facilitator.Settled || c.of(tether, payee) != 10000 {
-		t.Fatalf("%+v", s)
-	}
-	one, _ := c.numbers(first)
-	two, _ := c.numbers(second)
-	if one != 0 || two != 2 {
-		t.Errorf("%d and %d transactions", one, two)
-	}
-	if spent := f.chains[baseSepolia].shared.approvals.spent; spent.Sign() <= 0 || spent.Cmp(big.NewInt(1e16)) > 0 {
-		t.Errorf("%s of the budget", spent)
+	for name, tt := range map[string]struct {
+		has      int64
+		one, two uint64
+	}{
+		"for neither":  {has: 1e14, two: 2},
+		"for the gift": {has: 1e15, one: 1, two: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			genesis, keys := both(t)
+			c := startChain(t, withPermit2(t), poor, genesis, func(a types.GenesisAlloc) { a[first] = types.Account{Balance: big.NewInt(tt.has)} })
+			f, _ := c.start("base-sepolia", keys, budget("0.1/day"))
+			r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
+			if s := insist(during(t, time.Minute), f, r); s.Outcome != facilitator.Settled || c.of(tether, payee) != 10000 {
+				t.Fatalf("%+v", s)
+			}
+			one, _ := c.numbers(first)
+			two, _ := c.numbers(second)
+			if one != tt.one || two != tt.two {
+				t.Errorf("%d and %d transactions", one, two)
+			}
+			if spent := f.chains[baseSepolia].shared.approvals.spent; spent.Sign() <= 0 || spent.Cmp(big.NewInt(1e16)) > 0 {
+				t.Errorf("%s of the budget", spent)
+			}
+		})
 	}
 }
 

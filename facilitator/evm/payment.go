@@ -48,6 +48,7 @@ type payment struct {
 	place     *place      // that the payment has there; nil while it has none
 	solo      bool        // it was not sent together with others, and goes alone
 	walletGas uint64      // what the code of its payer may use
+	limit     uint64      // of the gas, as a node has estimated it; 0 is the usual one
 
 	// What settles it, made once.
 	target   common.Address

@@ -204,7 +204,7 @@ func (s *scripted) call(raw json.RawMessage) (any, *rpcError) {
 	_ = json.Unmarshal(raw, &c)
 	revert := &rpcError{Code: 3, Message: "execution reverted", Data: "0x"}
 	switch {
-	case c.To == multicall3 && s.noMulti:
+	case c.To == multicall3 && s.noMulti, c.To == feeOracle:
 		return "0x", nil
 	case c.To == multicall3 && [4]byte(c.Data) != selector("aggregate3((address,bool,bytes)[])"):
 		return s.tryAggregate(c.Data), nil

@@ -72,9 +72,19 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		}
 	}
 	if rec.flight == nil {
-		return rec.result
+		return c.sawOutcome(p, rec, rec.result)
 	}
-	return c.await(ctx, p, rec)
+	return c.sawOutcome(p, rec, c.await(ctx, p, rec))
+}
+
+// sawOutcome takes note of a payer who has paid, and returns the settlement as it is.
+// What was given to the payer before is paid for then.
+func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) facilitator.Settlement {
+	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
+		rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
+		c.shared.approvals.unpaid.Remove(gift{p.from, p.token})
+	}
+	return s
 }
 
 // proven makes sure that the payer has signed before the payment takes the place
@@ -330,6 +340,7 @@ func (c *chain) usedBefore(ctx context.Context, p *payment) facilitator.Settleme
 	if err != nil {
 		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and the logs cannot be read: "+err.Error())
 	}
+	c.tellOfRival(ctx, s)
 	return s
 }
 

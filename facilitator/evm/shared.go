@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/lru"
 )
 
 // pool keeps what outlives a reload, for each chain.
@@ -62,8 +63,11 @@ func newShared() *shared {
 		standings: known,
 		losses:    newLosses(),
 		queue:     newQueue(known),
-		approvals: approvals{running: make(map[common.Address]chan struct{}), spent: new(big.Int)},
-		accounts:  make(map[common.Address]*account),
+		approvals: approvals{
+			running: make(map[common.Address]chan struct{}), spent: new(big.Int), ofStrangers: new(big.Int),
+			unpaid: lru.NewCache[gift, struct{}](maxStandings),
+		},
+		accounts: make(map[common.Address]*account),
 	}
 }
 

@@ -44,7 +44,7 @@ func (c *testChain) sponsor2612(amount int64, change func(info map[string]any)) 
 func sponsorApproval(change func(tx *types.DynamicFeeTx, key **ecdsa.PrivateKey), bend func(info map[string]any)) map[string]any {
 	to, key := tether, payerECDSA
 	tx := &types.DynamicFeeTx{
-		ChainID: big.NewInt(84532), GasTipCap: big.NewInt(1e9), GasFeeCap: big.NewInt(20e9), Gas: 70_000, To: &to,
+		ChainID: big.NewInt(84532), GasTipCap: big.NewInt(1e9), GasFeeCap: big.NewInt(2e9), Gas: 70_000, To: &to,
 		Data: append(approveSelector[:], append(common.LeftPadBytes(eip712.Permit2[:], 32), common.MaxHash[:]...)...),
 	}
 	if change != nil {
@@ -220,7 +220,7 @@ func TestApprovalBudget(t *testing.T) {
 		reason x402.Code
 	}{
 		"none":      {func(*Network) {}, order, codePermit2Allowance},
-		"too small": {budget("0.001/day"), order, codePermit2Allowance},
+		"too small": {budget("0.0005/day"), order, codePermit2Allowance},
 		"price too high": {budget("0.01/day"), permitOrder{asset: tether.Hex(), extensions: sponsorApproval(func(tx *types.DynamicFeeTx, _ **ecdsa.PrivateKey) {
 			tx.GasFeeCap = big.NewInt(1e15)
 		}, nil)}, codePermit2Allowance},
@@ -243,7 +243,8 @@ func TestApprovalBudget(t *testing.T) {
 	t.Run("used up by others", func(t *testing.T) {
 		c := startChain(t, withPermit2(t), poor)
 		f, logs := c.start("base-sepolia", budget("0.01/day"))
-		f.chains[baseSepolia].shared.approvals.take(big.NewInt(9e15), big.NewInt(1e16), c.now())
+		f.chains[baseSepolia].shared.approvals.take(big.NewInt(99e14), big.NewInt(1e16), c.now(), true)
+		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
 		r, _ := c.permit(order)
 		refusedBoth(t, f, r, codePermit2Allowance)
 		if c.transactions() != 0 || !strings.Contains(logged(logs), "approval_budget is used up") {
@@ -253,18 +254,18 @@ func TestApprovalBudget(t *testing.T) {
 	t.Run("used up, and there again the next day", func(t *testing.T) {
 		a := &newShared().approvals
 		total, now := big.NewInt(100), time.Unix(86_400*100, 0)
-		if !a.take(big.NewInt(60), total, now) || a.take(big.NewInt(41), total, now) || !a.take(big.NewInt(40), total, now) || a.take(common.Big1, total, now) {
+		if !a.take(big.NewInt(60), total, now, true) || a.take(big.NewInt(41), total, now, true) || !a.take(big.NewInt(40), total, now, true) || a.take(common.Big1, total, now, true) {
 			t.Error("it is not the sum that counts")
 		}
-		a.give(big.NewInt(10))
-		if a.left(big.NewInt(11), total, now.Add(time.Hour)) || !a.left(big.NewInt(10), total, now.Add(time.Hour)) {
+		a.give(big.NewInt(10), true)
+		if a.left(big.NewInt(11), total, now.Add(time.Hour), true) || !a.left(big.NewInt(10), total, now.Add(time.Hour), true) {
 			t.Error("what was given back does not count")
 		}
-		if !a.take(total, total, now.Add(24*time.Hour)) {
+		if !a.take(total, total, now.Add(24*time.Hour), true) {
 			t.Error("another day is no new budget")
 		}
-		a.give(big.NewInt(1000))
-		if a.take(big.NewInt(101), total, now.Add(24*time.Hour)) {
+		a.give(big.NewInt(1000), true)
+		if a.take(big.NewInt(101), total, now.Add(24*time.Hour), true) {
 			t.Error("more was given back than was taken")
 		}
 	})
@@ -279,7 +280,7 @@ func TestApprovalBudget(t *testing.T) {
 				c.asleep = nil
 				to := common.HexToAddress(payee)
 				tx := types.MustSignNewTx(payerECDSA, types.LatestSignerForChainID(big.NewInt(84532)), &types.DynamicFeeTx{
-					ChainID: big.NewInt(84532), GasTipCap: big.NewInt(5e9), GasFeeCap: big.NewInt(30e9), Gas: 21_000, To: &to,
+					ChainID: big.NewInt(84532), GasTipCap: big.NewInt(2e9), GasFeeCap: big.NewInt(4e9), Gas: 21_000, To: &to,
 				})
 				_ = c.backend.Client().SendTransaction(t.Context(), tx)
 			}

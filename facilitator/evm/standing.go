@@ -91,3 +91,8 @@ func (s *standings) paid(payer common.Address) int { return s.of(addressTopic(pa
 func (s *standings) allowed(payer common.Address) int {
 	return min(maxUnproven+s.paid(payer), maxOfPayer)
 }
+
+// hasPaid reports whether a payer has paid here, ever.
+func (c *chain) hasPaid(payer common.Address) bool {
+	return c.shared.standings.of(addressTopic(payer)).paid > 0
+}

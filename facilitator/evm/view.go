@@ -133,7 +133,7 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 	judge := func(b calls) error {
 		v.simulation = nil
 		switch err := b[simulationAt].Error; {
-		case reverted(err):
+		case reverted(err), tooLittleGas(err):
 			v.simulation, b[simulationAt].Error = err, nil
 		case answered(err) && containsAny(strings.ToLower(err.Error()), noFunds...):
 			c.noGas(p.account)
@@ -261,7 +261,7 @@ func (c *chain) walletCall(p *payment) map[string]any {
 // *x402.Error.
 func (c *chain) wouldSettle(ctx context.Context, p *payment, r facilitator.Request, settling bool) (v view, err error) {
 	for again := false; ; again = true {
-		if v, err = c.inspect(ctx, p, settling); err == nil {
+		if v, err = c.inspectGas(ctx, p, settling); err == nil {
 			err = c.judge(ctx, p, r.Requirement, v)
 		}
 		refused, ok := errors.AsType[*x402.Error](err)

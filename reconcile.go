@@ -219,6 +219,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		}
 	}
 	if change.To == ledger.Unknown && known && !over {
+		request.Transaction, request.Announce = row.Transaction, announce(c.ledger, claim)
 		s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
 		observeSettlement(s.Outcome)
 		if s.Outcome == facilitator.Settled {

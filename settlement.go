@@ -47,6 +47,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
 	l, app := p.h.app.ledger, p.h.app
 	lease, slot := p.lease, p.slot
+	request.Transaction, request.Announce = book.Payment.Transaction, announce(l, book)
 	settlements.Go(func() {
 		defer unrecorded.Delete(book.Payment.Key)
 		s, name := ask(work, order, request)
@@ -118,6 +119,15 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			p.outcome = "pending"
 			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
 		}
+	}
+}
+
+// announce writes down which transaction is about to be sent, so that it is looked
+// for, and not sent a second time, when this process ends before it knows more.
+func announce(l ledger.Ledger, c ledger.Claim) func(transaction string) error {
+	return func(transaction string) error {
+		_, err := moveTo(l, c, ledger.Change{To: ledger.Settling, Transaction: transaction, Announces: true})
+		return err
 	}
 }
 

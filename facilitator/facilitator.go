@@ -52,6 +52,13 @@ type Request struct {
 	// becomes of such a request says nothing about the facilitator: whoever makes
 	// one can make it slow.
 	Unproven bool `json:"-"`
+	// Transaction is what was about to be sent for this payment when an earlier call
+	// ended, perhaps with its process; "" if nothing was, or nobody knows.
+	Transaction string `json:"-"`
+	// Announce, if there is one, is told of a transaction before it is sent, so that it
+	// is known whatever happens then. If it fails, the transaction must not be sent. It
+	// may be called again, for another transaction in the place of one that was not taken.
+	Announce func(transaction string) error `json:"-"`
 }
 
 // Verdict is a facilitator's answer to Verify.

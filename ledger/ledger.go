@@ -194,6 +194,9 @@ type Change struct {
 	Answer      []byte
 	// Runs and Ended add to the counts of the same names.
 	Runs, Ended int
+	// Announces says that nothing is in doubt: a settlement names the transaction that
+	// it is about to send.
+	Announces bool
 	// Proven says that nothing moved in spite of doubt, and allows Refused: the
 	// chain itself shows that nothing did and nothing can any more, or the holder,
 	// who alone has asked, and once, has got a definite no.

@@ -269,7 +269,10 @@ func ApplyMove(row Payment, ch Change, now time.Time) (Payment, error) {
 		row.Reason = "" // see Change.Reorganised
 	}
 	row.learn(ch)
-	r.apply(&row, now, 0)
+	doubt := row.Doubt
+	if r.apply(&row, now, 0); ch.Announces {
+		row.Doubt = doubt
+	}
 	switch row.State {
 	case Delivered, Refused, Released:
 		row.Request, row.Answer = nil, nil

@@ -98,7 +98,9 @@ func (c *chain) found(ctx context.Context, fl *flight, sent hashes, counting boo
 	if fl.shared > 0 {
 		fl.look.Lock()
 		defer fl.look.Unlock()
-		if seen := &fl.seen; len(seen.receipts) == len(sent) && time.Since(seen.at) < shareLook {
+		// Who has seen that the number is in a block wants to know what is there now.
+		_, passed := fl.sent()
+		if seen := &fl.seen; !passed && len(seen.receipts) == len(sent) && time.Since(seen.at) < shareLook {
 			return seen.receipts, seen.last, nil
 		}
 	}
@@ -187,6 +189,9 @@ func (c *chain) lost(ctx context.Context, p *payment, rec *record, sent hashes) 
 // what a payer signed; if that moved the money to the payee, the payer has paid.
 // If the payer cancelled the authorization, it never will.
 func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
+	if since == sinceUnknown {
+		return unknown(p, p.codes().nonceUsed, "", "it is not known whether it was used before"), nil
+	}
 	var events []event
 	filter := p.filter(p)
 	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(since+1), "latest"

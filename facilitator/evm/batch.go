@@ -217,6 +217,9 @@ func together(a *account, members []*member) *flight {
 		fl.gas += m.p.gas()
 		fl.places = append(fl.places, m.p.place)
 		fl.ends = later(fl.ends, m.p.ends())
+		if m.p.announce != nil {
+			fl.announces = append(fl.announces, m.p.announce)
+		}
 	}
 	fl.data = pack("aggregate3", list)
 	return fl
@@ -225,7 +228,11 @@ func together(a *account, members []*member) *flight {
 // flightOf makes the flight of one payment.
 func flightOf(p *payment) *flight {
 	to, data := p.encoded()
-	return &flight{by: p.account, to: to, data: data, gas: p.gas(), places: []*place{p.place}, ends: p.ends()}
+	fl := &flight{by: p.account, to: to, data: data, gas: p.gas(), places: []*place{p.place}, ends: p.ends()}
+	if p.announce != nil {
+		fl.announces = append(fl.announces, p.announce)
+	}
+	return fl
 }
 
 // ends is when the payment is not good any more.

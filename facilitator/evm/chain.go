@@ -104,6 +104,16 @@ func (r *rhythm) next() (number uint64, unix int64) {
 	return uint64(*r.last.Number) + 1, r.last.unix() + max(int64(r.between/time.Second), 1)
 }
 
+// latest is the number of the last block that was seen; 0 if none was.
+func (r *rhythm) latest() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil {
+		return 0
+	}
+	return uint64(*r.last.Number)
+}
+
 // saw takes note of a block.
 func (r *rhythm) saw(h *head) {
 	r.mu.Lock()

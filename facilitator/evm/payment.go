@@ -38,17 +38,19 @@ type payment struct {
 	digest [32]byte
 
 	signer    signer
-	learned   bool        // it is clear that it is not the key alone that signs
-	base      *big.Int    // the base fee then; nil if the chain has none
-	code      common.Hash // of the payer, then; see codeHash
-	signature []byte      // as the contracts take it
-	factory   *deployment // of a wallet that may not exist yet; else nil
-	approval  *approval   // what the payer signed to let Permit2 move the token; else nil
-	account   *account    // of ours, that settles it; nil until it is chosen
-	place     *place      // that the payment has there; nil while it has none
-	solo      bool        // it was not sent together with others, and goes alone
-	walletGas uint64      // what the code of its payer may use
-	limit     uint64      // of the gas, as a node has estimated it; 0 is the usual one
+	learned   bool                           // it is clear that it is not the key alone that signs
+	base      *big.Int                       // the base fee then; nil if the chain has none
+	code      common.Hash                    // of the payer, then; see codeHash
+	signature []byte                         // as the contracts take it
+	factory   *deployment                    // of a wallet that may not exist yet; else nil
+	approval  *approval                      // what the payer signed to let Permit2 move the token; else nil
+	account   *account                       // of ours, that settles it; nil until it is chosen
+	place     *place                         // that the payment has there; nil while it has none
+	solo      bool                           // it was not sent together with others, and goes alone
+	announce  func(transaction string) error // is told of a transaction before it is sent; nil if nobody wants to know
+	earlier   string                         // transaction that an earlier process was about to send; "" if none
+	walletGas uint64                         // what the code of its payer may use
+	limit     uint64                         // of the gas, as a node has estimated it; 0 is the usual one
 
 	// What settles it, made once.
 	target   common.Address

@@ -2,10 +2,13 @@ package evm
 
 import (
 	"bytes"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -21,6 +24,9 @@ const (
 	// ended, and sweepEvery how often the others are looked for.
 	recordLife = time.Hour
 	sweepEvery = time.Minute
+	// maxDone bounds how many settled payments are remembered. One that is forgotten is
+	// found on the chain again.
+	maxDone = 1 << 17
 )
 
 // payments remembers which payments this process has sent, so that a repeated
@@ -29,6 +35,7 @@ const (
 type payments struct {
 	mu     sync.Mutex
 	sent   map[claim]*record
+	done   map[claim]done
 	unused map[claim]sighting
 	swept  time.Time
 }
@@ -38,6 +45,10 @@ type sighting struct {
 	block uint64
 	at    time.Time
 }
+
+// sinceUnknown is for a payment that an earlier process has sent: nobody here has seen
+// its authorization unused, so that a use of it proves nothing.
+const sinceUnknown = math.MaxUint64
 
 // record is one payment that is being sent, or was.
 type record struct {
@@ -57,6 +68,59 @@ type record struct {
 	held    *held
 	code    common.Hash // of the payer, if that has code
 	counted sync.Once   // by the standings
+}
+
+// done is what is kept of a payment that was settled.
+type done struct {
+	print  [16]byte // of what was signed, and of the amount
+	hash   common.Hash
+	shared int16 // as for receipt.judge
+	ends   int64
+}
+
+// fingerprint tells payments with one nonce apart.
+func (p *payment) fingerprint() [16]byte {
+	value := p.value.Bytes32()
+	return [16]byte(crypto.Keccak256(p.digest[:], value[:]))
+}
+
+// settled keeps of a payment whose money has moved what a repeated call needs.
+func (s *payments) settled(p *payment, r *record, transaction common.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sent[p.claim()] != r || r.flight == nil {
+		return
+	}
+	delete(s.sent, p.claim())
+	delete(s.unused, p.claim())
+	if len(s.done) >= maxDone {
+		for c := range s.done {
+			if delete(s.done, c); len(s.done) <= maxDone*7/8 {
+				break
+			}
+		}
+	}
+	shared := foreignCall
+	if sent, _ := r.flight.sent(); slices.Contains(sent, transaction) {
+		shared = r.flight.shared
+	}
+	s.done[p.claim()] = done{p.fingerprint(), transaction, int16(shared), r.ends.Unix()} // #nosec G115 -- at most maxBatch
+}
+
+// wasSettled returns what is kept of a payment that was settled.
+func (s *payments) wasSettled(c claim) (done, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, ok := s.done[c]
+	return d, ok
+}
+
+// unsettle forgets that a payment was settled: the chain has forgotten it, too.
+func (s *payments) unsettle(c claim, block uint64, now time.Time) {
+	s.mu.Lock()
+	delete(s.done, c)
+	s.mu.Unlock()
+	s.sawUnused(c, block, now)
 }
 
 // begin returns the record of a payment, and whether the caller is the one to
@@ -83,8 +147,9 @@ func (s *payments) begin(p *payment, now time.Time) (r *record, first bool) {
 func (s *payments) has(c claim) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.sent[c]
-	return ok
+	_, sending := s.sent[c]
+	_, settled := s.done[c]
+	return sending || settled
 }
 
 // began reports whether this very payment is being sent, or was, with the same
@@ -147,6 +212,11 @@ func (s *payments) sweep(now time.Time) {
 				delete(s.sent, c)
 			}
 		default: // somebody is still at it
+		}
+	}
+	for c, d := range s.done {
+		if now.Sub(time.Unix(d.ends, 0)) > recordLife {
+			delete(s.done, c)
 		}
 	}
 	s.dropOld(now)

@@ -69,7 +69,9 @@ type flight struct {
 	// is when the last of them is not good any more.
 	places []*place
 	ends   time.Time
-	known  bool // a node has taken the first transaction, so that it can forget it
+	// announces are told of a transaction before it is sent.
+	announces []func(transaction string) error
+	known     bool // a node has taken the first transaction, so that it can forget it
 
 	look sync.Mutex // one looks for the others
 	seen seen       // guarded by look
@@ -187,6 +189,9 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		if err != nil {
 			return nil, turnedAway, err
 		}
+		if err := what.announce(tx.Hash()); err != nil {
+			return nil, turnedAway, &busyError{why: "the ledger does not take down what is about to be sent: " + err.Error()}
+		}
 		fl.sending(tx, v.fees, c.now(), false)
 		a, err := c.broadcast(ctx, tx)
 		switch a {
@@ -209,6 +214,21 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		return fl, a, err
 	}
 	return nil, turnedAway, c.unfit(what.by, errNumbers)
+}
+
+// announce tells those whose payments are in a transaction of it before it is sent:
+// when the process ends on the next line, they are not sent a second time.
+func (fl *flight) announce(hash common.Hash) error {
+	if len(fl.announces) == 1 {
+		return fl.announces[0](hash.Hex())
+	}
+	errs := make([]error, len(fl.announces))
+	var wg sync.WaitGroup
+	for i, tell := range fl.announces {
+		wg.Go(func() { errs[i] = tell(hash.Hex()) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // committed is the most that the transactions in flight can still cost.

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"strings"
 
+	"github.com/ethereum/go-ethereum/common"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -54,6 +55,9 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		}
 		return notSent(err, p, r)
 	}
+	if d, ok := c.shared.payments.wasSettled(p.claim()); ok {
+		return c.settledBefore(ctx, p, d)
+	}
 	rec, first := c.shared.payments.begin(p, f.now())
 	switch {
 	case first:
@@ -83,8 +87,31 @@ func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) fa
 	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
 		rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
 		c.shared.approvals.unpaid.Remove(gift{p.from, p.token})
+		c.shared.payments.settled(p, rec, common.HexToHash(s.Transaction))
 	}
 	return s
+}
+
+// settledBefore is for a payment that an earlier call has settled: it is looked for
+// once more, since a chain can take back what it had.
+func (c *chain) settledBefore(ctx context.Context, p *payment, d done) facilitator.Settlement {
+	if d.print != p.fingerprint() {
+		return unknown(p, x402.CodeSettlementPending, "", "another authorization or amount with this nonce was settled")
+	}
+	r, deep, err := c.receipt(ctx, p, d.hash)
+	switch v := r.judge(d.hash, p, int(d.shared)); {
+	case err != nil:
+		return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), err.Error())
+	case v == paid && deep:
+		return settled(p, r)
+	case v == inconclusive:
+		// The next call may send it anew, with the number that is free again.
+		for _, a := range c.accounts {
+			a.sender.wasLost()
+		}
+		c.shared.payments.unsettle(p.claim(), c.blocks.latest(), c.now())
+	}
+	return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), "it was in a block, and is not any more")
 }
 
 // proven makes sure that the payer has signed before the payment takes the place
@@ -135,6 +162,10 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 	}
 	if err != nil {
 		result = notSent(err, p, r)
+		return
+	}
+	if fl = c.resume(ctx, p); fl != nil {
+		rec.since = sinceUnknown
 		return
 	}
 	for alone := false; len(among) > 0; {

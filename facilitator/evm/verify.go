@@ -72,7 +72,7 @@ func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirem
 func (c *chain) read(r facilitator.Request) (*payment, error) {
 	p, err := read(r)
 	if p != nil {
-		p.walletGas = c.walletGas
+		p.walletGas, p.announce, p.earlier = c.walletGas, r.Announce, r.Transaction
 	}
 	return p, err
 }

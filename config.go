@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -97,6 +98,8 @@ type Price struct {
 	// Which statuses of the upstream are charged with `on_success`. Default:
 	// 2xx, and 3xx with a Location that leaves the site.
 	Charge []int `json:"charge,omitempty"`
+
+	matchers json.RawMessage // what MatcherSetsRaw was before it was loaded
 }
 
 // Free is one line of the price list that costs nothing.
@@ -112,6 +115,8 @@ type Free struct {
 
 	// The paths; see the price lines.
 	Paths []string `json:"paths,omitempty"`
+
+	matchers json.RawMessage // what MatcherSetsRaw was before it was loaded
 }
 
 // When the money moves.

@@ -64,8 +64,9 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	shared := map[string]int{}
 	for i := range h.Prices {
 		p := &h.Prices[i]
+		p.matchers = rawMatchers(p.MatcherSetsRaw) // which loading takes away
 		said = append(said, p.words())
-		h.noteMatcher(p, p.MatcherSetsRaw) // which loading takes away
+		h.noteMatcher(p, p.MatcherSetsRaw)
 		byURL := readsQueryOnly(p.MatcherSetsRaw)
 		matcher, surely, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
 		if err != nil {
@@ -85,7 +86,8 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	}
 	for i := range h.Free {
 		f := &h.Free[i]
-		h.noteMatcher(f, f.MatcherSetsRaw) // which loading takes away
+		f.matchers = rawMatchers(f.MatcherSetsRaw)
+		h.noteMatcher(f, f.MatcherSetsRaw)
 		byURL := readsQueryOnly(f.MatcherSetsRaw)
 		matcher, surely, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
 		if err != nil {
@@ -387,11 +389,23 @@ func (f *Free) String() string {
 // words are what makes the line another one: methods, paths, and what its matcher
 // says.
 func (p *Price) words() string {
-	matcher, err := json.Marshal(p.MatcherSetsRaw)
-	if err != nil {
-		matcher = nil // loading it will fail
+	matchers := p.matchers
+	if matchers == nil {
+		matchers = json.RawMessage("null")
 	}
-	return fmt.Sprintf("%q %q %s", p.Methods, p.Paths, matcher)
+	return fmt.Sprintf("%q %q %s", p.Methods, p.Paths, matchers)
+}
+
+// rawMatchers is a line's matcher as the config has it, or nil.
+func rawMatchers(sets caddyhttp.RawMatcherSets) json.RawMessage {
+	if len(sets) == 0 {
+		return nil
+	}
+	raw, err := json.Marshal(sets)
+	if err != nil {
+		return nil // loading it will fail
+	}
+	return raw
 }
 
 func joinLine(word string, methods []string, matcher string, paths []string, more ...string) string {

@@ -30,6 +30,7 @@ const (
 	RuleAlias          = "alias"            // a rewrite behind it leads to what is priced
 	RuleRetries        = "retries"          // a proxy repeats what has effects
 	RuleAccessLog      = "access_log"       // payments are logged in the clear
+	RuleClientIP       = "client_ip"        // clients choose the address that a matcher looks at
 	RuleNotChecked     = "not_checked"      // there are too many routes
 )
 
@@ -106,4 +107,5 @@ func (w *walk) checkGate(g *Gate) {
 	w.checkBehind(g)
 	w.checkRetries(g)
 	w.checkAccessLog(g)
+	w.checkClientIP(g)
 }

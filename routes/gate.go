@@ -47,6 +47,8 @@ type Gate struct {
 	at     place
 	list   *pricing.List
 	groups [][]string // by line: the paths below which it can be reached
+	// byAddress are the lines, free ones too, whose matcher looks at client_ip.
+	byAddress []string
 }
 
 // parseGate reads the handler of a paywall block.
@@ -54,6 +56,7 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 	type line struct {
 		Methods []string        `json:"methods"`
 		Match   json.RawMessage `json:"match"`
+		Name    string          `json:"matcher_name"`
 		Paths   []string        `json:"paths"`
 		Amount  json.RawMessage `json:"amount"`
 		Upto    bool            `json:"upto"`
@@ -74,6 +77,10 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 		p := pricing.Line{Kind: kind, Methods: l.Methods, Patterns: l.Paths}
 		if len(l.Match) > 0 && string(l.Match) != "null" {
 			p.Matcher = func(*http.Request) (bool, error) { return kind == pricing.Priced, nil }
+			if clientIP.Match(l.Match) {
+				words := append(append([]string{map[pricing.Kind]string{pricing.Priced: "price", pricing.Free: "free"}[kind]}, l.Methods...), l.Name)
+				g.byAddress = append(g.byAddress, "`"+strings.Join(append(slices.DeleteFunc(words, func(s string) bool { return s == "" }), l.Paths...), " ")+"`")
+			}
 		}
 		amount := strings.Trim(string(l.Amount), `"`)
 		if l.Upto {

@@ -3,6 +3,7 @@ package routes
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -50,6 +51,27 @@ func matchKey(r *Route) string {
 		return string(raw)
 	}
 	return compact.String()
+}
+
+// clientIP finds matchers that look at what Caddy takes for the client's address, by
+// whatever placeholder or function.
+var clientIP = regexp.MustCompile(`\bclient_ip\b`)
+
+// checkClientIP finds lines, and matchers around the gate, that tell clients by an
+// address which they can choose.
+func (w *walk) checkClientIP(g *Gate) {
+	if !w.config.Servers[g.Server].clientChoosesAddress() {
+		return
+	}
+	const why = "%s looks at client_ip, and with trusted_proxies alone that is what the client writes first into X-Forwarded-For; add trusted_proxies_strict to the `servers` block"
+	for _, line := range g.byAddress {
+		w.find(g, Warning, RuleClientIP, why, line)
+	}
+	for _, c := range g.at.conds {
+		if raw, err := json.Marshal(c.sets); err == nil && clientIP.Match(raw) {
+			w.find(g, Warning, RuleClientIP, why, "a matcher around the paywall")
+		}
+	}
 }
 
 // checkReach finds prices that no request comes to, and those that a rewrite

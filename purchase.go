@@ -89,6 +89,7 @@ func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
 	t := p.price.tariff(p.first)
 	p.request = facilitator.Request{
 		Payment:  p.payment,
+		From:     p.site,
 		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
 	}
 	found, err := p.h.fits(p.payment, p.offer, p.resource, now)

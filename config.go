@@ -56,9 +56,9 @@ type Price struct {
 	// The methods that the line is for. Default: all. `GET` includes `HEAD`.
 	Methods []string `json:"methods,omitempty"`
 
-	// A matcher that narrows the paths. It may not contain `path` or
-	// `path_regexp`: the paths belong into `paths`, where every spelling of
-	// them is understood. A `query` matcher is read as every server could read it.
+	// A matcher that narrows the paths. It may not contain `path`, `path_regexp` or
+	// `method`: the paths belong into `paths`, where every spelling of them is
+	// understood, and the methods into `methods`, where overrides are seen. A `query` matcher is read as every server could read it.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// The name of the matcher in messages. Default: `match`.

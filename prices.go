@@ -275,8 +275,8 @@ func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (mat
 		return nil, nil, nil
 	}
 	for _, set := range raw {
-		if name := pathMatcherIn(set); name != "" {
-			return nil, nil, fmt.Errorf("its matcher contains %q, which knows one spelling of a path only; put the paths into the line itself", name)
+		if err := checkMatcher(set); err != nil {
+			return nil, nil, fmt.Errorf("its matcher contains %w", err)
 		}
 	}
 	loaded, err := ctx.LoadModule(line, "MatcherSetsRaw")
@@ -329,6 +329,51 @@ func (p *price) costsNoLess(other *price) bool {
 func noLess(a, b string) bool {
 	return len(a) > len(b) || len(a) == len(b) && a >= b
 }
+
+// checkMatcher refuses what a line says better itself.
+func checkMatcher(set caddy.ModuleMap) error {
+	if name := pathMatcherIn(set); name != "" {
+		return fmt.Errorf("%q, which knows one spelling of a path only; put the paths into the line itself", name)
+	}
+	if name := methodMatcherIn(set); name != "" {
+		return fmt.Errorf("%q, which does not see the method that an upstream may take from a header or a query (X-HTTP-Method-Override, _method); put the methods into the line itself, before the paths", name)
+	}
+	return nil
+}
+
+// methodMatcherIn finds in a set, however deep, what looks at the method.
+func methodMatcherIn(set caddy.ModuleMap) string {
+	if _, ok := set["method"]; ok {
+		return "method"
+	}
+	for name, raw := range set {
+		if found := methodPlaceholder.Find(raw); found != nil {
+			return name + " with the method"
+		}
+		switch name {
+		case "not":
+			var nested caddyhttp.RawMatcherSets
+			if json.Unmarshal(raw, &nested) != nil {
+				continue // loading it will fail
+			}
+			for _, set := range nested {
+				if found := methodMatcherIn(set); found != "" {
+					return "not " + found
+				}
+			}
+		case "expression":
+			if methodFunction.Match(raw) {
+				return "expression method"
+			}
+		}
+	}
+	return ""
+}
+
+var (
+	methodPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?method\b|\{(orig_)?method\}`)
+	methodFunction    = regexp.MustCompile(`\bmethod\s*\(`)
+)
 
 // pathMatcherIn finds in a set, however deep, what looks at the path.
 func pathMatcherIn(set caddy.ModuleMap) string {

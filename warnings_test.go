@@ -42,6 +42,7 @@ func TestWarnings(t *testing.T) {
 		"query by the matcher":     {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m query p=*"},
 		"client before the block":  {global: quiet, site: site + price, before: "@m header User-Agent *bot*", matcher: "@m", want: "past the paywall"},
 		"network before the block": {global: quiet, site: site + price, before: "@m not remote_ip 10.0.0.0/8", matcher: "@m", want: "past the paywall"},
+		"method before the block":  {global: quiet, site: site + price, before: "@m method GET POST", matcher: "@m", want: "a method matcher before the block"},
 		"host before the block":    {global: quiet, site: site + price, before: "@m host example.com", matcher: "@m"},
 		"path before the block":    {global: quiet, site: site + price, before: "PATH", want: "a path matcher before the block"},
 	} {

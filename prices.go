@@ -67,6 +67,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		p.matchers = rawMatchers(p.MatcherSetsRaw) // which loading takes away
 		said = append(said, p.words())
 		h.noteMatcher(p, p.MatcherSetsRaw)
+		h.warnAboutQueryPath(p)
 		byURL := readsQueryOnly(p.MatcherSetsRaw)
 		matcher, surely, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
 		if err != nil {

@@ -31,6 +31,7 @@ const (
 	RuleRetries        = "retries"          // a proxy repeats what has effects
 	RuleAccessLog      = "access_log"       // payments are logged in the clear
 	RuleClientIP       = "client_ip"        // clients choose the address that a matcher looks at
+	RuleDetour         = "path_by_detour"   // a line's matcher knows one spelling of the path
 	RuleNotChecked     = "not_checked"      // there are too many routes
 )
 
@@ -108,4 +109,5 @@ func (w *walk) checkGate(g *Gate) {
 	w.checkRetries(g)
 	w.checkAccessLog(g)
 	w.checkClientIP(g)
+	w.checkDetours(g)
 }

@@ -117,6 +117,7 @@ func (h *Handler) noteMatcher(line fmt.Stringer, sets caddyhttp.RawMatcherSets) 
 		names = append(names, headersIn(set)...)
 		h.warnAboutQuery(line, set)
 	}
+	h.host = max(h.host, hostIn(sets))
 	slices.Sort(names)
 	h.varies = strings.Join(slices.Compact(names), ", ")
 }

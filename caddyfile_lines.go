@@ -44,8 +44,8 @@ func parseScope(d httpcaddyfile.Helper) (s scope, rest []string, err error) {
 			}
 			s.matcherName = token
 			s.matcher = caddyhttp.RawMatcherSets{set}
-			if name := pathMatcherIn(set); name != "" {
-				return s, nil, d.Errf("%s: the matcher %s contains %q, which knows one spelling of a path only; put the paths into the line itself", word, token, name)
+			if err := checkMatcher(set); err != nil {
+				return s, nil, d.Errf("%s: the matcher %s contains %v", word, token, err)
 			}
 		case len(rest) == 0 && (strings.HasPrefix(token, "/") || strings.HasPrefix(token, "*")):
 			if err := pricing.CheckPattern(token); err != nil {

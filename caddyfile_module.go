@@ -84,6 +84,11 @@ func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
 			"a path matcher before the block knows one spelling of a path only; put the paths inside the block",
 			zap.String("file", h.File()), zap.Int("line", h.Line()))
 	}
+	if methodMatcherIn(matcher) != "" {
+		caddy.Log().Named("http.handlers.paywall").Warn(
+			"a method matcher before the block does not see the method that an upstream may take from a header or a query; put the methods into the lines",
+			zap.String("file", h.File()), zap.Int("line", h.Line()))
+	}
 	if clientMatcher.Match(caddyconfig.JSON(matcher, nil)) {
 		caddy.Log().Named("http.handlers.paywall").Warn(
 			"what this matcher lets past the paywall, caches in front of it may keep, and hand to those who should pay; put the matcher into the price lines",

@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -55,9 +56,9 @@ type Price struct {
 	// The methods that the line is for. Default: all. `GET` includes `HEAD`.
 	Methods []string `json:"methods,omitempty"`
 
-	// A matcher that narrows the paths. It may not contain `path` or
-	// `path_regexp`: the paths belong into `paths`, where every spelling of
-	// them is understood. A `query` matcher is read as every server could read it.
+	// A matcher that narrows the paths. It may not contain `path`, `path_regexp` or
+	// `method`: the paths belong into `paths`, where every spelling of them is
+	// understood, and the methods into `methods`, where overrides are seen. A `query` matcher is read as every server could read it.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// The name of the matcher in messages. Default: `match`.
@@ -97,6 +98,8 @@ type Price struct {
 	// Which statuses of the upstream are charged with `on_success`. Default:
 	// 2xx, and 3xx with a Location that leaves the site.
 	Charge []int `json:"charge,omitempty"`
+
+	matchers json.RawMessage // what MatcherSetsRaw was before it was loaded
 }
 
 // Free is one line of the price list that costs nothing.
@@ -112,6 +115,8 @@ type Free struct {
 
 	// The paths; see the price lines.
 	Paths []string `json:"paths,omitempty"`
+
+	matchers json.RawMessage // what MatcherSetsRaw was before it was loaded
 }
 
 // When the money moves.

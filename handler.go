@@ -95,6 +95,7 @@ type Handler struct {
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         *place // filled in by tellPlaces
 	varies     string // the request headers that matchers look at
+	host       hostReading
 	candidates map[string][]x402.Requirement
 	page       []byte
 	publicURL  string
@@ -202,6 +203,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Price.
+	if !h.host.canBeRead(r.Host) {
+		return h.refuse(w, r, refusal{status: http.StatusBadRequest, code: codeAmbiguousPath})
+	}
 	override := overridesOf(r)
 	decision, err := h.decide(r, priceMethod(r), override)
 	if err == nil && isPreflight(r) && h.CORS != corsOff {

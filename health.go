@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -10,30 +11,68 @@ const (
 	deadAfter = 3
 	// probeEvery is how often one request may try a dead upstream.
 	probeEvery = 10 * time.Second
+	// maxFailures is how many bad gateways are remembered.
+	maxFailures = 64
 )
 
-// health keeps payers of a price that settles first from paying for a dead
-// upstream. The zero value is healthy.
+// health keeps payers of a price that settles first from paying for a dead upstream.
+// The zero value is healthy.
+//
+// A payer may know what gives a bad gateway. So of the bad gateways of one payer, and of
+// those at one path, one counts for all. One request in ten seconds probes a dead
+// upstream, and another one from client networks for which it has not failed: who spends
+// a cent on each probe does not keep the others out. An answer from it forgets them all.
 type health struct {
-	mu    sync.Mutex
-	bad   int
-	payer string    // of the latest bad gateway
-	his   int       // bad gateways of his in a row
-	probe time.Time // when the next request may try
+	mu     sync.Mutex
+	bad    int       // bad gateways that share neither payer nor path
+	failed []attempt // all of them, the latest last
+	probe  time.Time // when the next request may try
+	fresh  time.Time // when the next one from another client network may
 }
 
-// mayTry says whether a request of a payer may settle and go on to the upstream. It is
-// dead for all when it failed for several payers, and for one when it failed for him.
-func (h *health) mayTry(payer string, now time.Time) bool {
+// attempt is what a payer, in a client network, asks of an upstream.
+type attempt struct{ payer, path, network string }
+
+// attempt is what the purchase asks of it.
+func (p *purchase) attempt() attempt {
+	path, _, _ := strings.Cut(p.request.Resource.URL, "?")
+	return attempt{p.auth.Payer, path, p.site}
+}
+
+// like counts the bad gateways that a request shares something with.
+func (h *health) like(a attempt) (payer, path, network int) {
+	for _, f := range h.failed {
+		if a.payer != "" && f.payer == a.payer {
+			payer++
+		}
+		if f.path == a.path {
+			path++
+		}
+		if f.network == a.network {
+			network++
+		}
+	}
+	return payer, path, network
+}
+
+// mayTry says whether a request may settle and go on to the upstream. It is dead for all
+// when it failed for several payers at several paths, for one when it failed for him,
+// and at one path when it failed there.
+func (h *health) mayTry(a attempt, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.bad < deadAfter && (h.his < deadAfter || payer != h.payer) {
+	payer, path, network := h.like(a)
+	next := &h.probe
+	switch {
+	case h.bad < deadAfter && payer < deadAfter && path < deadAfter:
 		return true
+	case network == 0:
+		next = &h.fresh
 	}
-	if now.Before(h.probe) {
+	if now.Before(*next) {
 		return false
 	}
-	h.probe = now.Add(probeEvery)
+	*next = now.Add(probeEvery)
 	return true
 }
 
@@ -41,27 +80,28 @@ func (h *health) mayTry(payer string, now time.Time) bool {
 func (h *health) didNotTry() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.probe = time.Time{}
+	h.probe, h.fresh = time.Time{}, time.Time{}
 }
 
 // saw learns from a paid request: its status, 0 if there was none, and whether
-// the upstream's handler came to its end. Of one payer's in a row one counts for all: he
-// may have asked for what gives a bad gateway.
-func (h *health) saw(payer string, status int, returned bool, now time.Time) {
+// the upstream's handler came to its end.
+func (h *health) saw(a attempt, status int, returned bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case status == statusClientGone:
 	case status >= 502 && status <= 504, status == 0 && !returned:
-		if payer == "" || payer != h.payer {
-			h.payer, h.his = payer, 0
+		payer, path, _ := h.like(a)
+		if payer == 0 && path == 0 {
 			h.bad++
 		}
-		h.his++
-		if h.bad >= deadAfter || h.his >= deadAfter {
+		if h.failed = append(h.failed, a); len(h.failed) > maxFailures {
+			h.failed = h.failed[1:]
+		}
+		if h.bad >= deadAfter || payer+1 >= deadAfter || path+1 >= deadAfter {
 			h.probe = now.Add(probeEvery)
 		}
 	case status > 0:
-		h.bad, h.payer, h.his = 0, "", 0
+		h.bad, h.failed, h.fresh = 0, nil, time.Time{}
 	}
 }

@@ -64,8 +64,10 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	shared := map[string]int{}
 	for i := range h.Prices {
 		p := &h.Prices[i]
+		p.matchers = rawMatchers(p.MatcherSetsRaw) // which loading takes away
 		said = append(said, p.words())
-		h.noteMatcher(p, p.MatcherSetsRaw) // which loading takes away
+		h.noteMatcher(p, p.MatcherSetsRaw)
+		h.warnAboutQueryPath(p)
 		byURL := readsQueryOnly(p.MatcherSetsRaw)
 		matcher, surely, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
 		if err != nil {
@@ -85,7 +87,8 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	}
 	for i := range h.Free {
 		f := &h.Free[i]
-		h.noteMatcher(f, f.MatcherSetsRaw) // which loading takes away
+		f.matchers = rawMatchers(f.MatcherSetsRaw)
+		h.noteMatcher(f, f.MatcherSetsRaw)
 		byURL := readsQueryOnly(f.MatcherSetsRaw)
 		matcher, surely, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
 		if err != nil {
@@ -273,8 +276,8 @@ func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (mat
 		return nil, nil, nil
 	}
 	for _, set := range raw {
-		if name := pathMatcherIn(set); name != "" {
-			return nil, nil, fmt.Errorf("its matcher contains %q, which knows one spelling of a path only; put the paths into the line itself", name)
+		if err := checkMatcher(set); err != nil {
+			return nil, nil, fmt.Errorf("its matcher contains %w", err)
 		}
 	}
 	loaded, err := ctx.LoadModule(line, "MatcherSetsRaw")
@@ -327,6 +330,56 @@ func (p *price) costsNoLess(other *price) bool {
 func noLess(a, b string) bool {
 	return len(a) > len(b) || len(a) == len(b) && a >= b
 }
+
+// checkMatcher refuses what a line says better itself.
+func checkMatcher(set caddy.ModuleMap) error {
+	if name := pathMatcherIn(set); name != "" {
+		return fmt.Errorf("%q, which knows one spelling of a path only; put the paths into the line itself", name)
+	}
+	if name := methodMatcherIn(set); name != "" {
+		return fmt.Errorf("%q, which does not see the method that an upstream may take from a header or a query (X-HTTP-Method-Override, _method); put the methods into the line itself, before the paths", name)
+	}
+	for name, raw := range set {
+		if hostAndPort.Match(raw) {
+			return fmt.Errorf("%q with the Host header and its port, which a client may write in more ways than one; use a `host` matcher", name)
+		}
+	}
+	return nil
+}
+
+// methodMatcherIn finds in a set, however deep, what looks at the method.
+func methodMatcherIn(set caddy.ModuleMap) string {
+	if _, ok := set["method"]; ok {
+		return "method"
+	}
+	for name, raw := range set {
+		if found := methodPlaceholder.Find(raw); found != nil {
+			return name + " with the method"
+		}
+		switch name {
+		case "not":
+			var nested caddyhttp.RawMatcherSets
+			if json.Unmarshal(raw, &nested) != nil {
+				continue // loading it will fail
+			}
+			for _, set := range nested {
+				if found := methodMatcherIn(set); found != "" {
+					return "not " + found
+				}
+			}
+		case "expression":
+			if methodFunction.Match(raw) {
+				return "expression method"
+			}
+		}
+	}
+	return ""
+}
+
+var (
+	methodPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?method\b|\{(orig_)?method\}`)
+	methodFunction    = regexp.MustCompile(`\bmethod\s*\(`)
+)
 
 // pathMatcherIn finds in a set, however deep, what looks at the path.
 func pathMatcherIn(set caddy.ModuleMap) string {
@@ -387,11 +440,23 @@ func (f *Free) String() string {
 // words are what makes the line another one: methods, paths, and what its matcher
 // says.
 func (p *Price) words() string {
-	matcher, err := json.Marshal(p.MatcherSetsRaw)
-	if err != nil {
-		matcher = nil // loading it will fail
+	matchers := p.matchers
+	if matchers == nil {
+		matchers = json.RawMessage("null")
 	}
-	return fmt.Sprintf("%q %q %s", p.Methods, p.Paths, matcher)
+	return fmt.Sprintf("%q %q %s", p.Methods, p.Paths, matchers)
+}
+
+// rawMatchers is a line's matcher as the config has it, or nil.
+func rawMatchers(sets caddyhttp.RawMatcherSets) json.RawMessage {
+	if len(sets) == 0 {
+		return nil
+	}
+	raw, err := json.Marshal(sets)
+	if err != nil {
+		return nil // loading it will fail
+	}
+	return raw
 }
 
 func joinLine(word string, methods []string, matcher string, paths []string, more ...string) string {

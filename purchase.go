@@ -89,6 +89,7 @@ func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
 	t := p.price.tariff(p.first)
 	p.request = facilitator.Request{
 		Payment:  p.payment,
+		From:     p.site,
 		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
 	}
 	found, err := p.h.fits(p.payment, p.offer, p.resource, now)
@@ -159,7 +160,7 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if !p.upfront {
 		return nil
 	}
-	if !p.line.health.mayTry(p.auth.Payer, p.h.now()) {
+	if !p.line.health.mayTry(p.attempt(), p.h.now()) {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
 	}
 	p.probing = true
@@ -176,7 +177,7 @@ func (p *purchase) sawUpstream(status int, returned bool) {
 		p.line.health.didNotTry()
 		return
 	}
-	p.line.health.saw(p.auth.Payer, status, returned, p.h.now())
+	p.line.health.saw(p.attempt(), status, returned, p.h.now())
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has

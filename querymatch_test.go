@@ -199,3 +199,19 @@ func TestQueryMatchersAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// The index file of the front page is the front page, with its query; and what
+// programs serve at any path has its price with `/*`, as the docs write it.
+func TestQueryOfTheIndexFile(t *testing.T) {
+	for line, want := range map[string]map[string]int{
+		"price @post / $0.01":  {"/?p=1": 402, "/index.php?p=1": 402, "/index.php/x?p=1": 402, "/INDEX.php?p[]=1": 402, "/index.php": 200, "/?q=1": 200},
+		"price @post /* $0.01": {"/?p=1": 402, "/index.php?p=1": 402, "/index.php/x?p=1": 402, "/any/thing?p=1": 402, "/any/thing": 200, "/": 200},
+	} {
+		w := newWorld(t, line, "@post query p=*")
+		for path, status := range want {
+			if res := w.get(path); res.StatusCode != status {
+				t.Errorf("%s: %s: %d, want %d", line, path, res.StatusCode, status)
+			}
+		}
+	}
+}

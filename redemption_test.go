@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -364,5 +365,64 @@ func TestIdempotencyKeyIsOurs(t *testing.T) {
 	send(newPayer(t).sign(t, asked, time.Now()).v2(t), guess)
 	if len(keys) != 3 || keys[0] == "" || keys[0] != keys[1] || keys[2] == keys[0] || keys[2] == guess || keys[0] == guess || clients[2] != guess {
 		t.Errorf("keys %q, the clients' %q", keys, clients)
+	}
+}
+
+// Behind a proxy that adds to X-Forwarded-For what it sees, a client may write before
+// that what it likes: its network is what the proxy says. With and without
+// trusted_proxies_strict.
+func TestClientDoesNotChooseItsNetwork(t *testing.T) {
+	for name, word := range map[string]string{"trusted_proxies": "", "trusted_proxies_strict": "\ntrusted_proxies_strict"} {
+		through := func(w *world) string {
+			return strings.Replace(behindProxy(w.caddyfile("price /paid/* $0.01")), "127.0.0.0/8", "127.0.0.0/8 10.0.0.0/8"+word, 1)
+		}
+		t.Run(name+"/to pass the bounds", func(t *testing.T) {
+			paywall.ForgetPayers()
+			w := prepareWorld(t)
+			w.load(through(w))
+			w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+			asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+			refused := 0
+			for i := range 400 {
+				forwarded := fmt.Sprintf("11.%d.1.1, %s, 10.1.1.1:80", i%250, elsewhere)
+				if w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", forwarded).StatusCode == http.StatusTooManyRequests {
+					refused++
+				}
+			}
+			if refused == 0 {
+				t.Error("400 payments of empty wallets from one client passed")
+			}
+			w.fac.onVerify(says(200, `{"isValid":true}`))
+			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t), "X-Forwarded-For", "11.1.1.1, "+here), 200, "")
+		})
+		t.Run(name+"/to use up what another has", func(t *testing.T) {
+			paywall.ForgetPayers()
+			w := prepareWorld(t)
+			w.load(through(w))
+			w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+			asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+			for range 300 {
+				w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here+", "+elsewhere)
+			}
+			w.fac.onVerify(says(200, `{"isValid":true}`))
+			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here), 200, "")
+		})
+		t.Run(name+"/to fetch what another has bought", func(t *testing.T) {
+			w := prepareWorld(t)
+			w.load(through(w))
+			w.up.on(breaksOff)
+			payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+			_ = w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", here)
+			w.up.handler.Store(nil)
+			for _, forwarded := range []string{elsewhere, here + ", " + elsewhere, here + "," + elsewhere + ",10.1.1.1", here + ", 10.2.2.2, " + elsewhere + ", ::ffff:10.1.1.1"} {
+				res := w.again(func() answerOf {
+					return w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", forwarded)
+				})
+				if res.StatusCode == 200 {
+					t.Errorf("with X-Forwarded-For: %s it is handed out", forwarded)
+				}
+			}
+			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", "11.1.1.1, "+here+", 10.1.1.1"), 200, "")
+		})
 	}
 }

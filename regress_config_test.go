@@ -57,11 +57,48 @@ func TestMatchersThatReadThePath(t *testing.T) {
 	}
 }
 
+// A matcher that reads the method does not see X-HTTP-Method-Override or _method, with
+// which a GET is a POST to many upstreams; it went for what a GET costs.
+func TestMatchersThatReadTheMethod(t *testing.T) {
+	const refused, fine = "put the methods into the line", ""
+	for matcher, want := range map[string]string{
+		"method POST":                                     refused,
+		"not method POST":                                 refused,
+		"method GET HEAD":                                 refused,
+		"expression `{method} == 'POST'`":                 refused,
+		"expression `method('POST')`":                     refused,
+		"expression `header({'A': 'b'}) && !method('X')`": refused,
+		"expression `{http.request.orig_method} == 'X'`":  refused,
+		"vars {method} POST":                              refused,
+		"vars_regexp {http.request.method} ^P":            refused,
+		"not vars {method} POST":                          refused,
+		"header X {method}":                               refused,
+		"header Method x":                                 fine,
+		"not header method x":                             fine,
+		"query method=x":                                  fine,
+		"expression `{query.method} == 'x'`":              fine,
+		"expression `{header.method} == 'x'`":             fine,
+	} {
+		for _, line := range []string{"free @m /paid/*", "price @m /paid/* $0.02"} {
+			t.Run(matcher+", "+strings.Fields(line)[0], func(t *testing.T) {
+				err := loadOnly(siteWith("@m "+matcher, "price /paid/* $0.01\n"+line))
+				switch {
+				case want == fine && err != nil:
+					t.Error(err)
+				case want != fine && (err == nil || !strings.Contains(err.Error(), want)):
+					t.Errorf("it loads, or says something else: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // What the Caddyfile refuses is refused in JSON too, which no parser of ours
 // has seen.
 func TestJSONIsCheckedLikeTheCaddyfile(t *testing.T) {
 	for name, tc := range map[string]struct{ before, lines, old, new, want string }{
 		"path placeholder": {"@m vars {http.request.host} x", "price @m /paid/* $0.01", "{http.request.host}", "{http.request.uri.path}", "one spelling of a path"},
+		"method":           {"@m header A b", "price @m /paid/* $0.01", `"header":{"A":["b"]}`, `"method":["POST"]`, "put the methods into the line"},
 		"charge 402":       {"", "price /paid/* $0.01 {\ncharge 403\n}", "403", "402", "402"},
 		"charge 304":       {"", "price /paid/* $0.01 {\ncharge 403\n}", "403", "304", "304"},
 	} {

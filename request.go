@@ -172,7 +172,7 @@ func (h *Handler) resourceURL(r *http.Request) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+	if isTrusted(r) {
 		if proto := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); proto == "http" || proto == "https" {
 			scheme = proto
 		}

@@ -72,7 +72,10 @@ func describeApp(app *caddyhttp.App) map[string]any {
 	for name, s := range app.Servers {
 		server := map[string]any{
 			"listen": s.Listen, "routes": describeRoutes(s.Routes), "errors": describeErrors(s.Errors),
-			"logs": s.Logs,
+			"logs": s.Logs, "trusted_proxies_unix": s.TrustedProxiesUnix, "trusted_proxies_strict": s.TrustedProxiesStrict,
+		}
+		if trustsProxies(s) {
+			server["trusted_proxies"] = struct{}{}
 		}
 		if s.AutoHTTPS != nil {
 			server["automatic_https"] = s.AutoHTTPS
@@ -88,6 +91,13 @@ func describeApp(app *caddyhttp.App) map[string]any {
 		servers[name] = server
 	}
 	return map[string]any{"servers": servers, "http_port": app.HTTPPort, "https_port": app.HTTPSPort}
+}
+
+// trustsProxies says whether a server has trusted_proxies. Caddy keeps them in a field
+// of its own once they are loaded.
+func trustsProxies(s *caddyhttp.Server) bool {
+	loaded := reflect.ValueOf(s).Elem().FieldByName("trustedProxies")
+	return !loaded.IsValid() || !loaded.IsNil()
 }
 
 func describeErrors(errors *caddyhttp.HTTPErrorConfig) map[string]any {
@@ -119,8 +129,8 @@ func describeMatchers(sets caddyhttp.MatcherSets) []any {
 		matchers := map[string]any{}
 		for _, m := range set {
 			switch m := m.(type) {
-			case *caddyhttp.MatchNot, caddyhttp.MatchNot:
-				matchers["not"] = struct{}{} // what it holds is loaded, and not needed
+			case *caddyhttp.MatchNot: // Caddy has moved what it holds
+				matchers["not"] = describeMatchers(m.MatcherSets)
 			case caddy.Module:
 				raw, err := json.Marshal(m)
 				if err != nil {
@@ -188,13 +198,20 @@ func describeResponses(responses []caddyhttp.ResponseHandler) []any {
 	return described
 }
 
-// describeLines writes lines down; that a matcher narrows one, its name tells.
+// describeLines writes lines down, with their matchers as the config has them.
 func describeLines[L Price | Free](lines []L) []any {
 	described := make([]any, 0, len(lines))
-	for _, l := range lines {
-		line := members(l)
-		if name, ok := line["matcher_name"]; ok {
-			line["match"] = name
+	for i := range lines {
+		line := members(lines[i])
+		var matchers json.RawMessage
+		switch l := any(&lines[i]).(type) {
+		case *Price:
+			matchers = l.matchers
+		case *Free:
+			matchers = l.matchers
+		}
+		if len(matchers) > 0 {
+			line["match"] = matchers
 		}
 		described = append(described, line)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -60,6 +61,66 @@ func TestDeadUpstreamIsNotSold(t *testing.T) {
 	w.expect(res, 503, "upstream_unavailable")
 	if w.fac.transfers() != 3 || res.Header.Get("Retry-After") != "10" {
 		t.Fatalf("%d transfers, %v", w.fac.transfers(), res.Header)
+	}
+}
+
+// Who pays for what gives a bad gateway keeps a line closed for nobody else: not by one
+// URL, not with two wallets in turn, and not by taking each probe.
+func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		wallets int
+		path    func(i int) string
+	}{
+		"one URL":       {100, func(int) string { return "/api/crash" }},
+		"one, by query": {100, func(i int) string { return fmt.Sprintf("/api/crash?%d", i) }},
+		"two wallets":   {2, func(i int) string { return fmt.Sprintf("/api/crash/%d", i) }},
+		"many of both":  {100, func(i int) string { return fmt.Sprintf("/api/crash/%d", i) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			paywall.ForgetPayers()
+			w := prepareWorld(t)
+			w.load(behindProxy(w.caddyfile("price POST /api/* $0.01")))
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.Path, "/api/crash") {
+					panic(http.ErrAbortHandler)
+				}
+				_, _ = rw.Write([]byte(sample))
+			})
+			advance := clock(t)
+			now := time.Now()
+			buy := func(p *payer, path, from string) int {
+				asked := w.challenge(http.MethodPost, path).Accepts[0]
+				return w.do(w.request(http.MethodPost, path, "PAYMENT-SIGNATURE", p.sign(t, asked, now).v2(t), "X-Forwarded-For", from)).StatusCode
+			}
+			var wallets []*payer
+			for range tc.wallets {
+				wallets = append(wallets, newPayer(t))
+			}
+			tried := 0
+			attack := func() {
+				buy(wallets[tried%tc.wallets], tc.path(tried), elsewhere)
+				tried++
+			}
+			for range 3 {
+				attack()
+			}
+			refused := 0
+			for range 20 {
+				for range 2 {
+					if buy(newPayer(t), "/api/ok", here) != 200 {
+						refused++
+					}
+				}
+				advance(10100 * time.Millisecond)
+				now = now.Add(10100 * time.Millisecond)
+				for range 3 {
+					attack()
+				}
+			}
+			if refused > 0 {
+				t.Errorf("%d of 40 honest payers refused", refused)
+			}
+		})
 	}
 }
 

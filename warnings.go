@@ -3,6 +3,7 @@ package paywall
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -52,6 +53,15 @@ func (h *Handler) warnAboutQuery(line fmt.Stringer, set caddy.ModuleMap) {
 			h.logger.Warn("this matcher reads the query in one way only, and what is behind the paywall may read it in another (`p[]=1`, `P=1`, two values); use the `query` matcher, which is read in every way",
 				zap.Stringer("line", line), zap.String("matcher", name))
 		}
+	}
+}
+
+// warnAboutQueryPath tells the operator when a query has a price at the front page only.
+// That some software serves by the same query everywhere, nobody can tell from here.
+func (h *Handler) warnAboutQueryPath(p *Price) {
+	if slices.Contains(p.Paths, "/") && slices.ContainsFunc(p.MatcherSetsRaw, func(set caddy.ModuleMap) bool { _, ok := set["query"]; return ok }) {
+		h.logger.Warn("a price by a query for `/` alone: what serves pages by a query often does so at any path (`/any/thing?p=1`); write `/*` instead",
+			zap.Stringer("line", p))
 	}
 }
 

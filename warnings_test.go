@@ -40,8 +40,11 @@ func TestWarnings(t *testing.T) {
 		"query by a placeholder":   {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m vars {query.p} 1", want: "reads the query in one way only"},
 		"query by expression":      {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m expression query({'p': '*'})", want: "reads the query in one way only"},
 		"query by the matcher":     {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m query p=*"},
+		"query of the front page":  {global: quiet, site: site + price + "\nprice @m / $0.01", before: "@m query p=*", want: "at any path"},
+		"query of all":             {global: quiet, site: site + price + "\nprice @m /* $0.01", before: "@m query p=*"},
 		"client before the block":  {global: quiet, site: site + price, before: "@m header User-Agent *bot*", matcher: "@m", want: "past the paywall"},
 		"network before the block": {global: quiet, site: site + price, before: "@m not remote_ip 10.0.0.0/8", matcher: "@m", want: "past the paywall"},
+		"method before the block":  {global: quiet, site: site + price, before: "@m method GET POST", matcher: "@m", want: "a method matcher before the block"},
 		"host before the block":    {global: quiet, site: site + price, before: "@m host example.com", matcher: "@m"},
 		"path before the block":    {global: quiet, site: site + price, before: "PATH", want: "a path matcher before the block"},
 	} {

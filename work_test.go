@@ -121,6 +121,45 @@ func TestOnePayerClosesNoShop(t *testing.T) {
 	}
 }
 
+// A stranger with payments that the facilitator cannot stand, many wallets and one
+// network closes the shop for a moment, once, and then no more.
+func TestOneNetworkClosesNoShop(t *testing.T) {
+	paywall.ForgetPayers()
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	var odd atomic.Value
+	odd.Store("none")
+	w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(string(w.fac.keep(r)), odd.Load().(string)) {
+			says(500, `{"error":"internal"}`)(rw, r)
+			return
+		}
+		says(200, `{"isValid":true}`)(rw, r)
+	})
+	attack := func() {
+		p := newPayer(t)
+		odd.Store(p.address.Hex())
+		w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", elsewhere)
+	}
+	for range 3 {
+		attack()
+	}
+	w.comesGood(func() bool { return w.get("/paid/x").is(402) })
+	refused := 0
+	for range 10 {
+		for range 6 {
+			attack()
+		}
+		if res := w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here); res.StatusCode != 200 {
+			refused++
+		}
+	}
+	if refused > 0 {
+		t.Errorf("%d of 10 honest payers refused", refused)
+	}
+}
+
 // Somebody's bad signatures do not keep the contract wallets of others out.
 func TestContractWalletsHaveAShare(t *testing.T) {
 	paywall.ForgetPayers()

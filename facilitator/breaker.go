@@ -3,6 +3,7 @@ package facilitator
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +20,11 @@ const (
 	lastProbe  = 3 * time.Second
 	// probeTimeout bounds one probe.
 	probeTimeout = 3 * time.Second
+	// suspectFor is how long the failures of those who opened it while the facilitator
+	// was well count for nothing.
+	suspectFor = 10 * time.Minute
+	// maxSuspects bounds how many of them are remembered.
+	maxSuspects = 4096
 )
 
 // Breaker notices that a facilitator gives no answers about the payments of a
@@ -27,9 +33,14 @@ const (
 // asked about that network's payments; a probe of /supported closes it.
 //
 // Only the lack of an answer counts: no connection, a time-out, 429, 5xx, a
-// panic. A status counts once for each payer, since one whose payments it cannot stand,
-// or who sends too many, must not close it for all. A no is an answer. So is what cannot be understood, because a payer can
+// panic. A no is an answer. So is what cannot be understood, because a payer can
 // provoke that. A nil Breaker never opens, and the zero value is closed.
+//
+// Since a payer may know what a facilitator cannot stand, a failure counts once for
+// each payer until somebody gets an answer; that no connection was made counts each
+// time. Where an open breaker's first probe is answered the facilitator was well: the
+// payers and the client networks for whom it failed count for nothing for a while
+// (suspectFor), so that nobody can open it again and again.
 //
 // It also keeps payers away from a facilitator whose accounts are empty, see
 // Funded.
@@ -37,18 +48,21 @@ const (
 // It may be shared by several configs, and used from many goroutines.
 type Breaker struct {
 	mu       sync.Mutex
-	circuits map[string]*circuit // by network: those that failed lately
+	circuits map[string]*circuit // by network: those that have failed
 	changed  chan struct{}       // closed when one opens; made on demand
 	funds    map[string]Funds    // by network, of a facilitator that is Funded
 }
 
 // circuit is a Breaker for one network.
 type circuit struct {
-	payers []string  // about whom it has failed with a status, since the last answer
-	failed int       // calls without an answer, in a row
-	opened int       // how often it opened, or a probe failed, since the last answer
-	open   bool      // the facilitator is left alone
-	until  time.Time // no probe before
+	payers   []string             // about whom it has failed, since the last answer
+	sources  []string             // them and the client networks that they came from
+	suspects map[string]time.Time // until when the failures of a payer or client network count for nothing
+	failed   int                  // calls without an answer, in a row
+	opened   int                  // how often it opened, or a probe failed, since the last answer
+	probes   int                  // that failed since it opened
+	open     bool                 // the facilitator is left alone
+	until    time.Time            // no probe before
 }
 
 // Open reports whether the facilitator is left alone with the payments of a
@@ -161,39 +175,67 @@ func (b *Breaker) probed(err error, now time.Time) {
 		switch {
 		case !c.open || c.until.After(now):
 		case err != nil:
+			c.probes++
 			c.putOff(now, retryAfter(err))
 		default:
-			c.open, c.failed = false, breakAfter-1
+			if c.probes == 0 {
+				c.suspect(now)
+			}
+			c.open, c.failed, c.probes = false, breakAfter-1, 0
+			c.payers, c.sources = nil, nil
 		}
 	}
 }
 
-// verified learns from a call of Verify about a payer's payment.
-func (b *Breaker) verified(network, payer string, err error, now time.Time) {
-	e, ok := errors.AsType[*Error](err)
-	switch {
-	case err == nil, ok && e.Code != CodeUnavailable && e.Code != CodeTimeout:
-		b.answered(network)
-	case ok && e.Answered && !b.failedFor(network, payer):
-	default:
-		b.noAnswer(network, now, retryAfter(err))
+// suspect remembers for whom it failed.
+func (c *circuit) suspect(now time.Time) {
+	for name, until := range c.suspects {
+		if now.After(until) || len(c.suspects) > maxSuspects {
+			delete(c.suspects, name)
+		}
+	}
+	if c.suspects == nil {
+		c.suspects = make(map[string]time.Time)
+	}
+	for _, name := range c.sources {
+		c.suspects[name] = now.Add(suspectFor)
 	}
 }
 
-// failedFor notes that the facilitator failed when it was asked about a payer, and says
-// whether that is new.
-func (b *Breaker) failedFor(network, payer string) bool {
-	if b == nil || payer == "" { // of some chains the payment alone does not say
+// verified learns from a call of Verify.
+func (b *Breaker) verified(r Request, err error, now time.Time) {
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case err == nil, ok && e.Code != CodeUnavailable && e.Code != CodeTimeout:
+		b.answered(r.Requirement.Network)
+	case noConnection(err) || b.counts(r, now):
+		b.noAnswer(r.Requirement.Network, now, retryAfter(err))
+	}
+}
+
+// noConnection says whether the facilitator was not reached, which no payment can cause.
+func noConnection(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == "dial"
+}
+
+// counts notes that the facilitator gave no answer about a payment, and says whether
+// that counts.
+func (b *Breaker) counts(r Request, now time.Time) bool {
+	if b == nil || r.Payer == "" { // of some chains the payment alone does not say
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.circuit(network)
-	if slices.Contains(c.payers, payer) {
+	c := b.circuit(r.Requirement.Network)
+	if slices.Contains(c.payers, r.Payer) || now.Before(c.suspects[r.Payer]) || now.Before(c.suspects[r.From]) {
 		return false
 	}
-	if len(c.payers) < breakAfter {
-		c.payers = append(c.payers, payer)
+	if !c.open && len(c.payers) < breakAfter {
+		c.payers = append(c.payers, r.Payer)
+		if c.sources = append(c.sources, r.Payer); r.From != "" {
+			c.sources = append(c.sources, r.From)
+		}
 	}
 	return true
 }
@@ -213,12 +255,14 @@ func (b *Breaker) circuit(network string) *circuit {
 
 // settled learns from a call of Settle. Unknown says nothing: it may be the chain
 // that takes its time.
-func (b *Breaker) settled(network string, o Outcome, now time.Time) {
+func (b *Breaker) settled(r Request, o Outcome, now time.Time) {
 	switch o {
 	case Settled, Refused:
-		b.answered(network)
+		b.answered(r.Requirement.Network)
 	case Unsent:
-		b.noAnswer(network, now, 0)
+		if b.counts(r, now) {
+			b.noAnswer(r.Requirement.Network, now, 0)
+		}
 	case Unknown:
 	}
 }
@@ -230,7 +274,7 @@ func (b *Breaker) answered(network string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c := b.circuits[network]; c != nil && !c.open { // of a call from before it proves nothing
-		delete(b.circuits, network)
+		b.circuits[network] = &circuit{suspects: c.suspects}
 	}
 }
 
@@ -249,7 +293,7 @@ func (b *Breaker) noAnswer(network string, now time.Time, after time.Duration) {
 	if c.failed++; c.failed < breakAfter {
 		return
 	}
-	c.open = true
+	c.open, c.probes = true, 0
 	c.putOff(now, after)
 	if b.changed != nil {
 		close(b.changed)

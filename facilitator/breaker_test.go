@@ -3,6 +3,8 @@ package facilitator
 import (
 	"context"
 	"errors"
+	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -227,22 +229,104 @@ func TestBreakerWatch(t *testing.T) {
 // for nobody; three in a row who meet that do.
 func TestOnePayersFailuresOpenNothing(t *testing.T) {
 	b, now := &Breaker{}, time.Now()
-	limited := &Error{Op: "verify", Code: CodeUnavailable, Answered: true, Err: errors.New("status 429")}
+	limited := &Error{Op: "verify", Code: CodeUnavailable, Err: errors.New("status 429")}
 	for range 10 * breakAfter {
-		b.verified("n", "one", limited, now)
+		b.verified(of("one", ""), limited, now)
 	}
 	if _, open := b.Open("n", "exact", now); open {
 		t.Error("one payer opened it")
 	}
-	b.verified("n", "two", limited, now)
-	b.verified("n", "somebody", nil, now) // an answer in between
-	b.verified("n", "three", limited, now)
+	b.verified(of("two", ""), limited, now)
+	b.verified(of("somebody", ""), nil, now) // an answer in between
+	b.verified(of("three", ""), limited, now)
 	if _, open := b.Open("n", "exact", now); open {
 		t.Error("it has answered meanwhile")
 	}
-	b.verified("n", "four", limited, now)
-	b.verified("n", "five", limited, now)
+	b.verified(of("four", ""), limited, now)
+	b.verified(of("five", ""), limited, now)
 	if _, open := b.Open("n", "exact", now); !open {
 		t.Error("three payers in a row did not open it")
+	}
+}
+
+// of is a payment of a payer, from a client network.
+func of(payer, from string) Request {
+	r := onNetwork("n")
+	r.Payer, r.From = payer, from
+	return r
+}
+
+// A stranger who knows what the facilitator cannot stand opens it once, and then no
+// more, with all wallets of the world; other networks that meet a failure do.
+func TestOneNetworkDoesNotKeepItOpen(t *testing.T) {
+	for name, failure := range map[string]error{
+		"a status":   &Error{Op: "verify", Code: CodeUnavailable, Err: errors.New("status 500")},
+		"a time-out": &Error{Op: "verify", Code: CodeTimeout, Err: errors.New("hangs")},
+	} {
+		b, now, wallets := &Breaker{}, time.Now(), 0
+		open := func() bool { _, open := b.Open("n", "exact", now); return open }
+		attack := func(from string, wanted bool) {
+			t.Helper()
+			for range 20 * breakAfter {
+				wallets++
+				b.verified(of(strconv.Itoa(wallets), from), failure, now)
+				b.settled(of(strconv.Itoa(wallets), from), Unsent, now)
+			}
+			if open() != wanted {
+				t.Errorf("%s from %s: open: %v", name, from, !wanted)
+			}
+		}
+		probe := func() {
+			now, _ = b.next()
+			b.probed(nil, now)
+		}
+		for range 10 * breakAfter {
+			b.verified(of("one wallet", "here"), failure, now)
+			b.settled(of("one wallet", "here"), Unsent, now)
+		}
+		if open() {
+			t.Errorf("%s: one wallet opened it", name)
+		}
+		attack("here", true)
+		probe()
+		attack("here", false)
+		b.verified(of("honest", "elsewhere"), nil, now)
+		attack("here", false)
+		attack("there", true)
+		probe()
+		attack("there", false)
+		attack("here", false)
+
+		// When it is really away the probe says so, and nobody is suspected.
+		now = now.Add(suspectFor + 1)
+		attack("here", true)
+		now, _ = b.next()
+		b.probed(errors.New("away"), now)
+		probe()
+		attack("here", true)
+	}
+}
+
+// That nobody listens is nobody's fault.
+func TestNoConnectionCountsEachTime(t *testing.T) {
+	b, now := &Breaker{}, time.Now()
+	refused := &Error{Op: "verify", Code: CodeUnavailable, Err: &net.OpError{Op: "dial", Err: errors.New("connection refused")}}
+	for range breakAfter {
+		b.verified(of("one", "here"), refused, now)
+	}
+	if _, open := b.Open("n", "exact", now); !open {
+		t.Error("not open")
+	}
+}
+
+// What is remembered of suspects has a bound.
+func TestSuspectsHaveABound(t *testing.T) {
+	c := &circuit{}
+	for i := range 3 * maxSuspects {
+		c.sources = []string{strconv.Itoa(i), "net " + strconv.Itoa(i)}
+		c.suspect(time.Now())
+	}
+	if n := len(c.suspects); n > maxSuspects+2*breakAfter {
+		t.Errorf("%d", n)
 	}
 }

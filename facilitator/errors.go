@@ -38,8 +38,6 @@ type Error struct {
 	// RetryAfter is how long the facilitator asked to be left alone, at most
 	// MaxRetryAfter; 0 if it did not say.
 	RetryAfter time.Duration
-	// Answered: it gave a status that what we ask may have caused (429, 5xx).
-	Answered bool
 	// Err is what happened, in words for the log. It holds no secret.
 	Err error
 }

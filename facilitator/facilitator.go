@@ -45,6 +45,8 @@ type Request struct {
 	// cannot. An answer that names somebody else is an answer about something
 	// else.
 	Payer string
+	// From is the client network that the payment came from; "" if it is not known.
+	From string `json:"-"`
 	// Since is when the gate claimed the payment; zero if it does not say. What a
 	// chain has from before is no settlement of ours.
 	Since time.Time `json:"-"`

@@ -48,7 +48,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 		}
 		v, err := verifyOne(ctx, n, r)
 		if !r.Unproven && ctx.Err() == nil {
-			n.Breaker.verified(r.Requirement.Network, r.Payer, err, time.Now())
+			n.Breaker.verified(r, err, time.Now())
 		}
 		if err == nil {
 			return v, n.Name, nil
@@ -95,7 +95,7 @@ func settle(ctx context.Context, order []Named, r Request, wait sleeper) (Settle
 			// and if not it knows best that it cannot.
 			last = settleOne(ctx, n, r)
 			if !r.Unproven && ctx.Err() == nil && !n.Breaker.empty(r.Requirement.Network, r.Requirement.Scheme) {
-				n.Breaker.settled(r.Requirement.Network, last.Outcome, time.Now())
+				n.Breaker.settled(r, last.Outcome, time.Now())
 			}
 		}
 		if last.Outcome == Unknown {

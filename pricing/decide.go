@@ -201,7 +201,7 @@ func (l *List) Prices(paths ...string) []int {
 			reading = fold(reading)
 			l.addPrices(reading, add)
 			known, priced := l.index.scripts(reading)
-			for _, at := range [...]int{known, priced} {
+			for _, at := range [...]int{known, priced, l.index.folder(reading), l.index.folder(reading[:known])} {
 				if at > 0 {
 					l.addPrices(reading[:at], add)
 				}
@@ -299,7 +299,37 @@ func (q *request) decideOne(path string, verdicts []verdict) error {
 	if err := q.lookUp(path, verdicts); err != nil {
 		return err
 	}
+	if err := q.lookUpFolder(path, verdicts); err != nil {
+		return err
+	}
 	return q.lookUpScripts(path, verdicts)
+}
+
+// lookUpFolder asks also for the folder whose index file the path may be: a server
+// that has a program or a page for `/` has it at `/index.php` too, with whatever query
+// the price of `/` is for. Who wants to say otherwise writes a line for the file.
+func (q *request) lookUpFolder(path string, verdicts []verdict) error {
+	// Of `/` and `/*` with two prices the dearer one, rather than neither.
+	return q.lookUpToo(path, q.list.index.folder(path), verdicts, q.list.join)
+}
+
+// lookUpToo asks also for a beginning of the path, of a length, and joins what is said
+// of that where no more specific line was found. A length of 0 is none.
+func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a, b Decision) Decision) error {
+	if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.head <= at }) {
+		return nil
+	}
+	q.spent += at
+	other := make([]verdict, len(verdicts))
+	if err := q.lookUp(path[:at], other); err != nil {
+		return err
+	}
+	for i := range verdicts {
+		if v := &verdicts[i]; v.head <= at {
+			v.found = join(v.found, other[i].found)
+		}
+	}
+	return nil
 }
 
 // lookUpScripts asks also for the script that runs with the rest of the path, if
@@ -311,21 +341,11 @@ func (q *request) lookUpScripts(path string, verdicts []verdict) error {
 		known = 0 // once is enough
 	}
 	for _, at := range [...]int{priced, known} {
-		if at == 0 {
-			continue
-		}
-		if !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.head <= at }) {
-			continue
-		}
-		q.spent += at
-		script := make([]verdict, len(verdicts))
-		if err := q.lookUp(path[:at], script); err != nil {
+		if err := q.lookUpToo(path, at, verdicts, Join); err != nil {
 			return err
 		}
-		for i := range verdicts {
-			if v := &verdicts[i]; v.head <= at {
-				v.found = Join(v.found, script[i].found)
-			}
+		if err := q.lookUpFolder(path[:at], verdicts); err != nil {
+			return err
 		}
 	}
 	return nil

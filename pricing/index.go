@@ -89,6 +89,9 @@ type index struct {
 	// programs holds the exact paths with a price that may be programs, which
 	// servers run for what follows the path too.
 	programs map[string]struct{}
+	// folders holds the exact paths with a price, which may be folders: servers have an
+	// index file for them, with a name of its own.
+	folders map[string]struct{}
 	// lengths says which of the three have heads of a length in bytes, so that a
 	// lookup hashes no beginning that cannot be there. A slash follows programs.
 	lengths []headKind
@@ -113,13 +116,18 @@ func newIndex(entries []entry, lines []Line) index {
 		below:    make(map[string][]entry),
 		begins:   make(map[string][]entry),
 		programs: make(map[string]struct{}),
+		folders:  make(map[string]struct{}),
 	}
 	for _, e := range entries {
 		head := e.pattern.head
 		switch e.rank.class {
 		case rankExact:
 			x.exact[head] = append(x.exact[head], e)
-			if lines[e.line].Kind == Priced && mayBeProgram(head) {
+			if lines[e.line].Kind != Priced {
+				continue
+			}
+			x.folders[head] = struct{}{}
+			if mayBeProgram(head) {
 				x.programs[head] = struct{}{}
 				x.note(len(head)+1, headScript)
 			}
@@ -156,6 +164,31 @@ func (x *index) note(length int, kind headKind) {
 func mayBeProgram(path string) bool {
 	dir, name := path[:strings.LastIndexByte(path, '/')+1], path[strings.LastIndexByte(path, '/')+1:]
 	return strings.LastIndexByte(name, '.') > 0 || strings.Contains(dir, "cgi-bin/")
+}
+
+// folder finds the folder with a price of its own whose index file a folded path may
+// be, as the length of its path, 0 if there is none.
+func (x *index) folder(path string) int {
+	slash := strings.LastIndexByte(path, '/')
+	if len(x.folders) == 0 || slash < 0 || !isIndexName(path[slash+1:]) {
+		return 0
+	}
+	dir := max(slash, 1) // the root keeps its slash
+	if _, ok := x.folders[path[:dir]]; !ok {
+		return 0
+	}
+	return dir
+}
+
+// isIndexName says whether servers take files of that name for their folder:
+// `index.php`, `index.html.gz`, `default.aspx`, and `index`, which some servers complete.
+func isIndexName(name string) bool {
+	rest, ok := strings.CutPrefix(name, "index")
+	if !ok {
+		rest, ok = strings.CutPrefix(name, "default")
+		return ok && len(rest) > 1 && rest[0] == '.'
+	}
+	return rest == "" || rest[0] == '.'
 }
 
 // lists calls f with each list of entries that could match the folded path, the

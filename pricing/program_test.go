@@ -23,6 +23,37 @@ func TestWhatFollowsAProgramIsPriced(t *testing.T) {
 			},
 		},
 		{
+			"the index file of a folder is the folder",
+			[]string{"1 / /shop", "2 /more", "free /more/* /docs"},
+			map[string]string{
+				"/": "1", "/index.php": "1", "/index.html": "1", "/INDEX.html.gz": "1", "/index": "1", "/default.aspx": "1", "//index.php": "1", "/%69ndex.php": "1",
+				"/index.php/x": "1", "/index.php/x/y": "1", "/index.phtml/x": "1", "/x/../index.htm": "1", "/index.php;a": "1",
+				"/shop": "1", "/shop/": "1", "/shop/index.jsp": "1", "/shop/index.php/x": "1", "/shop/default.htm": "1",
+				"/indexed": "free", "/index-2": "free", "/x/index.php": "free", "/default": "free", "/shop/default.": "free", "/docs/index.html": "free",
+				"/more/index.html": "free", // a line for what is in it
+			},
+		},
+		{
+			"a line for the index file wins",
+			[]string{"1 / /shop", "free /index.html /shop/*", "2 /index.php"},
+			map[string]string{"/index.html": "free", "/index.php": "2", "/index.htm": "1", "/shop/index.html": "free", "/shop": "1"},
+		},
+		{
+			"of two prices neither where none is known to be dearer",
+			[]string{"1 /", "2 /*"},
+			map[string]string{"/index.html": "ambiguous", "/": "1", "/x": "2"},
+		},
+		{
+			"one price for all",
+			[]string{"1 /", "1 /*"},
+			map[string]string{"/index.html": "1"},
+		},
+		{
+			"the methods of the folder",
+			[]string{"1 POST /", "free GET /"},
+			map[string]string{"/index.html": "free"},
+		},
+		{
 			"not what has no dot, or only the first",
 			[]string{"1 /buy /.well-known /a.b/c"},
 			map[string]string{"/buy/x": "free", "/.well-known/x": "free", "/a.b/c/d": "free", "/a.b": "free"},

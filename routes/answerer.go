@@ -21,8 +21,9 @@ type answerer struct {
 	order int
 	// instead is the handler in whose handle_response it stands.
 	instead string
-	// dir is the directory that a file_server names itself.
-	dir string
+	// dir is the directory that a file_server names itself, and named the placeholder
+	// by which somebody else does so.
+	dir, named string
 	// files is the file server, if it is one.
 	files fileServer
 }
@@ -85,7 +86,7 @@ func (w *walk) files(h *handler, p place) {
 		PassThru bool `json:"pass_thru"`
 	}
 	h.read(&files)
-	root, dir := files.Root, files.Root
+	root, dir, named := files.Root, files.Root, p.expander().foreign(files.Root)
 	if root == "" || strings.Contains(root, "{") {
 		root, dir = p.root, ""
 	}
@@ -94,7 +95,7 @@ func (w *walk) files(h *handler, p place) {
 		what += " of " + root
 		root = "file:" + root
 	}
-	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root, dir: dir, files: readFileServer(h)})
+	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root, dir: dir, named: named, files: readFileServer(h)})
 }
 
 // respond looks at a fixed answer. One that refuses, redirects or is empty gives

@@ -49,8 +49,9 @@ var placeholder = regexp.MustCompile(`\{[a-zA-Z][^{}]*\}`)
 
 // expander fills in templates at one place.
 type expander struct {
-	conds  []*cond
-	values []setValue // placeholders that the config gives a value
+	conds   []*cond
+	values  []setValue // placeholders that the config gives a value
+	anyHost bool       // the client can name more than one host
 }
 
 // setValue is what one line of the config says that a placeholder can be, and paths
@@ -59,10 +60,17 @@ type setValue struct {
 	placeholder string
 	of          func(*trail) []string
 	seeds       []string
+	// foreign says that the client or an upstream may choose it, and byPath that it
+	// depends on the path.
+	foreign, byPath bool
 }
 
 // expander is the one for a place.
-func (p *place) expander() *expander { return &expander{conds: p.conds, values: p.values} }
+func (p *place) expander() *expander {
+	hosts := p.hosts()
+	anyHost := len(hosts) == 0 || slices.ContainsFunc(hosts, func(h string) bool { return strings.ContainsAny(h, "*{") })
+	return &expander{conds: p.conds, values: p.values, anyHost: anyHost}
+}
 
 // expand is what a template can be for a request; nothing if that is not known.
 func (e *expander) expand(template string, t *trail) []string {
@@ -151,20 +159,72 @@ func (e *expander) captured(name string, t *trail) []string {
 }
 
 // foreign is a placeholder in a template by which the client or an upstream says
-// what it becomes.
-func foreign(template string) string {
-	for _, name := range placeholder.FindAllString(template, -1) {
+// what it becomes: itself, or by what the config sets another one to.
+func (e *expander) foreign(template string) string {
+	for _, found := range placeholder.FindAllString(template, -1) {
+		name := found[1 : len(found)-1]
 		for _, prefix := range []string{
-			"{http.request.header.", "{http.request.uri.query.", "{http.request.orig_uri.query.", "{http.request.cookie.", "{http.request.body",
-			"{http.reverse_proxy.header.", "{http.intercept.header.",
+			"http.request.header.", "http.request.uri.query", "http.request.orig_uri.query", "http.request.cookie.", "http.request.body",
+			"http.request.method", "http.request.orig_method", "http.reverse_proxy.header.", "http.intercept.header.",
 		} {
 			if strings.HasPrefix(name, prefix) {
-				return name
+				return found
 			}
+		}
+		if strings.HasPrefix(name, "http.request.host") && e.anyHost {
+			return found
+		}
+		if capture, ok := strings.CutPrefix(name, "http.regexp."); ok && e.capturesForeign(capture) {
+			return found
+		}
+		if slices.ContainsFunc(e.values, func(v setValue) bool { return v.placeholder == name && v.foreign }) {
+			return found
 		}
 	}
 	return ""
 }
+
+// capturesForeign reports whether a matcher around the place captures what the client
+// names: a header, or something else that is foreign.
+func (e *expander) capturesForeign(capture string) bool {
+	matcher, _, named := strings.Cut(capture, ".")
+	type patterns map[string]*struct{ Name string }
+	is := func(of patterns, what func(string) bool) bool {
+		for field, re := range of {
+			if re != nil && (!named || re.Name == matcher) && what(field) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, c := range e.conds {
+		for _, set := range c.sets {
+			var headers, vars patterns
+			_ = json.Unmarshal(set["header_regexp"], &headers) // what is none has no members
+			_ = json.Unmarshal(set["vars_regexp"], &vars)
+			if is(headers, func(string) bool { return true }) || is(vars, func(key string) bool {
+				return e.foreign(key) != "" || e.foreign("{http.vars."+key+"}") != ""
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// byPath reports whether a template is filled in by the path of a request.
+func (e *expander) byPath(template string) bool {
+	for _, found := range placeholder.FindAllString(template, -1) {
+		name := found[1 : len(found)-1]
+		if pathPlaceholder.MatchString(name) && !strings.Contains(name, "query") ||
+			slices.ContainsFunc(e.values, func(v setValue) bool { return v.placeholder == name && v.byPath }) {
+			return true
+		}
+	}
+	return false
+}
+
+var pathPlaceholder = regexp.MustCompile(`^http\.(request\.(orig_)?uri|matchers\.file|url_pattern)`)
 
 // unexpand guesses requests for which a template becomes the value.
 func (e *expander) unexpand(template, value string) []string {
@@ -233,6 +293,7 @@ func (p place) rewritten(h *handler) place {
 			Limit   int
 		} `json:"uri_substring"`
 		Regexp []struct{ Find, Replace string } `json:"path_regexp"`
+		Query  *queryChange                     `json:"query"`
 	}
 	if !h.read(&rewrite) {
 		p.unknown = true
@@ -241,7 +302,7 @@ func (p place) rewritten(h *handler) place {
 	if rewrite.Method != "" {
 		p.methods = []string{rewrite.Method}
 	}
-	p = p.withURI(rewrite.URI)
+	p = p.withQuery(rewrite.URI, rewrite.Query).withURI(rewrite.URI)
 	if prefix := rewrite.StripPrefix; prefix != "" {
 		if p.changed() || strings.Contains(prefix, "{") {
 			p.unknown = true
@@ -262,6 +323,42 @@ func (p place) rewritten(h *handler) place {
 		p.unknown = true
 		p = p.step(replaceRegexp(p.expander(), r.Find, r.Replace))
 	}
+	return p
+}
+
+// queryChange is what a rewrite does to single parameters of the query.
+type queryChange struct {
+	Rename, Set, Add []struct{ Key, Val string }
+	Replace          []struct{ Key string }
+	Delete           []string
+}
+
+// withQuery is the place behind a rewrite that gives parameters of the query another
+// value; it notes their names.
+func (p place) withQuery(uri string, change *queryChange) place {
+	var names []string
+	for _, uri := range append(tries(p.conds), uri) {
+		_, query, _ := strings.Cut(uri, "?")
+		for _, pair := range strings.Split(query, "&") {
+			name, _, value := strings.Cut(pair, "=")
+			if value || name != "" && !strings.HasPrefix(name, "{http.request.uri.") && !strings.HasPrefix(name, "{http.request.orig_uri.") {
+				names = append(names, name)
+			}
+		}
+	}
+	if change != nil {
+		for _, pair := range change.Rename {
+			names = append(names, pair.Val, pair.Key)
+		}
+		for _, pair := range append(change.Set, change.Add...) {
+			names = append(names, pair.Key)
+		}
+		for _, replaced := range change.Replace {
+			names = append(names, replaced.Key)
+		}
+		names = append(names, change.Delete...)
+	}
+	p.query = append(slices.Clip(p.query), names...)
 	return p
 }
 
@@ -286,7 +383,7 @@ func (p place) withURI(uri string) place {
 		forward:  func(t *trail) []string { return absolute(e.expand(template, t)) },
 		backward: func(path string) []string { return e.unexpand(template, path) },
 		tries:    strings.Contains(template, "{http.matchers.file."),
-		foreign:  foreign(template),
+		foreign:  e.foreign(template),
 	}
 	for _, name := range placeholder.FindAllString(template, -1) {
 		for _, v := range p.values {
@@ -351,7 +448,7 @@ func replaceText(e *expander, find, replace string, limit int) step {
 		limit = -1
 	}
 	return step{
-		foreign: foreign(find + replace),
+		foreign: e.foreign(find + replace),
 		forward: func(t *trail) []string {
 			var paths []string
 			for _, f := range e.expand(find, t) {
@@ -394,7 +491,7 @@ func replaceRegexp(e *expander, find, replace string) step {
 		return step{forward: func(*trail) []string { return nil }, backward: func(string) []string { return nil }}
 	}
 	return step{
-		foreign: foreign(replace),
+		foreign: e.foreign(replace),
 		forward: func(t *trail) []string {
 			var paths []string
 			for _, to := range e.expand(replace, t) {
@@ -523,13 +620,19 @@ type mapping struct {
 	re      *expression
 }
 
-// output is what the line gives a destination for a path.
-func (m *mapping) output(i int, path string) (text string, ok bool) {
+// text is what the line has for a destination, if it has something.
+func (m *mapping) text(i int) (text string, ok bool) {
 	if i < len(m.Outputs) {
 		text, _ = m.Outputs[i].(string)
 	}
+	return text, text != ""
+}
+
+// output is what the line gives a destination for a path.
+func (m *mapping) output(i int, path string) (text string, ok bool) {
+	text, ok = m.text(i)
 	switch {
-	case text == "":
+	case !ok:
 		return "", false // it leaves that to the default
 	case m.re != nil:
 		at := m.re.FindStringSubmatchIndex(path)
@@ -569,8 +672,14 @@ func (p place) mapped(h *handler) place {
 			seeds = append(seeds, line.seed())
 		}
 	}
+	e := p.expander()
 	for i, destination := range m.Destinations {
-		p = p.withValue(setValue{placeholder: strings.Trim(destination, "{}"), seeds: seeds, of: func(t *trail) []string {
+		foreign := i < len(m.Defaults) && e.foreign(m.Defaults[i]) != ""
+		for j := range m.Mappings {
+			text, _ := m.Mappings[j].text(i)
+			foreign = foreign || e.foreign(text) != "" || m.Mappings[j].Regexp != "" && strings.Contains(text, "$") && e.foreign(m.Source) != ""
+		}
+		p = p.withValue(setValue{placeholder: strings.Trim(destination, "{}"), seeds: seeds, foreign: foreign, byPath: e.byPath(m.Source), of: func(t *trail) []string {
 			var values []string
 			for j := range m.Mappings {
 				line := &m.Mappings[j]
@@ -600,7 +709,8 @@ func (p place) withVars(h *handler) place {
 	e := p.expander()
 	for name, value := range vars {
 		if text, ok := value.(string); ok && name != "handler" && name != "root" {
-			p = p.withValue(setValue{placeholder: "http.vars." + name, of: func(t *trail) []string { return e.expand(text, t) }})
+			byPath := e.byPath(text) || slices.ContainsFunc(p.conds, (*cond).readsPath)
+			p = p.withValue(setValue{placeholder: "http.vars." + name, foreign: e.foreign(text) != "", byPath: byPath, of: func(t *trail) []string { return e.expand(text, t) }})
 		}
 	}
 	return p

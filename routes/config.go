@@ -37,6 +37,20 @@ type Server struct {
 		Skip     []string `json:"skip"`
 	} `json:"automatic_https"`
 	Logs *AccessLogs `json:"logs"`
+
+	// Whom the server believes what they say of the client's address, and whether
+	// it takes the last address that they vouch for, not the first one.
+	TrustedProxies json.RawMessage `json:"trusted_proxies"`
+	TrustedUnix    bool            `json:"trusted_proxies_unix"`
+	TrustedStrict  int             `json:"trusted_proxies_strict"`
+}
+
+// clientChoosesAddress says whether what the server takes for the client's address
+// can be what the client says: most proxies add to X-Forwarded-For what they see, and
+// without the word strict Caddy takes what stands there first.
+func (s *Server) clientChoosesAddress() bool {
+	trusts := s.TrustedUnix || len(s.TrustedProxies) > 0 && string(s.TrustedProxies) != "null"
+	return trusts && s.TrustedStrict <= 0
 }
 
 // Errors are the routes for errors, of a server or of a subroute.

@@ -30,6 +30,8 @@ const (
 	RuleAlias          = "alias"            // a rewrite behind it leads to what is priced
 	RuleRetries        = "retries"          // a proxy repeats what has effects
 	RuleAccessLog      = "access_log"       // payments are logged in the clear
+	RuleClientIP       = "client_ip"        // clients choose the address that a matcher looks at
+	RuleDetour         = "path_by_detour"   // a line's matcher knows one spelling of the path
 	RuleNotChecked     = "not_checked"      // there are too many routes
 )
 
@@ -106,4 +108,6 @@ func (w *walk) checkGate(g *Gate) {
 	w.checkBehind(g)
 	w.checkRetries(g)
 	w.checkAccessLog(g)
+	w.checkClientIP(g)
+	w.checkDetours(g)
 }

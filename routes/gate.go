@@ -44,9 +44,16 @@ type Gate struct {
 	// prices where it stands.
 	Examples []string
 
-	at     place
-	list   *pricing.List
-	groups [][]string // by line: the paths below which it can be reached
+	at      place
+	list    *pricing.List
+	groups  [][]string // by line: the paths below which it can be reached
+	matched []matchedLine
+}
+
+// matchedLine is a line that has a matcher, priced or free.
+type matchedLine struct {
+	words    string
+	matchers json.RawMessage
 }
 
 // parseGate reads the handler of a paywall block.
@@ -54,6 +61,7 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 	type line struct {
 		Methods []string        `json:"methods"`
 		Match   json.RawMessage `json:"match"`
+		Name    string          `json:"matcher_name"`
 		Paths   []string        `json:"paths"`
 		Amount  json.RawMessage `json:"amount"`
 		Upto    bool            `json:"upto"`
@@ -74,6 +82,11 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 		p := pricing.Line{Kind: kind, Methods: l.Methods, Patterns: l.Paths}
 		if len(l.Match) > 0 && string(l.Match) != "null" {
 			p.Matcher = func(*http.Request) (bool, error) { return kind == pricing.Priced, nil }
+			words := []string{map[pricing.Kind]string{pricing.Priced: "price", pricing.Free: "free"}[kind]}
+			if words = append(words, l.Methods...); l.Name != "" {
+				words = append(words, l.Name)
+			}
+			g.matched = append(g.matched, matchedLine{"`" + strings.Join(append(words, l.Paths...), " ") + "`", l.Match})
 		}
 		amount := strings.Trim(string(l.Amount), `"`)
 		if l.Upto {

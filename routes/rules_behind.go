@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"path"
@@ -51,10 +52,12 @@ func (w *walk) checkBehind(g *Gate) {
 		b.checkMethod(a)
 		b.checkHeaders(a)
 		b.checkOtherNames(a)
+		b.checkQuery(a)
 		if a.handler.Name == "file_server" {
 			b.checkFolders(a)
 			b.checkFiles(a)
 			b.checkRoots(a)
+			b.checkForeignRoot(a)
 		}
 	}
 	for _, a := range w.responders {
@@ -164,7 +167,7 @@ func (b *behind) costs(l Line, t *trail) bool {
 func (b *behind) checkForeign(a *answerer, l Line, priced string, seeds []string) bool {
 	for i := range a.at.steps {
 		s := &a.at.steps[i]
-		if s.foreign == "" || i < len(b.g.at.steps) || b.elsewhere(a, &trail{path: []string{priced}}) {
+		if s.foreign == "" || i < len(b.g.at.steps) || b.comesFromElsewhere(a, priced) {
 			continue
 		}
 		before := a.at
@@ -182,6 +185,14 @@ func (b *behind) checkForeign(a *answerer, l Line, priced string, seeds []string
 		}
 	}
 	return false
+}
+
+// comesFromElsewhere is elsewhere for a path that is named for the answerer: what the
+// config makes of that path when it is asked for says nothing then.
+func (b *behind) comesFromElsewhere(a *answerer, path string) bool {
+	return b.elsewhere(a, &trail{path: []string{path}}) && slices.ContainsFunc(b.answerers, func(o *answerer) bool {
+		return o != a && len(b.serves(o, path)) > 0
+	})
 }
 
 // name is the answerer in messages.
@@ -321,10 +332,14 @@ func remedy(l Line, pattern, path string) string {
 
 // checkRoots finds files that two file servers have, under two names.
 func (b *behind) checkRoots(a *answerer) {
+	several := slices.ContainsFunc(b.answerers, func(o *answerer) bool { return o != a && o.handler.Name == "file_server" })
 	for i, l := range b.g.Lines {
 		priced := b.example(i)
 		if priced == "" {
 			continue
+		}
+		if several && b.deeper(a, l) {
+			return
 		}
 		for _, o := range b.answerers {
 			if o.handler.Name != "file_server" || len(a.at.roots)+len(o.at.roots) == 0 && a.dir == "" && o.dir == "" {
@@ -337,6 +352,36 @@ func (b *behind) checkRoots(a *answerer) {
 			}
 		}
 	}
+}
+
+// deeper finds a free path for which files of a directory are served that lies in
+// another one's, where they have a price.
+func (b *behind) deeper(a *answerer, l Line) bool {
+	for _, path := range a.at.seedPaths() {
+		for _, t := range b.serves(a, path) {
+			if b.decide(l, &t) != pricing.Free {
+				continue
+			}
+			file := a.source(b.g, &t)
+			for _, o := range b.answerers {
+				if o == a || o.handler.Name != "file_server" {
+					continue
+				}
+				root := strings.TrimSuffix(o.source(b.g, &trail{path: []string{"/"}}), "/")
+				name, below := strings.CutPrefix(file, root+"/")
+				if name = "/" + name; !below || name == path || !pricing.Covers(l.Path, name) {
+					continue
+				}
+				for _, paid := range b.serves(o, name) {
+					if k := b.decide(l, &paid); k != pricing.Free && k != pricing.MethodNotAllowed && o.source(b.g, &paid) == file {
+						b.find(b.g, Warning, RuleAlias, "%s costs something, and %s serves the same file for %s, which is free; price %[3]s too", name, a.what, path)
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
 }
 
 func (b *behind) sameFile(a *answerer, l Line, o *answerer, priced string, paid *trail) bool {
@@ -363,6 +408,64 @@ func (b *behind) sameFile(a *answerer, l Line, o *answerer, priced string, paid 
 		}
 	}
 	return false
+}
+
+// checkForeignRoot finds files of which somebody else names the directory.
+func (b *behind) checkForeignRoot(a *answerer) {
+	named := a.named
+	for _, r := range a.at.roots {
+		if a.dir == "" && named == "" {
+			named = r.foreign
+		}
+	}
+	if named == "" {
+		return
+	}
+	for i, l := range b.g.Lines {
+		if b.example(i) == "" {
+			continue
+		}
+		for _, path := range a.at.seedPaths() {
+			for _, t := range b.serves(a, path) {
+				if b.decide(l, &t) == pricing.Free {
+					b.find(b.g, Warning, RuleAlias, "%s says from which directory file_server serves: a request to %s, which is free, can get a file of %s, which costs something; price all of them, or name the directory in the config", named, path, l.Path)
+					return
+				}
+			}
+		}
+	}
+}
+
+// checkQuery finds a query that is changed behind the gate, where a line looks at it.
+func (b *behind) checkQuery(a *answerer) {
+	for _, name := range a.at.query[min(len(b.g.at.query), len(a.at.query)):] {
+		for _, line := range b.g.matched {
+			var sets []matcherSet
+			if json.Unmarshal(line.matchers, &sets) != nil || !looksAtQuery(sets, name) {
+				continue
+			}
+			b.find(b.g, Warning, RuleAlias, "behind the paywall the query's %s is changed, and %s looks at it before: %s can serve for another query what that is for; change the query before the paywall", name, line.words, a.what)
+			return
+		}
+	}
+}
+
+// looksAtQuery reports whether a query matcher, however deep, looks at a parameter. The
+// name of one can be a placeholder, or be spelled in other ways (`P`, `p[]`).
+func looksAtQuery(sets []matcherSet, name string) bool {
+	plain := func(name string) string { name, _, _ = strings.Cut(name, "["); return name }
+	return slices.ContainsFunc(sets, func(set matcherSet) bool {
+		var keys map[string][]string
+		if json.Unmarshal(set["query"], &keys) == nil {
+			for key := range keys {
+				if strings.Contains(key+name, "{") || name == "*" || strings.EqualFold(plain(key), plain(name)) {
+					return true
+				}
+			}
+		}
+		var nested []matcherSet
+		return json.Unmarshal(set["not"], &nested) == nil && looksAtQuery(nested, name)
+	})
 }
 
 // checkOtherNames finds priced paths that become free ones, which serve the same
@@ -462,7 +565,7 @@ func (l Line) takes(method string) bool {
 // method. The gate looks at what the client sends of them, and not at what is set
 // behind it.
 var (
-	urlHeaders    = map[string]bool{"X-Original-Url": true, "X-Rewrite-Url": true}
+	urlHeaders    = map[string]bool{"X-Original-Url": true, "X-Rewrite-Url": true, "X-Original-Uri": true, "X-Forwarded-Uri": true}
 	methodHeaders = map[string]bool{"X-Http-Method-Override": true, "X-Http-Method": true, "X-Method-Override": true}
 )
 
@@ -482,8 +585,9 @@ func (b *behind) checkHeaders(a *answerer) {
 }
 
 func (b *behind) checkURLHeader(a *answerer, h setHeader) {
-	e := &expander{conds: h.conds, values: a.at.values}
-	byClient := foreign(h.value) != ""
+	e := a.at.expander()
+	e.conds = h.conds
+	byClient := e.foreign(h.value) != ""
 	for i, l := range b.g.Lines {
 		priced := b.example(i)
 		if priced == "" {

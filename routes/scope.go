@@ -2,6 +2,7 @@ package routes
 
 import (
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,6 +37,9 @@ type place struct {
 	// values are what placeholders of map and vars can be. One that is set again
 	// can still be what it was: what set it may have had a matcher.
 	values []setValue
+	// query are the names of parameters that were set in the query, in other words
+	// than the client's.
+	query []string
 
 	// How the path was changed: by a prefix that was stripped, to one of some
 	// fixed paths, or in a way that is not known.
@@ -50,6 +54,8 @@ type rootStep struct {
 	conds []*cond
 	branch
 	root string
+	// foreign is the placeholder by which somebody else names the directory.
+	foreign string
 }
 
 // setHeader is a header that the config sets before the upstream sees it.
@@ -268,6 +274,16 @@ func (c *cond) paths() ([]string, bool) {
 	}
 	return paths, len(paths) > 0
 }
+
+// readsPath reports whether it looks at the path.
+func (c *cond) readsPath() bool {
+	return slices.ContainsFunc(c.sets, func(set matcherSet) bool {
+		raw, err := json.Marshal(set)
+		return err == nil && looksAtPath.Match(raw)
+	})
+}
+
+var looksAtPath = regexp.MustCompile(`"(path|path_regexp|file|url_pattern)"\s*:|\b(path|path_regexp|file)\s*\(|http\.request\.(orig_)?uri(\.path|[}"])`)
 
 // shared reports whether the other place has the matcher around it too: then
 // all requests there have met it.

@@ -138,7 +138,7 @@ func (w *walk) handler(h *handler, p place) place {
 		var vars struct{ Root string }
 		if h.read(&vars) && vars.Root != "" {
 			p.root = vars.Root
-			p.roots = append(slices.Clip(p.roots), rootStep{conds: p.conds, root: vars.Root})
+			p.roots = append(slices.Clip(p.roots), rootStep{conds: p.conds, root: vars.Root, foreign: p.expander().foreign(vars.Root)})
 		}
 		return p.withVars(h)
 	case "map":
@@ -255,6 +255,7 @@ func (p place) joined(from, out place, b branch) place {
 	p.headers = append(slices.Clip(p.headers), out.headers[len(from.headers):]...)
 	p.fixed = append(slices.Clip(p.fixed), out.fixed[len(from.fixed):]...)
 	p.values = append(slices.Clip(p.values), out.values[len(from.values):]...)
+	p.query = append(slices.Clip(p.query), out.query[len(from.query):]...)
 	all := len(b.route.Match) == 0
 	switch {
 	case slices.Equal(out.methods, from.methods):

@@ -104,8 +104,7 @@ func nonsense(op string, a answer, err error) *facilitator.Error {
 func statusError(op string, a answer) *facilitator.Error {
 	e := &facilitator.Error{
 		Op: op, Code: facilitator.CodeUnavailable, Status: http.StatusServiceUnavailable,
-		RetryAfter: a.retryAfter, Answered: a.status == http.StatusTooManyRequests || a.status >= 500,
-		Err: fmt.Errorf("status %d", a.status),
+		RetryAfter: a.retryAfter, Err: fmt.Errorf("status %d", a.status),
 	}
 	switch {
 	case a.redirect():

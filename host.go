@@ -1,0 +1,75 @@
+package paywall
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// A `host` matcher knows one spelling of a name. Many servers take `shop.example.` for
+// `shop.example`, and some cut a Host where Caddy does not; so where a line looks at the
+// host, what is no plain host is refused.
+
+// hostReading is how the matchers of lines look at the host.
+type hostReading int
+
+const (
+	noHost hostReading = iota
+	foldedHost
+	literalHost // in which the letter case counts
+)
+
+var (
+	hostMatcher     = regexp.MustCompile(`"host"\s*:|\bhost\s*\(`)
+	hostPlaceholder = regexp.MustCompile(`http\.request\.(host|labels)|\{(host|labels)`)
+	// hostAndPort finds what looks at a Host header with its port, which a client may
+	// leave out or add.
+	hostAndPort = regexp.MustCompile(`http\.request\.hostport|\{hostport|["']Host\\?["']\s*:|\bheader_regexp\s*\([^)]*["']Host\\?["']`)
+)
+
+// hostIn says how a line's matcher looks at the host.
+func hostIn(sets caddyhttp.RawMatcherSets) hostReading {
+	raw := rawMatchers(sets)
+	switch {
+	case hostPlaceholder.Match(raw):
+		return literalHost
+	case hostMatcher.Match(raw):
+		return foldedHost
+	}
+	return noHost
+}
+
+// canBeRead says whether all servers that know a Host header take it for the same.
+func (as hostReading) canBeRead(host string) bool {
+	if as == noHost || host == "" {
+		return true
+	}
+	name, port, _ := strings.Cut(host, ":")
+	if strings.HasPrefix(host, "[") {
+		address, rest, closed := strings.Cut(host[1:], "]")
+		addr, err := netip.ParseAddr(address)
+		if !closed || err != nil || !addr.Is6() || rest != "" && rest[0] != ':' {
+			return false
+		}
+		name, port = "address", strings.TrimPrefix(rest, ":")
+	}
+	for i := range len(port) {
+		if port[i] < '0' || port[i] > '9' {
+			return false
+		}
+	}
+	dot := true // just before
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_', c >= 'A' && c <= 'Z' && as != literalHost:
+			dot = false
+		case c == '.' && !dot:
+			dot = true
+		default:
+			return false
+		}
+	}
+	return !dot
+}

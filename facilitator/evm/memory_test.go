@@ -50,7 +50,7 @@ func TestSettledPaymentsAreSmallAndFew(t *testing.T) {
 		t.Errorf("%d bytes for each payment", each)
 	}
 	for i := range maxDone - len(ch.shared.payments.done) {
-		ch.shared.payments.done[claim{nonce: common.BigToHash(big.NewInt(int64(i)))}] = done{}
+		ch.shared.payments.done[claim{nonce: common.BigToHash(big.NewInt(int64(i)))}.short()] = done{}
 	}
 	for i := range 100 {
 		settle(n + i)

@@ -35,7 +35,7 @@ const (
 type payments struct {
 	mu     sync.Mutex
 	sent   map[claim]*record
-	done   map[claim]done
+	done   map[doneKey]done
 	unused map[claim]sighting
 	swept  time.Time
 }
@@ -78,6 +78,13 @@ type done struct {
 	ends   int64
 }
 
+// doneKey is a hash of a claim, which is short.
+type doneKey [16]byte
+
+func (c claim) short() doneKey {
+	return doneKey(crypto.Keccak256(c.keeper[:], c.payer[:], c.nonce[:]))
+}
+
 // fingerprint tells payments with one nonce apart.
 func (p *payment) fingerprint() [16]byte {
 	value := p.value.Bytes32()
@@ -104,21 +111,21 @@ func (s *payments) settled(p *payment, r *record, transaction common.Hash) {
 	if sent, _ := r.flight.sent(); slices.Contains(sent, transaction) {
 		shared = r.flight.shared
 	}
-	s.done[p.claim()] = done{p.fingerprint(), transaction, int16(shared), r.ends.Unix()} // #nosec G115 -- at most maxBatch
+	s.done[p.claim().short()] = done{p.fingerprint(), transaction, int16(shared), r.ends.Unix()} // #nosec G115 -- at most maxBatch
 }
 
 // wasSettled returns what is kept of a payment that was settled.
 func (s *payments) wasSettled(c claim) (done, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d, ok := s.done[c]
+	d, ok := s.done[c.short()]
 	return d, ok
 }
 
 // unsettle forgets that a payment was settled: the chain has forgotten it, too.
 func (s *payments) unsettle(c claim, block uint64, now time.Time) {
 	s.mu.Lock()
-	delete(s.done, c)
+	delete(s.done, c.short())
 	s.mu.Unlock()
 	s.sawUnused(c, block, now)
 }
@@ -148,7 +155,7 @@ func (s *payments) has(c claim) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, sending := s.sent[c]
-	_, settled := s.done[c]
+	_, settled := s.done[c.short()]
 	return sending || settled
 }
 

@@ -59,7 +59,7 @@ func (f *Facilitator) share(c *chain) (*shared, error) {
 func newShared() *shared {
 	known := newStandings()
 	return &shared{
-		payments:  payments{sent: make(map[claim]*record), unused: make(map[claim]sighting), done: make(map[claim]done)},
+		payments:  payments{sent: make(map[claim]*record), unused: make(map[claim]sighting), done: make(map[doneKey]done)},
 		standings: known,
 		losses:    newLosses(),
 		queue:     newQueue(known),

@@ -132,7 +132,11 @@ func TestEmptyGasAccountClosesPrices(t *testing.T) {
 	w.comesGood(func() bool { return w.get("/paid/x").is(402) })
 	res := w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", g.rich(9)).v2(t))
 	w.expect(res, 200, "")
-	if now = series(t); now["facilitator_up facilitator=own"] != 1 || now["gas_settlements"+labels] < 1 || now["gas_balance"+labels] != 0.01 || g.income() != 10_000 {
+	now = series(t)
+	if _, told := now["gas_lost facilitator=own network=eip155:84532"]; !told || now["gas_cost facilitator=own network=eip155:84532"] <= 0 {
+		t.Errorf("what a settlement costs is not told: %v", now)
+	}
+	if now["facilitator_up facilitator=own"] != 1 || now["gas_settlements"+labels] < 1 || now["gas_balance"+labels] != 0.01 || g.income() != 10_000 {
 		t.Errorf("%v, %d income", now, g.income())
 	}
 

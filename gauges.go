@@ -49,6 +49,10 @@ var (
 		"What an account that pays the gas has of the chain's own coin, in whole coins, as it was last seen.", accountLabels, nil)
 	gasSettlements = prometheus.NewDesc("caddy_paywall_gas_settlements",
 		"For how many more settlements the account is good at the present price of gas, at the most that each of them may cost.", accountLabels, nil)
+	gasCost = prometheus.NewDesc("caddy_paywall_gas_cost",
+		"What one settlement costs now, as a rule, in whole coins of the chain: at most what is sold.", networkLabels, nil)
+	gasLost = prometheus.NewDesc("caddy_paywall_gas_lost",
+		"What transactions cost today (UTC) that moved no money, in whole coins of the chain; see gas_budget.", networkLabels, nil)
 	doubtCount = prometheus.NewDesc("caddy_paywall_in_doubt",
 		"Payments in the ledger of which nobody knows whether the money moved.", nil, nil)
 	doubtAge = prometheus.NewDesc("caddy_paywall_oldest_doubt_seconds",
@@ -57,8 +61,12 @@ var (
 		"Payments in the ledger that are settled, not delivered and not being delivered, at most 10000; asked every 30 seconds.", nil, nil)
 )
 
-// accountLabels are those of an account that pays the gas.
-var accountLabels = []string{"facilitator", "network", "account"}
+// networkLabels are those of a network on which a facilitator pays the gas, and
+// accountLabels those of an account there.
+var (
+	networkLabels = []string{"facilitator", "network"}
+	accountLabels = []string{"facilitator", "network", "account"}
+)
 
 // state collects what is so now. Of each there is one value: configs that
 // overlap during a reload share it.
@@ -66,7 +74,7 @@ type state struct{}
 
 // Describe implements prometheus.Collector.
 func (state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{facilitatorUp, gasBalance, gasSettlements, doubtCount, doubtAge, owedCount} {
+	for _, d := range []*prometheus.Desc{facilitatorUp, gasBalance, gasSettlements, gasCost, gasLost, doubtCount, doubtAge, owedCount} {
 		ch <- d
 	}
 }
@@ -77,6 +85,7 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...) //nolint:forbidigo // no money
 	}
 	up := map[string]int{}
+	networks := map[[2]string]facilitator.Funds{}
 	accounts := map[[3]string]facilitator.Account{} // by their labels: two configs may have the same
 	snapshots.Range(func(_, v any) bool {
 		s, ok := v.(*snapshot)
@@ -90,6 +99,7 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 			up[s.name] = 0
 		}
 		for network, f := range s.breaker.Funds() {
+			networks[[2]string{s.name, network}] = f
 			for _, a := range f.Accounts {
 				accounts[[3]string{s.name, network, a.Address}] = a
 			}
@@ -99,9 +109,19 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 	for name, v := range up {
 		value(facilitatorUp, v, name)
 	}
+	coins := func(d *prometheus.Desc, n *big.Int, labels ...string) {
+		if n == nil {
+			return // it is not known
+		}
+		v, _ := new(big.Float).Quo(new(big.Float).SetInt(n), big.NewFloat(1e18)).Float64()
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for labels, f := range networks {
+		coins(gasCost, f.Cost, labels[:]...)
+		coins(gasLost, f.Lost, labels[:]...)
+	}
 	for labels, a := range accounts {
-		coins, _ := new(big.Float).Quo(new(big.Float).SetInt(a.Balance), big.NewFloat(1e18)).Float64()
-		ch <- prometheus.MustNewConstMetric(gasBalance, prometheus.GaugeValue, coins, labels[:]...)
+		coins(gasBalance, a.Balance, labels[:]...)
 		value(gasSettlements, int(a.Settlements), labels[:]...)
 	}
 	if g := inDoubt.Load(); g != nil {

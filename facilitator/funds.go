@@ -34,6 +34,9 @@ type Funds struct {
 	// Empty are the schemes that cannot be settled, because no account that may
 	// settle them has enough.
 	Empty []string
+	// Cost is what one settlement costs now, as a rule, and Lost what transactions cost
+	// today that moved no money, both in the smallest unit of the chain's own coin.
+	Cost, Lost *big.Int
 }
 
 // Account is one that pays for settlements.

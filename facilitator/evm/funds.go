@@ -101,7 +101,7 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	}
 	c.askOtherTip(ctx)
 	price := now.fees(c)
-	var funds facilitator.Funds
+	funds := facilitator.Funds{Cost: price.expected(usualGas), Lost: c.shared.losses.today(c.now())}
 	able := 0
 	for i, a := range c.accounts {
 		a.sender.prune(uint64(mined[i]))

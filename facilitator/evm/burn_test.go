@@ -3,6 +3,7 @@ package evm
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"math/big"
 	"net/url"
 	"strings"
@@ -391,5 +392,61 @@ func TestConfirmationsHoldNoPlaces(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 			c.seal()
 		}
+	}
+}
+
+// TestHonestPayersAreServedWithinThreeBlocks: attackers with money for one payment have
+// sent all the signatures that they like before.
+func TestHonestPayersAreServedWithinThreeBlocks(t *testing.T) {
+	for name, batch := range map[string]int{"each in a transaction": 1, "many in a transaction": 20} {
+		t.Run(name, func(t *testing.T) {
+			keys := make([]*ecdsa.PrivateKey, 16)
+			c := startChain(t, func(g types.GenesisAlloc) {
+				for i := range keys {
+					keys[i] = must(crypto.GenerateKey())
+					having(crypto.PubkeyToAddress(keys[i].PublicKey), 10000)(g)
+				}
+			})
+			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = batch })
+			f.chains[baseSepolia].pairing.Store(token, c.now().Add(time.Hour))
+			c.idle = true
+			ctx, cancel := context.WithCancel(during(t, time.Minute))
+			var attackers sync.WaitGroup
+			q := f.chains[baseSepolia].shared.queue
+			for _, k := range keys {
+				for j := range byte(32) {
+					r := c.sign(order{from: k, nonce: j, before: 1e6})
+					attackers.Go(func() { f.Settle(ctx, r) })
+				}
+			}
+			for crowd := 0; crowd < 16*30; time.Sleep(time.Millisecond) {
+				q.mu.Lock()
+				crowd = q.waiting
+				q.mu.Unlock()
+			}
+			done := make(chan facilitator.Settlement, 1)
+			go func() { done <- f.Settle(ctx, c.sign(order{nonce: 200, before: 1e6})) }()
+			blocks := 0
+			for ; len(done) == 0; blocks++ {
+				// A block is made when nothing more comes, as blocks are long.
+				for before := uint64(1e9); ; time.Sleep(250 * time.Millisecond) {
+					_, waiting := c.numbers(first)
+					if waiting == before || len(done) > 0 {
+						break
+					}
+					before = waiting
+				}
+				c.seal()
+				time.Sleep(50 * time.Millisecond)
+			}
+			if s := <-done; s.Outcome != facilitator.Settled || blocks > 3 {
+				t.Errorf("%+v after %d blocks", s, blocks)
+			}
+			cancel()
+			attackers.Wait()
+			if _, failed, _ := c.burnt(first); failed != 0 {
+				t.Errorf("%d reverted", failed)
+			}
+		})
 	}
 }

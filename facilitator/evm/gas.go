@@ -57,10 +57,11 @@ func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view
 	if c.l1InGas {
 		most = maxL1Gas
 	}
+	if err != nil {
+		return v, notRun(v.simulation, err)
+	}
 	// A quarter more: prices elsewhere move until it is in a block.
 	switch limit := uint64(estimate) + uint64(estimate)/4; {
-	case err != nil:
-		return v, notRun(v.simulation, err)
 	case refused != nil, limit <= p.gas():
 		return v, nil // it is not the gas
 	case limit > most || limit < uint64(estimate):

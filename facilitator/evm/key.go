@@ -111,7 +111,7 @@ func resolveKeys(list []string, logger *zap.Logger) ([]*privateKey, error) {
 		}
 		for j, other := range keys {
 			if other.address == k.address {
-				return nil, fmt.Errorf("signer %d: %s holds the same key as %s, that of %s; remove one", i+1, raw, list[j], k.address)
+				return nil, fmt.Errorf("signer %d: %s holds the same key as %s, that of %s; remove one", i+1, raw, list[j], k.address) // #nosec G602 -- keys has one for each before it
 			}
 		}
 		keys = append(keys, k)

@@ -104,10 +104,7 @@ type settledRow struct {
 // paid, payment by payment, and nothing is left in doubt.
 func (w *world) compare(rows []settledRow) {
 	w.t.Helper()
-	paid := make(map[common.Hash]bool)
-	for _, tr := range w.transfers(w.t) {
-		paid[tr.tx] = true
-	}
+	paid := w.transfers(w.t)
 	sum, states := new(big.Int), make(map[string]int)
 	for _, r := range rows {
 		states[r.state]++
@@ -115,18 +112,18 @@ func (w *world) compare(rows []settledRow) {
 		case "settled", "delivering", "delivered":
 			value, _ := new(big.Int).SetString(r.amount, 10)
 			sum.Add(sum, value)
-			tx := common.HexToHash(r.tx)
-			if !paid[tx] {
-				w.t.Errorf("ledger: %s is %s by transaction %s, which the chain does not have, or another row has too", r.key, r.state, r.tx)
+			nonce := common.HexToHash(r.key[strings.LastIndex(r.key, ":")+1:])
+			if tr, ok := paid[nonce]; !ok || tr.tx != common.HexToHash(r.tx) {
+				w.t.Errorf("ledger: %s is %s by transaction %s, in which the chain does not have it", r.key, r.state, r.tx)
 			}
-			delete(paid, tx)
+			delete(paid, nonce)
 		case "refused", "released", "claimed":
 		default:
 			w.t.Errorf("ledger: %s is still %s, since %s", r.key, r.state, time.Since(r.updated).Round(time.Second))
 		}
 	}
-	for tx := range paid {
-		w.t.Errorf("ledger: transaction %s is in no row", tx)
+	for nonce, tr := range paid {
+		w.t.Errorf("ledger: the payment with nonce %s in transaction %s is in no row", nonce, tr.tx)
 	}
 	balance, err := w.Balance(w.payee)
 	w.must(err)

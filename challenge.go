@@ -33,6 +33,7 @@ const (
 	codeBusy                 x402.Code = "too_busy"
 	codeTooManyTries         x402.Code = "too_many_bad_payments"
 	codeBodyTooSlow          x402.Code = "request_body_too_slow"
+	codeBodyTooLarge         x402.Code = "request_body_too_large"
 	codeUpstreamDown         x402.Code = "upstream_unavailable"
 	codeUpstreamWantsPayment x402.Code = "upstream_wants_payment"
 	codeUpstreamFailed       x402.Code = "upstream_failed"

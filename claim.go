@@ -254,6 +254,9 @@ func (p *purchase) signedLike(row ledger.Payment) bool {
 // answer read and forgotten.
 func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness, *refusal) {
 	p.mustBe = ""
+	if refused := p.readLimited(); refused != nil {
+		return unclear, refused
+	}
 	switch {
 	case row.Body == "":
 		return same, nil // nothing that is charged has come of it
@@ -285,6 +288,19 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 		return same, nil
 	}
 	return unclear, &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+}
+
+// readLimited reads a body ahead that nobody could read later, and refuses one that is
+// longer than the site takes while nothing is paid for it.
+func (p *purchase) readLimited() *refusal {
+	err := p.body.readLimited()
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &refusal{status: http.StatusRequestEntityTooLarge, code: codeBodyTooLarge}
+	}
+	return &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
 }
 
 // redeemable says whether a settled payment may start the upstream once more.

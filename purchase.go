@@ -149,6 +149,9 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	}
 	// Only now is it certain that the payer signed, and that nobody has used it.
 	p.noteNetwork(r)
+	if refused := p.readLimited(); refused != nil {
+		return refused
+	}
 	if refused := p.enterOrder(r); refused != nil {
 		return refused
 	}

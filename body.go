@@ -325,6 +325,29 @@ const (
 	unclear // it would take too long to tell
 )
 
+// like compares the body with one that the ledger knows. It reads ahead for that, within
+// a time; the error says why that did not tell.
+func (b *body) like(ctx context.Context, recorded string, within time.Duration) (likeness, error) {
+	switch {
+	case recorded == "":
+		return same, nil // nothing that is charged has come of it
+	case !b.couldBe(recorded):
+		return different, nil
+	case isUnread(recorded):
+		return unclear, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := b.readAhead(ctx)
+	switch digest, ok := b.digest(); {
+	case ok && digest == recorded:
+		return same, nil
+	case ok, errors.Is(err, errTooLong) && !b.beginsLike(recorded):
+		return different, nil
+	}
+	return unclear, err
+}
+
 // compare tells two bodies in flight apart. What it reads ahead of theirs may hold
 // theirs up for a moment, and never for longer than its client does.
 func (b *body) compare(ctx context.Context, theirs *body) likeness {

@@ -257,26 +257,12 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 	if refused := p.readLimited(); refused != nil {
 		return unclear, refused
 	}
+	alike, err := p.body.like(ctx, row.Body, p.h.uploadGrace)
 	switch {
-	case row.Body == "":
-		return same, nil // nothing that is charged has come of it
-	case !p.body.couldBe(row.Body):
-		return different, nil
-	case isUnread(row.Body):
-		return unclear, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, p.h.uploadGrace)
-	defer cancel()
-	err := p.body.readAhead(ctx)
-	switch digest, ok := p.body.digest(); {
-	case ok && digest == row.Body:
-		return same, nil
-	case ok:
-		return different, nil
-	case errors.Is(err, errTooLong) && !p.body.beginsLike(row.Body):
-		return different, nil
+	case err == nil:
+		return alike, nil
 	case errors.Is(err, errTooLong) && acted(row):
-		if digest, _ = p.body.drain(row.Body); digest == row.Body {
+		if digest, _ := p.body.drain(row.Body); digest == row.Body {
 			return same, nil
 		}
 		// It is gone, and cannot be sold any more.

@@ -53,13 +53,13 @@ func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 	if p.settled {
 		d.sale.Store(saleClosed)
 	}
+	key := p.holding
+	stop := context.AfterFunc(d.r.Context(), func() { held.payerLeft(key) })
+	defer func() {
+		end := done
+		done = func() { stop(); end() }
+	}()
 	if p.acts {
-		key := p.holding
-		stop := context.AfterFunc(d.r.Context(), func() { held.payerLeft(key) })
-		defer func() {
-			end := done
-			done = func() { stop(); end() }
-		}()
 		ctx, d.cancel = outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
 	} else {
 		ctx, d.cancel = context.WithCancel(d.r.Context())
@@ -276,6 +276,8 @@ func (d *delivery) noteUncharged() {
 		addUncharged(p.auth.Payer, 1, p.h.now())
 	case p.settled && !p.acts && (left || d.refused != nil && d.refused.code == codeBoughtElse):
 		addHangUp(p.auth.Payer, p.h.now())
+	case left && !p.settled && p.held.Payment.State == ledger.Released: // see settle
+		addUncharged(p.auth.Payer, costOfHangUp, p.h.now())
 	case p.settled || p.held.Payment.State != ledger.Claimed:
 	case left:
 		addUncharged(p.auth.Payer, costOfHangUp, p.h.now())

@@ -11,12 +11,12 @@ import (
 type heldKeys struct {
 	mu   sync.Mutex
 	keys map[ledger.Key]int
-	left map[ledger.Key]bool // those whose payer has left, though his order goes on
+	left map[ledger.Key]bool // those whose payer has left, though the upstream goes on
 }
 
 var held = &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}}
 
-// payerLeft notes that the payer of an order has left that is still held.
+// payerLeft notes that the payer of a purchase has left that is still held.
 func (h *heldKeys) payerLeft(key ledger.Key) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -133,7 +133,7 @@ func (p *purchase) waitFor(row ledger.Payment) *refusal {
 // besides decides about a purchase that somebody holds.
 func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) *refusal {
 	wait := inFlight()
-	if named || p.mayBeRetry(row) {
+	if named || p.mayBeRetry(ctx, row) {
 		p.about = &row
 		return wait
 	}
@@ -160,17 +160,32 @@ func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) 
 
 // mayBeRetry says whether a request may be a retry of one whose payer is lost
 // though it is still held: it waits then, rather than to be charged.
-func (p *purchase) mayBeRetry(row ledger.Payment) bool {
+func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
 	if _, ok := unrecorded.Load(row.Key); ok {
 		return true
 	}
-	// An upstream that acts goes on for a while without its payer.
+	if held.hasLeft(row.Key) {
+		// An upstream that acts, or does not notice, goes on for a while without its payer.
+		alike, _ := p.body.like(ctx, row.Body, p.h.uploadGrace)
+		return alike != different && !p.sellsNothing(ctx, row)
+	}
 	digest, ok := p.body.digest()
-	lost := held.hasLeft(row.Key) && isUnread(row.Body) && p.body.couldBe(row.Body)
-	return row.Effects && (ok && digest == row.Body || lost)
+	return row.Effects && ok && digest == row.Body
+}
+
+// sellsNothing says whether a purchase whose payer has left was not charged before that,
+// and so never will be.
+func (p *purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
+	if row.State != ledger.Claimed {
+		return false
+	}
+	ctx, cancel := ledgerContext(ctx)
+	defer cancel()
+	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
+	return errors.Is(err, ledger.ErrNotFound) || err == nil && (fresh.State == ledger.Claimed || fresh.State == ledger.Released)
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.

@@ -35,6 +35,11 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status, Body: p.readBody(), Amount: p.due}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 		}
+		if p.payer.Err() != nil {
+			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
+			_ = p.move(ledger.Change{To: ledger.Released})
+			return clientGone()
+		}
 	}
 
 	// Whoever sets it first decides: the settlement that it answers the payer,

@@ -133,13 +133,12 @@ func TestPayerWhoLeftFastCGIIsChargedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	goOn := make(chan struct{})
 	go func() {
 		_ = fcgi.Serve(l, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Content-Type", "text/event-stream")
 			_, _ = io.WriteString(rw, strings.Repeat("begin ", 2000))
 			rw.(http.Flusher).Flush()
-			<-goOn
+			time.Sleep(time.Second)
 			_, _ = io.WriteString(rw, sample)
 		}))
 	}()
@@ -147,14 +146,99 @@ func TestPayerWhoLeftFastCGIIsChargedOnce(t *testing.T) {
 	w.load(strings.Replace(file, "reverse_proxy "+strings.TrimPrefix(w.up.URL, "http://"), "reverse_proxy "+l.Addr().String(), 1))
 	p := newPayer(t)
 	asked := w.challenge(http.MethodGet, "/paid/x.php").Accepts[0]
-	w.leaves(http.MethodGet, "/paid/x.php", p.sign(t, asked, time.Now()).v2(t), "")
+	sign := func() string { return p.sign(t, asked, time.Now()).v2(t) }
+	w.leaves(http.MethodGet, "/paid/x.php", sign(), "")
 	time.Sleep(100 * time.Millisecond)
-	w.expect(w.get("/paid/x.php", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)), 409, "payment_in_flight")
-	close(goOn)
-	res := w.again(func() answerOf {
-		return w.get("/paid/x.php", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
-	})
+	res := w.again(func() answerOf { return w.get("/paid/x.php", "PAYMENT-SIGNATURE", sign()) })
 	if res.StatusCode != 200 || !strings.HasSuffix(res.body, sample) || w.fac.transfers() != 1 {
 		t.Errorf("%d, %d bytes, %d transfers", res.StatusCode, len(res.body), w.fac.transfers())
+	}
+}
+
+// Clients make new names for what they sign anew. An order is done once, and charged
+// once, under whatever name its lost payer comes again.
+func TestLostOrderIsDoneOnceUnderAnyName(t *testing.T) {
+	for name, named := range map[string]func(s *signed, i int) (payment, key string){
+		"Idempotency-Key": func(s *signed, i int) (payment, key string) { return s.v2(t), fmt.Sprint("order-", i) },
+		"payment-identifier": func(s *signed, i int) (payment, key string) {
+			return s.withIdentifier(t, fmt.Sprint("pay_0123456789abcde", i)), ""
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price POST /act $0.01")
+			goOn := make(chan struct{})
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				<-goOn
+				_, _ = io.WriteString(rw, "done")
+			})
+			p := newPayer(t)
+			asked := w.challenge(http.MethodPost, "/act").Accepts[0]
+			payment, key := named(p.sign(t, asked, time.Now()), 0)
+			conn, _ := w.begins(http.MethodPost, "/act", payment, "order", "Idempotency-Key", key)
+			w.until(func() bool { return w.up.hits.Load() == 1 })
+			conn.Close()
+			time.Sleep(100 * time.Millisecond) // until the server has noticed
+			send := func(i int) answerOf {
+				payment, key := named(p.sign(t, asked, time.Now()), i)
+				return w.sendBody(t.Context(), http.MethodPost, "/act", payment, "order", "Idempotency-Key", key)
+			}
+			for i := range 3 {
+				w.expect(send(i+1), 409, "payment_in_flight")
+			}
+			close(goOn)
+			w.expect(w.again(func() answerOf { return send(4) }), 200, "")
+			if w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
+				t.Errorf("done %d times, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
+// Where the upstream acts before the money moves, a lost payer's order is not begun beside
+// itself under another name.
+func TestLostOrderIsNotBegunBesideItself(t *testing.T) {
+	w := newWorld(t, "price POST /act $0.01 {\n settle on_success\n}", "in_process")
+	goOn := make(chan struct{})
+	var runs atomic.Int64
+	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		_, _ = io.ReadAll(r.Body)
+		runs.Add(1)
+		<-goOn
+		_, err := io.WriteString(rw, "done")
+		return err
+	})
+	p := newPayer(t)
+	asked := w.challenge(http.MethodPost, "/act").Accepts[0]
+	conn, _ := w.begins(http.MethodPost, "/act", p.sign(t, asked, time.Now()).v2(t), "order", "Idempotency-Key", "a")
+	w.until(func() bool { return runs.Load() == 1 })
+	conn.Close()
+	time.Sleep(100 * time.Millisecond) // until the server has noticed
+	defer close(goOn)
+	w.expect(w.sendBody(t.Context(), http.MethodPost, "/act", p.sign(t, asked, time.Now()).v2(t), "order", "Idempotency-Key", "b"), 409, "payment_in_flight")
+}
+
+// Two orders under two names are two, though they say the same, while the payer of the
+// first one is there.
+func TestSameOrderUnderTwoNamesAtOnceIsTwo(t *testing.T) {
+	w := newWorld(t, "price POST /act $0.01")
+	goOn := make(chan struct{})
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, "done")
+		_ = http.NewResponseController(rw).Flush()
+		<-goOn
+	})
+	p := newPayer(t)
+	asked := w.challenge(http.MethodPost, "/act").Accepts[0]
+	for _, name := range []string{"a", "b"} {
+		conn, _ := w.begins(http.MethodPost, "/act", p.sign(t, asked, time.Now()).v2(t), "order", "Idempotency-Key", name)
+		b := make([]byte, 15)
+		if _, err := io.ReadFull(conn, b); err != nil || string(b) != "HTTP/1.1 200 OK" {
+			t.Errorf("%s: %q %v", name, b, err)
+		}
+		defer conn.Close()
+	}
+	close(goOn)
+	if w.fac.transfers() != 2 {
+		t.Error(w.fac.transfers(), "transfers")
 	}
 }

@@ -27,6 +27,7 @@ const (
 	codeTooEarly             x402.Code = "too_early"
 	codeLedger               x402.Code = "ledger_unavailable"
 	codeBoughtElse           x402.Code = "payment_bought_something_else"
+	codeOtherCredentials     x402.Code = "other_credentials"
 	codeIdentifierTaken      x402.Code = "payment_identifier_conflict"
 	codeTooManyStrangers     x402.Code = "too_many_contract_wallets"
 	codeTooManyOfPayer       x402.Code = "too_many_unsettled_payments"

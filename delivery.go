@@ -325,7 +325,7 @@ func (d *delivery) finish(err error, returned bool) {
 	p.outcome = "undelivered"
 	p.readOn(d.r.Context())
 	if returned && err == nil && a.spool.whole(a.Header()) {
-		p.answer = a.spool.encode()
+		p.answer = a.spool.encode(credentialsOf(d.r, p.held.Payment.Key))
 	}
 	if d.r.Method == http.MethodHead && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET

@@ -39,7 +39,7 @@ func (d *delivery) keepForLater(whole bool) {
 	l, key := d.p.h.app.ledger, d.p.held.Payment.Key
 	var answer []byte
 	if kept := d.answer.aside; whole && kept.whole(kept.Header) {
-		answer = kept.encode()
+		answer = kept.encode(credentialsOf(d.r, key))
 	}
 	if answer == nil {
 		held.add(key, -1)

@@ -205,6 +205,7 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
 			}
 			err = nil
+			d.answer.restoreHeader() // its trailers would follow our answer
 			d.keepForLater(returned)
 			return
 		}

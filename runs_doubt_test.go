@@ -179,3 +179,31 @@ func TestWhatIsFetchedClosesNoPrice(t *testing.T) {
 		t.Errorf("%d of 5 honest payers turned away, by one payment", closed)
 	}
 }
+
+// What the upstream adds to its answer while nobody knows whether it is paid for does not
+// follow ours as trailers.
+func TestDoubtfulAnswerLeavesNoTrailers(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(withH2C(w.caddyfile("price POST /act $0.01 {\n settle on_success\n}")))
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Trailer", "X-Announced")
+		_, _ = io.WriteString(rw, "begin")
+		_ = http.NewResponseController(rw).Flush()
+		time.Sleep(100 * time.Millisecond)
+		rw.Header().Set("X-Announced", sample)
+		rw.Header().Set(http.TrailerPrefix+"X-Goods", sample)
+		rw.Header().Set(http.TrailerPrefix+"Payment-Response", "forged")
+	})
+	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) { w.fac.keep(r); panic(http.ErrAbortHandler) })
+	for name, client := range map[string]*http.Client{"HTTP/1.1": w.http, "HTTP/2": w.h2c()} {
+		res, err := client.Do(w.request("POST", "/act", "PAYMENT-SIGNATURE", w.sign("POST", "/act", newPayer(t)).v2(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != 503 || len(res.Trailer) > 0 || strings.Contains(string(body), sample) {
+			t.Errorf("%s: %d %q %v", name, res.StatusCode, body, res.Trailer)
+		}
+	}
+}

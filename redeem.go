@@ -104,14 +104,13 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
 	case alike == different:
 		return nil // another order to the same address
+	case row.State == ledger.Unknown, row.State == ledger.Settling:
+		// Whoever holds it, if anybody, is finding out what became of it.
+		return p.waitFor(row)
 	case alike == unclear && acted(row) && !named:
 		// Whether it is the order that was done already, nobody can tell.
 		p.about = &row
 		return p.unconfirmed(row)
-	}
-	if row.State == ledger.Unknown || row.State == ledger.Settling {
-		// Whoever holds it, if anybody, is finding out what became of it.
-		return p.waitFor(row)
 	}
 	if ledger.Held(row, now) {
 		return p.besides(ctx, row, named)

@@ -45,6 +45,7 @@ const (
 	codeUsedMore             x402.Code = "usage_above_charge"
 	codeUpstreamSlow         x402.Code = "upstream_too_slow"
 	codeTooManyHangUps       x402.Code = "too_many_hang_ups"
+	codeTooManyFetches       x402.Code = "too_many_fetches"
 )
 
 // refusal is an answer of the gate instead of the goods.

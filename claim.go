@@ -302,8 +302,8 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 		acted(row) && len(row.Answer) == 0:
 		return p.unconfirmed(row)
 	}
-	if wait := waitToFetch(row.Payer, p.h.now()); wait > 0 && !acted(row) {
-		return p.limited(&refusal{status: http.StatusTooManyRequests, code: codeTooManyHangUps, retryAfter: seconds(wait), receipt: p.receipt(row)})
+	if wait, why := waitToFetch(p.tabFor(row.Key), p.h.now()); wait > 0 && !acted(row) {
+		return p.limited(&refusal{status: http.StatusTooManyRequests, code: why, retryAfter: seconds(wait), receipt: p.receipt(row)})
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type delivery struct {
 	answer   *answer
 	cancel   context.CancelFunc // of the upstream
 	sale     atomic.Int32
+	used     bool     // this run is recorded as one that uses up what is owed
 	replayed bool     // the upstream does not run: its earlier answer goes out
 	answered bool     // the payer has an answer of ours, and the upstream finishes for later
 	refused  *refusal // what the payer gets instead
@@ -191,7 +192,9 @@ func (d *delivery) record(uses bool) *refusal {
 	if !d.replayed {
 		change.Body = p.body.record(d.r.Context(), d.r.Method)
 	}
-	return p.record(change)
+	refused := p.record(change)
+	d.used = uses && refused == nil
+	return refused
 }
 
 // run runs the upstream, and answers in its place where that is necessary.
@@ -270,20 +273,24 @@ func (d *delivery) refuse(f *refusal) {
 // noteUncharged writes down what the upstream has done and nobody was charged for.
 func (d *delivery) noteUncharged() {
 	p := d.p
-	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone)
+	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
+		p.body.broken() && !isGoods(p.status)
+	tab, now := p.tabFor(p.held.Payment.Key), p.h.now()
 	switch {
 	case d.replayed:
 	case p.settled && nothingCharged(p.held.Payment):
-		addUncharged(p.auth.Payer, 1, p.h.now())
-	case p.settled && !p.acts && (left || d.refused != nil && d.refused.code == codeBoughtElse):
-		addHangUp(p.auth.Payer, p.h.now())
-	case left && !p.settled && p.held.Payment.State == ledger.Released: // see settle
-		addUncharged(p.auth.Payer, costOfHangUp, p.h.now())
+		addUncharged(tab, 1, now)
+	case p.settled && (left || d.refused != nil && d.refused.code == codeBoughtElse):
+		addHangUp(tab, now)
+	case p.settled && p.redeemed && !d.used:
+		addFetch(tab, now)
+	case left && p.held.Payment.State == ledger.Released: // see settle
+		addUncharged(tab, costOfHangUp, now)
 	case p.settled || p.held.Payment.State != ledger.Claimed:
 	case left:
-		addUncharged(p.auth.Payer, costOfHangUp, p.h.now())
+		addUncharged(tab, costOfHangUp, now)
 	default:
-		addUncharged(p.auth.Payer, 1, p.h.now())
+		addUncharged(tab, 1, now)
 	}
 }
 

@@ -76,7 +76,12 @@ func (a *answer) WriteHeader(status int) {
 	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		if a.passInformational {
+			header := a.Header()
+			all := header.Clone()
+			removeReceipts(header)
 			a.ResponseWriterWrapper.WriteHeader(status)
+			clear(header) // the final answer may still say what is used
+			maps.Copy(header, all)
 		}
 		return
 	}

@@ -55,7 +55,11 @@ func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 		d.sale.Store(saleClosed)
 	}
 	key := p.holding
-	stop := context.AfterFunc(d.r.Context(), func() { held.payerLeft(key) })
+	stop := context.AfterFunc(d.r.Context(), func() {
+		if !d.answer.all.Load() { // else nothing is lost
+			held.payerLeft(key)
+		}
+	})
 	defer func() {
 		end := done
 		done = func() { stop(); end() }
@@ -312,6 +316,9 @@ func (d *delivery) finish(err error, returned bool) {
 	arrived := returned && err == nil && a.complete(d.r.Method)
 	if a.hijacked || d.r.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves
+	}
+	if arrived && goods {
+		held.payerHasAll(p.holding)
 	}
 	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto
 	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {

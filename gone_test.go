@@ -242,3 +242,38 @@ func TestSameOrderUnderTwoNamesAtOnceIsTwo(t *testing.T) {
 		t.Error(w.fac.transfers(), "transfers")
 	}
 }
+
+// Who has got all of his goods and leaves may buy them again at once, though the upstream
+// is not done.
+func TestPayerWhoHasAllBuysAgainAtOnce(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01", "in_process")
+	goOn := make(chan struct{})
+	defer close(goOn)
+	var runs atomic.Int64
+	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		rw.Header().Set("Content-Length", fmt.Sprint(len(sample)))
+		_, err := io.WriteString(rw, sample)
+		_ = http.NewResponseController(rw).Flush()
+		if runs.Add(1) == 1 {
+			<-goOn // it tidies up
+		}
+		return err
+	})
+	p := newPayer(t)
+	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	conn, _ := w.begins(http.MethodGet, "/paid/x", p.sign(t, asked, time.Now()).v2(t), "")
+	for got := ""; !strings.HasSuffix(got, sample); {
+		b := make([]byte, 300)
+		n, err := conn.Read(b)
+		if err != nil {
+			t.Fatalf("%q %v", got, err)
+		}
+		got += string(b[:n])
+	}
+	conn.Close()
+	time.Sleep(100 * time.Millisecond)
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)), 200, "")
+	if w.fac.transfers() != 2 {
+		t.Error(w.fac.transfers(), "transfers")
+	}
+}

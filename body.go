@@ -56,7 +56,8 @@ func digestOf(sum hash.Hash, n int64) string {
 type body struct {
 	io.ReadCloser
 	declared int64         // its length, or -1
-	noAhead  bool          // nobody but the upstream may read it
+	noAhead  bool          // nobody may read it beside its request
+	limited  bool          // its request reads it ahead, before anything is sold
 	atEnd    func()        // called once, when the upstream has all of it; or nil
 	turn     chan struct{} // holds one: the right to read from the client
 	end      sync.Once
@@ -98,7 +99,9 @@ func (p *purchase) readsBody(r *http.Request) *http.Request {
 	if p.body == nil {
 		return r
 	}
-	p.body.noAhead = limited
+	// What was announced is within the limit, or the request were not here.
+	p.body.noAhead = limited && r.ContentLength < 0
+	p.body.limited = p.body.noAhead && r.Method != http.MethodConnect
 	if arriving := r.Trailer; len(arriving) > 0 {
 		own := arriving.Clone()
 		r.Trailer = own
@@ -109,7 +112,7 @@ func (p *purchase) readsBody(r *http.Request) *http.Request {
 }
 
 // isLimited says whether Caddy's request_body limits a body: where it is too long, the
-// reading changes the header of the answer, so nobody may read beside the handler.
+// reading changes the header of the answer, so nobody may read it in another goroutine.
 func isLimited(body io.ReadCloser) bool {
 	if t, ok := body.(*trailers); ok {
 		body = t.ReadCloser
@@ -250,6 +253,18 @@ func (b *body) readAhead(ctx context.Context) error {
 	}
 }
 
+// readLimited reads ahead what has a limit and no declared length, before its request
+// is sold: nobody else may do it later. The bounds of an upload bound it.
+func (b *body) readLimited() error {
+	if b == nil || !b.limited {
+		return nil
+	}
+	if err := b.fill(context.Background()); !errors.Is(err, errTooLong) {
+		return err
+	}
+	return nil
+}
+
 // fill reads ahead, a piece in each turn.
 func (b *body) fill(ctx context.Context) error {
 	piece := make([]byte, 4<<10)
@@ -309,6 +324,29 @@ const (
 	different
 	unclear // it would take too long to tell
 )
+
+// like compares the body with one that the ledger knows. It reads ahead for that, within
+// a time; the error says why that did not tell.
+func (b *body) like(ctx context.Context, recorded string, within time.Duration) (likeness, error) {
+	switch {
+	case recorded == "":
+		return same, nil // nothing that is charged has come of it
+	case !b.couldBe(recorded):
+		return different, nil
+	case isUnread(recorded):
+		return unclear, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := b.readAhead(ctx)
+	switch digest, ok := b.digest(); {
+	case ok && digest == recorded:
+		return same, nil
+	case ok, errors.Is(err, errTooLong) && !b.beginsLike(recorded):
+		return different, nil
+	}
+	return unclear, err
+}
 
 // compare tells two bodies in flight apart. What it reads ahead of theirs may hold
 // theirs up for a moment, and never for longer than its client does.

@@ -27,12 +27,14 @@ const (
 	codeTooEarly             x402.Code = "too_early"
 	codeLedger               x402.Code = "ledger_unavailable"
 	codeBoughtElse           x402.Code = "payment_bought_something_else"
+	codeOtherCredentials     x402.Code = "other_credentials"
 	codeIdentifierTaken      x402.Code = "payment_identifier_conflict"
 	codeTooManyStrangers     x402.Code = "too_many_contract_wallets"
 	codeTooManyOfPayer       x402.Code = "too_many_unsettled_payments"
 	codeBusy                 x402.Code = "too_busy"
 	codeTooManyTries         x402.Code = "too_many_bad_payments"
 	codeBodyTooSlow          x402.Code = "request_body_too_slow"
+	codeBodyTooLarge         x402.Code = "request_body_too_large"
 	codeUpstreamDown         x402.Code = "upstream_unavailable"
 	codeUpstreamWantsPayment x402.Code = "upstream_wants_payment"
 	codeUpstreamFailed       x402.Code = "upstream_failed"
@@ -43,6 +45,7 @@ const (
 	codeUsedMore             x402.Code = "usage_above_charge"
 	codeUpstreamSlow         x402.Code = "upstream_too_slow"
 	codeTooManyHangUps       x402.Code = "too_many_hang_ups"
+	codeTooManyFetches       x402.Code = "too_many_fetches"
 )
 
 // refusal is an answer of the gate instead of the goods.

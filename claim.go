@@ -254,26 +254,18 @@ func (p *purchase) signedLike(row ledger.Payment) bool {
 // answer read and forgotten.
 func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness, *refusal) {
 	p.mustBe = ""
-	switch {
-	case row.Body == "":
-		return same, nil // nothing that is charged has come of it
-	case !p.body.couldBe(row.Body):
-		return different, nil
-	case isUnread(row.Body):
+	if refused := p.readLimited(); refused != nil {
+		return unclear, refused
+	}
+	if row.Body == "" && acted(row) {
 		return unclear, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.h.uploadGrace)
-	defer cancel()
-	err := p.body.readAhead(ctx)
-	switch digest, ok := p.body.digest(); {
-	case ok && digest == row.Body:
-		return same, nil
-	case ok:
-		return different, nil
-	case errors.Is(err, errTooLong) && !p.body.beginsLike(row.Body):
-		return different, nil
+	alike, err := p.body.like(ctx, row.Body, p.h.uploadGrace)
+	switch {
+	case err == nil:
+		return alike, nil
 	case errors.Is(err, errTooLong) && acted(row):
-		if digest, _ = p.body.drain(row.Body); digest == row.Body {
+		if digest, _ := p.body.drain(row.Body); digest == row.Body {
 			return same, nil
 		}
 		// It is gone, and cannot be sold any more.
@@ -287,6 +279,19 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 	return unclear, &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
 }
 
+// readLimited reads a body ahead that nobody could read later, and refuses one that is
+// longer than the site takes while nothing is paid for it.
+func (p *purchase) readLimited() *refusal {
+	err := p.body.readLimited()
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &refusal{status: http.StatusRequestEntityTooLarge, code: codeBodyTooLarge}
+	}
+	return &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+}
+
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	switch {
@@ -297,8 +302,8 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 		acted(row) && len(row.Answer) == 0:
 		return p.unconfirmed(row)
 	}
-	if wait := waitToFetch(row.Payer, p.h.now()); wait > 0 && !acted(row) {
-		return p.limited(&refusal{status: http.StatusTooManyRequests, code: codeTooManyHangUps, retryAfter: seconds(wait), receipt: p.receipt(row)})
+	if wait, why := waitToFetch(p.tabFor(row.Key), p.h.now()); wait > 0 && !acted(row) {
+		return p.limited(&refusal{status: http.StatusTooManyRequests, code: why, retryAfter: seconds(wait), receipt: p.receipt(row)})
 	}
 	return nil
 }

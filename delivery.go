@@ -33,6 +33,7 @@ type delivery struct {
 	answer   *answer
 	cancel   context.CancelFunc // of the upstream
 	sale     atomic.Int32
+	used     bool     // this run is recorded as one that uses up what is owed
 	replayed bool     // the upstream does not run: its earlier answer goes out
 	answered bool     // the payer has an answer of ours, and the upstream finishes for later
 	refused  *refusal // what the payer gets instead
@@ -53,13 +54,17 @@ func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 	if p.settled {
 		d.sale.Store(saleClosed)
 	}
+	key := p.holding
+	stop := context.AfterFunc(d.r.Context(), func() {
+		if !d.answer.all.Load() { // else nothing is lost
+			held.payerLeft(key)
+		}
+	})
+	defer func() {
+		end := done
+		done = func() { stop(); end() }
+	}()
 	if p.acts {
-		key := p.holding
-		stop := context.AfterFunc(d.r.Context(), func() { held.payerLeft(key) })
-		defer func() {
-			end := done
-			done = func() { stop(); end() }
-		}()
 		ctx, d.cancel = outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
 	} else {
 		ctx, d.cancel = context.WithCancel(d.r.Context())
@@ -191,7 +196,9 @@ func (d *delivery) record(uses bool) *refusal {
 	if !d.replayed {
 		change.Body = p.body.record(d.r.Context(), d.r.Method)
 	}
-	return p.record(change)
+	refused := p.record(change)
+	d.used = uses && refused == nil
+	return refused
 }
 
 // run runs the upstream, and answers in its place where that is necessary.
@@ -205,6 +212,7 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
 			}
 			err = nil
+			d.answer.restoreHeader() // its trailers would follow our answer
 			d.keepForLater(returned)
 			return
 		}
@@ -269,18 +277,24 @@ func (d *delivery) refuse(f *refusal) {
 // noteUncharged writes down what the upstream has done and nobody was charged for.
 func (d *delivery) noteUncharged() {
 	p := d.p
-	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone)
+	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
+		p.body.broken() && !isGoods(p.status)
+	tab, now := p.tabFor(p.held.Payment.Key), p.h.now()
 	switch {
 	case d.replayed:
 	case p.settled && nothingCharged(p.held.Payment):
-		addUncharged(p.auth.Payer, 1, p.h.now())
-	case p.settled && !p.acts && (left || d.refused != nil && d.refused.code == codeBoughtElse):
-		addHangUp(p.auth.Payer, p.h.now())
+		addUncharged(tab, 1, now)
+	case p.settled && (left || d.refused != nil && d.refused.code == codeBoughtElse):
+		addHangUp(tab, now)
+	case p.settled && p.redeemed && !d.used:
+		addFetch(tab, now)
+	case left && p.held.Payment.State == ledger.Released: // see settle
+		addUncharged(tab, costOfHangUp, now)
 	case p.settled || p.held.Payment.State != ledger.Claimed:
 	case left:
-		addUncharged(p.auth.Payer, costOfHangUp, p.h.now())
+		addUncharged(tab, costOfHangUp, now)
 	default:
-		addUncharged(p.auth.Payer, 1, p.h.now())
+		addUncharged(tab, 1, now)
 	}
 }
 
@@ -303,6 +317,9 @@ func (d *delivery) finish(err error, returned bool) {
 	if a.hijacked || d.r.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves
 	}
+	if arrived && goods {
+		held.payerHasAll(p.holding)
+	}
 	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto
 	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
@@ -323,7 +340,7 @@ func (d *delivery) finish(err error, returned bool) {
 	p.outcome = "undelivered"
 	p.readOn(d.r.Context())
 	if returned && err == nil && a.spool.whole(a.Header()) {
-		p.answer = a.spool.encode()
+		p.answer = a.spool.encode(credentialsOf(d.r, p.held.Payment.Key))
 	}
 	if d.r.Method == http.MethodHead && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET

@@ -11,17 +11,27 @@ import (
 type heldKeys struct {
 	mu   sync.Mutex
 	keys map[ledger.Key]int
-	left map[ledger.Key]bool // those whose payer has left, though his order goes on
+	left map[ledger.Key]bool // whether the payer has left, though the upstream goes on, once that is known
 }
 
 var held = &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}}
 
-// payerLeft notes that the payer of an order has left that is still held.
+// payerLeft notes that the payer of a purchase has left that is still held.
 func (h *heldKeys) payerLeft(key ledger.Key) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.keys[key] > 0 {
+	if _, known := h.left[key]; !known && h.keys[key] > 0 {
 		h.left[key] = true
+	}
+}
+
+// payerHasAll notes that the payer of a purchase that is still held has got all of it:
+// when he leaves now, nothing is lost.
+func (h *heldKeys) payerHasAll(key ledger.Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keys[key] > 0 {
+		h.left[key] = false
 	}
 }
 

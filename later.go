@@ -34,32 +34,35 @@ func (d *delivery) finishForLater(status int, header http.Header) {
 	_ = http.NewResponseController(d.w).Flush()
 }
 
-// keepForLater hands the upstream's answer to the ledger, if all of it came.
+// keepForLater hands the upstream's answer to the ledger, if all of it came, and what it
+// has answered.
 func (d *delivery) keepForLater(whole bool) {
+	d.p.readOn(d.r.Context())
 	l, key := d.p.h.app.ledger, d.p.held.Payment.Key
 	var answer []byte
 	if kept := d.answer.aside; whole && kept.whole(kept.Header) {
-		answer = kept.encode()
+		answer = kept.encode(credentialsOf(d.r, key))
 	}
-	if answer == nil {
+	body := d.p.readBody()
+	if answer == nil && (body == "" || body == d.p.held.Payment.Body) {
 		held.add(key, -1)
 		return
 	}
 	settlements.Go(func() {
 		defer held.add(key, -1)
-		keepAnswer(l, key, answer)
+		keepAnswer(l, key, answer, body)
 	})
 }
 
-// keepAnswer records an upstream's answer with a purchase that others find out about,
-// as soon as nobody holds it.
-func keepAnswer(l ledger.Ledger, key ledger.Key, answer []byte) {
+// keepAnswer records an upstream's answer, and the body that it is for, with a purchase
+// that others find out about, as soon as nobody holds it.
+func keepAnswer(l ledger.Ledger, key ledger.Key, answer []byte, body string) {
 	pause := 50 * time.Millisecond
 	for end := time.Now().Add(recordFor); time.Now().Before(end); pause = min(2*pause, lastRecordPause) {
 		for _, way := range []struct{ take, leave ledger.State }{{ledger.Settling, ledger.Unknown}, {ledger.Delivering, ledger.Settled}} {
 			c, err := takeTo(l, key, way.take)
 			if err == nil {
-				_, err = moveTo(l, c, ledger.Change{To: way.leave, Answer: answer})
+				_, err = moveTo(l, c, ledger.Change{To: way.leave, Answer: answer, Body: body})
 			}
 			taken, isTaken := errors.AsType[*ledger.TakenError](err)
 			switch {

@@ -17,7 +17,8 @@ const compareWithin = 2 * time.Second
 // when their payment is verified on. A payer who has hung up, and signs his order anew,
 // waits for the first one: the server learns of the hang-up only after it has read the
 // body. Other orders of his to the same address go on beside it: those with another
-// body, or with another payment-identifier or Idempotency-Key.
+// body, or, while the payer of the first one is there, with another payment-identifier or
+// Idempotency-Key. Clients make new names for what they sign anew.
 type orderBook struct {
 	mu   sync.Mutex
 	open map[orderKey][]*order
@@ -30,16 +31,17 @@ type orderKey struct{ payer, line, method, host, url string }
 
 // order is one request in the book.
 type order struct {
-	book *orderBook
-	key  orderKey
-	name string // that the payer has given it, or ""
-	body *body
+	book    *orderBook
+	key     orderKey
+	payment ledger.Key
+	name    string // that the payer has given it, or ""
+	body    *body
 }
 
 // enter writes an order into the book, unless it is there already, or may be: of two
 // at once the second sees the first.
 func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *body) (*order, *refusal) {
-	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, name: name, body: body}
+	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, payment: row.Key, name: name, body: body}
 	b.mu.Lock()
 	others := slices.Clone(b.open[mine.key])
 	b.open[mine.key] = append(b.open[mine.key], mine)
@@ -47,7 +49,7 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 	ctx, cancel := context.WithTimeout(ctx, compareWithin)
 	defer cancel()
 	for _, other := range others {
-		named := mine.name != "" && other.name != "" && mine.name != other.name
+		named := mine.name != "" && other.name != "" && mine.name != other.name && !held.hasLeft(other.payment)
 		if !named && mine.body.compare(ctx, other.body) != different {
 			mine.leave()
 			return nil, inFlight()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 const (
@@ -109,6 +111,8 @@ const (
 	// freeHangUps is how often a payer may leave before the answer that he has paid
 	// for, and come again at once. After that he waits, twice as long each time.
 	freeHangUps = 3
+	// freeFetches is the same for fetching what the upstream then does not give.
+	freeFetches = maxUncharged
 	longestWait = time.Minute
 )
 
@@ -116,7 +120,9 @@ const (
 type tab struct {
 	uncharged int
 	hangUps   int       // on what was paid for
+	fetches   int       // of what was paid for, that gave nothing
 	next      time.Time // no fetching of what is owed before
+	why       x402.Code
 }
 
 // addUncharged writes an upstream's work down that nobody is charged for.
@@ -136,16 +142,39 @@ func addUncharged(payer string, cost int, now time.Time) {
 // addHangUp writes down that a payer has left before an answer that he had paid for.
 func addHangUp(payer string, now time.Time) {
 	tabs.update(payer, now, func(t *tab) {
-		if t.hangUps++; t.hangUps >= freeHangUps {
-			t.next = now.Add(min(time.Second<<min(t.hangUps-freeHangUps+1, 20), longestWait))
-		}
+		t.hangUps++
+		t.wait(t.hangUps-freeHangUps+1, codeTooManyHangUps, now)
 	})
 }
 
-// waitToFetch is how long a payer waits before he can fetch what is owed to him.
-func waitToFetch(payer string, now time.Time) time.Duration {
+// addFetch writes down that the upstream has run for what a payer had paid for, and gave
+// nothing that counts.
+func addFetch(payer string, now time.Time) {
+	tabs.update(payer, now, func(t *tab) {
+		t.fetches++
+		t.wait(t.fetches-freeFetches+1, codeTooManyFetches, now)
+	})
+}
+
+// wait makes a payer wait who has done something so often more than he may.
+func (t *tab) wait(over int, why x402.Code, now time.Time) {
+	if over > 0 {
+		t.next, t.why = now.Add(min(time.Second<<min(over, 20), longestWait)), why
+	}
+}
+
+// waitToFetch is how long a payer waits before he can fetch what is owed to him, and why.
+func waitToFetch(payer string, now time.Time) (wait time.Duration, why x402.Code) {
 	t, _ := tabs.get(payer, now)
-	return max(0, t.next.Sub(now))
+	return max(0, t.next.Sub(now)), t.why
+}
+
+// tabFor names the tab of a payment: its payer's, or its own where nobody knows him.
+func (p *purchase) tabFor(key ledger.Key) string {
+	if p.auth.Payer != "" {
+		return p.auth.Payer
+	}
+	return string(key)
 }
 
 // remember learns from a settlement how the payer fares. A refusal after doubt

@@ -150,6 +150,9 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	}
 	// Only now is it certain that the payer signed, and that nobody has used it.
 	p.noteNetwork(r)
+	if refused := p.readLimited(); refused != nil {
+		return refused
+	}
 	if refused := p.enterOrder(r); refused != nil {
 		return refused
 	}
@@ -254,8 +257,12 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	defer p.lease.onLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.held.Payment.Answer; p.settled && len(copied) > 0 {
 		var err error
-		if next, err = replay(copied); err != nil {
-			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(p.held.Payment), cause: err})
+		if next, err = replay(copied, credentialsOf(r, p.held.Payment.Key)); err != nil {
+			refused := p.unconfirmed(p.held.Payment)
+			if refused.cause = err; errors.Is(err, errOthers) {
+				refused.code = codeOtherCredentials
+			}
+			return p.h.refuseSale(w, r, p, *refused)
 		}
 		d.replayed = true
 	} else if p.acts && p.settled {

@@ -104,14 +104,13 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
 	case alike == different:
 		return nil // another order to the same address
+	case row.State == ledger.Unknown, row.State == ledger.Settling:
+		// Whoever holds it, if anybody, is finding out what became of it.
+		return p.waitFor(row)
 	case alike == unclear && acted(row) && !named:
 		// Whether it is the order that was done already, nobody can tell.
 		p.about = &row
 		return p.unconfirmed(row)
-	}
-	if row.State == ledger.Unknown || row.State == ledger.Settling {
-		// Whoever holds it, if anybody, is finding out what became of it.
-		return p.waitFor(row)
 	}
 	if ledger.Held(row, now) {
 		return p.besides(ctx, row, named)
@@ -133,7 +132,7 @@ func (p *purchase) waitFor(row ledger.Payment) *refusal {
 // besides decides about a purchase that somebody holds.
 func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) *refusal {
 	wait := inFlight()
-	if named || p.mayBeRetry(row) {
+	if named || p.mayBeRetry(ctx, row) {
 		p.about = &row
 		return wait
 	}
@@ -160,17 +159,32 @@ func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) 
 
 // mayBeRetry says whether a request may be a retry of one whose payer is lost
 // though it is still held: it waits then, rather than to be charged.
-func (p *purchase) mayBeRetry(row ledger.Payment) bool {
+func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
 	if _, ok := unrecorded.Load(row.Key); ok {
 		return true
 	}
-	// An upstream that acts goes on for a while without its payer.
+	if held.hasLeft(row.Key) {
+		// An upstream that acts, or does not notice, goes on for a while without its payer.
+		alike, _ := p.body.like(ctx, row.Body, p.h.uploadGrace)
+		return alike != different && !p.sellsNothing(ctx, row)
+	}
 	digest, ok := p.body.digest()
-	lost := held.hasLeft(row.Key) && isUnread(row.Body) && p.body.couldBe(row.Body)
-	return row.Effects && (ok && digest == row.Body || lost)
+	return row.Effects && ok && digest == row.Body
+}
+
+// sellsNothing says whether a purchase whose payer has left was not charged before that,
+// and so never will be.
+func (p *purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
+	if row.State != ledger.Claimed {
+		return false
+	}
+	ctx, cancel := ledgerContext(ctx)
+	defer cancel()
+	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
+	return errors.Is(err, ledger.ErrNotFound) || err == nil && (fresh.State == ledger.Claimed || fresh.State == ledger.Released)
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.

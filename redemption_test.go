@@ -136,6 +136,69 @@ func TestKeptAnswerIsThePayers(t *testing.T) {
 	}
 }
 
+// Several users may pay with one wallet. The answer that was kept for one of them is read
+// by no other, with a fresh signature or with the same payment; he himself gets it.
+func TestKeptAnswerIsTheUsers(t *testing.T) {
+	secret := func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, "SECRET of "+r.Header.Get("Authorization"))
+		_ = http.NewResponseController(rw).Flush()
+		time.Sleep(100 * time.Millisecond)
+		_, _ = io.WriteString(rw, strings.Repeat("x", 3000))
+	}
+	for name, c := range map[string]struct {
+		settle string
+		buy    func(w *world, payment string)
+	}{
+		"broken off": {"first", func(w *world, payment string) {
+			w.leaves(http.MethodPost, "/export", payment, "{}", "Authorization", "Bearer alice", "Cookie", "a=1")
+		}},
+		"in doubt": {"on_success", func(w *world, payment string) {
+			w.fac.onSettle(w.fac.lost)
+			w.expect(w.sendBody(w.t.Context(), http.MethodPost, "/export", payment, "{}", "Authorization", "Bearer alice", "Cookie", "a=1"), 503, "settlement_pending")
+			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) { w.fac.move(rw, w.fac.keep(r)) })
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price POST /export $0.01 {\n settle "+c.settle+"\n}")
+			w.up.on(secret)
+			p := newPayer(t)
+			asked := w.challenge(http.MethodPost, "/export").Accepts[0]
+			bought := p.sign(t, asked, time.Now()).v2(t)
+			c.buy(w, bought)
+			fetch := func(payment string, header ...string) (res answerOf) {
+				w.until(func() bool {
+					res = w.again(func() answerOf { return w.sendBody(t.Context(), http.MethodPost, "/export", payment, "{}", header...) })
+					return !strings.Contains(res.body, "settlement_pending")
+				})
+				return res
+			}
+			for _, payment := range []string{bought, ""} {
+				for _, header := range [][]string{
+					{},
+					{"Authorization", "Bearer bob", "Cookie", "a=1"},
+					{"Authorization", "Bearer alice", "Cookie", "a=2"},
+					{"Authorization", "Bearer alice"},
+					{"Authorization", "Bearer alice", "Cookie", "a=1", "X-Api-Key", "bob"},
+				} {
+					sent := payment
+					if sent == "" {
+						sent = p.sign(t, asked, time.Now()).v2(t)
+					}
+					res := fetch(sent, header...)
+					if strings.Contains(res.body, "SECRET") || res.Header.Get("PAYMENT-RESPONSE") == "" {
+						t.Errorf("%v: %.60q", header, res.body)
+					}
+					w.expect(res, 409, "other_credentials")
+				}
+			}
+			res := fetch(p.sign(t, asked, time.Now()).v2(t), "Authorization", "Bearer alice", "Cookie", "a=1")
+			if res.StatusCode != 200 || !strings.HasPrefix(res.body, "SECRET of Bearer alice") || w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
+				t.Errorf("alice: %d %.60q, %d runs, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
 // The nonce of a used payment stands in the token's events. With it alone nobody
 // fetches anything, also from the payer's own network.
 func TestSameNonceWithoutTheSignatureRedeemsNothing(t *testing.T) {

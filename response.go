@@ -50,7 +50,11 @@ type answer struct {
 	// to its end.
 	cut atomic.Bool
 
+	// all: the connection has taken as many bytes of the goods as were declared.
+	all atomic.Bool
+
 	status   int   // 0 until the status line
+	declared int64 // length of the goods, or -1
 	lost     bool  // the payer had left before a part of the answer was sent
 	refused  bool  // the answer is being swallowed
 	written  int64 // bytes of the body that the connection took
@@ -66,6 +70,7 @@ func newAnswer(w http.ResponseWriter, passInformational bool, atStatus func(int,
 		passInformational:     passInformational,
 		before:                w.Header().Clone(),
 		payer:                 context.Background(),
+		declared:              -1,
 	}
 }
 
@@ -76,7 +81,12 @@ func (a *answer) WriteHeader(status int) {
 	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		if a.passInformational {
+			header := a.Header()
+			all := header.Clone()
+			removeReceipts(header)
 			a.ResponseWriterWrapper.WriteHeader(status)
+			clear(header) // the final answer may still say what is used
+			maps.Copy(header, all)
 		}
 		return
 	}
@@ -89,6 +99,10 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.refused = false
+	if isGoods(status) {
+		a.declared = declaredLength(a.Header())
+		a.all.Store(a.declared == 0)
+	}
 	a.look()
 	if a.spool != nil {
 		a.spool.begin(status, a.Header())
@@ -181,6 +195,9 @@ func (a *answer) stopped() error {
 func (a *answer) count(n int64, err error) {
 	a.written += n
 	a.offered += n
+	if a.declared >= 0 && a.written == a.declared {
+		a.all.Store(true)
+	}
 	if err != nil && a.writeErr == nil {
 		a.writeErr = err
 	}
@@ -243,6 +260,15 @@ func (a *answer) complete(method string) bool {
 	// Its end is not sent before the handler returns: who has left by now has
 	// not seen it.
 	return a.payer.Err() == nil
+}
+
+// declaredLength is the length of a body as a header declares it, or -1.
+func declaredLength(header http.Header) int64 {
+	n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // endedByPayer says whether the payer ended the answer, when he had a good part of

@@ -179,3 +179,70 @@ func TestWhatIsFetchedClosesNoPrice(t *testing.T) {
 		t.Errorf("%d of 5 honest payers turned away, by one payment", closed)
 	}
 }
+
+// What the upstream adds to its answer while nobody knows whether it is paid for does not
+// follow ours as trailers.
+func TestDoubtfulAnswerLeavesNoTrailers(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(withH2C(w.caddyfile("price POST /act $0.01 {\n settle on_success\n}")))
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Trailer", "X-Announced")
+		_, _ = io.WriteString(rw, "begin")
+		_ = http.NewResponseController(rw).Flush()
+		time.Sleep(100 * time.Millisecond)
+		rw.Header().Set("X-Announced", sample)
+		rw.Header().Set(http.TrailerPrefix+"X-Goods", sample)
+		rw.Header().Set(http.TrailerPrefix+"Payment-Response", "forged")
+	})
+	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) { w.fac.keep(r); panic(http.ErrAbortHandler) })
+	for name, client := range map[string]*http.Client{"HTTP/1.1": w.http, "HTTP/2": w.h2c()} {
+		res, err := client.Do(w.request("POST", "/act", "PAYMENT-SIGNATURE", w.sign("POST", "/act", newPayer(t)).v2(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != 503 || len(res.Trailer) > 0 || strings.Contains(string(body), sample) {
+			t.Errorf("%s: %d %q %v", name, res.StatusCode, body, res.Trailer)
+		}
+	}
+}
+
+// An order may be answered before it is read, and then nobody may know whether it is paid
+// for. Another order of the same length does not get its answer, and is done for itself.
+func TestDoubtfulOrderThatWasNotReadIsNoOther(t *testing.T) {
+	w := prepareWorld(t)
+	var acted atomic.Int64
+	up := twoWayUpstream(t, func(rw http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		acted.Add(1)
+		_, _ = fmt.Fprintf(rw, "answer to %s", b)
+	})
+	w.load(strings.Replace(w.caddyfile("price POST /act $0.01 {\n settle on_success\n}"), strings.TrimPrefix(w.up.URL, "http://"), up, 1))
+	w.fac.onSettle(w.fac.lost)
+	p := newPayer(t)
+	asked := w.challenge("POST", "/act").Accepts[0]
+	conn, host := w.dial()
+	fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\nPAYMENT-SIGNATURE: %s\r\n\r\nord", host, p.sign(t, asked, time.Now()).v2(t))
+	b := make([]byte, 12)
+	if _, err := io.ReadFull(conn, b); err != nil || string(b) != "HTTP/1.1 503" {
+		t.Fatalf("%q %v", b, err)
+	}
+	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) { w.fac.move(rw, w.fac.keep(r)) })
+	w.expect(w.sendBody(t.Context(), "POST", "/act", p.sign(t, asked, time.Now()).v2(t), "order 456"), 503, "settlement_pending")
+	_, _ = io.WriteString(conn, "er 123")
+	w.until(func() bool { return acted.Load() == 1 })
+	for _, order := range []string{"order 456", "order 123"} {
+		var res answerOf
+		w.until(func() bool {
+			res = w.sendBody(t.Context(), "POST", "/act", p.sign(t, asked, time.Now()).v2(t), order)
+			return res.StatusCode != 503 && !strings.Contains(res.body, "payment_in_flight")
+		})
+		if res.StatusCode != 200 || res.body != "answer to "+order {
+			t.Errorf("%s: %d %.60q", order, res.StatusCode, res.body)
+		}
+	}
+	if acted.Load() != 2 || w.fac.transfers() != 2 {
+		t.Errorf("%d orders done, %d transfers", acted.Load(), w.fac.transfers())
+	}
+}

@@ -32,8 +32,13 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status, Body: p.readBody(), Amount: p.due}); err != nil {
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status, Body: p.bodySoFar(ctx), Amount: p.due}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
+		}
+		if p.payer.Err() != nil {
+			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
+			_ = p.move(ledger.Change{To: ledger.Released})
+			return clientGone()
 		}
 	}
 
@@ -109,9 +114,9 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			return p.afterSettlement(result)
 		case <-gone:
 			gone = nil
-			doubt(l, book, p.readBody())
+			doubt(l, book, p.bodySoFar(ctx))
 		case <-timer.C:
-			doubt(l, book, p.readBody())
+			doubt(l, book, p.bodySoFar(ctx))
 			if !who.CompareAndSwap(waiting, alone) {
 				continue
 			}
@@ -141,8 +146,25 @@ func doubt(l ledger.Ledger, c ledger.Claim, body string) {
 	}
 }
 
-// readBody is the digest of the request's body, or "" while it is not known.
+// bodySoFar is what the ledger is told of the request's body while the money moves: once
+// the upstream has answered, that it is not known, if it is not; "" leaves what the ledger
+// has from an earlier request.
+func (p *purchase) bodySoFar(ctx context.Context) string {
+	switch {
+	case p.status != 0:
+		return p.body.record(context.WithoutCancel(ctx), p.method)
+	case p.held.Payment.Status != 0:
+		return ""
+	}
+	return p.readBody()
+}
+
+// readBody is the digest of the request's body, or "" while it is not known, and where
+// the ledger has the answer to another one.
 func (p *purchase) readBody() string {
+	if len(p.held.Payment.Answer) > 0 {
+		return ""
+	}
 	digest, _ := p.body.digest()
 	return digest
 }

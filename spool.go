@@ -3,14 +3,19 @@ package paywall
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/go-json-experiment/json"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 // An upstream that has acted must not be made to act again because its answer
@@ -30,6 +35,7 @@ type spool struct {
 	Status int         `json:"status"`
 	Header http.Header `json:"header"`
 	Body   []byte      `json:"body"`
+	Whose  []byte      `json:"whose"` // see credentialsOf
 
 	over bool // it was too large, and nothing is kept
 }
@@ -64,11 +70,13 @@ func (s *spool) whole(header http.Header) bool {
 	return declared == "" || declared == strconv.Itoa(len(s.Body))
 }
 
-// encode returns the copy for the ledger, or nil if there is none to replay.
-func (s *spool) encode() []byte {
+// encode returns the copy for the ledger, or nil if there is none to replay. Whose it is
+// goes with it.
+func (s *spool) encode(whose []byte) []byte {
 	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols || !isGoods(s.Status) {
 		return nil
 	}
+	s.Whose = whose
 	b, err := json.Marshal(s)
 	if err != nil {
 		return nil // it is listed as unconfirmed
@@ -76,11 +84,42 @@ func (s *spool) encode() []byte {
 	return b
 }
 
-// replay is the handler that answers with a copy instead of the upstream.
-func replay(encoded []byte) (caddyhttp.Handler, error) {
+// credentialHeaders say to an upstream who asks. Several users may pay with one wallet.
+var credentialHeaders = []string{"Authorization", "Cookie", "X-Api-Key", "Api-Key"}
+
+// credentialsOf is a digest of what a request says of who asks, for the answer to one
+// payment.
+func credentialsOf(r *http.Request, key ledger.Key) []byte {
+	sum := sha256.New()
+	add := func(s string) { _, _ = fmt.Fprintf(sum, "%d:%s,", len(s), s) }
+	add(string(key)) // so that the same credentials are not seen to be the same
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		if spells(name, credentialHeaders) {
+			add(name)
+			for _, value := range r.Header[name] {
+				add(value)
+			}
+		}
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		add("certificate")
+		add(string(r.TLS.PeerCertificates[0].Raw))
+	}
+	return sum.Sum(nil)[:16]
+}
+
+// errOthers: an answer was kept for a request with other credentials.
+var errOthers = errors.New("the answer was given to other credentials")
+
+// replay is the handler that answers with a copy instead of the upstream, to those to
+// whom the upstream has answered.
+func replay(encoded, whose []byte) (caddyhttp.Handler, error) {
 	var s spool
 	if err := json.Unmarshal(encoded, &s); err != nil {
 		return nil, fmt.Errorf("reading a kept answer: %w", err)
+	}
+	if !bytes.Equal(s.Whose, whose) {
+		return nil, errOthers
 	}
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		header := w.Header()

@@ -52,11 +52,15 @@ func TestStreamFlows(t *testing.T) {
 
 // 1xx answers are dropped while an answer is held, and pass when it is paid.
 func TestInformational(t *testing.T) {
+	forged := []string{"Payment-Response", "X-Payment-Response", "Payment-Required", "Settlement-Overrides"}
 	for settle, want := range map[string]int{"first": 1, "on_success": 0} {
 		t.Run(settle, func(t *testing.T) {
 			w := newWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}")
 			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Link", "</x.css>")
+				for _, name := range forged {
+					rw.Header().Set(name, "forged")
+				}
 				rw.WriteHeader(http.StatusEarlyHints)
 				rw.Header().Del("Link")
 				_, _ = rw.Write([]byte(sample))
@@ -74,6 +78,12 @@ func TestInformational(t *testing.T) {
 			}
 			if got := strings.Count(string(raw), "HTTP/1.1 103"); got != want {
 				t.Errorf("%d early hints, want %d in\n%s", got, want, raw)
+			}
+			if got := strings.Count(string(raw), "</x.css>"); got != want {
+				t.Errorf("%d links, want %d in\n%s", got, want, raw)
+			}
+			if strings.Contains(string(raw), "forged") || strings.Contains(string(raw), "Settlement-Overrides") {
+				t.Errorf("receipts of the upstream in\n%s", raw)
 			}
 			if !strings.Contains(string(raw), "HTTP/1.1 200") || !strings.HasSuffix(strings.TrimSpace(string(raw)), sample) && !strings.Contains(string(raw), sample) {
 				t.Errorf("%s", raw)

@@ -61,6 +61,72 @@ func TestHangingUpIsNotForNothing(t *testing.T) {
 	}), 200, "")
 }
 
+// Who breaks the body of an order off, again and again, has so many runs of an upstream
+// that acts before it has all of it; and then his order.
+func TestBreakingBodiesOffIsNotForNothing(t *testing.T) {
+	w := newWorld(t, "price POST /act $0.01")
+	advance := clock(t)
+	pay := w.sign(http.MethodPost, "/act", newPayer(t)).v2(t)
+	order := strings.Repeat("y", 1000)
+	for i := range 30 {
+		conn, host := w.dial()
+		fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nPAYMENT-SIGNATURE: %s\r\n\r\n%s", host, len(order), pay, order[i+1:])
+		time.Sleep(20 * time.Millisecond)
+		conn.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if w.up.hits.Load() > 10 || w.fac.transfers() != 1 {
+		t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+	}
+	w.expect(w.again(func() answerOf { return w.postPaid("/act", order, pay, false) }), 429, "too_many_hang_ups")
+	advance(time.Hour)
+	w.expect(w.again(func() answerOf { return w.postPaid("/act", order, pay, false) }), 200, "")
+}
+
+// What the upstream does not give, though it is paid for, is fetched so often and then now
+// and then; it stays the payer's.
+func TestFetchingInVainIsBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		line   string
+		method string
+		fails  http.HandlerFunc
+	}{
+		"an order that fails":            {"price POST /act $0.01", http.MethodPost, says(500, "no")},
+		"a page that is not there":       {"price GET /act $0.01 {\n settle first\n}", http.MethodGet, says(404, "no")},
+		"an upstream that says nothing":  {"price POST /act $0.01", http.MethodPost, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		"an upstream that wants payment": {"price POST /act $0.01", http.MethodPost, says(402, "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, c.line)
+			w.up.on(c.fails)
+			advance := clock(t)
+			p := newPayer(t)
+			asked := w.challenge(c.method, "/act").Accepts[0]
+			pay := p.sign(t, asked, time.Now()).v2(t)
+			send := func(payment string) answerOf {
+				return w.again(func() answerOf { return w.sendBody(t.Context(), c.method, "/act", payment, "order") })
+			}
+			for i := range 100 {
+				if i%2 == 1 {
+					pay = p.sign(t, asked, time.Now()).v2(t)
+				}
+				send(pay)
+			}
+			if w.up.hits.Load() > 60 || w.fac.transfers() != 1 {
+				t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			}
+			res := send(p.sign(t, asked, time.Now()).v2(t))
+			w.expect(res, 429, "too_many_fetches")
+			if res.Header.Get("Retry-After") == "" || !receiptOf(t, res).Success {
+				t.Errorf("%v", res.Header)
+			}
+			w.up.handler.Store(nil)
+			advance(2 * time.Minute)
+			w.expect(send(p.sign(t, asked, time.Now().Add(2*time.Minute)).v2(t)), 200, "")
+		})
+	}
+}
+
 // One payer who sends a facilitator more than it allows does not close the shop.
 func TestOnePayerClosesNoShop(t *testing.T) {
 	paywall.ForgetPayers()

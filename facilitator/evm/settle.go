@@ -168,7 +168,8 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 		rec.since = sinceUnknown
 		return
 	}
-	for alone := false; len(among) > 0; {
+	alone := false
+	for range maxPlaces {
 		if err := c.enter(ctx, p, among, alone); err != nil {
 			result = unsent(err)
 			return
@@ -183,13 +184,19 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 		case errors.Is(err, errAlone):
 			p.solo = true
 		case isUnfit(err):
-			among = c.others(among, p.account)
+			if among = c.others(among, p.account); len(among) == 0 {
+				return
+			}
 		default:
 			return
 		}
 		c.leave(p)
 	}
 }
+
+// maxPlaces bounds how often a payment takes another place: on each account, and some
+// times because of what turned out there.
+const maxPlaces = maxSigners + 4
 
 // Why a payment that was looked at needs another place, or none.
 var (

@@ -1,0 +1,220 @@
+package evm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+)
+
+// stuck returns the flight that holds up all others, if it has waited for long.
+func (s *sender) stuck(now time.Time) *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.flights) == 0 {
+		return nil
+	}
+	lowest := s.flights[0]
+	for _, fl := range s.flights {
+		if fl.number < lowest.number {
+			lowest = fl
+		}
+	}
+	if !lowest.waits(stuckAfter, now) {
+		return nil
+	}
+	return lowest
+}
+
+// waits reports whether the newest transaction of a flight has waited for so long.
+func (fl *flight) waits(long time.Duration, now time.Time) bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return now.Sub(fl.sentAt) >= long
+}
+
+// nudge sends the flight that holds up all others once more, for a higher fee.
+// Whoever waits for a receipt calls it, whosever flight that is: its own caller
+// may have given up. It does nothing most of the time.
+func (s *sender) nudge(ctx context.Context, c *chain) {
+	s.remind(ctx, c)
+	lowest := s.stuck(c.now())
+	if lowest == nil {
+		return
+	}
+	c.shared.queue.setAside(lowest.by, c.now())
+	select {
+	case s.taken <- struct{}{}:
+		defer func() { <-s.taken }()
+	default:
+		return // somebody is sending; later
+	}
+	mined, fees, err := c.accountNow(ctx, lowest.by)
+	if err != nil {
+		return
+	}
+	s.prune(mined)
+	fl := s.stuck(c.now())
+	if fl == nil {
+		return
+	}
+	if fl.number > mined {
+		if !fl.waits(fillAfter, c.now()) {
+			return
+		}
+		fl = s.fill(fl.by, mined, fees.legacy)
+		c.notices.of(fl.by).warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
+			zap.Uint64("number", fl.number))
+	} else {
+		c.notices.of(fl.by).warn("a transaction waits for too long and is sent again for a higher fee",
+			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
+	}
+	why := c.hopeless(ctx, fl, fees)
+	if why != "" {
+		c.notices.of(fl.by).warn("a transaction is not sent again, and its number is used up by one that does nothing",
+			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()), zap.String("reason", why))
+	}
+	a, err := c.resend(ctx, fl, fees, why != "")
+	if why == "" && (a == turnedAway || a == refusedByCall) {
+		// No node takes it any more, for example because the authorization has
+		// ended. Its number must be used up all the same.
+		a, err = c.resend(ctx, fl, fees, true)
+	}
+	if a != taken {
+		c.notices.of(fl.by).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
+			zap.Uint64("number", fl.number), zap.Error(err))
+	}
+}
+
+// maxBumps is how often a transaction is sent again for a higher fee.
+const maxBumps = 5
+
+// hopeless says why a transaction that waits is not to be sent again; "" if it is.
+// A node that takes transactions and drops those that would be reverted would have
+// us pay ever more for one that never gets into a block.
+func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
+	fl.mu.Lock()
+	filling, bumps := fl.filling, fl.bumps
+	fl.mu.Unlock()
+	switch {
+	case filling:
+		return "it was given up before"
+	case len(fl.data) == 0:
+		return "" // coin for somebody, or a number that is used up
+	case bumps >= maxBumps:
+		return "no block took it for higher fees either"
+	case !c.now().Before(fl.ends):
+		return "what it settles is not good any more"
+	}
+	var result hexutil.Bytes
+	var refused bool
+	err := c.ask(ctx, func() calls {
+		result = nil
+		var b calls
+		call := map[string]any{"from": fl.by.key.address, "to": fl.to, "gas": hexutil.Uint64(fl.gas), "data": hexutil.Bytes(fl.data)}
+		if !now.legacy {
+			call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(now.feeCap), (*hexutil.Big)(now.tip)
+		}
+		b.add(&result, "eth_call", call, "latest")
+		return b
+	}, func(b calls) error {
+		if refused = reverted(b[0].Error); refused {
+			b[0].Error = nil
+		}
+		return every(b)
+	})
+	switch {
+	case err != nil:
+		return ""
+	case refused, fl.shared > 0 && !slices.Contains(readSuccesses(result, fl.shared), true):
+		return "it would be reverted now"
+	}
+	return ""
+}
+
+// remindAfter is how long after a transaction was sent a node is asked whether it
+// knows it, and how often that is asked.
+const remindAfter = 6 * time.Second
+
+// remind sends all transactions once more that the nodes have forgotten, as those do
+// that are restarted: as they are, since nothing is wrong with them.
+func (s *sender) remind(ctx context.Context, c *chain) {
+	waiting := s.unheard(c.now())
+	if len(waiting) == 0 {
+		return
+	}
+	known := c.pendingOf(ctx, waiting[0].by)
+	if known == 0 {
+		return // it is not known, or the key is new
+	}
+	for _, fl := range waiting {
+		fl.mu.Lock()
+		tx := fl.raw
+		fl.mu.Unlock()
+		if fl.known && fl.number >= known && tx != nil {
+			_, _ = c.broadcast(ctx, tx) // what becomes of it, the receipt tells
+		}
+	}
+}
+
+// unheard returns the flights by number if one of them waits for some time, and
+// nobody has asked about them lately.
+func (s *sender) unheard(now time.Time) []*flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	waits := func(fl *flight) bool { return fl.waits(remindAfter, now) }
+	if now.Sub(s.reminded) < remindAfter || !slices.ContainsFunc(s.flights, waits) {
+		return nil
+	}
+	s.reminded = now
+	list := slices.Clone(s.flights)
+	slices.SortFunc(list, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })
+	return list
+}
+
+// fill begins a flight that does nothing but use up a number: what an earlier process
+// sent with it is too cheap, or is gone. It is replaced like every other that waits
+// for too long.
+func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
+	fl := &flight{by: by, number: number, to: by.key.address, gas: fillGas, fees: fees{legacy, new(big.Int), new(big.Int)}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flights = append(s.flights, fl)
+	return fl
+}
+
+// resend sends a flight again for higher fees; filling sends nothing in its
+// place that only uses up the number.
+func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
+	fl.mu.Lock()
+	offer, tx := fl.fees.bumped(now), fl.raw
+	if !filling && offer.above(now, maxBump) {
+		offer = fl.fees // as it is: whoever wants more does not want it at all
+	}
+	fl.bumps++
+	fl.mu.Unlock()
+	again := flight{by: fl.by, number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value}
+	if filling {
+		again.to, again.data, again.gas, again.value = fl.by.key.address, nil, fillGas, nil
+	}
+	if !offer.excessive(again.gas) {
+		var err error
+		if tx, err = c.transaction(&again, offer); err != nil {
+			return unclear, err
+		}
+	}
+	if tx == nil {
+		return turnedAway, errors.New("the gas price is beyond all reason")
+	}
+	fl.sending(tx, offer, c.now(), filling)
+	a, err := c.broadcast(ctx, tx)
+	if a == numberTaken {
+		a = taken // by itself: what was sent before is still wanted, or in a block
+	}
+	return a, err
+}

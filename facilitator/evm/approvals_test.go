@@ -94,7 +94,7 @@ func TestApprovalsOfBadPayers(t *testing.T) {
 			if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Refused || s.Reason != string(tt.reason) {
 				t.Errorf("settle: %+v", s)
 			}
-			if len(f.chains[baseSepolia].accounts[0].sender.flights) != 0 || f.chains[baseSepolia].accounts[0].taken != 0 {
+			if len(f.chains[baseSepolia].accounts[0].sender.flights) != 0 || f.chains[baseSepolia].accounts[0].taken != [kinds]int{} {
 				t.Error("something of ours is on its way")
 			}
 		})

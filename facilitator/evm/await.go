@@ -43,7 +43,7 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 			return settled(p, r)
 		case v == mismatch:
 			fl.by.sender.landed(fl)
-			c.costUs(rec, r.cost(fl), addressTopic(p.token))
+			c.costUs(rec, r, addressTopic(p.token))
 			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
 			return unknown(p, codeEventMismatch, r.Transaction.Hex(), "the token does not say that it moved the money")
 		case v == failed:
@@ -58,8 +58,10 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 			// Something else took the number, or the chain took it back. The next call
 			// may send it anew.
 			fl.by.sender.wasLost()
+			if rec.place != nil {
+				rec.place.held.end(nil)
+			}
 			rec.place.landed()
-			rec.held.end(nil)
 			c.shared.payments.forget(p.claim(), rec)
 			c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 			return c.lost(ctx, p, rec, sent)
@@ -150,9 +152,14 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt)
 		c.paid(p, rec, nil)
 		return s
 	}
-	c.costUs(rec, r.cost(rec.flight), addressTopic(p.from), rec.code)
+	c.costUs(rec, r, addressTopic(p.from), rec.code)
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
+	}
+	// The next call may send it anew, if it would settle then.
+	c.shared.payments.wasReverted(p, rec, r.Transaction)
+	if rec.since != sinceUnknown {
+		c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 	}
 	// Not a refusal: what the payer signed is public now, and anyone can send
 	// it until it ends.
@@ -162,18 +169,45 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt)
 // paid takes note of money that has moved. r is the receipt, if the transaction is
 // ours.
 func (c *chain) paid(p *payment, rec *record, r *receipt) {
+	if rec.place != nil {
+		rec.place.held.paid(c.cost(r, rec.flight))
+	}
 	rec.place.landed()
-	rec.held.end(nil)
 	if w, ok := p.way.(*eip3009); ok && r != nil && w.moved(p, r, false) {
-		c.pairing.Store(p.token, c.now())
+		c.sawPair(p.token)
 	}
 }
 
 // costUs takes note of a transaction that moved nothing, and of who is known by it.
-func (c *chain) costUs(rec *record, cost *big.Int, whose ...common.Hash) {
+func (c *chain) costUs(rec *record, r *receipt, whose ...common.Hash) {
+	if rec.place != nil {
+		rec.place.held.end(c.cost(r, rec.flight))
+	}
 	rec.place.landed()
-	rec.held.end(cost)
 	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
+}
+
+// cost is what one payment of a flight has cost in gas, in what losses count in.
+func (c *chain) cost(r *receipt, fl *flight) *big.Int {
+	if r == nil || r.GasUsed == nil {
+		return new(big.Int)
+	}
+	price := toBig(r.GasPrice)
+	if price == nil { // not every node tells
+		price = fl.offers().feeCap
+	}
+	gas := uint64(*r.GasUsed)
+	if fl.shared > 0 {
+		gas = min(gas, memberGas)
+	}
+	cost := c.worth(gas, price)
+	if l1 := toBig(r.L1Fee); l1 != nil { // of the OP stack, for the publication
+		if c.gasBudget == nil && price.Sign() > 0 {
+			l1 = new(big.Int).Quo(l1, price)
+		}
+		cost.Add(cost, l1.Quo(l1, big.NewInt(int64(max(fl.shared, 1)))))
+	}
+	return cost
 }
 
 // lost is for a payment whose transactions will never be in a block.

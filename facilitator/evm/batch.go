@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 )
 
@@ -16,11 +16,16 @@ const (
 	// have nine tenths of what can be saved.
 	defaultBatch     = 20
 	defaultBatchWait = 200 * time.Millisecond
-	// maxBatch and maxBatchGas keep a transaction of payments below the most gas that
-	// one may have (EIP-7825), and maxBatchWait is less than most blocks take.
+	// maxBatch keeps a transaction of payments below the most gas that one may have
+	// (EIP-7825), and maxBatchWait is less than most blocks take.
 	maxBatch     = 50
-	maxBatchGas  = 15_000_000
 	maxBatchWait = 2 * time.Second
+	// memberGas is what one payment of several may use: what a transfer of USDC takes to
+	// an account that held none, and some more. Who burns it burns nobody else's.
+	memberGas = 120_000
+	// noBatchLife is how long payments go alone after a node could not run several
+	// together.
+	noBatchLife = 10 * time.Minute
 	// leadWithin bounds how long a batch waits until transactions that were sent
 	// before it are in blocks.
 	leadWithin = time.Minute
@@ -35,13 +40,11 @@ type batches struct {
 	forming *batch
 }
 
-// batch is payments that go in one transaction: many calls of one kind, each of
-// which may fail without the others (Multicall3). Only payments by EIP-3009 of
-// accounts without code go together, of tokens that were seen to write the two
+// batch is payments that go in one transaction, see program. Only payments by EIP-3009
+// of accounts without code go together, of tokens that were seen to write the two
 // events of a payment one after the other, by which each is proved.
 type batch struct {
 	members []*member
-	gas     uint64
 	full    chan struct{} // is closed when there is no room for more
 	done    chan struct{} // is closed when all members know what became of them
 }
@@ -62,19 +65,34 @@ type sent struct {
 
 // shareable reports whether a payment can be in a transaction with others.
 func (c *chain) shareable(p *payment) bool {
-	if c.batch < 2 || p.solo || p.signer != byKey || !c.has(multicall3) {
+	return c.mayShare(p) && c.seen(&c.pairing, p.token)
+}
+
+// mayShare is shareable but for what the token was not seen to do yet.
+func (c *chain) mayShare(p *payment) bool {
+	if c.batch < 2 || p.solo || p.signer != byKey || p.limit != 0 || c.now().Unix() < c.noBatch.Load() {
 		return false
 	}
 	_, own := p.way.(*eip3009)
-	return own && c.seen(&c.pairing, p.token)
+	return own
 }
 
-// weight is what a payment takes of a place.
-func (c *chain) weight(p *payment) int {
-	if !c.shareable(p) {
-		return wholePlace
+// sawPair takes note that a token writes the events of a payment one after the other.
+// Those who wait for transactions of their own go together then: all of a rush, after a
+// quiet time.
+func (c *chain) sawPair(token common.Address) {
+	before := c.seen(&c.pairing, token)
+	c.pairing.Store(token, c.now())
+	if before || c.batch < 2 {
+		return
 	}
-	return (wholePlace + c.batch - 1) / c.batch
+	c.shared.queue.joins(func(w *wish) bool {
+		if w.token != token || !w.mayShare {
+			return false
+		}
+		c.dress(w, together)
+		return true
+	})
 }
 
 // dispatch sends a payment that was found good, together with others if it may be.
@@ -104,17 +122,12 @@ func (c *chain) dispatch(ctx context.Context, p *payment, v view) (*flight, answ
 func (s *batches) join(m *member, most int) (b *batch, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.forming != nil && s.forming.gas+m.p.gas() > maxBatchGas {
-		close(s.forming.full)
-		s.forming = nil
-	}
 	if s.forming == nil {
 		s.forming = &batch{full: make(chan struct{}), done: make(chan struct{})}
 		first = true
 	}
 	b = s.forming
 	b.members = append(b.members, m)
-	b.gas += m.p.gas()
 	if len(b.members) >= most {
 		close(b.full)
 		s.forming = nil
@@ -194,7 +207,7 @@ func (c *chain) sendTogether(ctx context.Context, a *account, members []*member)
 	case len(good) < 2:
 		return good
 	}
-	fl := together(a, good)
+	fl := flightOfAll(a, good)
 	if err := c.affordable(a, fl.gas, v); err != nil {
 		tell(good, sent{answer: turnedAway, err: err})
 		return nil
@@ -207,21 +220,19 @@ func (c *chain) sendTogether(ctx context.Context, a *account, members []*member)
 	return nil
 }
 
-// together makes the flight of a batch.
-func together(a *account, members []*member) *flight {
-	fl := &flight{by: a, to: multicall3, shared: len(members)}
-	list := make([]call3f, len(members))
+// flightOfAll makes the flight of a batch.
+func flightOfAll(a *account, members []*member) *flight {
+	payments := make([]*payment, len(members))
+	fl := &flight{by: a, shared: len(members)}
 	for i, m := range members {
-		to, data := m.p.encoded()
-		list[i] = call3f{to, true, data}
-		fl.gas += m.p.gas()
+		payments[i] = m.p
 		fl.places = append(fl.places, m.p.place)
 		fl.ends = later(fl.ends, m.p.ends())
 		if m.p.announce != nil {
 			fl.announces = append(fl.announces, m.p.announce)
 		}
 	}
-	fl.data = pack("aggregate3", list)
+	fl.data, fl.trial, fl.gas = program(payments, false), program(payments, true), programGas(payments)
 	return fl
 }
 
@@ -249,7 +260,7 @@ func later(a, b time.Time) time.Time {
 // It returns those that are good; the others are told to go alone, which tells them
 // why they are not.
 func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*member, view, error) {
-	fl := together(a, members)
+	fl := flightOfAll(a, members)
 	var (
 		now            prices
 		result         hexutil.Bytes
@@ -259,9 +270,7 @@ func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*me
 	err := c.ask(ctx, func() calls {
 		result, balance = nil, nil
 		var b calls
-		b.add(&result, "eth_call", map[string]any{
-			"from": a.key.address, "to": fl.to, "gas": hexutil.Uint64(fl.gas), "data": hexutil.Bytes(fl.data),
-		}, "latest")
+		b.add(&result, "eth_call", fl.simulated(), "latest")
 		b.add(&balance, "eth_getBalance", a.key.address, "latest")
 		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
 		b.add(&mined, "eth_getTransactionCount", a.key.address, "latest")
@@ -276,10 +285,13 @@ func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*me
 	if err != nil {
 		return nil, view{}, err
 	}
-	succeeded := readSuccesses(result, len(members))
+	if len(result) != len(members) {
+		c.noBatch.Store(c.now().Add(noBatchLife).Unix())
+		c.notices.warn("the node cannot run several payments together, so each goes alone for some time: `batch off` spares the trial")
+	}
 	var good []*member
 	for i, m := range members {
-		if succeeded[i] {
+		if succeeded(result, i, len(members)) {
 			good = append(good, m)
 		} else {
 			m.sent = sent{answer: turnedAway, err: errAlone}
@@ -288,19 +300,4 @@ func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*me
 	v := view{block: uint64(*now.head.Number), fees: now.fees(c), balance: balance, pending: uint64(pending), mined: uint64(mined)}
 	c.shared.queue.sawBalance(a, toBig(balance))
 	return good, v, nil
-}
-
-// readSuccesses reads which of several calls would succeed; none, if that cannot be
-// read.
-func readSuccesses(b []byte, want int) []bool {
-	list := make([]bool, want)
-	values, err := contracts.Unpack("aggregate3", b)
-	if err != nil {
-		return list
-	}
-	results := *abi.ConvertType(values[0], new([]result3)).(*[]result3)
-	for i := range min(want, len(results)) {
-		list[i] = results[i].Success && len(results) == want
-	}
-	return list
 }

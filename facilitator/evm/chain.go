@@ -66,6 +66,7 @@ type chain struct {
 	// first of them waits for others.
 	batch     int
 	batchWait time.Duration
+	noBatch   atomic.Int64 // until then (Unix time) payments go alone
 	// spent wakes the watch of funds.
 	spent chan struct{}
 
@@ -74,9 +75,10 @@ type chain struct {
 	lacking   sync.Map // common.Address of a proxy that is not on this chain -> true
 	contracts sync.Map // common.Address of an asset or a proxy -> time.Time it was seen to have code
 
-	blocks   rhythm
-	ceiling  ceiling
-	lastFees atomic.Pointer[fees]
+	blocks     rhythm
+	refreshing sync.Mutex
+	ceiling    ceiling
+	lastFees   atomic.Pointer[fees]
 
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error

@@ -21,17 +21,18 @@ const (
 
 // funds is what decides which account sends a payment.
 type funds struct {
-	taken   int       // of its places, in parts of wholePlace
-	balance *big.Int  // as it was last seen; nil if that is not known, or long ago
-	away    time.Time // until when it is passed over
+	taken   [kinds]int // places
+	balance *big.Int   // as it was last seen; nil if that is not known, or long ago
+	away    time.Time  // until when it is passed over
 }
 
-// leastBusy returns the account with the fewest payments on their way, of several
-// the one with the most coin, so that they are used up alike. Those with as many
-// more than most are left out.
-func leastBusy(among []*account, most int) (best *account) {
+// leastBusy returns the account with the fewest payments of a kind on their way, of
+// several the one with the most coin, so that they are used up alike. Those with as
+// many as most are left out.
+func leastBusy(among []*account, k kind, most int) (best *account) {
 	for _, a := range among {
-		if a.taken <= most && (best == nil || a.taken < best.taken || a.taken == best.taken && richer(a, best)) {
+		n := a.taken[k]
+		if n < most && (best == nil || n < best.taken[k] || n == best.taken[k] && richer(a, best)) {
 			best = a
 		}
 	}
@@ -87,18 +88,61 @@ func (c *chain) senders(p *payment) ([]*account, error) {
 	return c.accounts, nil
 }
 
-// enter gives a payment a place on one of the accounts, which is to send it. alone
+// enter gives a payment a place on one of the accounts, which is to send it. last
 // waits until nothing else of its payer is on its way.
-func (c *chain) enter(ctx context.Context, p *payment, among []*account, alone bool) error {
-	place, err := c.shared.queue.enter(ctx, p.from, wish{
-		among: among, token: p.token, value: p.value, weight: c.weight(p), alone: alone, wallet: c.isFirstOfWallet(p),
-		life: time.Unix(p.authorization.ValidBefore, 0).Sub(c.now()) - c.leastLife(),
-	})
+func (c *chain) enter(ctx context.Context, p *payment, among []*account, last bool) error {
+	if err := c.refusesRisk(p); err != nil {
+		return err
+	}
+	w := wish{
+		among: among, token: p.token, value: p.value, last: last, mayShare: c.mayShare(p), wallet: c.isFirstOfWallet(p),
+		life: p.ends().Sub(c.now()) - c.leastLife(), refresh: c.refresh,
+	}
+	c.dress(&w, c.kindOf(p))
+	w.hold = func() (*held, bool) {
+		known := c.shared.standings.paid(p.from) > 0
+		return c.losses().hold(whose(p), known, c.risk(p), c.budget(), c.now())
+	}
+	place, err := c.shared.queue.enter(ctx, p.from, w)
 	if err != nil {
 		return err
 	}
 	p.account, p.place = place.account, place
 	return nil
+}
+
+// dress makes a wish one of a kind.
+func (c *chain) dress(w *wish, k kind) {
+	w.kind, w.most = k, maxInFlight
+	if k == together {
+		w.most = maxInFlight * c.batch
+	}
+}
+
+// kindOf says what a payment needs a place in.
+func (c *chain) kindOf(p *payment) kind {
+	if c.shareable(p) {
+		return together
+	}
+	return alone
+}
+
+// refresh looks at what is on its way from our accounts: who waited for a payment may
+// have gone, and its place is still taken. One looks at a time.
+func (c *chain) refresh(ctx context.Context) {
+	if !c.refreshing.TryLock() {
+		return
+	}
+	defer c.refreshing.Unlock()
+	for _, a := range c.accounts {
+		if !a.sender.busy() {
+			continue
+		}
+		if mined, _, err := c.accountNow(ctx, a); err == nil {
+			a.sender.prune(mined)
+		}
+		a.sender.nudge(ctx, c)
+	}
 }
 
 // isFirstOfWallet reports whether the payer is known to have code, and has paid
@@ -109,7 +153,10 @@ func (c *chain) isFirstOfWallet(p *payment) bool {
 
 // leave gives back the place of a payment that is not on its way, if it has one.
 func (c *chain) leave(p *payment) {
-	p.place.landed()
+	if p.place != nil {
+		p.place.held.end(nil)
+		p.place.landed()
+	}
 	p.place = nil
 }
 

@@ -101,7 +101,7 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	}
 	c.askOtherTip(ctx)
 	price := now.fees(c)
-	funds := facilitator.Funds{Cost: price.expected(usualGas), Lost: c.shared.losses.today(c.now())}
+	funds := facilitator.Funds{Cost: price.expected(usualGas), Lost: c.lostToday()}
 	able := 0
 	for i, a := range c.accounts {
 		a.sender.prune(uint64(mined[i]))
@@ -123,6 +123,15 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 		funds.Empty = append(funds.Empty, "upto")
 	}
 	return funds, nil
+}
+
+// lostToday is what was lost today, in the chain's smallest unit.
+func (c *chain) lostToday() *big.Int {
+	lost := c.losses().today(c.now())
+	if c.gasBudget == nil {
+		lost.Mul(lost, c.price())
+	}
+	return lost
 }
 
 // askOtherTip asks a second node for the tip that it would give: one node alone

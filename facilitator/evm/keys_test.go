@@ -103,8 +103,8 @@ func TestAccountThatCannotSend(t *testing.T) {
 			if s, by := node.pay(f, 1); s.Outcome != facilitator.Settled || by != second {
 				t.Errorf("%+v by %s", s, by)
 			}
-			if c := f.chains[baseSepolia]; c.accounts[0].taken != 0 || c.accounts[1].taken != 0 {
-				t.Errorf("%d and %d places are taken", c.accounts[0].taken, c.accounts[1].taken)
+			if c := f.chains[baseSepolia]; c.accounts[0].taken != [kinds]int{} || c.accounts[1].taken != [kinds]int{} {
+				t.Errorf("%v and %v places are taken", c.accounts[0].taken, c.accounts[1].taken)
 			}
 		})
 	}

@@ -51,9 +51,18 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 	select {
 	case s.taken <- struct{}{}:
 		defer func() { <-s.taken }()
-	default:
-		return // somebody is sending; later
+		s.push(ctx, c)
+	default: // somebody is sending; later
 	}
+}
+
+// push is nudge for who has the turn.
+func (s *sender) push(ctx context.Context, c *chain) {
+	lowest := s.stuck(c.now())
+	if lowest == nil {
+		return
+	}
+	c.shared.queue.setAside(lowest.by, c.now())
 	mined, fees, err := c.accountNow(ctx, lowest.by)
 	if err != nil {
 		return
@@ -104,8 +113,8 @@ func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
 	switch {
 	case filling:
 		return "it was given up before"
-	case len(fl.data) == 0:
-		return "" // coin for somebody, or a number that is used up
+	case len(fl.data) == 0, fl.shared > 0 && fl.trial == nil:
+		return "" // coin for somebody, a number that is used up, or of an earlier process
 	case bumps >= maxBumps:
 		return "no block took it for higher fees either"
 	case !c.now().Before(fl.ends):
@@ -116,7 +125,7 @@ func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
 	err := c.ask(ctx, func() calls {
 		result = nil
 		var b calls
-		call := map[string]any{"from": fl.by.key.address, "to": fl.to, "gas": hexutil.Uint64(fl.gas), "data": hexutil.Bytes(fl.data)}
+		call := fl.simulated()
 		if !now.legacy {
 			call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(now.feeCap), (*hexutil.Big)(now.tip)
 		}
@@ -131,7 +140,7 @@ func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
 	switch {
 	case err != nil:
 		return ""
-	case refused, fl.shared > 0 && !slices.Contains(readSuccesses(result, fl.shared), true):
+	case refused, fl.shared > 0 && !slices.Contains(result, 1):
 		return "it would be reverted now"
 	}
 	return ""
@@ -198,9 +207,9 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 	}
 	fl.bumps++
 	fl.mu.Unlock()
-	again := flight{by: fl.by, number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value}
+	again := flight{by: fl.by, number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value, shared: fl.shared}
 	if filling {
-		again.to, again.data, again.gas, again.value = fl.by.key.address, nil, fillGas, nil
+		again.to, again.data, again.gas, again.value, again.shared = fl.by.key.address, nil, fillGas, nil, 0
 	}
 	if !offer.excessive(again.gas) {
 		var err error

@@ -17,8 +17,6 @@ const (
 	// maxInFlight bounds how many transactions of one account are on their way at
 	// once. Nodes hold only some tens of transactions of one account.
 	maxInFlight = 32
-	// wholePlace is what one transaction weighs.
-	wholePlace = 100
 	// maxUnproven is how many payments may be on their way of a payer who has not
 	// paid since one of them was reverted, or never. One move of the payer's
 	// balance, or one word to Permit2, then costs us that many reverts.
@@ -33,44 +31,67 @@ const (
 	knownOf4 = 3
 	// paceOf is how many places the estimate of the wait is made of.
 	paceOf = 64
+	// maxPassed is how many payers are passed over, whom there is nothing for, until
+	// the search for one ends for this time.
+	maxPassed = 64
+	// refreshEvery is how often somebody who waits has a look taken at what is on its
+	// way: whoever waited for that may have gone.
+	refreshEvery = 2 * time.Second
+)
+
+// kind is what a payment needs a place in.
+type kind int
+
+const (
+	// alone: a transaction of its own.
+	alone kind = iota
+	// together: a transaction of several payments.
+	together
+	kinds
 )
 
 // queue gives payments their places on our accounts. Payers take turns, and not
 // payments, so that nobody waits behind one payer who has many; payers who have paid
 // here before have the larger share, so that nobody waits behind strangers, who are
 // as many as somebody likes; and strangers have a share, so that they do not wait
-// for ever.
+// for ever. Payments of the two kinds do not wait for each other.
 type queue struct {
 	standings *standings
 
 	mu      sync.Mutex // guards what follows, and funds of all accounts
-	lines   map[common.Address]*line
-	known   []*line // payers who have paid here, and are to be served, in turn
-	unknown []*line // the others
-	turn    int
-	waiting int     // payments
-	wallets int     // first payments of payers with code on their way
-	parked  []*line // payers who wait for that one to land
+	payers  map[common.Address]*payer
+	lines   [kinds]lines
+	wallets int // first payments of payers with code on their way
+	parked  []*line
+	waiting int // payments
 	given   []time.Time
 }
 
-func newQueue(known *standings) *queue {
-	return &queue{standings: known, lines: make(map[common.Address]*line)}
+// lines are the payers who wait for a place of one kind, and who may have one.
+type lines struct {
+	known   []*line // who have paid here, in turn
+	unknown []*line // the others
+	turn    int
 }
 
-// line is the payments of one payer that wait, and the places of those that are on
-// their way.
+// payer is whose payments wait or are on their way.
+type payer struct {
+	address common.Address
+	lines   [kinds]*line
+	flying  map[*place]struct{} // places of payments that are on their way, or are being looked at
+}
+
+// line is the payments of one payer that wait for a place of one kind.
 type line struct {
-	payer   common.Address
+	*payer
+	kind    kind
 	waiting []*waiter
-	flying  map[*place]struct{}
 	listed  bool // among known or unknown
 	parked  bool
 }
 
 // waiter is a payment that waits for a place on one of some accounts.
 type waiter struct {
-	line *line
 	wish
 	given chan *place
 }
@@ -78,27 +99,35 @@ type waiter struct {
 // wish is what a payment needs.
 type wish struct {
 	among []*account
+	kind  kind
+	// most is how many payments of the kind may have places of one account.
+	most int
 	// token and value are what is to move.
 	token common.Address
 	value uint256.Int
-	// weight is wholePlace for a payment that needs a transaction of its own, and a
-	// part of that for one that shares one with others.
-	weight int
-	// alone: nothing else of its payer may be on its way.
-	alone bool
+	// mayShare: it is of kind alone only because its token is not known well enough.
+	mayShare bool
+	// last: nothing else of its payer may be on its way.
+	last bool
 	// wallet: it is the first payment of a payer with code, of which one is on its
 	// way at a time: such code can tell the chain from a simulation.
 	wallet bool
+	// hold sets aside what the payment could cost us; false if there is not enough
+	// left for it. nil if nothing is to be set aside.
+	hold func() (*held, bool)
 	// life is how long a place is of any use.
 	life time.Duration
+	// refresh has a look taken at what is on its way.
+	refresh func(context.Context)
 }
 
 // place is the place of a payment.
 type place struct {
 	queue   *queue
 	account *account
-	line    *line
+	payer   *payer
 	wish
+	held   *held
 	placed bool // takes a place of the account
 }
 
@@ -125,55 +154,82 @@ var errBusy error = new(busyError)
 
 func isBusy(err error) (*busyError, bool) { return errors.AsType[*busyError](err) }
 
+func newQueue(known *standings) *queue {
+	return &queue{standings: known, payers: make(map[common.Address]*payer)}
+}
+
 // enter takes a place on one of the accounts, and waits for it if need be. What
 // cannot be served in time is told so at once.
-func (q *queue) enter(ctx context.Context, payer common.Address, what wish) (*place, error) {
-	q.mu.Lock()
-	l := q.lines[payer]
-	if l == nil {
-		l = &line{payer: payer, flying: make(map[*place]struct{})}
-		q.lines[payer] = l
+func (q *queue) enter(ctx context.Context, who common.Address, what wish) (*place, error) {
+	w := &waiter{wish: what, given: make(chan *place, 1)}
+	l, err := q.begin(who, w)
+	if err != nil {
+		return nil, err
 	}
-	w := &waiter{line: l, wish: what, given: make(chan *place, 1)}
-	if err := q.refuses(w); err != nil {
-		q.forget(l)
-		q.mu.Unlock()
+	late := time.NewTimer(w.life)
+	defer late.Stop()
+	again := time.NewTicker(refreshEvery)
+	defer again.Stop()
+	for waits := true; waits; {
+		select {
+		case p := <-w.given:
+			return p, nil
+		case <-again.C:
+			if w.refresh != nil {
+				w.refresh(ctx)
+			}
+		case <-ctx.Done():
+			waits = false
+		case <-late.C:
+			waits = false
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range l.lines { // it may be in the other one by now
+		if i := slices.Index(l.waiting, w); i >= 0 {
+			l.waiting = slices.Delete(l.waiting, i, i+1)
+			q.waiting--
+			q.list(l) // it may have been in the way of the next one of its payer
+			q.serve()
+			q.forget(l.payer)
+			return nil, errBusy
+		}
+	}
+	p := <-w.given // in the same moment
+	p.held.end(nil)
+	q.giveBack(p)
+	return nil, errBusy
+}
+
+// begin puts a waiter into its line, unless there is no use in that.
+func (q *queue) begin(who common.Address, w *waiter) (*line, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.payers[who]
+	if p == nil {
+		p = &payer{address: who, flying: make(map[*place]struct{})}
+		for k := range kinds {
+			p.lines[k] = &line{payer: p, kind: k}
+		}
+		q.payers[who] = p
+	}
+	l := p.lines[w.kind]
+	if err := q.refuses(l, w); err != nil {
+		q.forget(p)
 		return nil, err
 	}
 	l.waiting = append(l.waiting, w)
 	q.waiting++
 	q.list(l)
 	q.serve()
-	q.mu.Unlock()
-
-	late := time.NewTimer(w.life)
-	defer late.Stop()
-	select {
-	case p := <-w.given:
-		return p, nil
-	case <-ctx.Done():
-	case <-late.C:
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if i := slices.Index(l.waiting, w); i >= 0 {
-		l.waiting = slices.Delete(l.waiting, i, i+1)
-		q.waiting--
-		q.list(l) // it may have been in the way of the next one of its payer
-		q.serve()
-		q.forget(l)
-		return nil, errBusy
-	}
-	q.giveBack(<-w.given) // in the same moment
-	return nil, errBusy
+	return l, nil
 }
 
-// refuses says why a payment need not wait; nil if it may. The caller holds mu.
-func (q *queue) refuses(w *waiter) error {
-	if len(w.line.waiting) >= maxWaitingOfPayer || q.waiting >= maxWaiting {
-		return &busyError{wait: q.wait(w)}
-	}
-	if wait := q.wait(w); wait > w.life {
+// refuses says why a payment need not wait; nil if it may.
+func (q *queue) refuses(l *line, w *waiter) error {
+	wait := q.wait(l)
+	if len(l.waiting) >= maxWaitingOfPayer || q.waiting >= maxWaiting || wait > w.life {
 		return &busyError{wait: wait}
 	}
 	return nil
@@ -181,21 +237,21 @@ func (q *queue) refuses(w *waiter) error {
 
 // wait estimates how long a new waiter will wait, by how fast places were given
 // lately; 0 if nothing tells.
-func (q *queue) wait(w *waiter) time.Duration {
+func (q *queue) wait(l *line) time.Duration {
 	if q.waiting == 0 || len(q.given) < paceOf {
 		return 0
 	}
 	took := time.Since(q.given[0])
-	rounds := len(w.line.waiting) + 1
-	ahead := rounds * len(q.unknown)
-	share := 4 - knownOf4
+	rounds := len(l.waiting) + 1
+	of := &q.lines[l.kind]
+	ahead, share := rounds*len(of.unknown), 4-knownOf4
 	switch {
-	case q.standings.paid(w.line.payer) > 0:
-		ahead, share = rounds*len(q.known), knownOf4
-		if len(q.unknown) == 0 {
+	case q.standings.paid(l.address) > 0:
+		ahead, share = rounds*len(of.known), knownOf4
+		if len(of.unknown) == 0 {
 			share = 4
 		}
-	case len(q.known) == 0:
+	case len(of.known) == 0:
 		share = 4
 	}
 	ahead = min(ahead, q.waiting)
@@ -203,90 +259,119 @@ func (q *queue) wait(w *waiter) time.Duration {
 }
 
 // list puts a line among those that are served, if it has somebody who may be.
-// The caller holds mu.
 func (q *queue) list(l *line) {
+	of := &q.lines[l.kind]
 	switch {
 	case l.listed || len(l.waiting) == 0:
-	case !q.mayGo(l.waiting[0]):
+	case !q.mayGo(l):
 		if l.waiting[0].wallet && !l.parked {
 			l.parked = true
 			q.parked = append(q.parked, l)
 		}
-	case q.standings.paid(l.payer) > 0:
+	case q.standings.paid(l.address) > 0:
 		l.listed = true
-		q.known = append(q.known, l)
+		of.known = append(of.known, l)
 	default:
 		l.listed = true
-		q.unknown = append(q.unknown, l)
+		of.unknown = append(of.unknown, l)
 	}
 }
 
-// mayGo reports whether nothing but places is in the way of a waiter. The caller
-// holds mu.
-func (q *queue) mayGo(w *waiter) bool {
-	switch l := w.line; {
-	case w.alone && len(l.flying) > 0, w.wallet && q.wallets > 0:
+// mayGo reports whether nothing but places is in the way of the first of a line.
+func (q *queue) mayGo(l *line) bool {
+	w := l.waiting[0]
+	if w.last && len(l.flying) > 0 || w.wallet && q.wallets > 0 {
 		return false
-	default:
-		return len(l.flying) < q.standings.allowed(l.payer)
 	}
+	return len(l.flying) < q.standings.allowed(l.address)
 }
 
-// serve gives away what places there are. The caller holds mu.
+// serve gives away what places there are.
 func (q *queue) serve() {
-	for q.waiting > 0 {
-		first, second := &q.known, &q.unknown
-		if q.turn%4 >= knownOf4 {
-			first, second = second, first
+	for k := range q.lines {
+		of := &q.lines[k]
+		for {
+			first, second := &of.known, &of.unknown
+			if of.turn%4 >= knownOf4 {
+				first, second = second, first
+			}
+			if !q.serveOne(first) && !q.serveOne(second) {
+				break
+			}
+			of.turn++
 		}
-		if !q.serveOne(first) && !q.serveOne(second) {
-			return
-		}
-		q.turn++
 	}
-	// How fast places are given while nobody has to wait tells nothing.
-	q.given = nil
+	if q.waiting == 0 {
+		q.given = nil // how fast places are given while nobody waits tells nothing
+	}
 }
 
-// serveOne gives a place to the first of some lines that can use one, and moves
-// that line to the end.
-func (q *queue) serveOne(lines *[]*line) bool {
-	for range len(*lines) {
-		l := (*lines)[0]
-		*lines = (*lines)[1:]
+// serveOne gives a place to the first of some lines that can use one. That one goes
+// to the end, and so do those whom there is nothing for.
+func (q *queue) serveOne(list *[]*line) bool {
+	for passed, n := 0, len(*list); n > 0 && passed < maxPassed; n-- {
+		l := (*list)[0]
+		*list = (*list)[1:]
 		l.listed = false
-		if len(l.waiting) == 0 || !q.mayGo(l.waiting[0]) {
+		if len(l.waiting) == 0 || !q.mayGo(l) {
 			q.list(l) // it comes back when it may
 			continue
 		}
-		w := l.waiting[0]
-		a := leastBusy(w.among, maxInFlight*wholePlace-w.weight)
-		if a != nil {
-			l.waiting = l.waiting[1:]
-			q.waiting--
-			q.give(w, a)
-		}
+		given := q.give(l)
 		q.list(l)
-		if a != nil {
+		if given {
 			return true
 		}
+		passed++
 	}
 	return false
 }
 
-// give hands a place to a waiter.
-func (q *queue) give(w *waiter, a *account) {
-	a.taken += w.weight
-	p := &place{queue: q, account: a, line: w.line, wish: w.wish, placed: true}
-	w.line.flying[p] = struct{}{}
+// give hands a place to the first of a line, if there is one for it.
+func (q *queue) give(l *line) bool {
+	w := l.waiting[0]
+	a := leastBusy(w.among, w.kind, w.most)
+	if a == nil {
+		return false
+	}
+	p := &place{queue: q, account: a, payer: l.payer, wish: w.wish, placed: true}
+	if w.hold != nil {
+		var enough bool
+		if p.held, enough = w.hold(); !enough {
+			return false
+		}
+	}
+	l.waiting = l.waiting[1:]
+	q.waiting--
+	a.taken[w.kind]++
+	l.flying[p] = struct{}{}
 	if w.wallet {
 		q.wallets++
 	}
-	q.given = append(q.given, time.Now())
-	if len(q.given) > paceOf {
+	if q.given = append(q.given, time.Now()); len(q.given) > paceOf {
 		q.given = q.given[len(q.given)-paceOf:]
 	}
 	w.given <- p
+	return true
+}
+
+// joins moves those who wait for a transaction of their own and may now go together
+// with others.
+func (q *queue) joins(may func(*wish) bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range q.payers {
+		from, to := p.lines[alone], p.lines[together]
+		from.waiting = slices.DeleteFunc(from.waiting, func(w *waiter) bool {
+			moves := may(&w.wish)
+			if moves {
+				to.waiting = append(to.waiting, w)
+			}
+			return moves
+		})
+		q.list(to)
+	}
+	q.serve()
 }
 
 // leave gives back the account's place: the payment is in a block, or will not be
@@ -314,20 +399,22 @@ func (p *place) landed() {
 func (q *queue) leave(p *place) {
 	if p.placed {
 		p.placed = false
-		p.account.taken -= p.weight
+		p.account.taken[p.kind]--
 	}
 }
 
 func (q *queue) giveBack(p *place) {
 	q.leave(p)
-	if _, flying := p.line.flying[p]; flying {
-		delete(p.line.flying, p)
+	if _, flying := p.payer.flying[p]; flying {
+		delete(p.payer.flying, p)
 		if p.wallet {
 			q.wallets--
 			q.unpark()
 		}
-		q.list(p.line)
-		q.forget(p.line)
+		for _, l := range p.payer.lines {
+			q.list(l)
+		}
+		q.forget(p.payer)
 	}
 	q.serve()
 }
@@ -338,7 +425,7 @@ func (q *queue) onTheirWay(p *place) (sum *uint256.Int, others bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	sum = new(uint256.Int)
-	for other := range p.line.flying {
+	for other := range p.payer.flying {
 		if other.token != p.token {
 			continue
 		}
@@ -353,19 +440,25 @@ func (q *queue) onTheirWay(p *place) (sum *uint256.Int, others bool) {
 // unpark lists those who waited until the first payment of somebody with code had
 // landed.
 func (q *queue) unpark() {
-	lines := q.parked
+	list := q.parked
 	q.parked = nil
-	for _, l := range lines {
+	for _, l := range list {
 		l.parked = false
 		q.list(l)
 	}
 }
 
-// forget drops a line that nothing is left of.
-func (q *queue) forget(l *line) {
-	if len(l.waiting) == 0 && len(l.flying) == 0 {
-		delete(q.lines, l.payer)
+// forget drops a payer of whom nothing is left.
+func (q *queue) forget(p *payer) {
+	if len(p.flying) > 0 {
+		return
 	}
+	for _, l := range p.lines {
+		if len(l.waiting) > 0 {
+			return
+		}
+	}
+	delete(q.payers, p.address)
 }
 
 // crowded reports whether somebody waits for a place.
@@ -379,5 +472,5 @@ func (q *queue) crowded() bool {
 func (q *queue) likely(among []*account) *account {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return leastBusy(among, math.MaxInt)
+	return leastBusy(among, alone, math.MaxInt)
 }

@@ -20,7 +20,7 @@ func payerNo(n int) common.Address { return common.BigToAddress(big.NewInt(0xabc
 // occupy takes places for as many payers.
 func occupy(q *queue, among []*account, n int) (places []*place) {
 	for i := range n {
-		places = append(places, must(q.enter(context.Background(), payerNo(1e6+i), wish{among: among, weight: wholePlace, life: time.Minute})))
+		places = append(places, must(q.enter(context.Background(), payerNo(1e6+i), wish{among: among, most: maxInFlight, life: time.Minute})))
 	}
 	return places
 }
@@ -29,7 +29,7 @@ func occupy(q *queue, among []*account, n int) (places []*place) {
 // the one with the most coin.
 func TestLeastBusy(t *testing.T) {
 	has := func(taken int, balance int64) *account {
-		return &account{funds: funds{taken: taken, balance: big.NewInt(balance)}}
+		return &account{funds: funds{taken: [kinds]int{alone: taken}, balance: big.NewInt(balance)}}
 	}
 	unseen := &account{}
 	const most = 30
@@ -41,15 +41,15 @@ func TestLeastBusy(t *testing.T) {
 		"richest of these":    {[]*account{has(1, 5), has(1, 7), has(1, 6)}, 1},
 		"first of equals":     {[]*account{has(1, 5), has(1, 5)}, 0},
 		"unseen is tried":     {[]*account{has(0, 1), unseen}, 1},
-		"full is out":         {[]*account{has(most+1, 9), has(most, 1)}, 1},
-		"all full":            {[]*account{has(most+1, 9)}, -1},
+		"full is out":         {[]*account{has(most, 9), has(most-1, 1)}, 1},
+		"all full":            {[]*account{has(most, 9)}, -1},
 		"nothing seen of any": {[]*account{unseen, {}}, 0},
 	} {
 		var want *account
 		if tt.want >= 0 {
 			want = tt.among[tt.want]
 		}
-		if got := leastBusy(tt.among, most); got != want {
+		if got := leastBusy(tt.among, alone, most); got != want {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -79,7 +79,7 @@ func newCrowd(t *testing.T) *crowd {
 // waits puts a payment into the queue.
 func (c *crowd) waits(who string, payer common.Address, change ...func(*wish)) {
 	c.t.Helper()
-	w := wish{among: []*account{c.a}, weight: wholePlace, life: time.Minute}
+	w := wish{among: []*account{c.a}, most: maxInFlight, life: time.Minute}
 	for _, f := range change {
 		f(&w)
 	}
@@ -185,7 +185,7 @@ func TestAPayerHasAsManyPlacesAsWerePaidFor(t *testing.T) {
 			for range tt.reverted {
 				q.standings.reverted(time.Now(), addressTopic(payerNo(1)))
 			}
-			w := wish{among: []*account{a}, weight: 1, life: time.Minute, token: token, value: *uint256.NewInt(7)}
+			w := wish{among: []*account{a}, kind: together, most: 1000, life: time.Minute, token: token, value: *uint256.NewInt(7)}
 			var last *place
 			for range tt.want {
 				last = must(q.enter(context.Background(), payerNo(1), w))
@@ -229,13 +229,13 @@ func TestFirstPaymentsOfWalletsGoOneByOne(t *testing.T) {
 	}
 }
 
-// TestAloneWaitsForTheOthersOfItsPayer: a payment for which there is too little money
+// TestTheLastWaitsForTheOthersOfItsPayer: a payment for which there is too little money
 // while others are on their way.
-func TestAloneWaitsForTheOthersOfItsPayer(t *testing.T) {
+func TestTheLastWaitsForTheOthersOfItsPayer(t *testing.T) {
 	c := newCrowd(t)
 	c.waits("a", payerNo(1))
 	a := c.next()
-	c.waits("b", payerNo(1), func(w *wish) { w.alone = true })
+	c.waits("b", payerNo(1), func(w *wish) { w.last = true })
 	c.waits("other", payerNo(2))
 	if s := c.next(); s.who != "other" {
 		t.Fatal(s.who)
@@ -256,7 +256,7 @@ func TestWhatCannotBeServedInTimeIsToldSo(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		c.next()
 	}
-	_, err := c.q.enter(context.Background(), payerNo(999), wish{among: []*account{c.a}, weight: wholePlace, life: time.Millisecond})
+	_, err := c.q.enter(context.Background(), payerNo(999), wish{among: []*account{c.a}, most: maxInFlight, life: time.Millisecond})
 	busy, ok := isBusy(err)
 	if !ok || busy.wait < 10*time.Millisecond || busy.wait > time.Minute {
 		t.Errorf("%v", err)
@@ -264,7 +264,7 @@ func TestWhatCannotBeServedInTimeIsToldSo(t *testing.T) {
 	for range maxWaitingOfPayer {
 		c.waits("", payerNo(1000))
 	}
-	if _, err := c.q.enter(context.Background(), payerNo(1000), wish{among: []*account{c.a}, weight: wholePlace, life: time.Minute}); !strings.Contains(fmt.Sprint(err), "too many payments") {
+	if _, err := c.q.enter(context.Background(), payerNo(1000), wish{among: []*account{c.a}, most: maxInFlight, life: time.Minute}); !strings.Contains(fmt.Sprint(err), "too many payments") {
 		t.Errorf("%v", err)
 	}
 }
@@ -273,7 +273,7 @@ func TestWhatCannotBeServedInTimeIsToldSo(t *testing.T) {
 // none.
 func TestAPlaceIsOfNoUseToTheDead(t *testing.T) {
 	c := newCrowd(t)
-	if _, err := c.q.enter(context.Background(), payerNo(1), wish{among: []*account{c.a}, weight: wholePlace, life: 20 * time.Millisecond}); err == nil {
+	if _, err := c.q.enter(context.Background(), payerNo(1), wish{among: []*account{c.a}, most: maxInFlight, life: 20 * time.Millisecond}); err == nil {
 		t.Error("it got a place")
 	}
 	if c.q.waiting != 0 {
@@ -292,7 +292,7 @@ func TestPlacesAreNotLost(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i%7)*time.Millisecond)
 			defer cancel()
 			p, err := q.enter(ctx, payerNo(i%23), wish{
-				among: accounts[:1+i%3], weight: 5 + i%90, alone: i%5 == 0, wallet: i%6 == 0, life: time.Duration(1+i%11) * time.Millisecond,
+				among: accounts[:1+i%3], kind: kind(i % 2), most: 3, last: i%5 == 0, wallet: i%6 == 0, life: time.Duration(1+i%11) * time.Millisecond,
 			})
 			if err != nil {
 				return
@@ -306,12 +306,12 @@ func TestPlacesAreNotLost(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(q.lines) != 0 || q.waiting != 0 || q.wallets != 0 {
-		t.Errorf("%d lines, %d wait, %d wallets", len(q.lines), q.waiting, q.wallets)
+	if len(q.payers) != 0 || q.waiting != 0 || q.wallets != 0 {
+		t.Errorf("%d lines, %d wait, %d wallets", len(q.payers), q.waiting, q.wallets)
 	}
 	for _, a := range accounts {
-		if a.taken != 0 {
-			t.Errorf("%d are taken", a.taken)
+		if a.taken != [kinds]int{} {
+			t.Errorf("%v are taken", a.taken)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package evm
 
 import (
-	"math/big"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -17,6 +16,7 @@ type receipt struct {
 	Status      *hexutil.Uint64 `json:"status"`
 	GasUsed     *hexutil.Uint64 `json:"gasUsed"`
 	GasPrice    *hexutil.Big    `json:"effectiveGasPrice"`
+	L1Fee       *hexutil.Big    `json:"l1Fee"`
 	Logs        []event         `json:"logs"`
 
 	// call is what the transaction calls; nil if it was not asked for.
@@ -80,19 +80,6 @@ func (r *receipt) judge(hash common.Hash, p *payment, shared int) verdict {
 // uses reports whether a transaction has used the authorization at all.
 func (p *payment) uses(r *receipt) bool {
 	return slices.ContainsFunc(r.Logs, func(e event) bool { return !e.Removed && p.isUse(p, &e) })
-}
-
-// cost is what one payment of the flight has cost us in gas.
-func (r *receipt) cost(fl *flight) *big.Int {
-	if r == nil || r.GasUsed == nil {
-		return new(big.Int)
-	}
-	price := toBig(r.GasPrice)
-	if price == nil { // not every node tells
-		price = fl.offers().feeCap
-	}
-	cost := new(big.Int).Mul(price, new(big.Int).SetUint64(uint64(*r.GasUsed)))
-	return cost.Quo(cost, big.NewInt(int64(max(fl.shared, 1))))
 }
 
 // cancels reports whether the payer has given up the authorization in it.

@@ -65,17 +65,20 @@ type record struct {
 	since  uint64                 // the authorization was unused after this block
 
 	place   *place
-	held    *held
 	code    common.Hash // of the payer, if that has code
 	counted sync.Once   // by the standings
 }
 
-// done is what is kept of a payment that was settled.
+// done is what is kept of a payment that was settled, or whose transaction was
+// reverted.
 type done struct {
-	print  [16]byte // of what was signed, and of the amount
-	hash   common.Hash
-	shared int16 // as for receipt.judge
-	ends   int64
+	// reverted: what the payer signed is in the chain for everybody to read, and has
+	// moved nothing yet.
+	reverted bool
+	print    [16]byte // of what was signed, and of the amount
+	hash     common.Hash
+	shared   int16 // as for receipt.judge
+	ends     int64
 }
 
 // doneKey is a hash of a claim, which is short.
@@ -100,18 +103,12 @@ func (s *payments) settled(p *payment, r *record, transaction common.Hash) {
 	}
 	delete(s.sent, p.claim())
 	delete(s.unused, p.claim())
-	if len(s.done) >= maxDone {
-		for c := range s.done {
-			if delete(s.done, c); len(s.done) <= maxDone*7/8 {
-				break
-			}
-		}
-	}
+	s.roomForDone()
 	shared := foreignCall
 	if sent, _ := r.flight.sent(); slices.Contains(sent, transaction) {
 		shared = r.flight.shared
 	}
-	s.done[p.claim().short()] = done{p.fingerprint(), transaction, int16(shared), r.ends.Unix()} // #nosec G115 -- at most maxBatch
+	s.done[p.claim().short()] = done{false, p.fingerprint(), transaction, int16(shared), r.ends.Unix()} // #nosec G115 -- at most maxBatch
 }
 
 // wasSettled returns what is kept of a payment that was settled.
@@ -119,7 +116,38 @@ func (s *payments) wasSettled(c claim) (done, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d, ok := s.done[c.short()]
-	return d, ok
+	return d, ok && !d.reverted
+}
+
+// wasReverted lets the next call send a payment anew whose transaction was reverted, and
+// remembers that everybody can.
+func (s *payments) wasReverted(p *payment, r *record, transaction common.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sent[p.claim()] != r {
+		return
+	}
+	delete(s.sent, p.claim())
+	s.roomForDone()
+	s.done[p.claim().short()] = done{reverted: true, hash: transaction, ends: r.ends.Unix()}
+}
+
+// public returns the transaction with the payment that was reverted, if one was.
+func (s *payments) public(c claim) (transaction common.Hash, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.done[c.short()]
+	return d.hash, d.reverted
+}
+
+// roomForDone forgets some at random if there are too many.
+func (s *payments) roomForDone() {
+	for c := range s.done {
+		if len(s.done) < maxDone {
+			return
+		}
+		delete(s.done, c)
+	}
 }
 
 // unsettle forgets that a payment was settled: the chain has forgotten it, too.
@@ -128,6 +156,14 @@ func (s *payments) unsettle(c claim, block uint64, now time.Time) {
 	delete(s.done, c.short())
 	s.mu.Unlock()
 	s.sawUnused(c, block, now)
+}
+
+// over gives back what a payment has whose end nobody has seen.
+func (r *record) over() {
+	if r.place != nil {
+		r.place.held.end(nil)
+		r.place.landed()
+	}
 }
 
 // begin returns the record of a payment, and whether the caller is the one to
@@ -155,8 +191,8 @@ func (s *payments) has(c claim) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, sending := s.sent[c]
-	_, settled := s.done[c.short()]
-	return sending || settled
+	d, settled := s.done[c.short()]
+	return sending || settled && !d.reverted
 }
 
 // began reports whether this very payment is being sent, or was, with the same
@@ -217,6 +253,7 @@ func (s *payments) sweep(now time.Time) {
 		case <-r.ready:
 			if now.Sub(r.ends) > recordLife {
 				delete(s.sent, c)
+				r.over()
 			}
 		default: // somebody is still at it
 		}

@@ -50,11 +50,11 @@ func (c *chain) flightOf(p *payment, tx *sentTransaction) *flight {
 		return nil
 	}
 	p.account = by
-	_, data := p.encoded()
+	to, data := p.encoded()
 	fl := &flight{by: by, number: uint64(*tx.Number), to: tx.To, data: tx.Input, gas: uint64(tx.Gas), ends: p.ends()}
 	switch {
-	case bytes.Equal(tx.Input, data):
-	case tx.To == multicall3 && bytes.Contains(tx.Input, data):
+	case tx.To == to && bytes.Equal(tx.Input, data):
+	case tx.To == (common.Address{}) && bytes.Contains(tx.Input, data):
 		fl.shared = 2 // or more
 	default:
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+	"go.uber.org/zap"
 )
 
 const (
@@ -59,8 +60,10 @@ type flight struct {
 	data   []byte
 	gas    uint64
 	value  *big.Int // of the chain's coin; nil is none
-	// shared is how many payments it is for, if they are several.
+	// shared is how many payments it is for, if they are several. Then data is a program,
+	// and trial the one that is simulated.
 	shared int
+	trial  []byte
 	// places are what the payments have until a block holds the transaction, and ends
 	// is when the last of them is not good any more.
 	places []*place
@@ -112,27 +115,30 @@ var errNumbers = errors.New("the node takes none of our transaction numbers: is 
 // roomPause is between looks whether a transaction that was sent has made room.
 const roomPause = 200 * time.Millisecond
 
-// turn makes the caller the one who sends with an account, as soon as there are not
-// too many of its transactions on their way. It must call leave.
+// turn makes the caller the one who sends with an account, in the order in which they
+// come, as soon as there are not too many of its transactions on their way. It must
+// call leave.
 func (c *chain) turn(ctx context.Context, a *account) (leave func(), err error) {
+	select {
+	case a.sender.taken <- struct{}{}:
+	case <-ctx.Done():
+		return nil, errBusy
+	}
+	leave = func() { <-a.sender.taken }
 	for !a.sender.hasRoom() {
 		if mined, _, err := c.accountNow(ctx, a); err == nil {
 			a.sender.prune(mined)
 		}
-		a.sender.nudge(ctx, c)
 		if a.sender.hasRoom() {
 			break
 		}
+		a.sender.push(ctx, c)
 		if c.sleep(ctx, roomPause) != nil {
+			leave()
 			return nil, errBusy
 		}
 	}
-	select {
-	case a.sender.taken <- struct{}{}:
-		return func() { <-a.sender.taken }, nil
-	case <-ctx.Done():
-		return nil, errBusy
-	}
+	return leave, nil
 }
 
 // sendAlone sends a payment in a transaction of its own.
@@ -178,9 +184,9 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 	if s.hasRivals(c.now()) {
 		pending = max(pending, c.pendingOf(ctx, what.by)) // what we saw is old by now
 	}
-	number := s.nextNumber(pending, c.now())
+	number := s.nextNumber(s.believable(pending, v.mined, c), c.now())
 	for try := range numberTries {
-		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value, shared: what.shared, places: what.places, ends: what.ends}
+		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value, shared: what.shared, trial: what.trial, places: what.places, ends: what.ends}
 		tx, err := c.transaction(fl, v.fees)
 		if err != nil {
 			return nil, turnedAway, err
@@ -196,7 +202,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 			if try > 0 && c.sleep(ctx, rand.N(min(firstPause<<try, numberPause))) != nil {
 				return nil, turnedAway, errBusy
 			}
-			number = max(number+1, c.pendingOf(ctx, what.by))
+			number = max(number+1, s.believable(c.pendingOf(ctx, what.by), v.mined, c))
 			continue
 		case turnedAway:
 			return nil, a, err
@@ -251,6 +257,24 @@ func (s *sender) nextNumber(pending uint64, now time.Time) uint64 {
 		return pending // the chain has forgotten some: a reorganisation, or another chain
 	}
 	return max(pending, s.next)
+}
+
+// maxNumbersAhead is how far ahead of what we know the next number may be that a node says:
+// several gateways with our keys may each have as many on their way as we.
+const maxNumbersAhead = 8 * maxInFlight
+
+// believable is the next number that a node says, or what we know if that is out of all
+// proportion: all payments would wait until the numbers before it were used up.
+func (s *sender) believable(pending, mined uint64, c *chain) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := max(mined, s.next)
+	if pending <= known+maxNumbersAhead {
+		return pending
+	}
+	c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
+		zap.Uint64("says", pending), zap.Uint64("known", known))
+	return known
 }
 
 // wasLost is for a transaction that is in no block any more though its number was.
@@ -343,13 +367,17 @@ func (c *chain) transaction(fl *flight, f fees) (*types.Transaction, error) {
 	if value == nil {
 		value = new(big.Int)
 	}
+	to := &fl.to
+	if fl.shared > 0 {
+		to = nil // see program
+	}
 	if f.legacy {
 		return fl.by.key.sign(&types.LegacyTx{
-			Nonce: fl.number, GasPrice: f.feeCap, Gas: fl.gas, To: &fl.to, Value: value, Data: fl.data,
+			Nonce: fl.number, GasPrice: f.feeCap, Gas: fl.gas, To: to, Value: value, Data: fl.data,
 		}, c.id)
 	}
 	return fl.by.key.sign(&types.DynamicFeeTx{
 		ChainID: new(big.Int).SetUint64(c.id),
-		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: fl.gas, To: &fl.to, Value: value, Data: fl.data,
+		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: fl.gas, To: to, Value: value, Data: fl.data,
 	}, c.id)
 }

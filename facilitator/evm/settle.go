@@ -75,8 +75,12 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 			return unknown(p, x402.CodeSettlementPending, "", "an earlier call is still sending this payment")
 		}
 	}
-	if rec.flight == nil {
-		return c.sawOutcome(p, rec, rec.result)
+	if s := rec.result; rec.flight == nil {
+		if earlier, public := c.shared.payments.public(p.claim()); public && s.Outcome == facilitator.Refused {
+			// Anybody can send it until it ends, and then it may move money.
+			return unknown(p, p.codes().transaction, earlier.Hex(), "an earlier transaction with it was reverted: "+s.Reason)
+		}
+		return c.sawOutcome(p, rec, s)
 	}
 	return c.sawOutcome(p, rec, c.await(ctx, p, rec))
 }
@@ -152,7 +156,6 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 	defer func() {
 		if rec.place = p.place; fl == nil {
 			c.leave(p)
-			rec.held.end(nil)
 		}
 		c.shared.payments.finish(p, rec, fl, result)
 	}()
@@ -168,10 +171,10 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 		rec.since = sinceUnknown
 		return
 	}
-	alone := false
+	last := false
 	for range maxPlaces {
-		if err := c.enter(ctx, p, among, alone); err != nil {
-			result = unsent(err)
+		if err := c.enter(ctx, p, among, last); err != nil {
+			result = notSent(err, p, r)
 			return
 		}
 		fl, result, err = c.trySend(ctx, p, r, rec)
@@ -179,7 +182,7 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errShort):
-			alone = true
+			last = true
 		case errors.Is(err, errOtherPlace):
 		case errors.Is(err, errAlone):
 			p.solo = true
@@ -252,10 +255,7 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 		return nil, notSent(err, p, r), err
 	}
 	rec.since, rec.code = v.block, p.code
-	switch err := c.admit(p, v, rec); {
-	case isRefusal(err):
-		return nil, notSent(err, p, r), err
-	case err != nil:
+	if err := c.admit(p, v); err != nil {
 		return nil, unsent(err), err
 	}
 	if err := c.affordable(p.account, p.gas(), v); err != nil {
@@ -276,36 +276,16 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 	return fl, facilitator.Settlement{}, nil
 }
 
-// admit bounds what the payment could cost us: the money must be there besides what
-// is on its way already, and what strangers have lost us today must leave enough. The
-// simulation says that all is well; that is evidence, and no proof.
-func (c *chain) admit(p *payment, v view, rec *record) error {
-	if p.place.wallet != c.isFirstOfWallet(p) {
+// admit looks once more at what the payment could cost us: the money must be there
+// besides what is on its way already, and the place must be one for who the payer is.
+func (c *chain) admit(p *payment, v view) error {
+	if p.place.wallet != c.isFirstOfWallet(p) || p.place.held != nil && p.place.held.whose != whose(p) {
 		return errOtherPlace
 	}
 	if sum, others := c.shared.queue.onTheirWay(p.place); others && v.owns != nil && v.owns.Lt(sum) {
 		return errShort
 	}
-	rec.held.end(nil) // of an earlier try
-	var err error
-	rec.held, err = c.shared.losses.hold(whose(p), c.shared.standings.paid(p.from) > 0, v.fees.expected(p.gas()), c.budget(v.fees), c.now())
-	return err
-}
-
-// Whose transactions are counted among the losses.
-func whose(p *payment) int {
-	if p.signer == byKey {
-		return ofAccounts
-	}
-	return ofCode
-}
-
-// budget is what may be lost in a day.
-func (c *chain) budget(f fees) *big.Int {
-	if c.gasBudget != nil {
-		return c.gasBudget
-	}
-	return f.expected(defaultGasBudget)
+	return nil
 }
 
 // affordable checks that we can pay the gas, before anything is sent.

@@ -21,8 +21,10 @@ type shared struct {
 	payments  payments
 	approvals approvals
 	standings *standings
-	losses    *losses
-	queue     *queue
+	// losses are counted in the chain's smallest unit, and in gas where no budget is
+	// given.
+	losses, gasLosses *losses
+	queue             *queue
 
 	mu       sync.Mutex
 	accounts map[common.Address]*account
@@ -61,8 +63,8 @@ func newShared() *shared {
 	return &shared{
 		payments:  payments{sent: make(map[claim]*record), unused: make(map[claim]sighting), done: make(map[doneKey]done)},
 		standings: known,
-		losses:    newLosses(),
-		queue:     newQueue(known),
+		losses:    newLosses(), gasLosses: newLosses(),
+		queue: newQueue(known),
 		approvals: approvals{
 			running: make(map[common.Address]chan struct{}), spent: new(big.Int), ofStrangers: new(big.Int),
 			unpaid: lru.NewCache[gift, struct{}](maxStandings),

@@ -399,7 +399,7 @@ func TestApprovalsTakeNoPlaces(t *testing.T) {
 	c.leaveWaiting(f, ordinary)
 	stop()
 	wg.Wait()
-	if a := f.chains[baseSepolia].accounts[0]; a.taken != 0 {
+	if a := f.chains[baseSepolia].accounts[0]; a.taken != [kinds]int{} {
 		t.Errorf("%d places are taken", a.taken)
 	}
 	// And when there are blocks again, they are settled.

@@ -51,6 +51,9 @@ func (s *standings) moved(whats ...common.Hash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, what := range whats {
+		if what == (common.Hash{}) {
+			continue // of a payer without code
+		}
 		k, _ := s.known.Get(what)
 		k.paid++
 		k.since++
@@ -64,6 +67,9 @@ func (s *standings) reverted(now time.Time, whats ...common.Hash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, what := range whats {
+		if what == (common.Hash{}) {
+			continue
+		}
 		k, _ := s.known.Get(what)
 		if now.Sub(k.last) >= revertsLife {
 			k.reverted = 0

@@ -106,7 +106,7 @@ func TestKeysInTrouble(t *testing.T) {
 		t.Errorf("%d moved", moved)
 	}
 	for _, a := range f.chains[baseSepolia].accounts {
-		if mined, waiting := c.numbers(a.key.address); a.taken != 0 || waiting != 0 || mined == 0 {
+		if mined, waiting := c.numbers(a.key.address); a.taken != [kinds]int{} || waiting != 0 || mined == 0 {
 			t.Errorf("%s: %d mined, %d wait, %d places are taken", a.key.address, mined, waiting, a.taken)
 		}
 	}

@@ -292,32 +292,11 @@ func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v vie
 		return refuse(codeEventMismatch, "the payee would not have as much more as was paid")
 	}
 	if v.simulation == nil {
-		return c.judgeRisk(p, v)
+		return c.refusesRisk(p)
 	}
 	refused, err := c.diagnose(ctx, p, r, v.simulation)
 	if err != nil {
 		return err
 	}
 	return refused
-}
-
-// judgeRisk refuses payments that would settle as the simulation says, and of whose
-// kind too many did not.
-func (c *chain) judgeRisk(p *payment, v view) error {
-	known := c.shared.standings.paid(p.from) > 0
-	switch {
-	case !v.payerCode && p.signer != byFactory:
-	case c.noWallets:
-		return refuse(codeNoWallets, "payments of payers with code are not taken here")
-	case !known && c.shared.standings.of(v.code).suspect(c.now()):
-		return refuse(codeReverts, "too many transactions for payers with this code were reverted")
-	}
-	offer := v.fees
-	if last := c.lastFees.Load(); offer.feeCap == nil && last != nil {
-		offer = *last
-	}
-	if offer.feeCap == nil {
-		return nil // what it could cost is asked when it is to be settled
-	}
-	return c.shared.losses.refuses(whose(p), known, offer.expected(p.gas()), c.budget(offer), c.now())
 }

@@ -217,7 +217,7 @@ func (w *permit2) isCancel(p *payment, e *event) bool {
 // free and the money went from the payer to the payee. A settlement that somebody
 // else hides inside another call is therefore not recognised.
 func (w *permit2) moved(p *payment, r *receipt, own bool) bool {
-	if !own && (r.call == nil || r.call.To != w.proxy || !w.isCall(p, r.call.Input)) {
+	if !own && (r.call == nil || !r.call.calls(w.proxy) || !w.isCall(p, r.call.Input)) {
 		return false
 	}
 	for i := range r.Logs {

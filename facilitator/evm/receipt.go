@@ -25,10 +25,13 @@ type receipt struct {
 
 // sentCall is what we read of a transaction.
 type sentCall struct {
-	Hash  common.Hash    `json:"hash"`
-	To    common.Address `json:"to"`
-	Input hexutil.Bytes  `json:"input"`
+	Hash  common.Hash     `json:"hash"`
+	To    *common.Address `json:"to"` // nil if it creates a contract
+	Input hexutil.Bytes   `json:"input"`
 }
+
+// calls reports whether the transaction calls a contract.
+func (s *sentCall) calls(contract common.Address) bool { return s.To != nil && *s.To == contract }
 
 // event is a log entry of a contract.
 type event struct {

@@ -51,10 +51,10 @@ func (c *chain) flightOf(p *payment, tx *sentTransaction) *flight {
 	}
 	p.account = by
 	to, data := p.encoded()
-	fl := &flight{by: by, number: uint64(*tx.Number), to: tx.To, data: tx.Input, gas: uint64(tx.Gas), ends: p.ends()}
+	fl := &flight{by: by, number: uint64(*tx.Number), to: to, data: tx.Input, gas: uint64(tx.Gas), ends: p.ends()}
 	switch {
-	case tx.To == to && bytes.Equal(tx.Input, data):
-	case tx.To == (common.Address{}) && bytes.Contains(tx.Input, data):
+	case tx.calls(to) && bytes.Equal(tx.Input, data):
+	case tx.To == nil && bytes.Contains(tx.Input, data):
 		fl.shared = 2 // or more
 	default:
 		return nil

@@ -162,7 +162,7 @@ func (s *scripted) answer(method string, params []json.RawMessage) (any, *rpcErr
 	case "eth_getTransactionByHash":
 		for _, tx := range s.sent {
 			if fmt.Sprintf("%q", tx.Hash().Hex()) == string(params[0]) {
-				return sentCall{Hash: tx.Hash(), To: *tx.To(), Input: tx.Data()}, nil
+				return sentCall{Hash: tx.Hash(), To: tx.To(), Input: tx.Data()}, nil
 			}
 		}
 		return nil, nil

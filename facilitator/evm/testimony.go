@@ -221,7 +221,7 @@ func (n *node) calling(ctx context.Context, p *payment, w *permit2, events []eve
 		return nil, err
 	}
 	for i, call := range found {
-		if call != nil && call.Hash == events[i].Transaction && call.To == w.proxy && w.isCall(p, call.Input) {
+		if call != nil && call.Hash == events[i].Transaction && call.calls(w.proxy) && w.isCall(p, call.Input) {
 			own = append(own, events[i])
 		}
 	}

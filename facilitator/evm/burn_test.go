@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"encoding/json"
 	"math/big"
 	"net/url"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 
@@ -448,5 +450,69 @@ func TestHonestPayersAreServedWithinThreeBlocks(t *testing.T) {
 				t.Errorf("%d reverted", failed)
 			}
 		})
+	}
+}
+
+// TestAPlaceComesBackWithoutItsCaller: the caller of a wallet's first payment has gone
+// before it was in a block. The next wallet waits for nobody.
+func TestAPlaceComesBackWithoutItsCaller(t *testing.T) {
+	other := common.BigToAddress(big.NewInt(0x7a11e70001 + 50))
+	c := startChain(t, withPermit2(t), withWallets(t), func(g types.GenesisAlloc) {
+		g[other] = g[wallet]
+		rich(other)(g)
+	})
+	f, _ := c.start("base-sepolia")
+	c.idle = true
+	ctx, gone := context.WithCancel(during(t, time.Minute))
+	done := make(chan facilitator.Settlement, 1)
+	go func() { done <- f.Settle(ctx, c.sign(order{account: wallet, before: 1e6})) }()
+	for waiting := uint64(0); waiting == 0; time.Sleep(time.Millisecond) {
+		_, waiting = c.numbers(first)
+	}
+	gone()
+	<-done
+	c.seal()
+	c.idle = false
+	if s := f.Settle(during(t, 20*time.Second), c.sign(order{account: other, nonce: 1, before: 1e6})); s.Outcome != facilitator.Settled {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestANumberFarAheadIsNotBelieved: a node says one transaction number that is far too
+// high. All payments after it would wait for those before.
+func TestANumberFarAheadIsNotBelieved(t *testing.T) {
+	f, node, r, log := at(t, world{})
+	lied := false
+	node.override = func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+		if method == "eth_getTransactionCount" && string(params[1]) == `"pending"` && !lied {
+			lied = true
+			return hexutil.Uint64(node.nonce + 5000), nil, true
+		}
+		return nil, nil, false
+	}
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled || node.sent[0].Nonce() != 7 || !lied {
+		t.Errorf("%+v, number %d", s, node.sent[0].Nonce())
+	}
+	if !strings.Contains(log(), "is not believed") {
+		t.Errorf("log: %s", log())
+	}
+}
+
+// TestSmallPaymentsAreInNoLargeOnesWay: payments that share transactions come all the
+// time, and take no place of those that need one of their own.
+func TestSmallPaymentsAreInNoLargeOnesWay(t *testing.T) {
+	q, a := newQueue(newStandings()), new(account)
+	for i := range 2000 {
+		go func() {
+			_, _ = q.enter(t.Context(), payerNo(i), wish{among: []*account{a}, kind: together, most: 640, life: time.Minute})
+		}()
+	}
+	for waiting := 0; waiting < 2000-640; time.Sleep(time.Millisecond) {
+		q.mu.Lock()
+		waiting = q.waiting
+		q.mu.Unlock()
+	}
+	if _, err := q.enter(t.Context(), payerNo(5000), wish{among: []*account{a}, most: maxInFlight, life: time.Second}); err != nil {
+		t.Error(err)
 	}
 }

@@ -91,9 +91,9 @@ func TestDelegationBurnsNobodyElsesGas(t *testing.T) {
 // TestWhatStrangersCouldBurnIsSetAside: many payers delegate in one transaction. No more
 // of theirs is on its way than the budget has room for.
 func TestWhatStrangersCouldBurnIsSetAside(t *testing.T) {
-	for name, batch := range map[string]int{"each in a transaction": 1, "many in a transaction": 20} {
+	for name, tt := range map[string]struct{ batch, payers int }{"each in a transaction": {1, 60}, "many in a transaction": {20, 120}} {
 		t.Run(name, func(t *testing.T) {
-			const payers = 160
+			batch, payers := tt.batch, tt.payers
 			c := startChain(t, payersNo(payers))
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = batch })
 			f.chains[baseSepolia].pairing.Store(token, c.now().Add(time.Hour))

@@ -114,7 +114,7 @@ type Network struct {
 	// leaves between the simulation and the block, or the code of a wallet tells the
 	// chain from a simulation. Half of it is for payers with code, and when that is
 	// used up they are refused until the next day; the other half is for payers
-	// without code who have not paid here before. Default: what 20,000,000 gas cost.
+	// without code who have not paid here before. Default: 20,000,000 gas.
 	GasBudget string `json:"gas_budget,omitempty"`
 
 	// The most of the chain's own coin that one settlement may cost, like `0.0001`,

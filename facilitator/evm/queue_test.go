@@ -87,9 +87,11 @@ func (c *crowd) waits(who string, payer common.Address, change ...func(*wish)) {
 	before := c.q.waiting
 	c.q.mu.Unlock()
 	go func() {
-		p, err := c.q.enter(context.Background(), payer, w)
+		p, err := c.q.enter(c.t.Context(), payer, w)
 		if err != nil {
-			c.t.Errorf("%s: %v", who, err)
+			if c.t.Context().Err() == nil {
+				c.t.Errorf("%s: %v", who, err)
+			}
 			return
 		}
 		c.served <- served{who, p}

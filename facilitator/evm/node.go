@@ -21,6 +21,9 @@ const (
 	callTimeout = 5 * time.Second
 	// connectTimeout bounds dialling, and once more the TLS handshake.
 	connectTimeout = 3 * time.Second
+	// maxCalls bounds how many calls to one node are under way at once: in a rush
+	// thousands wait for blocks.
+	maxCalls = 64
 	// maxAnswer bounds what a node can make us read.
 	maxAnswer = 4 << 20
 	// noBatchFor is how long a node that refused a batch is asked one by one. One bad
@@ -47,6 +50,8 @@ type node struct {
 	dial    dialer
 	now     func() time.Time
 
+	slots chan struct{} // holds one token for each call under way
+
 	mu      sync.Mutex
 	client  caller
 	noBatch time.Time // when it last refused a batch
@@ -54,7 +59,7 @@ type node struct {
 }
 
 func newNode(u *url.URL, d dialer, now func() time.Time) *node {
-	return &node{host: u.Host, secrets: secretsOf(u), url: u, dial: d, now: now}
+	return &node{host: u.Host, secrets: secretsOf(u), url: u, dial: d, now: now, slots: make(chan struct{}, maxCalls)}
 }
 
 // connect returns the client, and makes it first if there is none.
@@ -81,10 +86,28 @@ func (n *node) close() {
 	}
 }
 
+// enter waits for room among the calls under way; leave makes room.
+func (n *node) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case n.slots <- struct{}{}:
+		return func() { <-n.slots }, nil
+	case <-ctx.Done():
+		return nil, n.clean(errNoRoom)
+	}
+}
+
+// errNoRoom is for a call that was not made.
+var errNoRoom = errors.New("too many calls to it are under way")
+
 // call makes one call.
 func (n *node) call(ctx context.Context, result any, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	leave, err := n.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	c, err := n.connect(ctx)
 	if err != nil {
 		return err
@@ -97,6 +120,11 @@ func (n *node) call(ctx context.Context, result any, method string, args ...any)
 func (n *node) batch(ctx context.Context, calls []rpc.BatchElem) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	leave, err := n.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	c, err := n.connect(ctx)
 	if err != nil {
 		return err

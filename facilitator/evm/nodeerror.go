@@ -165,7 +165,7 @@ func neverSent(err error) bool {
 		return true
 	}
 	_, noSuchHost := errors.AsType[*net.DNSError](err)
-	return noSuchHost
+	return noSuchHost || errors.Is(err, errNoRoom)
 }
 
 func containsAny(s string, words ...string) bool {

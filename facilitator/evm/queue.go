@@ -26,6 +26,9 @@ const (
 	maxOfPayer = 32
 	// maxWaitingOfPayer and maxWaiting bound the payments that wait for a place.
 	maxWaitingOfPayer, maxWaiting = 256, 1 << 15
+	// maxWaitingWallets bounds the first payments of payers with code that wait, of which
+	// one goes after the other: they hold places at the gate that others need.
+	maxWaitingWallets = 32
 	// knownOf4 is how many of four places go to payers who have paid here, while
 	// such and others wait.
 	knownOf4 = 3
@@ -62,6 +65,7 @@ type queue struct {
 	payers  map[common.Address]*payer
 	lines   [kinds]lines
 	wallets int // first payments of payers with code on their way
+	behind  int // those that wait
 	parked  []*line
 	waiting int // payments
 	given   []time.Time
@@ -189,7 +193,7 @@ func (q *queue) enter(ctx context.Context, who common.Address, what wish) (*plac
 	for _, l := range l.lines { // it may be in the other one by now
 		if i := slices.Index(l.waiting, w); i >= 0 {
 			l.waiting = slices.Delete(l.waiting, i, i+1)
-			q.waiting--
+			q.count(w, -1)
 			q.list(l) // it may have been in the way of the next one of its payer
 			q.serve()
 			q.forget(l.payer)
@@ -220,14 +224,25 @@ func (q *queue) begin(who common.Address, w *waiter) (*line, error) {
 		return nil, err
 	}
 	l.waiting = append(l.waiting, w)
-	q.waiting++
+	q.count(w, 1)
 	q.list(l)
 	q.serve()
 	return l, nil
 }
 
+// count counts a waiter who comes or goes.
+func (q *queue) count(w *waiter, n int) {
+	q.waiting += n
+	if w.wallet {
+		q.behind += n
+	}
+}
+
 // refuses says why a payment need not wait; nil if it may.
 func (q *queue) refuses(l *line, w *waiter) error {
+	if w.wallet && q.behind >= maxWaitingWallets {
+		return errBusy
+	}
 	wait := q.wait(l)
 	if len(l.waiting) >= maxWaitingOfPayer || q.waiting >= maxWaiting || wait > w.life {
 		return &busyError{wait: wait}
@@ -342,7 +357,7 @@ func (q *queue) give(l *line) bool {
 		}
 	}
 	l.waiting = l.waiting[1:]
-	q.waiting--
+	q.count(w, -1)
 	a.taken[w.kind]++
 	l.flying[p] = struct{}{}
 	if w.wallet {

@@ -231,6 +231,24 @@ func TestFirstPaymentsOfWalletsGoOneByOne(t *testing.T) {
 	}
 }
 
+// TestFewFirstPaymentsOfWalletsWait: there may be as many of them as somebody likes.
+func TestFewFirstPaymentsOfWalletsWait(t *testing.T) {
+	c := newCrowd(t)
+	wallet := func(w *wish) { w.wallet = true }
+	for i := range maxWaitingWallets {
+		c.waits("wallet", payerNo(i), wallet)
+	}
+	_, err := c.q.enter(context.Background(), payerNo(1000), wish{among: []*account{c.a}, most: maxInFlight, wallet: true, life: time.Minute})
+	if _, busy := isBusy(err); !busy {
+		t.Errorf("%v", err)
+	}
+	c.waits("other", payerNo(1001))
+	c.next()
+	if s := c.next(); s.who != "other" {
+		t.Error(s.who)
+	}
+}
+
 // TestTheLastWaitsForTheOthersOfItsPayer: a payment for which there is too little money
 // while others are on their way.
 func TestTheLastWaitsForTheOthersOfItsPayer(t *testing.T) {
@@ -308,7 +326,7 @@ func TestPlacesAreNotLost(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(q.payers) != 0 || q.waiting != 0 || q.wallets != 0 {
+	if len(q.payers) != 0 || q.waiting != 0 || q.wallets != 0 || q.behind != 0 {
 		t.Errorf("%d lines, %d wait, %d wallets", len(q.payers), q.waiting, q.wallets)
 	}
 	for _, a := range accounts {

@@ -339,7 +339,7 @@ func (p place) withQuery(uri string, change *queryChange) place {
 	var names []string
 	for _, uri := range append(tries(p.conds), uri) {
 		_, query, _ := strings.Cut(uri, "?")
-		for _, pair := range strings.Split(query, "&") {
+		for pair := range strings.SplitSeq(query, "&") {
 			name, _, value := strings.Cut(pair, "=")
 			if value || name != "" && !strings.HasPrefix(name, "{http.request.uri.") && !strings.HasPrefix(name, "{http.request.orig_uri.") {
 				names = append(names, name)

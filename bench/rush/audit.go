@@ -26,7 +26,6 @@ type receipt struct {
 	Hash    common.Hash    `json:"transactionHash"`
 	Block   hexutil.Uint64 `json:"blockNumber"`
 	From    common.Address `json:"from"`
-	To      common.Address `json:"to"`
 	GasUsed hexutil.Uint64 `json:"gasUsed"`
 	Price   hexutil.Uint64 `json:"effectiveGasPrice"`
 	Status  hexutil.Uint64 `json:"status"`

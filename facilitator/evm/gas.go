@@ -63,7 +63,7 @@ func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view
 	// A quarter more: prices elsewhere move until it is in a block.
 	switch limit := uint64(estimate) + uint64(estimate)/4; {
 	case refused != nil, limit <= p.gas():
-		return v, nil // it is not the gas
+		return v, nil //nolint:nilerr // it is not the gas, as what was refused says
 	case limit > most || limit < uint64(estimate):
 		c.notices.warn("a settlement takes more gas than is spent on one, so it is not sent", zap.Uint64("gas", uint64(estimate)), zap.Uint64("most", most), zap.Stringer("asset", p.token))
 		return v, notRun(v.simulation, fmt.Errorf("a settlement takes %d gas now, and at most %d are spent on one", uint64(estimate), most))

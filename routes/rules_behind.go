@@ -52,8 +52,8 @@ func (w *walk) checkBehind(g *Gate) {
 		b.checkHeaders(a)
 		b.checkOtherNames(a)
 		b.checkQuery(a)
+		b.checkFolders(a)
 		if a.handler.Name == "file_server" {
-			b.checkFolders(a)
 			b.checkFiles(a)
 			b.checkRoots(a)
 			b.checkForeignRoot(a)
@@ -224,17 +224,50 @@ func (b *behind) elsewhere(a *answerer, at *trail) bool {
 	return elsewhere
 }
 
-// checkFolders finds files that are served for their folder too, which is free.
+// indexFiles are what servers behind a proxy serve for their folder, unless told otherwise.
+var indexFiles = []string{"index.html", "index.htm", "index.php"}
+
+// checkFolders finds files that are served for their folder too, which is free: by a
+// price for the file, or for all of its kind (`*.html`).
 func (b *behind) checkFolders(a *answerer) {
-	index := a.files.Index
-	for _, l := range b.g.Lines {
-		folder, file := path.Split(l.Path)
-		if !slices.Contains(index, file) || b.g.decide(l.Methods, folder) != pricing.Free || len(b.serves(a, folder)) == 0 {
+	index := indexFiles
+	if a.handler.Name == "file_server" {
+		index = a.files.Index
+	}
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
 			continue
 		}
-		b.find(b.g, Warning, RuleAlias, "%s is free, and %s serves %s for it, which costs something; price %[1]s too", folder, a.what, l.Path)
-		return
+		folder, _ := path.Split(priced)
+		if pricing.Covers(l.Path, folder) {
+			continue // it has another line, which says that it is free
+		}
+		for _, file := range index {
+			name := folder + file
+			if !pricing.Covers(l.Path, name) || b.g.decide(l.Methods, name) == pricing.Free || b.g.decide(l.Methods, folder) != pricing.Free || !b.same(a, folder, name) {
+				continue
+			}
+			does := "serves"
+			if a.handler.Name != "file_server" {
+				does = "may serve"
+			}
+			b.find(b.g, Warning, RuleAlias, "%s is free, and %s %s %s for it, which costs something; price %[1]s too", folder, a.what, does, name)
+			return
+		}
 	}
+}
+
+// same reports whether both paths get to the answerer, and are still folder and file there.
+func (b *behind) same(a *answerer, folder, file string) bool {
+	for _, f := range b.serves(a, folder) {
+		for _, t := range b.serves(a, file) {
+			if below, ok := strings.CutPrefix(t.now(), f.now()); ok && below == path.Base(file) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkFiles finds second names of priced files: the name of an index file beside

@@ -1,8 +1,10 @@
 package paywall
 
 import (
+	"encoding/json"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -26,8 +28,39 @@ var (
 	hostPlaceholder = regexp.MustCompile(`http\.request\.(host|labels)|\{(host|labels)`)
 	// hostAndPort finds what looks at a Host header with its port, which a client may
 	// leave out or add.
-	hostAndPort = regexp.MustCompile(`http\.request\.hostport|\{hostport|["']Host\\?["']\s*:|\bheader_regexp\s*\([^)]*["']Host\\?["']`)
+	hostAndPort      = regexp.MustCompile(`(?i)http\.request\.(hostport|header\.host)\b|\{(hostport|header\.host)\}`)
+	hostInExpression = regexp.MustCompile("(?i)\\bheader(_regexp)?\\s*\\([^)]*[\"'`]host\\\\?[\"'`]")
 )
+
+// readsHostHeader says whether a set looks, however deep, at a Host header with its port.
+func readsHostHeader(set map[string]json.RawMessage) bool {
+	for name, raw := range set {
+		if hostAndPort.Match(raw) {
+			return true
+		}
+		switch name {
+		case "header", "header_regexp":
+			var fields map[string]json.RawMessage
+			_ = json.Unmarshal(raw, &fields) // loading it will fail
+			for field := range fields {
+				if strings.EqualFold(field, "Host") {
+					return true
+				}
+			}
+		case "expression":
+			if hostInExpression.Match(raw) {
+				return true
+			}
+		case "not":
+			var nested []map[string]json.RawMessage
+			_ = json.Unmarshal(raw, &nested) // loading it will fail
+			if slices.ContainsFunc(nested, readsHostHeader) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // hostIn says how a line's matcher looks at the host.
 func hostIn(sets caddyhttp.RawMatcherSets) hostReading {

@@ -16,24 +16,52 @@ import (
 )
 
 // clientAddress is the address that a request comes from, as far as Caddy knows, and
-// the client has no say in it.
+// the client has no say in it. What is none is a text.
 func clientAddress(r *http.Request) (netip.Addr, string) {
+	kept, _ := caddyhttp.GetVar(r.Context(), addressKey).(*keptAddress)
+	if kept == nil {
+		kept = readAddress(r)
+		if r.Context().Value(caddyhttp.VarsCtxKey) != nil {
+			caddyhttp.SetVar(r.Context(), addressKey, kept)
+		}
+	}
+	return kept.addr, kept.text
+}
+
+// addressKey is where a request keeps its client's address, since a header of many
+// addresses takes time to read.
+const addressKey = "paywall.client_address"
+
+type keptAddress struct {
+	addr netip.Addr
+	text string
+}
+
+func readAddress(r *http.Request) *keptAddress {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	if s, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && s != nil && s.TrustedProxiesStrict <= 0 && isTrusted(r) {
+	if s, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && s != nil && isTrusted(r) {
 		text = lastHop(r, s)
 	}
 	if text == "" {
 		text = r.RemoteAddr
 	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(text)
-		if err != nil {
-			return netip.Addr{}, text
-		}
-		addr = ap.Addr()
+	if addr, ok := addressIn(text); ok {
+		return &keptAddress{addr: addr}
 	}
-	return addr.Unmap().WithZone(""), ""
+	return &keptAddress{text: text}
+}
+
+// addressIn reads an address as proxies write it down: with a port, in brackets or in
+// quotes, with a zone.
+func addressIn(text string) (netip.Addr, bool) {
+	text = strings.Trim(strings.TrimSpace(text), `"`)
+	if host, _, err := net.SplitHostPort(text); err == nil {
+		text = host
+	} else if strings.HasPrefix(text, "[") {
+		text = strings.TrimSuffix(text[1:], "]")
+	}
+	addr, err := netip.ParseAddr(text)
+	return addr.Unmap().WithZone(""), err == nil
 }
 
 // isTrusted says whether a request comes from a trusted proxy.
@@ -46,27 +74,28 @@ func isTrusted(r *http.Request) bool {
 const maxHops = 32
 
 // lastHop is the address that the trusted proxies in front of us vouch for: the
-// rightmost one that is none of theirs, as Caddy takes it with trusted_proxies_strict.
-// Without that word it takes the leftmost one, which most proxies pass on as the client
-// sent it: a client would choose its network, and with it whose bounds it uses up and
-// whose purchases it fetches.
+// rightmost one that is none of theirs. Caddy takes the leftmost one, which most proxies
+// pass on as the client sent it, and with trusted_proxies_strict it skips what it cannot
+// read: a client would choose its network, and with it whose bounds it uses up and whose
+// purchases it fetches. What stands to the left of something that cannot be read proves
+// nothing; then the network is the proxy's.
 func lastHop(r *http.Request, s *caddyhttp.Server) string {
 	hops := 0
 	for _, name := range s.ClientIPHeaders {
-		for _, part := range slices.Backward(strings.Split(strings.Join(r.Header.Values(name), ","), ",")) {
-			if host, _, err := net.SplitHostPort(part); err == nil {
-				part = host
-			}
-			host, _, _ := strings.Cut(strings.TrimSpace(part), "%")
-			addr, err := netip.ParseAddr(host)
-			if err != nil {
-				continue
-			}
-			if hops++; hops > maxHops {
-				return r.RemoteAddr
-			}
-			if addr = addr.Unmap(); !trusts(s, r, addr) {
-				return addr.String()
+		for _, value := range slices.Backward(r.Header.Values(name)) {
+			for more := true; more; {
+				comma := strings.LastIndexByte(value, ',')
+				part := value[comma+1:]
+				if more = comma >= 0; more {
+					value = value[:comma]
+				}
+				addr, ok := addressIn(part)
+				if hops++; !ok || hops > maxHops {
+					return r.RemoteAddr
+				}
+				if !trusts(s, r, addr) {
+					return addr.String()
+				}
 			}
 		}
 	}

@@ -339,10 +339,8 @@ func checkMatcher(set caddy.ModuleMap) error {
 	if name := methodMatcherIn(set); name != "" {
 		return fmt.Errorf("%q, which does not see the method that an upstream may take from a header or a query (X-HTTP-Method-Override, _method); put the methods into the line itself, before the paths", name)
 	}
-	for name, raw := range set {
-		if hostAndPort.Match(raw) {
-			return fmt.Errorf("%q with the Host header and its port, which a client may write in more ways than one; use a `host` matcher", name)
-		}
+	if readsHostHeader(set) {
+		return errors.New("the Host header with its port, which a client may write in more ways than one; use a `host` matcher")
 	}
 	return nil
 }

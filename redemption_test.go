@@ -439,25 +439,27 @@ func TestClientDoesNotChooseItsNetwork(t *testing.T) {
 		through := func(w *world) string {
 			return strings.Replace(behindProxy(w.caddyfile("price /paid/* $0.01")), "127.0.0.0/8", "127.0.0.0/8 10.0.0.0/8"+word, 1)
 		}
-		t.Run(name+"/to pass the bounds", func(t *testing.T) {
-			paywall.ForgetPayers()
-			w := prepareWorld(t)
-			w.load(through(w))
-			w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
-			asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
-			refused := 0
-			for i := range 400 {
-				forwarded := fmt.Sprintf("11.%d.1.1, %s, 10.1.1.1:80", i%250, elsewhere)
-				if w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", forwarded).StatusCode == http.StatusTooManyRequests {
-					refused++
+		for _, last := range []string{elsewhere + ", 10.1.1.1:80", " [2001:db8::9]:443", "[2001:db8::9]", "unknown"} {
+			t.Run(name+"/to pass the bounds with "+last, func(t *testing.T) {
+				paywall.ForgetPayers()
+				w := prepareWorld(t)
+				w.load(through(w))
+				w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+				asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+				refused := 0
+				for i := range 400 {
+					forwarded := fmt.Sprintf("11.%d.1.1, %s", i%250, last)
+					if w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", forwarded).StatusCode == http.StatusTooManyRequests {
+						refused++
+					}
 				}
-			}
-			if refused == 0 {
-				t.Error("400 payments of empty wallets from one client passed")
-			}
-			w.fac.onVerify(says(200, `{"isValid":true}`))
-			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t), "X-Forwarded-For", "11.1.1.1, "+here), 200, "")
-		})
+				if refused == 0 {
+					t.Error("400 payments of empty wallets from one client passed")
+				}
+				w.fac.onVerify(says(200, `{"isValid":true}`))
+				w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t), "X-Forwarded-For", "11.1.1.1, "+here), 200, "")
+			})
+		}
 		t.Run(name+"/to use up what another has", func(t *testing.T) {
 			paywall.ForgetPayers()
 			w := prepareWorld(t)
@@ -477,7 +479,8 @@ func TestClientDoesNotChooseItsNetwork(t *testing.T) {
 			payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
 			_ = w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", here)
 			w.up.handler.Store(nil)
-			for _, forwarded := range []string{elsewhere, here + ", " + elsewhere, here + "," + elsewhere + ",10.1.1.1", here + ", 10.2.2.2, " + elsewhere + ", ::ffff:10.1.1.1"} {
+			for _, forwarded := range []string{elsewhere, here + ", " + elsewhere, here + "," + elsewhere + ",10.1.1.1", here + ", 10.2.2.2, " + elsewhere + ", ::ffff:10.1.1.1",
+				here + ", [2001:db8::9]:443", here + ", [2001:db8::9]", here + ", unknown", here + ", unix:", here + `, "[2001:db8::9]:443"`, here + ","} {
 				res := w.again(func() answerOf {
 					return w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", forwarded)
 				})

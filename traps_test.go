@@ -124,6 +124,46 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 	}
 }
 
+// Nor do those who come from another network each time, where the payer has paid before.
+func TestTakenProbesCloseNoLineForCustomers(t *testing.T) {
+	paywall.ForgetPayers()
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price POST /api/* $0.01")))
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/crash") {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = rw.Write([]byte(sample))
+	})
+	advance := clock(t)
+	now := time.Now()
+	buy := func(p *payer, path, from string) int {
+		asked := w.challenge(http.MethodPost, path).Accepts[0]
+		return w.do(w.request(http.MethodPost, path, "PAYMENT-SIGNATURE", p.sign(t, asked, now).v2(t), "X-Forwarded-For", from)).StatusCode
+	}
+	customer := newPayer(t)
+	if got := buy(customer, "/api/ok", here); got != 200 {
+		t.Fatal(got)
+	}
+	refused := 0
+	for i := range 6 {
+		for j := range 4 {
+			buy(newPayer(t), fmt.Sprintf("/api/crash/%d/%d", i, j), fmt.Sprintf("192.%d.%d.9", i, j))
+		}
+		advance(10100 * time.Millisecond)
+		now = now.Add(10100 * time.Millisecond)
+		for j := range 2 {
+			buy(newPayer(t), fmt.Sprintf("/api/crash/x%d-%d", i, j), fmt.Sprintf("193.%d.%d.9", i, j))
+		}
+		if buy(customer, "/api/ok", here) != 200 {
+			refused++
+		}
+	}
+	if refused > 0 {
+		t.Errorf("%d of 6 refused", refused)
+	}
+}
+
 // An upstream that breaks off after its header: the money has moved, so the
 // payer can fetch the rest with the same payment.
 func TestBrokenBodyIsRedelivered(t *testing.T) {

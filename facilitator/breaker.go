@@ -37,8 +37,8 @@ const (
 // provoke that. A nil Breaker never opens, and the zero value is closed.
 //
 // Since a payer may know what a facilitator cannot stand, a failure counts once for
-// each payer until somebody gets an answer; that no connection was made counts each
-// time. Where an open breaker's first probe is answered the facilitator was well: the
+// each payer until somebody gets an answer, or for each client network where nobody can
+// read who pays; that no connection was made counts each time. Where an open breaker's first probe is answered the facilitator was well: the
 // payers and the client networks for whom it failed count for nothing for a while
 // (suspectFor), so that nobody can open it again and again.
 //
@@ -55,7 +55,7 @@ type Breaker struct {
 
 // circuit is a Breaker for one network.
 type circuit struct {
-	payers   []string             // about whom it has failed, since the last answer
+	payers   []string             // about whom it has failed, since the last answer; or from where
 	sources  []string             // them and the client networks that they came from
 	suspects map[string]time.Time // until when the failures of a payer or client network count for nothing
 	failed   int                  // calls without an answer, in a row
@@ -222,18 +222,22 @@ func noConnection(err error) bool {
 // counts notes that the facilitator gave no answer about a payment, and says whether
 // that counts.
 func (b *Breaker) counts(r Request, now time.Time) bool {
-	if b == nil || r.Payer == "" { // of some chains the payment alone does not say
+	who := r.Payer
+	if who == "" {
+		who = r.From // of some chains the payment alone does not say who pays
+	}
+	if b == nil || who == "" {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.circuit(r.Requirement.Network)
-	if slices.Contains(c.payers, r.Payer) || now.Before(c.suspects[r.Payer]) || now.Before(c.suspects[r.From]) {
+	if slices.Contains(c.payers, who) || now.Before(c.suspects[who]) || now.Before(c.suspects[r.From]) {
 		return false
 	}
 	if !c.open && len(c.payers) < breakAfter {
-		c.payers = append(c.payers, r.Payer)
-		if c.sources = append(c.sources, r.Payer); r.From != "" {
+		c.payers = append(c.payers, who)
+		if c.sources = append(c.sources, who); r.From != "" && r.From != who {
 			c.sources = append(c.sources, r.From)
 		}
 	}

@@ -307,6 +307,32 @@ func TestOneNetworkDoesNotKeepItOpen(t *testing.T) {
 	}
 }
 
+// Where nobody can read who pays, one client network opens nothing; three do, and are
+// suspected if the facilitator was well.
+func TestOneNetworkOfUnknownPayersOpensNothing(t *testing.T) {
+	b, now := &Breaker{}, time.Now()
+	failure := &Error{Op: "verify", Code: CodeUnavailable, Err: errors.New("status 500")}
+	attack := func(wanted bool, from ...string) {
+		t.Helper()
+		for range 10 * breakAfter {
+			for _, network := range from {
+				b.verified(of("", network), failure, now)
+				b.settled(of("", network), Unsent, now)
+			}
+		}
+		if _, open := b.Open("n", "exact", now); open == wanted {
+			return
+		}
+		t.Errorf("%d networks: open: %v", len(from), !wanted)
+	}
+	attack(false, "one")
+	attack(true, "one", "two", "three")
+	now, _ = b.next()
+	b.probed(nil, now)
+	attack(false, "one", "two", "three")
+	attack(true, "four") // after a probe one more is enough
+}
+
 // That nobody listens is nobody's fault.
 func TestNoConnectionCountsEachTime(t *testing.T) {
 	b, now := &Breaker{}, time.Now()

@@ -86,7 +86,7 @@ func (w *walk) files(h *handler, p place) {
 		PassThru bool `json:"pass_thru"`
 	}
 	h.read(&files)
-	root, dir, named := files.Root, files.Root, p.expander().foreign(files.Root)
+	root, dir, named := files.Root, files.Root, p.expander().foreignDirectory(files.Root)
 	if root == "" || strings.Contains(root, "{") {
 		root, dir = p.root, ""
 	}

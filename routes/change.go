@@ -2,6 +2,7 @@ package routes
 
 import (
 	"encoding/json"
+	"maps"
 	"path"
 	"regexp"
 	"regexp/syntax"
@@ -58,11 +59,9 @@ type expander struct {
 // for which it says so.
 type setValue struct {
 	placeholder string
-	of          func(*trail) []string
+	of          func(*trail) []string // nil if that is not followed
 	seeds       []string
-	// foreign says that the client or an upstream may choose it, and byPath that it
-	// depends on the path.
-	foreign, byPath bool
+	depends
 }
 
 // expander is the one for a place.
@@ -97,6 +96,9 @@ func (e *expander) expand(template string, t *trail) []string {
 // value is what a placeholder can be for a request.
 func (e *expander) value(name string, t *trail) []string {
 	now := t.now()
+	if of, ok := strings.CutPrefix(name, "http.request.orig_uri.path."); ok {
+		now, name = t.path[0], "http.request.uri.path."+of
+	}
 	switch name {
 	case "http.request.uri.path", "http.request.uri", "http.request.uri_escaped", "http.request.uri.path_escaped":
 		return []string{now}
@@ -126,8 +128,9 @@ func (e *expander) value(name string, t *trail) []string {
 		return e.captured(capture, t)
 	}
 	var values []string
+	name = normal(name)
 	for _, v := range slices.Backward(e.values) { // the last one is the most likely
-		if v.placeholder == name {
+		if v.placeholder == name && v.of != nil {
 			values = append(values, v.of(t)...)
 		}
 	}
@@ -158,74 +161,6 @@ func (e *expander) captured(name string, t *trail) []string {
 	return nil
 }
 
-// foreign is a placeholder in a template by which the client or an upstream says
-// what it becomes: itself, or by what the config sets another one to.
-func (e *expander) foreign(template string) string {
-	for _, found := range placeholder.FindAllString(template, -1) {
-		name := found[1 : len(found)-1]
-		for _, prefix := range []string{
-			"http.request.header.", "http.request.uri.query", "http.request.orig_uri.query", "http.request.cookie.", "http.request.body",
-			"http.request.method", "http.request.orig_method", "http.reverse_proxy.header.", "http.intercept.header.",
-		} {
-			if strings.HasPrefix(name, prefix) {
-				return found
-			}
-		}
-		if strings.HasPrefix(name, "http.request.host") && e.anyHost {
-			return found
-		}
-		if capture, ok := strings.CutPrefix(name, "http.regexp."); ok && e.capturesForeign(capture) {
-			return found
-		}
-		if slices.ContainsFunc(e.values, func(v setValue) bool { return v.placeholder == name && v.foreign }) {
-			return found
-		}
-	}
-	return ""
-}
-
-// capturesForeign reports whether a matcher around the place captures what the client
-// names: a header, or something else that is foreign.
-func (e *expander) capturesForeign(capture string) bool {
-	matcher, _, named := strings.Cut(capture, ".")
-	type patterns map[string]*struct{ Name string }
-	is := func(of patterns, what func(string) bool) bool {
-		for field, re := range of {
-			if re != nil && (!named || re.Name == matcher) && what(field) {
-				return true
-			}
-		}
-		return false
-	}
-	for _, c := range e.conds {
-		for _, set := range c.sets {
-			var headers, vars patterns
-			_ = json.Unmarshal(set["header_regexp"], &headers) // what is none has no members
-			_ = json.Unmarshal(set["vars_regexp"], &vars)
-			if is(headers, func(string) bool { return true }) || is(vars, func(key string) bool {
-				return e.foreign(key) != "" || e.foreign("{http.vars."+key+"}") != ""
-			}) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// byPath reports whether a template is filled in by the path of a request.
-func (e *expander) byPath(template string) bool {
-	for _, found := range placeholder.FindAllString(template, -1) {
-		name := found[1 : len(found)-1]
-		if pathPlaceholder.MatchString(name) && !strings.Contains(name, "query") ||
-			slices.ContainsFunc(e.values, func(v setValue) bool { return v.placeholder == name && v.byPath }) {
-			return true
-		}
-	}
-	return false
-}
-
-var pathPlaceholder = regexp.MustCompile(`^http\.(request\.(orig_)?uri|matchers\.file|url_pattern)`)
-
 // unexpand guesses requests for which a template becomes the value.
 func (e *expander) unexpand(template, value string) []string {
 	names := placeholder.FindAllString(template, -1)
@@ -238,7 +173,7 @@ func (e *expander) unexpand(template, value string) []string {
 		return nil
 	}
 	var guesses []string
-	captures := map[string]string{}
+	captures, segments := map[string]string{}, map[int]string{}
 	for i, name := range names {
 		name, part := name[1:len(name)-1], m[i+1]
 		switch capture, ok := strings.CutPrefix(name, "http.regexp."); {
@@ -250,12 +185,15 @@ func (e *expander) unexpand(template, value string) []string {
 			}
 		case strings.HasPrefix(name, "http.request.uri.path.") && name[len(name)-1] <= '9':
 			n, _ := strconv.Atoi(name[len("http.request.uri.path."):])
-			guesses = append(guesses, strings.Repeat("/x", min(n, 9))+"/"+part)
+			segments[min(n, 9)] = part
 		case name == "http.request.uri.path.file":
 			guesses = append(guesses, "/"+part, "/x/"+part)
 		default:
 			guesses = append(guesses, part)
 		}
+	}
+	if len(segments) > 0 {
+		guesses = append(guesses, e.withSegments(segments)...)
 	}
 	if len(captures) > 0 {
 		for _, c := range e.conds {
@@ -267,6 +205,34 @@ func (e *expander) unexpand(template, value string) []string {
 		}
 	}
 	return guesses
+}
+
+// withSegments are paths with some segments given, as the matchers around the place want
+// the others.
+func (e *expander) withSegments(given map[int]string) (paths []string) {
+	examples := []string{"/x"}
+	for _, c := range e.conds {
+		for _, read := range c.read {
+			for _, pattern := range read["path"] {
+				if example, ok := exampleOf(pattern); ok && len(examples) < maxWays {
+					examples = append(examples, example)
+				}
+			}
+		}
+	}
+	for _, example := range examples {
+		segments := strings.Split(strings.Trim(example, "/"), "/")
+		for n := range given {
+			for len(segments) <= n {
+				segments = append(segments, "x")
+			}
+		}
+		for n, text := range given {
+			segments[n] = text
+		}
+		paths = append(paths, "/"+strings.Join(segments, "/"))
+	}
+	return paths
 }
 
 // escape quotes a template for a regular expression, and leaves its placeholders.
@@ -329,37 +295,57 @@ func (p place) rewritten(h *handler) place {
 // queryChange is what a rewrite does to single parameters of the query.
 type queryChange struct {
 	Rename, Set, Add []struct{ Key, Val string }
-	Replace          []struct{ Key string }
+	Replace          []struct{ Key, Replace string }
 	Delete           []string
 }
 
+// setQuery is a parameter of the query that the config gives another value; "" where it
+// is taken away.
+type setQuery struct{ name, value string }
+
 // withQuery is the place behind a rewrite that gives parameters of the query another
-// value; it notes their names.
+// value.
 func (p place) withQuery(uri string, change *queryChange) place {
-	var names []string
+	var set []setQuery
 	for _, uri := range append(tries(p.conds), uri) {
 		_, query, _ := strings.Cut(uri, "?")
-		for pair := range strings.SplitSeq(query, "&") {
-			name, _, value := strings.Cut(pair, "=")
-			if value || name != "" && !strings.HasPrefix(name, "{http.request.uri.") && !strings.HasPrefix(name, "{http.request.orig_uri.") {
-				names = append(names, name)
+		for _, pair := range strings.Split(query, "&") {
+			name, text, value := strings.Cut(pair, "=")
+			switch {
+			case value:
+				set = append(set, setQuery{name, text})
+			case name != "" && !strings.HasPrefix(name, "{http.request.uri.") && !strings.HasPrefix(name, "{http.request.orig_uri."):
+				set = append(set, setQuery{name, name})
 			}
 		}
 	}
 	if change != nil {
 		for _, pair := range change.Rename {
-			names = append(names, pair.Val, pair.Key)
+			set = append(set, setQuery{pair.Val, "{" + queryPrefix + pair.Key + "}"}, setQuery{name: pair.Key})
 		}
-		for _, pair := range append(change.Set, change.Add...) {
-			names = append(names, pair.Key)
+		for _, pair := range slices.Concat(change.Set, change.Add) {
+			set = append(set, setQuery{pair.Key, pair.Val})
 		}
 		for _, replaced := range change.Replace {
-			names = append(names, replaced.Key)
+			set = append(set, setQuery{replaced.Key, "{" + queryPrefix + replaced.Key + "}" + replaced.Replace})
 		}
-		names = append(names, change.Delete...)
+		for _, name := range change.Delete {
+			set = append(set, setQuery{name: name})
+		}
 	}
-	p.query = append(slices.Clip(p.query), names...)
+	p.query = append(slices.Clip(p.query), set...)
+	for _, q := range set {
+		p = p.withText(queryPrefix+q.name, q.value)
+	}
 	return p
+}
+
+// withText is the place where a placeholder has what a text becomes.
+func (p place) withText(name, text string) place {
+	e := p.expander()
+	d := e.template(text)
+	d.add(depends{under: p.conds})
+	return p.withValue(setValue{placeholder: normal(name), depends: d, of: func(t *trail) []string { return e.expand(text, t) }})
 }
 
 // withURI is the place behind a rewrite to a URI.
@@ -674,12 +660,19 @@ func (p place) mapped(h *handler) place {
 	}
 	e := p.expander()
 	for i, destination := range m.Destinations {
-		foreign := i < len(m.Defaults) && e.foreign(m.Defaults[i]) != ""
+		d := e.template(m.Source).chosenBy()
+		if i < len(m.Defaults) {
+			d.add(e.template(m.Defaults[i]))
+		}
 		for j := range m.Mappings {
 			text, _ := m.Mappings[j].text(i)
-			foreign = foreign || e.foreign(text) != "" || m.Mappings[j].Regexp != "" && strings.Contains(text, "$") && e.foreign(m.Source) != ""
+			d.add(e.template(text))
+			if m.Mappings[j].Regexp != "" && strings.Contains(text, "$") {
+				d.add(e.template(m.Source))
+			}
 		}
-		p = p.withValue(setValue{placeholder: strings.Trim(destination, "{}"), seeds: seeds, foreign: foreign, byPath: e.byPath(m.Source), of: func(t *trail) []string {
+		d.add(depends{under: p.conds})
+		p = p.withValue(setValue{placeholder: strings.Trim(destination, "{}"), seeds: seeds, depends: d, of: func(t *trail) []string {
 			var values []string
 			for j := range m.Mappings {
 				line := &m.Mappings[j]
@@ -706,11 +699,11 @@ func (p place) withVars(h *handler) place {
 	if !h.read(&vars) {
 		return p
 	}
-	e := p.expander()
-	for name, value := range vars {
-		if text, ok := value.(string); ok && name != "handler" && name != "root" {
-			byPath := e.byPath(text) || slices.ContainsFunc(p.conds, (*cond).readsPath)
-			p = p.withValue(setValue{placeholder: "http.vars." + name, foreign: e.foreign(text) != "", byPath: byPath, of: func(t *trail) []string { return e.expand(text, t) }})
+	at := p
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		if text, ok := vars[name].(string); ok && name != "handler" && name != "root" {
+			at.values = p.values // those of one handler do not see each other
+			p.values = at.withText(varsPrefix+name, text).values
 		}
 	}
 	return p

@@ -122,7 +122,7 @@ func TestRoutesOfAGroupAddUp(t *testing.T) {
 		}
 		p := &w.answerers[0].at
 		if len(p.gates) != 1 || len(p.wraps) != 1 || p.raisers[0].handler.Name != "authentication" || p.fixed[0] != "/c" || !p.unknown ||
-			len(p.steps) != 2 || p.methods[0] != "PUT" || len(p.roots) != 1 || len(p.headers) != 1 || len(p.values) != 1 {
+			len(p.steps) != 2 || p.methods[0] != "PUT" || len(p.roots) != 1 || len(p.headers) != 1 || len(p.values) != 2 {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}

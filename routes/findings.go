@@ -32,6 +32,8 @@ const (
 	RuleAccessLog      = "access_log"       // payments are logged in the clear
 	RuleClientIP       = "client_ip"        // clients choose the address that a matcher looks at
 	RuleDetour         = "path_by_detour"   // a line's matcher knows one spelling of the path
+	RuleMethodDetour   = "method_by_detour" // a line's matcher knows one way to name the method
+	RuleHostDetour     = "host_by_detour"   // a line's matcher knows one spelling of the host
 	RuleNotChecked     = "not_checked"      // there are too many routes
 )
 
@@ -108,6 +110,5 @@ func (w *walk) checkGate(g *Gate) {
 	w.checkBehind(g)
 	w.checkRetries(g)
 	w.checkAccessLog(g)
-	w.checkClientIP(g)
-	w.checkDetours(g)
+	w.checkSources(g)
 }

@@ -52,8 +52,8 @@ type Gate struct {
 
 // matchedLine is a line that has a matcher, priced or free.
 type matchedLine struct {
-	words    string
-	matchers json.RawMessage
+	words string
+	looks looked
 }
 
 // parseGate reads the handler of a paywall block.
@@ -86,7 +86,9 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 			if words = append(words, l.Methods...); l.Name != "" {
 				words = append(words, l.Name)
 			}
-			g.matched = append(g.matched, matchedLine{"`" + strings.Join(append(words, l.Paths...), " ") + "`", l.Match})
+			var sets []matcherSet
+			_ = json.Unmarshal(l.Match, &sets) // the block itself refuses what is none
+			g.matched = append(g.matched, matchedLine{"`" + strings.Join(append(words, l.Paths...), " ") + "`", lookAt(sets)})
 		}
 		amount := strings.Trim(string(l.Amount), `"`)
 		if l.Upto {

@@ -3,7 +3,6 @@ package routes
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -51,45 +50,6 @@ func matchKey(r *Route) string {
 		return string(raw)
 	}
 	return compact.String()
-}
-
-// clientIP finds matchers that look at what Caddy takes for the client's address, by
-// whatever placeholder or function.
-var clientIP = regexp.MustCompile(`\bclient_ip\b`)
-
-// checkClientIP finds lines, and matchers around the gate, that tell clients by an
-// address which they can choose.
-func (w *walk) checkClientIP(g *Gate) {
-	if !w.config.Servers[g.Server].clientChoosesAddress() {
-		return
-	}
-	const why = "%s looks at client_ip, and with trusted_proxies alone that is what the client writes first into X-Forwarded-For; add trusted_proxies_strict to the `servers` block"
-	for _, line := range g.matched {
-		if clientIP.Match(line.matchers) {
-			w.find(g, Warning, RuleClientIP, why, line.words)
-		}
-	}
-	for _, c := range g.at.conds {
-		if raw, err := json.Marshal(c.sets); err == nil && clientIP.Match(raw) {
-			w.find(g, Warning, RuleClientIP, why, "a matcher around the paywall")
-		}
-	}
-}
-
-// checkDetours finds lines whose matcher looks at the path after all: by a variable, or
-// a placeholder of map, that is set by it.
-func (w *walk) checkDetours(g *Gate) {
-	for _, line := range g.matched {
-		for _, v := range g.at.values {
-			name := strings.TrimPrefix(v.placeholder, "http.vars.")
-			if !v.byPath || !bytes.Contains(line.matchers, []byte("{"+v.placeholder+"}")) && (name == v.placeholder || !bytes.Contains(line.matchers, []byte(`"`+name+`"`))) {
-				continue
-			}
-			w.find(g, Warning, RuleDetour,
-				"%s looks at {%s}, which the path sets, in one spelling of it only (`//x`, `/a/../x` and `/X` are others); put the paths into the line itself", line.words, v.placeholder)
-			break
-		}
-	}
 }
 
 // checkReach finds prices that no request comes to, and those that a rewrite

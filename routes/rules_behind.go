@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"path"
@@ -53,8 +52,8 @@ func (w *walk) checkBehind(g *Gate) {
 		b.checkHeaders(a)
 		b.checkOtherNames(a)
 		b.checkQuery(a)
+		b.checkFolders(a)
 		if a.handler.Name == "file_server" {
-			b.checkFolders(a)
 			b.checkFiles(a)
 			b.checkRoots(a)
 			b.checkForeignRoot(a)
@@ -225,17 +224,50 @@ func (b *behind) elsewhere(a *answerer, at *trail) bool {
 	return elsewhere
 }
 
-// checkFolders finds files that are served for their folder too, which is free.
+// indexFiles are what servers behind a proxy serve for their folder, unless told otherwise.
+var indexFiles = []string{"index.html", "index.htm", "index.php"}
+
+// checkFolders finds files that are served for their folder too, which is free: by a
+// price for the file, or for all of its kind (`*.html`).
 func (b *behind) checkFolders(a *answerer) {
-	index := a.files.Index
-	for _, l := range b.g.Lines {
-		folder, file := path.Split(l.Path)
-		if !slices.Contains(index, file) || b.g.decide(l.Methods, folder) != pricing.Free || len(b.serves(a, folder)) == 0 {
+	index := indexFiles
+	if a.handler.Name == "file_server" {
+		index = a.files.Index
+	}
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
 			continue
 		}
-		b.find(b.g, Warning, RuleAlias, "%s is free, and %s serves %s for it, which costs something; price %[1]s too", folder, a.what, l.Path)
-		return
+		folder, _ := path.Split(priced)
+		if pricing.Covers(l.Path, folder) {
+			continue // it has another line, which says that it is free
+		}
+		for _, file := range index {
+			name := folder + file
+			if !pricing.Covers(l.Path, name) || b.g.decide(l.Methods, name) == pricing.Free || b.g.decide(l.Methods, folder) != pricing.Free || !b.same(a, folder, name) {
+				continue
+			}
+			does := "serves"
+			if a.handler.Name != "file_server" {
+				does = "may serve"
+			}
+			b.find(b.g, Warning, RuleAlias, "%s is free, and %s %s %s for it, which costs something; price %[1]s too", folder, a.what, does, name)
+			return
+		}
 	}
+}
+
+// same reports whether both paths get to the answerer, and are still folder and file there.
+func (b *behind) same(a *answerer, folder, file string) bool {
+	for _, f := range b.serves(a, folder) {
+		for _, t := range b.serves(a, file) {
+			if below, ok := strings.CutPrefix(t.now(), f.now()); ok && below == path.Base(file) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkFiles finds second names of priced files: the name of an index file beside
@@ -436,36 +468,23 @@ func (b *behind) checkForeignRoot(a *answerer) {
 	}
 }
 
-// checkQuery finds a query that is changed behind the gate, where a line looks at it.
+// checkQuery finds a query that is changed behind the gate, where a line looks at it, or
+// upstreams look for the method.
 func (b *behind) checkQuery(a *answerer) {
-	for _, name := range a.at.query[min(len(b.g.at.query), len(a.at.query)):] {
+	for _, q := range a.at.query[min(len(b.g.at.query), len(a.at.query)):] {
 		for _, line := range b.g.matched {
-			var sets []matcherSet
-			if json.Unmarshal(line.matchers, &sets) != nil || !looksAtQuery(sets, name) {
-				continue
+			if line.looks.reads(normal(queryPrefix + q.name)) {
+				b.find(b.g, Warning, RuleAlias, "behind the paywall the query's %s is changed, and %s looks at it before: %s can serve for another query what that is for; change the query before the paywall", q.name, line.words, a.what)
+				return
 			}
-			b.find(b.g, Warning, RuleAlias, "behind the paywall the query's %s is changed, and %s looks at it before: %s can serve for another query what that is for; change the query before the paywall", name, line.words, a.what)
-			return
+		}
+		if a.handler.Name == "file_server" || q.value == "" || q.value == "{http.request.method}" {
+			continue
+		}
+		if name := parameter(q.name); name == "_method" {
+			b.changedMethod(a, q.value, fmt.Sprintf("the query's %s is set to %s, which many frameworks take for the method", q.name, q.value))
 		}
 	}
-}
-
-// looksAtQuery reports whether a query matcher, however deep, looks at a parameter. The
-// name of one can be a placeholder, or be spelled in other ways (`P`, `p[]`).
-func looksAtQuery(sets []matcherSet, name string) bool {
-	plain := func(name string) string { name, _, _ = strings.Cut(name, "["); return name }
-	return slices.ContainsFunc(sets, func(set matcherSet) bool {
-		var keys map[string][]string
-		if json.Unmarshal(set["query"], &keys) == nil {
-			for key := range keys {
-				if strings.Contains(key+name, "{") || name == "*" || strings.EqualFold(plain(key), plain(name)) {
-					return true
-				}
-			}
-		}
-		var nested []matcherSet
-		return json.Unmarshal(set["not"], &nested) == nil && looksAtQuery(nested, name)
-	})
 }
 
 // checkOtherNames finds priced paths that become free ones, which serve the same
@@ -561,25 +580,90 @@ func (l Line) takes(method string) bool {
 	return len(l.Methods) == 0 || slices.Contains(l.Methods, strings.ToUpper(method))
 }
 
-// urlHeaders and methodHeaders are taken by some upstreams for the path and the
-// method. The gate looks at what the client sends of them, and not at what is set
-// behind it.
+// urlHeaders, prefixHeaders and methodHeaders are taken by some upstreams for the path,
+// for what it begins with and they cut off, and for the method; hostHeaders for the host.
+// The gate looks at what the client sends of them, and not at what is set behind it.
 var (
 	urlHeaders    = map[string]bool{"X-Original-Url": true, "X-Rewrite-Url": true, "X-Original-Uri": true, "X-Forwarded-Uri": true}
+	prefixHeaders = map[string]bool{"X-Script-Name": true, "X-Forwarded-Prefix": true, "X-Forwarded-Script-Name": true}
 	methodHeaders = map[string]bool{"X-Http-Method-Override": true, "X-Http-Method": true, "X-Method-Override": true}
+	hostHeaders   = map[string]bool{"Host": true, "X-Forwarded-Host": true}
 )
 
-// checkHeaders finds such headers that are set behind the gate.
+// checkHeaders finds such headers that are set behind the gate, and those at which a line
+// looks.
 func (b *behind) checkHeaders(a *answerer) {
 	if a.handler.Name == "file_server" {
 		return
 	}
-	for _, h := range a.at.headers {
+	for i, h := range a.at.headers {
 		switch {
 		case methodHeaders[h.name] && h.value != "{http.request.method}":
-			b.changedMethod(a, h.value, fmt.Sprintf("%s is set to %s, which many frameworks take for the method", h.name, h.value))
+			value := h.value
+			if h.replaced && strings.Contains(value, "$") {
+				value = "{" + headerPrefix + h.name + "}"
+			}
+			b.changedMethod(a, value, fmt.Sprintf("%s is set to %s, which many frameworks take for the method", h.name, h.value))
 		case urlHeaders[h.name]:
 			b.checkURLHeader(a, h)
+		case prefixHeaders[h.name]:
+			b.checkPrefixHeader(a, h)
+		}
+		if i >= len(b.g.at.headers) {
+			b.checkLookedAt(a, h)
+		}
+	}
+}
+
+// checkLookedAt finds a header, or the host, at which a line looks and which is another
+// one then.
+func (b *behind) checkLookedAt(a *answerer, h setHeader) {
+	same := []string{"{" + headerPrefix + h.name + "}"}
+	if hostHeaders[h.name] {
+		same = append(same, "{http.request.host}", "{http.request.hostport}", "{"+headerPrefix+"Host}")
+	}
+	if slices.Contains(same, h.value) || strings.HasPrefix(h.value, "{http.reverse_proxy.upstream.") {
+		return // the last has nothing to do with the request
+	}
+	for _, line := range b.g.matched {
+		readsHost := line.looks.at&byHost != 0 || slices.ContainsFunc(line.looks.names, func(n string) bool { return inherent(n) == byHost })
+		if line.looks.reads(headerPrefix+h.name) || hostHeaders[h.name] && readsHost {
+			b.find(b.g, Warning, RuleAlias, "behind the paywall %s is set to %s, and %s looks at it before: %s can serve for another one what that is for; set it before the paywall, or leave it as it is",
+				h.name, h.value, line.words, a.what)
+			return
+		}
+	}
+}
+
+// checkPrefixHeader finds priced paths that some upstreams make of free ones: those that
+// begin with what the header says.
+func (b *behind) checkPrefixHeader(a *answerer, h setHeader) {
+	e := a.at.expander()
+	byClient := h.replaced || e.foreign(h.value) != ""
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
+			continue
+		}
+		for _, paid := range b.serves(a, priced) {
+			prefixes := e.expand(h.value, &paid)
+			if byClient {
+				prefixes = []string{"/x"}
+			}
+			for _, prefix := range prefixes {
+				longer := path.Join("/", prefix, paid.now())
+				for _, received := range a.at.origins(longer) {
+					for _, t := range b.serves(a, received) {
+						if longer == paid.now() || t.now() != longer || t.meets(h.conds, b.g) == none || b.decide(l, &t) != pricing.Free {
+							continue
+						}
+						b.find(b.g, Warning, RuleAlias,
+							"%s is set to %s behind the paywall, and some servers cut that off the path: %s, which is free, can get %s of %s, which costs something; do not set it, or price %[3]s too",
+							h.name, h.value, received, priced, a.what)
+						return
+					}
+				}
+			}
 		}
 	}
 }
@@ -587,7 +671,7 @@ func (b *behind) checkHeaders(a *answerer) {
 func (b *behind) checkURLHeader(a *answerer, h setHeader) {
 	e := a.at.expander()
 	e.conds = h.conds
-	byClient := e.foreign(h.value) != ""
+	byClient := h.replaced || e.foreign(h.value) != ""
 	for i, l := range b.g.Lines {
 		priced := b.example(i)
 		if priced == "" {

@@ -2,7 +2,6 @@ package routes
 
 import (
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -31,15 +30,13 @@ type place struct {
 	branches []branch
 	// methods are what the method may have been changed to, none if it was not.
 	methods []string
-	// headers are request headers that were set, which some upstreams take for
-	// the path or the method.
+	// headers are request headers that were set.
 	headers []setHeader
 	// values are what placeholders of map and vars can be. One that is set again
 	// can still be what it was: what set it may have had a matcher.
 	values []setValue
-	// query are the names of parameters that were set in the query, in other words
-	// than the client's.
-	query []string
+	// query are the parameters of the query that were changed.
+	query []setQuery
 
 	// How the path was changed: by a prefix that was stripped, to one of some
 	// fixed paths, or in a way that is not known.
@@ -62,6 +59,8 @@ type rootStep struct {
 type setHeader struct {
 	conds       []*cond
 	name, value string
+	// replaced says that the value stands for a part of what the client sent.
+	replaced bool
 }
 
 // changed reports whether the path is no longer as it was received.
@@ -84,7 +83,13 @@ func (p place) with(r *Route, b branch) place {
 			}
 			c.read = append(c.read, map[string][]string{"path": strs(set["path"]), "host": strs(set["host"])})
 		}
+		e := p.expander()
+		c.known(e)
 		p.conds = append(slices.Clip(p.conds), c)
+		for _, v := range e.captures(c.sets) {
+			v.add(depends{under: p.conds})
+			p = p.withValue(v)
+		}
 	}
 	return p
 }
@@ -106,6 +111,8 @@ type cond struct {
 	steps int
 	// changed says that it looks at a path that was changed before.
 	changed bool
+	// looks is what it depends on who meets it.
+	looks depends
 }
 
 // relation says how many of the requests in question meet something.
@@ -274,16 +281,6 @@ func (c *cond) paths() ([]string, bool) {
 	}
 	return paths, len(paths) > 0
 }
-
-// readsPath reports whether it looks at the path.
-func (c *cond) readsPath() bool {
-	return slices.ContainsFunc(c.sets, func(set matcherSet) bool {
-		raw, err := json.Marshal(set)
-		return err == nil && looksAtPath.Match(raw)
-	})
-}
-
-var looksAtPath = regexp.MustCompile(`"(path|path_regexp|file|url_pattern)"\s*:|\b(path|path_regexp|file)\s*\(|http\.request\.(orig_)?uri(\.path|[}"])`)
 
 // shared reports whether the other place has the matcher around it too: then
 // all requests there have met it.

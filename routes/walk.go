@@ -138,7 +138,7 @@ func (w *walk) handler(h *handler, p place) place {
 		var vars struct{ Root string }
 		if h.read(&vars) && vars.Root != "" {
 			p.root = vars.Root
-			p.roots = append(slices.Clip(p.roots), rootStep{conds: p.conds, root: vars.Root, foreign: p.expander().foreign(vars.Root)})
+			p.roots = append(slices.Clip(p.roots), rootStep{conds: p.conds, root: vars.Root, foreign: p.expander().foreignDirectory(vars.Root)})
 		}
 		return p.withVars(h)
 	case "map":
@@ -278,23 +278,41 @@ func (p place) joined(from, out place, b branch) place {
 	return p
 }
 
-// withHeaders is the place behind request headers that are set.
+// withHeaders is the place behind request headers that are changed.
 func (p place) withHeaders(raw json.RawMessage) place {
 	var ops struct {
 		Add, Set map[string][]string
+		Delete   []string
+		Replace  map[string][]struct{ Replace string }
 	}
 	if len(raw) == 0 || json.Unmarshal(raw, &ops) != nil {
 		return p
 	}
 	p.headers = slices.Clip(p.headers)
+	at := p
+	add := func(name, value string, replaced bool) {
+		key := http.CanonicalHeaderKey(name)
+		p.headers = append(p.headers, setHeader{p.conds, key, value, replaced})
+		at.values = p.values
+		if replaced {
+			value = "{" + headerPrefix + key + "}" + value
+		}
+		p.values = at.withText(headerPrefix+key, value).values
+	}
 	for _, headers := range []map[string][]string{ops.Set, ops.Add} {
 		for _, name := range slices.Sorted(maps.Keys(headers)) {
 			for _, value := range headers[name] {
-				if key := http.CanonicalHeaderKey(name); urlHeaders[key] || methodHeaders[key] {
-					p.headers = append(p.headers, setHeader{p.conds, key, value})
-				}
+				add(name, value, false)
 			}
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(ops.Replace)) {
+		for _, r := range ops.Replace[name] {
+			add(name, r.Replace, true)
+		}
+	}
+	for _, name := range ops.Delete {
+		p = p.withText(headerPrefix+name, "")
 	}
 	return p
 }

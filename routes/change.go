@@ -309,7 +309,7 @@ func (p place) withQuery(uri string, change *queryChange) place {
 	var set []setQuery
 	for _, uri := range append(tries(p.conds), uri) {
 		_, query, _ := strings.Cut(uri, "?")
-		for _, pair := range strings.Split(query, "&") {
+		for pair := range strings.SplitSeq(query, "&") {
 			name, text, value := strings.Cut(pair, "=")
 			switch {
 			case value:

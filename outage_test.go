@@ -1,6 +1,7 @@
 package paywall_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"strconv"
@@ -150,8 +151,8 @@ func TestOutageChangesTheOffer(t *testing.T) {
 	const feePayer1, feePayer2 = "2wKupLR9q6wXYppw8Gr2NvWxKBUqm4PPJKkQfoxHDBg4", "EwWqGE4ZFKLofuestmU4LDdK7XM1N4ALgdZccwYugwGd"
 	w.fac.kinds.Store(kinds(feePayer1, `,{"x402Version":2,"scheme":"exact","network":"eip155:84532"}`))
 	second.kinds.Store(kinds(feePayer2, ""))
-	w.load(strings.Replace(w.caddyfile("facilitator fake second\naccept solana-devnet usdc "+solanaPayTo+"\naccept base-sepolia usdc "+payTo+"\nprice /paid/* $0.01"),
-		"ledger memory", "facilitator second "+second.URL+"\nledger memory", 1))
+	w.load(behindProxy(strings.Replace(w.caddyfile("facilitator fake second\naccept solana-devnet usdc "+solanaPayTo+"\naccept base-sepolia usdc "+payTo+"\nprice /paid/* $0.01"),
+		"ledger memory", "facilitator second "+second.URL+"\nledger memory", 1)))
 	offers := func(feePayer string) bool {
 		c := w.challenge(http.MethodGet, "/paid/x")
 		return len(c.Accepts) == 2 && strings.Contains(string(c.Accepts[0].Extra), feePayer) && c.Accepts[1].Network == "eip155:84532"
@@ -159,19 +160,21 @@ func TestOutageChangesTheOffer(t *testing.T) {
 	w.until(func() bool {
 		return second.supported.Load() > 0 && w.get("/paid/x").is(402) && offers(feePayer1)
 	})
-	pay := func() answerOf {
+	payFrom := func(network int) answerOf {
 		transaction := append([]byte{1}, random(t, 64)...)
 		transaction = append(append(transaction, 1, 0, 1, 2), random(t, 96)...)
 		transaction = append(transaction, 1, 1, 1, 0, 1, 9)
-		return w.get("/paid/x", "PAYMENT-SIGNATURE", solanaPayment(t, w.challenge(http.MethodGet, "/paid/x"), transaction))
+		return w.get("/paid/x", "PAYMENT-SIGNATURE", solanaPayment(t, w.challenge(http.MethodGet, "/paid/x"), transaction),
+			"X-Forwarded-For", fmt.Sprintf("198.51.%d.7", network))
 	}
+	pay := func() answerOf { return payFrom(0) }
 	settled := says(200, `{"success":true,"transaction":"`+solanaTx+`","network":"`+solanaDevnet+`"}`)
 	second.onSettle(settled)
 	w.fac.onSettle(settled)
 	w.expect(pay(), 200, "")
 	back := w.answersAll(says(503, ""))
-	for range 3 {
-		w.expect(pay(), 503, "facilitator_unavailable")
+	for network := range 3 { // what was signed does not say who pays, so each counts once
+		w.expect(payFrom(network), 503, "facilitator_unavailable")
 	}
 	if !offers(feePayer2) {
 		t.Fatalf("%+v", w.challenge(http.MethodGet, "/paid/x").Accepts)

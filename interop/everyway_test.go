@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/holiman/uint256"
@@ -64,7 +65,14 @@ func TestOurFacilitatorOnAnvil(t *testing.T) {
 		s.must(t, "anvil_setStorageAt", s.Token, allowance(owner), "0x"+strings.Repeat("f", 64))
 	}
 
-	p := signer{t: t, key: key, facilitator: s.Gas.Address, payTo: s.Payee}
+	price := func() *big.Int {
+		var price hexutil.Big
+		if err := s.rpc(&price, "eth_gasPrice"); err != nil {
+			t.Fatal(err)
+		}
+		return price.ToInt()
+	}
+	p := signer{t: t, key: key, facilitator: s.Gas.Address, payTo: s.Payee, price: price}
 	mode := func(n int) func() {
 		return func() { s.must(t, "anvil_setStorageAt", wallet, fmt.Sprintf("%#064x", 1), fmt.Sprintf("%#064x", n)) }
 	}
@@ -127,6 +135,7 @@ type signer struct {
 	facilitator string
 	payTo       string
 	nonce       uint64
+	price       func() *big.Int // of gas, now
 }
 
 // payment is one to be signed: exact, or with a charge upto.
@@ -197,9 +206,9 @@ func (s *signer) sign(o payment) facilitator.Request {
 func (s *signer) approval(token string, from common.Address) map[string]string {
 	to := common.HexToAddress(token)
 	data := append([]byte{0x09, 0x5e, 0xa7, 0xb3}, common.LeftPadBytes(eip712.Permit2[:], 32)...)
-	chain := big.NewInt(84532)
+	chain, offer := big.NewInt(84532), s.price() // nobody gives more than gas costs
 	tx, err := types.SignNewTx(s.key, types.LatestSignerForChainID(chain), &types.DynamicFeeTx{
-		ChainID: chain, GasTipCap: big.NewInt(1e9), GasFeeCap: big.NewInt(2e9), Gas: 70_000, To: &to, Data: append(data, common.MaxHash[:]...),
+		ChainID: chain, GasTipCap: big.NewInt(1), GasFeeCap: offer, Gas: 70_000, To: &to, Data: append(data, common.MaxHash[:]...),
 	})
 	if err != nil {
 		s.t.Fatal(err)

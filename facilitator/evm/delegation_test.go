@@ -83,7 +83,8 @@ func TestDelegationBurnsNobodyElsesGas(t *testing.T) {
 	if !done || out[facilitator.Settled] != 18 || out[facilitator.Unknown] != 2 || c.balance(payee) != 180_000 {
 		t.Errorf("delegated: %v; %v, %d moved", done, out, c.balance(payee))
 	}
-	if lost.Cmp(big.NewInt(2*memberGas)) > 0 || lost.Sign() == 0 {
+	// The first of all goes alone, and it may be one of the two.
+	if lost.Cmp(big.NewInt(transferGas+memberGas)) > 0 || lost.Sign() == 0 {
 		t.Errorf("%s gas lost", lost)
 	}
 }

@@ -479,8 +479,10 @@ func TestClientDoesNotChooseItsNetwork(t *testing.T) {
 			payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
 			_ = w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", here)
 			w.up.handler.Store(nil)
-			for _, forwarded := range []string{elsewhere, here + ", " + elsewhere, here + "," + elsewhere + ",10.1.1.1", here + ", 10.2.2.2, " + elsewhere + ", ::ffff:10.1.1.1",
-				here + ", [2001:db8::9]:443", here + ", [2001:db8::9]", here + ", unknown", here + ", unix:", here + `, "[2001:db8::9]:443"`, here + ","} {
+			for _, forwarded := range []string{
+				elsewhere, here + ", " + elsewhere, here + "," + elsewhere + ",10.1.1.1", here + ", 10.2.2.2, " + elsewhere + ", ::ffff:10.1.1.1",
+				here + ", [2001:db8::9]:443", here + ", [2001:db8::9]", here + ", unknown", here + ", unix:", here + `, "[2001:db8::9]:443"`, here + ",",
+			} {
 				res := w.again(func() answerOf {
 					return w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", forwarded)
 				})

@@ -11,7 +11,9 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// authorization is what the payer signed, as far as we can read it.
+// authorization is what the payer signed, as far as we can read it. Its Payer is the one
+// name under which anything is remembered or owed; where the payment alone does not say
+// who pays, a facilitator does: see paidBy.
 type authorization struct {
 	x402.Authorization
 	// opaque: the chain family has no rule for telling authorizations apart, so

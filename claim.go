@@ -119,6 +119,10 @@ func (p *purchase) row(r *http.Request, now time.Time) ledger.Payment {
 // prove finds out whether the payer has signed. A contract wallet may sign with
 // another key, which only a facilitator can tell from junk.
 func (p *purchase) prove() {
+	if p.auth.Kind == x402.KindSolana {
+		p.proven = p.auth.PayerSigned()
+		return
+	}
 	if p.auth.Kind != x402.KindEIP3009 && p.auth.Kind != x402.KindPermit2 {
 		return
 	}
@@ -228,6 +232,7 @@ func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *r
 	}
 	p.release() // what was claimed and is no longer needed
 	p.hold(taken)
+	p.paidBy(taken.Payment.Payer)
 	p.sold = soldFor(taken.Payment)
 	p.about = nil
 	return nil
@@ -302,7 +307,7 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 		acted(row) && len(row.Answer) == 0:
 		return p.unconfirmed(row)
 	}
-	if wait, why := waitToFetch(p.tabFor(row.Key), p.h.now()); wait > 0 && !acted(row) {
+	if wait, why := waitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !acted(row) {
 		return p.limited(&refusal{status: http.StatusTooManyRequests, code: why, retryAfter: seconds(wait), receipt: p.receipt(row)})
 	}
 	return nil

@@ -279,7 +279,7 @@ func (d *delivery) noteUncharged() {
 	p := d.p
 	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
 		p.body.broken() && !isGoods(p.status)
-	tab, now := p.tabFor(p.held.Payment.Key), p.h.now()
+	tab, now := p.tabFor(p.held.Payment), p.h.now()
 	switch {
 	case d.replayed:
 	case p.settled && nothingCharged(p.held.Payment):

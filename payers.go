@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -170,11 +171,8 @@ func waitToFetch(payer string, now time.Time) (wait time.Duration, why x402.Code
 }
 
 // tabFor names the tab of a payment: its payer's, or its own where nobody knows him.
-func (p *purchase) tabFor(key ledger.Key) string {
-	if p.auth.Payer != "" {
-		return p.auth.Payer
-	}
-	return string(key)
+func (p *purchase) tabFor(row ledger.Payment) string {
+	return cmp.Or(p.auth.Payer, row.Payer, string(row.Key))
 }
 
 // remember learns from a settlement how the payer fares. A refusal after doubt

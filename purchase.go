@@ -126,7 +126,9 @@ func (p *purchase) fit(f fit, now time.Time) (misfit *refusal) {
 	if p.auth, err = readAuthorization(p.payment, f.requirement, p.first); err == nil {
 		err = p.auth.check(f.requirement, now)
 	}
-	p.request.Payer = p.auth.Payer
+	if p.auth.Kind != x402.KindSolana { // there a facilitator may name a wallet for which another key signs
+		p.request.Payer = p.auth.Payer
+	}
 	if err != nil {
 		return refuseAnew(codeOf(err), err)
 	}
@@ -159,7 +161,8 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if refused := p.redeemEarlier(r); p.settled || refused != nil {
 		return refused
 	}
-	p.upfront = p.first || distrusted.has(p.auth.Payer, p.h.now())
+	// Of a payer whom nobody can name, nothing can be remembered.
+	p.upfront = p.first || p.auth.Payer == "" || distrusted.has(p.auth.Payer, p.h.now())
 	if !p.upfront {
 		return nil
 	}
@@ -210,9 +213,7 @@ func (p *purchase) ask(ctx context.Context) *refusal {
 
 // heed does as a facilitator says.
 func (p *purchase) heed(said *heard) *refusal {
-	if said.verdict.Payer != "" && p.auth.Payer == "" {
-		p.held.Payment.Payer = said.verdict.Payer
-	}
+	p.paidBy(said.verdict.Payer)
 	if !said.verdict.Valid {
 		if p.proven { // else somebody else may have sent it
 			trusted.remove(p.auth.Payer)
@@ -227,6 +228,16 @@ func (p *purchase) heed(said *heard) *refusal {
 		p.settlers = slices.Concat(p.settlers[i:], p.settlers[:i])
 	}
 	return nil
+}
+
+// paidBy notes who pays, as others say, where what was signed does not. "" is nobody.
+func (p *purchase) paidBy(payer string) {
+	if p.auth.Payer == "" {
+		p.auth.Payer = payer
+	}
+	if p.held.Payment.Payer == "" {
+		p.held.Payment.Payer = p.auth.Payer
+	}
 }
 
 // canSettle says whether a facilitator of the offer can be asked to settle now.

@@ -32,7 +32,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Status: p.status, Body: p.bodySoFar(ctx), Amount: p.due}); err != nil {
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Payer: p.auth.Payer, Status: p.status, Body: p.bodySoFar(ctx), Amount: p.due}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 		}
 		if p.payer.Err() != nil {

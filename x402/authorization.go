@@ -46,8 +46,9 @@ type Authorization struct {
 	Key string
 	// Scheme and Network are the requirement's.
 	Scheme, Network string
-	// Payer is the account that pays, with EIP-55 checksum; "" where the
-	// payload alone does not tell (Solana).
+	// Payer is the account that pays, with EIP-55 checksum. On Solana it is the one
+	// that signs beside the fee payer; "" where not just these two do, since the
+	// payload alone does not tell then.
 	Payer string
 	// To and Token are what the signature names, in the requirement's spelling
 	// where it is the same address. EIP-3009 signs the token as domain, so
@@ -68,6 +69,8 @@ type Authorization struct {
 	Signature []byte
 	// Transaction is the whole Solana transaction, with its signatures.
 	Transaction []byte
+
+	signed bool // see PayerSigned
 }
 
 // Authorization decodes the payload for the requirement that it is to meet,

@@ -1,9 +1,12 @@
 package x402
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -33,39 +36,52 @@ func (a *Authorization) readSolana(payload jsontext.Value, cluster string) *Erro
 	if err != nil {
 		return refuse(CodeSolanaTransaction, "payload.transaction: not standard base64")
 	}
-	message, ok := solanaMessage(tx)
+	message, payer, ok := solanaMessage(tx)
 	if !ok {
 		return refuse(CodeSolanaTransaction, "payload.transaction: not one legacy or version 0 transaction")
 	}
 	hash := sha256.Sum256(message)
 	a.Kind = KindSolana
 	a.Transaction = tx
+	if payer != nil {
+		a.Payer = base58(payer)
+		a.signed = ed25519.Verify(payer, message, tx[1+64:1+2*64])
+	}
 	a.Key = KindSolana + ":" + cluster + ":" + hex.EncodeToString(hash[:])
 	return nil
 }
 
-// solanaMessage returns the message within a transaction. The transaction is
+// PayerSigned says whether the payer of a Solana transaction has signed its message.
+func (a Authorization) PayerSigned() bool { return a.signed }
+
+// solanaMessage returns the message within a transaction, and the account that signs it
+// beside the fee payer, which is the first; nil unless these two are all. A token moves
+// only if its owner signs, and the fee payer is the facilitator. The transaction is
 // walked to its last byte and every length must have its shortest form: a
 // reader that forgives trailing bytes or long lengths would otherwise settle
 // one message under many hashes.
-func solanaMessage(tx []byte) ([]byte, bool) {
+func solanaMessage(tx []byte) (message, payer []byte, ok bool) {
 	if len(tx) > maxSolanaTransaction {
-		return nil, false
+		return nil, nil, false
 	}
 	w := walk{b: tx}
 	signatures := w.length()
 	w.skip(64 * signatures)
-	message := w.b
+	message = w.b
 	version0 := len(message) > 0 && message[0]&0x80 != 0
 	if version0 && w.byte() != 0x80 {
-		return nil, false
+		return nil, nil, false
 	}
 	// The header: how many sign, and how many accounts are read-only.
 	if required := w.byte(); required == 0 || int(required) != signatures {
-		return nil, false
+		return nil, nil, false
 	}
 	w.skip(2)
-	w.skip(32 * w.length())                     // accounts
+	n := w.length() // accounts
+	if n >= 2 && signatures == 2 && len(w.b) >= 64 {
+		payer = w.b[32:64]
+	}
+	w.skip(32 * n)
 	w.skip(32)                                  // recent block hash
 	for n := w.length(); n > 0 && !w.bad; n-- { // instructions
 		w.skip(1)
@@ -79,7 +95,27 @@ func solanaMessage(tx []byte) ([]byte, bool) {
 			w.skip(w.length()) // read-only
 		}
 	}
-	return message, !w.bad && len(w.b) == 0
+	return message, payer, !w.bad && len(w.b) == 0
+}
+
+// base58 spells an account as Solana does: in Bitcoin's digits, a leading 1 for each
+// leading zero byte.
+func base58(b []byte) string {
+	const digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+	var s []byte
+	n, base, digit := new(big.Int).SetBytes(b), big.NewInt(58), new(big.Int)
+	for n.Sign() > 0 {
+		n.DivMod(n, base, digit)
+		s = append(s, digits[digit.Int64()])
+	}
+	for _, zero := range b {
+		if zero != 0 {
+			break
+		}
+		s = append(s, digits[0])
+	}
+	slices.Reverse(s)
+	return string(s)
 }
 
 // walk takes bytes off a slice. After the first failure it is bad, and all it

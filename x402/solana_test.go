@@ -2,6 +2,7 @@ package x402
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
 	"slices"
 	"strings"
@@ -75,6 +76,49 @@ func TestSolanaKey(t *testing.T) {
 	}
 }
 
+// The payer is who signs beside the fee payer, and whether he has is known.
+func TestSolanaPayer(t *testing.T) {
+	for _, version0 := range []bool{false, true} {
+		_, message := solanaTx(version0)
+		owner := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{4}, ed25519.SeedSize))
+		at := bytes.Index(message, bytes.Repeat([]byte{1}, 6*32)) + 32
+		copy(message[at:], owner.Public().(ed25519.PublicKey))
+		read := func(tx []byte) Authorization {
+			p, r := solanaPayment(base64.StdEncoding.EncodeToString(tx))
+			a, err := p.Authorization(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a
+		}
+		signature := ed25519.Sign(owner, message)
+		a := read(slices.Concat([]byte{2}, make([]byte, 64), signature, message))
+		if a.Payer != "EdmxWPmx2WH6WgFfTdu9xfkYf3k1g5wD1zccTVySEEh1" || !a.PayerSigned() {
+			t.Errorf("%q signed %v", a.Payer, a.PayerSigned())
+		}
+		signature[9]++
+		if b := read(slices.Concat([]byte{2}, make([]byte, 64), signature, message)); b.Payer != a.Payer || b.PayerSigned() {
+			t.Errorf("forged: %q signed %v", b.Payer, b.PayerSigned())
+		}
+		// One signs, or three do: nobody can say who pays.
+		for _, n := range []byte{1, 3} {
+			other := slices.Clone(message)
+			other[len(message)-len(bytes.TrimPrefix(message, []byte{0x80}))] = n
+			if b := read(slices.Concat([]byte{n}, make([]byte, 64*int(n)), other)); b.Payer != "" || b.PayerSigned() {
+				t.Errorf("%d signers: %q", n, b.Payer)
+			}
+		}
+	}
+	for account, want := range map[string]string{
+		string(make([]byte, 32)):                strings.Repeat("1", 32),
+		"\x00\x00" + strings.Repeat("\xff", 30): "11" + base58([]byte(strings.Repeat("\xff", 30))),
+	} {
+		if got := base58([]byte(account)); got != want {
+			t.Errorf("%x: %s, want %s", account, got, want)
+		}
+	}
+}
+
 // TestSolanaDisguises: bytes that a lenient reader takes for the same
 // transaction are refused, since they would have another key.
 func TestSolanaDisguises(t *testing.T) {
@@ -115,7 +159,7 @@ func TestSolanaDisguises(t *testing.T) {
 			}
 		}
 		for i := range tx {
-			if _, ok := solanaMessage(tx[:i]); ok {
+			if _, _, ok := solanaMessage(tx[:i]); ok {
 				t.Errorf("cut at %d passes", i)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -114,6 +115,18 @@ func samePayer(network, ours, theirs string) bool {
 		return strings.EqualFold(ours, theirs)
 	}
 	return ours == theirs
+}
+
+// payerOf is who pays, as a facilitator says; "" if it names nobody, or itself: on Solana
+// it pays the fee of all payers alike.
+func payerOf(r facilitator.Request, said string) string {
+	var extra struct {
+		FeePayer string `json:"feePayer"`
+	}
+	if !isEVM(r.Requirement.Network) && json.Unmarshal(r.Requirement.Extra, &extra) == nil && said == extra.FeePayer {
+		return ""
+	}
+	return address(said)
 }
 
 // sameNetwork reports whether a facilitator's network is the requirement's. To a

@@ -128,7 +128,7 @@ func (s settleAnswer) settled(a answer, r facilitator.Request, version int, unkn
 		Outcome:     facilitator.Settled,
 		Transaction: s.transaction,
 		Network:     r.Requirement.Network,
-		Payer:       address(s.payer),
+		Payer:       payerOf(r, s.payer),
 		Amount:      s.amount,
 		Detail:      unknown.Detail,
 		Extra:       object(s.raw.Extra),
@@ -149,7 +149,7 @@ func (s settleAnswer) notSuccessful(r facilitator.Request, version int, unknown 
 	return facilitator.Settlement{
 		Outcome:    facilitator.Refused,
 		Network:    r.Requirement.Network,
-		Payer:      address(s.payer),
+		Payer:      payerOf(r, s.payer),
 		Reason:     string(x402.SafeCode(s.reason, x402.CodeSettlementFailed)),
 		Detail:     unknown.Detail,
 		Extra:      object(s.raw.Extra),

@@ -66,7 +66,7 @@ func (f *Facilitator) judgeVerify(a answer, r facilitator.Request) (facilitator.
 	case !samePayer(r.Requirement.Network, r.Payer, payer):
 		return facilitator.Verdict{}, nonsense("verify", a, errors.New("payer is not who signed"))
 	}
-	return facilitator.Verdict{Valid: true, Payer: address(payer)}, nil
+	return facilitator.Verdict{Valid: true, Payer: payerOf(r, payer)}, nil
 }
 
 // detail words an answer for the log.

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ledger.Ledg
 		{"Take", testTake},
 		{"TakeRace", testTakeRace},
 		{"Moves", testMoves},
+		{"Announce", testAnnounce},
 		{"Doubt", testDoubt},
 		{"Reorganisation", testReorganisation},
 		{"Facts", testFacts},

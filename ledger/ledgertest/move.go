@@ -53,6 +53,26 @@ func testMoves(s *suite) {
 	}
 }
 
+// testAnnounce: a settlement that names the transaction that it is about to send is not
+// in doubt for that, and may still say that nothing was sent.
+func testAnnounce(s *suite) {
+	for _, to := range []ledger.State{ledger.Settled, ledger.Released, ledger.Refused} {
+		c := s.bring(ledger.Key("announced "+to), ledger.Settling)
+		p, err := s.Move(s.Context(), c, ledger.Change{To: ledger.Settling, Transaction: "0xabc", Announces: true})
+		if err != nil || p.Doubt || p.Transaction != "0xabc" {
+			s.Errorf("announcing: %+v, %v", p, err)
+		}
+		if _, err := s.Move(s.Context(), c, ledger.Change{To: to}); err != nil {
+			s.Errorf("to %s afterwards: %v", to, err)
+		}
+	}
+	c := s.bring("doubted", ledger.Settling)
+	s.move(c, ledger.Change{To: ledger.Settling})
+	if p, err := s.Move(s.Context(), c, ledger.Change{To: ledger.Settling, Transaction: "0xabc", Announces: true}); err != nil || !p.Doubt {
+		s.Errorf("announcing takes doubt away: %+v, %v", p, err)
+	}
+}
+
 // keepsHold says whether the holder goes on after the move.
 func keepsHold(from, to ledger.State) bool {
 	return to == ledger.Settling || to == ledger.Delivering || to == ledger.Settled && from == ledger.Settling

@@ -3,6 +3,7 @@ package evm
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type batches struct {
 // events of a payment one after the other, by which each is proved.
 type batch struct {
 	members []*member
+	closed  bool          // it is being sent, and nobody can leave it
 	full    chan struct{} // is closed when there is no room for more
 	done    chan struct{} // is closed when all members know what became of them
 }
@@ -139,22 +141,21 @@ func (s *batches) join(m *member, most int) (b *batch, first bool) {
 func (s *batches) withdraw(b *batch, m *member) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, other := range b.members {
-		if other == m && s.forming == b {
-			b.members = append(b.members[:i], b.members[i+1:]...)
-			return true
-		}
+	if b.closed {
+		return false
 	}
-	return false
+	b.members = slices.DeleteFunc(b.members, func(other *member) bool { return other == m })
+	return true
 }
 
-// end closes the batch for new members, and returns those that it has.
+// end closes the batch, and returns its members.
 func (s *batches) end(b *batch) []*member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.forming == b {
 		s.forming = nil
 	}
+	b.closed = true
 	return b.members
 }
 
@@ -214,6 +215,10 @@ func (c *chain) sendTogether(ctx context.Context, a *account, members []*member)
 	}
 	fl, answer, err := c.send(ctx, v, fl)
 	if answer == refusedByCall {
+		// It is not on its way, but that is no proof: see payment.doubtful.
+		for _, m := range good {
+			m.p.doubtful = true
+		}
 		fl, answer, err = nil, turnedAway, errAlone
 	}
 	tell(good, sent{fl, answer, err})
@@ -226,35 +231,34 @@ func flightOfAll(a *account, members []*member) *flight {
 	fl := &flight{by: a, shared: len(members)}
 	for i, m := range members {
 		payments[i] = m.p
-		fl.places = append(fl.places, m.p.place)
-		fl.ends = later(fl.ends, m.p.ends())
-		if m.p.announce != nil {
-			fl.announces = append(fl.announces, m.p.announce)
-		}
+		fl.carry(m.p)
 	}
-	fl.data, fl.trial, fl.gas = program(payments, false), program(payments, true), programGas(payments)
+	fl.data, fl.trial = program(payments, false), program(payments, true)
+	fl.gas = programGas(len(payments), len(fl.data))
 	return fl
 }
 
 // flightOf makes the flight of one payment.
 func flightOf(p *payment) *flight {
 	to, data := p.encoded()
-	fl := &flight{by: p.account, to: to, data: data, gas: p.gas(), places: []*place{p.place}, ends: p.ends()}
+	fl := &flight{by: p.account, to: to, data: data, gas: p.gas()}
+	fl.carry(p)
+	return fl
+}
+
+// carry notes what a payment has to do with a flight besides its call.
+func (fl *flight) carry(p *payment) {
+	fl.places = append(fl.places, p.place)
+	if ends := p.ends(); ends.After(fl.ends) {
+		fl.ends = ends
+	}
 	if p.announce != nil {
 		fl.announces = append(fl.announces, p.announce)
 	}
-	return fl
 }
 
 // ends is when the payment is not good any more.
 func (p *payment) ends() time.Time { return time.Unix(p.authorization.ValidBefore, 0) }
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
 
 // trial simulates members together, and looks at the account that is to send them.
 // It returns those that are good; the others are told to go alone, which tells them

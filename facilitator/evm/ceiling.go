@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -89,4 +91,10 @@ func (c *chain) tooDear(f fees) bool {
 		return false
 	}
 	return cost.Cmp(new(big.Int).Mul(usual, big.NewInt(dearTimes*usualGas))) > 0
+}
+
+// tellDear tells the operator that nothing is settled for that.
+func (c *chain) tellDear(f fees) {
+	c.notices.error("gas costs more than a settlement may cost, so nothing is offered and nothing settled: wait, or allow more with max_fee",
+		zap.Stringer("cost", f.expected(usualGas)))
 }

@@ -41,6 +41,7 @@ func market(base, tip, price *big.Int) fees {
 func (c *chain) market(base, tip, price *big.Int) fees {
 	f := market(base, c.ceiling.smallerTip(tip, c.now()), price)
 	c.ceiling.saw(f, c.now())
+	c.lastFees.Store(&f)
 	return f
 }
 

@@ -186,6 +186,10 @@ func hasFew(funds facilitator.Funds) bool {
 // tellFunds logs what an operator has to do, and has the senders pass over the
 // accounts that have nothing, or no longer.
 func (c *chain) tellFunds(before, now facilitator.Funds) {
+	if last := c.lastFees.Load(); last != nil && c.tooDear(*last) {
+		c.tellDear(*last) // coin would not help
+		return
+	}
 	for i, a := range c.accounts {
 		n := now.Accounts[i]
 		notices := c.notices.of(a)

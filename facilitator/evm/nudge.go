@@ -202,7 +202,11 @@ func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
 func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
 	fl.mu.Lock()
 	offer, tx := fl.fees.bumped(now), fl.raw
-	if !filling && offer.above(now, maxBump) {
+	most := int64(maxBump)
+	if filling {
+		most++ // it has to take the place of what was sent
+	}
+	if offer.above(now, most) {
 		offer = fl.fees // as it is: whoever wants more does not want it at all
 	}
 	fl.bumps++

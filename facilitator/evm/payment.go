@@ -47,6 +47,7 @@ type payment struct {
 	account   *account                       // of ours, that settles it; nil until it is chosen
 	place     *place                         // that the payment has there; nil while it has none
 	solo      bool                           // it was not sent together with others, and goes alone
+	doubtful  bool                           // a node has refused a transaction with it, which is no proof that nobody has it
 	announce  func(transaction string) error // is told of a transaction before it is sent; nil if nobody wants to know
 	earlier   string                         // transaction that an earlier process was about to send; "" if none
 	walletGas uint64                         // what the code of its payer may use

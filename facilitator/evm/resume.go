@@ -34,7 +34,7 @@ func (c *chain) resume(ctx context.Context, p *payment) *flight {
 		if err := n.call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash != hash || tx.Number == nil {
 			continue
 		}
-		if fl := c.flightOf(p, tx); fl != nil {
+		if fl := c.earlierFlight(p, tx); fl != nil {
 			c.notices.of(fl.by).logger.Info("a transaction of an earlier process is waited for", zap.Stringer("transaction", hash))
 			return fl
 		}
@@ -42,9 +42,9 @@ func (c *chain) resume(ctx context.Context, p *payment) *flight {
 	return nil
 }
 
-// flightOf makes a flight of a transaction that an earlier process has sent; nil if it
+// earlierFlight makes a flight of a transaction that an earlier process has sent; nil if it
 // is none of this payment, or the account is not ours any more.
-func (c *chain) flightOf(p *payment, tx *sentTransaction) *flight {
+func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	by := c.accountOf(tx.From)
 	if by == nil {
 		return nil

@@ -76,6 +76,9 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		}
 	}
 	if s := rec.result; rec.flight == nil {
+		if p.doubtful && s.Outcome != facilitator.Settled {
+			return unknown(p, p.codes().transaction, "", "a node has refused a transaction with it and others, which is no proof: "+s.Reason)
+		}
 		if earlier, public := c.shared.payments.public(p.claim()); public && s.Outcome == facilitator.Refused {
 			// Anybody can send it until it ends, and then it may move money.
 			return unknown(p, p.codes().transaction, earlier.Hex(), "an earlier transaction with it was reverted: "+s.Reason)
@@ -295,7 +298,7 @@ func (c *chain) affordable(a *account, gas uint64, v view) error {
 		return errors.New("the gas price is beyond all reason")
 	}
 	if c.tooDear(v.fees) {
-		c.notices.error("gas costs more than a settlement may cost, so nothing is settled: wait, or allow more with max_fee", zap.Stringer("cost", v.fees.expected(usualGas)))
+		c.tellDear(v.fees)
 		return &busyError{wait: dearWait, why: "gas costs more than a settlement may cost"}
 	}
 	need := v.fees.total(gas)

@@ -154,10 +154,8 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 		if fees {
 			b[len(b)-1].Error = nil // not every chain has a tip
 		}
-		if settling {
-			if reverted(b[ownedAt].Error) {
-				owned, b[ownedAt].Error = nil, nil
-			}
+		if settling && reverted(b[ownedAt].Error) {
+			owned, b[ownedAt].Error = nil, nil
 		}
 		if err := every(b); err != nil {
 			return err
@@ -185,7 +183,6 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
 	if fees {
 		v.fees = c.market(v.base, toBig(tip), toBig(price))
-		c.lastFees.Store(&v.fees)
 	}
 	if settling {
 		c.shared.queue.sawBalance(p.account, toBig(balance))

@@ -4,7 +4,21 @@ import (
 	"encoding/binary"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	"github.com/ethereum/go-ethereum/core/vm"
+)
+
+// The instructions of a program. go-ethereum's own names are in a package that would
+// bring the whole machine.
+const (
+	opStop     byte = 0x00
+	opCodeCopy byte = 0x39
+	opPop      byte = 0x50
+	opStore8   byte = 0x53
+	opPush1    byte = 0x60
+	opPush2    byte = 0x61
+	opPush3    byte = 0x62
+	opPush20   byte = 0x73
+	opCall     byte = 0xf1
+	opReturn   byte = 0xf3
 )
 
 // program makes the code of a transaction of several payments. It is the code of a
@@ -20,38 +34,38 @@ func program(payments []*payment, simulated bool) []byte {
 	var code, data []byte
 	size := programSize(len(payments), simulated)
 	push2 := func(n int) {
-		code = append(code, byte(vm.PUSH2))
+		code = append(code, opPush2)
 		code = binary.BigEndian.AppendUint16(code, uint16(n)) // #nosec G115 -- a program is below 49,152 bytes (EIP-3860)
 	}
-	zero := func() { code = append(code, byte(vm.PUSH1), 0) }
+	zero := func() { code = append(code, opPush1, 0) }
 	for i, p := range payments {
 		to, call := p.encoded()
 		push2(len(call))
 		push2(size + len(data))
 		zero()
-		code = append(code, byte(vm.CODECOPY))
+		code = append(code, opCodeCopy)
 		zero() // nothing of the answer is kept
 		zero()
 		push2(len(call))
 		zero()
 		zero() // no coin
-		code = append(code, byte(vm.PUSH20))
+		code = append(code, opPush20)
 		code = append(code, to[:]...)
-		code = append(code, byte(vm.PUSH3), byte(memberGas>>16), byte(memberGas>>8&0xff), byte(memberGas&0xff), byte(vm.CALL))
+		code = append(code, opPush3, byte(memberGas>>16), byte(memberGas>>8&0xff), byte(memberGas&0xff), opCall)
 		if simulated {
 			push2(results + i)
-			code = append(code, byte(vm.MSTORE8))
+			code = append(code, opStore8)
 		} else {
-			code = append(code, byte(vm.POP))
+			code = append(code, opPop)
 		}
 		data = append(data, call...)
 	}
 	if simulated {
 		push2(len(payments))
 		push2(results)
-		code = append(code, byte(vm.RETURN))
+		code = append(code, opReturn)
 	} else {
-		code = append(code, byte(vm.STOP))
+		code = append(code, opStop)
 	}
 	return append(code, data...)
 }

@@ -14,6 +14,19 @@ func siteWith(before, lines string) string {
 		before + "\npaywall {\naccept base-sepolia usdc " + payTo + "\nfacilitator fake\n" + lines + "\n}\nrespond ok\n}"
 }
 
+// loadsOrSays loads a config that is fine if want is "", and else must not load and say
+// so.
+func loadsOrSays(t *testing.T, config, want string) {
+	t.Helper()
+	err := loadOnly(config)
+	switch {
+	case want == "" && err != nil:
+		t.Error(err)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		t.Errorf("it loads, or says something else: %v", err)
+	}
+}
+
 // A matcher that reads the path by a placeholder or a function knows one
 // spelling of it; the others went for free.
 func TestMatchersThatReadThePath(t *testing.T) {
@@ -45,13 +58,7 @@ func TestMatchersThatReadThePath(t *testing.T) {
 	} {
 		for _, line := range []string{"free @m /paid/*", "price @m /paid/* $0.02"} {
 			t.Run(matcher+", "+strings.Fields(line)[0], func(t *testing.T) {
-				err := loadOnly(siteWith("@m "+matcher, "price /paid/* $0.01\n"+line))
-				switch {
-				case want == fine && err != nil:
-					t.Error(err)
-				case want != fine && (err == nil || !strings.Contains(err.Error(), want)):
-					t.Errorf("it loads, or says something else: %v", err)
-				}
+				loadsOrSays(t, siteWith("@m "+matcher, "price /paid/* $0.01\n"+line), want)
 			})
 		}
 	}
@@ -81,13 +88,7 @@ func TestMatchersThatReadTheMethod(t *testing.T) {
 	} {
 		for _, line := range []string{"free @m /paid/*", "price @m /paid/* $0.02"} {
 			t.Run(matcher+", "+strings.Fields(line)[0], func(t *testing.T) {
-				err := loadOnly(siteWith("@m "+matcher, "price /paid/* $0.01\n"+line))
-				switch {
-				case want == fine && err != nil:
-					t.Error(err)
-				case want != fine && (err == nil || !strings.Contains(err.Error(), want)):
-					t.Errorf("it loads, or says something else: %v", err)
-				}
+				loadsOrSays(t, siteWith("@m "+matcher, "price /paid/* $0.01\n"+line), want)
 			})
 		}
 	}

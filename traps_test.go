@@ -64,6 +64,30 @@ func TestDeadUpstreamIsNotSold(t *testing.T) {
 	}
 }
 
+// crashingShop is a line that settles first, behind a proxy, with an upstream that is dead
+// below /api/crash. buy sends a payment from a client network, and later lets time pass.
+func crashingShop(t *testing.T) (buy func(p *payer, path, from string) int, later func(time.Duration)) {
+	t.Helper()
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price POST /api/* $0.01")))
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/crash") {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = rw.Write([]byte(sample))
+	})
+	advance := clock(t)
+	now := time.Now()
+	buy = func(p *payer, path, from string) int {
+		asked := w.challenge(http.MethodPost, path).Accepts[0]
+		return w.do(w.request(http.MethodPost, path, "PAYMENT-SIGNATURE", p.sign(t, asked, now).v2(t), "X-Forwarded-For", from)).StatusCode
+	}
+	return buy, func(d time.Duration) {
+		advance(d)
+		now = now.Add(d)
+	}
+}
+
 // Who pays for what gives a bad gateway keeps a line closed for nobody else: not by one
 // URL, not with two wallets in turn, and not by taking each probe.
 func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
@@ -78,20 +102,7 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			paywall.ForgetPayers()
-			w := prepareWorld(t)
-			w.load(behindProxy(w.caddyfile("price POST /api/* $0.01")))
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-				if strings.HasPrefix(r.URL.Path, "/api/crash") {
-					panic(http.ErrAbortHandler)
-				}
-				_, _ = rw.Write([]byte(sample))
-			})
-			advance := clock(t)
-			now := time.Now()
-			buy := func(p *payer, path, from string) int {
-				asked := w.challenge(http.MethodPost, path).Accepts[0]
-				return w.do(w.request(http.MethodPost, path, "PAYMENT-SIGNATURE", p.sign(t, asked, now).v2(t), "X-Forwarded-For", from)).StatusCode
-			}
+			buy, later := crashingShop(t)
 			var wallets []*payer
 			for range tc.wallets {
 				wallets = append(wallets, newPayer(t))
@@ -111,8 +122,7 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 						refused++
 					}
 				}
-				advance(10100 * time.Millisecond)
-				now = now.Add(10100 * time.Millisecond)
+				later(10100 * time.Millisecond)
 				for range 3 {
 					attack()
 				}
@@ -127,20 +137,7 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 // Nor do those who come from another network each time, where the payer has paid before.
 func TestTakenProbesCloseNoLineForCustomers(t *testing.T) {
 	paywall.ForgetPayers()
-	w := prepareWorld(t)
-	w.load(behindProxy(w.caddyfile("price POST /api/* $0.01")))
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/api/crash") {
-			panic(http.ErrAbortHandler)
-		}
-		_, _ = rw.Write([]byte(sample))
-	})
-	advance := clock(t)
-	now := time.Now()
-	buy := func(p *payer, path, from string) int {
-		asked := w.challenge(http.MethodPost, path).Accepts[0]
-		return w.do(w.request(http.MethodPost, path, "PAYMENT-SIGNATURE", p.sign(t, asked, now).v2(t), "X-Forwarded-For", from)).StatusCode
-	}
+	buy, later := crashingShop(t)
 	customer := newPayer(t)
 	if got := buy(customer, "/api/ok", here); got != 200 {
 		t.Fatal(got)
@@ -150,8 +147,7 @@ func TestTakenProbesCloseNoLineForCustomers(t *testing.T) {
 		for j := range 4 {
 			buy(newPayer(t), fmt.Sprintf("/api/crash/%d/%d", i, j), fmt.Sprintf("192.%d.%d.9", i, j))
 		}
-		advance(10100 * time.Millisecond)
-		now = now.Add(10100 * time.Millisecond)
+		later(10100 * time.Millisecond)
 		for j := range 2 {
 			buy(newPayer(t), fmt.Sprintf("/api/crash/x%d-%d", i, j), fmt.Sprintf("193.%d.%d.9", i, j))
 		}

@@ -262,14 +262,14 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness,
 	if refused := p.readLimited(); refused != nil {
 		return unclear, refused
 	}
-	if row.Body == "" && acted(row) {
+	if row.Body == "" && p.acted(row) {
 		return unclear, nil
 	}
 	alike, err := p.body.like(ctx, row.Body, p.h.uploadGrace)
 	switch {
 	case err == nil:
 		return alike, nil
-	case errors.Is(err, errTooLong) && acted(row):
+	case errors.Is(err, errTooLong) && p.acted(row):
 		if digest, _ := p.body.drain(row.Body); digest == row.Body {
 			return same, nil
 		}
@@ -300,14 +300,14 @@ func (p *purchase) readLimited() *refusal {
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	switch {
-	case acted(row) && len(row.Answer) == 0 && held.has(row.Key) && p.holding != row.Key:
+	case p.acted(row) && len(row.Answer) == 0 && held.has(row.Key) && p.holding != row.Key:
 		return inFlight() // its answer is being kept
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
-		acted(row) && len(row.Answer) == 0:
+		p.acted(row) && len(row.Answer) == 0:
 		return p.unconfirmed(row)
 	}
-	if wait, why := waitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !acted(row) {
+	if wait, why := waitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !p.acted(row) {
 		return p.limited(&refusal{status: http.StatusTooManyRequests, code: why, retryAfter: seconds(wait), receipt: p.receipt(row)})
 	}
 	return nil

@@ -102,6 +102,7 @@ func (p *purchase) holdFor() time.Duration {
 func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 	p := d.p
 	p.status = status
+	d.answer.goods = p.isGoods(status)
 	usage := header.Values(x402.HeaderSettlementOverrides)
 	removeReceipts(header)
 	charge := p.chargeable(status, header)
@@ -278,7 +279,7 @@ func (d *delivery) refuse(f *refusal) {
 func (d *delivery) noteUncharged() {
 	p := d.p
 	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
-		p.body.broken() && !isGoods(p.status)
+		p.body.broken() && !p.isGoods(p.status)
 	tab, now := p.tabFor(p.held.Payment), p.h.now()
 	switch {
 	case d.replayed:
@@ -309,9 +310,9 @@ func (d *delivery) finish(err error, returned bool) {
 		}
 		return
 	}
-	goods := p.status >= 200 && p.status < 400 || a.hijacked
+	goods := p.isGoods(p.status) || p.status == http.StatusNotModified || a.hijacked
 	if p.redeemed {
-		goods = a.hijacked || isGoods(p.status) && (p.acts || p.chargeable(p.status, a.Header()))
+		goods = a.hijacked || p.isGoods(p.status) && (p.acts || p.chargeable(p.status, a.Header()))
 	}
 	arrived := returned && err == nil && a.complete(d.r.Method)
 	if a.hijacked || d.r.Method == http.MethodConnect && goods {
@@ -320,7 +321,8 @@ func (d *delivery) finish(err error, returned bool) {
 	if arrived && goods {
 		held.payerHasAll(p.holding)
 	}
-	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto
+	// A redirect gives a HEAD as much as a GET.
+	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto && (p.status < 300 || p.status >= 400)
 	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.ended = 1
@@ -339,10 +341,10 @@ func (d *delivery) finish(err error, returned bool) {
 	}
 	p.outcome = "undelivered"
 	p.readOn(d.r.Context())
-	if returned && err == nil && a.spool.whole(a.Header()) {
+	if returned && err == nil && a.goods && a.spool.whole(a.Header()) {
 		p.answer = a.spool.encode(credentialsOf(d.r, p.held.Payment.Key))
 	}
-	if d.r.Method == http.MethodHead && arrived {
+	if head && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET
 	}
 }
@@ -350,7 +352,7 @@ func (d *delivery) finish(err error, returned bool) {
 // readOn reads a body to its end that the upstream did not want, so that it is known
 // what was bought.
 func (p *purchase) readOn(ctx context.Context) {
-	if _, ok := p.body.digest(); ok || p.acts && !isGoods(p.status) {
+	if _, ok := p.body.digest(); ok || p.acts && !p.isGoods(p.status) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -165,5 +167,121 @@ func TestOldVerdictRedeemsNothing(t *testing.T) {
 	t.Log(res.StatusCode, res.body)
 	if res.StatusCode == 200 {
 		t.Errorf("a stranger has %q of the victim", res.body)
+	}
+}
+
+// An upstream gives up on a payer who reads most of an answer and then lets it wait: that
+// is his doing. He has two more runs, as one who hangs up.
+func TestWhoStallsUntilTheUpstreamGivesUpHasTwoMore(t *testing.T) {
+	const size = 24 << 20
+	var runs atomic.Int64
+	up := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		runs.Add(1)
+		rw.Header().Set("Content-Length", strconv.Itoa(size))
+		piece := bytes.Repeat([]byte("x"), 64<<10)
+		for range size / len(piece) {
+			if _, err := rw.Write(piece); err != nil {
+				return
+			}
+		}
+	}))
+	up.Config.WriteTimeout = 1500 * time.Millisecond
+	up.Start()
+	t.Cleanup(up.Close)
+	w := prepareWorld(t)
+	w.up.Server = up
+	w.load(w.caddyfile("price /big/* $0.01"))
+	p := newPayer(t)
+	asked := w.challenge("GET", "/big/x").Accepts[0]
+	for range 4 {
+		conn, host := w.dial()
+		_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+		_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+		fmt.Fprintf(conn, "GET /big/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, p.sign(t, asked, time.Now()).v2(t))
+		if _, err := io.CopyN(io.Discard, conn, size/2); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1600 * time.Millisecond)
+		if n, err := io.Copy(io.Discard, conn); err != nil || n >= size/2 {
+			t.Fatalf("the upstream has not given up: %d more bytes, %v", n, err)
+		}
+		conn.Close()
+	}
+	if runs.Load() != 4 || w.fac.transfers() != 2 {
+		t.Errorf("%d runs, %d transfers", runs.Load(), w.fac.transfers())
+	}
+}
+
+// A redirect that leaves the site gives a HEAD what it gives a GET.
+func TestHeadOfARedirectIsDelivered(t *testing.T) {
+	w := newWorld(t, "price /dl/* $0.01")
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Location", fmt.Sprintf("https://bucket.example/claim?token=%d", w.up.hits.Load()))
+		rw.WriteHeader(http.StatusFound)
+	})
+	p := newPayer(t)
+	asked := w.challenge("GET", "/dl/x").Accepts[0]
+	for i := range 4 {
+		res := w.again(func() answerOf {
+			return w.do(w.request("HEAD", "/dl/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)))
+		})
+		if res.Header.Get("Location") == "" || w.fac.transfers() != i+1 {
+			t.Errorf("HEAD %d: %d, %d transfers", i, res.StatusCode, w.fac.transfers())
+		}
+	}
+}
+
+// What a line charges for is goods, whatever its status, and is given once.
+func TestChargedStatusIsGivenOnce(t *testing.T) {
+	for _, c := range []struct {
+		method, line string
+		status       int
+	}{
+		{"GET", "price /x/* $0.01 {\n charge 200 404\n}", 404},
+		{"POST", "price POST /x/* $0.01 {\n settle on_success\n charge 200 422\n}", 422},
+		{"POST", "price POST /x/* $0.01 {\n settle on_success\n charge 200 500\n}", 500},
+	} {
+		t.Run(fmt.Sprint(c.method, c.status), func(t *testing.T) {
+			w := newWorld(t, c.line)
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				rw.WriteHeader(c.status)
+				_, _ = fmt.Fprintf(rw, "charged answer %d", w.up.hits.Load())
+			})
+			p := newPayer(t)
+			asked := w.challenge(c.method, "/x/1").Accepts[0]
+			for range 4 {
+				res := w.again(func() answerOf {
+					return w.sendBody(t.Context(), c.method, "/x/1", p.sign(t, asked, time.Now()).v2(t), "")
+				})
+				if res.StatusCode != c.status || !strings.HasPrefix(res.body, "charged answer") {
+					t.Errorf("%d %s", res.StatusCode, res.body)
+				}
+			}
+			if w.up.hits.Load() != 4 || w.fac.transfers() != 4 {
+				t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
+// An upstream that acted and says so with a status that only its line charges for is not
+// asked again: the payer who left fetches its answer.
+func TestChargedActIsNotRepeated(t *testing.T) {
+	w := newWorld(t, "price POST /x/* $0.01 {\n settle on_success\n charge 200 422\n}")
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		rw.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = io.WriteString(rw, "charged answer")
+		_ = http.NewResponseController(rw).Flush()
+		time.Sleep(100 * time.Millisecond)
+		_, _ = io.WriteString(rw, strings.Repeat(".", 3000))
+	})
+	p := newPayer(t)
+	asked := w.challenge(http.MethodPost, "/x/1").Accepts[0]
+	w.leaves(http.MethodPost, "/x/1", p.sign(t, asked, time.Now()).v2(t), "{}")
+	res := w.again(func() answerOf {
+		return w.sendBody(t.Context(), http.MethodPost, "/x/1", p.sign(t, asked, time.Now()).v2(t), "{}")
+	})
+	if res.StatusCode != 422 || !strings.HasPrefix(res.body, "charged answer") || w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
+		t.Errorf("%d %.40q, %d runs, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
 	}
 }

@@ -160,3 +160,23 @@ func TestLongLimitedBodyPasses(t *testing.T) {
 		t.Errorf("%d of %d bytes", len(got), len(body))
 	}
 }
+
+// A body of unknown length that turns out to exceed the limit after it was sold buys what
+// comes with a shorter one.
+func TestTooLongAfterTheSaleIsOwed(t *testing.T) {
+	w := newWorld(t, "price POST /act $0.01", limitedTo1MB)
+	p := newPayer(t)
+	asked := w.challenge(http.MethodPost, "/act").Accepts[0]
+	send := func(n int) answerOf {
+		return w.again(func() answerOf {
+			return w.sendOrder(http.MethodPost, "/act", p.sign(t, asked, time.Now()).v2(t), strings.Repeat("x", n), true)
+		})
+	}
+	if res := send(2 << 20); res.StatusCode != 413 || w.fac.transfers() != 1 || res.Header.Get("PAYMENT-RESPONSE") == "" {
+		t.Errorf("%d %q, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+	}
+	w.expect(send(1000), 200, "")
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers(), "transfers")
+	}
+}

@@ -107,7 +107,7 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 	case row.State == ledger.Unknown, row.State == ledger.Settling:
 		// Whoever holds it, if anybody, is finding out what became of it.
 		return p.waitFor(row)
-	case alike == unclear && acted(row) && !named:
+	case alike == unclear && p.acted(row) && !named:
 		// Whether it is the order that was done already, nobody can tell.
 		p.about = &row
 		return p.unconfirmed(row)
@@ -200,12 +200,7 @@ func (p *purchase) takeOver(ctx context.Context, key ledger.Key) *refusal {
 
 // acted says whether the upstream has done what it was asked to, so that it must
 // not be asked again. Many that have answer with a redirect.
-func acted(row ledger.Payment) bool { return row.Effects && isGoods(row.Status) }
-
-// isGoods says whether a status stands for something that was done or given.
-func isGoods(status int) bool {
-	return status == http.StatusSwitchingProtocols || status >= 200 && status < 400 && status != http.StatusNotModified
-}
+func (p *purchase) acted(row ledger.Payment) bool { return row.Effects && p.isGoods(row.Status) }
 
 // namesSame says whether this request asks for what a purchase of its name bought.
 // The ledger may have hashed the query of one that is finished; it still finds it

@@ -179,6 +179,8 @@ func TestKeptAnswerIsTheUsers(t *testing.T) {
 					{"Authorization", "Bearer alice", "Cookie", "a=2"},
 					{"Authorization", "Bearer alice"},
 					{"Authorization", "Bearer alice", "Cookie", "a=1", "X-Api-Key", "bob"},
+					{"Authorization", "Bearer alice", "Cookie", "a=1", "X-Auth-Token", "bob"},
+					{"Authorization", "Bearer alice", "Cookie", "a=1", "X-Goog-Api-Key", "bob"},
 				} {
 					sent := payment
 					if sent == "" {
@@ -191,7 +193,7 @@ func TestKeptAnswerIsTheUsers(t *testing.T) {
 					w.expect(res, 409, "other_credentials")
 				}
 			}
-			res := fetch(p.sign(t, asked, time.Now()).v2(t), "Authorization", "Bearer alice", "Cookie", "a=1")
+			res := fetch(p.sign(t, asked, time.Now()).v2(t), "Authorization", "Bearer alice", "Cookie", "a=1", "User-Agent", "another", "Idempotency-Key", "another")
 			if res.StatusCode != 200 || !strings.HasPrefix(res.body, "SECRET of Bearer alice") || w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
 				t.Errorf("alice: %d %.60q, %d runs, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
 			}

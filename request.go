@@ -134,9 +134,16 @@ func (p *purchase) chargeable(status int, header http.Header) bool {
 // would be charged for, or, where he pays first, everything that is goods.
 func (p *purchase) usesUp(status int, header http.Header) bool {
 	if p.first {
-		return isGoods(status)
+		return p.isGoods(status)
 	}
 	return p.chargeable(status, header)
+}
+
+// isGoods says whether a status stands for something that was done or given: one that
+// usually does, or that the line charges for.
+func (p *purchase) isGoods(status int) bool {
+	return status == http.StatusSwitchingProtocols || status >= 200 && status < 400 && status != http.StatusNotModified ||
+		slices.Contains(p.price.charge, status)
 }
 
 // methodOf is the method of a request, with those and the paths that it names

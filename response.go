@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -54,12 +55,14 @@ type answer struct {
 	all atomic.Bool
 
 	status   int   // 0 until the status line
+	goods    bool  // it stands for something that was done or given; set by atStatus
 	declared int64 // length of the goods, or -1
 	lost     bool  // the payer had left before a part of the answer was sent
 	refused  bool  // the answer is being swallowed
 	written  int64 // bytes of the body that the connection took
 	offered  int64 // and those that it may have taken a part of
 	writeErr error // the first error of the connection
+	waited   time.Duration // for the payer to take what was sent
 	hijacked bool
 }
 
@@ -99,7 +102,7 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.refused = false
-	if isGoods(status) {
+	if a.goods {
 		a.declared = declaredLength(a.Header())
 		a.all.Store(a.declared == 0)
 	}
@@ -170,7 +173,9 @@ func (a *answer) send(p []byte) (int, error) {
 		return 0, err
 	}
 	a.look()
+	since := time.Now()
 	n, err := a.ResponseWriterWrapper.Write(p)
+	a.waited += time.Since(since)
 	a.count(int64(n), err)
 	a.offered += int64(len(p) - n)
 	return n, err
@@ -210,8 +215,10 @@ func (a *answer) FlushError() error {
 	if a.refused {
 		return nil
 	}
+	since := time.Now()
 	//nolint:bodyclose // a controller is no response
 	err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Flush()
+	a.waited += time.Since(since)
 	if err != nil && a.spool != nil && !a.spool.over && !errors.Is(err, http.ErrNotSupported) {
 		a.count(0, err)
 		return nil
@@ -273,9 +280,11 @@ func declaredLength(header http.Header) int64 {
 
 // endedByPayer says whether the payer ended the answer, when he had a good part of
 // it: a tenth, or what fits into a few packets, or the header of what has no declared
-// length. A redirect is all in its header.
+// length. A redirect is all in its header. Who reads so slowly that the upstream gives
+// up has ended it too.
 func (a *answer) endedByPayer() bool {
-	if a.refused || a.cut.Load() || a.payer.Err() == nil && a.writeErr == nil {
+	left := a.payer.Err() != nil || a.writeErr != nil || a.waited >= maxWaited
+	if a.refused || a.cut.Load() || !left {
 		return false
 	}
 	if a.status >= 300 && a.status < 400 {
@@ -285,8 +294,13 @@ func (a *answer) endedByPayer() bool {
 	return err != nil || a.offered >= goodPart || 10*a.offered >= declared
 }
 
-// goodPart is how many bytes of an answer are worth something, however long it is.
-const goodPart = 64 << 10
+const (
+	// goodPart is how many bytes of an answer are worth something, however long it is.
+	goodPart = 64 << 10
+	// maxWaited is how long, in all, a payer may let an answer wait before it is his
+	// doing that it broke off.
+	maxWaited = time.Second
+)
 
 // Interface guards
 var (

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -73,7 +74,7 @@ func (s *spool) whole(header http.Header) bool {
 // encode returns the copy for the ledger, or nil if there is none to replay. Whose it is
 // goes with it.
 func (s *spool) encode(whose []byte) []byte {
-	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols || !isGoods(s.Status) {
+	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols {
 		return nil
 	}
 	s.Whose = whose
@@ -84,8 +85,17 @@ func (s *spool) encode(whose []byte) []byte {
 	return b
 }
 
-// credentialHeaders say to an upstream who asks. Several users may pay with one wallet.
-var credentialHeaders = []string{"Authorization", "Cookie", "X-Api-Key", "Api-Key"}
+// credentialWords are in the names of the headers that say to an upstream who asks.
+// Several users may pay with one wallet.
+var credentialWords = []string{"auth", "cookie", "credential", "key", "password", "secret", "session", "token", "user"}
+
+// isCredential says whether a header may say who asks. The names of an order and of a
+// WebSocket's handshake say nothing of that.
+func isCredential(name string) bool {
+	name = strings.ToLower(name)
+	return !strings.Contains(name, "idempotency") && !strings.HasPrefix(name, "sec-") && name != "user-agent" &&
+		slices.ContainsFunc(credentialWords, func(word string) bool { return strings.Contains(name, word) })
+}
 
 // credentialsOf is a digest of what a request says of who asks, for the answer to one
 // payment.
@@ -94,7 +104,7 @@ func credentialsOf(r *http.Request, key ledger.Key) []byte {
 	add := func(s string) { _, _ = fmt.Fprintf(sum, "%d:%s,", len(s), s) }
 	add(string(key)) // so that the same credentials are not seen to be the same
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		if spells(name, credentialHeaders) {
+		if isCredential(name) {
 			add(name)
 			for _, value := range r.Header[name] {
 				add(value)

@@ -54,14 +54,14 @@ type answer struct {
 	// all: the connection has taken as many bytes of the goods as were declared.
 	all atomic.Bool
 
-	status   int   // 0 until the status line
-	goods    bool  // it stands for something that was done or given; set by atStatus
-	declared int64 // length of the goods, or -1
-	lost     bool  // the payer had left before a part of the answer was sent
-	refused  bool  // the answer is being swallowed
-	written  int64 // bytes of the body that the connection took
-	offered  int64 // and those that it may have taken a part of
-	writeErr error // the first error of the connection
+	status   int           // 0 until the status line
+	goods    bool          // it stands for something that was done or given; set by atStatus
+	declared int64         // length of the goods, or -1
+	lost     bool          // the payer had left before a part of the answer was sent
+	refused  bool          // the answer is being swallowed
+	written  int64         // bytes of the body that the connection took
+	offered  int64         // and those that it may have taken a part of
+	writeErr error         // the first error of the connection
 	waited   time.Duration // for the payer to take what was sent
 	hijacked bool
 }

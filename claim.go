@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )

@@ -17,7 +17,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/holiman/uint256"
 
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 

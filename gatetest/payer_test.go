@@ -15,7 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/holiman/uint256"
 
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 

@@ -23,7 +23,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 

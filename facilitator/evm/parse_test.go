@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
 // oracle encodes and decodes calls as go-ethereum does.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/eip712"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 

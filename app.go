@@ -16,7 +16,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -140,7 +140,7 @@ func (a *App) checkMoney() error {
 }
 
 // accepts records that a network is accepted somewhere.
-func (a *App) accepts(n pricing.Network) error {
+func (a *App) accepts(n money.Network) error {
 	if n.Test {
 		a.playMoney = n.Name
 	} else {

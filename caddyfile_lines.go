@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // scope is what price and free lines have in common: which requests they are
@@ -93,7 +94,7 @@ func checkAmount(amount string) error {
 	if amount == "" || strings.ContainsAny(amount, "{}") {
 		return nil
 	}
-	_, err := pricing.ParseMoney(amount)
+	_, err := money.ParseMoney(amount)
 	return err
 }
 

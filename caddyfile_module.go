@@ -14,7 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 func init() {
@@ -190,7 +190,7 @@ func checkAccept(a Accept) error {
 	if strings.ContainsAny(a.PayTo+a.Amount, "{}") {
 		return nil // known when the config loads
 	}
-	_, err := newOption(a, pricing.Money{Decimal: "1", Symbol: "of another currency"}, schemeExact)
+	_, err := newOption(a, money.Money{Decimal: "1", Symbol: "of another currency"}, schemeExact)
 	return err
 }
 

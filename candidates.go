@@ -6,9 +6,9 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
 // maxCandidates is how many tokens of a network a payment is tried against that does
@@ -44,7 +44,7 @@ func (h *Handler) candidate(p *x402.Payment) (x402.Requirement, error) {
 	}
 	// Version 1 does not name the asset, but the signature is for one.
 	candidates := h.candidates[p.Network]
-	if a, ok := pricing.FindAsset(p.Network, "usdc"); ok {
+	if a, ok := money.FindAsset(p.Network, "usdc"); ok {
 		extra, err := json.Marshal(map[string]string{"name": a.Name, "version": a.Version})
 		if err == nil {
 			candidates = append(slices.Clip(candidates), x402.Requirement{Scheme: p.Scheme, Network: p.Network, Asset: a.Address, Extra: extra})

@@ -158,7 +158,7 @@ func TestReferenceHasEveryNetwork(t *testing.T) {
 		CAIP2 string   `json:"caip2"`
 		Names []string `json:"names"`
 	}
-	readTable(t, "pricing/networks.json", &networks)
+	readTable(t, "pricing/money/networks.json", &networks)
 	for _, n := range networks {
 		names[n.CAIP2] = n.Names[0]
 		for _, name := range n.Names {
@@ -168,7 +168,7 @@ func TestReferenceHasEveryNetwork(t *testing.T) {
 		}
 	}
 	var assets []struct{ Network, Symbol string }
-	readTable(t, "pricing/assets.json", &assets)
+	readTable(t, "pricing/money/assets.json", &assets)
 	for _, a := range assets {
 		row := regexp.MustCompile("(?m)^\\| .*`" + regexp.QuoteMeta(strings.ToLower(a.Symbol)) + "`.*\\|.*`" + names[a.Network] + "`.*\\|$")
 		if !row.MatchString(tables) {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -19,7 +19,7 @@ import (
 // facilitator can add.
 type option struct {
 	requirement x402.Requirement
-	network     pricing.Network
+	network     money.Network
 	extra       map[string]any
 	decimals    int
 	symbol      string
@@ -38,12 +38,12 @@ const (
 // newOption resolves an accept entry for a price in a scheme. It returns nil
 // without an error when the entry cannot carry it: the price is in another
 // currency, or the scheme is upto, which exists with Permit2 on EVM chains only.
-func newOption(a Accept, price pricing.Money, scheme string) (*option, error) {
-	network, ok := pricing.FindNetwork(a.Network)
+func newOption(a Accept, price money.Money, scheme string) (*option, error) {
+	network, ok := money.FindNetwork(a.Network)
 	if !ok {
 		return nil, fmt.Errorf("accept: unknown network %q; use a name such as base or base-sepolia, or a CAIP-2 id such as eip155:8453", a.Network)
 	}
-	asset, known := pricing.FindAsset(network.CAIP2, a.Asset)
+	asset, known := money.FindAsset(network.CAIP2, a.Asset)
 	if !known {
 		var err error
 		if asset, err = customAsset(network, a); err != nil {
@@ -58,13 +58,13 @@ func newOption(a Accept, price pricing.Money, scheme string) (*option, error) {
 	if a.Version != "" {
 		asset.Version = a.Version
 	}
-	if known && asset.Transfer == pricing.TransferEIP3009 {
+	if known && asset.Transfer == money.TransferEIP3009 {
 		// Circle's and Tether's tokens have both, in one domain.
 		asset.EIP2612 = true
 	}
 	switch a.Transfer {
 	case "":
-	case pricing.TransferEIP3009, pricing.TransferPermit2:
+	case money.TransferEIP3009, money.TransferPermit2:
 		asset.Transfer = a.Transfer
 	default:
 		return nil, fmt.Errorf("accept: transfer: want eip3009 or permit2, not %q", a.Transfer)
@@ -81,7 +81,7 @@ func newOption(a Accept, price pricing.Money, scheme string) (*option, error) {
 	if err != nil {
 		return nil, err
 	}
-	if payTo, err = pricing.CheckPayee(network, payTo); err != nil {
+	if payTo, err = money.CheckPayee(network, payTo); err != nil {
 		return nil, fmt.Errorf("accept: pay_to: %w", err)
 	}
 	if strings.EqualFold(payTo, asset.Address) {
@@ -93,10 +93,10 @@ func newOption(a Accept, price pricing.Money, scheme string) (*option, error) {
 		return nil, err
 	}
 	if scheme == schemeUpto {
-		if network.Family != "eip155" || a.Transfer == pricing.TransferEIP3009 {
+		if network.Family != "eip155" || a.Transfer == money.TransferEIP3009 {
 			return nil, nil
 		}
-		asset.Transfer = pricing.TransferPermit2
+		asset.Transfer = money.TransferPermit2
 	}
 	o := &option{
 		requirement: x402.Requirement{
@@ -124,9 +124,9 @@ func newOption(a Accept, price pricing.Money, scheme string) (*option, error) {
 
 // addEVMExtra adds what a payer needs to sign: the token's EIP-712 domain, and
 // the transfer method when it is not the default.
-func (o *option) addEVMExtra(asset pricing.Asset) error {
-	if asset.Transfer == pricing.TransferPermit2 {
-		o.extra["assetTransferMethod"] = pricing.TransferPermit2
+func (o *option) addEVMExtra(asset money.Asset) error {
+	if asset.Transfer == money.TransferPermit2 {
+		o.extra["assetTransferMethod"] = money.TransferPermit2
 		// Name and version make the payer sign an EIP-2612 permit, which reverts
 		// on tokens without it.
 		if !asset.EIP2612 {
@@ -140,34 +140,34 @@ func (o *option) addEVMExtra(asset pricing.Asset) error {
 	return nil
 }
 
-func customAsset(network pricing.Network, a Accept) (pricing.Asset, error) {
+func customAsset(network money.Network, a Accept) (money.Asset, error) {
 	if network.Family == "eip155" && !strings.HasPrefix(a.Asset, "0x") {
-		return pricing.Asset{}, fmt.Errorf("accept: no token %q on %s in the built-in table; give its address, `decimals`, `name` and `version`", a.Asset, network.Name)
+		return money.Asset{}, fmt.Errorf("accept: no token %q on %s in the built-in table; give its address, `decimals`, `name` and `version`", a.Asset, network.Name)
 	}
-	address, err := pricing.CheckAddress(network, a.Asset)
+	address, err := money.CheckAddress(network, a.Asset)
 	if err != nil {
-		return pricing.Asset{}, fmt.Errorf("accept: asset: %w", err)
+		return money.Asset{}, fmt.Errorf("accept: asset: %w", err)
 	}
 	if a.Decimals == nil {
-		return pricing.Asset{}, fmt.Errorf("accept: the token %s on %s is not in the built-in table; give its `decimals`", address, network.Name)
+		return money.Asset{}, fmt.Errorf("accept: the token %s on %s is not in the built-in table; give its `decimals`", address, network.Name)
 	}
 	if *a.Decimals < 0 || *a.Decimals > 36 {
-		return pricing.Asset{}, fmt.Errorf("accept: decimals: want 0 to 36, not %d", *a.Decimals)
+		return money.Asset{}, fmt.Errorf("accept: decimals: want 0 to 36, not %d", *a.Decimals)
 	}
-	return pricing.Asset{Network: network.CAIP2, Address: address, Decimals: *a.Decimals, Transfer: pricing.TransferEIP3009, EIP2612: a.Name != ""}, nil
+	return money.Asset{Network: network.CAIP2, Address: address, Decimals: *a.Decimals, Transfer: money.TransferEIP3009, EIP2612: a.Name != ""}, nil
 }
 
 // optionAmount is the price in atomic units of the asset, or "" when the price
 // is in another currency.
-func optionAmount(a Accept, asset pricing.Asset, price pricing.Money) (string, error) {
-	money := price
+func optionAmount(a Accept, asset money.Asset, price money.Money) (string, error) {
+	asked := price
 	switch {
 	case a.Amount != "":
 		amount, err := resolve("accept: amount", a.Amount)
 		if err != nil {
 			return "", err
 		}
-		if money.Decimal, err = pricing.ParseDecimal(amount); err != nil {
+		if asked.Decimal, err = money.ParseDecimal(amount); err != nil {
 			return "", fmt.Errorf("accept: amount: %w", err)
 		}
 	case price.Symbol == "" && !asset.PegUSD:
@@ -175,7 +175,7 @@ func optionAmount(a Accept, asset pricing.Asset, price pricing.Money) (string, e
 	case price.Symbol != "" && !strings.EqualFold(price.Symbol, asset.Symbol):
 		return "", nil
 	}
-	atomic, err := money.Atomic(asset.Decimals)
+	atomic, err := asked.Atomic(asset.Decimals)
 	if err != nil {
 		return "", fmt.Errorf("%s on %s: %w", strings.Trim(asset.Symbol+" "+asset.Address, " "), asset.Network, err)
 	}
@@ -244,7 +244,7 @@ func facilitatorAddress(kind *x402.Kind) (string, bool) {
 // the approval that the option needs of a payer, or "" if it needs none.
 func (o *option) sponsoring() string {
 	switch {
-	case o.extra["assetTransferMethod"] != pricing.TransferPermit2:
+	case o.extra["assetTransferMethod"] != money.TransferPermit2:
 		return ""
 	case o.extra["name"] != nil: // cheaper, and stock clients prefer it
 		return x402.EIP2612GasSponsoring

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // price is one price of the list, ready for requests. Lines that say the same
@@ -22,7 +23,7 @@ type price struct {
 	settle  string // "", first, on_success
 	upto    bool   // what is charged, the upstream says
 	charge  []int
-	amount  pricing.Money
+	amount  money.Money
 	tariffs [2]*tariff // by settlesFirst
 }
 
@@ -176,7 +177,7 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	amount, err := pricing.ParseMoney(amountText)
+	amount, err := money.ParseMoney(amountText)
 	if err != nil {
 		return 0, err
 	}
@@ -208,7 +209,7 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	return shared[key], nil
 }
 
-func (h *Handler) options(accept []Accept, amount pricing.Money, scheme string) ([]*option, error) {
+func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([]*option, error) {
 	if len(accept) == 0 {
 		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
 	}

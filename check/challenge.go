@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -68,7 +68,7 @@ func (c *checker) version2(t Target, a ask, r *answer, header string) {
 			continue
 		}
 		payable++
-		network, _ := pricing.FindNetwork(offer.Network)
+		network, _ := money.FindNetwork(offer.Network)
 		if network.Test {
 			test++
 		}
@@ -103,7 +103,7 @@ func (c *checker) resource(t Target, a ask, r *answer, resource string) {
 
 // unpayable says why a stock client cannot pay an offer; "" if one can.
 func unpayable(r x402.Requirement) string {
-	network, ok := pricing.FindNetwork(r.Network)
+	network, ok := money.FindNetwork(r.Network)
 	switch {
 	case r.Scheme != "exact" && r.Scheme != "upto":
 		return "stock clients do not know its scheme " + clip(r.Scheme)
@@ -114,7 +114,7 @@ func unpayable(r x402.Requirement) string {
 	case r.MaxTimeoutSeconds <= 0:
 		return "maxTimeoutSeconds is not above zero"
 	}
-	if _, err := pricing.CheckAddress(network, r.PayTo); err != nil {
+	if _, err := money.CheckAddress(network, r.PayTo); err != nil {
 		return "payTo is no address that takes money there"
 	}
 	var extra struct {
@@ -126,14 +126,14 @@ func unpayable(r x402.Requirement) string {
 	if len(r.Extra) > 0 && json.Unmarshal(r.Extra, &extra) != nil {
 		return "its extra cannot be read"
 	}
-	asset, known := pricing.FindAsset(r.Network, r.Asset)
+	asset, known := money.FindAsset(r.Network, r.Asset)
 	switch {
 	case network.Family == "solana" && extra.FeePayer == "":
 		return "it names no feePayer"
-	case network.Family != "eip155" || extra.Transfer == pricing.TransferPermit2:
+	case network.Family != "eip155" || extra.Transfer == money.TransferPermit2:
 	case extra.Name == "" || extra.Version == "":
 		return "extra lacks the asset's name or version, without which nothing can be signed"
-	case known && asset.Transfer == pricing.TransferEIP3009 && (asset.Name != extra.Name || asset.Version != extra.Version):
+	case known && asset.Transfer == money.TransferEIP3009 && (asset.Name != extra.Name || asset.Version != extra.Version):
 		return "it gives " + asset.Symbol + " another name or version than that signs with, so every payment is invalid"
 	}
 	return ""
@@ -141,11 +141,11 @@ func unpayable(r x402.Requirement) string {
 
 // unasked says why a stock client does not pay an offer unless it is told to.
 func unasked(r x402.Requirement) string {
-	asset, known := pricing.FindAsset(r.Network, r.Asset)
+	asset, known := money.FindAsset(r.Network, r.Asset)
 	if !known || !asset.Default {
 		return "stock clients pay this asset only when they are told to"
 	}
-	price := pricing.FormatAtomic(r.Amount, asset.Decimals)
+	price := money.FormatAtomic(r.Amount, asset.Decimals)
 	if whole, fraction, _ := strings.Cut(price, "."); asset.PegUSD && whole != "0" && (whole != "1" || strings.Trim(fraction, "0") != "") {
 		return "the price is " + price + " " + asset.Symbol + "; stock clients refuse more than 1 USD unless they are told to"
 	}
@@ -183,7 +183,7 @@ func (c *checker) version1(t Target, a ask, r *answer) {
 }
 
 func knownInV1(name string) bool {
-	n, ok := pricing.FindNetwork(name)
+	n, ok := money.FindNetwork(name)
 	legacy, strict := x402.LegacyNetwork(n.CAIP2)
 	return ok && strict && legacy == name
 }

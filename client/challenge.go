@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -158,7 +158,7 @@ func readOfferV1(raw jsontext.Value) (Offer, x402.Resource) {
 		PayTo: w.PayTo, MaxTimeoutSeconds: w.MaxTimeoutSeconds, Extra: w.Extra,
 	}}
 	// Names only: an id of version 2 would be sent back under another name.
-	n, ok := pricing.FindNetwork(w.Network)
+	n, ok := money.FindNetwork(w.Network)
 	if name, _ := x402.LegacyNetwork(n.CAIP2); !ok || name == "" || name != w.Network {
 		o.Obstacle = fmt.Errorf("version 1 has no network %.40q", w.Network)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // prepare checks all offers of a challenge, chooses one, and makes the payment
@@ -67,7 +67,7 @@ func (c *Client) rank(o *Offer) int {
 	network, asset := 0, 0
 	if len(c.Networks) > 0 {
 		network = slices.IndexFunc(c.Networks, func(s string) bool {
-			n, ok := pricing.FindNetwork(s)
+			n, ok := money.FindNetwork(s)
 			return ok && n.CAIP2 == o.Network.CAIP2
 		})
 	}

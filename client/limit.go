@@ -8,7 +8,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // Limit is the most that one payment may cost, in dollars or in one asset. Make
@@ -34,7 +34,7 @@ func ParseLimit(s string) (Limit, error) {
 	amount, asset, inAsset := strings.Cut(s, " ")
 	l := Limit{text: s, decimal: strings.TrimPrefix(amount, "$")}
 	if !isZero(l.decimal) {
-		if _, err := pricing.ParseDecimal(l.decimal); err != nil {
+		if _, err := money.ParseDecimal(l.decimal); err != nil {
 			return Limit{}, fmt.Errorf("limit %.80q: the amount %w", s, err)
 		}
 	}
@@ -50,7 +50,7 @@ func ParseLimit(s string) (Limit, error) {
 		l.symbol = strings.ToLower(asset)
 		return l, nil
 	}
-	n, ok := pricing.FindNetwork(network)
+	n, ok := money.FindNetwork(network)
 	a, isAddress := parseAddress(address)
 	if !ok || !isAddress || strings.Contains(l.decimal, ".") {
 		return Limit{}, fmt.Errorf("limit %.120q: write whole units, a network and an address, such as 10000 base/0x…", s)

@@ -12,9 +12,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/holiman/uint256"
 
-	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
 // Offer is one way to pay, checked.
@@ -24,10 +24,10 @@ type Offer struct {
 	// Requirement is what the seller asks for, in the words of version 2.
 	Requirement x402.Requirement
 	// Network is where the money would move.
-	Network pricing.Network
+	Network money.Network
 	// Asset is the token. If it is not Known, the built-in table does not have
 	// it, and only its Network and Address are set.
-	Asset pricing.Asset
+	Asset money.Asset
 	Known bool
 	// Obstacle is why this client cannot pay, or may not. Nil: it can.
 	Obstacle error
@@ -69,7 +69,7 @@ func (o *Offer) most() string {
 	if !o.Known {
 		return o.Requirement.Amount + " units of the unknown asset " + o.token.Hex()
 	}
-	return pricing.FormatAtomic(o.Requirement.Amount, o.Asset.Decimals) + " " + o.Asset.Symbol
+	return money.FormatAtomic(o.Requirement.Amount, o.Asset.Decimals) + " " + o.Asset.Symbol
 }
 
 // PayTo is who gets the money, in EIP-55 spelling.
@@ -94,7 +94,7 @@ func (o *Offer) check() error {
 		return fmt.Errorf("the scheme %.40q is not supported, only exact and, in version 2, upto", r.Scheme)
 	}
 	var ok bool
-	if o.Network, ok = pricing.FindNetwork(r.Network); !ok || o.Network.Family != "eip155" || o.Network.CAIP2 != r.Network {
+	if o.Network, ok = money.FindNetwork(r.Network); !ok || o.Network.Family != "eip155" || o.Network.CAIP2 != r.Network {
 		return fmt.Errorf("the network %.80q is no EVM chain", r.Network)
 	}
 	var err error
@@ -134,7 +134,7 @@ func (o *Offer) readAmount() error {
 
 // readPayee reads who gets the money. A spelling in one letter case has no
 // checksum; one in two must fit it.
-func readPayee(n pricing.Network, s string) (common.Address, error) {
+func readPayee(n money.Network, s string) (common.Address, error) {
 	a, ok := parseAddress(s)
 	if !ok {
 		return a, fmt.Errorf("payTo is %w", errAddress)
@@ -142,7 +142,7 @@ func readPayee(n pricing.Network, s string) (common.Address, error) {
 	if digits := s[2:]; digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) && s != a.Hex() {
 		return a, errors.New("payTo does not fit its checksum")
 	}
-	if _, err := pricing.CheckAddress(n, a.Hex()); err != nil {
+	if _, err := money.CheckAddress(n, a.Hex()); err != nil {
 		return a, fmt.Errorf("payTo %s takes no money: it is a zero, system, burn or token address", a.Hex())
 	}
 	return a, nil
@@ -157,9 +157,9 @@ func (o *Offer) readExtra() error {
 			return errors.New("extra cannot be read")
 		}
 	}
-	o.permit2 = o.Upto() && e.Transfer == "" || e.Transfer == pricing.TransferPermit2 && o.raw != nil
+	o.permit2 = o.Upto() && e.Transfer == "" || e.Transfer == money.TransferPermit2 && o.raw != nil
 	switch {
-	case !o.permit2 && (o.Upto() || e.Transfer != "" && e.Transfer != pricing.TransferEIP3009):
+	case !o.permit2 && (o.Upto() || e.Transfer != "" && e.Transfer != money.TransferEIP3009):
 		return fmt.Errorf("transfers by %.40q are not supported, only EIP-3009 and, in version 2, Permit2", e.Transfer)
 	case e.Flow != "" && e.Flow != "authorization" && e.Flow != "upfront":
 		return fmt.Errorf("the payment flow %.40q is not known", e.Flow)
@@ -178,12 +178,12 @@ func (o *Offer) readExtra() error {
 		o.facilitator = facilitator
 	}
 	o.name, o.version = e.Name, e.Version
-	o.Asset, o.Known = pricing.FindAsset(o.Network.CAIP2, o.token.Hex())
+	o.Asset, o.Known = money.FindAsset(o.Network.CAIP2, o.token.Hex())
 	switch {
 	case !o.Known:
-		o.Asset = pricing.Asset{Network: o.Network.CAIP2, Address: o.token.Hex()}
+		o.Asset = money.Asset{Network: o.Network.CAIP2, Address: o.token.Hex()}
 	case o.permit2 && o.name == "":
-	case !o.permit2 && o.Asset.Transfer != pricing.TransferEIP3009:
+	case !o.permit2 && o.Asset.Transfer != money.TransferEIP3009:
 		return fmt.Errorf("%s does not move by EIP-3009", o.Asset.Symbol)
 	case o.Asset.Name != e.Name || o.Asset.Version != e.Version:
 		return fmt.Errorf("the seller gives %s another name or version than it signs with", o.Asset.Symbol)

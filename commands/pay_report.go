@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/client"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -105,7 +105,7 @@ func (r *report) paid(result *client.Result) {
 	if receipt == nil {
 		return
 	}
-	if n, _ := pricing.FindNetwork(receipt.Network); n.CAIP2 != network.CAIP2 {
+	if n, _ := money.FindNetwork(receipt.Network); n.CAIP2 != network.CAIP2 {
 		r.line("warning: the receipt names another network: %s", receipt.Network)
 	}
 	if r.verbose {
@@ -134,7 +134,7 @@ func charged(result *client.Result) string {
 	if !o.Known {
 		return " " + amount + " units"
 	}
-	return " " + pricing.FormatAtomic(amount, o.Asset.Decimals) + " " + o.Asset.Symbol
+	return " " + money.FormatAtomic(amount, o.Asset.Decimals) + " " + o.Asset.Symbol
 }
 
 // resend tells that the same payment will be sent again.
@@ -171,7 +171,7 @@ func inWords(o *client.Offer) string {
 }
 
 // worth warns that money is not worth anything.
-func worth(n pricing.Network) string {
+func worth(n money.Network) string {
 	if n.Test {
 		return " (TEST MONEY)"
 	}

@@ -11,7 +11,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -127,7 +127,7 @@ func isToken(s string) bool {
 // checkNetworks finds typing errors, which would look like an unwilling seller.
 func checkNetworks(names []string) error {
 	for _, name := range names {
-		if _, ok := pricing.FindNetwork(name); !ok {
+		if _, ok := money.FindNetwork(name); !ok {
 			return fmt.Errorf("--network: there is no network %q", name)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // shown is a payment as it is printed. It has neither the signature nor the
@@ -53,8 +53,8 @@ func show(p ledger.Payment) shown {
 	if !p.ValidBefore.IsZero() {
 		s.ValidBefore = stamp(p.ValidBefore)
 	}
-	if a, ok := pricing.FindAsset(p.Network, p.Asset); ok {
-		s.Price = pricing.FormatAtomic(p.Amount, a.Decimals) + " " + a.Symbol
+	if a, ok := money.FindAsset(p.Network, p.Asset); ok {
+		s.Price = money.FormatAtomic(p.Amount, a.Decimals) + " " + a.Symbol
 	}
 	return s
 }

@@ -178,7 +178,7 @@ func checkLine(line *Line) error {
 	}
 	for _, m := range line.Methods {
 		if m == "" || strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" {
-			return fmt.Errorf("method %s is not all capitals; write one such as GET", quote(m))
+			return fmt.Errorf("method %.80q is not all capitals; write one such as GET", m)
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ type pattern struct {
 // as if it protected something.
 func parsePattern(s string) (pattern, error) {
 	if err := checkPattern(s); err != nil {
-		return pattern{}, fmt.Errorf("path %s %w", quote(s), err)
+		return pattern{}, fmt.Errorf("path %.80q %w", s, err)
 	}
 	folded := fold(s)
 	wild := strings.IndexAny(folded, "*[]")
@@ -58,7 +58,7 @@ func parsePattern(s string) (pattern, error) {
 	}
 	g, err := parseGlob(folded)
 	if err != nil {
-		return pattern{}, fmt.Errorf("path %s %w", quote(s), err)
+		return pattern{}, fmt.Errorf("path %.80q %w", s, err)
 	}
 	p := pattern{shape: shapeGlob, head: folded[:wild], glob: g, literals: g.literals()}
 	if p.head == "/" {
@@ -82,7 +82,7 @@ func checkPattern(s string) error {
 	case len(s) > maxPattern:
 		return fmt.Errorf("has more than %d characters; write a shorter one that ends with *", maxPattern)
 	case s[0] != '/' && s[0] != '*':
-		return fmt.Errorf("must begin with / or *; write /%s", clip(s))
+		return fmt.Errorf("must begin with / or *; write /%.80s", s)
 	case !utf8.ValidString(s):
 		return errors.New("is not UTF-8; write it in UTF-8")
 	case strings.ContainsAny(s, "{}"):
@@ -94,7 +94,7 @@ func checkPattern(s string) error {
 		if query = strings.Trim(query, "?*"); query == "" {
 			query = "name=value"
 		}
-		return fmt.Errorf("holds ?, where a query begins, which is no part of a path; price a query by a matcher: `@query query %s` and `price @query %s $0.01`; for a single odd character write *", clip(query), clip(path))
+		return fmt.Errorf("holds ?, where a query begins, which is no part of a path; price a query by a matcher: `@query query %.80s` and `price @query %.80s $0.01`; for a single odd character write *", query, path)
 	case strings.Contains(s, ";"):
 		return errors.New("holds ;; leave the parameters out: a path with parameters is read without them too")
 	case strings.Contains(s, `\`):

@@ -60,7 +60,7 @@ func decode(path string, want func(byte) bool) string {
 // unhex is the value of a hexadecimal digit, or more than 15.
 func unhex(c byte) byte {
 	switch {
-	case isDigit(c):
+	case '0' <= c && c <= '9':
 		return c - '0'
 	case 'a' <= c|0x20 && c|0x20 <= 'f':
 		return c | 0x20 - 'a' + 10

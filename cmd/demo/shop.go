@@ -23,7 +23,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/client"
 	_ "github.com/caddy-paywall/caddy-paywall/devchain/devfacilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // sayer prints a line.
@@ -240,7 +240,7 @@ func (s *shop) balances(ctx context.Context, payer string, offer client.Offer) (
 		}
 		to.text = "0"
 		if to.units.Sign() > 0 {
-			to.text = pricing.FormatAtomic(to.units.String(), offer.Asset.Decimals)
+			to.text = money.FormatAtomic(to.units.String(), offer.Asset.Decimals)
 		}
 	}
 	return b, nil

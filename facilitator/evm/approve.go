@@ -13,7 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"go.uber.org/zap"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -55,7 +55,7 @@ func parseBudget(s string) (*big.Int, error) {
 
 // parseCoin reads an amount of the chain's own coin, in the smallest unit.
 func parseCoin(s string) (*big.Int, error) {
-	atomic, err := pricing.Money{Decimal: s}.Atomic(18)
+	atomic, err := money.Money{Decimal: s}.Atomic(18)
 	if err != nil {
 		return nil, err
 	}

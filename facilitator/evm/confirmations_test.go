@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // TestConfirmationsThatCannotBeReached: what would take longer than a settlement is
@@ -37,7 +37,7 @@ func TestConfirmationsThatCannotBeReached(t *testing.T) {
 		})
 	}
 	for id := range blockTimes {
-		if n, ok := pricing.FindNetwork(fmt.Sprintf("eip155:%d", id)); !ok || n.Name == n.CAIP2 {
+		if n, ok := money.FindNetwork(fmt.Sprintf("eip155:%d", id)); !ok || n.Name == n.CAIP2 {
 			t.Errorf("nobody knows chain %d by a name", id)
 		}
 	}

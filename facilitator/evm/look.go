@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // lookConfirmations is how many blocks must hold a payment before a Look calls it
@@ -146,8 +146,8 @@ func hangUp(chains map[string]*chain) {
 }
 
 // findChain finds an EVM chain by its name or its CAIP-2 id.
-func findChain(name string) (pricing.Network, uint64, error) {
-	n, ok := pricing.FindNetwork(name)
+func findChain(name string) (money.Network, uint64, error) {
+	n, ok := money.FindNetwork(name)
 	if !ok {
 		return n, 0, errors.New("there is no such chain; write a name like base, or a CAIP-2 id like eip155:8453")
 	}

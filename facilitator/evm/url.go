@@ -10,7 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // checkURL checks the URL of a node as it stands in the config.
@@ -83,7 +83,7 @@ func isLoopback(u *url.URL) bool {
 // isDevelopment reports whether a chain is one for test money only. If all its
 // nodes are on loopback too, it may be one that makes blocks only when there is
 // something to put into them: the age of its last block says nothing then.
-func isDevelopment(n pricing.Network, id uint64) bool {
+func isDevelopment(n money.Network, id uint64) bool {
 	return n.Test || id == 1337 || id == 31337 // of geth, and of anvil and Hardhat
 }
 

@@ -1,4 +1,10 @@
-package pricing
+// Package money holds exact amounts, the tables of assets and networks, and their
+// addresses.
+//
+// Amounts are decimal strings at the edges and big integers inside. There is no
+// floating point number in this package, and nothing is ever rounded: what
+// cannot be said exactly is an error.
+package money
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package pricing
+package money
 
 import (
 	_ "embed"
@@ -68,14 +68,14 @@ var assets = sync.OnceValue(func() assetTable {
 	for _, row := range rows {
 		n, ok := FindNetwork(row.Network)
 		if !ok {
-			panic("pricing: assets.json: unknown network " + row.Network)
+			panic("money: assets.json: unknown network " + row.Network)
 		}
 		a := Asset(row)
 		a.Address = canonicalAddress(n, a.Address)
 		for _, word := range []string{strings.ToLower(a.Symbol), addressKey(n, a.Address)} {
 			key := assetKey{n.CAIP2, word}
 			if _, twice := table[key]; twice {
-				panic("pricing: assets.json names " + word + " twice on " + n.CAIP2)
+				panic("money: assets.json names " + word + " twice on " + n.CAIP2)
 			}
 			table[key] = a
 		}

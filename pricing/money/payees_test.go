@@ -1,4 +1,4 @@
-package pricing_test
+package money_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/client/devkey"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // TestPublicPayees: real money does not go to the payees of examples, nor to
@@ -83,11 +83,11 @@ func TestPayeesThatNobodyOwns(t *testing.T) {
 
 func payee(t *testing.T, network, addr string) error {
 	t.Helper()
-	n, ok := pricing.FindNetwork(network)
+	n, ok := money.FindNetwork(network)
 	if !ok {
 		t.Fatal(network)
 	}
-	got, err := pricing.CheckPayee(n, addr)
+	got, err := money.CheckPayee(n, addr)
 	if err == nil && got != addr {
 		return fmt.Errorf("%s became %s", addr, got)
 	}

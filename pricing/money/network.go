@@ -1,4 +1,4 @@
-package pricing
+package money
 
 import (
 	_ "embed"
@@ -46,7 +46,7 @@ var networks = sync.OnceValue(func() map[string]Network {
 		n := Network{CAIP2: row.CAIP2, Name: row.Names[0], Test: row.Test, Family: family}
 		for _, key := range append(row.Names, row.CAIP2) {
 			if _, twice := table[key]; twice {
-				panic("pricing: networks.json names " + key + " twice")
+				panic("money: networks.json names " + key + " twice")
 			}
 			table[key] = n
 		}
@@ -96,6 +96,6 @@ func isCAIP2(family, reference string) bool {
 // of the build, which every test would meet.
 func mustUnmarshal(data []byte, into any) {
 	if err := json.Unmarshal(data, into); err != nil {
-		panic("pricing: embedded table: " + err.Error())
+		panic("money: embedded table: " + err.Error())
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
 // maxPaymentHeader is the longest payment that is sent. Node servers read 16 kB

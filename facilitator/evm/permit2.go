@@ -6,8 +6,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
-	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
 // The proxies that payers name as the spender of a Permit2 signature. They have

@@ -14,8 +14,8 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
 // tether is a token with nothing but ERC-20.

@@ -16,8 +16,8 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 	"github.com/caddy-paywall/caddy-paywall/x402"
+	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
 // The extensions by which a payer who has let Permit2 move nothing yet, and may

@@ -37,7 +37,7 @@ type App struct {
 
 	ctx      caddy.Context
 	places   *places
-	ledger   ledger.Ledger
+	ledger   *ledger.Guarded
 	backends map[string]backend
 	keys     []string // of the snapshots held in the pool
 	blocks   *blockWatch
@@ -84,10 +84,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the ledger: %w", err)
 	}
-	var ok bool
-	if a.ledger, ok = loaded.(ledger.Ledger); !ok {
+	store, ok := loaded.(ledger.Ledger)
+	if !ok {
 		return fmt.Errorf("ledger module %T is not a ledger", loaded)
 	}
+	a.ledger = ledger.Guard(store)
 
 	// LoadModule clears the raw configs, and they are the keys of the snapshots.
 	raws := a.FacilitatorsRaw
@@ -182,11 +183,11 @@ var processSecret = []byte(rand.Text())
 
 // secret is what all gateways that share the ledger know, and nobody else.
 func (a *App) secret(ctx context.Context) ([]byte, error) {
-	l, ok := a.ledger.(ledger.Secrets)
+	l, ok := a.ledger.Unguarded().(ledger.Secrets)
 	if !ok {
 		return processSecret, nil
 	}
-	ctx, cancel := ledgerContext(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
 	return l.Secret(ctx)
 }
@@ -203,7 +204,7 @@ func (a *App) Start() error {
 		go b.Breaker.Watch(a.watching, b.Named, a.logger.Named("facilitator"))
 	}
 	go func() {
-		if l, ok := a.ledger.(interface{ Open(context.Context) error }); ok {
+		if l, ok := a.ledger.Unguarded().(ledger.Opener); ok {
 			if err := l.Open(a.watching); err != nil && a.watching.Err() == nil {
 				a.logger.Error("the ledger cannot be opened; payments are refused until it can", zap.Error(err))
 			}

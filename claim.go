@@ -34,9 +34,7 @@ func (p *purchase) claim(r *http.Request) *refusal {
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
-	ctx, cancel := ledgerContext(r.Context())
-	defer cancel()
-	claimed, err := p.h.app.ledger.Claim(ctx, row, leaseFor)
+	claimed, err := p.h.app.ledger.Claim(r.Context(), row, leaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		p.try.giveBack() // it costs a look instead
 		return p.claimAgain(r, taken.Payment)
@@ -74,9 +72,7 @@ func (p *purchase) boughtBefore(r *http.Request, misfit *refusal, now time.Time)
 	}
 	p.prove()
 	p.held.Payment = p.row(r, now)
-	ctx, cancel := ledgerContext(r.Context())
-	defer cancel()
-	known, err := p.h.app.ledger.Get(ctx, p.held.Payment.Key)
+	known, err := p.h.app.ledger.Get(r.Context(), p.held.Payment.Key)
 	if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
 		return misfit
 	}
@@ -221,8 +217,6 @@ func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
 
 // take makes the purchase the holder of a payment that the ledger knows.
 func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *refusal {
-	ctx, cancel := ledgerContext(ctx)
-	defer cancel()
 	taken, err := p.h.app.ledger.Take(ctx, key, to, leaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
 		return inFlight()

@@ -2,7 +2,6 @@ package paywall
 
 import (
 	"context"
-	"fmt"
 	"math/big"
 	"sync/atomic"
 	"time"
@@ -155,11 +154,6 @@ func (a *App) watchOwed(ctx context.Context) {
 }
 
 func (a *App) countOwed(ctx context.Context) (g gauge, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
 	filter := ledger.Filter{States: []ledger.State{ledger.Settled, ledger.Delivering}, Limit: owedMost}
 	for row, err := range a.ledger.List(ctx, filter) {
 		if err != nil {

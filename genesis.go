@@ -83,7 +83,7 @@ func (a *App) closed(network string) bool {
 // ctx ends. It returns after the first look at each, or when that takes too
 // long.
 func (a *App) watchChains(ctx context.Context) {
-	book, ok := a.ledger.(ledger.Chains)
+	book, ok := a.ledger.Unguarded().(ledger.Chains)
 	if !ok {
 		return
 	}

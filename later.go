@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -56,13 +57,13 @@ func (d *delivery) keepForLater(whole bool) {
 
 // keepAnswer records an upstream's answer, and the body that it is for, with a purchase
 // that others find out about, as soon as nobody holds it.
-func keepAnswer(l ledger.Ledger, key ledger.Key, answer []byte, body string) {
-	pause := 50 * time.Millisecond
+func keepAnswer(l *ledger.Guarded, key ledger.Key, answer []byte, body string) {
+	ctx, pause := context.Background(), 50*time.Millisecond
 	for end := time.Now().Add(recordFor); time.Now().Before(end); pause = min(2*pause, lastRecordPause) {
 		for _, way := range []struct{ take, leave ledger.State }{{ledger.Settling, ledger.Unknown}, {ledger.Delivering, ledger.Settled}} {
-			c, err := takeTo(l, key, way.take)
+			c, err := l.Take(ctx, key, way.take, leaseFor)
 			if err == nil {
-				_, err = moveTo(l, c, ledger.Change{To: way.leave, Answer: answer, Body: body})
+				_, err = l.Move(ctx, c, ledger.Change{To: way.leave, Answer: answer, Body: body})
 			}
 			taken, isTaken := errors.AsType[*ledger.TakenError](err)
 			switch {

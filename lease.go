@@ -3,7 +3,6 @@ package paywall
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -31,13 +30,13 @@ type lease struct {
 }
 
 // keepLease renews c until end.
-func keepLease(l ledger.Ledger, c ledger.Claim, every time.Duration, logger *zap.Logger) *lease {
+func keepLease(l *ledger.Guarded, c ledger.Claim, every time.Duration, logger *zap.Logger) *lease {
 	kept := &lease{every: every, until: time.Now().Add(leaseFor)}
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
 	kept.timer = time.AfterFunc(every, func() {
 		begun := time.Now()
-		err := renew(l, c)
+		err := l.Renew(context.Background(), c, leaseFor)
 		if err != nil {
 			logger.Error("renewing a claim", zap.String("payment", c.Payment.ID), zap.Error(err))
 		}
@@ -51,7 +50,7 @@ func keepLease(l ledger.Ledger, c ledger.Claim, every time.Duration, logger *zap
 // renewed learns from a try to renew, under the lock. Who cannot renew stops before
 // another may begin.
 func (l *lease) renewed(begun time.Time, err error) {
-	switch again := time.Now().Add(renewAgain + ledgerWithin); {
+	switch again := time.Now().Add(renewAgain + ledger.CallWithin); {
 	case l.ended:
 	case err == nil:
 		l.until = begun.Add(leaseFor)
@@ -82,18 +81,6 @@ func (l *lease) onLoss(stop func()) {
 	if l.lost && stop != nil {
 		stop()
 	}
-}
-
-// renew prolongs a claim, and survives a ledger that panics.
-func renew(l ledger.Ledger, c ledger.Claim) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	ctx, cancel := ledgerContext(context.Background())
-	defer cancel()
-	return l.Renew(ctx, c, leaseFor)
 }
 
 // end stops the renewals; the claim ends with its next change, or its lease.

@@ -22,7 +22,7 @@ import (
 // the authorization is good, and the payer pays first from now on.
 type lookout struct {
 	watch       *blockWatch
-	ledger      ledger.Ledger
+	ledger      *ledger.Guarded
 	facilitator func(name string) (facilitator.Named, bool)
 	blocks      func(network string) []facilitator.Blocks
 	witnesses   func(network string) []facilitator.Witness

@@ -86,7 +86,7 @@ func newOutlook(t *testing.T) *outlook {
 	now := func() time.Time { return o.time }
 	o.book = memory.New(memory.Options{Now: now})
 	o.lookout = &lookout{
-		watch: newBlockWatch(), ledger: o.book, now: now, logger: zap.New(core),
+		watch: newBlockWatch(), ledger: ledger.Guard(o.book), now: now, logger: zap.New(core),
 		facilitator: func(name string) (facilitator.Named, bool) {
 			return facilitator.Named{Name: name, Facilitator: o.chain}, name == "own"
 		},
@@ -384,12 +384,12 @@ func TestLookoutFailures(t *testing.T) {
 	o.pass(lookAfter[0])
 	o.wantCounted("")
 	o.chain.silent = nil
-	o.ledger = broken{o.book}
+	o.ledger = ledger.Guard(broken{o.book})
 	o.pass(lookAfter[0])
 	o.want("k", ledger.Delivered, "", "0xold")
-	o.ledger = panics{}
+	o.ledger = ledger.Guard(panics{})
 	o.pass(lookAfter[1])
-	o.ledger = o.book
+	o.ledger = ledger.Guard(o.book)
 	o.pass(lookAfter[2])
 	o.want("k", ledger.Delivered, ledger.ReasonReverted, "0xold")
 	o.wantCounted("reverted")

@@ -328,7 +328,7 @@ func (p *purchase) upstreamFailed(err error) *refusal {
 
 // move changes the row that the purchase holds.
 func (p *purchase) move(ch ledger.Change) error {
-	row, err := moveTo(p.h.app.ledger, p.held, ch)
+	row, err := p.h.app.ledger.Move(context.Background(), p.held, ch)
 	if err != nil {
 		p.h.logger.Error("recording a payment", zap.String("payment", p.held.Payment.ID),
 			zap.String("from", string(p.held.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
@@ -343,13 +343,4 @@ func (p *purchase) move(ch ledger.Change) error {
 func (p *purchase) ledgerFailed(doing string, err error) *refusal {
 	p.h.logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.held.Payment.ID), zap.Error(err))
 	return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
-}
-
-// ledgerWithin is how long a call to the ledger may take.
-const ledgerWithin = 5 * time.Second
-
-// ledgerContext bounds a call to the ledger. It does not end with the request:
-// half a step is worse than a late one.
-func ledgerContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), ledgerWithin)
 }

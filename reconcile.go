@@ -34,7 +34,7 @@ const (
 // money, and looks at the chain where it can. One runs per process; of several
 // that share a ledger, one takes each payment.
 type reconciler struct {
-	ledger      ledger.Ledger
+	ledger      *ledger.Guarded
 	facilitator func(name string) (facilitator.Named, bool)
 	witnesses   func(network string) []facilitator.Witness
 	closed      func(network string) bool
@@ -78,14 +78,8 @@ func (c *reconciler) run(ctx context.Context) {
 	}
 }
 
-// round tries each payment in doubt whose time has come. It survives a ledger
-// that panics.
-func (c *reconciler) round(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+// round tries each payment in doubt whose time has come.
+func (c *reconciler) round(ctx context.Context) error {
 	var due []ledger.Payment
 	seen := make(map[ledger.Key]bool)
 	var doubts gauge
@@ -188,7 +182,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	}
 	if nothingDue(request) {
 		if claim, err := c.ledger.Take(ctx, row.Key, ledger.Settling, leaseFor); err == nil {
-			c.record(claim, ledger.Change{To: ledger.Settled}, logger)
+			c.record(ctx, claim, ledger.Change{To: ledger.Settled}, logger)
 		}
 		return
 	}
@@ -229,7 +223,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 			change.Transaction, change.Reason = s.Transaction, s.Reason
 		}
 	}
-	c.record(claim, change, logger)
+	c.record(ctx, claim, change, logger)
 	if change.To == ledger.Settled && change.Facilitator != "" {
 		row.Facilitator = change.Facilitator
 	}
@@ -237,8 +231,8 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 }
 
 // record writes what was found, and lets go.
-func (c *reconciler) record(claim ledger.Claim, change ledger.Change, logger *zap.Logger) {
-	set := func(claim ledger.Claim) (ledger.Payment, error) { return moveTo(c.ledger, claim, change) }
+func (c *reconciler) record(ctx context.Context, claim ledger.Claim, change ledger.Change, logger *zap.Logger) {
+	set := func(claim ledger.Claim) (ledger.Payment, error) { return c.ledger.Move(ctx, claim, change) }
 	row, err := set(claim)
 	if err != nil && change.To == ledger.Settled { // which the facilitator may not say again
 		settlements.Go(func() {
@@ -247,7 +241,7 @@ func (c *reconciler) record(claim ledger.Claim, change ledger.Change, logger *za
 		})
 	}
 	if err == nil && row.State == ledger.Settled {
-		_, err = moveTo(c.ledger, claim, ledger.Change{To: ledger.Settled}) // its payer comes for the goods
+		_, err = c.ledger.Move(ctx, claim, ledger.Change{To: ledger.Settled}) // its payer comes for the goods
 	}
 	switch {
 	case err != nil:

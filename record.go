@@ -30,7 +30,7 @@ var unrecorded sync.Map
 // of the payment. If the claim was lost meanwhile and money has moved, it takes the
 // payment over to say so: whoever holds it only asks what is known here. It returns
 // the claim with the row as it is then.
-func recordWithRetry(l ledger.Ledger, c ledger.Claim, moved bool, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
+func recordWithRetry(l *ledger.Guarded, c ledger.Claim, moved bool, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
 	pause := firstRecordPause
 	for end := time.Now().Add(recordFor); ; pause = min(2*pause, lastRecordPause) {
 		time.Sleep(pause)
@@ -38,7 +38,7 @@ func recordWithRetry(l ledger.Ledger, c ledger.Claim, moved bool, record func(le
 		if err == nil {
 			c.Payment = row
 			if row.State == ledger.Settled && !row.Lease.IsZero() {
-				if row, err = moveTo(l, c, ledger.Change{To: ledger.Settled}); err == nil { // its payer comes for the goods
+				if row, err = l.Move(context.Background(), c, ledger.Change{To: ledger.Settled}); err == nil { // its payer comes for the goods
 					c.Payment = row
 				}
 			}
@@ -52,7 +52,7 @@ func recordWithRetry(l ledger.Ledger, c ledger.Claim, moved bool, record func(le
 		case !moved:
 			return c, err // whoever holds it finds out
 		}
-		taken, err := takeTo(l, c.Payment.Key, ledger.Settling)
+		taken, err := l.Take(context.Background(), c.Payment.Key, ledger.Settling, leaseFor)
 		known, isTaken := errors.AsType[*ledger.TakenError](err)
 		switch {
 		case err == nil:
@@ -66,16 +66,4 @@ func recordWithRetry(l ledger.Ledger, c ledger.Claim, moved bool, record func(le
 			return c, err
 		}
 	}
-}
-
-// takeTo takes a payment over, and survives a ledger that panics.
-func takeTo(l ledger.Ledger, key ledger.Key, to ledger.State) (c ledger.Claim, err error) {
-	defer func() {
-		if recover() != nil {
-			err = ledger.ErrUnavailable
-		}
-	}()
-	ctx, cancel := ledgerContext(context.Background())
-	defer cancel()
-	return l.Take(ctx, key, to, leaseFor)
 }

@@ -63,7 +63,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 // list asks the ledger, and is done with it before anything is made of the rows: that
 // may take until the payer has sent the body.
 func (p *purchase) list(ctx context.Context, filters []ledger.Filter) (rows []ledger.Payment, err error) {
-	ctx, cancel := ledgerContext(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
 	for _, f := range filters {
 		for row, err := range p.h.app.ledger.List(ctx, f) {
@@ -136,15 +136,12 @@ func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) 
 		p.about = &row
 		return wait
 	}
-	shared, ok := p.h.app.ledger.(interface{ HeldHere(key ledger.Key) bool })
-	if !ok || shared.HeldHere(row.Key) {
+	if p.h.app.ledger.HeldHere(row.Key) {
 		return nil // somebody is being served: this is another purchase
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
 	// held here, and its end was recorded since it was read.
-	ask, cancel := ledgerContext(ctx)
-	defer cancel()
-	fresh, err := p.h.app.ledger.Get(ask, row.Key)
+	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
 		return nil
@@ -181,8 +178,6 @@ func (p *purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
 	if row.State != ledger.Claimed {
 		return false
 	}
-	ctx, cancel := ledgerContext(ctx)
-	defer cancel()
 	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
 	return errors.Is(err, ledger.ErrNotFound) || err == nil && (fresh.State == ledger.Claimed || fresh.State == ledger.Released)
 }
@@ -215,7 +210,7 @@ func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 	if row.State.Open() || !p.sameRequest(known, asked) {
 		return false
 	}
-	ctx, cancel := ledgerContext(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
 	f := ledger.Filter{States: []ledger.State{row.State}, Payer: row.Payer, Identifier: row.Identifier, URL: asked.URL}
 	for found, err := range p.h.app.ledger.List(ctx, f) {

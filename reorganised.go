@@ -3,7 +3,6 @@ package paywall
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/go-json-experiment/json"
@@ -56,7 +55,7 @@ func (l *lookout) seeTo(ctx context.Context, at blockOf, free chan struct{}) {
 // whether there is nothing more to do here.
 func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 	logger := l.logger.With(zap.String("payment", ledger.ID(p.key)), zap.String("network", network))
-	row, err := l.get(ctx, p.key)
+	row, err := l.ledger.Get(ctx, p.key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return true // another ledger's
@@ -76,7 +75,7 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 	case err != nil:
 		return false // nobody could tell
 	case proof.Evidence == facilitator.Moved:
-		return l.found(network, p, row, ledger.Change{Transaction: proof.Transaction}, proof.Block, logger)
+		return l.found(ctx, network, p, row, ledger.Change{Transaction: proof.Transaction}, proof.Block, logger)
 	}
 	if !p.told {
 		p.told = true
@@ -88,10 +87,10 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
 	}
 	if row.State != ledger.Delivered && !ledger.Held(row, l.now()) { // who delivers is not stopped
-		return l.unsettle(row, logger)
+		return l.unsettle(ctx, row, logger)
 	}
 	if row.State == ledger.Delivered && row.Reason != ledger.ReasonReverted {
-		if err := l.amend(row, ledger.Change{Reason: ledger.ReasonReverted}); err != nil {
+		if err := l.amend(ctx, row, ledger.Change{Reason: ledger.ReasonReverted}); err != nil {
 			logger.Error("recording that a payment was taken back", zap.Error(err))
 			return false
 		}
@@ -112,19 +111,7 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 		logger.Warn("a payment that was taken back was asked for again", zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail))
 		return false
 	}
-	return l.found(network, p, row, ledger.Change{Transaction: s.Transaction, Facilitator: named.Name}, s.Block, logger)
-}
-
-// get reads a row, and survives a ledger that panics.
-func (l *lookout) get(ctx context.Context, key ledger.Key) (row ledger.Payment, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	ctx, cancel := ledgerContext(ctx)
-	defer cancel()
-	return l.ledger.Get(ctx, key)
+	return l.found(ctx, network, p, row, ledger.Change{Transaction: s.Transaction, Facilitator: named.Name}, s.Block, logger)
 }
 
 // seek looks for a payment on the chain. The error is for when nobody could tell.
@@ -148,9 +135,9 @@ func (l *lookout) seek(ctx context.Context, network string, r facilitator.Reques
 
 // found is for a payment that the chain has after all. It is watched in its new
 // block.
-func (l *lookout) found(network string, p *watched, row ledger.Payment, ch ledger.Change, b facilitator.Block, logger *zap.Logger) bool {
+func (l *lookout) found(ctx context.Context, network string, p *watched, row ledger.Payment, ch ledger.Change, b facilitator.Block, logger *zap.Logger) bool {
 	if row.Reason == ledger.ReasonReverted || ch.Transaction != row.Transaction {
-		if err := l.amend(row, ch); err != nil {
+		if err := l.amend(ctx, row, ch); err != nil {
 			logger.Error("recording the new transaction of a payment", zap.String("transaction", ch.Transaction), zap.Error(err))
 			return false
 		}
@@ -168,28 +155,28 @@ func (l *lookout) found(network string, p *watched, row ledger.Payment, ch ledge
 }
 
 // amend records what became of the money of a payment that stays where it is.
-func (l *lookout) amend(row ledger.Payment, ch ledger.Change) error {
+func (l *lookout) amend(ctx context.Context, row ledger.Payment, ch ledger.Change) error {
 	take := ledger.Delivered
 	ch.To, ch.Reorganised = ledger.Delivered, true
 	if row.State != ledger.Delivered {
 		take, ch.To = ledger.Delivering, ledger.Settled
 	}
-	claim, err := takeTo(l.ledger, row.Key, take)
+	claim, err := l.ledger.Take(ctx, row.Key, take, leaseFor)
 	if err == nil {
-		_, err = moveTo(l.ledger, claim, ch)
+		_, err = l.ledger.Move(ctx, claim, ch)
 	}
 	return err
 }
 
 // unsettle gives a payment whose goods are owed to the reconciler.
-func (l *lookout) unsettle(row ledger.Payment, logger *zap.Logger) bool {
-	claim, err := takeTo(l.ledger, row.Key, ledger.Delivering)
+func (l *lookout) unsettle(ctx context.Context, row ledger.Payment, logger *zap.Logger) bool {
+	claim, err := l.ledger.Take(ctx, row.Key, ledger.Delivering, leaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok {
 		return false // somebody came for the goods
 	}
 	for _, to := range []ledger.State{ledger.Settling, ledger.Unknown} {
 		if err == nil {
-			_, err = moveTo(l.ledger, claim, ledger.Change{To: to, Reorganised: true})
+			_, err = l.ledger.Move(ctx, claim, ledger.Change{To: to, Reorganised: true})
 		}
 	}
 	if err != nil {

@@ -92,7 +92,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		if row.State == ledger.Settled {
 			if !row.Lease.IsZero() { // else it was let go when it was recorded
 				book.Payment = row
-				_, err = moveTo(l, book, ledger.Change{To: ledger.Settled})
+				_, err = l.Move(context.Background(), book, ledger.Change{To: ledger.Settled})
 			}
 			logger.Info("a payment was settled after its payer had been told to come back",
 				zap.String("payment", id), zap.String("transaction", s.Transaction), zap.Error(err))
@@ -129,9 +129,9 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 
 // announce writes down which transaction is about to be sent, so that it is looked
 // for, and not sent a second time, when this process ends before it knows more.
-func announce(l ledger.Ledger, c ledger.Claim) func(transaction string) error {
+func announce(l *ledger.Guarded, c ledger.Claim) func(transaction string) error {
 	return func(transaction string) error {
-		_, err := moveTo(l, c, ledger.Change{To: ledger.Settling, Transaction: transaction, Announces: true})
+		_, err := l.Move(context.Background(), c, ledger.Change{To: ledger.Settling, Transaction: transaction, Announces: true})
 		return err
 	}
 }
@@ -139,8 +139,8 @@ func announce(l ledger.Ledger, c ledger.Claim) func(transaction string) error {
 // doubt marks a settlement whose payer no longer waits for it: if the payer
 // signs anew, that is no other purchase, but this one. When the settlement has
 // just ended, the rules refuse the mark, and it is not needed.
-func doubt(l ledger.Ledger, c ledger.Claim, body string) {
-	_, err := moveTo(l, c, ledger.Change{To: ledger.Settling, Body: body})
+func doubt(l *ledger.Guarded, c ledger.Claim, body string) {
+	_, err := l.Move(context.Background(), c, ledger.Change{To: ledger.Settling, Body: body})
 	if err != nil && !errors.Is(err, ledger.ErrLost) {
 		unrecorded.Store(c.Payment.Key, true) // until the settlement ends
 	}
@@ -197,7 +197,7 @@ func ask(ctx context.Context, order []facilitator.Named, r facilitator.Request) 
 
 // recordSettlement writes an outcome into the ledger. A refusal after doubt
 // stays unknown: an earlier try may be what emptied the account.
-func recordSettlement(l ledger.Ledger, c ledger.Claim, s facilitator.Settlement, name string) (ledger.Payment, error) {
+func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlement, name string) (ledger.Payment, error) {
 	change := ledger.Change{
 		Facilitator: name,
 		Transaction: s.Transaction,
@@ -221,26 +221,14 @@ func recordSettlement(l ledger.Ledger, c ledger.Claim, s facilitator.Settlement,
 	if c.Payment.Payer != "" {
 		change.Payer = "" // what was signed is better than what was said
 	}
-	row, err := moveTo(l, c, change)
+	row, err := l.Move(context.Background(), c, change)
 	if errors.Is(err, ledger.ErrLost) && (change.To == ledger.Refused || change.To == ledger.Released) {
 		// The payer has left meanwhile: see doubt. Who still has the claim has asked
 		// first and alone, and was told that nothing moved.
 		change.To, change.Proven = ledger.Refused, true
-		row, err = moveTo(l, c, change)
+		row, err = l.Move(context.Background(), c, change)
 	}
 	return row, err
-}
-
-// moveTo changes a row. A ledger that panics has not recorded anything for sure.
-func moveTo(l ledger.Ledger, c ledger.Claim, ch ledger.Change) (row ledger.Payment, err error) {
-	defer func() {
-		if rec := recover(); rec != nil {
-			err = fmt.Errorf("panic: %v\n%s", rec, debug.Stack())
-		}
-	}()
-	ctx, cancel := ledgerContext(context.Background())
-	defer cancel()
-	return l.Move(ctx, c, ch)
 }
 
 // afterSettlement says what the payer may have.
@@ -305,12 +293,11 @@ func (p *purchase) buysOnce() *refusal {
 	once.Key = ledger.Key("transaction:" + row.Network + ":" + row.Transaction)
 	once.ValidBefore = time.Time{}
 	once.Client, once.Identifier = row.ID, "" // whose transaction it is
-	ctx, cancel := ledgerContext(context.Background())
-	defer cancel()
-	c, err := p.h.app.ledger.Claim(ctx, once, leaseFor)
+	ctx, l := context.Background(), p.h.app.ledger
+	c, err := l.Claim(ctx, once, leaseFor)
 	for _, to := range []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered} {
 		if err == nil {
-			_, err = p.h.app.ledger.Move(ctx, c, ledger.Change{To: to, Transaction: row.Transaction})
+			_, err = l.Move(ctx, c, ledger.Change{To: to, Transaction: row.Transaction})
 		}
 	}
 	taken, isTaken := errors.AsType[*ledger.TakenError](err)
@@ -329,7 +316,7 @@ func (p *purchase) buysOnce() *refusal {
 		return &refusal{status: http.StatusConflict, code: codeBoughtElse, cause: err}
 	default:
 		// Free again, if it is not yet recorded, so that the next try can.
-		_, _ = moveTo(p.h.app.ledger, c, ledger.Change{To: ledger.Released})
+		_, _ = l.Move(ctx, c, ledger.Change{To: ledger.Released})
 		refused := p.ledgerFailed("recording a transaction", err)
 		refused.receipt = p.receipt(row)
 		return refused

@@ -36,7 +36,10 @@ func (p *purchase) claim(r *http.Request) *refusal {
 	}
 	claimed, err := p.h.app.ledger.Claim(r.Context(), row, leaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
-		p.try.giveBack() // it costs a look instead
+		if refused := p.takeLook(now); refused != nil {
+			return refused
+		}
+		p.try.giveBack() // it has cost a look instead
 		return p.claimAgain(r, taken.Payment)
 	}
 	if err != nil {

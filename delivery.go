@@ -33,6 +33,7 @@ type delivery struct {
 	answer   *answer
 	cancel   context.CancelFunc // of the upstream
 	sale     atomic.Int32
+	short    bool     // the payer has signed for a shorter time than he was asked for
 	used     bool     // this run is recorded as one that uses up what is owed
 	replayed bool     // the upstream does not run: its earlier answer goes out
 	answered bool     // the payer has an answer of ours, and the upstream finishes for later
@@ -77,7 +78,9 @@ func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 	if p.settled {
 		return ctx, d.cancel
 	}
-	late := time.AfterFunc(p.holdFor(), func() {
+	hold := p.holdFor()
+	d.short = 2*hold < time.Duration(p.request.Requirement.MaxTimeoutSeconds)*time.Second-minLife
+	late := time.AfterFunc(hold, func() {
 		if d.sale.CompareAndSwap(saleOpen, saleLate) {
 			d.cancel()
 		}
@@ -278,7 +281,7 @@ func (d *delivery) refuse(f *refusal) {
 // noteUncharged writes down what the upstream has done and nobody was charged for.
 func (d *delivery) noteUncharged() {
 	p := d.p
-	left := d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
+	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
 		p.body.broken() && !p.isGoods(p.status)
 	tab, now := p.tabFor(p.held.Payment), p.h.now()
 	switch {
@@ -342,7 +345,7 @@ func (d *delivery) finish(err error, returned bool) {
 	p.outcome = "undelivered"
 	p.readOn(d.r.Context())
 	if returned && err == nil && a.goods && a.spool.whole(a.Header()) {
-		p.answer = a.spool.encode(credentialsOf(d.r, p.held.Payment.Key))
+		p.answer = a.spool.encode(credentialsFor(d.r, p.held.Payment.Key))
 	}
 	if head && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET

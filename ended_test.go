@@ -285,3 +285,22 @@ func TestChargedActIsNotRepeated(t *testing.T) {
 		t.Errorf("%d %.40q, %d runs, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
 	}
 }
+
+// A payment's heads are bounded. After that a GET is bought anew.
+func TestUsedUpByHeadsAGetIsSold(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	p := newPayer(t)
+	asked := w.challenge("GET", "/paid/x").Accepts[0]
+	for range 20 {
+		w.again(func() answerOf {
+			return w.do(w.request("HEAD", "/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)))
+		})
+	}
+	if w.fac.transfers() != 1 {
+		t.Error(w.fac.transfers(), "transfers for heads")
+	}
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)), 200, "")
+	if w.fac.transfers() != 2 {
+		t.Error(w.fac.transfers(), "transfers")
+	}
+}

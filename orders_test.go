@@ -181,3 +181,32 @@ func TestForgedOrderBlocksNobody(t *testing.T) {
 	<-asking
 	w.expect(w.postPaid("/render", "0123456789", victim.sign(t, asked, time.Now()).v2(t), false), 200, "")
 }
+
+// Several users may pay with one wallet. The order of one, owed or not, is not that of
+// another, with a body or without.
+func TestOrderOfAnotherUserIsSold(t *testing.T) {
+	for _, header := range []string{"Authorization", "Client-Cert", "X-Tenant-Id", "Cf-Access-Jwt-Assertion", "Remote-Email"} {
+		for _, body := range []string{"", "report"} {
+			t.Run(fmt.Sprint(header, " ", body), func(t *testing.T) {
+				w := newWorld(t, "price POST /act $0.01")
+				w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+					_, _ = io.WriteString(rw, "for "+r.Header.Get(header))
+					_ = http.NewResponseController(rw).Flush()
+					time.Sleep(50 * time.Millisecond)
+					_, _ = io.WriteString(rw, strings.Repeat(".", 3000))
+				})
+				p := newPayer(t)
+				asked := w.challenge("POST", "/act").Accepts[0]
+				w.leaves("POST", "/act", p.sign(t, asked, time.Now()).v2(t), body, header, "alice")
+				for i, user := range []string{"bob", "carol", "alice"} {
+					res := w.again(func() answerOf {
+						return w.sendBody(t.Context(), "POST", "/act", p.sign(t, asked, time.Now()).v2(t), body, header, user)
+					})
+					if want := int64(min(i+2, 3)); !strings.HasPrefix(res.body, "for "+user) || w.up.hits.Load() != want || int64(w.fac.transfers()) != want {
+						t.Errorf("%s: %d %.40q, %d done, %d transfers", user, res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+					}
+				}
+			})
+		}
+	}
+}

@@ -175,22 +175,44 @@ func (p *purchase) tabFor(row ledger.Payment) string {
 	return cmp.Or(p.auth.Payer, row.Payer, string(row.Key))
 }
 
+// customer is a payer as a settlement leaves its mark on him, which may end when nobody
+// waits for it any more.
+type customer struct {
+	payer  string // "" is nobody
+	wallet string // his name as one whose signature is proven, or else the wallet here
+	tab    string
+	ran    bool // the upstream has run for him
+	free   bool // nothing is due
+	doubt  bool // it is not the first time that the money is asked for
+	try    *try
+	now    func() time.Time
+}
+
+func (p *purchase) customer() customer {
+	c := customer{
+		payer: p.auth.Payer, wallet: p.auth.Payer, tab: p.tabFor(p.held.Payment), ran: p.status != 0,
+		free: nothingDue(p.request), doubt: p.held.Payment.Doubt, try: p.try, now: p.h.now,
+	}
+	if !p.proven {
+		c.wallet = p.walletHere()
+	}
+	return c
+}
+
 // remember learns from a settlement how the payer fares. A refusal after doubt
 // proves nothing.
-func (p *purchase) remember(o facilitator.Outcome) {
-	switch row := p.held.Payment; {
-	case o == facilitator.Settled && !nothingDue(p.request):
-		p.try.giveBack()
-		tabs.remove(p.auth.Payer)
-		if p.proven {
-			trusted.add(p.auth.Payer, p.h.now())
-		} else {
-			trusted.add(p.walletHere(), p.h.now())
+func (c customer) remember(o facilitator.Outcome) {
+	switch {
+	case o == facilitator.Settled && !c.free:
+		c.try.giveBack()
+		tabs.remove(c.payer)
+		trusted.add(c.wallet, c.now())
+	case o == facilitator.Refused && !c.doubt:
+		trusted.remove(c.payer)
+		if c.ran {
+			distrusted.add(c.payer, c.now())
 		}
-	case o == facilitator.Refused && !row.Doubt:
-		trusted.remove(p.auth.Payer)
-		if p.status != 0 { // the upstream has run
-			distrusted.add(p.auth.Payer, p.h.now())
-		}
+	case o == facilitator.Unsent && c.ran:
+		addUncharged(c.tab, costOfHangUp, c.now())
 	}
 }

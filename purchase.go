@@ -268,7 +268,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	defer p.lease.onLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.held.Payment.Answer; p.settled && len(copied) > 0 {
 		var err error
-		if next, err = replay(copied, credentialsOf(r, p.held.Payment.Key)); err != nil {
+		if next, err = replay(copied, credentialsFor(r, p.held.Payment.Key)); err != nil {
 			refused := p.unconfirmed(p.held.Payment)
 			if refused.cause = err; errors.Is(err, errOthers) {
 				refused.code = codeOtherCredentials

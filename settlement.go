@@ -51,12 +51,13 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	p.request.Since = p.held.Payment.Created
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
 	l, app := p.h.app.ledger, p.h.app
-	lease, slot := p.lease, p.slot
+	lease, slot, payer := p.lease, p.slot, p.customer()
 	request.Transaction, request.Announce = book.Payment.Transaction, announce(l, book)
 	settlements.Go(func() {
 		defer unrecorded.Delete(book.Payment.Key)
 		s, name := ask(work, order, request)
 		observeSettlement(s.Outcome)
+		payer.remember(s.Outcome)
 		record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(l, c, s, name) }
 		row, err := record(book)
 		if other := chargedOtherwise(book.Payment, s); s.Outcome == facilitator.Settled && other != "" {
@@ -235,7 +236,6 @@ func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlemen
 func (p *purchase) afterSettlement(result settled) *refusal {
 	s := result.settlement
 	p.slot.leave()
-	p.remember(s.Outcome)
 	if result.err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
 		// and no goods that a second try would get once more. The settlement goes
@@ -278,7 +278,7 @@ func (p *purchase) afterSettlement(result settled) *refusal {
 func (p *purchase) stillLives() *refusal {
 	if err := p.auth.check(p.request.Requirement, p.h.now()); err != nil {
 		p.outcome = "expired"
-		p.remember(facilitator.Refused)
+		p.customer().remember(facilitator.Refused)
 		return refuseAnew(codeOf(err), err)
 	}
 	return nil

@@ -3,9 +3,12 @@ package paywall
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -86,23 +89,43 @@ func (s *spool) encode(whose []byte) []byte {
 }
 
 // credentialWords are in the names of the headers that say to an upstream who asks.
-// Several users may pay with one wallet.
-var credentialWords = []string{"auth", "cookie", "credential", "key", "password", "secret", "session", "token", "user"}
+// Several users may pay with one wallet. The signature of a message (RFC 9421) is another
+// one each time, and says less.
+var credentialWords = []string{
+	"access", "account", "assertion", "auth", "cert", "client-id", "cookie", "credential", "email", "identity", "jwt", "key", "login",
+	"password", "secret", "session", "sid", "ssl-client", "tenant", "token", "user",
+}
 
-// isCredential says whether a header may say who asks. The names of an order and of a
+// isCredential says whether a header may say who asks. The name of an order and a
 // WebSocket's handshake say nothing of that.
 func isCredential(name string) bool {
 	name = strings.ToLower(name)
-	return !strings.Contains(name, "idempotency") && !strings.HasPrefix(name, "sec-") && name != "user-agent" &&
-		slices.ContainsFunc(credentialWords, func(word string) bool { return strings.Contains(name, word) })
+	return !strings.Contains(name, "idempotency") && !strings.HasPrefix(name, "sec-") && name != "user-agent" && !isPayment(name) &&
+		(name == "from" || slices.ContainsFunc(credentialWords, func(word string) bool { return strings.Contains(name, word) }))
 }
 
-// credentialsOf is a digest of what a request says of who asks, for the answer to one
-// payment.
-func credentialsOf(r *http.Request, key ledger.Key) []byte {
+// whoAsks is a digest of what a request says of who asks, which nobody can compute who
+// only guesses that; nil if it says nothing.
+func (h *Handler) whoAsks(r *http.Request) ([]byte, error) {
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(r.Header)), isCredential) && (r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
+		return nil, nil
+	}
+	secret, err := h.app.secret(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return credentialsOf(r, hmac.New(sha256.New, secret)), nil
+}
+
+// credentialsFor is the same digest for the answer to one payment.
+func credentialsFor(r *http.Request, key ledger.Key) []byte {
 	sum := sha256.New()
+	_, _ = io.WriteString(sum, string(key)) // so that the same credentials are not seen to be the same
+	return credentialsOf(r, sum)
+}
+
+func credentialsOf(r *http.Request, sum hash.Hash) []byte {
 	add := func(s string) { _, _ = fmt.Fprintf(sum, "%d:%s,", len(s), s) }
-	add(string(key)) // so that the same credentials are not seen to be the same
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if isCredential(name) {
 			add(name)

@@ -136,8 +136,7 @@ func (p *purchase) takeLook(now time.Time) *refusal {
 }
 
 // takeTry takes the try that a payment costs before the ledger or a facilitator is
-// asked about it. It comes back when the money has moved, but not to a payer who was
-// told to come again.
+// asked about it. It comes back when the money has moved.
 func (p *purchase) takeTry(now time.Time) *refusal {
 	if p.unproven {
 		if refused := p.takeStrangerTry(now); refused != nil {

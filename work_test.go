@@ -3,6 +3,7 @@ package paywall_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -376,5 +377,88 @@ func TestJunkFillsNoLog(t *testing.T) {
 	}
 	if lines := w.logged(`"outcome":"invalid"`); lines == 0 || lines > 30 {
 		t.Errorf("%d lines for 150 payments without money behind them", lines)
+	}
+}
+
+// A settlement that is refused when its payer has long been told to come back costs him
+// the same as one that he waits for: he pays first from then on.
+func TestLateRefusalsAreRemembered(t *testing.T) {
+	for name, late := range map[string]bool{"in time": false, "late": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price /paid/* $0.01")
+			if late {
+				for _, g := range gates(t) {
+					g.SetAnswerWithin(30 * time.Millisecond)
+				}
+			}
+			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+				time.Sleep(60 * time.Millisecond)
+				refusedSettle(rw, r)
+			})
+			p := newPayer(t)
+			asked := w.challenge("GET", "/paid/x").Accepts[0]
+			for range 12 {
+				w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+				w.until(func() bool { return paywall.Unsettled() == 0 })
+			}
+			if w.up.hits.Load() != 1 || w.fac.transfers() != 0 {
+				t.Errorf("%d runs for nothing, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
+// The looks of a network into the ledger are bounded, also with what was used.
+func TestUsedPaymentsReachTheLedgerSeldom(t *testing.T) {
+	w := prepareWorld(t)
+	s := w.withScript()
+	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
+	pay := w.sign("GET", "/paid/x", newPayer(t)).v2(t)
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay), 200, "")
+	before, since := s.claims.Load(), time.Now()
+	for range 2000 {
+		w.get("/paid/x", "PAYMENT-SIGNATURE", pay)
+	}
+	// What is beyond the looks costs tries, of which there are as many.
+	if n, most := s.claims.Load()-before, 2*(200+20*int64(time.Since(since)/time.Second+1)); n > most {
+		t.Errorf("2000 replays are %d calls of the ledger, want %d at most", n, most)
+	}
+}
+
+// Who signs for a shorter time than he is asked for, so that the gate must cut the
+// upstream off, has left before the answer.
+func TestShortLifeCountsAsLeaving(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * time.Second):
+		}
+	})
+	p := newPayer(t)
+	asked := w.challenge("GET", "/paid/x").Accepts[0]
+	round := func() (slow int) {
+		codes := make(chan int)
+		for range 5 {
+			a := p.sign(t, asked, time.Now()).authorization
+			a["validBefore"] = strconv.FormatInt(time.Now().Unix()+21, 10)
+			payment := p.signWith(t, asked, a).v2(t)
+			go func() { codes <- w.get("/paid/x", "PAYMENT-SIGNATURE", payment).StatusCode }()
+		}
+		for range 5 {
+			if <-codes == http.StatusGatewayTimeout {
+				slow++
+			}
+		}
+		return slow
+	}
+	if n := round(); n != 5 || w.fac.transfers() != 0 {
+		t.Errorf("%d were cut off, %d transfers", n, w.fac.transfers())
+	}
+	w.up.handler.Store(nil)
+	w.up.on(says(http.StatusNotFound, "none"))
+	w.get("/paid/none", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+	if w.fac.transfers() != 1 {
+		t.Error("he does not pay first")
 	}
 }

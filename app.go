@@ -38,6 +38,7 @@ type App struct {
 	ctx      caddy.Context
 	places   *places
 	ledger   *ledger.Guarded
+	shared   *shared
 	backends map[string]backend
 	keys     []string // of the snapshots held in the pool
 	blocks   *blockWatch
@@ -77,6 +78,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.LedgerRaw = json.RawMessage(`{"type":"sqlite"}`)
 	}
 	a.warnAboutConfig()
+	var err error
+	if a.shared, err = takeShared(); err != nil {
+		return err
+	}
 	if err := a.keepWatch(); err != nil {
 		return err
 	}
@@ -124,10 +129,10 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 			return err
 		}
 	}
-	shared := kept.(*snapshot)
-	named := facilitator.Named{Name: name, Facilitator: f, Breaker: &shared.breaker}
-	source := facilitator.NewSource(named, &shared.Pointer, a.logger.Named("facilitator"))
-	a.backends[name] = backend{Named: named, source: source, chains: &shared.chains}
+	known := kept.(*snapshot)
+	named := facilitator.Named{Name: name, Facilitator: f, Breaker: &known.breaker}
+	source := facilitator.NewSource(named, &known.Pointer, a.logger.Named("facilitator"))
+	a.backends[name] = backend{Named: named, source: source, chains: &known.chains}
 	return nil
 }
 
@@ -230,6 +235,10 @@ func (a *App) Cleanup() error {
 		a.stop()
 	}
 	var errs []error
+	if a.shared != nil {
+		_, err := sharedStates.Delete(sharedKey)
+		errs = append(errs, err)
+	}
 	if a.watchKey != "" {
 		_, err := watches.Delete(a.watchKey)
 		errs = append(errs, err)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -30,8 +31,6 @@ const (
 	codeOtherCredentials     x402.Code = "other_credentials"
 	codeIdentifierTaken      x402.Code = "payment_identifier_conflict"
 	codeTooManyStrangers     x402.Code = "too_many_contract_wallets"
-	codeTooManyOfPayer       x402.Code = "too_many_unsettled_payments"
-	codeBusy                 x402.Code = "too_busy"
 	codeTooManyTries         x402.Code = "too_many_bad_payments"
 	codeBodyTooSlow          x402.Code = "request_body_too_slow"
 	codeBodyTooLarge         x402.Code = "request_body_too_large"
@@ -44,8 +43,6 @@ const (
 	codeUptoFirst            x402.Code = "upto_cannot_be_settled_first"
 	codeUsedMore             x402.Code = "usage_above_charge"
 	codeUpstreamSlow         x402.Code = "upstream_too_slow"
-	codeTooManyHangUps       x402.Code = "too_many_hang_ups"
-	codeTooManyFetches       x402.Code = "too_many_fetches"
 )
 
 // refusal is an answer of the gate instead of the goods.
@@ -119,7 +116,7 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer, co
 }
 
 // statusClientGone is what Caddy logs for a client that has left.
-const statusClientGone = 499
+const statusClientGone = admission.ClientGone
 
 // refuse answers with a status and a code.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
@@ -168,7 +165,7 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 		f.receipt = &v1
 	}
 	if f.status == http.StatusPaymentRequired {
-		quoted.remember(p.resource, shown, h.now())
+		h.shared.quotes.remember(p.resource, shown, h.now())
 		return h.challenge(w, r, shown, f.code, f.receipt)
 	}
 	return h.refuse(w, r, f)

@@ -28,7 +28,7 @@ func (p *purchase) claim(r *http.Request) *refusal {
 	}
 	row := p.row(r, now)
 	p.held.Payment = row
-	if held.has(row.Key) {
+	if p.h.shared.held.has(row.Key) {
 		return inFlight()
 	}
 	if refused := p.takeTry(now); refused != nil {
@@ -39,18 +39,14 @@ func (p *purchase) claim(r *http.Request) *refusal {
 		if refused := p.takeLook(now); refused != nil {
 			return refused
 		}
-		p.try.giveBack() // it has cost a look instead
+		p.token.Refund() // it has cost a look instead
 		return p.claimAgain(r, taken.Payment)
 	}
 	if err != nil {
 		return p.ledgerFailed("claiming", err)
 	}
 	p.hold(claimed)
-	var refused *refusal
-	if p.slot, refused = unsettled.enter(p.limitKey(now)); refused != nil {
-		return p.limited(refused)
-	}
-	return nil
+	return p.enter(now)
 }
 
 // boughtBefore decides about a payment that fits nothing which is offered now: it
@@ -141,7 +137,7 @@ func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
 		if name == "" {
 			name = r.Header.Get("Idempotency-Key")
 		}
-		p.order, refused = orders.enter(r.Context(), p.held.Payment, name, p.body)
+		p.order, refused = p.h.shared.orders.enter(r.Context(), p.held.Payment, name, p.body)
 	}
 	return refused
 }
@@ -190,9 +186,8 @@ func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
 	if !p.restore(row) {
 		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt(row)}
 	}
-	var refused *refusal
-	if p.slot, refused = unsettled.enter(p.limitKey(p.h.now())); refused != nil {
-		return p.limited(refused)
+	if refused := p.enter(p.h.now()); refused != nil {
+		return refused
 	}
 	return p.take(ctx, row.Key, ledger.Settling)
 }
@@ -297,15 +292,15 @@ func (p *purchase) readLimited() *refusal {
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	switch {
-	case p.acted(row) && len(row.Answer) == 0 && held.has(row.Key) && p.holding != row.Key:
+	case p.acted(row) && len(row.Answer) == 0 && p.h.shared.held.has(row.Key) && p.holding != row.Key:
 		return inFlight() // its answer is being kept
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
 		p.acted(row) && len(row.Answer) == 0:
 		return p.unconfirmed(row)
 	}
-	if wait, why := waitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !p.acted(row) {
-		return p.limited(&refusal{status: http.StatusTooManyRequests, code: why, retryAfter: seconds(wait), receipt: p.receipt(row)})
+	if wait, why := p.h.shared.admission.WaitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !p.acted(row) {
+		return p.limited(&refusal{status: http.StatusTooManyRequests, code: x402.Code(why), retryAfter: seconds(wait), receipt: p.receipt(row)})
 	}
 	return nil
 }
@@ -330,7 +325,7 @@ func safeMethod(method string) bool {
 // hold makes the purchase the holder of the claim for as long as it lives.
 func (p *purchase) hold(c ledger.Claim) {
 	p.held, p.holding = c, c.Payment.Key
-	held.add(p.holding, 1)
+	p.h.shared.held.add(p.holding, 1)
 	// What else the row has, an open stream need not keep.
 	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
 	p.lease = keepLease(p.h.app.ledger, slim, p.h.renewEvery, p.h.logger)
@@ -352,7 +347,7 @@ func (p *purchase) release() {
 // letKeyGo tells copies of the payment that they may ask the ledger.
 func (p *purchase) letKeyGo() {
 	if p.holding != "" {
-		held.add(p.holding, -1)
+		p.h.shared.held.add(p.holding, -1)
 		p.holding = ""
 	}
 }
@@ -390,9 +385,9 @@ func (p *purchase) letGo() {
 	}
 	p.letKeyGo()
 	if p.probing {
-		p.line.health.didNotTry()
+		p.line.health.DidNotTry()
 	}
-	p.slot.leave() // unless the settlement goes on alone
+	p.slot.Leave() // unless the settlement goes on alone
 	p.order.leave()
 	p.report()
 }

@@ -130,6 +130,9 @@ const (
 const (
 	// maxTimeout is how long an authorization may live that we ask for.
 	maxTimeout = 300 * time.Second
+	// holdWithin is how long a payment may be claimed without being settled: who
+	// holds it for longer has an upstream that does not answer.
+	holdWithin = maxTimeout
 	// minLife is how long an authorization must still live when we settle:
 	// settlement has to reach a block before it ends.
 	minLife = 20 * time.Second

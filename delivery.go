@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -58,7 +59,7 @@ func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 	key := p.holding
 	stop := context.AfterFunc(d.r.Context(), func() {
 		if !d.answer.all.Load() { // else nothing is lost
-			held.payerLeft(key)
+			p.h.shared.held.payerLeft(key)
 		}
 	})
 	defer func() {
@@ -122,7 +123,7 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 		d.refused = clientGone() // nobody reads it
 	case !p.settled && !charge:
 		p.outcome = "uncharged"
-		p.slot.leave()
+		p.slot.Leave()
 		d.handOut(header)
 		return true
 	case !p.settled:
@@ -283,22 +284,22 @@ func (d *delivery) noteUncharged() {
 	p := d.p
 	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
 		p.body.broken() && !p.isGoods(p.status)
-	tab, now := p.tabFor(p.held.Payment), p.h.now()
+	control, tab, now := p.h.shared.admission, p.tabFor(p.held.Payment), p.h.now()
 	switch {
 	case d.replayed:
 	case p.settled && nothingCharged(p.held.Payment):
-		addUncharged(tab, 1, now)
+		control.AddUncharged(tab, 1, now)
 	case p.settled && (left || d.refused != nil && d.refused.code == codeBoughtElse):
-		addHangUp(tab, now)
+		control.AddHangUp(tab, now)
 	case p.settled && p.redeemed && !d.used:
-		addFetch(tab, now)
+		control.AddFetch(tab, now)
 	case left && p.held.Payment.State == ledger.Released: // see settle
-		addUncharged(tab, costOfHangUp, now)
+		control.AddUncharged(tab, admission.CostOfHangUp, now)
 	case p.settled || p.held.Payment.State != ledger.Claimed:
 	case left:
-		addUncharged(tab, costOfHangUp, now)
+		control.AddUncharged(tab, admission.CostOfHangUp, now)
 	default:
-		addUncharged(tab, 1, now)
+		control.AddUncharged(tab, 1, now)
 	}
 }
 
@@ -322,7 +323,7 @@ func (d *delivery) finish(err error, returned bool) {
 		arrived = true // a tunnel ends when either side leaves
 	}
 	if arrived && goods {
-		held.payerHasAll(p.holding)
+		p.h.shared.held.payerHasAll(p.holding)
 	}
 	// A redirect gives a HEAD as much as a GET.
 	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto && (p.status < 300 || p.status >= 400)

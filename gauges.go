@@ -3,7 +3,6 @@ package paywall
 import (
 	"context"
 	"math/big"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,14 +32,10 @@ func (g *gauge) add(row ledger.Payment) {
 }
 
 var (
-	// inDoubt is what the reconciler saw in its last round, and owed what
-	// watchOwed did.
-	inDoubt, owed atomic.Pointer[gauge]
-
-	unsettledNow = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	unsettledGauge = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "caddy", Subsystem: "paywall", Name: "unsettled",
 		Help: "Payments that are claimed and not yet settled, now, in this process.",
-	}, func() float64 { return float64(unsettled.count()) }) //nolint:forbidigo // no money
+	}, func() float64 { return float64(unsettledNow()) }) //nolint:forbidigo // no money
 
 	facilitatorUp = prometheus.NewDesc("caddy_paywall_facilitator_up",
 		"1 while the facilitator gives answers and can pay the gas; 0 while it is left alone with payments of at least one network.", []string{"facilitator"}, nil)
@@ -123,17 +118,21 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 		coins(gasBalance, a.Balance, labels[:]...)
 		value(gasSettlements, int(a.Settlements), labels[:]...)
 	}
-	if g := inDoubt.Load(); g != nil {
-		value(doubtCount, g.count)
-		age := 0
-		if g.count > 0 {
-			age = max(0, int(time.Since(g.oldest).Seconds()))
+	sharedStates.Range(func(_, v any) bool {
+		s := v.(*shared)
+		if g := s.inDoubt.Load(); g != nil {
+			value(doubtCount, g.count)
+			age := 0
+			if g.count > 0 {
+				age = max(0, int(time.Since(g.oldest).Seconds()))
+			}
+			value(doubtAge, age)
 		}
-		value(doubtAge, age)
-	}
-	if g := owed.Load(); g != nil {
-		value(owedCount, g.count)
-	}
+		if g := s.owed.Load(); g != nil {
+			value(owedCount, g.count)
+		}
+		return true
+	})
 }
 
 // watchOwed counts what is owed until ctx ends. While the ledger does not say,
@@ -143,7 +142,7 @@ func (a *App) watchOwed(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if g, err := a.countOwed(ctx); err == nil {
-			owed.Store(&g)
+			a.shared.owed.Store(&g)
 		}
 		select {
 		case <-ctx.Done():

@@ -90,6 +90,7 @@ type Handler struct {
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
 	app        *App
+	shared     *shared // the app's
 	list       *pricing.List
 	prices     []*price
 	lines      []line // of the list that have a price, after one for `otherwise`
@@ -145,6 +146,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
+	h.shared = h.app.shared
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
@@ -256,7 +258,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
-	resource := quoted.resourceOf(r, line.id, first)
+	resource := h.shared.quotes.resourceOf(r, line.id, first)
 
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
@@ -268,11 +270,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		if err != nil {
 			payments.WithLabelValues("malformed").Inc()
-			quoted.remember(resource, shown, now)
+			h.shared.quotes.remember(resource, shown, now)
 			return h.challenge(w, r, shown, codeOf(err), nil)
 		}
 		challenges.Inc()
-		quoted.remember(resource, shown, now)
+		h.shared.quotes.remember(resource, shown, now)
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {

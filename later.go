@@ -28,7 +28,7 @@ func (d *delivery) finishForLater(status int, header http.Header) {
 	if d.r.ProtoMajor == 1 {
 		d.w.Header().Set("Connection", "close") // it is busy until the upstream has finished
 	}
-	held.add(d.p.held.Payment.Key, 1) // until its answer is there
+	d.p.h.shared.held.add(d.p.held.Payment.Key, 1) // until its answer is there
 	d.answered = true
 	_ = d.p.h.refuseSale(d.w, d.r, d.p, *d.refused)
 	//nolint:bodyclose // a controller is no response
@@ -39,7 +39,7 @@ func (d *delivery) finishForLater(status int, header http.Header) {
 // has answered.
 func (d *delivery) keepForLater(whole bool) {
 	d.p.readOn(d.r.Context())
-	l, key := d.p.h.app.ledger, d.p.held.Payment.Key
+	l, held, key := d.p.h.app.ledger, d.p.h.shared.held, d.p.held.Payment.Key
 	var answer []byte
 	if kept := d.answer.aside; whole && kept.whole(kept.Header) {
 		answer = kept.encode(credentialsFor(d.r, key))

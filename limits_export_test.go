@@ -3,6 +3,8 @@ package paywall
 import (
 	"context"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 )
 
 // What tests of the bounds may see and change. The bounds are of the process, so
@@ -14,15 +16,16 @@ func SetMostUnsettled(all, of int) (restore func()) { return SetPlaces(all, 0, o
 // SetPlaces sets how many payments may be unsettled: in all, of them for trusted payers
 // alone, of one payer, and from one network.
 func SetPlaces(all, kept, of, from int) (restore func()) {
-	unsettled.mu.Lock()
-	defer unsettled.mu.Unlock()
-	before := [...]int{unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom}
-	unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = all, kept, of, from
-	return func() {
-		unsettled.mu.Lock()
-		defer unsettled.mu.Unlock()
-		unsettled.most, unsettled.kept, unsettled.mostOf, unsettled.mostFrom = before[0], before[1], before[2], before[3]
-	}
+	return theShared().admission.ForTest().SetMost(all, kept, of, from)
+}
+
+// theShared is what the loaded configs share.
+func theShared() (s *shared) {
+	sharedStates.Range(func(_, v any) bool {
+		s = v.(*shared)
+		return true
+	})
+	return s
 }
 
 // SetHoldWithin sets how long a payment may wait for the upstream.
@@ -32,35 +35,22 @@ func (h *Handler) SetHoldWithin(d time.Duration) { h.holdWithin = d }
 func (h *Handler) Candidates(network string) int { return len(h.candidates[network]) }
 
 // Unsettled is how many payments are.
-func Unsettled() int { return unsettled.count() }
+func Unsettled() int { return unsettledNow() }
 
 // ForgetPayers forgets how all payers and networks fared.
 func ForgetPayers() {
-	for _, s := range []*payers{distrusted, trusted} {
-		s.mu.Lock()
-		s.younger, s.older = nil, nil
-		s.mu.Unlock()
-	}
-	tabs.mu.Lock()
-	tabs.younger, tabs.older = nil, nil
-	tabs.mu.Unlock()
-	for _, t := range []*tries{networkTries, payerTries, strangerTries, strangersInAll, networkLooks} {
-		for i := range t.buckets {
-			b := &t.buckets[i]
-			b.mu.Lock()
-			b.owed = 0
-			b.mu.Unlock()
-		}
+	if s := theShared(); s != nil {
+		s.admission.ForTest().Forget()
 	}
 }
 
 // The bounds on what costs a facilitator a call.
 const (
-	TriesAtOnce        = triesAtOnce
-	TriesPerSecond     = triesPerSecond
-	StrangersAtOnce    = strangersAtOnce
-	StrangersPerSecond = strangersPerSecond
-	RememberFor        = rememberFor
+	TriesAtOnce        = admission.TriesAtOnce
+	TriesPerSecond     = admission.TriesPerSecond
+	StrangersAtOnce    = admission.StrangersAtOnce
+	StrangersPerSecond = admission.StrangersPerSecond
+	RememberFor        = admission.RememberFor
 )
 
 // SetUploadGrace sets how long a body may take that nothing is paid for.

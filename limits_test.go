@@ -46,9 +46,8 @@ func (g *gateOf) release() { g.once.Do(func() { close(g.open) }) }
 func TestUnsettledPaymentsAreBounded(t *testing.T) {
 	for _, where := range []string{"verify", "upstream", "settle"} {
 		t.Run(where, func(t *testing.T) {
-			t.Cleanup(paywall.SetMostUnsettled(3, 2))
-			paywall.ForgetPayers()
 			w := newWorld(t, "price /paid/* $0.01")
+			t.Cleanup(paywall.SetMostUnsettled(3, 2))
 			hold := newGateOf()
 			t.Cleanup(hold.release)
 			switch where {

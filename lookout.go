@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -23,6 +24,7 @@ import (
 type lookout struct {
 	watch       *blockWatch
 	ledger      *ledger.Guarded
+	admission   *admission.Control
 	facilitator func(name string) (facilitator.Named, bool)
 	blocks      func(network string) []facilitator.Blocks
 	witnesses   func(network string) []facilitator.Witness
@@ -130,6 +132,7 @@ func (a *App) watchBlocks(ctx context.Context) {
 	l := &lookout{
 		watch:       a.blocks,
 		ledger:      a.ledger,
+		admission:   a.shared.admission,
 		facilitator: a.named,
 		blocks:      a.blocksOf,
 		witnesses:   a.witnesses,

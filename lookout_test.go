@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -86,7 +87,7 @@ func newOutlook(t *testing.T) *outlook {
 	now := func() time.Time { return o.time }
 	o.book = memory.New(memory.Options{Now: now})
 	o.lookout = &lookout{
-		watch: newBlockWatch(), ledger: ledger.Guard(o.book), now: now, logger: zap.New(core),
+		watch: newBlockWatch(), ledger: ledger.Guard(o.book), admission: admission.New(), now: now, logger: zap.New(core),
 		facilitator: func(name string) (facilitator.Named, bool) {
 			return facilitator.Named{Name: name, Facilitator: o.chain}, name == "own"
 		},
@@ -96,7 +97,6 @@ func newOutlook(t *testing.T) *outlook {
 	}
 	o.start = o.counts()
 	o.chain.settles.Outcome = facilitator.Refused
-	t.Cleanup(ForgetPayers)
 	return o
 }
 
@@ -248,7 +248,7 @@ func TestLookoutFollows(t *testing.T) {
 		o.pass(lookAfter[0])
 		o.want("k", state, "", "0xold")
 		o.wantCounted("moved")
-		if distrusted.has(row.Payer, o.time) || len(o.chain.asked) != 0 {
+		if o.admission.Distrusted.Has(row.Payer, o.time) || len(o.chain.asked) != 0 {
 			t.Error("the payer has paid")
 		}
 		o.chain.has[blockB] = false
@@ -268,12 +268,12 @@ func TestLookoutFollows(t *testing.T) {
 func TestLookoutAfterDelivery(t *testing.T) {
 	o := newOutlook(t)
 	row := o.sold("k", ledger.Delivered, blockA)
-	trusted.add(row.Payer, o.time)
+	o.admission.Trusted.Add(row.Payer, o.time)
 	o.chain.has[blockA] = false
 	o.pass(lookAfter[0])
 	o.want("k", ledger.Delivered, ledger.ReasonReverted, "0xold")
 	o.wantCounted("reverted")
-	if !distrusted.has(row.Payer, o.time) || trusted.has(row.Payer, o.time) {
+	if !o.admission.Distrusted.Has(row.Payer, o.time) || o.admission.Trusted.Has(row.Payer, o.time) {
 		t.Error("the payer does not pay first")
 	}
 	if lines := o.logs.FilterLevelExact(zapcore.ErrorLevel).All(); len(lines) != 1 ||

@@ -38,7 +38,7 @@ func registerMetrics(reg prometheus.Registerer) error {
 	for _, outcome := range []string{reorganisedMoved, reorganisedReverted, reorganisedRestored} {
 		reorganised.WithLabelValues(outcome)
 	}
-	for _, c := range []prometheus.Collector{challenges, payments, closed, settlementOutcomes, reorganised, unsettledNow, state{}} {
+	for _, c := range []prometheus.Collector{challenges, payments, closed, settlementOutcomes, reorganised, unsettledGauge, state{}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err

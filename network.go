@@ -1,8 +1,6 @@
 package paywall
 
 import (
-	"hash/maphash"
-	"math/bits"
 	"net"
 	"net/http"
 	"net/netip"
@@ -137,28 +135,7 @@ func networkOf(r *http.Request, size6 int) string {
 // That a payment comes from the network of its purchase proves little where all
 // clients seem to come from one: behind a proxy or a CDN that Caddy does not know.
 
-const (
-	// manyPayers is how many of the 64 marks of a network must be set before it seems
-	// to be shared: that takes some ninety payers in an hour or two.
-	manyPayers = 48
-	warnEvery  = time.Hour
-)
-
-var (
-	// payersSeen has for each network which payers were seen there, a mark for one in
-	// 64.
-	payersSeen = &recent[uint64]{}
-	markSeed   = maphash.MakeSeed()
-)
-
-// isShared notes a payer, and says whether the network now seems to be that of many.
-func isShared(network, payer string, now time.Time) (many bool) {
-	payersSeen.update(network, now, func(marks *uint64) {
-		*marks |= 1 << (maphash.String(markSeed, payer) % 64)
-		many = bits.OnesCount64(*marks) >= manyPayers
-	})
-	return many
-}
+const warnEvery = time.Hour
 
 // noteNetwork warns of a client network that proves little.
 func (p *purchase) noteNetwork(r *http.Request) {
@@ -168,7 +145,7 @@ func (p *purchase) noteNetwork(r *http.Request) {
 	switch {
 	case private && forwarded && !isTrusted(r):
 		p.h.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.client)
-	case isShared(p.client, p.auth.Payer, p.h.now()):
+	case p.h.shared.admission.IsShared(p.client, p.auth.Payer, p.h.now()):
 		p.h.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.client)
 	}
 }

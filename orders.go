@@ -22,9 +22,8 @@ const compareWithin = 2 * time.Second
 type orderBook struct {
 	mu   sync.Mutex
 	open map[orderKey][]*order
+	held *heldKeys
 }
-
-var orders = &orderBook{open: map[orderKey][]*order{}}
 
 // orderKey is what two requests have in common that may be the same order.
 type orderKey struct{ payer, line, method, host, url string }
@@ -49,7 +48,7 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 	ctx, cancel := context.WithTimeout(ctx, compareWithin)
 	defer cancel()
 	for _, other := range others {
-		named := mine.name != "" && other.name != "" && mine.name != other.name && !held.hasLeft(other.payment)
+		named := mine.name != "" && other.name != "" && mine.name != other.name && !b.held.hasLeft(other.payment)
 		if !named && mine.body.compare(ctx, other.body) != different {
 			mine.leave()
 			return nil, inFlight()

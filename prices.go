@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
@@ -139,9 +140,9 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 // line is what the gate knows of a line of the price list, and of `otherwise`,
 // which comes first.
 type line struct {
-	words  string // what it says apart from its price, which a reload may change
-	id     string // these words at the place of the gate
-	health health // of the upstream behind it
+	words  string           // what it says apart from its price, which a reload may change
+	id     string           // these words at the place of the gate
+	health admission.Health // of the upstream behind it
 }
 
 // price makes the price of a line, or finds one that says the same.

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -56,12 +57,12 @@ type purchase struct {
 	// upfront: the money moves before the upstream runs, whatever was offered.
 	upfront bool
 
-	held    ledger.Claim    // our hold on the authorization
-	holding ledger.Key      // that held says is ours, or ""
-	about   *ledger.Payment // another payment that the answer is about, or nil
-	lease   *lease          // keeps held while the request lives
-	slot    *slot           // among the payments that are not yet settled
-	try     *try            // that the payment costs until money has moved
+	held    ledger.Claim     // our hold on the authorization
+	holding ledger.Key       // that held says is ours, or ""
+	about   *ledger.Payment  // another payment that the answer is about, or nil
+	lease   *lease           // keeps held while the request lives
+	slot    *admission.Slot  // among the payments that are not yet settled
+	token   *admission.Token // that the payment costs until money has moved
 	// heardBefore: the verdict on it is some seconds old.
 	heardBefore bool
 	probing     bool     // the upstream may be tried, and nobody has said yet how it did
@@ -162,12 +163,12 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		return refused
 	}
 	// Of a payer whom nobody can name, nothing can be remembered.
-	p.upfront = p.first || p.auth.Payer == "" || distrusted.has(p.auth.Payer, p.h.now())
+	p.upfront = p.first || p.auth.Payer == "" || p.h.shared.admission.Distrusted.Has(p.auth.Payer, p.h.now())
 	if !p.upfront {
 		return nil
 	}
-	if !p.line.health.mayTry(p.attempt(), p.h.now()) {
-		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(probeEvery / time.Second)}
+	if !p.line.health.MayTry(p.attempt(), p.h.now()) {
+		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(admission.ProbeEvery / time.Second)}
 	}
 	p.probing = true
 	return p.settle(r.Context())
@@ -180,17 +181,17 @@ func (p *purchase) sawUpstream(status int, returned bool) {
 	}
 	p.probing = false
 	if p.body.broken() { // the payer's doing says nothing of the upstream
-		p.line.health.didNotTry()
+		p.line.health.DidNotTry()
 		return
 	}
-	p.line.health.saw(p.attempt(), status, returned, p.h.now())
+	p.line.health.Saw(p.attempt(), status, returned, p.h.now())
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has
 // moved yet, so a payer who hangs up ends it.
 func (p *purchase) verify(ctx context.Context) *refusal {
 	now := p.h.now()
-	if said := latestVerdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
+	if said := p.h.shared.verdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
 		p.heardBefore = true
 		return p.heed(said)
 	}
@@ -206,7 +207,7 @@ func (p *purchase) ask(ctx context.Context) *refusal {
 	}
 	said := heard{of: p.verdictKey(), verdict: verdict, by: name, at: p.h.now()}
 	if verdict.Valid { // a no may be a yes a second later, and costs its sender a try
-		latestVerdicts.put(said)
+		p.h.shared.verdicts.put(said)
 	}
 	return p.heed(&said)
 }
@@ -216,7 +217,7 @@ func (p *purchase) heed(said *heard) *refusal {
 	p.paidBy(said.verdict.Payer)
 	if !said.verdict.Valid {
 		if p.proven { // else somebody else may have sent it
-			trusted.remove(p.auth.Payer)
+			p.h.shared.admission.Trusted.Remove(p.auth.Payer)
 		}
 		p.outcome = "invalid"
 		p.held.Payment.Reason, p.held.Payment.Facilitator = said.verdict.Reason, said.by

@@ -35,7 +35,7 @@ type quote struct {
 	earlier  *quote // the offer before this one, if it can still be paid; see maxEarlier
 }
 
-var quoted = &quotes{seed: maphash.MakeSeed()}
+func newQuotes() *quotes { return &quotes{seed: maphash.MakeSeed()} }
 
 // resourceOf names what a request asks for: host, path and query, the line that
 // prices it, because one URL may have several prices, and whether it is settled
@@ -151,7 +151,7 @@ func (h *Handler) fits(p *x402.Payment, current *offer, resource uint64, now tim
 			return found, nil
 		}
 	}
-	for _, o := range quoted.recall(resource, now) {
+	for _, o := range h.shared.quotes.recall(resource, now) {
 		if o == current {
 			continue // a payment may be long, and matching takes as long
 		}

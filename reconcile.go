@@ -39,6 +39,7 @@ type reconciler struct {
 	witnesses   func(network string) []facilitator.Witness
 	closed      func(network string) bool
 	watch       func(row ledger.Payment, b facilitator.Block)
+	saw         func(doubts gauge) // in its last round
 	now         func() time.Time
 	logger      *zap.Logger
 
@@ -95,7 +96,7 @@ func (c *reconciler) round(ctx context.Context) error {
 			due = append(due, row)
 		}
 	}
-	inDoubt.Store(&doubts)
+	c.saw(doubts)
 	for key := range c.attempts {
 		if !seen[key] {
 			delete(c.attempts, key)
@@ -292,6 +293,7 @@ func (a *App) reconcile(ctx context.Context) {
 		witnesses:   a.witnesses,
 		closed:      a.closed,
 		watch:       a.watch,
+		saw:         func(doubts gauge) { a.shared.inDoubt.Store(&doubts) },
 		now:         time.Now,
 		logger:      a.logger.Named("reconciler"),
 	}

@@ -3,7 +3,6 @@ package paywall
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -20,11 +19,6 @@ const (
 	lastRecordPause  = 15 * time.Second
 	recordFor        = time.Hour
 )
-
-// unrecorded are the payments (ledger.Key) whose outcome is known here and not recorded
-// yet. Their payers were told to come back: if they sign anew, that is no other
-// purchase.
-var unrecorded sync.Map
 
 // recordWithRetry records an outcome that could not be recorded, until it can, and lets go
 // of the payment. If the claim was lost meanwhile and money has moved, it takes the

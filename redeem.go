@@ -162,10 +162,10 @@ func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
-	if _, ok := unrecorded.Load(row.Key); ok {
+	if _, ok := p.h.shared.unrecorded.Load(row.Key); ok {
 		return true
 	}
-	if held.hasLeft(row.Key) {
+	if p.h.shared.held.hasLeft(row.Key) {
 		// An upstream that acts, or does not notice, goes on for a while without its payer.
 		alike, _ := p.body.like(ctx, row.Body, p.h.uploadGrace)
 		return alike != different && !p.sellsNothing(ctx, row)
@@ -189,7 +189,7 @@ func (p *purchase) takeOver(ctx context.Context, key ledger.Key) *refusal {
 	if refused := p.take(ctx, key, ledger.Delivering); refused != nil {
 		return refused
 	}
-	p.slot.leave()
+	p.slot.Leave()
 	p.settled, p.redeemed = true, true
 	p.outcome = "redeemed"
 	return nil

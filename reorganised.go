@@ -80,8 +80,8 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 	if !p.told {
 		p.told = true
 		reorganised.WithLabelValues(reorganisedReverted).Inc()
-		distrusted.add(row.Payer, l.now())
-		trusted.remove(row.Payer)
+		l.admission.Distrusted.Add(row.Payer, l.now())
+		l.admission.Trusted.Remove(row.Payer)
 		logger.Error("a reorganisation of the chain has taken back a payment that was settled, and the chain does not show it in another block",
 			zap.String("transaction", row.Transaction), zap.String("state", string(row.State)), zap.String("payer", row.Payer),
 			zap.String("asset", row.Asset), zap.String("amount", row.Amount))

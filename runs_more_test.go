@@ -15,12 +15,13 @@ import (
 func TestIdentifierCountsAfterThePaymentHasEnded(t *testing.T) {
 	w := prepareWorld(t)
 	w.load(behindProxy(w.caddyfile("price /paid/* $0.01 {\n settle first\n}")))
+	advance := clock(t)
 	w.up.on(says(500, "broken"))
 	const id = "pay_0123456789abcdef"
 	s := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
 	w.get("/paid/x", "PAYMENT-SIGNATURE", s.withIdentifier(t, id), "X-Forwarded-For", here)
 	w.up.handler.Store(nil)
-	clock(t)(10 * time.Minute)
+	advance(10 * time.Minute)
 	res := w.again(func() answerOf {
 		return w.get("/paid/x", "PAYMENT-SIGNATURE", s.withIdentifier(t, id), "X-Forwarded-For", elsewhere)
 	})

@@ -50,7 +50,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	work := context.WithoutCancel(ctx)
 	p.request.Since = p.held.Payment.Created
 	order, request, id, logger, book := p.settlers, p.request, p.held.Payment.ID, p.h.logger, p.held
-	l, app := p.h.app.ledger, p.h.app
+	l, app, unrecorded := p.h.app.ledger, p.h.app, &p.h.shared.unrecorded
 	lease, slot, payer := p.lease, p.slot, p.customer()
 	request.Transaction, request.Announce = book.Payment.Transaction, announce(l, book)
 	settlements.Go(func() {
@@ -89,7 +89,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			}
 		}
 		lease.end()
-		slot.leave()
+		slot.Leave()
 		if row.State == ledger.Settled {
 			if !row.Lease.IsZero() { // else it was let go when it was recorded
 				book.Payment = row
@@ -115,9 +115,9 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			return p.afterSettlement(result)
 		case <-gone:
 			gone = nil
-			doubt(l, book, p.bodySoFar(ctx))
+			p.doubt(book, p.bodySoFar(ctx))
 		case <-timer.C:
-			doubt(l, book, p.bodySoFar(ctx))
+			p.doubt(book, p.bodySoFar(ctx))
 			if !who.CompareAndSwap(waiting, alone) {
 				continue
 			}
@@ -140,10 +140,10 @@ func announce(l *ledger.Guarded, c ledger.Claim) func(transaction string) error 
 // doubt marks a settlement whose payer no longer waits for it: if the payer
 // signs anew, that is no other purchase, but this one. When the settlement has
 // just ended, the rules refuse the mark, and it is not needed.
-func doubt(l *ledger.Guarded, c ledger.Claim, body string) {
-	_, err := l.Move(context.Background(), c, ledger.Change{To: ledger.Settling, Body: body})
+func (p *purchase) doubt(c ledger.Claim, body string) {
+	_, err := p.h.app.ledger.Move(context.Background(), c, ledger.Change{To: ledger.Settling, Body: body})
 	if err != nil && !errors.Is(err, ledger.ErrLost) {
-		unrecorded.Store(c.Payment.Key, true) // until the settlement ends
+		p.h.shared.unrecorded.Store(c.Payment.Key, true) // until the settlement ends
 	}
 }
 
@@ -235,7 +235,7 @@ func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlemen
 // afterSettlement says what the payer may have.
 func (p *purchase) afterSettlement(result settled) *refusal {
 	s := result.settlement
-	p.slot.leave()
+	p.slot.Leave()
 	if result.err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
 		// and no goods that a second try would get once more. The settlement goes

@@ -27,8 +27,6 @@ type heard struct {
 	at      time.Time
 }
 
-var latestVerdicts = &verdicts{}
-
 // verdictKey is what a verdict is about: what was signed, how, and for what.
 type verdictKey [sha256.Size]byte
 

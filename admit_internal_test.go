@@ -1,0 +1,39 @@
+package paywall
+
+import (
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+)
+
+// A settlement that ends unsent or refused is on the payer's account where the upstream
+// has run for it, whoever still waits for it.
+func TestSettlementsAreOnThePayersAccount(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		outcome    facilitator.Outcome
+		ran, doubt bool
+		times      int // until the payer pays first; 0 is never
+	}{
+		{"refused after a run", facilitator.Refused, true, false, 1},
+		{"refused before a run", facilitator.Refused, false, false, 0},
+		{"refused when asked for again", facilitator.Refused, true, true, 0},
+		{"unsent after a run", facilitator.Unsent, true, false, 5},
+		{"unsent before a run", facilitator.Unsent, false, false, 0},
+		{"unknown", facilitator.Unknown, true, false, 0},
+		{"settled", facilitator.Settled, true, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			control := admission.New()
+			payer := customer{payer: "0x", wallet: "0x", tab: "0x", ran: c.ran, doubt: c.doubt, in: control, now: time.Now}
+			for n := 1; n <= 10; n++ {
+				payer.remember(c.outcome)
+				if got, want := control.Distrusted.Has(payer.payer, time.Now()), c.times > 0 && n >= c.times; got != want {
+					t.Fatalf("after %d: pays first: %v", n, got)
+				}
+			}
+		})
+	}
+}

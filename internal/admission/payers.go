@@ -1,0 +1,156 @@
+package admission
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// RememberFor is how long the gate remembers at least how a payer fared,
+	// unless too many others come; it forgets after twice as long.
+	RememberFor = time.Hour
+	// rememberMost is how many payers a memory holds at most, twice.
+	rememberMost = 1 << 13
+)
+
+// Recent remembers something of payers, in bounded space. It keeps two generations,
+// and drops the older one when the younger is full or old. To forget is harmless:
+// no money is remembered here.
+type Recent[T any] struct {
+	mu             sync.Mutex
+	younger, older map[string]T
+	since          time.Time // of the younger generation
+}
+
+// Put remembers something of a payer, spelled as package x402 does; "" is nobody.
+func (s *Recent[T]) Put(payer string, what T, now time.Time) {
+	s.Update(payer, now, func(t *T) { *t = what })
+}
+
+// Update changes what is remembered of a payer, which is the zero value at first.
+func (s *Recent[T]) Update(payer string, now time.Time, change func(*T)) {
+	if payer == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.age(now)
+	what, ok := s.younger[payer]
+	if !ok {
+		what = s.older[payer]
+		if s.younger == nil || len(s.younger) >= rememberMost {
+			s.older, s.younger, s.since = s.younger, make(map[string]T), now
+		}
+	}
+	change(&what)
+	s.younger[payer] = what
+}
+
+// Get returns what is remembered of a payer.
+func (s *Recent[T]) Get(payer string, now time.Time) (what T, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.age(now)
+	if what, ok = s.younger[payer]; !ok {
+		what, ok = s.older[payer]
+	}
+	return what, ok
+}
+
+// Remove forgets a payer.
+func (s *Recent[T]) Remove(payer string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.younger, payer)
+	delete(s.older, payer)
+}
+
+// age drops what is too old.
+func (s *Recent[T]) age(now time.Time) {
+	switch old := now.Sub(s.since); {
+	case s.younger == nil, old < RememberFor:
+	case old < 2*RememberFor:
+		s.older, s.younger, s.since = s.younger, make(map[string]T), now
+	default:
+		s.older, s.younger, s.since = nil, make(map[string]T), now
+	}
+}
+
+// Payers is a set of payers that forgets.
+type Payers struct{ Recent[struct{}] }
+
+func (s *Payers) Add(payer string, now time.Time) { s.Put(payer, struct{}{}, now) }
+
+func (s *Payers) Has(payer string, now time.Time) bool {
+	_, ok := s.Get(payer, now)
+	return ok
+}
+
+// Upstreams work for nothing where their answer costs nothing, or where the payer
+// leaves before it comes. A payer may have some of both; then he pays first.
+const (
+	// maxUncharged is how much a payer may have since he was charged last.
+	maxUncharged = 50
+	// CostOfHangUp is what leaving before the answer counts for, where an answer
+	// that costs nothing counts for one.
+	CostOfHangUp = 10
+	// freeHangUps is how often a payer may leave before the answer that he has paid
+	// for, and come again at once. After that he waits, twice as long each time.
+	freeHangUps = 3
+	// freeFetches is the same for fetching what the upstream then does not give.
+	freeFetches = maxUncharged
+	longestWait = time.Minute
+)
+
+// tab is what a payer has had without being charged.
+type tab struct {
+	uncharged int
+	hangUps   int       // on what was paid for
+	fetches   int       // of what was paid for, that gave nothing
+	next      time.Time // no fetching of what is owed before
+	why       Reason
+}
+
+// wait makes a payer wait who has done something so often more than he may.
+func (t *tab) wait(over int, why Reason, now time.Time) {
+	if over > 0 {
+		t.next, t.why = now.Add(min(time.Second<<min(over, 20), longestWait)), why
+	}
+}
+
+// AddUncharged writes an upstream's work down that nobody is charged for.
+func (c *Control) AddUncharged(payer string, cost int, now time.Time) {
+	over := false
+	c.tabs.Update(payer, now, func(t *tab) {
+		t.uncharged += cost
+		if over = t.uncharged >= maxUncharged; over {
+			t.uncharged = 0
+		}
+	})
+	if over {
+		c.Distrusted.Add(payer, now)
+	}
+}
+
+// AddHangUp writes down that a payer has left before an answer that he had paid for.
+func (c *Control) AddHangUp(payer string, now time.Time) {
+	c.tabs.Update(payer, now, func(t *tab) {
+		t.hangUps++
+		t.wait(t.hangUps-freeHangUps+1, TooManyHangUps, now)
+	})
+}
+
+// AddFetch writes down that the upstream has run for what a payer had paid for, and gave
+// nothing that counts.
+func (c *Control) AddFetch(payer string, now time.Time) {
+	c.tabs.Update(payer, now, func(t *tab) {
+		t.fetches++
+		t.wait(t.fetches-freeFetches+1, TooManyFetches, now)
+	})
+}
+
+// WaitToFetch is how long a payer waits before he can fetch what is owed to him, and why.
+func (c *Control) WaitToFetch(payer string, now time.Time) (wait time.Duration, why Reason) {
+	t, _ := c.tabs.Get(payer, now)
+	return max(0, t.next.Sub(now)), t.why
+}

@@ -1,0 +1,118 @@
+package paywall
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// shared is what all configs of a process share, since claims and settlements outlive
+// their config: the bounds, what was offered and said lately, and what is under way.
+type shared struct {
+	admission *admission.Control
+	quotes    *quotes
+	verdicts  *verdicts
+	held      *heldKeys
+	orders    *orderBook
+
+	// unrecorded are the payments (ledger.Key) whose outcome is known here and not
+	// recorded yet. Their payers were told to come back: if they sign anew, that is no
+	// other purchase.
+	unrecorded sync.Map
+
+	// inDoubt is what the reconciler saw in its last round, and owed what watchOwed did.
+	inDoubt, owed atomic.Pointer[gauge]
+}
+
+func newShared() *shared {
+	held := newHeldKeys()
+	return &shared{
+		admission: admission.New(),
+		quotes:    newQuotes(),
+		verdicts:  new(verdicts),
+		held:      held,
+		orders:    &orderBook{open: map[orderKey][]*order{}, held: held},
+	}
+}
+
+// Destruct implements caddy.Destructor.
+func (*shared) Destruct() error { return nil }
+
+// sharedStates has one entry, while a config with paywalls is loaded: a reload provisions
+// the new config before the old one goes.
+var sharedStates = caddy.NewUsagePool()
+
+const sharedKey = "paywall"
+
+func takeShared() (*shared, error) {
+	s, _, err := sharedStates.LoadOrNew(sharedKey, func() (caddy.Destructor, error) { return newShared(), nil })
+	if err != nil {
+		return nil, err
+	}
+	return s.(*shared), nil
+}
+
+// unsettledNow is how many payments are claimed and not yet settled.
+func unsettledNow() (n int) {
+	sharedStates.Range(func(_, s any) bool {
+		n = s.(*shared).admission.Unsettled.Count()
+		return true
+	})
+	return n
+}
+
+// heldKeys are the payments that requests of this process hold. Copies of them, however
+// many come, are told so without asking the ledger.
+type heldKeys struct {
+	mu   sync.Mutex
+	keys map[ledger.Key]int
+	left map[ledger.Key]bool // whether the payer has left, though the upstream goes on, once that is known
+}
+
+func newHeldKeys() *heldKeys {
+	return &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}}
+}
+
+// payerLeft notes that the payer of a purchase has left that is still held.
+func (h *heldKeys) payerLeft(key ledger.Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.left[key]; !known && h.keys[key] > 0 {
+		h.left[key] = true
+	}
+}
+
+// payerHasAll notes that the payer of a purchase that is still held has got all of it:
+// when he leaves now, nothing is lost.
+func (h *heldKeys) payerHasAll(key ledger.Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keys[key] > 0 {
+		h.left[key] = false
+	}
+}
+
+func (h *heldKeys) hasLeft(key ledger.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left[key]
+}
+
+func (h *heldKeys) has(key ledger.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keys[key] > 0
+}
+
+func (h *heldKeys) add(key ledger.Key, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keys[key] += n; h.keys[key] <= 0 {
+		delete(h.keys, key)
+		delete(h.left, key)
+	}
+}

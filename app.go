@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -17,7 +15,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 func init() {
@@ -39,7 +36,7 @@ type App struct {
 	places   *places
 	ledger   *ledger.Guarded
 	shared   *shared
-	backends map[string]backend
+	settlers *facilitator.Set
 	keys     []string // of the snapshots held in the pool
 	blocks   *blockWatch
 	watchKey string // of blocks in the pool, or ""
@@ -61,15 +58,6 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // that a reload does not forget fee payers until the next fetch, and whether it
 // gives answers.
 var snapshots = caddy.NewUsagePool()
-
-type snapshot struct {
-	atomic.Pointer[x402.Supported]
-	name    string
-	breaker facilitator.Breaker
-	chains  chains
-}
-
-func (*snapshot) Destruct() error { return nil }
 
 // Provision loads the ledger and the facilitators. It asks nobody anything.
 func (a *App) Provision(ctx caddy.Context) error {
@@ -101,7 +89,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the facilitators: %w", err)
 	}
-	a.backends = make(map[string]backend)
+	a.settlers = facilitator.NewSet()
 	a.watching, a.stop = context.WithCancel(context.Background())
 	for name, module := range byName.(map[string]any) {
 		if err := a.add(name, module, raws[name]); err != nil {
@@ -118,7 +106,7 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 		return fmt.Errorf("facilitator %s: module %T is not a facilitator", name, module)
 	}
 	key := fmt.Sprintf("%s %x", name, sha256.Sum256(raw))
-	kept, _, err := snapshots.LoadOrNew(key, func() (caddy.Destructor, error) { return &snapshot{name: name}, nil })
+	kept, _, err := snapshots.LoadOrNew(key, func() (caddy.Destructor, error) { return &facilitator.Memory{Name: name}, nil })
 	if err != nil {
 		return err
 	}
@@ -129,10 +117,7 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 			return err
 		}
 	}
-	known := kept.(*snapshot)
-	named := facilitator.Named{Name: name, Facilitator: f, Breaker: &known.breaker}
-	source := facilitator.NewSource(named, &known.Pointer, a.logger.Named("facilitator"))
-	a.backends[name] = backend{Named: named, source: source, chains: &known.chains}
+	a.settlers.Add(f, kept.(*facilitator.Memory), a.logger.Named("facilitator"))
 	return nil
 }
 
@@ -157,29 +142,25 @@ func (a *App) accepts(n money.Network) error {
 
 // facilitator finds a facilitator by the name it has in the global options. A
 // word that is no name there may be a module that needs no options.
-func (a *App) facilitator(name string) (backend, error) {
-	if b, ok := a.backends[name]; ok {
-		return b, nil
+func (a *App) facilitator(name string) (*facilitator.Member, error) {
+	if m, ok := a.settlers.Member(name); ok {
+		return m, nil
 	}
 	if _, err := caddy.GetModule("paywall.facilitators." + name); err == nil {
 		module, err := a.ctx.LoadModuleByID("paywall.facilitators."+name, nil)
 		if err != nil {
-			return backend{}, fmt.Errorf("loading facilitator %s, which has no options in the global paywall block: %w", name, err)
+			return nil, fmt.Errorf("loading facilitator %s, which has no options in the global paywall block: %w", name, err)
 		}
 		if err := a.add(name, module, nil); err != nil {
-			return backend{}, err
+			return nil, err
 		}
-		return a.backends[name], nil
+		m, _ := a.settlers.Member(name)
+		return m, nil
 	}
 	if name == "dev" {
-		return backend{}, errors.New("facilitator dev: this build has no development chain; the demo's has (`go run ./cmd/demo -config <Caddyfile>`)")
+		return nil, errors.New("facilitator dev: this build has no development chain; the demo's has (`go run ./cmd/demo -config <Caddyfile>`)")
 	}
-	var names []string
-	for n := range a.backends {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return backend{}, fmt.Errorf("unknown facilitator %q (there are: %s); define it with `facilitator %s <https-url>` in the global paywall block", name, strings.Join(names, ", "), name)
+	return nil, fmt.Errorf("unknown facilitator %q (there are: %s); define it with `facilitator %s <https-url>` in the global paywall block", name, strings.Join(a.settlers.Names(), ", "), name)
 }
 
 // processSecret is what a ledger has that has no secret of its own: after a restart an
@@ -204,10 +185,7 @@ func (a *App) Start() error {
 		return err
 	}
 	a.warnAboutMoney()
-	for _, b := range a.backends {
-		go b.source.Run(a.watching)
-		go b.Breaker.Watch(a.watching, b.Named, a.logger.Named("facilitator"))
-	}
+	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go func() {
 		if l, ok := a.ledger.Unguarded().(ledger.Opener); ok {
 			if err := l.Open(a.watching); err != nil && a.watching.Err() == nil {
@@ -215,7 +193,9 @@ func (a *App) Start() error {
 			}
 		}
 		go a.watchOwed(a.watching)
-		a.watchChains(a.watching)
+		if book, ok := a.ledger.Unguarded().(ledger.Chains); ok {
+			a.settlers.WatchChains(a.watching, book, a.logger)
+		}
 		go a.watchBlocks(a.watching)
 		a.reconcile(a.watching)
 	}()

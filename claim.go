@@ -196,12 +196,12 @@ func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
 // asked before, whatever is offered now.
 func (p *purchase) restore(row ledger.Payment) bool {
 	stored, ok := storedRequest(row)
-	if !ok || p.h.app.closed(row.Network) {
+	if !ok || p.h.app.settlers.Closed(row.Network) {
 		return false
 	}
 	p.request = stored
-	if b, ok := p.h.app.backends[row.Facilitator]; ok {
-		p.settlers = []facilitator.Named{b.Named}
+	if f, ok := p.h.app.settlers.Get(row.Facilitator); ok {
+		p.settlers = []facilitator.Named{f}
 	}
 	return len(p.settlers) > 0
 }

@@ -82,20 +82,20 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 	networks := map[[2]string]facilitator.Funds{}
 	accounts := map[[3]string]facilitator.Account{} // by their labels: two configs may have the same
 	snapshots.Range(func(_, v any) bool {
-		s, ok := v.(*snapshot)
+		s, ok := v.(*facilitator.Memory)
 		if !ok {
 			return true
 		}
-		if _, known := up[s.name]; !known {
-			up[s.name] = 1
+		if _, known := up[s.Name]; !known {
+			up[s.Name] = 1
 		}
-		if s.breaker.Networks() > 0 {
-			up[s.name] = 0
+		if s.Breaker.Networks() > 0 {
+			up[s.Name] = 0
 		}
-		for network, f := range s.breaker.Funds() {
-			networks[[2]string{s.name, network}] = f
+		for network, f := range s.Breaker.Funds() {
+			networks[[2]string{s.Name, network}] = f
 			for _, a := range f.Accounts {
-				accounts[[3]string{s.name, network, a.Address}] = a
+				accounts[[3]string{s.Name, network, a.Address}] = a
 			}
 		}
 		return true

@@ -117,14 +117,9 @@ func (a *App) keepWatch() error {
 // watch watches the block of a payment that was settled, where it is known and
 // somebody can look.
 func (a *App) watch(row ledger.Payment, b facilitator.Block) {
-	if b != (facilitator.Block{}) && len(a.blocksOf(row.Network)) > 0 {
+	if b != (facilitator.Block{}) && len(a.settlers.Blocks(row.Network)) > 0 {
 		a.blocks.add(row.Network, b, watched{key: row.Key, facilitator: row.Facilitator, request: row.Request}, time.Now(), a.logger)
 	}
-}
-
-// blocksOf are those who can look at the blocks of a network.
-func (a *App) blocksOf(network string) []facilitator.Blocks {
-	return seeing[facilitator.Blocks](a, network)
 }
 
 // watchBlocks looks at the blocks of the latest payments until ctx ends.
@@ -133,10 +128,10 @@ func (a *App) watchBlocks(ctx context.Context) {
 		watch:       a.blocks,
 		ledger:      a.ledger,
 		admission:   a.shared.admission,
-		facilitator: a.named,
-		blocks:      a.blocksOf,
-		witnesses:   a.witnesses,
-		closed:      a.closed,
+		facilitator: a.settlers.Get,
+		blocks:      a.settlers.Blocks,
+		witnesses:   a.settlers.Witnesses,
+		closed:      a.settlers.Closed,
 		now:         time.Now,
 		logger:      a.logger.Named("lookout"),
 	}

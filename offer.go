@@ -12,13 +12,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// backend is a facilitator as the price list uses it.
-type backend struct {
-	facilitator.Named
-	source *facilitator.Source
-	chains *chains
-}
-
 // kindFor finds what a facilitator can do with the option. known is false
 // while nothing has been heard of the facilitator. Only version 2 counts: some
 // facilitators list version 1 for networks that they do not serve.
@@ -54,8 +47,8 @@ var (
 // tariff makes the offers of one price line for one time of settlement.
 type tariff struct {
 	options     []*option
-	backends    []backend
-	closed      func(network string) bool
+	backends    []*facilitator.Member
+	all         *facilitator.Set
 	first       bool
 	description string
 	mimeType    string
@@ -81,7 +74,7 @@ func (t *tariff) current() (*offer, error) {
 	}
 	if len(o.requirements) == 0 {
 		for _, option := range t.options {
-			if t.closed(option.requirement.Network) {
+			if t.all.Closed(option.requirement.Network) {
 				return nil, errWrongChain
 			}
 		}
@@ -91,11 +84,11 @@ func (t *tariff) current() (*offer, error) {
 }
 
 func (t *tariff) fresh(o *offer) bool {
-	if o.chains != chainsChanged.Load() {
+	if o.chains != t.all.Changes() {
 		return false
 	}
 	for i, b := range t.backends {
-		if b.source.Snapshot() != o.snapshots[i] {
+		if b.Source.Snapshot() != o.snapshots[i] {
 			return false
 		}
 	}
@@ -106,13 +99,13 @@ func (t *tariff) fresh(o *offer) bool {
 // in the operator's order; of several only those count that need the same
 // requirement as the first. Those for which skip says so are left out.
 func (t *tariff) build(skip func(backend, option int) bool) (*offer, error) {
-	o := &offer{chains: chainsChanged.Load()}
+	o := &offer{chains: t.all.Changes()}
 	for _, b := range t.backends {
-		o.snapshots = append(o.snapshots, b.source.Snapshot())
+		o.snapshots = append(o.snapshots, b.Source.Snapshot())
 	}
 	var extensions []string
 	for j, option := range t.options {
-		if t.closed(option.requirement.Network) {
+		if t.all.Closed(option.requirement.Network) {
 			continue
 		}
 		var requirement x402.Requirement

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
@@ -202,7 +203,7 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	}
 	pr := &price{settle: settle, upto: p.Upto, charge: p.Charge, amount: amount}
 	for i := range pr.tariffs {
-		pr.tariffs[i] = &tariff{options: options, backends: backends, closed: h.app.closed, first: i == 1, description: p.Description, mimeType: p.MimeType}
+		pr.tariffs[i] = &tariff{options: options, backends: backends, all: h.app.settlers, first: i == 1, description: p.Description, mimeType: p.MimeType}
 	}
 	h.warnAboutPrice(p, options, pr)
 	shared[key] = len(h.prices)
@@ -252,11 +253,11 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 // errUptoFirst is for a price that would be settled before it is known.
 var errUptoFirst = errors.New("upto: what is charged is known only when the upstream has answered, so it cannot be settled first; leave `settle first` out, or write `settle on_success` in the block of this line")
 
-func (h *Handler) backends(names []string) ([]backend, error) {
+func (h *Handler) backends(names []string) ([]*facilitator.Member, error) {
 	if len(names) == 0 {
 		return nil, errors.New("no facilitator; add `facilitator <name>` and define it in the global paywall block")
 	}
-	backends := make([]backend, 0, len(names))
+	backends := make([]*facilitator.Member, 0, len(names))
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {
 			return nil, fmt.Errorf("facilitator %q is named twice", name)

@@ -156,13 +156,13 @@ func (h *Handler) fits(p *x402.Payment, current *offer, resource uint64, now tim
 			continue // a payment may be long, and matching takes as long
 		}
 		i, e := x402.Match(p, o.requirements)
-		if e != nil || h.app.closed(o.requirements[i].Network) {
+		if e != nil || h.app.settlers.Closed(o.requirements[i].Network) {
 			continue
 		}
 		settlers := slices.Clone(o.settlers[i])
 		for j, s := range settlers {
-			if b, ok := h.app.backends[s.Name]; ok {
-				settlers[j] = b.Named
+			if f, ok := h.app.settlers.Get(s.Name); ok {
+				settlers[j] = f
 			}
 		}
 		found = append(found, fit{o.requirements[i], settlers, o.options[i]})

@@ -289,33 +289,13 @@ func (c *reconciler) once(logger *zap.Logger, count int, text string, fields ...
 func (a *App) reconcile(ctx context.Context) {
 	c := &reconciler{
 		ledger:      a.ledger,
-		facilitator: a.named,
-		witnesses:   a.witnesses,
-		closed:      a.closed,
+		facilitator: a.settlers.Get,
+		witnesses:   a.settlers.Witnesses,
+		closed:      a.settlers.Closed,
 		watch:       a.watch,
 		saw:         func(doubts gauge) { a.shared.inDoubt.Store(&doubts) },
 		now:         time.Now,
 		logger:      a.logger.Named("reconciler"),
 	}
 	c.run(ctx)
-}
-
-func (a *App) named(name string) (facilitator.Named, bool) {
-	b, ok := a.backends[name]
-	return b.Named, ok
-}
-
-// witnesses are those who can look for payments on a network.
-func (a *App) witnesses(network string) []facilitator.Witness {
-	return seeing[facilitator.Witness](a, network)
-}
-
-// seeing are the facilitators that can look at a network in the way of T.
-func seeing[T interface{ Sees(network string) bool }](a *App, network string) (list []T) {
-	for _, b := range a.backends {
-		if f, ok := b.Facilitator.(T); ok && f.Sees(network) {
-			list = append(list, f)
-		}
-	}
-	return list
 }

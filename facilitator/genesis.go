@@ -1,4 +1,4 @@
-package paywall
+package facilitator
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -33,24 +32,21 @@ const (
 	chainTimeout = 30 * time.Second
 )
 
-// chainsChanged counts the changes of all chains, so that offers can tell when
-// they are stale.
-var chainsChanged atomic.Uint64
-
-// chains are the networks of a facilitator's nodes that are other chains than
+// wrongChains are the networks of a facilitator's nodes that are other chains than
 // those that the ledger knows by their names.
-type chains struct {
-	mu    sync.Mutex
-	wrong atomic.Pointer[[]string]
+type wrongChains struct {
+	mu      sync.Mutex
+	wrong   atomic.Pointer[[]string]
+	changes atomic.Uint64
 }
 
-func (c *chains) isWrong(network string) bool {
+func (c *wrongChains) isWrong(network string) bool {
 	wrong := c.wrong.Load()
 	return wrong != nil && slices.Contains(*wrong, network)
 }
 
 // set says whether a network is wrong, and reports whether that is new.
-func (c *chains) set(network string, wrong bool) (changed bool) {
+func (c *wrongChains) set(network string, wrong bool) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.isWrong(network) == wrong {
@@ -64,40 +60,44 @@ func (c *chains) set(network string, wrong bool) (changed bool) {
 		now = append(now, network)
 	}
 	c.wrong.Store(&now)
-	chainsChanged.Add(1)
+	c.changes.Add(1)
 	return true
 }
 
-// closed says whether a network is closed: some facilitator's nodes have shown
+// Closed says whether a network is closed: some facilitator's nodes have shown
 // that it is another chain.
-func (a *App) closed(network string) bool {
-	for _, b := range a.backends {
-		if b.chains.isWrong(network) {
+func (s *Set) Closed(network string) bool {
+	for _, m := range s.members {
+		if m.wrong.isWrong(network) {
 			return true
 		}
 	}
 	return false
 }
 
-// watchChains compares the networks of all facilitators with the ledger, until
+// Changes counts how often a network was closed or opened again.
+func (s *Set) Changes() (n uint64) {
+	for _, w := range s.wrong {
+		n += w.changes.Load()
+	}
+	return n
+}
+
+// WatchChains compares the networks of all facilitators with the ledger, until
 // ctx ends. It returns after the first look at each, or when that takes too
 // long.
-func (a *App) watchChains(ctx context.Context) {
-	book, ok := a.ledger.Unguarded().(ledger.Chains)
-	if !ok {
-		return
-	}
+func (s *Set) WatchChains(ctx context.Context, book ledger.Chains, logger *zap.Logger) {
 	var looked sync.WaitGroup
-	for _, b := range a.backends {
-		nodes, ok := b.Facilitator.(facilitator.Chains)
+	for _, m := range s.members {
+		nodes, ok := m.Facilitator.(Chains)
 		if !ok {
 			continue
 		}
 		for _, network := range nodes.Seen() {
 			looked.Add(1)
 			w := &chainWatch{
-				nodes: nodes, network: network, book: book, chains: b.chains,
-				logger: a.logger.With(zap.String("facilitator", b.Name), zap.String("network", network)),
+				nodes: nodes, network: network, book: book, wrong: m.wrong,
+				logger: logger.With(zap.String("facilitator", m.Name), zap.String("network", network)),
 			}
 			go w.run(ctx, looked.Done)
 		}
@@ -113,10 +113,10 @@ func (a *App) watchChains(ctx context.Context) {
 
 // chainWatch looks after one network of one facilitator.
 type chainWatch struct {
-	nodes   facilitator.Chains
+	nodes   Chains
 	network string
 	book    ledger.Chains
-	chains  *chains
+	wrong   *wrongChains
 	logger  *zap.Logger
 }
 
@@ -130,7 +130,7 @@ func (w *chainWatch) run(ctx context.Context, looked func()) {
 		case ctx.Err() != nil:
 		case errors.Is(err, ledger.ErrGenesis):
 			pause = chainClosedEvery
-			if w.chains.set(w.network, true) {
+			if w.wrong.set(w.network, true) {
 				w.logger.Error("a network is another chain than the one that the ledger has payments of, so its prices are closed: "+
 					"correct the rpc URLs, or give this chain a ledger of its own", zap.Error(err))
 			}
@@ -140,7 +140,7 @@ func (w *chainWatch) run(ctx context.Context, looked func()) {
 			w.logger.Debug("the first block of a network is not known", zap.Error(err))
 		default:
 			retry = firstChainRetry
-			if w.chains.set(w.network, false) {
+			if w.wrong.set(w.network, false) {
 				w.logger.Info("a network is the one that the ledger knows again, and open")
 			}
 		}

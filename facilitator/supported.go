@@ -35,10 +35,8 @@ type Source struct {
 	// asking makes concurrent refreshes take turns.
 	asking sync.Mutex
 
-	mu      sync.Mutex // guards what follows
-	version uint64
-	changed chan struct{}
-	health  health
+	mu     sync.Mutex // guards what follows
+	health health
 
 	// Time and chance, so that tests need neither.
 	sleep  sleeper
@@ -62,51 +60,20 @@ func NewSource(n Named, snapshot *atomic.Pointer[x402.Supported], logger *zap.Lo
 	if snapshot == nil {
 		snapshot = new(atomic.Pointer[x402.Supported])
 	}
-	s := &Source{
+	return &Source{
 		named:    n,
 		logger:   logger.With(zap.String("facilitator", n.Name)),
 		snapshot: snapshot,
-		changed:  make(chan struct{}),
 		sleep:    sleep,
 		jitter:   jitter,
 	}
-	if snapshot.Load() != nil {
-		s.version = 1
-	}
-	return s
 }
-
-// Named returns the facilitator that this Source asks.
-func (s *Source) Named() Named { return s.named }
 
 // Snapshot returns the last good answer, or nil if there was none yet. The
 // pointer changes only when the answer does. What it points to is shared: do not
 // change it. A facilitator that fails later keeps its last good answer, because
 // offers that are out must stay payable.
 func (s *Source) Snapshot() *x402.Supported { return s.snapshot.Load() }
-
-// Version counts the changes of Snapshot; it is 0 while Snapshot is nil.
-func (s *Source) Version() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.version
-}
-
-// Changed returns a channel that is closed at the next change of Snapshot. Ask
-// for the channel first and for the snapshot after that, or a change in between
-// is missed.
-func (s *Source) Changed() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.changed
-}
-
-// Up reports whether the last try succeeded; false before the first.
-func (s *Source) Up() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.health == up
-}
 
 // Run asks at once, then every hour, and after a failure with growing pauses
 // between one second and one minute. It returns when ctx ends.
@@ -144,17 +111,12 @@ func (s *Source) Refresh(ctx context.Context) error {
 	return err
 }
 
-// keep stores a good answer and wakes who waits for a change.
+// keep stores a good answer, unless it is the same as the last one.
 func (s *Source) keep(got x402.Supported) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if old := s.snapshot.Load(); old != nil && reflect.DeepEqual(*old, got) {
 		return
 	}
 	s.snapshot.Store(&got)
-	s.version++
-	close(s.changed)
-	s.changed = make(chan struct{})
 }
 
 // tell logs a change of health, and only a change: a facilitator that is away

@@ -91,9 +91,12 @@ func (w *walk) ambiguous(g *Gate, l Line, received string) bool {
 	return len(g.at.fixed) == 1 && g.decide(l.Methods, received, g.at.fixed[0]) == pricing.Ambiguous
 }
 
-// checkBefore finds what answers a priced path before the gate.
-func (w *walk) checkBefore(g *Gate) {
+// checkBefore finds what answers a priced path before the gate, and returns what it told of.
+func (w *walk) checkBefore(g *Gate) (told []*answerer) {
 	for _, a := range w.before[g] {
+		if a.instead != "" && slices.ContainsFunc(told, func(o *answerer) bool { return o.order == a.order }) {
+			continue // whom it answers for is told of
+		}
 		for i, l := range g.Lines {
 			met := none
 			for _, path := range g.groups[i] {
@@ -102,19 +105,22 @@ func (w *walk) checkBefore(g *Gate) {
 			if met == none || w.guarded(a, g, g.Examples[i]) {
 				continue
 			}
-			if met == all && a.sure && !l.Matched {
+			if met == all && a.sure && a.instead == "" && !l.Matched {
 				w.find(g, Error, RuleAnsweredBefore,
 					"%s answers before the paywall and takes all requests to %s: they are served without payment; move it behind the paywall", a.what, l)
+				told = append(told, a)
 				break
 			}
 			if own := a.at.ownPaths(g); met == some && len(own) > 0 && !slices.ContainsFunc(own, g.prices) {
 				continue // what it takes is free
 			}
 			w.find(g, Warning, RuleAnsweredBefore,
-				"%s may answer requests to %s before the paywall, without payment; if that is not meant, move it behind the paywall", a.what, l)
+				"%s may answer requests to %s before the paywall, without payment; if that is not meant, move it behind the paywall", a.name(), l)
+			told = append(told, a)
 			break
 		}
 	}
+	return told
 }
 
 // guarded reports whether the answerer stands behind another gate that prices

@@ -176,9 +176,17 @@ func (w *walk) checkWraps(g *Gate) {
 	}
 }
 
+// refusals are what else than 402 the gate answers, or an upstream whose answer is not sold.
+var refusals = []int{4, 5, 400, 403, 405, 408, 409, 413, 425, 429, 500, 502, 503, 504}
+
 func (w *walk) checkIntercept(g *Gate, around wrap) {
 	for _, r := range around.handler.Responses {
-		if r.Match != nil && len(r.Match.StatusCode) > 0 && !slices.Contains(r.Match.StatusCode, 4) && !slices.Contains(r.Match.StatusCode, 402) {
+		unpaid, refused := true, true
+		if r.Match != nil && len(r.Match.StatusCode) > 0 {
+			unpaid = slices.Contains(r.Match.StatusCode, 4) || slices.Contains(r.Match.StatusCode, 402)
+			refused = slices.ContainsFunc(r.Match.StatusCode, func(s int) bool { return slices.Contains(refusals, s) })
+		}
+		if !unpaid && !refused {
 			continue
 		}
 		inner := newWalk(w.config)
@@ -186,10 +194,19 @@ func (w *walk) checkIntercept(g *Gate, around wrap) {
 		inner.list(r.Routes, around.at)
 		w.visits, w.incomplete = inner.visits, w.incomplete || inner.incomplete
 		for _, a := range inner.answerers {
-			if a.goods() && !a.at.changed() && len(a.at.gates) == len(around.at.gates) {
+			if !a.goods() || a.at.changed() || len(a.at.gates) != len(around.at.gates) {
+				continue
+			}
+			if unpaid {
 				w.find(g, Error, RuleIntercept, "intercept stands before the paywall and answers its 402 by %s: priced paths are served without payment; put it behind the paywall", a.what)
 				return
 			}
+			w.find(g, Warning, RuleIntercept, "intercept stands before the paywall and answers its refusals (%v) by %s: whoever causes one can get priced paths without payment; put it behind the paywall, or rewrite to an error page",
+				r.Match.StatusCode, a.what)
+			return
+		}
+		if !unpaid {
+			continue
 		}
 		w.find(g, Warning, RuleIntercept, "intercept stands before the paywall and can replace its 402; put it behind, or let it leave 402 alone")
 		return

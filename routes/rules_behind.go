@@ -775,11 +775,7 @@ func (b *behind) checkPrefixHeader(a *answerer, h setHeader) {
 				prefixes = []string{"/x"}
 			}
 			for _, prefix := range prefixes {
-				longer := []string{path.Join("/", prefix, paid.now())}
-				if _, _, ok := strings.Cut(paid.now(), prefix); ok && spelled(h.name) == scriptName {
-					longer = append(longer, "/x"+paid.now())
-				}
-				for _, name := range longer {
+				for _, name := range unprefixed(h, prefix, paid.now()) {
 					if received := b.freely(a, l, h, name); received != "" && name != paid.now() {
 						b.find(b.g, Warning, RuleAlias,
 							"%s is set to %s behind the paywall, and some servers cut that off the path, gunicorn with all before it: %s, which is free, can get %s of %s, which costs something; do not set it, or let no path there that does not begin so and price %[3]s too",
@@ -789,6 +785,22 @@ func (b *behind) checkPrefixHeader(a *answerer, h setHeader) {
 				}
 			}
 		}
+	}
+}
+
+// unprefixed are the paths of which an upstream makes the same as of this one, when it cuts
+// a prefix off those that have it.
+func unprefixed(h setHeader, prefix, now string) []string {
+	before, rest, found := strings.Cut(now, prefix)
+	switch {
+	case strings.Trim(prefix, "/") == "":
+		return nil
+	case found && spelled(h.name) == scriptName:
+		return []string{prefix + rest, "/x" + prefix + rest}
+	case found && before == "":
+		return nil
+	default:
+		return []string{path.Join("/", prefix, now)}
 	}
 }
 

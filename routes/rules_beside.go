@@ -313,7 +313,7 @@ func matcherNames(prefix string, set matcherSet, names map[string]bool) {
 
 // reached reports whether something is left for the answerer by those that stand before it.
 func (b *behind) reached(a *answerer) bool {
-	if a.at.server != b.g.Server {
+	if a.at.server != b.g.Server || !slices.Equal(a.hosts, b.g.Hosts) {
 		return true
 	}
 	stopped := false

@@ -30,6 +30,11 @@ var methodHeaders = []string{"X-Http-Method-Override", "X-Http-Method", "X-Metho
 // usual snippet, and what follows ProxyFix, Spring or ASP.NET.
 var prefixHeaders = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name"}
 
+// cutHeaders are the same to servers that leave out what stands before the prefix too:
+// gunicorn, which takes SCRIPT_NAME of any client, or of one on its own machine. Caddy
+// drops such names, but for those that the config expects.
+var cutHeaders = []string{"Script-Name"}
+
 // overrides are the other paths and methods that a request names, each once and
 // sorted.
 type overrides struct {
@@ -43,6 +48,9 @@ const (
 	// maxOverrides is how many other paths or methods there may be. Each is
 	// looked up in every reading.
 	maxOverrides = 8
+	// maxPrefixes is how many different beginnings of the path there may be. Each is
+	// looked for in it.
+	maxPrefixes = 8
 	// maxOverrideWords is how often they may be said, each as often as somebody
 	// likes.
 	maxOverrideWords = 512
@@ -56,10 +64,16 @@ const (
 func (o *overrides) tooMany() bool { return o.many }
 
 // overridesOf finds them. Most requests have none, and cost one look at the
-// names of their headers.
+// names of their headers. A path that is too long is not looked at any further.
 func overridesOf(r *http.Request) (o overrides) {
+	original, rewritten := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if rewritten = rewritten && original.URL != nil; tooLong(r.URL) || rewritten && tooLong(original.URL) {
+		o.many = true
+		return o
+	}
+	var begins []prefix
 	for name, values := range r.Header {
-		if name == "" || name[0] != 'X' && name[0] != 'x' {
+		if name == "" || name[0]|0x20 != 'x' && name[0]|0x20 != 's' {
 			continue
 		}
 		switch {
@@ -72,17 +86,20 @@ func overridesOf(r *http.Request) (o overrides) {
 				o.paths = o.with(o.paths, pathOf(value))
 			}
 		case spells(name, prefixHeaders):
-			for _, value := range values {
-				o.addWithout(r, value)
-			}
+			begins = o.prefixes(begins, values, false)
+		case spells(name, cutHeaders):
+			begins = o.prefixes(begins, values, true)
 		case spells(name, methodHeaders):
 			for _, value := range values {
 				o.addMethods(value)
 			}
 		}
 	}
+	if len(begins) > 0 && !o.many {
+		o.addWithout(r, begins)
+	}
 	o.addQuery(r.URL.RawQuery)
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil && original.URL.RawQuery != r.URL.RawQuery {
+	if rewritten && original.URL.RawQuery != r.URL.RawQuery {
 		o.addQuery(original.URL.RawQuery)
 	}
 	slices.Sort(o.paths) // headers come in no order
@@ -90,15 +107,49 @@ func overridesOf(r *http.Request) (o overrides) {
 	return o
 }
 
-// addWithout adds the path without a prefix that a header names.
-func (o *overrides) addWithout(r *http.Request, prefix string) {
-	if prefix = strings.TrimRight(strings.TrimSpace(prefix), "/"); prefix == "" || !o.more() {
-		return
+// tooLong says whether a path is longer than we look at.
+func tooLong(u *url.URL) bool { return max(len(u.Path), len(u.RawPath)) > maxTarget }
+
+// prefix is a beginning of the path that a header names, and whether what stands before it
+// is left out too.
+type prefix struct {
+	text     string
+	anywhere bool
+}
+
+// prefixes adds the prefixes of a header's values to those that are there, each once.
+func (o *overrides) prefixes(list []prefix, values []string, anywhere bool) []prefix {
+	for _, value := range values {
+		if !o.more() {
+			return list
+		}
+		p := prefix{strings.TrimSpace(value), anywhere}
+		if p.text == "" || slices.Contains(list, p) {
+			continue
+		}
+		if len(list) == maxPrefixes {
+			o.many = true
+			return list
+		}
+		list = append(list, p)
 	}
+	return list
+}
+
+// addWithout adds the paths without the prefixes.
+func (o *overrides) addWithout(r *http.Request, list []prefix) {
 	original, current := pathsOf(r)
-	for _, path := range []string{original, current, r.URL.Path} {
-		if rest, ok := strings.CutPrefix(path, prefix); ok {
-			o.paths = o.with(o.paths, "/"+strings.TrimLeft(rest, "/"))
+	paths := []string{original, current, r.URL.Path}
+	slices.Sort(paths)
+	for _, path := range slices.Compact(paths) {
+		for _, p := range list {
+			rest, ok := strings.CutPrefix(path, strings.TrimRight(p.text, "/"))
+			if p.anywhere {
+				_, rest, ok = strings.Cut(path, p.text)
+			}
+			if ok && rest != path {
+				o.paths = o.with(o.paths, "/"+strings.TrimLeft(rest, "/"))
+			}
 		}
 	}
 }
@@ -234,7 +285,7 @@ func pathOf(value string) string {
 // isOverride says whether a header names another path or method. As a trailer it comes
 // when the price is decided, and servers that take trailers for headers obey it.
 func isOverride(name string) bool {
-	return spells(name, pathHeaders) || spells(name, methodHeaders) || spells(name, prefixHeaders)
+	return spells(name, pathHeaders) || spells(name, methodHeaders) || spells(name, prefixHeaders) || spells(name, cutHeaders)
 }
 
 // spells says whether a header's name is one of a list, in any spelling that
@@ -276,7 +327,7 @@ func foldByte(c byte) byte {
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
-	if r.URL.Opaque != "" || max(len(r.URL.Path), len(r.URL.RawPath)) > maxTarget || o.tooMany() {
+	if r.URL.Opaque != "" || tooLong(r.URL) || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}

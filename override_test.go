@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"pgregory.net/rapid"
 )
 
@@ -43,6 +45,10 @@ func TestOverridesAreBounded(t *testing.T) {
 		"one method at its end":    {nil, strings.Repeat("%5f=&a=&", 1000) + "_method=put", false, []string{"PUT"}},
 		"a query that is too long": {nil, strings.Repeat("a=b&", maxQuery/4+1), true, nil},
 		"a path that is too long":  {http.Header{"X-Original-Url": {"/" + strings.Repeat("a", maxTarget)}}, "", true, nil},
+		"eight prefixes":           {http.Header{"X-Script-Name": many("/%d", 8)}, "", false, nil},
+		"nine prefixes":            {http.Header{"X-Script-Name": many("/%d", 5), "X-Forwarded-Prefix": many("/a%d", 4)}, "", true, nil},
+		"one prefix, often":        {http.Header{"X-Script-Name": slices.Repeat([]string{"/a"}, 400)}, "", false, nil},
+		"one prefix, too often":    {http.Header{"Script_name": slices.Repeat([]string{"/a"}, 600)}, "", true, nil},
 	} {
 		r := &http.Request{Method: http.MethodGet, Header: tc.header, URL: mustURL("/x")}
 		r.URL.RawQuery = tc.query
@@ -55,6 +61,19 @@ func TestOverridesAreBounded(t *testing.T) {
 		}
 		if len(o.paths) > maxOverrides || len(o.methods) > maxOverrides || o.looked > maxOverrideWords+1 {
 			t.Errorf("%s: %d paths and %d methods kept, %d looked at", name, len(o.paths), len(o.methods), o.looked)
+		}
+	}
+}
+
+// A path that is refused for its length is not looked through before, however many
+// prefixes a request names.
+func TestLongPathIsNotLookedThrough(t *testing.T) {
+	long := &http.Request{Header: http.Header{"X-Script-Name": {"/a"}}, URL: &url.URL{Path: "/a/" + strings.Repeat("b", maxTarget)}}
+	short := &http.Request{Header: long.Header, URL: mustURL("/x")}
+	short = short.WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, *long))
+	for name, r := range map[string]*http.Request{"received": long, "rewritten": short} {
+		if o := overridesOf(r); !o.tooMany() || o.looked > 0 || len(o.paths) > 0 {
+			t.Errorf("%s: too many: %v, %d looked at, %d paths kept", name, o.tooMany(), o.looked, len(o.paths))
 		}
 	}
 }

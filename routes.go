@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -165,6 +166,12 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		described["handle_response"] = describeResponses(h.HandleResponse)
 	case *fileserver.FileServer:
 		described["precompressed"] = precompressed(h)
+	case *caddyauth.Authentication:
+		providers := map[string]any{}
+		for name := range h.Providers {
+			providers[name] = struct{}{}
+		}
+		described["providers"] = providers
 	case *Handler:
 		described["prices"], described["free"] = describeLines(h.Prices), describeLines(h.Free)
 	}

@@ -128,3 +128,20 @@ func TestPathWithoutANamedPrefixIsPriced(t *testing.T) {
 	}
 	w.expect(w.get("/x/about", "X-Forwarded-Prefix", "/x"), 200, "")
 }
+
+// gunicorn cuts SCRIPT_NAME off with all that stands before it, where Caddy is told to let it
+// through.
+func TestPathBehindAScriptNameIsPriced(t *testing.T) {
+	w := newWorld(t, "price /articles/* $0.01")
+	w.load(strings.Replace(w.caddyfile("price /articles/* $0.01"), "admin off", "admin off\nservers {\nexpected_underscore_headers SCRIPT_NAME\n}", 1))
+	for prefix, path := range map[string]string{"/x": "/x/articles/1", "/x/": "/z/x/articles/1", "x": "/zx/articles/1", "a/": "/ab/ca/articles/1", "/": "/articles/1"} {
+		r := w.request(http.MethodGet, path)
+		r.Header["SCRIPT_NAME"] = []string{prefix}
+		if res := w.do(r); res.StatusCode != 402 {
+			t.Errorf("%s of %s: %d", prefix, path, res.StatusCode)
+		}
+	}
+	r := w.request(http.MethodGet, "/x/about")
+	r.Header["SCRIPT_NAME"] = []string{"/x"}
+	w.expect(w.do(r), 200, "")
+}

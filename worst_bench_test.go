@@ -91,7 +91,7 @@ func BenchmarkWorstRequest(b *testing.B) {
 // String is the request in short.
 func (s strange) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q, methods %q, query of %d bytes", s.method, s.odd, s.methods, len(s.query))
+	fmt.Fprintf(&b, "%s %q, methods %q, query of %d bytes, %d prefixes", s.method, s.odd, s.methods, len(s.query), len(s.prefixes))
 	for _, p := range s.paths {
 		fmt.Fprintf(&b, "\n%d bytes %.100s", len(p), p)
 	}
@@ -111,8 +111,10 @@ type strange struct {
 	method  string
 	paths   []string // that of the request line, and those that headers name
 	methods []string
-	query   string
-	odd     []string // what its paths are made of
+	// prefixes are what it says that its path begins with, each under one of several names.
+	prefixes []string
+	query    string
+	odd      []string // what its paths are made of
 }
 
 var (
@@ -121,6 +123,7 @@ var (
 		"/a.php/", "/a.phtml/", "/a.b/", "%00", "%23", "%3f", "%u002f", "%25u002f", "%ef%b7%ba", "a%cc%81%cc%a7", "%ef%ac%81", "é", "A", "%253b", "%252e%252e/",
 	}
 	pathHeaderNames = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Uri", "X-Forwarded-Uri"}
+	prefixNames     = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name", "Script-Name"}
 	someMethods     = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "get", "FOO", "HEAD", "OPTIONS", "QUERY", "A", "B", "C"}
 	pathLengths     = []int{20, 100, 300, 700, 1500, 3000, 4000, 8000, 12000}
 )
@@ -152,9 +155,9 @@ func (s *strange) path(r *rand.Rand, fill []string) string {
 // change makes another request of one, which is of no more than 16 kB, or of as
 // much as the first had.
 func (s strange) change(r *rand.Rand, fill []string) strange {
-	s.paths, s.methods, s.odd = slices.Clone(s.paths), slices.Clone(s.methods), slices.Clone(s.odd)
+	s.paths, s.methods, s.odd, s.prefixes = slices.Clone(s.paths), slices.Clone(s.methods), slices.Clone(s.odd), slices.Clone(s.prefixes)
 	for range 1 + r.Intn(3) {
-		switch r.Intn(9) {
+		switch r.Intn(11) {
 		case 0:
 			s.odd[r.Intn(len(s.odd))] = oddParts[r.Intn(len(oddParts))]
 		case 1:
@@ -178,7 +181,13 @@ func (s strange) change(r *rand.Rand, fill []string) strange {
 			if at < len(p) {
 				s.paths[i] = p[:at] + s.odd[r.Intn(len(s.odd))] + p[at:]
 			}
-		case 7: // shorter
+		case 7: // some prefixes that the path has, or one that is none, often
+			for n := r.Intn(10); n > 0; n-- {
+				s.prefixes = append(s.prefixes, s.paths[0][:1+r.Intn(len(s.paths[0]))])
+			}
+		case 8:
+			s.prefixes = [][]string{nil, slices.Repeat([]string{"a"}, 500), slices.Repeat([]string{"/"}, 500)}[r.Intn(3)]
+		case 9: // shorter
 			i := r.Intn(len(s.paths))
 			s.paths[i] = s.paths[i][:1+r.Intn(len(s.paths[i]))]
 		default:
@@ -258,6 +267,10 @@ func (s strange) request(address string) *http.Request {
 	r.URL, r.RequestURI, r.Method = u, u.RequestURI(), s.method
 	for i, p := range s.paths[1:] {
 		name := pathHeaderNames[i%len(pathHeaderNames)]
+		r.Header[name] = append(r.Header[name], p)
+	}
+	for i, p := range s.prefixes {
+		name := prefixNames[i%len(prefixNames)]
 		r.Header[name] = append(r.Header[name], p)
 	}
 	return r

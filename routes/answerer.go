@@ -2,6 +2,7 @@ package routes
 
 import (
 	"encoding/json"
+	"net"
 	"slices"
 	"strings"
 )
@@ -17,6 +18,8 @@ type answerer struct {
 	// what names it in messages, and backend is where its goods come from, "" if
 	// that is not known.
 	what, backend string
+	// dials are the servers that it asks, each in one spelling.
+	dials []string
 	// order is where it stands among all that ends a request's way.
 	order int
 	// instead is the handler in whose handle_response it stands.
@@ -24,8 +27,10 @@ type answerer struct {
 	// dir is the directory that a file_server names itself, and named the placeholder
 	// by which somebody else does so.
 	dir, named string
-	// files is the file server, if it is one.
+	// files is the file server, if it is one, and index the placeholder by which somebody
+	// else names the file that it serves for a folder.
 	files fileServer
+	index string
 }
 
 // proxy looks at a reverse proxy, also one that asks for permission only, as
@@ -42,42 +47,114 @@ func (w *walk) proxy(h *handler, p place) {
 		p = p.rewritten(&handler{Raw: proxy.Rewrite})
 	}
 	p = p.withHeaders(proxy.Headers.Request)
-	var dials []string
+	var dials, normal []string
 	for _, u := range proxy.Upstreams {
 		dials = append(dials, u.Dial)
+		normal = append(normal, normalDial(u.Dial))
 	}
 	slices.Sort(dials)
 	backend := strings.Join(dials, " ")
-	if passesOn(h.Responses) {
+	if len(proxy.Dynamic) > 0 {
+		normal = append(normal, "dynamic "+string(proxy.Dynamic))
+	}
+	if w.passesOn(h.Responses, p) {
 		return
 	}
 	what := "reverse_proxy"
 	if backend != "" {
 		what += " to " + backend
 	}
-	w.answer(&answerer{handler: h, at: p, sure: len(h.Responses) == 0, what: what, backend: backend})
+	w.answer(&answerer{handler: h, at: p, sure: len(h.Responses) == 0, what: what, backend: backend, dials: normal})
+}
+
+// normalDial is an upstream's address in one spelling.
+func normalDial(dial string) string {
+	dial = strings.TrimPrefix(dial, "tcp/")
+	host, port, err := net.SplitHostPort(dial)
+	if err != nil {
+		return dial
+	}
+	if ip := net.ParseIP(host); host == "" || strings.EqualFold(host, "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
+		host = "localhost"
+	}
+	return net.JoinHostPort(strings.ToLower(host), port)
+}
+
+// asks reports whether two proxies have a server in common.
+func (a *answerer) asks(o *answerer) bool {
+	return slices.ContainsFunc(a.dials, func(d string) bool { return slices.Contains(o.dials, d) })
+}
+
+// php looks at the PHP server, which is a module of another program than a proxy.
+func (w *walk) php(h *handler, p place) {
+	var php struct{ Root string }
+	h.read(&php)
+	if php.Root == "" {
+		php.Root = p.root
+	}
+	w.answer(&answerer{handler: h, at: p, sure: true, what: "the PHP server", dials: []string{"php " + php.Root}})
 }
 
 // passesOn reports whether a good answer of a proxy lets the request go on.
-func passesOn(responses []response) bool {
+func (w *walk) passesOn(responses []response, p place) bool {
 	for _, r := range responses {
 		if r.Match == nil || !slices.ContainsFunc(r.Match.StatusCode, func(s int) bool { return s == 2 || s/100 == 2 }) {
 			continue
 		}
-		return !slices.ContainsFunc(r.Routes, answers)
+		return !w.answers(r.Routes, p.server)
 	}
 	return false
 }
 
-func answers(r Route) bool {
-	return slices.ContainsFunc(r.Handle, func(h handler) bool {
-		switch h.Name {
-		case "copy_response", "static_response", "file_server", "reverse_proxy", "error":
-			return true
-		default:
-			return slices.ContainsFunc(h.Routes, answers)
+// answers reports whether routes for an answer of a proxy may answer themselves.
+func (w *walk) answers(routes []Route, server string) bool {
+	w.depth++
+	defer func() { w.depth-- }()
+	if w.visits += len(routes); w.depth > maxDepth || w.visits > w.maxVisits {
+		w.incomplete = true
+		return true
+	}
+	for i := range routes {
+		for j := range routes[i].Handle {
+			if w.mayAnswer(&routes[i].Handle[j], server) {
+				return true
+			}
 		}
-	})
+	}
+	return false
+}
+
+func (w *walk) mayAnswer(h *handler, server string) bool {
+	switch h.Name {
+	case "subroute":
+		return w.answers(h.Routes, server)
+	case "invoke":
+		name, named := w.named(h, server)
+		if named == nil {
+			return false
+		}
+		w.invoked = append(w.invoked, name)
+		defer func() { w.invoked = w.invoked[:len(w.invoked)-1] }()
+		return w.answers([]Route{*named}, server)
+	case "rewrite", "vars", "map", "headers", "authentication", "request_body", "rate_limit", "waf", "crowdsec", "appsec",
+		"cache", "http_cache", "souin", "intercept":
+		return false
+	case "copy_response":
+		return true
+	default:
+		return !passing[h.Name]
+	}
+}
+
+// named is the named route that a handler invokes; nil if there is none, or the walk is
+// in it.
+func (w *walk) named(h *handler, server string) (name string, route *Route) {
+	var invoke struct{ Name string }
+	s := w.config.Servers[server]
+	if !h.read(&invoke) || slices.Contains(w.invoked, invoke.Name) {
+		return "", nil
+	}
+	return invoke.Name, s.Named[invoke.Name]
 }
 
 func (w *walk) files(h *handler, p place) {
@@ -95,7 +172,13 @@ func (w *walk) files(h *handler, p place) {
 		what += " of " + root
 		root = "file:" + root
 	}
-	w.answer(&answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root, dir: dir, named: named, files: readFileServer(h)})
+	a := &answerer{handler: h, at: p, sure: !files.PassThru, what: what, backend: root, dir: dir, named: named, files: readFileServer(h)}
+	for _, index := range a.files.Index {
+		if a.index == "" {
+			a.index = p.expander().foreign(index)
+		}
+	}
+	w.answer(a)
 }
 
 // respond looks at a fixed answer. One that refuses, redirects or is empty gives

@@ -102,12 +102,12 @@ func (w *walk) find(g *Gate, s Severity, rule, format string, args ...any) {
 // checkGate applies the rules to one paywall block.
 func (w *walk) checkGate(g *Gate) {
 	w.checkReach(g)
-	w.checkBefore(g)
+	told := w.checkBefore(g)
 	w.checkOuterGates(g)
 	w.checkWraps(g)
 	w.checkErrors(g)
-	w.checkAround(g)
-	w.checkBehind(g)
+	told = append(told, w.checkAround(g)...)
+	w.checkBehind(g, told)
 	w.checkRetries(g)
 	w.checkAccessLog(g)
 	w.checkSources(g)

@@ -17,6 +17,8 @@ type trail struct {
 	relation relation
 	// tried says that its path is one of several that try_files chose from.
 	tried bool
+	// by is who is to serve it, where its way there may lead past the gate.
+	by *answerer
 }
 
 // now is the path as it is.
@@ -127,10 +129,11 @@ func (a *answerer) root(g *Gate, t *trail) string {
 		return a.dir
 	}
 	root, took := "", branch{}
+	there := &Gate{Hosts: g.Hosts, at: place{conds: a.at.conds}} // whoever comes has met these
 	for _, r := range a.at.roots {
 		switch {
 		case r.group.name != "" && r.group == took.group && r.route != took.route:
-		case t.meets(r.conds, g) == all:
+		case t.meets(r.conds, g) == all || t.meets(r.conds, there) == all:
 			root, took = r.root, r.branch
 		}
 	}

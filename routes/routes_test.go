@@ -38,28 +38,45 @@ func check(t *testing.T, config string) []string {
 	return rules
 }
 
+const (
+	proxy   = `{"handler":"reverse_proxy","upstreams":[{"dial":"10.0.0.1:80"}]}`
+	dynamic = `{"handler":"reverse_proxy","dynamic_upstreams":{"source":"srv","name":"shop.test"}}`
+)
+
 // TestJSON has what no Caddyfile makes.
 func TestJSON(t *testing.T) {
 	for name, tt := range map[string]struct {
 		routes string
 		want   []string
 	}{
-		"nothing":               {``, nil},
-		"a gate alone":          {`{"handle":[` + gate + `]}`, nil},
-		"two in a route":        {`{"handle":[` + gate + `,` + gate + `]}`, []string{"error two_blocks", "warning two_blocks"}},
-		"two, equal matchers":   {`{"match":[{"path":["/a"],"host":["x"]}],"handle":[` + gate + `]},{"match":[{"host":["x"],"path":["/a"]}],"handle":[` + gate + `]}`, []string{"error two_blocks", "warning never_reached"}},
-		"invokes itself":        {`{"handle":[{"handler":"invoke","name":"self"},` + gate + `]}`, nil},
-		"invokes in circles":    {`{"handle":[{"handler":"invoke","name":"a"},` + gate + `]}`, []string{"error answered_before"}},
-		"number as status":      {`{"handle":[{"handler":"static_response","status_code":404,"body":"no"},` + gate + `]}`, nil},
-		"an abort":              {`{"handle":[{"handler":"static_response","abort":true,"body":"x"},` + gate + `]}`, nil},
-		"pass_thru":             {`{"handle":[{"handler":"file_server","pass_thru":true},` + gate + `]}`, []string{"warning answered_before"}},
-		"a plugin with routes":  {`{"handle":[{"handler":"other","routes":"x","errors":7},` + gate + `]}`, []string{"warning answered_before"}},
-		"own error routes":      {`{"handle":[` + gate + `,{"handler":"subroute","routes":[{"handle":[{"handler":"reverse_proxy"}]}],"errors":{"routes":[{"handle":[{"handler":"reverse_proxy"}]}]}}]}`, nil},
-		"error routes around":   {`{"handle":[{"handler":"subroute","routes":[{"handle":[` + gate + `]}],"errors":{"routes":[{"handle":[{"handler":"reverse_proxy"}]}]}}]}`, []string{"warning error_route"}},
-		"a terminal route":      {`{"match":[{"path":["/paid/*"]}],"terminal":true,"handle":[{"handler":"reverse_proxy"}]},{"handle":[` + gate + `]}`, []string{"error answered_before"}},
-		"a route in no group":   {`{"group":"g","match":[{"path":["/x/*"]}],"handle":[{"handler":"rewrite","strip_path_prefix":"/x"}]},{"group":"g","match":[{"path":["/paid/*"]}],"handle":[` + gate + `]}`, nil},
-		"permission by a proxy": {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"headers"}]}]}]},` + gate + `]}`, nil},
-		"an answer of a proxy":  {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"copy_response"}]}]}]},` + gate + `]}`, []string{"warning answered_before"}},
+		"nothing":                {``, nil},
+		"a gate alone":           {`{"handle":[` + gate + `]}`, nil},
+		"two in a route":         {`{"handle":[` + gate + `,` + gate + `]}`, []string{"error two_blocks", "warning two_blocks"}},
+		"two, equal matchers":    {`{"match":[{"path":["/a"],"host":["x"]}],"handle":[` + gate + `]},{"match":[{"host":["x"],"path":["/a"]}],"handle":[` + gate + `]}`, []string{"error two_blocks", "warning never_reached"}},
+		"invokes itself":         {`{"handle":[{"handler":"invoke","name":"self"},` + gate + `]}`, nil},
+		"invokes in circles":     {`{"handle":[{"handler":"invoke","name":"a"},` + gate + `]}`, []string{"error answered_before"}},
+		"number as status":       {`{"handle":[{"handler":"static_response","status_code":404,"body":"no"},` + gate + `]}`, nil},
+		"an abort":               {`{"handle":[{"handler":"static_response","abort":true,"body":"x"},` + gate + `]}`, nil},
+		"pass_thru":              {`{"handle":[{"handler":"file_server","pass_thru":true},` + gate + `]}`, []string{"warning answered_before"}},
+		"a plugin with routes":   {`{"handle":[{"handler":"other","routes":"x","errors":7},` + gate + `]}`, []string{"warning answered_before"}},
+		"own error routes":       {`{"handle":[` + gate + `,{"handler":"subroute","routes":[{"handle":[{"handler":"reverse_proxy"}]}],"errors":{"routes":[{"handle":[{"handler":"reverse_proxy"}]}]}}]}`, nil},
+		"error routes around":    {`{"handle":[{"handler":"subroute","routes":[{"handle":[` + gate + `]}],"errors":{"routes":[{"handle":[{"handler":"reverse_proxy"}]}]}}]}`, []string{"warning error_route"}},
+		"a terminal route":       {`{"match":[{"path":["/paid/*"]}],"terminal":true,"handle":[{"handler":"reverse_proxy"}]},{"handle":[` + gate + `]}`, []string{"error answered_before"}},
+		"a route in no group":    {`{"group":"g","match":[{"path":["/x/*"]}],"handle":[{"handler":"rewrite","strip_path_prefix":"/x"}]},{"group":"g","match":[{"path":["/paid/*"]}],"handle":[` + gate + `]}`, nil},
+		"permission by a proxy":  {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"headers"}]}]}]},` + gate + `]}`, nil},
+		"an answer of a proxy":   {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"copy_response"}]}]}]},` + gate + `]}`, []string{"warning answered_before"}},
+		"permission, then PHP":   {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"php"}]}]}]},` + gate + `]}`, []string{"warning answered_before"}},
+		"permission in circles":  {`{"handle":[{"handler":"reverse_proxy","handle_response":[{"match":{"status_code":[2]},"routes":[{"handle":[{"handler":"invoke","name":"self"}]}]}]},` + gate + `]}`, nil},
+		"PHP beside":             {`{"match":[{"path":["/paid/*"]}],"terminal":true,"handle":[` + gate + `,{"handler":"php"}]},{"handle":[{"handler":"php"}]}`, []string{"warning around"}},
+		"PHP of another root":    {`{"match":[{"path":["/paid/*"]}],"terminal":true,"handle":[` + gate + `,{"handler":"php","root":"/a"}]},{"handle":[{"handler":"php","root":"/b"}]}`, nil},
+		"dynamic upstreams":      {`{"match":[{"path":["/paid/*"]}],"terminal":true,"handle":[` + gate + `,` + dynamic + `]},{"handle":[` + dynamic + `]}`, []string{"warning around"}},
+		"a host beside":          {`{"match":[{"host":["a"]}],"handle":[` + gate + `,` + proxy + `]},{"match":[{"host":["b"],"path":["/x"]}],"handle":[` + proxy + `]}`, nil},
+		"the rest of the hosts":  {`{"match":[{"host":["a"]}],"terminal":true,"handle":[` + gate + `,` + proxy + `]},{"match":[{"path":["/x/*"]}],"handle":[` + proxy + `]}`, []string{"warning around"}},
+		"never reached":          {`{"group":"g","handle":[` + gate + `,` + proxy + `]},{"group":"g","handle":[` + proxy + `]}`, nil},
+		"a way that others stop": {`{"group":"g","match":[{"path":["/paid/*"]}],"handle":[` + gate + `,` + proxy + `]},{"group":"g","handle":[{"handler":"static_response","status_code":404}]},{"handle":[` + proxy + `]}`, nil},
+		"a gate for some":        {`{"match":[{"path":["/paid/*"],"method":["GET"]}],"handle":[` + gate + `]},{"handle":[` + proxy + `]}`, []string{"warning around"}},
+		"a second gate for them": {`{"group":"g","match":[{"path":["/pub/*"]}],"handle":[{"handler":"paywall","otherwise":"$1"},` + proxy + `]},{"group":"g","handle":[` + gate + `,` + proxy + `]}`, []string{"warning around"}}, // who reads a request otherwise gets /pub/x by the other
+		"it charges for others":  {`{"group":"g","match":[{"path":["/pub/*"]}],"handle":[{"handler":"paywall","prices":[{"paths":["/pub/dear/*"],"amount":"$1"}]},` + proxy + `]},{"group":"g","handle":[` + gate + `,` + proxy + `]}`, []string{"warning around", "warning around"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := check(t, site(tt.routes)); !slices.Equal(got, tt.want) {

@@ -91,9 +91,12 @@ func (w *walk) ambiguous(g *Gate, l Line, received string) bool {
 	return len(g.at.fixed) == 1 && g.decide(l.Methods, received, g.at.fixed[0]) == pricing.Ambiguous
 }
 
-// checkBefore finds what answers a priced path before the gate.
-func (w *walk) checkBefore(g *Gate) {
+// checkBefore finds what answers a priced path before the gate, and returns what it told of.
+func (w *walk) checkBefore(g *Gate) (told []*answerer) {
 	for _, a := range w.before[g] {
+		if a.instead != "" && slices.ContainsFunc(told, func(o *answerer) bool { return o.order == a.order }) {
+			continue // whom it answers for is told of
+		}
 		for i, l := range g.Lines {
 			met := none
 			for _, path := range g.groups[i] {
@@ -102,19 +105,22 @@ func (w *walk) checkBefore(g *Gate) {
 			if met == none || w.guarded(a, g, g.Examples[i]) {
 				continue
 			}
-			if met == all && a.sure && !l.Matched {
+			if met == all && a.sure && a.instead == "" && !l.Matched {
 				w.find(g, Error, RuleAnsweredBefore,
 					"%s answers before the paywall and takes all requests to %s: they are served without payment; move it behind the paywall", a.what, l)
+				told = append(told, a)
 				break
 			}
 			if own := a.at.ownPaths(g); met == some && len(own) > 0 && !slices.ContainsFunc(own, g.prices) {
 				continue // what it takes is free
 			}
 			w.find(g, Warning, RuleAnsweredBefore,
-				"%s may answer requests to %s before the paywall, without payment; if that is not meant, move it behind the paywall", a.what, l)
+				"%s may answer requests to %s before the paywall, without payment; if that is not meant, move it behind the paywall", a.name(), l)
+			told = append(told, a)
 			break
 		}
 	}
+	return told
 }
 
 // guarded reports whether the answerer stands behind another gate that prices
@@ -170,9 +176,17 @@ func (w *walk) checkWraps(g *Gate) {
 	}
 }
 
+// refusals are what else than 402 the gate answers, or an upstream whose answer is not sold.
+var refusals = []int{4, 5, 400, 403, 405, 408, 409, 413, 425, 429, 500, 502, 503, 504}
+
 func (w *walk) checkIntercept(g *Gate, around wrap) {
 	for _, r := range around.handler.Responses {
-		if r.Match != nil && len(r.Match.StatusCode) > 0 && !slices.Contains(r.Match.StatusCode, 4) && !slices.Contains(r.Match.StatusCode, 402) {
+		unpaid, refused := true, true
+		if r.Match != nil && len(r.Match.StatusCode) > 0 {
+			unpaid = slices.Contains(r.Match.StatusCode, 4) || slices.Contains(r.Match.StatusCode, 402)
+			refused = slices.ContainsFunc(r.Match.StatusCode, func(s int) bool { return slices.Contains(refusals, s) })
+		}
+		if !unpaid && !refused {
 			continue
 		}
 		inner := newWalk(w.config)
@@ -180,10 +194,19 @@ func (w *walk) checkIntercept(g *Gate, around wrap) {
 		inner.list(r.Routes, around.at)
 		w.visits, w.incomplete = inner.visits, w.incomplete || inner.incomplete
 		for _, a := range inner.answerers {
-			if a.goods() && !a.at.changed() && len(a.at.gates) == len(around.at.gates) {
+			if !a.goods() || a.at.changed() || len(a.at.gates) != len(around.at.gates) {
+				continue
+			}
+			if unpaid {
 				w.find(g, Error, RuleIntercept, "intercept stands before the paywall and answers its 402 by %s: priced paths are served without payment; put it behind the paywall", a.what)
 				return
 			}
+			w.find(g, Warning, RuleIntercept, "intercept stands before the paywall and answers its refusals (%v) by %s: whoever causes one can get priced paths without payment; put it behind the paywall, or rewrite to an error page",
+				r.Match.StatusCode, a.what)
+			return
+		}
+		if !unpaid {
+			continue
 		}
 		w.find(g, Warning, RuleIntercept, "intercept stands before the paywall and can replace its 402; put it behind, or let it leave 402 alone")
 		return

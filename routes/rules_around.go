@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
 // backends are where the goods behind the gate come from.
@@ -90,10 +92,15 @@ func (w *walk) checkErrorPage(g *Gate, a *answerer) {
 	}
 	for _, path := range a.at.seedPaths() {
 		for _, t := range a.at.follow(g, path) {
+			now := t.now()
+			if path == now {
+				continue
+			}
 			for _, l := range g.Lines {
-				if l.Path == t.now() && path != t.now() {
+				// A line for everything does not name the page.
+				if l.Path == now || pricing.Covers(l.Path, now) && !pricing.Covers(l.Path, "/x") && g.decide(l.Methods, now) != pricing.Free {
 					w.find(g, Warning, RuleErrorRoute,
-						"an error route answers by %s with %s, which costs something: an error gives it away; rewrite to a page that is free", a.what, l.Path)
+						"an error route answers by %s with %s, which costs something: an error gives it away; rewrite to a page that is free", a.what, now)
 					return
 				}
 			}
@@ -120,19 +127,32 @@ func (a *answerer) servesFrom(backend string) bool {
 }
 
 // checkAround finds other ways to the goods: the same site on another server,
-// or the same upstream in another site.
-func (w *walk) checkAround(g *Gate) {
-	backends := w.backends(g)
+// or the same upstream in another site. It returns what it told of.
+func (w *walk) checkAround(g *Gate) (told []*answerer) {
+	var sellers []*answerer
+	for _, o := range w.answerers {
+		if o.servesBehind(g) {
+			sellers = append(sellers, o)
+		}
+	}
 	for _, a := range w.answerers {
 		if a.at.inError || slices.Contains(a.at.gates, g) || !a.goods() {
 			continue
 		}
 		sameSite := a.at.server != g.Server && meetsHost(a.hosts, g.Hosts) != none
-		sameGoods := slices.Contains(backends, a.backend) && (a.at.server != g.Server || !slices.Equal(a.hosts, g.Hosts))
+		sameGoods := (a.at.server != g.Server || !slices.Equal(a.hosts, g.Hosts)) && slices.ContainsFunc(sellers, func(o *answerer) bool {
+			return a.asks(o) || a.backend != "" && a.backend == o.backend
+		})
 		if !sameSite && !sameGoods {
 			continue
 		}
 		path, open := w.open(a, g)
+		if !open && sameGoods {
+			path, open = w.openByChange(a, g)
+		}
+		if open {
+			told = append(told, a)
+		}
 		switch {
 		case !open:
 		case sameSite:
@@ -143,6 +163,33 @@ func (w *walk) checkAround(g *Gate) {
 				"%s serves from the same place (%s), without a paywall: %s can be had there for nothing, by who can reach it", w.where(a), a.what, path)
 		}
 	}
+	return told
+}
+
+// openByChange finds a path that becomes a priced one there, without a price.
+func (w *walk) openByChange(a *answerer, g *Gate) (string, bool) {
+	if len(a.at.steps) == 0 {
+		return "", false
+	}
+	there := &Gate{Hosts: a.hosts}
+	for i := range g.Lines {
+		priced := g.Examples[i]
+		if priced == "" {
+			continue
+		}
+		for _, path := range a.at.origins(priced) {
+			if w.followed++; w.followed > maxFollowed {
+				w.incomplete = true
+				return "", false
+			}
+			for _, t := range a.at.follow(there, path) {
+				if path != priced && t.now() == priced && !slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
+					return path, true
+				}
+			}
+		}
+	}
+	return "", false
 }
 
 // open finds a priced path that the answerer serves without a price.

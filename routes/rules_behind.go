@@ -22,20 +22,24 @@ import (
 type behind struct {
 	*walk
 	g *Gate
-	// answerers serve goods there, stops end the way of requests to them, also
-	// before the gate.
-	answerers, stops []*answerer
+	// answerers serve goods there, beside serve them beside the gate, and stops end the
+	// way of requests to them, also before the gate.
+	answerers, beside, stops []*answerer
+	// seen is the gate as requests to an answerer see it; see behind.view.
+	seen map[*answerer]*Gate
 }
 
 // maxFollowed bounds how much is followed: a price list can have 100,000 lines, and
 // a site as many handlers.
 const maxFollowed = 20_000_000
 
-func (w *walk) checkBehind(g *Gate) {
+// checkBehind looks at what stands behind the gate and beside it, but for what other rules
+// have told of.
+func (w *walk) checkBehind(g *Gate, told []*answerer) {
 	if g.list == nil {
 		return
 	}
-	b := &behind{walk: w, g: g}
+	b := &behind{walk: w, g: g, seen: map[*answerer]*Gate{}}
 	for _, a := range w.answerers {
 		if a.servesBehind(g) {
 			b.answerers = append(b.answerers, a)
@@ -46,7 +50,13 @@ func (w *walk) checkBehind(g *Gate) {
 			b.stops = append(b.stops, a)
 		}
 	}
+	for _, a := range slices.Concat(w.answerers, w.responders) {
+		if b.besides(a) && !slices.Contains(told, a) && !b.keptOut(a) && !b.checkBeside(a) {
+			b.beside = append(b.beside, a)
+		}
+	}
 	for _, a := range b.answerers {
+		b.checkBeside(a)
 		b.checkAliases(a)
 		b.checkMethod(a)
 		b.checkHeaders(a)
@@ -57,11 +67,18 @@ func (w *walk) checkBehind(g *Gate) {
 			b.checkFiles(a)
 			b.checkRoots(a)
 			b.checkForeignRoot(a)
+			b.checkForeignIndex(a)
 		}
 	}
 	for _, a := range w.responders {
 		if a.servesBehind(g) {
 			b.checkAliases(a)
+		}
+	}
+	for _, a := range b.beside {
+		if a.handler.Name == "file_server" && a.at.server == g.Server {
+			b.checkForeignRoot(a)
+			b.checkForeignIndex(a)
 		}
 	}
 }
@@ -77,7 +94,8 @@ func (b *behind) serves(a *answerer, path string) []trail {
 		b.incomplete = true
 		return nil
 	}
-	trails := a.at.follow(b.g, path)
+	view := b.view(a)
+	trails := a.at.follow(view, path)
 	b.followed += 1 + len(trails)*len(a.at.steps)
 	for _, stop := range b.stops {
 		if stop.order >= a.order || len(trails) == 0 {
@@ -85,7 +103,7 @@ func (b *behind) serves(a *answerer, path string) []trail {
 		}
 		b.followed += 1 + len(trails)*len(stop.at.steps)
 		met := none
-		for _, t := range stop.at.follow(b.g, path) {
+		for _, t := range stop.at.follow(view, path) {
 			met = max(met, t.relation)
 		}
 		if met == all && stop.sure {
@@ -97,12 +115,48 @@ func (b *behind) serves(a *answerer, path string) []trail {
 			}
 		}
 	}
+	for i := range trails {
+		trails[i].by = a
+	}
 	return trails
 }
 
+// view is the gate to which requests to an answerer are related: whoever comes through it
+// has met all that stands around it, and whoever comes past it what stands around both.
+func (b *behind) view(a *answerer) *Gate {
+	if view := b.seen[a]; view != nil {
+		return view
+	}
+	view := b.g
+	if !slices.Contains(a.at.gates, b.g) || len(b.g.avoids(a)) > 0 {
+		view = &Gate{Hosts: b.g.Hosts}
+		for _, c := range b.g.at.conds {
+			if a.at.shared(c) {
+				view.at.conds = append(view.at.conds, c)
+			}
+		}
+	}
+	b.seen[a] = view
+	return view
+}
+
+// fileServers are all whose files may be the gate's.
+func (b *behind) fileServers() (list []*answerer) {
+	for _, a := range slices.Concat(b.answerers, b.beside) {
+		if a.handler.Name == "file_server" && a.at.server == b.g.Server {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
 // decide asks the gate about a request on a trail, with a method that the line is
-// for: it prices the path as it was received and as it comes there.
+// for: it prices the path as it was received and as it comes there. What does not come
+// through it is free.
 func (b *behind) decide(l Line, t *trail) pricing.Kind {
+	if t.by != nil && b.g.lets(t.by, t) == none {
+		return pricing.Free
+	}
 	return b.g.decide(l.Methods, t.path[0], t.at(len(b.g.at.steps)))
 }
 
@@ -245,24 +299,32 @@ func (b *behind) checkFolders(a *answerer) {
 		}
 		for _, file := range index {
 			name := folder + file
-			if !pricing.Covers(l.Path, name) || b.g.decide(l.Methods, name) == pricing.Free || b.g.decide(l.Methods, folder) != pricing.Free || !b.same(a, folder, name) {
+			if !pricing.Covers(l.Path, name) || b.g.decide(l.Methods, name) == pricing.Free || b.g.decide(l.Methods, folder) != pricing.Free {
 				continue
 			}
-			does := "serves"
-			if a.handler.Name != "file_server" {
-				does = "may serve"
+			others, does := []*answerer{a}, "may serve"
+			if a.handler.Name == "file_server" {
+				others, does = b.fileServers(), "serves"
 			}
-			b.find(b.g, Warning, RuleAlias, "%s is free, and %s %s %s for it, which costs something; price %[1]s too", folder, a.what, does, name)
-			return
+			for _, o := range others {
+				if (o == a || slices.Contains(o.files.Index, file)) && b.same(a, folder, o, name) {
+					b.find(b.g, Warning, RuleAlias, "%s is free, and %s %s %s for it, which costs something; price %[1]s too", folder, o.what, does, name)
+					return
+				}
+			}
 		}
 	}
 }
 
-// same reports whether both paths get to the answerer, and are still folder and file there.
-func (b *behind) same(a *answerer, folder, file string) bool {
-	for _, f := range b.serves(a, folder) {
+// same reports whether the first path gets to an answerer and the second to another one or
+// the same, and they are still folder and file there.
+func (b *behind) same(a *answerer, folder string, o *answerer, file string) bool {
+	for _, f := range b.serves(o, folder) {
 		for _, t := range b.serves(a, file) {
-			if below, ok := strings.CutPrefix(t.now(), f.now()); ok && below == path.Base(file) {
+			if o != a && (o.source(b.g, &f)+"/"+path.Base(file) != a.source(b.g, &t) || path.Base(t.now()) != path.Base(file)) {
+				continue
+			}
+			if below, ok := strings.CutPrefix(t.now(), f.now()); o != a || ok && below == path.Base(file) {
 				return true
 			}
 		}
@@ -288,10 +350,10 @@ func (b *behind) checkFiles(a *answerer) {
 			if !isFile {
 				for _, index := range files.Index {
 					name := path.Join("/", file, index)
-					if open, severity := b.open(a, l, &t, name); open != "" && named[severity] < maxNamed {
+					if o, open, severity := b.open(a, l, &t, name); open != "" && named[severity] < maxNamed {
 						named[severity]++
-						b.find(b.g, severity, RuleAlias, "%s costs something, and %s serves its index file at %s too, which is free; add %s",
-							priced, a.what, open, remedy(l, path.Join("/", l.Path, "*"), open))
+						b.find(b.g, severity, RuleAlias, "%s costs something, and %s serves its index file at %s too, which is free; %s",
+							priced, o.what, open, b.remedy(o, l, path.Join("/", l.Path, "*"), open))
 						break
 					}
 				}
@@ -316,7 +378,7 @@ func (b *behind) checkFiles(a *answerer) {
 func (b *behind) checkSidecars(a *answerer, l Line, t *trail, names, suffixes []string, named map[Severity]int) {
 	for _, name := range names {
 		for _, suffix := range suffixes {
-			open, severity := b.open(a, l, t, name+suffix)
+			o, open, severity := b.open(a, l, t, name+suffix)
 			if open == "" || named[severity] >= maxNamed {
 				continue
 			}
@@ -326,31 +388,57 @@ func (b *behind) checkSidecars(a *answerer, l Line, t *trail, names, suffixes []
 				pattern = path.Join("/", l.Path, "*")
 			}
 			b.find(b.g, severity, RuleAlias,
-				"%s costs something, and %s can have it compressed (precompressed) at %s, which is free; add %s, or hide such files with `hide *%s`",
-				t.path[0], a.what, open, remedy(l, pattern, open), suffix)
+				"%s costs something, and %s can have it compressed (precompressed) at %s, which is free; %s, or hide such files with `hide *%s`",
+				t.path[0], o.what, open, b.remedy(o, l, pattern, open), suffix)
 			return
 		}
 	}
 }
 
-// open finds a free path for which the answerer serves the file that has a name,
-// where a priced request gets the same file on a trail.
-func (b *behind) open(a *answerer, l Line, paid *trail, name string) (string, Severity) {
-	if b.g.decide(l.Methods, name) != pricing.Free || a.files.hides(path.Join(a.root(b.g, paid), name)) {
-		return "", Warning // what becomes a priced path is found by checkAliases
+// remedy says what to do where a file server serves for a free path what has a price.
+func (b *behind) remedy(o *answerer, l Line, pattern, path string) string {
+	add := "add " + remedy(l, pattern, path)
+	if slices.Contains(b.beside, o) {
+		add = "put the paywall block without a matcher before both, and " + add
 	}
-	for _, received := range a.at.origins(name) {
-		for _, t := range b.serves(a, received) {
-			if t.now() != name || b.decide(l, &t) != pricing.Free {
-				continue
+	return add
+}
+
+// open finds a file server and a free path for which it serves the file that has a name,
+// where a priced request gets the same file of the answerer on a trail.
+func (b *behind) open(a *answerer, l Line, paid *trail, name string) (by *answerer, found string, severity Severity) {
+	if a.files.hides(path.Join(a.root(b.g, paid), name)) || len(b.beside) == 0 && b.g.decide(l.Methods, name) != pricing.Free {
+		return nil, "", Warning // what becomes a priced path is found by checkAliases
+	}
+	file := "file:" + path.Join(a.root(b.g, paid), name)
+	for _, o := range b.fileServers() {
+		if o != a && (o.files.hides(strings.TrimPrefix(file, "file:")) || !a.kin(o)) {
+			continue
+		}
+		names := []string{name}
+		if o != a {
+			names = o.names(b.g, a, &trail{path: []string{name}})
+		}
+		for _, name := range names {
+			for _, received := range o.at.origins(name) {
+				for _, t := range b.serves(o, received) {
+					if t.now() != name || b.decide(l, &t) != pricing.Free || o != a && o.source(b.g, &t) != file {
+						continue
+					}
+					if received != name && slices.Contains(b.beside, o) {
+						continue // checkPast looks for what is changed there
+					}
+					if o.sure && !l.Matched && t.relation == all && paid.relation == all {
+						return o, received, Error
+					}
+					if found == "" {
+						by, found = o, received
+					}
+				}
 			}
-			if a.sure && !l.Matched && t.relation == all && paid.relation == all {
-				return received, Error
-			}
-			return received, Warning
 		}
 	}
-	return "", Warning
+	return by, found, Warning
 }
 
 // remedy is a line to add, with the path where the pattern is none.
@@ -468,6 +556,29 @@ func (b *behind) checkForeignRoot(a *answerer) {
 	}
 }
 
+// checkForeignIndex finds files of which somebody else names the one that is served for a
+// folder.
+func (b *behind) checkForeignIndex(a *answerer) {
+	if a.index == "" {
+		return
+	}
+	for i, l := range b.g.Lines {
+		priced := b.example(i)
+		if priced == "" {
+			continue
+		}
+		for _, folder := range append(a.at.seedPaths(), path.Dir(priced)) {
+			for _, t := range b.serves(a, folder) {
+				if b.decide(l, &t) != pricing.Free {
+					continue
+				}
+				b.find(b.g, Warning, RuleAlias, "%s says which file file_server serves for a folder (`index`): a request to %s, which is free, can get a file of %s, which costs something; name the file in the config", a.index, folder, l.Path)
+				return
+			}
+		}
+	}
+}
+
 // checkQuery finds a query that is changed behind the gate, where a line looks at it, or
 // upstreams look for the method.
 func (b *behind) checkQuery(a *answerer) {
@@ -503,7 +614,11 @@ func (b *behind) checkOtherNames(a *answerer) {
 			if name == priced || b.ordinary(a, name) || a.handler.Name != "file_server" && strings.HasSuffix(priced, name) {
 				continue
 			}
-			for _, o := range b.answerers {
+			others := b.answerers
+			if a.handler.Name == "file_server" {
+				others = b.fileServers()
+			}
+			for _, o := range others {
 				for _, t := range b.serves(o, name) {
 					if b.decide(l, &t) != pricing.Free || o.source(b.g, &t) != a.source(b.g, &paid) {
 						continue
@@ -585,10 +700,18 @@ func (l Line) takes(method string) bool {
 // The gate looks at what the client sends of them, and not at what is set behind it.
 var (
 	urlHeaders    = map[string]bool{"X-Original-Url": true, "X-Rewrite-Url": true, "X-Original-Uri": true, "X-Forwarded-Uri": true}
-	prefixHeaders = map[string]bool{"X-Script-Name": true, "X-Forwarded-Prefix": true, "X-Forwarded-Script-Name": true}
+	prefixHeaders = map[string]bool{"X-Script-Name": true, "X-Forwarded-Prefix": true, "X-Forwarded-Script-Name": true, scriptName: true}
 	methodHeaders = map[string]bool{"X-Http-Method-Override": true, "X-Http-Method": true, "X-Method-Override": true}
 	hostHeaders   = map[string]bool{"Host": true, "X-Forwarded-Host": true}
 )
+
+// scriptName is SCRIPT_NAME, which gunicorn cuts off with all that stands before it.
+const scriptName = "Script-Name"
+
+// spelled is a header's name as programs behind CGI and its heirs know it.
+func spelled(name string) string {
+	return http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+}
 
 // checkHeaders finds such headers that are set behind the gate, and those at which a line
 // looks.
@@ -597,16 +720,17 @@ func (b *behind) checkHeaders(a *answerer) {
 		return
 	}
 	for i, h := range a.at.headers {
+		name := spelled(h.name)
 		switch {
-		case methodHeaders[h.name] && h.value != "{http.request.method}":
+		case methodHeaders[name] && h.value != "{http.request.method}":
 			value := h.value
 			if h.replaced && strings.Contains(value, "$") {
 				value = "{" + headerPrefix + h.name + "}"
 			}
 			b.changedMethod(a, value, fmt.Sprintf("%s is set to %s, which many frameworks take for the method", h.name, h.value))
-		case urlHeaders[h.name]:
+		case urlHeaders[name]:
 			b.checkURLHeader(a, h)
-		case prefixHeaders[h.name]:
+		case prefixHeaders[name]:
 			b.checkPrefixHeader(a, h)
 		}
 		if i >= len(b.g.at.headers) {
@@ -651,14 +775,10 @@ func (b *behind) checkPrefixHeader(a *answerer, h setHeader) {
 				prefixes = []string{"/x"}
 			}
 			for _, prefix := range prefixes {
-				longer := path.Join("/", prefix, paid.now())
-				for _, received := range a.at.origins(longer) {
-					for _, t := range b.serves(a, received) {
-						if longer == paid.now() || t.now() != longer || t.meets(h.conds, b.g) == none || b.decide(l, &t) != pricing.Free {
-							continue
-						}
+				for _, name := range unprefixed(h, prefix, paid.now()) {
+					if received := b.freely(a, l, h, name); received != "" && name != paid.now() {
 						b.find(b.g, Warning, RuleAlias,
-							"%s is set to %s behind the paywall, and some servers cut that off the path: %s, which is free, can get %s of %s, which costs something; do not set it, or price %[3]s too",
+							"%s is set to %s behind the paywall, and some servers cut that off the path, gunicorn with all before it: %s, which is free, can get %s of %s, which costs something; do not set it, or let no path there that does not begin so and price %[3]s too",
 							h.name, h.value, received, priced, a.what)
 						return
 					}
@@ -666,6 +786,35 @@ func (b *behind) checkPrefixHeader(a *answerer, h setHeader) {
 			}
 		}
 	}
+}
+
+// unprefixed are the paths of which an upstream makes the same as of this one, when it cuts
+// a prefix off those that have it.
+func unprefixed(h setHeader, prefix, now string) []string {
+	before, rest, found := strings.Cut(now, prefix)
+	switch {
+	case strings.Trim(prefix, "/") == "":
+		return nil
+	case found && spelled(h.name) == scriptName:
+		return []string{prefix + rest, "/x" + prefix + rest}
+	case found && before == "":
+		return nil
+	default:
+		return []string{path.Join("/", prefix, now)}
+	}
+}
+
+// freely is a free path with which a request gets to the answerer as another one, and with
+// the header; "" if there is none.
+func (b *behind) freely(a *answerer, l Line, h setHeader, name string) string {
+	for _, received := range a.at.origins(name) {
+		for _, t := range b.serves(a, received) {
+			if t.now() == name && t.meets(h.conds, b.g) != none && b.decide(l, &t) == pricing.Free {
+				return received
+			}
+		}
+	}
+	return ""
 }
 
 func (b *behind) checkURLHeader(a *answerer, h setHeader) {

@@ -13,6 +13,9 @@ type place struct {
 	server string
 	// conds are the matchers of the routes around it, outermost first.
 	conds []*cond
+	// others are the matchers of routes of a group that stand before the one around it:
+	// who meets them does not come here.
+	others [][]*cond
 	// gates are the paywall blocks passed, caches and intercepts what wraps the
 	// rest of the chain.
 	gates []*Gate

@@ -73,6 +73,7 @@ func (w *walk) list(routes []Route, p place) place {
 	// What a request meets that goes into a route of a group: all that stands
 	// before it, but not what other routes of the group do, for of a group one runs.
 	entered := map[string]place{}
+	taken := map[string][]*cond{} // by the routes of a group before
 	for i := range routes {
 		r := &routes[i]
 		from := p
@@ -84,7 +85,14 @@ func (w *walk) list(routes []Route, p place) place {
 			from.steps = p.steps
 		}
 		b := branch{groupKey{&routes[0], r.Group}, r}
-		out := w.chain(r.Handle, from.with(r, b))
+		inner := from.with(r, b)
+		if r.Group != "" {
+			inner.others = append(slices.Clip(inner.others), taken[r.Group])
+			if len(r.Match) > 0 {
+				taken[r.Group] = append(taken[r.Group], inner.conds[len(inner.conds)-1])
+			}
+		}
+		out := w.chain(r.Handle, inner)
 		if r.Terminal {
 			continue
 		}
@@ -123,13 +131,12 @@ func (w *walk) handler(h *handler, p place) place {
 		}
 		return out
 	case "invoke":
-		var named struct{ Name string }
-		s := w.config.Servers[p.server]
-		if !h.read(&named) || s.Named[named.Name] == nil || slices.Contains(w.invoked, named.Name) {
+		name, named := w.named(h, p.server)
+		if named == nil {
 			return p
 		}
-		w.invoked = append(w.invoked, named.Name)
-		p = w.list([]Route{*s.Named[named.Name]}, p)
+		w.invoked = append(w.invoked, name)
+		p = w.list([]Route{*named}, p)
 		w.invoked = w.invoked[:len(w.invoked)-1]
 		return p
 	case "rewrite":
@@ -159,18 +166,24 @@ func (w *walk) handler(h *handler, p place) place {
 	case "static_response":
 		w.respond(h, p)
 	case "php":
-		w.answer(&answerer{handler: h, at: p, sure: true, what: "the PHP server"})
+		w.php(h, p)
 	case "authentication", "error":
 		w.stop(&answerer{handler: h, at: p, sure: h.Name == "error"})
 		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
 	case "request_body", "rate_limit", "waf", "crowdsec", "appsec":
 		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
-	case "subrequest", "encode", "log_append", "log_name", "templates", "push", "tracing", "copy_response",
-		"copy_response_headers", "metrics", "acme_server", "method", "request_header":
 	default:
-		w.answer(&answerer{handler: h, at: p, what: "the handler " + h.Name + ", which we do not know,"})
+		if !passing[h.Name] {
+			w.answer(&answerer{handler: h, at: p, what: "the handler " + h.Name + ", which we do not know,"})
+		}
 	}
 	return p
+}
+
+// passing are handlers that neither answer nor change where a request goes.
+var passing = map[string]bool{
+	"subrequest": true, "encode": true, "log_append": true, "log_name": true, "templates": true, "push": true, "tracing": true,
+	"copy_response": true, "copy_response_headers": true, "metrics": true, "acme_server": true, "method": true, "request_header": true,
 }
 
 func (w *walk) answer(a *answerer) {
@@ -203,8 +216,8 @@ func (w *walk) gate(h *handler, p place) place {
 		}
 		g.Examples = append(g.Examples, example)
 	}
-	for _, a := range w.answerers {
-		if a.at.server == p.server && !a.at.inError && (len(a.hosts) == 0 || meetsHost(a.hosts, g.Hosts) != none) {
+	for _, a := range slices.Concat(w.answerers, w.responders) {
+		if a.at.server == p.server && !a.at.inError && (len(a.hosts) == 0 || meetsHost(a.hosts, g.Hosts) != none) && (a.instead == "" || a.instead == "reverse_proxy" && a.goods()) {
 			w.before[g] = append(w.before[g], a)
 		}
 	}

@@ -25,7 +25,8 @@ func (p *purchase) limitKey(now time.Time) admission.Key {
 // whose are the tries that a purchase takes.
 func (p *purchase) whose(now time.Time) (*admission.Buckets, string) {
 	if p.isTrusted(now) {
-		return p.h.shared.admission.PayerTries, p.auth.Payer
+		// From here: what he has paid with stands on the chain, and others send it again.
+		return p.h.shared.admission.PayerTries, p.site + " " + p.auth.Payer
 	}
 	return p.h.shared.admission.NetworkTries, p.site
 }
@@ -170,7 +171,7 @@ func (c customer) remember(o facilitator.Outcome) {
 	switch {
 	case o == facilitator.Settled && !c.free:
 		c.token.Refund()
-		c.in.Charged(c.payer)
+		c.in.Charged(c.payer, c.now())
 		c.in.Trusted.Add(c.wallet, c.now())
 	case o == facilitator.Refused && !c.doubt:
 		c.in.Trusted.Remove(c.payer)

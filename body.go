@@ -19,9 +19,7 @@ import (
 
 // What a request asks for is also in its body: order 123 and order 456 go to one
 // address. So the digest of the body is taken while it streams to the upstream, and
-// recorded with the purchase. Where the request has effects, who asks for them is in the
-// digest too: several users may pay with one wallet, and the order of one is not that of
-// another. Only where a payer has another order at the same
+// recorded with the purchase. Only where a payer has another order at the same
 // address, in flight or owed, is the beginning of a body read before its turn, to
 // tell whether it is the same.
 
@@ -60,7 +58,6 @@ type body struct {
 	declared int64         // its length, or -1
 	noAhead  bool          // nobody may read it beside its request
 	limited  bool          // its request reads it ahead, before anything is sold
-	who      string        // who asks, where that matters
 	atEnd    func()        // called once, when the upstream has all of it; or nil
 	turn     chan struct{} // holds one: the right to read from the client
 	end      sync.Once
@@ -77,21 +74,14 @@ type body struct {
 	done  bool   // the body was closed
 }
 
-// newBody puts itself around the body of a request; nil if there is none. who goes into
-// its digest; with it, also nothing has one.
-func newBody(r *http.Request, who []byte) *body {
-	none := r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0
-	if none && who == nil {
+// newBody puts itself around the body of a request; nil if there is none.
+func newBody(r *http.Request) *body {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
 	b := &body{
 		ReadCloser: r.Body, declared: r.ContentLength, turn: make(chan struct{}, 1),
-		who: string(who), hash: sha256.New(), ended: make(chan struct{}),
-	}
-	_, _ = b.hash.Write(who)
-	if none {
-		b.ReadCloser, b.declared = http.NoBody, 0
-		b.note(nil, io.EOF)
+		hash: sha256.New(), ended: make(chan struct{}),
 	}
 	b.turn <- struct{}{}
 	return b
@@ -101,22 +91,14 @@ func newBody(r *http.Request, who []byte) *body {
 // ahead may outlive a wait for it, and the server adds trailers to the request when a
 // body ends: so the request that goes on has a map of its own for them, which only the
 // upstream's reading fills.
-func (p *purchase) readsBody(r *http.Request) (*http.Request, error) {
-	var who []byte
-	if p.acts {
-		var err error
-		if who, err = p.h.whoAsks(r); err != nil {
-			return r, err
-		}
-	}
-	if p.upload == nil {
-		p.body = newBody(r, who)
-		return r, nil
-	}
+func (p *purchase) readsBody(r *http.Request) *http.Request {
 	limited := isLimited(r.Body)
 	r = r.WithContext(r.Context())
 	r.Body = p.upload
-	p.body = newBody(r, who)
+	p.body = newBody(r)
+	if p.body == nil {
+		return r
+	}
 	// What was announced is within the limit, or the request were not here.
 	p.body.noAhead = limited && r.ContentLength < 0
 	p.body.limited = p.body.noAhead && r.Method != http.MethodConnect
@@ -126,7 +108,7 @@ func (p *purchase) readsBody(r *http.Request) (*http.Request, error) {
 		p.body.atEnd = func() { maps.Copy(own, arriving) }
 	}
 	r.Body = p.body
-	return r, nil
+	return r
 }
 
 // isLimited says whether Caddy's request_body limits a body: where it is too long, the
@@ -369,7 +351,7 @@ func (b *body) like(ctx context.Context, recorded string, within time.Duration) 
 // compare tells two bodies in flight apart. What it reads ahead of theirs may hold
 // theirs up for a moment, and never for longer than its client does.
 func (b *body) compare(ctx context.Context, theirs *body) likeness {
-	if b.length() >= 0 && theirs.length() >= 0 && b.length() != theirs.length() || b.asker() != theirs.asker() {
+	if b.length() >= 0 && theirs.length() >= 0 && b.length() != theirs.length() {
 		return different
 	}
 	for _, each := range []*body{b, theirs} {
@@ -389,14 +371,6 @@ func (b *body) compare(ctx context.Context, theirs *body) likeness {
 		return different
 	}
 	return unclear
-}
-
-// asker says who asks, where that matters.
-func (b *body) asker() string {
-	if b == nil {
-		return ""
-	}
-	return b.who
 }
 
 // long says whether more than maxAhead bytes came.

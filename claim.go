@@ -296,6 +296,7 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 		return inFlight() // its answer is being kept
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
+		row.Runs >= maxHeads && p.method == http.MethodHead, // what is left is for the GET
 		p.acted(row) && len(row.Answer) == 0:
 		return p.unconfirmed(row)
 	}

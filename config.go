@@ -153,6 +153,8 @@ const (
 	leaseFor = 60 * time.Second
 	// maxRuns bounds how often one payment starts the upstream.
 	maxRuns = 20
+	// maxHeads is how many of them can be heads.
+	maxHeads = 10
 	// defaultRetryWindow is how long an undelivered purchase can be fetched.
 	defaultRetryWindow = 24 * time.Hour
 )

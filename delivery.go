@@ -346,7 +346,7 @@ func (d *delivery) finish(err error, returned bool) {
 	p.outcome = "undelivered"
 	p.readOn(d.r.Context())
 	if returned && err == nil && a.goods && a.spool.whole(a.Header()) {
-		p.answer = a.spool.encode(credentialsFor(d.r, p.held.Payment.Key))
+		p.answer = a.spool.encode(credentialsOf(d.r, p.held.Payment.Key))
 	}
 	if head && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET

@@ -288,11 +288,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		payment: payment, started: now, payer: r.Context(),
 		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: h.boundUpload(w, r),
 	}
+	if p.upload != nil {
+		r = p.readsBody(r)
+	}
 	defer p.upload.end()
 	defer p.letGo()
-	if r, err = p.readsBody(r); err != nil {
-		return h.refuseSale(w, r, p, *p.ledgerFailed("asking for the secret of the digests", err))
-	}
 	if refused := p.claim(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)
 	}

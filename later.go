@@ -42,7 +42,7 @@ func (d *delivery) keepForLater(whole bool) {
 	l, held, key := d.p.h.app.ledger, d.p.h.shared.held, d.p.held.Payment.Key
 	var answer []byte
 	if kept := d.answer.aside; whole && kept.whole(kept.Header) {
-		answer = kept.encode(credentialsFor(d.r, key))
+		answer = kept.encode(credentialsOf(d.r, key))
 	}
 	body := d.p.readBody()
 	if answer == nil && (body == "" || body == d.p.held.Payment.Body) {

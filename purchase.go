@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -216,7 +217,9 @@ func (p *purchase) ask(ctx context.Context) *refusal {
 func (p *purchase) heed(said *heard) *refusal {
 	p.paidBy(said.verdict.Payer)
 	if !said.verdict.Valid {
-		if p.proven { // else somebody else may have sent it
+		// Somebody else may have sent what the payer has used elsewhere, or what he has
+		// not signed.
+		if p.proven && strings.Contains(said.verdict.Reason, "insufficient") {
 			p.h.shared.admission.Trusted.Remove(p.auth.Payer)
 		}
 		p.outcome = "invalid"
@@ -268,12 +271,13 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	defer cancel()
 	defer p.lease.onLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.held.Payment.Answer; p.settled && len(copied) > 0 {
+		if !isFor(copied, r, p.held.Payment.Key) {
+			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.held.Payment)})
+		}
 		var err error
-		if next, err = replay(copied, credentialsFor(r, p.held.Payment.Key)); err != nil {
+		if next, err = replay(copied); err != nil {
 			refused := p.unconfirmed(p.held.Payment)
-			if refused.cause = err; errors.Is(err, errOthers) {
-				refused.code = codeOtherCredentials
-			}
+			refused.cause = err
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 		d.replayed = true

@@ -53,6 +53,9 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	}
 	for _, row := range rows {
 		named := p.identifier != "" && row.Identifier == p.identifier
+		if p.identifier != "" && !named && len(row.Answer) > 0 && !isFor(row.Answer, r, row.Key) {
+			continue // somebody else's order, whose payer has the same wallet
+		}
 		if refused := p.redeem(r.Context(), row, named); p.settled || refused != nil {
 			return refused
 		}
@@ -92,8 +95,6 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
 	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
 		return nil // other goods, what costs more by now, or nothing
-	case !named && row.Method == http.MethodHead && row.Runs >= maxRuns:
-		return nil // it has bought no more than heads, and no GET is left of it
 	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:

@@ -62,7 +62,9 @@ type answer struct {
 	written  int64         // bytes of the body that the connection took
 	offered  int64         // and those that it may have taken a part of
 	writeErr error         // the first error of the connection
-	waited   time.Duration // for the payer to take what was sent
+	waited   time.Duration // in all, for the payer to take what was sent
+	longest  time.Duration // at once
+	begun    time.Time     // when the status line was sent
 	hijacked bool
 }
 
@@ -110,7 +112,21 @@ func (a *answer) WriteHeader(status int) {
 	if a.spool != nil {
 		a.spool.begin(status, a.Header())
 	}
+	a.begun = time.Now()
 	a.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// wait notes how long the payer took to take a part of the answer.
+func (a *answer) wait(d time.Duration) {
+	a.waited += d
+	a.longest = max(a.longest, d)
+}
+
+// stalled says whether the payer has let the answer wait, so that it may be his doing
+// when the upstream gave up: for long at once, or most of the time and for very long. One
+// who reads all the time over a slow line, from an upstream that breaks, has not.
+func (a *answer) stalled() bool {
+	return a.longest >= longWait || a.waited >= longRead && 2*a.waited >= time.Since(a.begun)
 }
 
 // restoreHeader undoes what the upstream did to the header.
@@ -175,7 +191,7 @@ func (a *answer) send(p []byte) (int, error) {
 	a.look()
 	since := time.Now()
 	n, err := a.ResponseWriterWrapper.Write(p)
-	a.waited += time.Since(since)
+	a.wait(time.Since(since))
 	a.count(int64(n), err)
 	a.offered += int64(len(p) - n)
 	return n, err
@@ -218,7 +234,7 @@ func (a *answer) FlushError() error {
 	since := time.Now()
 	//nolint:bodyclose // a controller is no response
 	err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Flush()
-	a.waited += time.Since(since)
+	a.wait(time.Since(since))
 	if err != nil && a.spool != nil && !a.spool.over && !errors.Is(err, http.ErrNotSupported) {
 		a.count(0, err)
 		return nil
@@ -283,7 +299,7 @@ func declaredLength(header http.Header) int64 {
 // length. A redirect is all in its header. Who reads so slowly that the upstream gives
 // up has ended it too.
 func (a *answer) endedByPayer() bool {
-	left := a.payer.Err() != nil || a.writeErr != nil || a.waited >= maxWaited
+	left := a.payer.Err() != nil || a.writeErr != nil || a.stalled()
 	if a.refused || a.cut.Load() || !left {
 		return false
 	}
@@ -297,9 +313,10 @@ func (a *answer) endedByPayer() bool {
 const (
 	// goodPart is how many bytes of an answer are worth something, however long it is.
 	goodPart = 64 << 10
-	// maxWaited is how long, in all, a payer may let an answer wait before it is his
-	// doing that it broke off.
-	maxWaited = time.Second
+	// longWait is how long a payer may let an answer wait at once, and longRead in all,
+	// before it is his doing that it broke off; see stalled.
+	longWait = time.Second
+	longRead = 10 * time.Second
 )
 
 // Interface guards

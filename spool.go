@@ -3,12 +3,9 @@ package paywall
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -39,7 +36,6 @@ type spool struct {
 	Status int         `json:"status"`
 	Header http.Header `json:"header"`
 	Body   []byte      `json:"body"`
-	Whose  []byte      `json:"whose"` // see credentialsOf
 
 	over bool // it was too large, and nothing is kept
 }
@@ -80,12 +76,17 @@ func (s *spool) encode(whose []byte) []byte {
 	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols {
 		return nil
 	}
-	s.Whose = whose
 	b, err := json.Marshal(s)
 	if err != nil {
 		return nil // it is listed as unconfirmed
 	}
-	return b
+	return append(slices.Clone(whose), b...)
+}
+
+// isFor says whether a copy that was kept may go to a request: it has the credentials of
+// the one that was answered.
+func isFor(kept []byte, r *http.Request, key ledger.Key) bool {
+	return bytes.HasPrefix(kept, credentialsOf(r, key))
 }
 
 // credentialWords are in the names of the headers that say to an upstream who asks.
@@ -104,28 +105,12 @@ func isCredential(name string) bool {
 		(name == "from" || slices.ContainsFunc(credentialWords, func(word string) bool { return strings.Contains(name, word) }))
 }
 
-// whoAsks is a digest of what a request says of who asks, which nobody can compute who
-// only guesses that; nil if it says nothing.
-func (h *Handler) whoAsks(r *http.Request) ([]byte, error) {
-	if !slices.ContainsFunc(slices.Collect(maps.Keys(r.Header)), isCredential) && (r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
-		return nil, nil
-	}
-	secret, err := h.app.secret(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	return credentialsOf(r, hmac.New(sha256.New, secret)), nil
-}
-
-// credentialsFor is the same digest for the answer to one payment.
-func credentialsFor(r *http.Request, key ledger.Key) []byte {
+// credentialsOf is a digest of what a request says of who asks, for the answer to one
+// payment.
+func credentialsOf(r *http.Request, key ledger.Key) []byte {
 	sum := sha256.New()
-	_, _ = io.WriteString(sum, string(key)) // so that the same credentials are not seen to be the same
-	return credentialsOf(r, sum)
-}
-
-func credentialsOf(r *http.Request, sum hash.Hash) []byte {
 	add := func(s string) { _, _ = fmt.Fprintf(sum, "%d:%s,", len(s), s) }
+	add(string(key)) // so that the same credentials are not seen to be the same
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if isCredential(name) {
 			add(name)
@@ -138,21 +123,20 @@ func credentialsOf(r *http.Request, sum hash.Hash) []byte {
 		add("certificate")
 		add(string(r.TLS.PeerCertificates[0].Raw))
 	}
-	return sum.Sum(nil)[:16]
+	return sum.Sum(nil)[:credentialsLength]
 }
 
-// errOthers: an answer was kept for a request with other credentials.
-var errOthers = errors.New("the answer was given to other credentials")
+// credentialsLength is the length of such a digest, in bytes.
+const credentialsLength = 16
 
-// replay is the handler that answers with a copy instead of the upstream, to those to
-// whom the upstream has answered.
-func replay(encoded, whose []byte) (caddyhttp.Handler, error) {
+// replay is the handler that answers with a copy instead of the upstream.
+func replay(kept []byte) (caddyhttp.Handler, error) {
 	var s spool
-	if err := json.Unmarshal(encoded, &s); err != nil {
-		return nil, fmt.Errorf("reading a kept answer: %w", err)
+	if len(kept) < credentialsLength {
+		return nil, errors.New("reading a kept answer: it is too short")
 	}
-	if !bytes.Equal(s.Whose, whose) {
-		return nil, errOthers
+	if err := json.Unmarshal(kept[credentialsLength:], &s); err != nil {
+		return nil, fmt.Errorf("reading a kept answer: %w", err)
 	}
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		header := w.Header()

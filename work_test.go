@@ -462,3 +462,50 @@ func TestShortLifeCountsAsLeaving(t *testing.T) {
 		t.Error("he does not pay first")
 	}
 }
+
+// A customer's payment stands on the chain, and a stranger sends it again and again. That
+// costs the stranger's network, and none of what is the customer's.
+func TestReplaysCostTheCustomerNothing(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	customer := newPayer(t)
+	public := w.sign(http.MethodGet, "/paid/a", customer).v2(t)
+	w.expect(w.get("/paid/a", "PAYMENT-SIGNATURE", public, "X-Forwarded-For", here), 200, "")
+	replay := func() int {
+		return w.get("/paid/a", "PAYMENT-SIGNATURE", public, "X-Forwarded-For", elsewhere).StatusCode
+	}
+	for n := 0; replay() != http.StatusTooManyRequests; n++ {
+		if n == 2000 {
+			t.Fatal("the stranger is not stopped")
+		}
+	}
+	asked := w.challenge(http.MethodGet, "/paid/a").Accepts[0]
+	for range 20 {
+		for range 20 {
+			replay()
+		}
+		w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", customer.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here), 200, "")
+	}
+}
+
+// What a customer has paid with elsewhere is public too. That a facilitator calls it used
+// is not his doing.
+func TestUsedElsewhereTakesNobodysStanding(t *testing.T) {
+	w := prepareWorld(t)
+	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
+	customer := newPayer(t)
+	asked := w.challenge(http.MethodGet, "/paid/a").Accepts[0]
+	buy := func(path, from string) answerOf {
+		return w.get(path, "PAYMENT-SIGNATURE", customer.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", from)
+	}
+	w.expect(buy("/paid/a", here), 200, "")
+	t.Cleanup(paywall.SetPlaces(1, 1, 1, 1)) // all are for payers who have paid
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
+	w.expect(buy("/paid/c", elsewhere), 402, "invalid_exact_evm_nonce_already_used")
+	w.fac.verify.Store(nil)
+	w.expect(buy("/paid/d", here), 200, "")
+	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+	w.expect(buy("/paid/e", here), 402, "insufficient_funds")
+	w.fac.verify.Store(nil)
+	w.expect(buy("/paid/f", here), 503, "too_busy")
+}

@@ -69,6 +69,3 @@ func (c *Control) IsShared(network, payer string, now time.Time) (many bool) {
 	})
 	return many
 }
-
-// Charged forgets what a payer had without being charged.
-func (c *Control) Charged(payer string) { c.tabs.Remove(payer) }

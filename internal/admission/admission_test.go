@@ -84,3 +84,27 @@ func TestSlotsAreBounded(t *testing.T) {
 		t.Errorf("%d slots, %d of others, %v", c.Count(), c.others, c.of)
 	}
 }
+
+// A purchase takes back one time that its payer has left, and not all: a cheap one must
+// not buy many runs of what is dear.
+func TestPurchaseTakesOneHangUpBack(t *testing.T) {
+	c, now := New(), time.Now()
+	for range 10 {
+		c.AddHangUp("p", now)
+	}
+	before, _ := c.WaitToFetch("p", now)
+	c.Charged("p", now)
+	now = now.Add(before)
+	c.AddHangUp("p", now)
+	if after, why := c.WaitToFetch("p", now); after < before || why != TooManyHangUps {
+		t.Errorf("waits %s %s after %s", after, why, before)
+	}
+	c.Charged("nobody", now)
+	for range 100 {
+		c.AddFetch("q", now)
+	}
+	c.Charged("q", now)
+	if wait, _ := c.WaitToFetch("q", now); wait != 0 {
+		t.Errorf("waits %s for fetches before he was charged", wait)
+	}
+}

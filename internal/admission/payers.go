@@ -132,6 +132,20 @@ func (c *Control) AddUncharged(payer string, cost int, now time.Time) {
 	}
 }
 
+// Charged writes down that a payer's money has moved: what he had for nothing is forgotten,
+// and one time that he left before an answer.
+func (c *Control) Charged(payer string, now time.Time) {
+	if _, known := c.tabs.Get(payer, now); !known {
+		return
+	}
+	c.tabs.Update(payer, now, func(t *tab) {
+		t.uncharged, t.fetches, t.hangUps = 0, 0, max(0, t.hangUps-1)
+		if t.why == TooManyFetches {
+			t.next = time.Time{}
+		}
+	})
+}
+
 // AddHangUp writes down that a payer has left before an answer that he had paid for.
 func (c *Control) AddHangUp(payer string, now time.Time) {
 	c.tabs.Update(payer, now, func(t *tab) {

@@ -131,6 +131,7 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	r := &row{payment: p, token: token}
 	l.rows[p.Key] = r
 	l.all.push(r)
+	l.open.add(r)
 	l.room.put(r)
 	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }

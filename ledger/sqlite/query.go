@@ -22,6 +22,9 @@ type cursor struct {
 // index.
 func split(f ledger.Filter) []ledger.State {
 	states := statesOf(f)
+	if len(f.States) > 0 && len(states) == 0 {
+		return nil
+	}
 	if len(states) == 0 || f.Payer != "" || f.Identifier != "" || slices.Contains(states, ledger.Delivered) {
 		return []ledger.State{""}
 	}
@@ -87,7 +90,7 @@ func (d *database) selects(f ledger.Filter, state ledger.State) *query {
 		switch {
 		case f.Identifier != "":
 			column = "+payer" // an identifier has fewer rows
-		case onlyOpen(f):
+		case unfinished(f):
 			q.where(openStates) // the index of these has fewer, too
 		}
 		q.where(column+" = ?", f.Payer)
@@ -113,9 +116,10 @@ func (d *database) selects(f ledger.Filter, state ledger.State) *query {
 // openStates is the term of the index payments_open.
 const openStates = "state IN ('settling', 'settled', 'delivering', 'unknown')"
 
-// statesOf returns the states that the filter selects, once each.
+// statesOf returns the states that the filter selects, once each. No row of the file is
+// claimed.
 func statesOf(f ledger.Filter) []ledger.State {
-	states := slices.Clone(f.States)
+	states := slices.DeleteFunc(slices.Clone(f.States), func(s ledger.State) bool { return s == ledger.Claimed })
 	slices.Sort(states)
 	return slices.Compact(states)
 }

@@ -53,8 +53,8 @@ type table struct {
 	// holders are the rows that somebody holds, or did, in the order in which they
 	// are looked at.
 	holders []*row
-	// purchases are the open rows by what they bought: a gate asks with every payment
-	// what the payer is owed for this request.
+	// purchases are the rows that are not finished, by what they bought: a gate asks with
+	// every payment what the payer has under way for this request.
 	purchases map[purchase][]*row
 	// resting counts the open rows that the file alone has, in buckets by what they
 	// bought: where there are none, the file need not be asked. It is as large for a
@@ -105,7 +105,7 @@ func (t *table) hold(r *row, token ledger.Token) {
 
 // set gives a row its new contents.
 func (t *table) set(r *row, p ledger.Payment) {
-	moved := r.payment.State.Open() != p.State.Open() || r.payment.Payer != p.Payer
+	moved := r.payment.State.Finished() != p.State.Finished() || purchaseOf(&r.payment) != purchaseOf(&p)
 	if moved {
 		t.unindex(r)
 	}
@@ -119,7 +119,7 @@ func (t *table) set(r *row, p ledger.Payment) {
 }
 
 func (t *table) index(r *row) {
-	if r.payment.State.Open() {
+	if !r.payment.State.Finished() {
 		key := purchaseOf(&r.payment)
 		t.purchases[key] = append(t.purchases[key], r)
 	}
@@ -127,7 +127,7 @@ func (t *table) index(r *row) {
 
 // unindex must come before a change of the row.
 func (t *table) unindex(r *row) {
-	if !r.payment.State.Open() {
+	if r.payment.State.Finished() {
 		return
 	}
 	key := purchaseOf(&r.payment)
@@ -171,8 +171,7 @@ func (t *table) remove(r *row) {
 // rows returns the rows that the filter may select, the oldest first, and whether the
 // file has no others. A URL may stand in them as it was, or hashed.
 func (t *table) rows(f ledger.Filter, hashed string) (rows []listed, alone bool) {
-	open := onlyOpen(f)
-	if open && f.Payer != "" && f.Method != "" && f.Host != "" && f.URL != "" {
+	if unfinished(f) && f.Payer != "" && f.Method != "" && f.Host != "" && f.URL != "" {
 		p := purchase{f.Payer, f.Method, f.Host, f.URL}
 		if *t.restingAt(p) == 0 {
 			for _, r := range t.purchases[p] {
@@ -211,10 +210,10 @@ func matches(f ledger.Filter, hashed string, p ledger.Payment) bool {
 	return f.Match(p)
 }
 
-// onlyOpen says whether the filter selects open rows alone.
-func onlyOpen(f ledger.Filter) bool {
+// unfinished says whether the filter selects only rows that are not finished.
+func unfinished(f ledger.Filter) bool {
 	for _, s := range f.States {
-		if !s.Open() {
+		if s.Finished() {
 			return false
 		}
 	}

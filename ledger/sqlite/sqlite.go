@@ -81,9 +81,10 @@ type Ledger struct {
 	options atomic.Pointer[Options]
 	fault   func(at string) error
 
-	lock *lock
-	file *database
-	busy atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
+	lock   *lock
+	file   *database
+	shared atomic.Bool  // several waited for the latest transaction
+	busy   atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
 
 	// writing is held while the file is written. It comes before mu.
 	writing sync.Mutex

@@ -152,9 +152,14 @@ func (l *Ledger) write(versions []*version, try, hash bool) (sent bool, err erro
 				return err
 			}
 		}
-		for _, v := range versions {
-			if err := l.store.put(ctx, v, l.urlOf(&v.payment, hash)); err != nil {
-				return err
+		for _, anew := range []bool{false, true} { // what is new goes into the pages that others leave
+			for _, v := range versions {
+				if v.anew != anew {
+					continue
+				}
+				if err := l.store.put(ctx, v, l.urlOf(&v.payment, hash)); err != nil {
+					return err
+				}
 			}
 		}
 		if err := l.fault("write"); err != nil {

@@ -16,6 +16,10 @@ const (
 	// writeWithin is how long a change that nobody waits for may wait for others, so
 	// that they share a transaction.
 	writeWithin = 2 * time.Millisecond
+	// company is how long a transaction that somebody waits for waits itself for others,
+	// if the one before was shared: a transaction costs more than most that is in it. Who
+	// is alone does not wait.
+	company = time.Millisecond
 	// tryAgain is how often a file that could not be written is tried again.
 	tryAgain = 500 * time.Millisecond
 	// stallsAfter is how long a transaction may take before new payments are refused
@@ -113,6 +117,9 @@ func (l *Ledger) run() {
 		case <-l.quit:
 			return
 		case <-l.awaited:
+			if l.shared.Load() {
+				time.Sleep(company)
+			}
 		case <-l.written:
 			select {
 			case <-l.quit:
@@ -139,6 +146,7 @@ func (l *Ledger) commit() error {
 	defer l.writing.Unlock()
 	l.mu.Lock()
 	b, failing := l.filling, l.failure != nil
+	l.shared.Store(len(b.waits) > 1)
 	l.filling = newBatch()
 	versions := make([]*version, 0, len(b.rows))
 	rows := b.rows[:0]

@@ -88,26 +88,30 @@ func (l *Ledger) chores() {
 // goes the same way; what is in memory, sweep sheds.
 func (l *Ledger) shed(ctx context.Context) error {
 	for at := (cursor{}); ; {
-		l.mu.Lock()
-		commits := l.commits
-		l.mu.Unlock()
-		due, err := l.file.due(ctx, l.now(), &at)
-		if err != nil {
-			return err
+		n, err := l.shedSome(ctx, &at)
+		if err == nil {
+			err = l.commit()
 		}
-		l.mu.Lock()
-		for _, s := range due {
-			p := s.payment
-			if l.rows.all[p.Key] != nil || l.commits != commits || !ledger.Shed(&p, l.now()) {
-				continue // another time
-			}
-			l.record(l.rows.recall(s), p)
-		}
-		l.mu.Unlock()
-		if err := l.commit(); err != nil || len(due) < lockedRows {
+		if err != nil || n < lockedRows {
 			return err
 		}
 	}
+}
+
+// shedSome sheds the next rows of the file. Nothing is committed between what it reads
+// and what it makes of that.
+func (l *Ledger) shedSome(ctx context.Context, at *cursor) (n int, err error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	due, err := l.file.due(ctx, l.now(), at)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range due {
+		if p := s.payment; l.rows.all[p.Key] == nil && ledger.Shed(&p, l.now()) {
+			l.record(l.rows.recall(s), p)
+		}
+	}
+	return len(due), err
 }
 
 // due returns the next rows that can be shed now.

@@ -87,11 +87,8 @@ func (d *database) selects(f ledger.Filter, state ledger.State) *query {
 	}
 	if f.Payer != "" {
 		column := "payer"
-		switch {
-		case f.Identifier != "":
+		if f.Identifier != "" {
 			column = "+payer" // an identifier has fewer rows
-		case unfinished(f):
-			q.where(openStates) // the index of these has fewer, too
 		}
 		q.where(column+" = ?", f.Payer)
 	}
@@ -113,9 +110,6 @@ func (d *database) selects(f ledger.Filter, state ledger.State) *query {
 	return q
 }
 
-// openStates is the term of the index payments_open.
-const openStates = "state IN ('settling', 'settled', 'delivering', 'unknown')"
-
 // statesOf returns the states that the filter selects, once each. No row of the file is
 // claimed.
 func statesOf(f ledger.Filter) []ledger.State {
@@ -130,9 +124,13 @@ func (d *database) lastID(ctx context.Context) (id int64, err error) {
 	return id, damaged(err)
 }
 
+// selectOpen reads along the index of states, which has few rows.
+const selectOpen = `SELECT payer, method, host, url FROM payments
+	WHERE state IN ('settling', 'settled', 'delivering', 'unknown') AND state <> 'delivered'`
+
 // open calls f for each row that is open, with what was bought.
 func (d *database) open(ctx context.Context, f func(purchase)) error {
-	rows, err := d.read.QueryContext(ctx, "SELECT payer, method, host, url FROM payments WHERE "+openStates)
+	rows, err := d.read.QueryContext(ctx, selectOpen)
 	if err != nil {
 		return damaged(err)
 	}

@@ -73,7 +73,6 @@ CREATE INDEX payments_payer ON payments (payer, created);
 CREATE INDEX payments_identifier ON payments (identifier, created) WHERE identifier <> '';
 -- Most rows are delivered, and found by created.
 CREATE INDEX payments_state ON payments (state, created) WHERE state <> 'delivered';
-CREATE INDEX payments_open ON payments (payer, created) WHERE state IN ('settling', 'settled', 'delivering', 'unknown');
 CREATE INDEX payments_kept ON payments (kept_until) WHERE kept_until IS NOT NULL;
 CREATE TABLE kept (
 	id      INTEGER PRIMARY KEY,

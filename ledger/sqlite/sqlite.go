@@ -162,7 +162,7 @@ func (l *Ledger) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.store, err = openStore(ctx, l.path); err != nil {
+	if l.store, err = openStore(l.path); err != nil {
 		return err
 	}
 	if empty {

@@ -43,7 +43,7 @@ var statementTexts = [statements]string{
 }
 
 // openStore opens the database at path for writing.
-func openStore(ctx context.Context, path string) (_ *store, err error) {
+func openStore(path string) (_ *store, err error) {
 	s := &store{}
 	s.db, err = sql.Open("sqlite", dataSource(path, "rw",
 		"journal_mode(WAL)",
@@ -179,7 +179,7 @@ func (l *Ledger) write(versions []*version, try, hash bool) (sent bool, err erro
 }
 
 func reopen(ctx context.Context, path string) (*store, error) {
-	s, err := openStore(ctx, path)
+	s, err := openStore(path)
 	if err != nil {
 		return nil, err
 	}

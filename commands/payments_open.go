@@ -12,7 +12,7 @@ import (
 )
 
 // openSQLite opens the file of a gateway that may be running.
-func openSQLite(file string) (reader, error) {
+func openSQLite(file string) (*sqlite.Reader, error) {
 	where := ""
 	if file == "" {
 		file, where = sqlite.DefaultFile(), ", where Caddy keeps it unless told otherwise"
@@ -22,7 +22,7 @@ func openSQLite(file string) (reader, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("opening the ledger: there is none at %s%s; say where it is with --file or --postgres-env", file, where)
 	case err != nil:
-		return nil, err // not l, which would be a reader that is no nil
+		return nil, err
 	}
 	return l, nil
 }

@@ -3,6 +3,7 @@ package commands
 import (
 	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -190,6 +191,52 @@ func TestPaymentsInAFile(t *testing.T) {
 		}
 	}
 	if code, err := listPayments(t.Context(), paymentsFlags{file: file, format: "json"}, []string{"zz"}, &bytes.Buffer{}, time.Now()); code != exitNoPayment || err == nil {
+		t.Error(code, err)
+	}
+}
+
+// TestBackup: the command copies the ledger of a gateway that runs, and a gateway goes on
+// from the copy. It overwrites nothing, and refuses what is no ledger with words that
+// help.
+func TestBackup(t *testing.T) {
+	dir := t.TempDir()
+	file, copied := filepath.Join(dir, "payments.db"), filepath.Join(dir, "copy.db")
+	l, err := sqlite.Open(file, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := l.Claim(t.Context(), ledger.Payment{Key: "one", Payer: "0xpayer", Request: []byte("signed")}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code, err := backup(t.Context(), file, copied, &out); err != nil || code != exitOK || !strings.Contains(out.String(), copied) {
+		t.Fatal(code, err, out.String())
+	}
+	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info, err)
+	}
+	if code, err := backup(t.Context(), file, copied, &out); err == nil || code != exitFailure || !strings.Contains(err.Error(), "nothing is overwritten") {
+		t.Error(code, err)
+	}
+
+	restored, err := sqlite.Open(copied, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer restored.Close()
+	if p, err := restored.Get(t.Context(), "one"); err != nil || p.State != ledger.Settling || string(p.Request) != "signed" {
+		t.Errorf("%+v, %v", p, err)
+	}
+
+	if err := os.WriteFile(copied+".log-0000000000000001", nil, 0o600); err != nil { // of a version before the first release
+		t.Fatal(err)
+	}
+	if code, err := backup(t.Context(), copied, filepath.Join(dir, "third.db"), &out); err == nil || code != exitFailure || !strings.Contains(err.Error(), "move all of") {
 		t.Error(code, err)
 	}
 }

@@ -33,6 +33,10 @@ func (s State) Open() bool {
 	}
 }
 
+// Finished says whether nothing more happens to a payment in this state by itself: it
+// is neither claimed nor open.
+func (s State) Finished() bool { return s != Claimed && !s.Open() }
+
 // ID is the payment's public name: it tells two payments apart and nothing
 // about what was signed.
 func ID(key Key) string {

@@ -37,7 +37,7 @@ func (b *bench) profileAll() error {
 }
 
 // countSyncs drives a gateway with a SQLite ledger under strace, which stops it
-// at syncs alone, and counts those of the journal while it serves.
+// at syncs alone, and counts those of the ledger while it serves.
 func (b *bench) countSyncs(w io.Writer) error {
 	trace := filepath.Join(b.dir, "trace")
 	g, err := b.startGateway("traced", "sqlite "+filepath.Join(b.dir, "traced.db"),
@@ -61,12 +61,12 @@ func (b *bench) countSyncs(w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\nsyncs of the journal, %d at once: %d for %d requests, %.2f each\n", payers, n, len(requests), float64(n)/float64(len(requests)))
+		fmt.Fprintf(w, "\nsyncs of the ledger, %d at once: %d for %d requests, %.2f each\n", payers, n, len(requests), float64(n)/float64(len(requests)))
 	}
 	return nil
 }
 
-// syncsBetween counts the syncs of journals in a trace.
+// syncsBetween counts the syncs of ledgers in a trace.
 func syncsBetween(trace string, begin, end time.Time) (n int, err error) {
 	f, err := os.Open(trace)
 	if err != nil {
@@ -76,7 +76,7 @@ func syncsBetween(trace string, begin, end time.Time) (n int, err error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 3 || !strings.Contains(fields[2], "sync(") || !strings.Contains(fields[2], ".log-") {
+		if len(fields) < 3 || !strings.Contains(fields[2], "sync(") || !strings.Contains(fields[2], ".db") {
 			continue
 		}
 		seconds, err := strconv.ParseFloat(fields[1], 64)

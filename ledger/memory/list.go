@@ -54,14 +54,14 @@ func (a *byAge) remove(r *row) {
 	r.age.prev, r.age.gone = nil, true
 }
 
-// index finds the open rows: the few that a gateway asks for with every payment
-// (what is this payer owed for this request?) and a reconciler all the time.
+// index finds the rows that are not finished: the few that a gateway asks for with every
+// payment (what has this payer under way for this request?) and a reconciler all the time.
 type index map[purchase]*row
 
 // purchase is who bought what.
 type purchase struct{ payer, method, host, url string }
 
-// openLinks link the open rows of one purchase.
+// openLinks link the rows of one purchase that are not finished.
 type openLinks struct {
 	prev, next *row
 }
@@ -71,7 +71,7 @@ func purchaseOf(p *ledger.Payment) purchase {
 }
 
 func (x index) add(r *row) {
-	if !r.payment.State.Open() {
+	if r.payment.State.Finished() {
 		return
 	}
 	key := purchaseOf(&r.payment)
@@ -83,7 +83,7 @@ func (x index) add(r *row) {
 
 // remove must come before a change of the row.
 func (x index) remove(r *row) {
-	if !r.payment.State.Open() {
+	if r.payment.State.Finished() {
 		return
 	}
 	prev, next := r.open.prev, r.open.next
@@ -101,7 +101,7 @@ func (x index) remove(r *row) {
 	r.open = openLinks{}
 }
 
-// find returns the open rows that the filter may select, oldest first.
+// find returns the rows that are not finished and that the filter may select, oldest first.
 func (x index) find(f ledger.Filter) []*row {
 	var found []*row
 	collect := func(r *row) {
@@ -152,7 +152,7 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 func (l *Ledger) pages(f ledger.Filter) iter.Seq[[]ledger.Payment] {
 	open := len(f.States) > 0
 	for _, s := range f.States {
-		open = open && s.Open()
+		open = open && !s.Finished()
 	}
 	if open {
 		return l.openPages(f)
@@ -212,5 +212,5 @@ func (r *row) selected(f ledger.Filter, selected []ledger.Payment) []ledger.Paym
 	if r.age.gone || !f.Match(r.payment) {
 		return selected
 	}
-	return append(selected, copied(r.payment))
+	return append(selected, r.payment.Clone())
 }

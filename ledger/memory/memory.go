@@ -4,13 +4,10 @@
 package memory
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -122,7 +119,7 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	}
 	p, err = ledger.ApplyClaim(known, p, now, lease)
 	if err != nil {
-		return ledger.Claim{}, shown(err)
+		return ledger.Claim{}, ledger.CloneTaken(err)
 	}
 	if old != nil {
 		l.forget(old)
@@ -130,12 +127,13 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	if !l.makeRoom(now) {
 		return ledger.Claim{}, fmt.Errorf("%w: %d payments", ledger.ErrFull, len(l.rows))
 	}
-	pack(&p)
+	p = p.Pack()
 	r := &row{payment: p, token: token}
 	l.rows[p.Key] = r
 	l.all.push(r)
+	l.open.add(r)
 	l.room.put(r)
-	return ledger.Claim{Token: token, Payment: copied(p)}, nil
+	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }
 
 // Take implements ledger.Ledger.
@@ -155,11 +153,11 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	}
 	p, err := ledger.ApplyTake(r.payment, to, l.now(), lease)
 	if err != nil {
-		return ledger.Claim{}, shown(err)
+		return ledger.Claim{}, ledger.CloneTaken(err)
 	}
 	r.token = token
 	l.change(r, p)
-	return ledger.Claim{Token: token, Payment: copied(p)}, nil
+	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }
 
 // Renew implements ledger.Ledger.
@@ -186,10 +184,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	if err := ctx.Err(); err != nil {
 		return ledger.Payment{}, err
 	}
-	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason, &ch.Body} {
-		*s = strings.Clone(*s)
-	}
+	ch = ch.Clone()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.held(c)
@@ -209,7 +204,7 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 	} else {
 		l.change(r, p)
 	}
-	return copied(p), nil
+	return p.Clone(), nil
 }
 
 // Get implements ledger.Ledger.
@@ -223,7 +218,7 @@ func (l *Ledger) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error
 	if r == nil {
 		return ledger.Payment{}, ledger.ErrNotFound
 	}
-	return copied(r.payment), nil
+	return r.payment.Clone(), nil
 }
 
 // held returns the row that the claim holds, or nil.
@@ -252,42 +247,4 @@ func (l *Ledger) forget(r *row) {
 	l.all.remove(r)
 	l.open.remove(r)
 	l.room.remove(r)
-}
-
-// copied is a row for the caller.
-func copied(p ledger.Payment) ledger.Payment {
-	p.Request, p.Answer = bytes.Clone(p.Request), bytes.Clone(p.Answer)
-	return p
-}
-
-// shown is an error of the rules for the caller.
-func shown(err error) error {
-	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
-		taken.Payment = copied(taken.Payment)
-	}
-	return err
-}
-
-// pack makes a new payment the ledger's own, with all its strings in one piece
-// of memory. They come from requests: a few bytes of a header would keep the
-// whole header.
-func pack(p *ledger.Payment) {
-	p.Request = bytes.Clone(p.Request)
-	fields := [...]*string{
-		(*string)(&p.Key), &p.ID, &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
-		&p.Method, &p.Host, &p.URL, &p.Line, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
-	}
-	n := 0
-	for _, f := range fields {
-		n += len(*f)
-	}
-	var b strings.Builder
-	b.Grow(n)
-	for _, f := range fields {
-		b.WriteString(*f)
-	}
-	packed := b.String()
-	for _, f := range fields {
-		*f, packed = packed[:len(*f)], packed[len(*f):]
-	}
 }

@@ -67,7 +67,7 @@ func (l *Ledger) wantSound(t rapid.TB) {
 		if l.rows[r.payment.Key] != r {
 			t.Errorf("%s is linked and not found", r.payment.Key)
 		}
-		if r.payment.State.Open() {
+		if !r.payment.State.Finished() {
 			open++
 		}
 		if (r.token == "") != r.payment.Lease.IsZero() {

@@ -1,11 +1,8 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -13,132 +10,101 @@ import (
 
 // Claim implements ledger.Ledger.
 func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
-	if err := ctx.Err(); err != nil {
-		return ledger.Claim{}, err
-	}
-	token, err := ledger.NewToken(l.random)
+	token, err := l.begin(ctx)
 	if err != nil {
 		return ledger.Claim{}, err
 	}
-	if err := l.well(); err != nil {
-		return ledger.Claim{}, err
-	}
-	l.giveWay(ctx)
-	pack(&p)
-	key := digestOf(p.Key)
-	old, known, err := l.lookUp(ctx, p.Key, &key)
+	hash := digestOf(p.Key)
+	r, found, err := l.lookUp(ctx, p.Key, &hash)
 	if err != nil {
 		return ledger.Claim{}, err
 	}
 	defer l.mu.Unlock()
 	now := l.now()
-	p, err = ledger.ApplyClaim(known, p, now, lease)
+	p, err = ledger.ApplyClaim(found.payment, p, now, lease)
 	if err != nil {
-		return ledger.Claim{}, shown(err)
+		return ledger.Claim{}, ledger.CloneTaken(err)
 	}
-	if old == nil && len(l.rows.all) >= l.max {
-		l.claimed.Add(-l.rows.sweep(now, 100))
-		l.evict(now, 100, true)
-		if len(l.rows.all) >= l.max {
-			return ledger.Claim{}, fmt.Errorf("%w: %d payments are not finished", ledger.ErrFull, len(l.rows.all))
+	if r == nil {
+		if !l.makeRoom(now) {
+			return ledger.Claim{}, fmt.Errorf("%w: %d payments are under way", ledger.ErrFull, len(l.rows.all))
 		}
+		r = &row{payment: p.Pack(), hash: hash}
+		l.rows.add(r)
+	} else {
+		l.rows.set(r, p.Pack())
 	}
-	r := &row{payment: p, key: key, token: token}
-	if old != nil {
-		r.stored = old.stored
-		switch {
-		case old.payment.State == ledger.Claimed:
-			r.below = old.below
-			l.claimed.Add(-1)
-		case old.dirty:
-			r.below = old
-		}
-	} else if known.Key != "" {
-		r.stored = true
-	}
-	l.rows.add(r)
-	// Two for each new one, so that those whose holder is gone become fewer.
-	l.claimed.Add(1 - l.rows.sweep(now, 2))
-	return ledger.Claim{Token: token, Payment: copied(p)}, nil
+	r.id, r.again = 0, found.id != 0 || r.again
+	l.changes++
+	r.change = l.changes
+	l.rows.hold(r, token)
+	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }
 
-// lookUp finds a payment, in memory or in the database, and returns with l.mu
-// locked, unless there is an error. A payment that nobody knows is the zero one.
-func (l *Ledger) lookUp(ctx context.Context, name ledger.Key, key *digest) (*row, ledger.Payment, error) {
+// begin is what every call that begins something does first.
+func (l *Ledger) begin(ctx context.Context) (ledger.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if err := l.well(); err != nil {
+		return "", err
+	}
+	return ledger.NewToken(l.random)
+}
+
+// lookUp finds a payment, in memory or in the file, and returns with l.mu locked,
+// unless there is an error. A payment that nobody knows is the zero one.
+func (l *Ledger) lookUp(ctx context.Context, key ledger.Key, hash *digest) (*row, stored, error) {
 	l.mu.Lock()
 	for {
 		if l.closed {
 			l.mu.Unlock()
-			return nil, ledger.Payment{}, errClosed
+			return nil, stored{}, errClosed
 		}
-		if r := l.rows.all[name]; r != nil {
-			return r, r.payment, nil
+		if r := l.rows.all[key]; r != nil {
+			return r, stored{r.id, r.hash, r.payment}, nil
 		}
-		if !l.filter.mayHave(key) {
-			return nil, ledger.Payment{}, nil
-		}
-		evicted := l.rows.evicted
+		commits := l.commits
 		l.mu.Unlock()
-		p, err := l.db.get(ctx, key)
-		if errors.Is(err, ledger.ErrNotFound) {
-			p, err = ledger.Payment{}, nil
-		}
+		// The driver starts a goroutine for a context that can end, which costs more
+		// than the look.
+		found, err := l.file.get(context.WithoutCancel(ctx), hash)
 		if err != nil {
-			return nil, ledger.Payment{}, unavailable(ctx, err)
+			return nil, stored{}, unavailable(ctx, err)
 		}
 		l.mu.Lock()
-		if l.rows.all[name] == nil && l.rows.evicted == evicted {
-			return nil, p, nil
+		if l.rows.all[key] == nil && l.commits == commits && !l.closed {
+			return nil, found, nil
 		}
-		// Another came in between, and may be gone from memory again.
+		// The row may have come to memory meanwhile, and gone again.
 	}
 }
 
 // Take implements ledger.Ledger.
 func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, lease time.Duration) (ledger.Claim, error) {
-	if err := ctx.Err(); err != nil {
-		return ledger.Claim{}, err
-	}
-	token, err := ledger.NewToken(l.random)
+	token, err := l.begin(ctx)
 	if err != nil {
 		return ledger.Claim{}, err
 	}
-	if err := l.well(); err != nil {
-		return ledger.Claim{}, err
-	}
-	name := digestOf(key)
-	r, known, err := l.lookUp(ctx, key, &name)
+	hash := digestOf(key)
+	r, found, err := l.lookUp(ctx, key, &hash)
 	if err != nil {
 		return ledger.Claim{}, err
 	}
 	defer l.mu.Unlock()
-	if known.Key == "" {
+	if found.payment.Key == "" {
 		return ledger.Claim{}, ledger.ErrNotFound
 	}
-	p, err := ledger.ApplyTake(known, to, l.now(), lease)
+	p, err := ledger.ApplyTake(found.payment, to, l.now(), lease)
 	if err != nil {
-		return ledger.Claim{}, shown(err)
+		return ledger.Claim{}, ledger.CloneTaken(err)
 	}
-	switch {
-	case r == nil:
-		r = l.recall(known, name)
-	case finished(known.State): // the old one may be on its way to the database: see ready
-		r = &row{payment: known, key: name, stored: r.stored}
-		l.rows.add(r)
+	if r == nil {
+		r = l.rows.recall(found)
 	}
-	old := r.payment
-	l.rows.change(r, p)
-	r.token = token
-	l.record(r, &old, nil)
-	return ledger.Claim{Token: token, Payment: copied(p)}, nil
-}
-
-// recall brings a row back into memory that is in the database alone. Nobody holds it.
-func (l *Ledger) recall(p ledger.Payment, key digest) *row {
-	p.Lease = time.Time{}
-	r := &row{payment: p, key: key, stored: true}
-	l.rows.add(r)
-	return r
+	l.rows.hold(r, token)
+	l.record(r, p)
+	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }
 
 // Renew implements ledger.Ledger. Leases are not recorded: they end with the
@@ -161,17 +127,14 @@ func (l *Ledger) Renew(ctx context.Context, c ledger.Claim, lease time.Duration)
 	return nil
 }
 
-// Move implements ledger.Ledger. A move to Settling waits for the disk. Others
-// do not, and go on while the disk fails: what has happened has happened.
+// Move implements ledger.Ledger. A move to Settling returns when its transaction is
+// committed. Others join the next one, and go on while the file cannot be written: what
+// has happened has happened.
 func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Payment{}, err
 	}
-	given := ch
-	ch.Request, ch.Answer = bytes.Clone(ch.Request), bytes.Clone(ch.Answer)
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Reason, &ch.Body} {
-		*s = strings.Clone(*s)
-	}
+	ch = ch.Clone()
 	l.mu.Lock()
 	r, err := l.held(c)
 	if err != nil {
@@ -183,31 +146,50 @@ func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 		l.mu.Unlock()
 		return ledger.Payment{}, err
 	}
-	if p.State != ledger.Settling {
-		l.changed(r, p)
-		l.mu.Unlock()
-		return copiedFor(p, c.Payment, given), nil
+	if p.State == ledger.Settling {
+		return l.settle(ctx, r, p) // unlocks
 	}
-	wait, err := l.settling(r, p)
-	l.mu.Unlock()
-	if err != nil {
+	defer l.mu.Unlock()
+	if r.payment.State == ledger.Claimed { // anybody can have made it, for nothing
+		l.rows.letGo(r)
+	} else {
+		l.record(r, p)
+	}
+	return p.Clone(), nil
+}
+
+// settle moves a row to Settling and waits until that is committed. It is called with
+// l.mu locked, and returns without.
+func (l *Ledger) settle(ctx context.Context, r *row, p ledger.Payment) (ledger.Payment, error) {
+	if err := l.failure; err != nil {
+		l.mu.Unlock()
 		return ledger.Payment{}, unavailable(ctx, err)
 	}
+	token := r.token
+	w := l.recordAwaited(r, p)
+	l.mu.Unlock()
 	select {
-	case <-wait.batch.done:
+	case <-w.batch.done:
 	case <-ctx.Done():
-		if l.abandon(wait) {
-			return ledger.Payment{}, fmt.Errorf("payment %s may be on its way to the disk: %w", p.ID, ctx.Err())
-		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-w.batch.done:
+	default:
+		w.abandoned = true
+		return ledger.Payment{}, fmt.Errorf("payment %s may be on its way to the disk: %w", p.ID, ctx.Err())
 	}
 	switch {
-	case wait.batch.err == nil:
-		return copiedFor(p, c.Payment, given), nil
-	case wait.undone:
-		return ledger.Payment{}, unavailable(ctx, wait.batch.err)
-	default:
-		return ledger.Payment{}, fmt.Errorf("payment %s may be on disk or not: %w", p.ID, wait.batch.err)
+	case w.undone:
+		return ledger.Payment{}, unavailable(ctx, w.batch.err)
+	case w.batch.err != nil:
+		return ledger.Payment{}, fmt.Errorf("payment %s may be on disk or not: %w", p.ID, w.batch.err)
+	case r.token != "" && (r.token != token || !ledger.Held(r.payment, l.now())):
+		// The disk took longer than the lease, and another may be asking for the money.
+		return ledger.Payment{}, fmt.Errorf("payment %s is on disk, but its lease ended before it was", p.ID)
 	}
+	return p.Clone(), nil
 }
 
 // Get implements ledger.Ledger.
@@ -215,16 +197,16 @@ func (l *Ledger) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error
 	if err := ctx.Err(); err != nil {
 		return ledger.Payment{}, err
 	}
-	name := digestOf(key)
-	_, p, err := l.lookUp(ctx, key, &name)
+	hash := digestOf(key)
+	_, found, err := l.lookUp(ctx, key, &hash)
 	if err != nil {
 		return ledger.Payment{}, err
 	}
 	defer l.mu.Unlock()
-	if p.Key == "" {
+	if found.payment.Key == "" {
 		return ledger.Payment{}, ledger.ErrNotFound
 	}
-	return copied(p), nil
+	return found.payment.Clone(), nil
 }
 
 // held returns the row that the claim holds.
@@ -247,12 +229,4 @@ func unavailable(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w: %w", ledger.ErrUnavailable, err)
-}
-
-// shown is an error for the caller, who may change what is in it.
-func shown(err error) error {
-	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
-		taken.Payment = copied(taken.Payment)
-	}
-	return err
 }

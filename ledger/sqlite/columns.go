@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"crypto/sha256"
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
@@ -11,60 +12,73 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// columns are the columns of payments, in the order in which rows are written
-// and read. When they are written, lead follows.
+// digest is the hash of a key, by which a row is found.
+type digest [sha256.Size]byte
+
+func digestOf(key ledger.Key) digest { return sha256.Sum256([]byte(key)) }
+
+// columns are the columns of payments, in the order in which rows are written and
+// read.
 var columns = [...]string{
-	"hash", "version", "key", "state", "doubt", "scheme", "network", "asset", "pay_to", "payer", "amount",
-	"valid_before", "method", "host", "url", "client", "identifier", "body", "facilitator", "transaction_id", "reason",
-	"status", "runs", "kept_request", "kept_answer", "created", "updated", "lease", "keep", "line", "effects", "ended", "fetch_by",
+	"id", "hash", "key", "state", "doubt", "scheme", "network", "asset", "pay_to", "payer", "amount",
+	"valid_before", "method", "host", "url", "line", "client", "identifier", "effects", "body", "facilitator",
+	"transaction_id", "reason", "status", "runs", "ended", "created", "updated", "fetch_by", "keep", "kept_until",
 }
 
 var (
-	selectRow  = "SELECT rowid, " + strings.Join(columns[:], ", ") + " FROM payments"
-	upsertRow  = upsertStatement(1)
-	upsertRows = upsertStatement(rowsAtOnce)
+	selectRow = "SELECT payments." + strings.Join(columns[:], ", payments.") + ", kept.request, kept.answer FROM payments LEFT JOIN kept ON kept.id = payments.id"
+	insertRow = "INSERT OR REPLACE INTO payments (" + strings.Join(columns[:], ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")"
 )
 
-// rowsAtOnce is how many rows a statement writes, when there are as many: half
-// of the work is that of the statement.
-const rowsAtOnce = 16
+const (
+	// updateRow writes what a move can change, but for the payer, whose indexes are
+	// large and who nearly never changes.
+	updateRow = `UPDATE payments SET state = ?, doubt = ?, amount = ?, body = ?, facilitator = ?, transaction_id = ?, reason = ?,
+	status = ?, runs = ?, ended = ?, updated = ?, kept_until = ? WHERE id = ?`
+	updatePayer = "UPDATE payments SET payer = ?, url = ? WHERE id = ?"
+	// The size of lead is that of a page, as SQLite makes them; see schema.
+	insertKept = "INSERT OR REPLACE INTO kept (id, lead, request, answer) VALUES (?, zeroblob(4096), ?, ?)"
+	deleteKept = "DELETE FROM kept WHERE id = ?"
+	// deleteLife removes what is kept of an earlier claim of the same key.
+	deleteLife = "DELETE FROM kept WHERE id IN (SELECT id FROM payments WHERE hash = ?)"
+)
 
-// leadSize is the size of a page, as SQLite makes them.
-const leadSize = 4096
-
-// leadOf is what keeps a request and an answer out of the first page of their row; see
-// migrations.
-func leadOf(p *ledger.Payment) any {
-	if len(p.Request) == 0 && len(p.Answer) == 0 {
-		return nil
-	}
-	return zeros[:leadSize]
+// insertValues are the values of insertRow.
+func insertValues(args []driver.NamedValue, v *version, url string) []driver.NamedValue {
+	p := &v.payment
+	return values(args,
+		v.id, v.hash[:], string(p.Key), string(p.State), p.Doubt, p.Scheme, p.Network, p.Asset, p.PayTo, p.Payer, p.Amount,
+		nanos(p.ValidBefore), p.Method, p.Host, []byte(url), p.Line, p.Client, p.Identifier, p.Effects, p.Body, p.Facilitator,
+		p.Transaction, p.Reason, int64(p.Status), int64(p.Runs), int64(p.Ended), required(p.Created), required(p.Updated),
+		nanos(p.FetchBy), nanos(p.Keep), keptUntil(*p))
 }
 
-// upsertStatement writes rows, each unless the table has a later version of it.
-func upsertStatement(rows int) string {
-	var set []string
-	for _, c := range columns[1:] {
-		set = append(set, c+" = excluded."+c)
-	}
-	set = append(set, "lead = excluded.lead")
-	row := "(?" + strings.Repeat(", ?", len(columns)) + ")"
-	return "INSERT INTO payments (" + strings.Join(columns[:], ", ") + ", lead) VALUES " + row + strings.Repeat(", "+row, rows-1) +
-		" ON CONFLICT (hash) DO UPDATE SET " + strings.Join(set, ", ") + " WHERE excluded.version > payments.version"
+// updateValues are the values of updateRow.
+func updateValues(args []driver.NamedValue, v *version) []driver.NamedValue {
+	p := &v.payment
+	return values(args,
+		string(p.State), p.Doubt, p.Amount, p.Body, p.Facilitator, p.Transaction, p.Reason,
+		int64(p.Status), int64(p.Runs), int64(p.Ended), required(p.Updated), keptUntil(*p), v.id)
 }
 
-// appendValues appends the values of the columns.
-func appendValues(args []driver.NamedValue, hash *digest, version uint64, p *ledger.Payment, url string) []driver.NamedValue {
-	for _, v := range [...]driver.Value{
-		hash[:], int64(version), string(p.Key), string(p.State), p.Doubt, p.Scheme, p.Network, p.Asset, p.PayTo, p.Payer, p.Amount, //nolint:gosec // will not be so many
-		nanos(p.ValidBefore), p.Method, p.Host, []byte(url), p.Client, p.Identifier, p.Body, p.Facilitator, p.Transaction, p.Reason,
-		int64(p.Status), int64(p.Runs), optional(p.Request), optional(p.Answer),
-		required(p.Created), required(p.Updated), nanos(p.Lease), nanos(p.Keep),
-		p.Line, p.Effects, int64(p.Ended), nanos(p.FetchBy), leadOf(p),
-	} {
-		args = append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: v})
+// values are arguments for the driver, in the space of args.
+func values(args []driver.NamedValue, all ...driver.Value) []driver.NamedValue {
+	args = args[:0]
+	for i, v := range all {
+		args = append(args, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}
 	return args
+}
+
+// keptUntil is when the request and the answer may go, in a file that knows no
+// leases; see ledger.ShedAt.
+func keptUntil(p ledger.Payment) any {
+	p.Lease = time.Time{}
+	at, ok := ledger.ShedAt(p)
+	if !ok {
+		return nil
+	}
+	return required(at)
 }
 
 func optional(b []byte) any {
@@ -74,7 +88,7 @@ func optional(b []byte) any {
 	return b
 }
 
-// required is for instants that are never zero.
+// required is for instants that are never NULL.
 func required(t time.Time) int64 {
 	n, _ := nanos(t).(int64)
 	return n
@@ -101,44 +115,33 @@ func instant(n sql.NullInt64) time.Time {
 	return time.Unix(0, n.Int64).UTC()
 }
 
-// scanned is a row as it comes from the database.
-type scanned struct {
-	p                ledger.Payment
-	rowid            int64
-	hash, url        []byte
-	version          uint64
-	created, updated int64
-
-	validBefore, lease, keep, fetchBy sql.NullInt64
+// stored is a row of the file.
+type stored struct {
+	id      int64
+	hash    digest
+	payment ledger.Payment
 }
 
-func (r *scanned) into() []any {
-	p := &r.p
-	return []any{
-		&r.rowid, &r.hash, &r.version, (*string)(&p.Key), (*string)(&p.State), &p.Doubt, &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
-		&r.validBefore, &p.Method, &p.Host, &r.url, &p.Client, &p.Identifier, &p.Body, &p.Facilitator, &p.Transaction, &p.Reason,
-		&p.Status, &p.Runs, &p.Request, &p.Answer, &r.created, &r.updated, &r.lease, &r.keep,
-		&p.Line, &p.Effects, &p.Ended, &r.fetchBy,
+// scan reads the row at which rows stand.
+func scan(rows interface{ Scan(into ...any) error }) (stored, error) {
+	var p ledger.Payment
+	var s stored
+	var hash, url []byte
+	var created, updated int64
+	var validBefore, fetchBy, keep, keptUntil sql.NullInt64
+	if err := rows.Scan(&s.id, &hash, (*string)(&p.Key), (*string)(&p.State), &p.Doubt, &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
+		&validBefore, &p.Method, &p.Host, &url, &p.Line, &p.Client, &p.Identifier, &p.Effects, &p.Body, &p.Facilitator,
+		&p.Transaction, &p.Reason, &p.Status, &p.Runs, &p.Ended, &created, &updated, &fetchBy, &keep, &keptUntil,
+		&p.Request, &p.Answer); err != nil {
+		return s, err
 	}
-}
-
-func (r *scanned) payment() (ledger.Payment, error) {
-	if digestOf(r.p.Key) != digest(padded(r.hash)) {
-		return ledger.Payment{}, fmt.Errorf("row %d of the database is damaged: its hash is not that of its key", r.rowid)
+	if s.hash = digestOf(p.Key); string(s.hash[:]) != string(hash) {
+		return s, fmt.Errorf("%w: the hash of row %d is not that of its key", errDamaged, s.id)
 	}
-	p := r.p
 	p.ID = ledger.ID(p.Key)
-	p.URL = string(r.url)
-	p.Created, p.Updated = time.Unix(0, r.created).UTC(), time.Unix(0, r.updated).UTC()
-	p.ValidBefore, p.Lease, p.Keep = instant(r.validBefore), instant(r.lease), instant(r.keep)
-	p.FetchBy = instant(r.fetchBy)
-	return p, nil
-}
-
-// padded is a hash of any length as one of the right length, or none.
-func padded(b []byte) (d [32]byte) {
-	if len(b) == len(d) {
-		copy(d[:], b)
-	}
-	return d
+	p.URL = string(url)
+	p.Created, p.Updated = time.Unix(0, created).UTC(), time.Unix(0, updated).UTC()
+	p.ValidBefore, p.Keep, p.FetchBy = instant(validBefore), instant(keep), instant(fetchBy)
+	s.payment = p
+	return s, nil
 }

@@ -1,10 +1,8 @@
 package sqlite
 
 import (
-	"context"
 	"errors"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,32 +20,9 @@ func TestContract(t *testing.T) {
 type cleaner struct{ *Ledger }
 
 func (c cleaner) Clean() error {
-	ctx := context.Background()
-	return errors.Join(c.copyRows(true), c.shed(ctx), c.copyRows(true), c.tidy(ctx))
-}
-
-// TestContractCopied is the contract with everything in the database as soon as
-// can be.
-func TestContractCopied(t *testing.T) {
-	ledgertest.Run(t, func(t *testing.T, now func() time.Time) ledger.Ledger {
-		l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{Now: now})
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(time.Millisecond):
-					if err := l.copyRows(true); err != nil {
-						t.Error(err)
-					}
-				}
-			}
-		})
-		t.Cleanup(func() { close(stop); wg.Wait() })
-		return cleaner{l}
-	})
+	err := c.commit()
+	c.chores()
+	return errors.Join(err, c.commit())
 }
 
 // open opens a ledger for a test, which it closes.

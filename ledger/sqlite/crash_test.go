@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // sellUntilKilled sells as fast as it can, and tells what has happened when it
 // has happened.
 func sellUntilKilled(path string) error {
-	l, err := Open(path, Options{segment: 1 << 16})
+	l, err := Open(path, Options{choresEvery: 20 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -51,17 +51,6 @@ func sellUntilKilled(path string) error {
 		_, _ = fmt.Fprintln(out, key, s, time.Now().UnixNano())
 		_ = out.Flush()
 	}
-	// The database follows much faster than it would, so that it is killed too.
-	go func() {
-		for {
-			if err := l.copyRows(rand.IntN(2) == 0); err != nil {
-				panic(err)
-			}
-			if rand.IntN(20) == 0 {
-				l.journal.drop()
-			}
-		}
-	}()
 	ctx := context.Background()
 	for w := range 8 {
 		go func() {
@@ -108,7 +97,7 @@ func TestKill(t *testing.T) {
 	for range kills {
 		said, killed := killOne(t, path, time.Duration(random.IntN(600))*time.Millisecond)
 		total += len(said)
-		l := open(t, path, Options{segment: 1 << 16})
+		l := open(t, path, Options{})
 		for key, s := range said {
 			p, err := l.Get(t.Context(), key)
 			if err != nil && !(errors.Is(err, ledger.ErrNotFound) && s.state == ledger.Released) {

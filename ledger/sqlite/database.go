@@ -3,162 +3,68 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
-	_ "modernc.org/sqlite" // the driver
+	driver "modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// database is the SQLite database: the queryable copy of what the journal says.
+// fileMode: the files have signatures of payers in them, and are nobody else's
+// business.
+const fileMode = 0o600
+
+// database reads the file, for the ledger and for readers in other processes.
 type database struct {
-	// write has one connection; it is nil for a reader.
-	write *sql.DB
-	read  *sql.DB
-
-	complete *sql.Stmt // of write
-	byHash   *sql.Stmt // of read
-
-	id   uint64
-	salt []byte
+	read   *sql.DB
+	has    *sql.Stmt
+	byHash *sql.Stmt
+	salt   []byte
 
 	mu       sync.Mutex
 	prepared map[string]*sql.Stmt // queries of List, by their text
 }
 
-// preparedMax is how many are kept: a gate asks the same few for ever.
-const preparedMax = 64
+const (
+	// readConnections is how many calls can look into the file at once. What the
+	// system has in its cache it answers in microseconds.
+	readConnections = 4
+	// preparedMax is how many queries are kept: a gate asks the same few for ever.
+	preparedMax = 64
+)
 
-// query runs a query of List.
-func (d *database) query(ctx context.Context, text string, args []any) (*sql.Rows, error) {
-	d.mu.Lock()
-	stmt := d.prepared[text]
-	if stmt == nil && len(d.prepared) < preparedMax {
-		var err error
-		if stmt, err = d.read.PrepareContext(ctx, text); err != nil {
-			d.mu.Unlock()
-			return nil, err
-		}
-		d.prepared[text] = stmt
-	}
-	d.mu.Unlock()
-	if stmt == nil {
-		return d.read.QueryContext(ctx, text, args...)
-	}
-	return stmt.QueryContext(ctx, args...)
-}
-
-// readConnections is how many calls can look into the database at once. A file
-// in the cache of the system answers in microseconds.
-const readConnections = 4
-
-// openDatabase opens the database for writing and makes it if it is not there.
-func openDatabase(path string) (_ *database, err error) {
-	// SQLite gives the files beside it the mode of the first.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	d := &database{prepared: make(map[string]*sql.Stmt)}
-	d.write, err = sql.Open("sqlite", dataSource(path, "rw",
-		// A commit is on disk: the journal may be removed then.
-		"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
-		// What was deleted, signatures and queries, is overwritten.
-		"secure_delete(ON)",
-		// What a statement of several rows could have to take back.
-		"temp_store(MEMORY)",
-		// 64 MB, for the pages of the indexes are written again with each checkpoint.
-		"wal_autocheckpoint(16000)", "journal_size_limit(67108864)", "cache_size(-16000)",
-	)+"&_txlock=immediate")
-	if err != nil {
-		return nil, err
-	}
-	d.write.SetMaxOpenConns(1)
-	err = migrate(context.Background(), d.write)
-	if err == nil {
-		err = d.prepare(path, "rw")
-	}
-	if err == nil {
-		d.complete, err = d.write.PrepareContext(context.Background(), completeMeta)
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
-}
-
-// checkpoint brings what is in the write-ahead log into the database, and empties
-// the log: what was deleted, and overwritten in the database, would stay readable
-// there. It waits a moment for those who read, and says whether it could.
-func (d *database) checkpoint(ctx context.Context) (done bool, err error) {
-	conn, err := d.write.Conn(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	// Longer than a query takes, and shorter than a backup.
-	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 1000"); err != nil {
-		return false, err
-	}
-	var busy, pages, moved int
-	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
-	_, restored := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = 10000")
-	return busy == 0, errors.Join(err, restored)
-}
-
-// readDatabase opens the database for reading alone.
-func readDatabase(path string) (*database, error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, err
-	}
-	d := &database{prepared: make(map[string]*sql.Stmt)}
-	if err := d.prepare(path, "ro"); err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
-}
-
-// prepare prepares what readers need.
-func (d *database) prepare(path, mode string) (err error) {
+// openDatabase opens the database at path, which is one of this version, for
+// reading.
+func openDatabase(ctx context.Context, path, mode string) (_ *database, err error) {
 	pragmas := []string{"busy_timeout(10000)", "cache_size(-4000)"}
 	if mode != "ro" {
 		pragmas = append(pragmas, "query_only(ON)")
 	}
-	d.read, err = sql.Open("sqlite", dataSource(path, mode, pragmas...))
-	if err != nil {
-		return err
+	d := &database{prepared: make(map[string]*sql.Stmt)}
+	if d.read, err = sql.Open("sqlite", dataSource(path, mode, pragmas...)); err != nil {
+		return nil, err
 	}
 	d.read.SetMaxOpenConns(readConnections)
 	d.read.SetMaxIdleConns(readConnections)
-	ctx := context.Background()
-	var version int
-	if err := d.read.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if version != len(migrations) {
-		return fmt.Errorf("the database is of version %d, and this program of version %d", version, len(migrations))
-	}
-	id, err := d.meta(ctx, metaDatabase)
+	err = d.read.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = ?", metaSalt).Scan(&d.salt)
 	if err == nil {
-		d.salt, err = d.meta(ctx, metaSalt)
+		d.has, err = d.read.PrepareContext(ctx, "SELECT id FROM payments WHERE hash = ?")
 	}
 	if err == nil {
-		d.id = binary.BigEndian.Uint64(id)
-		d.byHash, err = d.read.PrepareContext(ctx, selectRow+" WHERE hash = ?")
+		d.byHash, err = d.read.PrepareContext(ctx, selectRow+" WHERE payments.hash = ?")
 	}
-	return err
+	if err != nil {
+		return nil, errors.Join(damaged(err), d.close())
+	}
+	return d, nil
 }
 
 // dataSource names a database for the driver, with pragmas for each connection.
@@ -171,55 +77,81 @@ func dataSource(path, mode string, pragmas ...string) string {
 	return u.String()
 }
 
-func (d *database) meta(ctx context.Context, name string) (value []byte, err error) {
-	err = d.read.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = ?", name).Scan(&value)
-	if err == nil && len(value) < 8 {
-		err = fmt.Errorf("the value of %s is damaged", name)
+var errDamaged = errors.New("the file is damaged")
+
+// damaged says of SQLite's word for a damaged file what a person can do.
+func damaged(err error) error {
+	code := 0
+	if e, ok := errors.AsType[*driver.Error](err); ok {
+		code = e.Code() & 0xff // without what says more of it
 	}
-	return value, err
-}
-
-func (d *database) number(ctx context.Context, name string) (uint64, error) {
-	value, err := d.meta(ctx, name)
-	if err != nil {
-		return 0, err
+	if code == lib.SQLITE_CORRUPT || code == lib.SQLITE_NOTADB {
+		return fmt.Errorf("%w (%w): restore a backup; payments made since then must be looked up on the chain", errDamaged, err)
 	}
-	return binary.BigEndian.Uint64(value), nil
+	return err
 }
 
-// get returns the row with the hash, or ledger.ErrNotFound.
-func (d *database) get(ctx context.Context, hash *digest) (ledger.Payment, error) {
-	p, _, err := d.getVersion(ctx, hash)
-	return p, err
-}
-
-func (d *database) getVersion(ctx context.Context, hash *digest) (ledger.Payment, uint64, error) {
-	var r scanned
-	err := d.byHash.QueryRowContext(ctx, hash[:]).Scan(r.into()...)
+// get returns the row with the hash; its id is 0 if there is none.
+func (d *database) get(ctx context.Context, hash *digest) (stored, error) {
+	// Nearly all that are claimed are new, and this costs a third of reading a row.
+	var s stored
+	err := d.has.QueryRowContext(ctx, hash[:]).Scan(&s.id)
+	if err == nil {
+		s, err = scan(d.byHash.QueryRowContext(ctx, hash[:]))
+	}
 	if errors.Is(err, sql.ErrNoRows) {
-		err = ledger.ErrNotFound
+		return stored{}, nil
 	}
-	if err != nil {
-		return ledger.Payment{}, 0, err
-	}
-	p, err := r.payment()
-	return p, r.version, err
+	return s, damaged(err)
 }
+
+// query calls f with each row that a query selects; it is what follows selectRow.
+func (d *database) query(ctx context.Context, text string, args []any, f func(stored)) error {
+	text = selectRow + text
+	d.mu.Lock()
+	stmt := d.prepared[text]
+	if stmt == nil && len(d.prepared) < preparedMax {
+		var err error
+		if stmt, err = d.read.PrepareContext(ctx, text); err != nil {
+			d.mu.Unlock()
+			return damaged(err)
+		}
+		d.prepared[text] = stmt
+	}
+	d.mu.Unlock()
+	query := d.read.QueryContext
+	if stmt != nil {
+		query = func(ctx context.Context, _ string, args ...any) (*sql.Rows, error) {
+			return stmt.QueryContext(ctx, args...)
+		}
+	}
+	rows, err := query(ctx, text, args...)
+	if err != nil {
+		return damaged(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		s, err := scan(rows)
+		if err != nil {
+			return damaged(err)
+		}
+		f(s)
+	}
+	return damaged(rows.Err())
+}
+
+// hashQuery is the URL as finished payments may have it.
+func (d *database) hashQuery(url string) string { return ledger.HashQuery(d.salt, url) }
 
 func (d *database) close() error {
 	var errs []error
 	d.mu.Lock()
-	statements := slices.AppendSeq([]*sql.Stmt{d.complete, d.byHash}, maps.Values(d.prepared))
+	statements := slices.AppendSeq([]*sql.Stmt{d.has, d.byHash}, maps.Values(d.prepared))
 	d.mu.Unlock()
 	for _, s := range statements {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
 	}
-	for _, db := range []*sql.DB{d.read, d.write} { // the last to close tidies up
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.read.Close())...)
 }

@@ -17,27 +17,17 @@ var afterRestart = map[ledger.State]ledger.State{
 	ledger.Delivered: ledger.Delivered, ledger.Refused: ledger.Refused, ledger.Unknown: ledger.Unknown,
 }
 
-// TestRestart closes a ledger, or lets it crash, with payments in all states, in
-// the journal alone or in the database too, and opens it again.
+// TestRestart closes a ledger, or lets it crash, with payments in all states, and opens
+// it again.
 func TestRestart(t *testing.T) {
-	for _, how := range []string{"closed", "crashed", "crashed, copied", "crashed, half copied"} {
+	for _, how := range []string{"closed", "crashed", "crashed with an empty log"} {
 		t.Run(how, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "payments.db")
 			l := open(t, path, Options{})
 			for _, s := range ledger.States() {
 				bring(t, l, keyOf(s), s)
-				if how == "crashed, copied" || how == "crashed, half copied" && s == ledger.Settled {
-					if err := l.copyRows(true); err != nil {
-						t.Fatal(err)
-					}
-				}
 			}
 			changing := bring(t, l, "changing", ledger.Settling)
-			if how == "crashed, half copied" {
-				if err := l.copyRows(true); err != nil {
-					t.Fatal(err)
-				}
-			}
 			if _, err := l.Move(t.Context(), changing, ledger.Change{To: ledger.Settled, Transaction: "0x1", Runs: 2}); err != nil {
 				t.Fatal(err)
 			}
@@ -45,11 +35,14 @@ func TestRestart(t *testing.T) {
 				if err := l.Close(); err != nil {
 					t.Fatal(err)
 				}
-				if left, _ := filepath.Glob(journalPrefix(path) + "*"); len(left) > 0 {
+				if left, _ := filepath.Glob(path + "-*"); len(left) > 0 {
 					t.Errorf("a clean end leaves %v", left)
 				}
 			} else {
 				flush(t, l)
+				if how != "crashed" {
+					l.chores()
+				}
 				path = copyFiles(t, path)
 			}
 			for range 2 {
@@ -86,7 +79,7 @@ func TestRestart(t *testing.T) {
 // is a payment forgotten whose settling was promised.
 func TestCrashCopies(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "payments.db")
-	l := open(t, path, Options{segment: 1 << 12, still: true})
+	l := open(t, path, Options{})
 	promised := map[ledger.Key]ledger.State{}
 	for i := range 40 {
 		key := ledger.Key(fmt.Sprint("k", i))
@@ -96,17 +89,15 @@ func TestCrashCopies(t *testing.T) {
 			promised[key] = state
 		}
 		if i%7 == 3 {
-			if err := l.copyRows(i%2 == 0); err != nil {
-				t.Fatal(err)
-			}
+			flush(t, l)
 		}
 		if i%13 == 5 {
-			l.journal.drop()
+			l.chores()
 		}
 		if i%4 != 0 {
 			continue
 		}
-		crashed := open(t, copyFiles(t, path), Options{segment: 1 << 16})
+		crashed := open(t, copyFiles(t, path), Options{})
 		for key := range promised {
 			p, err := crashed.Get(t.Context(), key)
 			if err != nil || p.State == ledger.Claimed {
@@ -120,21 +111,24 @@ func TestCrashCopies(t *testing.T) {
 }
 
 // TestRefusedAnew: a refused payment that is claimed anew and let go is free, not
-// what the database had of it before it was refused.
+// what the file had of it before it was refused, also when the refusal is on its way to
+// the file meanwhile.
 func TestRefusedAnew(t *testing.T) {
-	for _, copied := range []bool{false, true} {
+	for _, onItsWay := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "payments.db")
 		l := open(t, path, Options{})
 		c := bring(t, l, "k", ledger.Settling)
-		if copied {
-			if err := l.copyRows(true); err != nil {
-				t.Fatal(err)
-			}
+		if onItsWay {
+			l.writing.Lock()
 		}
 		move(t, l, c, ledger.Refused)
 		for range 3 {
 			c = bring(t, l, "k", ledger.Claimed)
 			move(t, l, c, ledger.Released)
+			wantState(t, l, "k", ledger.Refused)
+		}
+		if onItsWay {
+			l.writing.Unlock()
 		}
 		flush(t, l)
 		crashed := copyFiles(t, path)
@@ -149,19 +143,56 @@ func TestRefusedAnew(t *testing.T) {
 	}
 }
 
+// TestSoldAnewBeforeItsRefusalIsWritten: one transaction has the end of a claim and the
+// settling of the next one of the same key. Nothing of the first is left, its request
+// neither.
+func TestSoldAnewBeforeItsRefusalIsWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "payments.db")
+	l := open(t, path, Options{})
+	c := bring(t, l, "k", ledger.Settling)
+	l.writing.Lock()
+	move(t, l, c, ledger.Refused)
+	moved := make(chan error)
+	go func() {
+		c, err := l.Claim(t.Context(), payment("k"), testLease)
+		if err == nil {
+			_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling, Request: []byte("another")})
+		}
+		moved <- err
+	}()
+	eventually(t, "it waits", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.filling.waits) == 1
+	})
+	l.writing.Unlock()
+	if err := <-moved; err != nil {
+		t.Fatal(err)
+	}
+	crashed := open(t, copyFiles(t, path), Options{})
+	if p := wantState(t, crashed, "k", ledger.Settling); string(p.Request) != "another" {
+		t.Errorf("its request is %s", p.Request)
+	}
+	var rows, kept int
+	if err := crashed.file.read.QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM payments), (SELECT count(*) FROM kept)").Scan(&rows, &kept); err != nil {
+		t.Fatal(err)
+	}
+	if rows != 1 || kept != 1 {
+		t.Errorf("%d rows and %d requests", rows, kept)
+	}
+}
+
 // TestForgottenByMemory: what left memory is found, and not counted twice.
 func TestForgottenByMemory(t *testing.T) {
 	l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{})
 	for i := range 300 {
 		bring(t, l, ledger.Key(fmt.Sprint("k", i)), ledger.Delivered)
 	}
-	if err := l.copyRows(false); err != nil {
-		t.Fatal(err)
-	}
+	flush(t, l)
 	if n := len(l.rows.all); n != 0 {
 		t.Errorf("%d finished payments are in memory", n)
 	}
-	if n := len(l.rows.payers) + len(l.rows.identifiers) + len(l.rows.open) + len(l.rows.purchases); n != 0 {
+	if n := len(l.rows.purchases); n != 0 {
 		t.Errorf("%d are in the indexes", n)
 	}
 	n := 0
@@ -179,61 +210,11 @@ func TestForgottenByMemory(t *testing.T) {
 	}
 }
 
-func TestSegmentsGo(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "payments.db")
-	l := open(t, path, Options{still: true})
-	big := payment("")
-	big.Request = make([]byte, 1<<20)
-	for i := range 30 {
-		big.Key = ledger.Key(fmt.Sprint("k", i))
-		c, err := l.Claim(t.Context(), big, testLease)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range way(ledger.Delivered) {
-			move(t, l, c, s)
-		}
-	}
-	segments := func() int {
-		names, _ := filepath.Glob(journalPrefix(path) + "*")
-		return len(names)
-	}
-	if n := segments(); n < 4 {
-		t.Errorf("%d segments for 30 MB", n)
-	}
-	if err := l.copyRows(false); err != nil {
-		t.Fatal(err)
-	}
-	if n := segments(); n > 2 {
-		t.Errorf("%d segments after everything was copied", n)
-	}
-	// One that is idle loses the last one too.
-	l.journal.drop()
-	eventually(t, "the segment goes", func() bool {
-		if err := l.copyRows(false); err != nil {
-			t.Fatal(err)
-		}
-		return segments() <= 1
-	})
-	// A record that is larger than a segment.
-	big.Key, big.Request = "huge", make([]byte, segmentSize+1)
-	c, err := l.Claim(t.Context(), big, testLease)
-	if err != nil {
-		t.Fatal(err)
-	}
-	move(t, l, c, ledger.Settling)
-	if p := wantState(t, open(t, copyFiles(t, path), Options{}), "huge", ledger.Settling); len(p.Request) != segmentSize+1 {
-		t.Errorf("%d bytes came back", len(p.Request))
-	}
-}
-
 func TestFileModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made")
 	l := open(t, filepath.Join(dir, "payments.db"), Options{})
 	bring(t, l, "k", ledger.Settling)
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
-	}
+	flush(t, l)
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) < 4 {
 		t.Fatalf("%d files, %v", len(entries), err)

@@ -6,13 +6,55 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
+
+// disk is what goes wrong with the file, when it is told to.
+type disk struct {
+	mu sync.Mutex
+	// at is the point of a transaction at which err comes, "" for none.
+	at  string
+	err error
+	// panics: the writer panics there.
+	panics bool
+	// hangs: it waits there until the channel is closed.
+	hangs chan struct{}
+}
+
+var errFull error = syscall.ENOSPC
+
+func (d *disk) fail(at string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at, d.err = at, err
+}
+
+func (d *disk) heal() { d.fail("", nil) }
+
+func (d *disk) fault(at string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at != at {
+		return nil
+	}
+	if hangs := d.hangs; hangs != nil {
+		d.mu.Unlock()
+		<-hangs
+		d.mu.Lock()
+		return nil
+	}
+	if d.panics {
+		panic("the writer")
+	}
+	return d.err
+}
 
 func settle(t testing.TB, l *Ledger, key ledger.Key) (ledger.Claim, error) {
 	t.Helper()
@@ -27,36 +69,28 @@ func named(err error) bool {
 }
 
 // TestDiskFails: what is surely not on disk has not happened, what may be is in
-// doubt, and in either case no new payment is taken until the disk is well.
+// doubt, and in either case no new payment is taken until the disk is well. What was
+// said to have happened meanwhile is on disk then.
 func TestDiskFails(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		fails   func(d *badDisk)
-		unknown bool
+		name, at string
+		panics   bool
+		unknown  bool
 	}{
-		{"full", func(d *badDisk) { d.write = errFull }, false},
-		{"half written", func(d *badDisk) { d.write, d.half = errFull, true }, false},
-		{"half written, not to be undone", func(d *badDisk) { d.write, d.half, d.truncate = errFull, true, syscall.EIO }, true},
-		{"no new segment", func(d *badDisk) { d.create = syscall.EROFS }, false},
-		{"not synced", func(d *badDisk) { d.sync = syscall.EIO }, true},
+		{"no transaction", "begin", false, false},
+		{"not all written", "write", false, false},
+		{"the writer panics", "write", true, false},
+		{"no word of the commit", "committed", false, true},
+		{"the writer panics after the commit", "committed", true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			disk := &badDisk{}
+			d := &disk{panics: c.panics}
 			path := filepath.Join(t.TempDir(), "payments.db")
-			l := open(t, path, Options{disk: disk, segment: 1 << 14})
-			if c.name != "no new segment" {
-				bring(t, l, "before", ledger.Settled)
-			}
+			l := open(t, path, Options{fault: d.fault})
+			bring(t, l, "before", ledger.Settled)
 			paid := bring(t, l, "paid", ledger.Settling)
-			if c.name == "no new segment" {
-				l.journal.drop()
-				eventually(t, "the segment ends", func() bool { return l.journal.segments.releasable(1 << 62) })
-				if p := <-l.journal.segments.coming; p.err != nil {
-					t.Fatal(p.err)
-				}
-				l.journal.segments.coming = nil
-			}
-			disk.set(c.fails)
+			flush(t, l)
+			d.fail(c.at, errFull)
 
 			claim, err := settle(t, l, "k")
 			switch {
@@ -77,7 +111,7 @@ func TestDiskFails(t *testing.T) {
 			}
 			crashed := copyFiles(t, path)
 
-			disk.heal()
+			d.heal()
 			eventually(t, "it recovers", func() bool {
 				_, err := l.Claim(t.Context(), payment("new"), testLease)
 				return err == nil
@@ -94,13 +128,11 @@ func TestDiskFails(t *testing.T) {
 			if p, _ := before.Get(t.Context(), "k"); p.State != "" && !c.unknown {
 				t.Errorf("after a crash meanwhile, k is %s", p.State)
 			}
-			wantState(t, before, "paid", ledger.Settling)
 			after := open(t, recovered, Options{})
-			for key, want := range map[ledger.Key]ledger.State{"k": ledger.Settled, "paid": ledger.Settled, "after": ledger.Delivered} {
+			for key, want := range map[ledger.Key]ledger.State{
+				"before": ledger.Settled, "k": ledger.Settled, "paid": ledger.Settled, "after": ledger.Delivered,
+			} {
 				wantState(t, after, key, want)
-			}
-			if c.name != "no new segment" {
-				wantState(t, after, "before", ledger.Settled)
 			}
 		})
 	}
@@ -109,9 +141,9 @@ func TestDiskFails(t *testing.T) {
 // TestDiskFailsForMany: of many who wait for a disk that fails, each learns the
 // truth.
 func TestDiskFailsForMany(t *testing.T) {
-	disk := &badDisk{}
+	d := &disk{}
 	path := filepath.Join(t.TempDir(), "payments.db")
-	l := open(t, path, Options{disk: disk, segment: 1 << 14})
+	l := open(t, path, Options{fault: d.fault})
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	got := map[ledger.Key]error{}
@@ -149,15 +181,11 @@ func TestDiskFailsForMany(t *testing.T) {
 	}
 	for i := 0; ; i++ {
 		time.Sleep(30 * time.Millisecond)
-		disk.set([]func(*badDisk){
-			func(d *badDisk) { d.write = errFull },
-			func(d *badDisk) { d.sync = syscall.EIO },
-			func(d *badDisk) { d.write, d.half = errFull, true },
-		}[i%3])
-		time.Sleep(30 * time.Millisecond)
-		disk.heal()
+		d.fail([]string{"begin", "committed", "write"}[i%3], syscall.EIO)
+		eventually(t, "it fails", func() bool { return l.well() != nil })
+		d.heal()
 		eventually(t, "it recovers", func() bool { return l.well() == nil })
-		if settling, unavailable, unknown := seen(); i >= 3 && settling && unavailable && unknown || i == 60 {
+		if settling, unavailable, unknown := seen(); i >= 2 && settling && unavailable && unknown || i == 20 {
 			break // each of the cases has come
 		}
 	}
@@ -182,15 +210,58 @@ func TestDiskFailsForMany(t *testing.T) {
 	}
 }
 
+// TestUndoneByStep: a payment that was settled, and is to be settled again after a
+// reorganisation, falls back by as much as was not written, and no further.
+func TestUndoneByStep(t *testing.T) {
+	d := &disk{}
+	path := filepath.Join(t.TempDir(), "payments.db")
+	l := open(t, path, Options{fault: d.fault})
+	c := bring(t, l, "k", ledger.Settling)
+	flush(t, l)
+	l.writing.Lock()
+	d.fail("write", errFull)
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settled, Transaction: "0x1"}); err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error)
+	for range 2 { // the second from settling to settling
+		go func() {
+			_, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling, Reorganised: true})
+			errs <- err
+		}()
+	}
+	eventually(t, "they wait", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.filling.waits) == 2
+	})
+	l.writing.Unlock()
+	for range 2 {
+		if err := <-errs; !errors.Is(err, ledger.ErrUnavailable) {
+			t.Errorf("%v, want ErrUnavailable", err)
+		}
+	}
+	if p := wantState(t, l, "k", ledger.Settled); p.Doubt || p.Transaction != "0x1" {
+		t.Errorf("%+v", p)
+	}
+	d.heal()
+	flush(t, l)
+	if p := wantState(t, open(t, copyFiles(t, path), Options{}), "k", ledger.Settled); p.Doubt || p.Transaction != "0x1" {
+		t.Errorf("on disk: %+v", p)
+	}
+}
+
 // TestSlowDisk: a call waits no longer than its context, and then it is not
 // known what the disk has.
 func TestSlowDisk(t *testing.T) {
-	disk := &badDisk{}
-	l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{disk: disk})
+	d := &disk{}
+	l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{fault: d.fault})
 	held := bring(t, l, "held", ledger.Settling)
-	hangs := make(chan struct{})
-	disk.set(func(d *badDisk) { d.hangs = hangs })
 	c := bring(t, l, "k", ledger.Claimed)
+	flush(t, l)
+	hangs := make(chan struct{})
+	d.hangs = hangs
+	d.fail("write", nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	_, err := l.Move(ctx, c, ledger.Change{To: ledger.Settling})
@@ -206,11 +277,11 @@ func TestSlowDisk(t *testing.T) {
 	wantState(t, l, "k", ledger.Released)
 	bring(t, l, "k", ledger.Claimed)
 
-	l.journal.busy.Store(time.Now().Add(-time.Minute).UnixNano())
+	l.busy.Store(time.Now().Add(-time.Minute).UnixNano())
 	if _, err := l.Claim(t.Context(), payment("new"), testLease); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Errorf("Claim while the disk hangs: %v", err)
 	}
-	disk.set(func(d *badDisk) { d.hangs = nil })
+	d.heal()
 	close(hangs)
 	eventually(t, "it goes on", func() bool {
 		_, err := l.Claim(t.Context(), payment("new"), testLease)
@@ -218,37 +289,150 @@ func TestSlowDisk(t *testing.T) {
 	})
 }
 
-// TestOneSync: a sale waits for the disk once, and many at once share a sync.
-func TestOneSync(t *testing.T) {
-	disk := &badDisk{}
-	l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{disk: disk})
-	bring(t, l, "first", ledger.Delivered) // makes a segment
-	flush(t, l)
-	var before int
-	disk.set(func(d *badDisk) { before = d.syncs })
-	syncs := func() (n int) {
-		disk.set(func(d *badDisk) { n = d.syncs - before })
-		return n
+// TestLeaseEndsBeforeTheCommit: who may begin to ask for money has a lease that runs
+// when it is told so. The payment is in doubt from then on.
+func TestLeaseEndsBeforeTheCommit(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		var ahead atomic.Int64
+		d := &disk{hangs: make(chan struct{})}
+		l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{
+			Now:   func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+			fault: d.fault,
+		})
+		c := bring(t, l, "k", ledger.Claimed)
+		d.fail("write", nil)
+		moved := make(chan error)
+		go func() {
+			_, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
+			moved <- err
+		}()
+		eventually(t, "it is settling", func() bool {
+			p, err := l.Get(t.Context(), "k")
+			return err == nil && p.State == ledger.Settling
+		})
+		ahead.Store(int64(testLease))
+		if taken {
+			if _, err := l.Take(t.Context(), "k", ledger.Settling, testLease); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.heal()
+		close(d.hangs)
+		if err := <-moved; err == nil || named(err) {
+			t.Errorf("taken %v: %v, want an error that says nothing", taken, err)
+		}
+		wantState(t, l, "k", ledger.Settling)
+		if !taken { // nobody else began, and the holder knows that it did not
+			move(t, l, c, ledger.Released)
+		}
 	}
-	begin := time.Now()
+}
+
+// TestCloseWritesWhatWaits: what waits when the ledger is closed is written, or the
+// error says that it was not.
+func TestCloseWritesWhatWaits(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		d := &disk{}
+		path := filepath.Join(t.TempDir(), "payments.db")
+		l, err := Open(path, Options{fault: d.fault})
+		if err != nil {
+			t.Fatal(err)
+		}
+		paid := bring(t, l, "paid", ledger.Settling)
+		waits := bring(t, l, "waits", ledger.Claimed)
+		flush(t, l)
+		l.writing.Lock()
+		move(t, l, paid, ledger.Settled)
+		if fails {
+			d.fail("begin", errFull)
+		}
+		moved, closed := make(chan error), make(chan error)
+		go func() {
+			_, err := l.Move(t.Context(), waits, ledger.Change{To: ledger.Settling})
+			moved <- err
+		}()
+		eventually(t, "it waits", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.filling.waits) == 1
+		})
+		go func() { closed <- l.Close() }()
+		eventually(t, "it is closed", func() bool {
+			_, err := l.Get(t.Context(), "paid")
+			return errors.Is(err, ledger.ErrUnavailable)
+		})
+		l.writing.Unlock()
+		if err := <-moved; fails != errors.Is(err, ledger.ErrUnavailable) || !fails && err != nil {
+			t.Errorf("fails %v: Move returned %v", fails, err)
+		}
+		if err := <-closed; fails != (err != nil) || fails && !strings.Contains(err.Error(), "1 payments are not in the file") {
+			t.Errorf("fails %v: Close returned %v", fails, err)
+		}
+		want := map[ledger.Key]ledger.State{"paid": ledger.Settled, "waits": ledger.Settling}
+		if fails {
+			want = map[ledger.Key]ledger.State{"paid": ledger.Settling, "waits": ""}
+		}
+		again := open(t, path, Options{})
+		for key, state := range want {
+			wantState(t, again, key, state)
+		}
+	}
+}
+
+// TestOneTransaction: a sale waits for the disk once, and many at once share a
+// transaction.
+func TestOneTransaction(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{})
+	commits := func() uint64 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.commits
+	}
 	bring(t, l, "alone", ledger.Delivered)
-	if n, took := syncs(), time.Since(begin); n != 1 && took < syncWithin {
-		t.Errorf("%d syncs for one sale", n)
+	flush(t, l)
+	if n := commits(); n > 4 {
+		t.Errorf("%d transactions for one sale", n)
 	}
-	flush(t, l) // the rest of it, later
-	eventually(t, "the end is synced too", func() bool { return syncs() == 2 })
+	before := commits()
 	const n = 200
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() { bring(t, l, ledger.Key(fmt.Sprint("k", i)), ledger.Settling) })
 	}
 	wg.Wait()
-	if got := syncs() - 2; got > n/2 {
-		t.Errorf("%d syncs for %d sales at once", got, n)
+	if got := commits() - before; got > n/2 {
+		t.Errorf("%d transactions for %d sales at once", got, n)
 	}
 }
 
-// TestFullDisk fills a real file system, database and all.
+// TestSQLiteIsFull: the database may not grow, and SQLite says so in the middle of a
+// transaction.
+func TestSQLiteIsFull(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "payments.db")
+	l := open(t, path, Options{})
+	bring(t, l, "first", ledger.Delivered)
+	flush(t, l)
+	if err := l.asWriter(func(s *store) error { // until the connection is made anew
+		_, err := s.conn.ExecContext(t.Context(), "PRAGMA max_page_count = 1")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	large := payment("k")
+	large.Request = make([]byte, 1<<20)
+	c, err := l.Claim(t.Context(), large, testLease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); !errors.Is(err, ledger.ErrUnavailable) || !strings.Contains(err.Error(), "full") {
+		t.Fatalf("Move: %v", err)
+	}
+	eventually(t, "it recovers", func() bool { return l.well() == nil })
+	move(t, l, c, ledger.Settling)
+	wantUsed(t, l, "first")
+}
+
+// TestFullDisk fills a real file system.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	const size = 8 << 20
@@ -257,10 +441,12 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer unmount(dir)
 	filler := filepath.Join(dir, "filler")
-	l := open(t, filepath.Join(dir, "payments.db"), Options{segment: 1 << 16})
+	path := filepath.Join(dir, "payments.db")
+	l := open(t, path, Options{})
 	bring(t, l, "first", ledger.Delivered)
+	paid := bring(t, l, "paid", ledger.Settling)
 	_ = os.WriteFile(filler, make([]byte, size), fileMode) // as much as there is room for
-	promised := map[ledger.Key]bool{"first": true}
+	promised := map[ledger.Key]bool{"first": true, "paid": true}
 	failed := 0
 	for i := 0; failed < 20 && i < 5000; i++ {
 		key := ledger.Key(fmt.Sprint("k", i))
@@ -281,9 +467,7 @@ func TestFullDisk(t *testing.T) {
 	if failed == 0 {
 		t.Fatal("the disk is not full")
 	}
-	if err := l.copyRows(true); err == nil {
-		t.Log("the database has room yet")
-	}
+	move(t, l, paid, ledger.Settled) // is not lost
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
@@ -297,10 +481,11 @@ func TestFullDisk(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := open(t, filepath.Join(dir, "payments.db"), Options{segment: 1 << 16})
+	again := open(t, path, Options{})
 	for key := range promised {
 		wantUsed(t, again, key)
 	}
+	wantState(t, again, "paid", ledger.Settled)
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"iter"
-	"slices"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -16,98 +15,67 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			yield(ledger.Payment{}, err)
 			return
 		}
+		hashed := l.file.hashQuery(f.URL)
 		l.mu.Lock()
 		if l.closed {
 			l.mu.Unlock()
 			yield(ledger.Payment{}, errClosed)
 			return
 		}
-		rows := l.rows.find(f)
-		inMemory := l.rows.inMemory(f)
-		if len(rows) == 0 && inMemory { // as nearly always when a gate asks
+		rows, alone := l.rows.rows(f, hashed)
+		if len(rows) == 0 && alone { // as nearly always when a gate asks
 			l.mu.Unlock()
 			return
 		}
-		begun := beginning{listed: make(map[digest]bool, len(rows)), version: l.journal.last(), order: l.rows.order}
+		inMemory := make(map[digest]bool, len(rows))
 		for _, r := range rows {
-			begun.listed[r.key] = true
+			inMemory[r.row.hash] = true
 		}
+		last := l.lastID
 		l.mu.Unlock()
 
-		sources := []*source{{next: l.memoryPages(f, rows)}}
-		if !inMemory {
-			for _, state := range split(f) {
-				sources = append(sources, &source{next: l.databasePages(f, state, begun)})
-			}
+		sources := []*source{{next: l.memoryPages(f, hashed, rows)}}
+		if !alone {
+			sources = append(sources, l.file.sources(f, last, inMemory)...)
 		}
 		merge(ctx, sources, f.Limit, yield)
 	}
 }
 
-// beginning is what was in memory when a List began.
-type beginning struct {
-	listed  map[digest]bool // rows that it has from memory
-	version uint64          // the latest record
-	order   uint64          // the latest claim
-}
-
-// databasePages returns the rows of the database that the filter selects and
-// that are not in memory, where their latest version is.
-func (l *Ledger) databasePages(f ledger.Filter, state ledger.State, begun beginning) func(context.Context) ([]ledger.Payment, bool, error) {
-	var at cursor
-	return func(ctx context.Context) (page []ledger.Payment, more bool, err error) {
-		const tries = 10
-		for try := range tries {
-			l.mu.Lock()
-			evicted := l.rows.evicted
-			l.mu.Unlock()
-			from := at
-			rows, more, err := l.db.page(ctx, f, state, &from)
-			if err != nil {
-				return nil, false, err
-			}
-			l.mu.Lock()
-			if l.rows.evicted != evicted && try < tries-1 {
-				l.mu.Unlock()
-				continue // what is not in memory now may have been so while we read
-			}
-			for _, row := range rows {
-				present := l.rows.all[row.payment.Key]
-				if begun.listed[row.key] || row.version > begun.version || present != nil && present.order <= begun.order {
-					continue
+// sources are what the file has of a filter, but for some rows.
+func (d *database) sources(f ledger.Filter, last int64, but map[digest]bool) (all []*source) {
+	for _, state := range split(f) {
+		var at cursor
+		all = append(all, &source{next: func(ctx context.Context) (page []ledger.Payment, more bool, err error) {
+			rows, more, err := d.page(ctx, f, state, last, &at)
+			for _, s := range rows {
+				if !but[s.hash] {
+					page = append(page, s.payment)
 				}
-				page = append(page, row.payment)
 			}
-			l.mu.Unlock()
-			at = from
-			return page, more, nil
-		}
-		return page, false, nil
+			return page, more, err
+		}})
 	}
+	return all
 }
 
 // memoryPages returns copies of the rows that the filter selects, in parts, each
 // from a time under the lock.
-func (l *Ledger) memoryPages(f ledger.Filter, rows []*row) func(context.Context) ([]ledger.Payment, bool, error) {
-	hashed := f
-	hashed.URL = l.db.hashQuery(f.URL)
+func (l *Ledger) memoryPages(f ledger.Filter, hashed string, rows []listed) func(context.Context) ([]ledger.Payment, bool, error) {
 	return func(context.Context) (page []ledger.Payment, more bool, err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		n := min(len(rows), lockedRows)
 		for _, r := range rows[:n] {
-			if !r.gone(&l.rows) && (f.Match(r.payment) || f.URL != hashed.URL && hashed.Match(r.payment)) {
-				page = append(page, copied(r.payment))
+			// A claim that was let go, or that another replaced, is not there any more.
+			p := r.row.payment
+			if (r.row.id != 0 || !r.row.gone) && p.Created.Equal(r.created) && matches(f, hashed, p) {
+				page = append(page, p.Clone())
 			}
 		}
 		rows = rows[n:]
 		return page, len(rows) > 0, nil
 	}
-}
-
-// gone says whether the row is a claim that was let go, or that another replaced.
-func (r *row) gone(t *table) bool {
-	return r.version == 0 && t.all[r.payment.Key] != r
 }
 
 // source is a sequence of payments, oldest first, that comes in pages.
@@ -159,11 +127,4 @@ func merge(ctx context.Context, sources []*source, limit int, yield func(ledger.
 			return
 		}
 	}
-}
-
-// statesOf returns the states that the filter selects, once each.
-func statesOf(f ledger.Filter) []ledger.State {
-	states := slices.Clone(f.States)
-	slices.Sort(states)
-	return slices.Compact(states)
 }

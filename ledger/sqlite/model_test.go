@@ -6,8 +6,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/maphash"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,14 +20,14 @@ import (
 )
 
 // TestModel makes any calls on a ledger and on one in memory alone, which must
-// answer alike, whatever of it is in the database, and whatever crashes.
+// answer alike, whatever of it is in the file, and whatever fails.
 func TestModel(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue { // each takes a while
 		_ = checks.Value.Set("25")
 		defer func() { _ = checks.Value.Set(checks.DefValue) }()
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &model{time: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), claims: map[ledger.Key][2]ledger.Claim{}, disk: &badDisk{}}
+		m := &model{time: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), claims: map[ledger.Key][2]ledger.Claim{}, disk: &disk{}}
 		m.path = filepath.Join(memoryDir(t), "payments.db")
 		m.memory = memory.New(memory.Options{Now: m.now})
 		m.open(rt)
@@ -74,24 +76,14 @@ func TestModel(t *testing.T) {
 			"wait": func(t *rapid.T) {
 				m.time = m.time.Add(rapid.SampledFrom([]time.Duration{1, testLease, 2 * testLease}).Draw(t, "time"))
 			},
-			"copy": func(t *rapid.T) {
-				if err := m.file.copyRows(rapid.Bool().Draw(t, "all")); err != nil {
-					t.Fatal(err)
-				}
-			},
-			"shed": func(t *rapid.T) {
-				if err := m.file.shed(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			},
-			"list": m.list,
-			"drop": func(*rapid.T) { m.file.journal.drop() },
+			"write": func(*rapid.T) { _ = m.file.commit() },
+			"clean": func(*rapid.T) { m.file.chores() },
+			"list":  m.list,
 			"fail": func(t *rapid.T) {
-				m.disk.set(func(d *badDisk) { d.write, d.half = errFull, rapid.Bool().Draw(t, "half") })
-				m.file.journal.add(func(b []byte) []byte { return append(b, 0) }, nil)
-				eventuallyIn(t, func() bool { return m.file.journal.failure() != nil })
+				m.disk.fail(rapid.SampledFrom([]string{"begin", "write", "committed"}).Draw(t, "at"), errFull)
+				_ = m.file.commit() // the background may have been first, and then nothing waits
 				m.disk.heal()
-				if err := m.file.beginAnew(); err != nil {
+				if err := m.file.commit(); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -106,17 +98,9 @@ func TestModel(t *testing.T) {
 	})
 }
 
-func eventuallyIn(t *rapid.T, f func() bool) {
-	for end := time.Now().Add(5 * time.Second); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it does not happen")
-		}
-	}
-}
-
 type model struct {
 	path   string
-	disk   *badDisk
+	disk   *disk
 	time   time.Time
 	memory *memory.Ledger
 	file   *Ledger
@@ -127,7 +111,7 @@ func (m *model) now() time.Time { return m.time }
 
 func (m *model) open(t *rapid.T) {
 	var err error
-	if m.file, err = Open(m.path, Options{Now: m.now, disk: m.disk, segment: 1 << 12}); err != nil {
+	if m.file, err = Open(m.path, Options{Now: m.now, fault: m.disk.fault}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -273,41 +257,53 @@ func (m *model) sound(t *rapid.T) {
 	l := m.file
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	claimed, open := int64(0), 0
+	unfinished := 0
 	for key, r := range l.rows.all {
-		if r.payment.Key != key {
+		if r.payment.Key != key || r.gone {
 			t.Fatalf("%s is under %s", r.payment.Key, key)
 		}
-		if r.payment.State == ledger.Claimed {
-			claimed++
-		}
-		if r.payment.State.Open() {
-			open++
+		if !r.payment.State.Finished() {
+			unfinished++
 		}
 		if r.token == "" != r.payment.Lease.IsZero() {
 			t.Fatalf("%s has token %q and lease %s", key, r.token, r.payment.Lease)
 		}
-		if r.final() && !r.dirty {
-			t.Fatalf("%s is %s and in memory", key, r.payment.State)
+		if r.token == "" && r.next == nil && r.current == nil {
+			t.Fatalf("%s is %s, and in memory for nothing", key, r.payment.State)
 		}
-		if r.dirty && !r.queued {
-			t.Fatalf("%s is dirty, and not in the queue", key)
+		if r.token != "" && !r.queued {
+			t.Fatalf("nobody looks whether the holder of %s is gone", key)
+		}
+		if r.next != nil && !slices.Contains(l.filling.rows, r) {
+			t.Fatalf("%s is not written", key)
 		}
 	}
-	if got := l.claimed.Load(); got != claimed {
-		t.Fatalf("%d claims are counted, and %d there", got, claimed)
-	}
-	if got := len(l.rows.open.find(inOpen, struct{}{})); got != open {
-		t.Fatalf("%d open rows are indexed, and %d there", got, open)
-	}
-	queued := map[*row]bool{}
-	for _, r := range l.rows.dirty {
-		if queued[r] || !r.queued {
-			t.Fatalf("%s is queued wrongly", r.payment.Key)
+	for p, rows := range l.rows.purchases {
+		for _, r := range rows {
+			unfinished--
+			if r.gone || r.payment.State.Finished() || purchaseOf(&r.payment) != p {
+				t.Fatalf("%s, %s, is indexed as %v", r.payment.Key, r.payment.State, p)
+			}
 		}
-		queued[r] = true
 	}
-	if l.rows.queued != len(queued) || l.behind.Load() != int64(len(queued)) {
-		t.Fatalf("%d are queued, %d are counted, and the ledger takes it for %d", len(queued), l.rows.queued, l.behind.Load())
+	if unfinished != 0 {
+		t.Fatalf("%d more are not finished than the index has", unfinished)
+	}
+	m.resting(t)
+}
+
+// resting tests that what memory knows of the file is so. It is called under the lock.
+func (m *model) resting(t *rapid.T) {
+	var want [buckets]uint32
+	l := m.file
+	if err := l.file.query(context.Background(), "", nil, func(s stored) {
+		if l.rows.all[s.payment.Key] == nil && s.payment.State.Open() {
+			want[maphash.Comparable(l.rows.seed, purchaseOf(&s.payment))%buckets]++
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if l.rows.resting != want {
+		t.Fatal("the open rows that the file alone has are miscounted")
 	}
 }

@@ -25,8 +25,8 @@ func init() {
 // cannot be, payments are refused with status 503 before anybody is asked for
 // money.
 type Module struct {
-	// The database file. Beside it are others with longer names that belong to
-	// it. Placeholders of the environment are replaced. Default:
+	// The database file. Beside it are others with longer names: `-wal` and `-shm`,
+	// which are SQLite's and belong to it, and `.lock`. Placeholders of the environment are replaced. Default:
 	// `paywall/payments.db` in Caddy's data directory.
 	File string `json:"file,omitempty"`
 

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
@@ -10,7 +11,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// owe leaves n payments settled and not delivered, and the database has them.
+// owe leaves n payments settled and not delivered.
 func owe(t *testing.T, l *Ledger, name string, n int) (keys []ledger.Key) {
 	t.Helper()
 	for i := range n {
@@ -19,9 +20,6 @@ func owe(t *testing.T, l *Ledger, name string, n int) (keys []ledger.Key) {
 		keys = append(keys, key)
 	}
 	flush(t, l)
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
-	}
 	return keys
 }
 
@@ -33,7 +31,7 @@ func wantOwed(t *testing.T, l *Ledger, keys []ledger.Key) {
 		"all":              {States: []ledger.State{ledger.Settled, ledger.Delivering}},
 		"a purchase":       {States: []ledger.State{ledger.Unknown, ledger.Settled}, Payer: p.Payer, Method: p.Method, Host: p.Host, URL: p.URL},
 		"since a while":    {States: []ledger.State{ledger.Settled}, Payer: p.Payer, Since: time.Now().Add(-time.Hour)},
-		"every one of one": {Payer: p.Payer},
+		"every one of one": {Payer: p.Payer, States: []ledger.State{ledger.Settled}},
 	} {
 		found := make(map[ledger.Key]bool)
 		for row, err := range l.List(t.Context(), f) {
@@ -53,17 +51,17 @@ func wantOwed(t *testing.T, l *Ledger, keys []ledger.Key) {
 	}
 }
 
-// TestOwedLeaveRoom: payments that are owed filled the memory for ever, and then
-// the ledger took no more.
-func TestOwedLeaveRoom(t *testing.T) {
+// TestOwedTakeNoMemory: what is owed was in memory for ever, and then the ledger took no
+// more. It is in the file alone, and found there by all ways, and sold by none.
+func TestOwedTakeNoMemory(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "payments.db")
-	l := open(t, path, Options{Max: 10, still: true})
+	l := open(t, path, Options{Max: 10})
 	var keys []ledger.Key
 	for i := range 5 {
-		keys = append(keys, owe(t, l, fmt.Sprint("round ", i, " "), 8)...)
-	}
-	if n := len(l.rows.all); n > 10 {
-		t.Errorf("%d in memory", n)
+		keys = append(keys, owe(t, l, fmt.Sprint("round ", i, " "), 60)...)
+		if n := len(l.rows.all) + len(l.rows.purchases); n > 0 {
+			t.Errorf("%d in memory", n)
+		}
 	}
 	wantOwed(t, l, keys)
 	for _, key := range keys[:20] {
@@ -76,8 +74,9 @@ func TestOwedLeaveRoom(t *testing.T) {
 		wantUsed(t, l, key)
 	}
 	flush(t, l)
-	crashed := open(t, copyFiles(t, path), Options{still: true})
+	crashed := open(t, copyFiles(t, path), Options{})
 	for _, l := range []*Ledger{l, crashed} {
+		wantOwed(t, l, keys[20:])
 		for i, key := range keys {
 			want := ledger.Settled
 			if i < 20 {
@@ -88,67 +87,30 @@ func TestOwedLeaveRoom(t *testing.T) {
 	}
 }
 
-// TestOwedForLongLeaveMemory: nobody asks for them any more but by name.
-func TestOwedForLongLeaveMemory(t *testing.T) {
-	path := filepath.Join(memoryDir(t), "payments.db")
+// TestFull: memory is full of payments under way, and has room again when the holder of
+// one is gone. What it has forgotten of such a row is not forgotten by the file.
+func TestFull(t *testing.T) {
 	var ahead atomic.Int64
-	options := Options{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }, still: true}
-	l := open(t, path, options)
-	keys := owe(t, l, "old ", 300)
-	l.evictOld()
-	if n := len(l.rows.all); n != 300 {
-		t.Fatalf("%d in memory, and none is old", n)
-	}
-	ahead.Store(int64(25 * time.Hour))
-	l.evictOld()
-	if n := len(l.rows.all); n != 0 {
-		t.Errorf("%d in memory", n)
-	}
-	wantOwed(t, l, keys)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l = open(t, path, options)
-	if n := len(l.rows.all); n != 0 {
-		t.Errorf("%d in memory, opened anew", n)
-	}
-	wantOwed(t, l, keys)
-	c, err := l.Take(t.Context(), keys[0], ledger.Delivering, testLease)
-	if err != nil {
-		t.Fatal(err)
-	}
-	move(t, l, c, ledger.Settled)
-	wantOwed(t, l, keys)
-}
-
-// TestOwedAnswersLeaveMemory: what is kept of answers that broke off is bounded.
-func TestOwedAnswersLeaveMemory(t *testing.T) {
-	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{still: true})
-	answer := make([]byte, owedSizeMost/16)
-	var keys []ledger.Key
-	for i := range 20 {
-		keys = append(keys, ledger.Key(fmt.Sprint("key ", i)))
-		if _, err := l.Move(t.Context(), bring(t, l, keys[i], ledger.Delivering), ledger.Change{To: ledger.Settled, Answer: answer}); err != nil {
-			t.Fatal(err)
-		}
+	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{
+		Max: 4, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+	})
+	for _, s := range []ledger.State{ledger.Claimed, ledger.Settling, ledger.Settled, ledger.Delivering} {
+		bring(t, l, keyOf(s), s)
 	}
 	flush(t, l)
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
+	if _, err := l.Claim(t.Context(), payment("more"), testLease); !errors.Is(err, ledger.ErrFull) {
+		t.Errorf("Claim: %v, want ErrFull", err)
 	}
-	l.evictOld()
-	if n := len(l.rows.all); n == 0 || n > 16 {
-		t.Errorf("%d in memory", n)
+	ahead.Store(int64(testLease))
+	for i := range 4 {
+		bring(t, l, ledger.Key(fmt.Sprint("more ", i)), ledger.Claimed)
 	}
-	wantOwed(t, l, keys)
-	for _, key := range keys {
-		c, err := l.Take(t.Context(), key, ledger.Delivering, testLease)
-		if err != nil || len(c.Payment.Answer) != len(answer) {
-			t.Fatalf("%s: %d bytes, %v", key, len(c.Payment.Answer), err)
-		}
-		move(t, l, c, ledger.Delivered)
+	for _, s := range []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering} {
+		wantState(t, l, keyOf(s), s)
+		wantUsed(t, l, keyOf(s))
 	}
-	if n := l.rows.owedSize; n > owedSizeMost {
-		t.Errorf("%d bytes", n)
+	wantState(t, l, keyOf(ledger.Claimed), "")
+	if _, err := l.Claim(t.Context(), payment("too much"), testLease); !errors.Is(err, ledger.ErrFull) {
+		t.Errorf("Claim: %v, want ErrFull", err)
 	}
 }

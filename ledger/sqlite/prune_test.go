@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -12,16 +14,13 @@ import (
 // pruneAll removes what may go, but for some free rows of each state.
 func pruneAll(t *testing.T, l *Ledger, most int) {
 	t.Helper()
-	complete, err := l.noteComplete(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	flush(t, l)
 	for _, state := range []ledger.State{ledger.Refused, ledger.Released} {
-		if _, err := l.pruneStep(t.Context(), pruneFree, state, complete, state, most, pruneAtOnce); err != nil {
+		if err := l.remove(t.Context(), pruneFree, state, state, most, pruneAtOnce); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(l.shed(t.Context()), l.copyRows(true), l.tidy(t.Context())); err != nil {
+	if err := errors.Join(l.shed(t.Context()), l.tidy(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -29,7 +28,7 @@ func pruneAll(t *testing.T, l *Ledger, most int) {
 // TestRefusedAreBounded: a flood of payments that were refused filled the disk.
 func TestRefusedAreBounded(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "payments.db")
-	l := open(t, path, Options{segment: 1 << 12, still: true})
+	l := open(t, path, Options{})
 	begun := bring(t, l, "begun early", ledger.Settling)
 	for i := range 60 {
 		state := []ledger.State{ledger.Refused, ledger.Delivered, ledger.Settled}[i%3]
@@ -37,9 +36,6 @@ func TestRefusedAreBounded(t *testing.T) {
 	}
 	move(t, l, begun, ledger.Refused)
 	flush(t, l)
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
-	}
 	pruneAll(t, l, 5)
 	count := func(l *Ledger) map[ledger.State]int {
 		found := make(map[ledger.State]int)
@@ -55,13 +51,35 @@ func TestRefusedAreBounded(t *testing.T) {
 	if got := count(l); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	// What the journal still says of the others is nothing that was lost.
-	crashed := open(t, copyFiles(t, path), Options{still: true})
+	crashed := open(t, copyFiles(t, path), Options{})
 	if got := count(crashed); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("after a crash: %v, want %v", got, want)
 	}
 	for _, l := range []*Ledger{l, crashed} {
 		wantUsed(t, l, "key 1")
 		bring(t, l, "begun early", ledger.Settled) // it is free
+	}
+}
+
+// TestPrunedWhileTaken: a delivered payment is removed from the file while somebody
+// holds it, who then says that its money is gone.
+func TestPrunedWhileTaken(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	var ahead atomic.Int64
+	l := open(t, path, Options{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }, KeepFinished: time.Hour})
+	bring(t, l, "k", ledger.Delivered)
+	flush(t, l)
+	ahead.Store(int64(48 * time.Hour))
+	c, err := l.Take(t.Context(), "k", ledger.Delivered, testLease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.chores()
+	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Delivered, Reorganised: true, Reason: ledger.ReasonReverted}); err != nil {
+		t.Fatal(err)
+	}
+	flush(t, l)
+	if p := wantState(t, open(t, copyFiles(t, path), Options{}), "k", ledger.Delivered); p.Reason != ledger.ReasonReverted {
+		t.Errorf("%+v", p)
 	}
 }

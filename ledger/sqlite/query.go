@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"strings"
 
@@ -12,17 +11,10 @@ import (
 // pageRows is how many rows a query of List returns.
 const pageRows = 256
 
-// stored is a row of the database.
-type stored struct {
-	key     digest
-	version uint64
-	payment ledger.Payment
-}
-
 // cursor is a place in a sequence of rows: after one of them.
 type cursor struct {
-	begun          bool
-	created, rowid int64
+	begun       bool
+	created, id int64
 }
 
 // split returns the states by which a filter is read, in one sequence each, or
@@ -30,25 +22,27 @@ type cursor struct {
 // index.
 func split(f ledger.Filter) []ledger.State {
 	states := statesOf(f)
+	if len(f.States) > 0 && len(states) == 0 {
+		return nil
+	}
 	if len(states) == 0 || f.Payer != "" || f.Identifier != "" || slices.Contains(states, ledger.Delivered) {
 		return []ledger.State{""}
 	}
 	return states
 }
 
-// page returns the next rows of a sequence, and whether there may be more.
-func (d *database) page(ctx context.Context, f ledger.Filter, state ledger.State, from *cursor) (page []stored, more bool, err error) {
+// page returns the next rows of a sequence, of those with an id up to last, and whether
+// there may be more.
+func (d *database) page(ctx context.Context, f ledger.Filter, state ledger.State, last int64, from *cursor) (page []stored, more bool, err error) {
 	q := d.selects(f, state)
+	// A payment that is claimed while the List goes on gets another id.
+	q.where("payments.id <= ?", last)
 	if from.begun {
-		q.where("(created, rowid) > (?, ?)", from.created, from.rowid)
+		q.where("(payments.created, payments.id) > (?, ?)", from.created, from.id)
 	}
-	rows, err := d.query(ctx, q.text(), q.args)
-	if err != nil {
-		return nil, false, err
-	}
-	err = each(rows, func(r *scanned, p ledger.Payment) {
-		page = append(page, stored{padded(r.hash), r.version, p})
-		*from = cursor{true, r.created, r.rowid}
+	err = d.query(ctx, q.text(), q.args, func(s stored) {
+		page = append(page, s)
+		*from = cursor{true, required(s.payment.Created), s.id}
 	})
 	return page, len(page) == pageRows, err
 }
@@ -65,11 +59,11 @@ func (q *query) where(term string, args ...any) {
 }
 
 func (q *query) text() string {
-	text := selectRow
+	text := ""
 	if len(q.terms) > 0 {
 		text += " WHERE " + strings.Join(q.terms, " AND ")
 	}
-	return text + " ORDER BY created, rowid LIMIT 256"
+	return text + " ORDER BY payments.created, payments.id LIMIT 256"
 }
 
 // selects is the query for what the filter selects.
@@ -116,22 +110,39 @@ func (d *database) selects(f ledger.Filter, state ledger.State) *query {
 	return q
 }
 
-// each calls f with each row, and closes them.
-func each(rows *sql.Rows, f func(*scanned, ledger.Payment)) error {
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var r scanned
-		if err := rows.Scan(r.into()...); err != nil {
-			return err
-		}
-		p, err := r.payment()
-		if err != nil {
-			return err
-		}
-		f(&r, p)
-	}
-	return rows.Err()
+// statesOf returns the states that the filter selects, once each. No row of the file is
+// claimed.
+func statesOf(f ledger.Filter) []ledger.State {
+	states := slices.DeleteFunc(slices.Clone(f.States), func(s ledger.State) bool { return s == ledger.Claimed })
+	slices.Sort(states)
+	return slices.Compact(states)
 }
 
-// hashQuery is the URL as finished payments may have it.
-func (d *database) hashQuery(url string) string { return ledger.HashQuery(d.salt, url) }
+// lastID returns the largest id that a row has, or 0.
+func (d *database) lastID(ctx context.Context) (id int64, err error) {
+	err = d.read.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM payments").Scan(&id)
+	return id, damaged(err)
+}
+
+// selectOpen reads along the index of states, which has few rows.
+const selectOpen = `SELECT payer, method, host, url FROM payments
+	WHERE state IN ('settling', 'settled', 'delivering', 'unknown') AND state <> 'delivered'`
+
+// open calls f for each row that is open, with what was bought.
+func (d *database) open(ctx context.Context, f func(purchase)) error {
+	rows, err := d.read.QueryContext(ctx, selectOpen)
+	if err != nil {
+		return damaged(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var p purchase
+		var url []byte
+		if err := rows.Scan(&p.payer, &p.method, &p.host, &url); err != nil {
+			return err
+		}
+		p.url = string(url)
+		f(p)
+	}
+	return damaged(rows.Err())
+}

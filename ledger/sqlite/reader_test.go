@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,10 +32,10 @@ func TestSecondWriter(t *testing.T) {
 // TestReader reads what a running ledger has, to the last change.
 func TestReader(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "payments.db")
-	if _, err := OpenReader(path); err == nil {
-		t.Error("a reader opened what is not there")
+	if _, err := OpenReader(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a reader opens what is not there: %v", err)
 	}
-	l := open(t, path, Options{segment: 1 << 12})
+	l := open(t, path, Options{})
 	r, err := OpenReader(path)
 	if err != nil {
 		t.Fatal(err)
@@ -43,15 +44,11 @@ func TestReader(t *testing.T) {
 	for i, s := range ledger.States() {
 		bring(t, l, keyOf(s), s)
 		if i%3 == 0 {
-			if err := l.copyRows(true); err != nil {
-				t.Fatal(err)
-			}
+			flush(t, l)
 		}
 	}
 	c := bring(t, l, "changes", ledger.Settling)
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
-	}
+	flush(t, l)
 	move(t, l, c, ledger.Unknown)
 	eventually(t, "the reader sees it", func() bool {
 		p, err := r.Get(t.Context(), "changes")
@@ -97,10 +94,10 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaderAtWork reads while segments come and go.
+// TestReaderAtWork reads while the ledger is written.
 func TestReaderAtWork(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "payments.db")
-	l := open(t, path, Options{segment: 1 << 14})
+	l := open(t, path, Options{})
 	bring(t, l, "first", ledger.Settled)
 	r, err := OpenReader(path)
 	if err != nil {
@@ -120,12 +117,9 @@ func TestReaderAtWork(t *testing.T) {
 			}
 			time.Sleep(2 * time.Millisecond)
 			bring(t, l, ledger.Key(fmt.Sprint("k", i)), ledger.Delivered)
-			if err := l.copyRows(i%2 == 0); err != nil {
-				t.Error(err)
-			}
+			flush(t, l)
 		}
 	})
-	// What nobody waits for comes to the files some milliseconds later.
 	eventually(t, "the reader sees the first one settled", func() bool {
 		p, err := r.Get(t.Context(), "first")
 		return err == nil && p.State == ledger.Settled
@@ -151,64 +145,6 @@ func TestReaderAtWork(t *testing.T) {
 		seen = now
 		wantState(t, r, "first", ledger.Settled)
 	}
-}
-
-// TestBackup takes a copy of a running ledger and goes on from it.
-func TestBackup(t *testing.T) {
-	dir := memoryDir(t)
-	path, copied := filepath.Join(dir, "payments.db"), filepath.Join(dir, "backup.db")
-	l := open(t, path, Options{})
-	for i, s := range ledger.States() {
-		bring(t, l, keyOf(s), s)
-		if i == 3 {
-			if err := l.copyRows(true); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	r, err := OpenReader(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = r.Close() }()
-	eventually(t, "all is in the files", func() bool {
-		_, err := r.Get(t.Context(), keyOf(ledger.Unknown))
-		return err == nil
-	})
-	if err := r.Backup(t.Context(), copied); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Backup(t.Context(), copied); !errors.Is(err, os.ErrExist) {
-		t.Errorf("a backup over another: %v", err)
-	}
-	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != fileMode {
-		t.Errorf("%v, %v", info, err)
-	}
-	if beside, _ := filepath.Glob(copied + "?*"); len(beside) > 0 {
-		t.Errorf("a backup is one file; there are %s", beside)
-	}
-	bring(t, l, "after", ledger.Delivered)
-
-	restored := open(t, copied, Options{})
-	for _, s := range ledger.States() {
-		wantState(t, restored, keyOf(s), afterRestart[s])
-	}
-	wantState(t, restored, "after", "")
-	n := 0
-	for _, err := range restored.List(t.Context(), ledger.Filter{}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	if n != 6 {
-		t.Errorf("%d rows", n)
-	}
-	bring(t, restored, "new", ledger.Delivered)
-	if err := restored.Close(); err != nil {
-		t.Fatal(err)
-	}
-	wantState(t, open(t, copied, Options{}), "new", ledger.Delivered)
 }
 
 func TestGenesis(t *testing.T) {

@@ -188,8 +188,8 @@ func (s *shared) open(o Options) {
 }
 
 // closeAll closes the ledgers of a process that ends, when nobody holds a
-// payment any more, or soon in any case: what is in the journal is safe, and
-// read at the next start.
+// payment any more. A ledger that is not closed in time is as one of a process that was
+// killed: what is committed is safe, and the rest is milliseconds old.
 func closeAll(ctx context.Context) {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -16,29 +16,15 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// round does what goes on in the background, until nothing is left to do.
+// round does what goes on in the background.
 func round(t *testing.T, l *Ledger) {
 	t.Helper()
-	copyAll := func() {
-		t.Helper()
-		flush(t, l)
-		if err := l.copyRows(true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	copyAll()
-	if err := l.shed(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	copyAll()
+	flush(t, l)
+	l.chores()
+	flush(t, l)
 	if err := l.tidy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the journal is new", func() bool {
-		copyAll()
-		names, _ := filepath.Glob(journalPrefix(l.path) + "*")
-		return len(names) <= 1
-	})
 }
 
 // contents returns what is in the files of a ledger.
@@ -82,7 +68,7 @@ func TestNothingOfItStaysOnDisk(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "payments.db")
 	var ahead atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	l := open(t, path, Options{Now: now, still: true})
+	l := open(t, path, Options{Now: now})
 	begun := now()
 	kinds := []struct {
 		name    string
@@ -138,18 +124,12 @@ func TestNothingOfItStaysOnDisk(t *testing.T) {
 		})
 		if i%100 == 99 {
 			flush(t, l)
-			if err := l.copyRows(true); err != nil {
-				t.Fatal(err)
-			}
 			random.Shuffle(len(underWay), func(i, j int) { underWay[i], underWay[j] = underWay[j], underWay[i] })
 			for _, end := range underWay[:len(underWay)/2] {
 				end()
 			}
 			underWay = underWay[len(underWay)/2:]
 			flush(t, l)
-			if err := l.copyRows(true); err != nil {
-				t.Fatal(err)
-			}
 			pruneAll(t, l, 20)
 		}
 	}
@@ -165,7 +145,6 @@ func TestNothingOfItStaysOnDisk(t *testing.T) {
 		wantIn(t, files, secret(kind.name, "ANSWER"), !gone && kind.to != ledger.Unknown)
 	}
 	ahead.Store(int64(25 * time.Hour))
-	l.evictOld() // some of them
 	round(t, l)
 	reader, err := OpenReader(path)
 	if err != nil {
@@ -199,12 +178,11 @@ func TestNothingOfItStaysOnDisk(t *testing.T) {
 	}
 }
 
-// TestShedSurvivesACrash: what was shed does not come back from the journal, whatever
-// of it was in the database.
+// TestShedSurvivesACrash: what was shed does not come back.
 func TestShedSurvivesACrash(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "payments.db")
 	var ahead atomic.Int64
-	options := Options{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }, still: true}
+	options := Options{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}
 	l := open(t, path, options)
 	for _, key := range []ledger.Key{"held", "left"} {
 		c := bring(t, l, key, ledger.Delivering)
@@ -213,9 +191,6 @@ func TestShedSurvivesACrash(t *testing.T) {
 		}
 	}
 	flush(t, l)
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
-	}
 	ahead.Store(int64(25 * time.Hour))
 	held, err := l.Take(t.Context(), "held", ledger.Delivering, testLease)
 	if err != nil {
@@ -237,9 +212,7 @@ func TestShedSurvivesACrash(t *testing.T) {
 			want(l, "left", false)
 			want(l, "held", true)
 		}
-		if err := l.copyRows(true); err != nil {
-			t.Fatal(err)
-		}
+		flush(t, l)
 	}
 	move(t, l, held, ledger.Settled)
 	round(t, l)
@@ -249,13 +222,13 @@ func TestShedSurvivesACrash(t *testing.T) {
 // TestShedInTheBackground: nobody has to ask for it.
 func TestShedInTheBackground(t *testing.T) {
 	path := filepath.Join(memoryDir(t), "payments.db")
-	l := open(t, path, Options{still: true})
+	l := open(t, path, Options{})
 	move(t, l, bring(t, l, "k", ledger.Delivering), ledger.Settled)
 	flush(t, l)
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
-	}
-	later := open(t, copyFiles(t, path), Options{Now: func() time.Time { return time.Now().Add(25 * time.Hour) }})
+	later := open(t, copyFiles(t, path), Options{
+		Now:         func() time.Time { return time.Now().Add(25 * time.Hour) },
+		choresEvery: 10 * time.Millisecond,
+	})
 	eventually(t, "the request is gone, and the log of the database empty", func() bool {
 		p, err := later.Get(t.Context(), "k")
 		if err != nil {
@@ -266,11 +239,36 @@ func TestShedInTheBackground(t *testing.T) {
 	})
 }
 
+// TestShedUnderAHolder: a row that somebody holds keeps its request in memory and in the
+// file, so that a crash does not make it another.
+func TestShedUnderAHolder(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	var ahead atomic.Int64
+	options := Options{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}
+	l := open(t, path, options)
+	move(t, l, bring(t, l, "k", ledger.Settled), ledger.Settled)
+	ahead.Store(int64(25 * time.Hour))
+	c, err := l.Take(t.Context(), "k", ledger.Delivering, testLease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flush(t, l)
+	l.chores()
+	p, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling, Reorganised: true})
+	if err != nil || len(p.Request) == 0 {
+		t.Fatalf("%q, %v", p.Request, err)
+	}
+	if p := wantState(t, open(t, copyFiles(t, path), options), "k", ledger.Settling); len(p.Request) == 0 {
+		t.Error("after a crash it has no request")
+	}
+}
+
 // TestCheckpointWaitsForNobody: who reads for long does not stop the ledger.
 func TestCheckpointWaitsForNobody(t *testing.T) {
-	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{still: true})
+	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{})
 	bring(t, l, "k", ledger.Delivered)
-	reads, err := l.db.read.BeginTx(t.Context(), nil)
+	flush(t, l)
+	reads, err := l.file.read.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,17 +276,24 @@ func TestCheckpointWaitsForNobody(t *testing.T) {
 	if err := reads.QueryRowContext(t.Context(), "SELECT count(*) FROM payments").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.copyRows(true); err != nil {
-		t.Fatal(err)
+	bring(t, l, "while it is read", ledger.Delivered)
+	flush(t, l)
+	checkpoint := func(want bool) {
+		t.Helper()
+		if err := l.asWriter(func(s *store) error {
+			done, err := s.checkpoint(t.Context())
+			if done != want {
+				t.Errorf("done: %v, want %v", done, want)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
 	}
-	if done, err := l.db.checkpoint(t.Context()); done || err != nil {
-		t.Errorf("while somebody reads: %v, %v", done, err)
-	}
+	checkpoint(false)
 	if err := reads.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := l.db.checkpoint(t.Context()); !done || err != nil {
-		t.Errorf("after that: %v, %v", done, err)
-	}
+	checkpoint(true)
 	wantState(t, l, "k", ledger.Delivered)
 }

@@ -4,24 +4,22 @@
 //
 // # How it is built
 //
-// What is under way is in memory. Every change from settling on goes to a
-// journal, an append-only file that many requests share: those who wait for the
-// disk wait for the same sync. A move to settling waits for it; what comes after
-// is given to the system within milliseconds and is on disk within a tenth of a
-// second. The SQLite database follows behind by seconds and in large
-// transactions, with the latest version of each row; a piece of the journal is
-// removed when the database has all of it. At start the journal is read into
-// memory again.
+// The file is an SQLite database in WAL mode with synchronous=FULL, so that what is
+// committed is on disk. One goroutine writes it. All who wait share its next
+// transaction: a move to settling returns when it is committed, and what comes after
+// settling joins the transaction that comes next, within milliseconds. What is committed
+// is what everybody sees who reads the file.
 //
-// Claims are in memory alone, for a payment that was not verified may not take
-// room on the disk, and so are the leases and tokens: after a restart nobody
-// holds anything. Finished payments leave memory when the database has them.
+// In memory is only what the file does not have: claims, for a payment that was not
+// verified may not take room on the disk; leases and tokens, so that after a restart
+// nobody holds anything; and the changes that are on their way to the file. A payment
+// that nobody holds is in the file alone, whatever is owed for it.
 //
 // # Files
 //
-//	payments.db           the database; -wal and -shm beside it are SQLite's
-//	payments.db.lock      locked while a process writes
-//	payments.db.log-*     the segments of the journal
+//	payments.db              the database
+//	payments.db-wal, -shm    belong to it, while it is open and after a crash
+//	payments.db.lock         locked while a process writes
 package sqlite
 
 import (
@@ -46,7 +44,7 @@ import (
 const DefaultKeepFinished = 400 * 24 * time.Hour
 
 // DefaultMax is how many payments are in memory at most, unless told otherwise:
-// those under way, and those for which the goods are still owed.
+// those under way.
 const DefaultMax = 1_000_000
 
 // Options are the options of a ledger; the zero value is good.
@@ -67,10 +65,10 @@ type Options struct {
 	// Logger gets what happens in the background; nil means nobody.
 	Logger *zap.Logger
 
-	// These are for tests.
-	disk    disk
-	segment int64
-	still   bool // nothing goes on in the background but the journal
+	// These are for tests. choresEvery is how often the writer cleans up, fault is what
+	// goes wrong at a point of a transaction.
+	choresEvery time.Duration
+	fault       func(at string) error
 }
 
 // Ledger is a ledger.Ledger in a file. It is made by Open.
@@ -81,28 +79,29 @@ type Ledger struct {
 	logger  *zap.Logger
 	max     int
 	options atomic.Pointer[Options]
+	fault   func(at string) error
 
-	lock    *lock
-	disk    disk
-	segment int64 // the size of one
-	db      *database
-	journal *journal
-	filter  *filter
-	claimed atomic.Int64 // claims that are not settling yet
+	lock   *lock
+	file   *database
+	shared atomic.Bool  // several waited for the latest transaction
+	busy   atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
 
-	// One lock for what is in memory. An operation holds it for about a
-	// microsecond. It comes before the lock of the journal.
-	mu     sync.Mutex
-	closed bool
-	rows   table
-	// complete is up to which record the database has all, as of the latest copying.
-	complete uint64
+	// writing is held while the file is written. It comes before mu.
+	writing sync.Mutex
+	store   *store // nil after a failure, until the file is opened again
 
-	copying sync.Mutex    // one copies, or begins the journal anew
-	behind  atomic.Int64  // rows.queued
-	hurry   chan struct{} // the database is far behind
-	quit    chan struct{}
-	workers sync.WaitGroup
+	// mu guards what is in memory. An operation holds it for about a microsecond.
+	mu      sync.Mutex
+	closed  bool
+	rows    table
+	filling *batch // of the next transaction
+	failure error  // why the file cannot be written
+	changes uint64 // how many there were in this process
+	commits uint64 // how often the file has changed
+	lastID  int64  // the largest id that a row has
+
+	awaited, written chan struct{} // there is something to write, with and without somebody who waits
+	quit, ended      chan struct{}
 }
 
 var _ ledger.Ledger = (*Ledger)(nil)
@@ -111,8 +110,10 @@ var _ ledger.Ledger = (*Ledger)(nil)
 // process can have it open; readers use OpenReader.
 func Open(path string, o Options) (_ *Ledger, err error) {
 	l := &Ledger{
-		now: o.Now, random: o.Random, logger: o.Logger, max: o.Max, disk: o.disk,
-		quit: make(chan struct{}), hurry: make(chan struct{}, 1),
+		now: o.Now, random: o.Random, logger: o.Logger, max: o.Max, fault: o.fault,
+		rows: newTable(), filling: newBatch(),
+		awaited: make(chan struct{}, 1), written: make(chan struct{}, 1),
+		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -126,11 +127,8 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 	if l.max <= 0 {
 		l.max = DefaultMax
 	}
-	if l.disk == nil {
-		l.disk = osDisk{}
-	}
-	if l.segment = o.segment; l.segment == 0 {
-		l.segment = segmentSize
+	if l.fault == nil {
+		l.fault = func(string) error { return nil }
 	}
 	l.SetOptions(o)
 	if l.path, err = filepath.Abs(path); err != nil {
@@ -142,28 +140,54 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 	if l.lock, err = takeLock(l.path); err != nil {
 		return nil, err
 	}
-	if l.db, err = openDatabase(l.path); err == nil {
-		err = l.load(context.Background())
+	if err := l.open(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", l.path, err), l.closeFiles())
 	}
-	if err != nil {
-		if l.db != nil {
-			err = errors.Join(err, l.db.close())
-		}
-		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", l.path, err), l.lock.release())
-	}
-	l.start()
+	go l.run()
 	return l, nil
 }
 
-// start starts what goes on in the background.
-func (l *Ledger) start() {
-	l.journal.company = l.claimed.Load
-	l.journal.failed = l.journalFailed
-	go l.journal.run()
-	if !l.options.Load().still {
-		l.workers.Go(l.follow)
+// open opens the file, and learns from it what memory has to know.
+func (l *Ledger) open(ctx context.Context) error {
+	begun := time.Now()
+	// SQLite gives the files beside it the mode of the first.
+	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
+	if err != nil {
+		return err
 	}
-	l.workers.Go(l.fillFilter)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	empty, err := check(ctx, l.path)
+	if err != nil {
+		return err
+	}
+	if l.store, err = openStore(l.path); err != nil {
+		return err
+	}
+	if empty {
+		if err := create(ctx, l.store.db); err != nil {
+			return err
+		}
+	}
+	if err := l.store.prepare(ctx); err != nil {
+		return damaged(err)
+	}
+	if l.file, err = openDatabase(ctx, l.path, "rw"); err != nil {
+		return err
+	}
+	if l.lastID, err = l.file.lastID(ctx); err != nil {
+		return err
+	}
+	open := 0
+	if err := l.file.open(ctx, func(p purchase) {
+		open++
+		*l.rows.restingAt(p)++
+	}); err != nil {
+		return err
+	}
+	l.logger.Info("ledger open", zap.String("file", l.path), zap.Int("open", open), zap.Duration("took", time.Since(begun)))
+	return nil
 }
 
 // SetOptions changes KeepFinished and HashQueries.
@@ -171,11 +195,15 @@ func (l *Ledger) SetOptions(o Options) {
 	if o.KeepFinished == 0 {
 		o.KeepFinished = DefaultKeepFinished
 	}
+	if o.choresEvery <= 0 {
+		o.choresEvery = choresEvery
+	}
 	l.options.Store(&o)
 }
 
-// Close brings everything into the database and closes it. Calls that come
-// later, or that are under way, get ledger.ErrUnavailable.
+// Close writes what is to be written and closes the file; if that fails, what is lost
+// is in the error. Calls that come later, or that are under way, get
+// ledger.ErrUnavailable.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -185,14 +213,24 @@ func (l *Ledger) Close() error {
 	l.closed = true
 	l.mu.Unlock()
 	close(l.quit)
-	l.workers.Wait()
-	err := l.journal.close()
-	if copied := l.copyRows(true); copied != nil {
-		err = errors.Join(err, copied) // the journal stays, and has it
-	} else {
-		err = errors.Join(err, l.journal.segments.removeAll())
+	<-l.ended
+	err := l.commit()
+	if err != nil {
+		err = fmt.Errorf("the last changes of %d payments are not in the file: %w", len(l.filling.rows), err)
 	}
-	return errors.Join(err, l.db.close(), l.lock.release())
+	return errors.Join(err, l.closeFiles())
+}
+
+func (l *Ledger) closeFiles() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	var errs []error
+	if l.file != nil {
+		errs = append(errs, l.file.close())
+	}
+	errs = append(errs, l.store.close()) // the last to close tidies up
+	l.store = nil
+	return errors.Join(append(errs, l.lock.release())...)
 }
 
 // Holders returns how many requests hold a payment now.

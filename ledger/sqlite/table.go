@@ -1,95 +1,111 @@
 package sqlite
 
 import (
-	"bytes"
 	"cmp"
+	"hash/maphash"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// row is what is in memory of one payment. A key that is claimed anew gets a new
-// row.
+// row is what is in memory of one payment: because somebody holds it, or because the
+// file does not have it as it is.
 type row struct {
 	payment ledger.Payment
-	key     digest
+	hash    digest
 	token   ledger.Token
-	// order counts the claims. It is not Created, which may go back with the
-	// clock.
-	order uint64
+	// id is the row's number in the file; 0 for a claim, of which the file is to know
+	// nothing.
+	id int64
+	// again: the file may have an earlier claim of the same key.
+	again bool
+	// change is the number of the latest change of the row, of all in this process.
+	change uint64
 
-	// version is the number of the latest record of the row; 0 while it is a
-	// claim, which has none.
-	version uint64
-	// awaited is the latest record that somebody waited for. Until it is on disk,
-	// it may yet be taken back.
-	awaited uint64
-	// dirty: the database does not have this version. since and from are when it
-	// began to be so, and the first record that the database does not have.
-	dirty  bool
+	// next is what the next transaction is to write of the row, and current what the
+	// present one writes. A claim may have both, of an earlier claim that was refused.
+	next, current *version
+
+	// queued: the row is in table.holders.
 	queued bool
-	since  time.Time
-	from   uint64
-	// stored: the database has some version of the row.
-	stored bool
-	// below is the free row in place of which this one was claimed, if the
-	// database does not have that one yet.
-	below *row
-
-	links [indexes]links
+	// gone: the row is in the table no more.
+	gone bool
 }
 
-// table is the payments in memory: claims, open ones but for those that are owed for
-// long, and finished ones that the database does not have yet.
-type table struct {
-	all    map[ledger.Key]*row
-	order  uint64
-	claims []*row // by age; some are claims no more
-	dirty  []*row // by age; some are dirty no more
-	queued int    // how many are in dirty, or were taken out of it to be copied
-	// evicted counts how often rows have gone to the database alone.
-	evicted uint64
-	// owed is the settled rows that nobody holds and that the database has; some are
-	// so no more. away is the latest Created of those that have left memory.
-	owed     []owedRow
-	owedSize int
-	away     time.Time
+// version is what the file is to have of a row. It does not change.
+type version struct {
+	payment ledger.Payment
+	hash    digest
+	id      int64
+	// anew: the file has no row of that id. again is that of the row.
+	anew, again bool
+	// kept and payer: the file has another request or answer, or another payer.
+	kept, payer bool
+}
 
-	open        index[struct{}]
-	purchases   index[purchase]
-	payers      index[string]
-	identifiers index[string]
+// buckets is how many counters table.resting has.
+const buckets = 1 << 12
+
+// table is the rows in memory.
+type table struct {
+	all map[ledger.Key]*row
+	// holders are the rows that somebody holds, or did, in the order in which they
+	// are looked at.
+	holders []*row
+	// purchases are the rows that are not finished, by what they bought: a gate asks with
+	// every payment what the payer has under way for this request.
+	purchases map[purchase][]*row
+	// resting counts the open rows that the file alone has, in buckets by what they
+	// bought: where there are none, the file need not be asked. It is as large for a
+	// million of them as for one.
+	resting [buckets]uint32
+	seed    maphash.Seed
+}
+
+// purchase is who bought what.
+type purchase struct{ payer, method, host, url string }
+
+func purchaseOf(p *ledger.Payment) purchase {
+	return purchase{p.Payer, p.Method, p.Host, p.URL}
 }
 
 func newTable() table {
-	return table{
-		all:         make(map[ledger.Key]*row),
-		open:        make(index[struct{}]),
-		purchases:   make(index[purchase]),
-		payers:      make(index[string]),
-		identifiers: make(index[string]),
-	}
+	return table{all: make(map[ledger.Key]*row), purchases: make(map[purchase][]*row), seed: maphash.MakeSeed()}
 }
 
-// add adds a row under its key, in place of the one that is there.
+func (t *table) restingAt(p purchase) *uint32 {
+	return &t.resting[maphash.Comparable(t.seed, p)%buckets]
+}
+
+// add adds a row that is new in memory.
 func (t *table) add(r *row) {
-	if old := t.all[r.payment.Key]; old != nil {
-		t.unindex(old)
-	}
-	t.order++
-	r.order = t.order
 	t.all[r.payment.Key] = r
 	t.index(r)
-	if r.payment.State == ledger.Claimed {
-		t.claims = append(t.claims, r)
+}
+
+// recall brings a row back into memory that the file alone has.
+func (t *table) recall(s stored) *row {
+	r := &row{payment: s.payment, hash: s.hash, id: s.id}
+	if s.payment.State.Open() {
+		*t.restingAt(purchaseOf(&s.payment))--
+	}
+	t.add(r)
+	return r
+}
+
+// hold gives a row a holder.
+func (t *table) hold(r *row, token ledger.Token) {
+	r.token = token
+	if !r.queued {
+		r.queued = true
+		t.holders = append(t.holders, r)
 	}
 }
 
-// change gives a row its new contents, and its places by them.
-func (t *table) change(r *row, p ledger.Payment) {
-	moved := !samePlaces(&r.payment, &p)
+// set gives a row its new contents.
+func (t *table) set(r *row, p ledger.Payment) {
+	moved := r.payment.State.Finished() != p.State.Finished() || purchaseOf(&r.payment) != purchaseOf(&p)
 	if moved {
 		t.unindex(r)
 	}
@@ -102,107 +118,104 @@ func (t *table) change(r *row, p ledger.Payment) {
 	}
 }
 
-// remove removes a row. The free row below it comes back, until the database
-// has it.
-func (t *table) remove(r *row) {
-	t.unindex(r)
-	if below := r.below; below != nil && below.dirty {
-		t.all[r.payment.Key] = below
-		t.index(below)
+func (t *table) index(r *row) {
+	if !r.payment.State.Finished() {
+		key := purchaseOf(&r.payment)
+		t.purchases[key] = append(t.purchases[key], r)
+	}
+}
+
+// unindex must come before a change of the row.
+func (t *table) unindex(r *row) {
+	if r.payment.State.Finished() {
 		return
 	}
+	key := purchaseOf(&r.payment)
+	rows := t.purchases[key]
+	if len(rows) == 1 {
+		delete(t.purchases, key)
+		return
+	}
+	t.purchases[key] = slices.DeleteFunc(rows, func(other *row) bool { return other == r })
+}
+
+// rest takes a row out of memory when the file has it as it is, and nobody holds it.
+func (t *table) rest(r *row) {
+	if r.gone || r.token != "" || r.next != nil || r.current != nil {
+		return
+	}
+	if r.payment.State.Open() {
+		*t.restingAt(purchaseOf(&r.payment))++
+	}
+	t.remove(r)
+}
+
+// letGo ends a claim without a trace. What the file is still to have of an earlier one
+// comes back.
+func (t *table) letGo(r *row) {
+	v := cmp.Or(r.next, r.current)
+	if v == nil {
+		t.remove(r)
+		return
+	}
+	t.set(r, v.payment)
+	r.id = v.id
+}
+
+func (t *table) remove(r *row) {
+	t.unindex(r)
+	r.gone = true
 	delete(t.all, r.payment.Key)
 }
 
-// sweep looks at the n oldest claims, and removes those whose holder is gone.
-func (t *table) sweep(now time.Time, n int) (removed int64) {
-	for range min(n, len(t.claims)) {
-		r := t.claims[0]
-		t.claims[0] = nil
-		t.claims = t.claims[1:]
-		switch {
-		case r.payment.State != ledger.Claimed || t.all[r.payment.Key] != r:
-		case ledger.Held(r.payment, now):
-			t.claims = append(t.claims, r)
-		default:
-			t.remove(r)
-			removed++
+// rows returns the rows that the filter may select, the oldest first, and whether the
+// file has no others. A URL may stand in them as it was, or hashed.
+func (t *table) rows(f ledger.Filter, hashed string) (rows []listed, alone bool) {
+	if unfinished(f) && f.Payer != "" && f.Method != "" && f.Host != "" && f.URL != "" {
+		p := purchase{f.Payer, f.Method, f.Host, f.URL}
+		if *t.restingAt(p) == 0 {
+			for _, r := range t.purchases[p] {
+				rows = append(rows, listed{r, r.payment.Created})
+			}
+			alone = true
 		}
 	}
-	return removed
-}
-
-// soil says that the database does not have the row's present version.
-func (t *table) soil(r *row, version uint64) {
-	r.version = version
-	if !r.dirty {
-		r.dirty, r.since, r.from = true, time.Now(), version
-	}
-	if !r.queued {
-		r.queued = true
-		t.queued++
-		t.dirty = append(t.dirty, r)
-	}
-}
-
-// finished says whether nothing more happens to a row in this state, but that it
-// may be claimed anew, or taken after a reorganisation.
-func finished(s ledger.State) bool { return !s.Open() && s != ledger.Claimed }
-
-// final says whether a row does not change any more: it is finished, and nobody
-// holds it. Whoever takes it, after a reorganisation, gets another one.
-func (r *row) final() bool { return finished(r.payment.State) && r.token == "" }
-
-// pack moves the strings of a claim into one: what the caller gave may be parts
-// of something larger.
-func pack(p *ledger.Payment) {
-	p.Request = bytes.Clone(p.Request)
-	fields := [...]*string{
-		(*string)(&p.Key), &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount,
-		&p.Method, &p.Host, &p.URL, &p.Line, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
-	}
-	n := 0
-	for _, f := range fields {
-		n += len(*f)
-	}
-	var b strings.Builder
-	b.Grow(n)
-	for _, f := range fields {
-		b.WriteString(*f)
-	}
-	packed := b.String()
-	for _, f := range fields {
-		*f, packed = packed[:len(*f)], packed[len(*f):]
-	}
-}
-
-// copied is a row for the caller.
-func copied(p ledger.Payment) ledger.Payment {
-	p.Request, p.Answer = bytes.Clone(p.Request), bytes.Clone(p.Answer)
-	return p
-}
-
-// copiedFor is a row for a caller who has most of it: the request is a kilobyte,
-// and comes back with each of a payment's moves.
-func copiedFor(p, had ledger.Payment, given ledger.Change) ledger.Payment {
-	p.Request = copiedUnless(p.Request, given.Request, had.Request)
-	p.Answer = copiedUnless(p.Answer, given.Answer, had.Answer)
-	return p
-}
-
-// copiedUnless copies b, unless one of the caller's own has the same contents.
-func copiedUnless(b []byte, own ...[]byte) []byte {
-	for _, o := range own {
-		if len(b) > 0 && bytes.Equal(b, o) {
-			return o
+	if !alone {
+		// Who pays may change, and the state does: what the file says of these may be
+		// of before that.
+		f.Payer, f.States = "", nil
+		for _, r := range t.all {
+			if matches(f, hashed, r.payment) {
+				rows = append(rows, listed{r, r.payment.Created})
+			}
 		}
 	}
-	return bytes.Clone(b)
-}
-
-// byAge sorts rows as List returns them.
-func byAge(rows []*row) {
-	slices.SortFunc(rows, func(a, b *row) int {
-		return cmp.Or(a.payment.Created.Compare(b.payment.Created), cmp.Compare(a.order, b.order))
+	slices.SortFunc(rows, func(a, b listed) int {
+		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.row.id, b.row.id))
 	})
+	return rows, alone
+}
+
+// listed is a row that a List has found in memory, and its age then.
+type listed struct {
+	row     *row
+	created time.Time
+}
+
+// matches is Filter.Match for a row whose URL may be hashed.
+func matches(f ledger.Filter, hashed string, p ledger.Payment) bool {
+	if f.URL != "" && p.URL == hashed {
+		p.URL = f.URL
+	}
+	return f.Match(p)
+}
+
+// unfinished says whether the filter selects only rows that are not finished.
+func unfinished(f ledger.Filter) bool {
+	for _, s := range f.States {
+		if s.Finished() {
+			return false
+		}
+	}
+	return len(f.States) > 0
 }

@@ -9,11 +9,16 @@ import (
 
 // RememberGenesis implements ledger.Chains.
 func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) error {
-	if _, err := l.db.write.ExecContext(ctx, "INSERT OR IGNORE INTO networks VALUES (?, ?)", network, hash); err != nil {
-		return unavailable(ctx, err)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	var known string
-	if err := l.db.write.QueryRowContext(ctx, "SELECT genesis FROM networks WHERE network = ?", network).Scan(&known); err != nil {
+	if err := l.asWriter(func(s *store) error {
+		if _, err := s.conn.ExecContext(ctx, "INSERT OR IGNORE INTO networks VALUES (?, ?)", network, hash); err != nil {
+			return err
+		}
+		return s.conn.QueryRowContext(ctx, "SELECT genesis FROM networks WHERE network = ?", network).Scan(&known)
+	}); err != nil {
 		return unavailable(ctx, err)
 	}
 	if known != hash {
@@ -23,6 +28,8 @@ func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) erro
 }
 
 // Secret implements ledger.Secrets.
-func (l *Ledger) Secret(context.Context) ([]byte, error) { return ledger.DeriveSecret(l.db.salt), nil }
+func (l *Ledger) Secret(context.Context) ([]byte, error) {
+	return ledger.DeriveSecret(l.file.salt), nil
+}
 
 var _ ledger.Secrets = (*Ledger)(nil)

@@ -274,7 +274,9 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	r, err := c.landing(ctx, p.account, until, func() hashes { return hashes{tx.Hash()} })
 	switch {
 	case errors.Is(err, errNoBlock):
-		c.shared.approvals.late.Add(p.from, c.now())
+		if missing.Sign() == 0 { // else he waits until he has paid for the gift
+			c.shared.approvals.late.Add(p.from, c.now())
+		}
 		return &x402.Error{Code: codeApprovalFailed, Err: err}
 	case err != nil:
 		return fmt.Errorf("the payer's approval is in no block: %w", err)

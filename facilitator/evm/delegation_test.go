@@ -474,7 +474,7 @@ func (n publishing) BatchCallContext(ctx context.Context, b []rpc.BatchElem) err
 // by a sum of its own.
 func TestCustomersCloseNobodyOut(t *testing.T) {
 	c := startChain(t, payersNo(40))
-	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.02/day" })
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.01/day" })
 	var keys []*ecdsa.PrivateKey
 	var requests []facilitator.Request
 	for i := range 30 {

@@ -116,12 +116,12 @@ func TestAWrongNumberLeavesNoGap(t *testing.T) {
 			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
 			for i := range byte(3) {
 				r := c.sign(order{nonce: i, before: 1e7})
-				s := f.Settle(during(t, 20*time.Second), r)
+				s := f.Settle(during(t, 5*time.Second), r)
 				if s.Outcome == facilitator.Unknown { // as the reconciler does
-					s = f.Settle(during(t, 20*time.Second), r)
+					s = f.Settle(during(t, 5*time.Second), r)
 				}
 				if s.Outcome != facilitator.Settled {
-					t.Fatalf("%+v", s)
+					t.Fatalf("%+v; log: %s", s, logged(logs))
 				}
 			}
 			if mined, _ := c.numbers(first); mined > tt.most {

@@ -206,7 +206,7 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 	if filling {
 		most++ // it has to take the place of what was sent
 	}
-	if offer.above(now, most) {
+	if offer.above(now, most) && !fl.abandoned { // that one costs nothing, where it is
 		offer = fl.fees // as it is: whoever wants more does not want it at all
 	}
 	fl.bumps++

@@ -82,9 +82,16 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 	return known
 }
 
-// isAround reports whether a node still has one of some transactions, waiting or in a
-// block; also if no node answers. Such a one is not lost, whatever is said of its number.
-func (c *chain) isAround(ctx context.Context, list hashes) bool {
+// isAround reports whether a node still has one of the transactions of a flight, waiting
+// or in a block; also if no node answers. It is not lost then, whatever is said of its
+// number.
+func (c *chain) isAround(ctx context.Context, fl *flight) bool {
+	fl.mu.Lock()
+	list, abandoned := slices.Clone(fl.hashes), fl.abandoned
+	fl.mu.Unlock()
+	if abandoned {
+		return false
+	}
 	silent := true
 	for _, n := range c.nodes {
 		found := make([]*sentCall, len(list))
@@ -125,7 +132,10 @@ func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now
 	all, end := slices.Clone(s.flights), s.next
 	s.mu.Unlock()
 	for _, fl := range all {
-		_, _ = c.resend(ctx, fl, now, true)
+		fl.mu.Lock()
+		fl.abandoned = true
+		fl.mu.Unlock()
+		_, _ = c.resend(ctx, fl, now, true) // if no node takes it, it can still be reverted at worst
 	}
 	s.prune(end, c.now())
 	s.wasLost()

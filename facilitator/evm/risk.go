@@ -194,7 +194,13 @@ func (c *chain) refusesRisk(p *payment) error {
 			return refuse(codeReverts, "too many transactions for payers with this code were reverted")
 		}
 	}
-	if c.losses().spent(whose, known, c.risk(p), c.budget(), c.now()) {
+	cost := c.risk(p)
+	if cost.Cmp(share(whose, known, c.budget())) > 0 {
+		// Nobody's fault, and whatever was lost today.
+		c.notices.error("gas costs so much that one settlement could use up what may be lost in a day, so nothing is settled: wait, or allow more with gas_budget")
+		return &busyError{wait: dearWait, why: "gas costs more than may be lost in a day"}
+	}
+	if c.losses().spent(whose, known, cost, c.budget(), c.now()) {
 		return refuse(codeGasBudget, "too much gas was spent today on transactions that moved nothing")
 	}
 	return nil

@@ -94,6 +94,8 @@ type flight struct {
 	// has cost.
 	passedAt  time.Time
 	concluded bool
+	// abandoned: what it settles may be sent with another number, see startOver.
+	abandoned bool
 }
 
 // concludes reports whether the caller is the first who knows what the flight has cost.

@@ -94,6 +94,7 @@ func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) fa
 	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
 		rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
 		c.shared.approvals.unpaid.Remove(gift{p.from, p.token})
+		c.shared.approvals.late.Remove(p.from)
 		c.shared.payments.settled(p, rec, common.HexToHash(s.Transaction))
 	}
 	return s

@@ -106,6 +106,7 @@ func TestAWrongNumberLeavesNoGap(t *testing.T) {
 	}{
 		"once, far ahead":         {50_000, 1, 4, "is not believed"},
 		"once, a little ahead":    {250, 1, 4, "is not believed"},
+		"later, hardly ahead":     {20, -1, 4, "is not believed"},
 		"whoever asks, far ahead": {50_000, 2, 4, "they are given up"},
 		"whoever asks, less far":  {250, 2, 4, "they are given up"},
 	} {
@@ -115,6 +116,11 @@ func TestAWrongNumberLeavesNoGap(t *testing.T) {
 			node := &misnumbering{caller: keepOpen{c.client}, left: tt.times, says: tt.says}
 			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
 			for i := range byte(3) {
+				if i == 1 && tt.times < 0 {
+					node.mu.Lock()
+					node.left = -tt.times
+					node.mu.Unlock()
+				}
 				r := c.sign(order{nonce: i, before: 1e7})
 				s := f.Settle(during(t, 5*time.Second), r)
 				if s.Outcome == facilitator.Unknown { // as the reconciler does

@@ -14,8 +14,8 @@ const (
 	// maxNumbersAhead is how far ahead of what we know the next number may be at all:
 	// several gateways with our keys may each have as many on their way as we.
 	maxNumbersAhead = 8 * maxInFlight
-	// numbersApart is how far two nodes may differ in what is on its way, and what one
-	// of them is believed alone.
+	// numbersApart is how far two nodes may differ in what is on its way of a key that
+	// others use, too, and what one of them is believed alone then.
 	numbersApart = maxInFlight
 )
 
@@ -61,9 +61,12 @@ func (s *sender) isBeyond(mined uint64) bool {
 // up. The first number of a process is asked for twice, since nothing is known then.
 func (c *chain) believable(ctx context.Context, a *account, pending, mined uint64) uint64 {
 	a.sender.mu.Lock()
-	known := a.sender.next
+	known, apart := a.sender.next, uint64(numbersApart)
 	a.sender.mu.Unlock()
-	if pending == 0 || known > 0 && pending <= known+numbersApart {
+	if known > 0 && !a.sender.hasRivals(c.now()) {
+		apart = 0 // who would have taken a number?
+	}
+	if pending == 0 || known > 0 && pending <= known+apart {
 		return pending
 	}
 	again, next, ok := c.numbersAgain(ctx, a)
@@ -71,7 +74,7 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 		again, next = mined, pending
 	}
 	known = max(known, min(mined, again))
-	if pending <= next+numbersApart && pending <= known+maxNumbersAhead {
+	if pending <= next+apart && pending <= known+maxNumbersAhead {
 		return pending
 	}
 	c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
@@ -145,6 +148,10 @@ func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now
 // audit reads what transactions have cost that are in blocks, and whose receipts nobody
 // has seen: who waited for them may have gone. What was set aside for them would stay so.
 func (c *chain) audit(ctx context.Context, a *account) {
+	if !a.sender.auditing.TryLock() {
+		return // somebody is at it
+	}
+	defer a.sender.auditing.Unlock()
 	a.sender.mu.Lock()
 	a.sender.unread = slices.DeleteFunc(a.sender.unread, (*flight).isRead)
 	list := slices.Clone(a.sender.unread)

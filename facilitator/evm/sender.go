@@ -40,7 +40,8 @@ const (
 // use the same key. Then it is the node that decides who has a number, and who has
 // lost it takes another.
 type sender struct {
-	taken chan struct{} // holds one token while somebody sends
+	taken    chan struct{} // holds one token while somebody sends
+	auditing sync.Mutex    // see audit
 
 	mu       sync.Mutex // guards what follows
 	next     uint64     // the number after the highest that we used

@@ -77,8 +77,10 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 	if pending <= next+apart && pending <= known+maxNumbersAhead {
 		return pending
 	}
-	c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
-		zap.Uint64("says", pending), zap.Uint64("known", known))
+	if far := pending > next+numbersApart || pending > known+maxNumbersAhead; far { // else one of them lags
+		c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
+			zap.Uint64("says", pending), zap.Uint64("known", known))
+	}
 	if next <= known+maxNumbersAhead {
 		known = max(known, next)
 	}

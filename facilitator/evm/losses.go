@@ -10,6 +10,10 @@ import (
 // the config says no gas_budget.
 const defaultGasBudget = 20_000_000
 
+// rushShare is how many times the gas of payments that moved money makes room for others
+// on their way: what one may use is more than twice what it uses as a rule.
+const rushShare = 2
+
 // losses count what transactions cost that moved no money, by day: in the chain's
 // smallest unit, or in gas where the config names no amount. Half of the budget is for
 // payers with code, and half of that for those of them who have not paid here before.
@@ -66,8 +70,8 @@ func (l *losses) begin(now time.Time) {
 }
 
 // hold sets aside what a payment could cost; false if there is not enough left for it
-// while others are on their way. In a rush of payers without code as much more may be on
-// its way as payments of their class have cost today that moved money.
+// while others are on their way. In a rush of payers without code more may be on its way:
+// rushShare times what payments of their class have cost today that moved money.
 func (l *losses) hold(whose int, known bool, cost, budget *big.Int, now time.Time) (*held, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,7 +143,7 @@ func (h *held) change(cost, budget *big.Int, anyhow bool) bool {
 	sum.Add(sum, cost)
 	limit := new(big.Int).Sub(share(h.whose, h.known, budget), of.lost)
 	if h.whose != ofCode {
-		limit.Add(limit, of.paid)
+		limit.Add(limit, new(big.Int).Mul(of.paid, big.NewInt(rushShare)))
 	}
 	if cost.Cmp(h.cost) > 0 && sum.Cmp(limit) > 0 && !anyhow {
 		return false

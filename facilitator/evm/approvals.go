@@ -15,6 +15,7 @@ import (
 type approvals struct {
 	mu      sync.Mutex
 	running map[common.Address]chan struct{} // by payer; closed at the end
+	strange map[common.Address]bool          // those of them who have not paid here before
 	day     int64
 	spent   *big.Int // today, in the chain's smallest unit
 	// ofStrangers is what of it was for payers who have not paid here before.
@@ -23,6 +24,9 @@ type approvals struct {
 	// unpaid are the gifts whose payers have paid nothing since. To be forgotten here
 	// helps nobody: a new address costs as little.
 	unpaid *lru.Cache[gift, struct{}]
+	// late is when payers had an approval that no block took. It spares us those who come
+	// again and again; what keeps them out of the way of customers is places.
+	late *lru.Cache[common.Address, time.Time]
 }
 
 // gift is the gas for one approval.
@@ -78,17 +82,20 @@ func (a *approvals) left(cost, budget *big.Int, now time.Time, hasPaid bool) boo
 
 // begin makes the caller the one who sends the payer's approval, unless somebody
 // is at it already; then it returns what to wait for.
-func (a *approvals) begin(payer common.Address) (done chan struct{}, first bool, err error) {
+func (a *approvals) begin(payer common.Address, hasPaid bool, now time.Time) (done chan struct{}, first bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if done, ok := a.running[payer]; ok {
 		return done, false, nil
 	}
-	if len(a.running) >= maxApprovals {
-		return nil, false, errTooManyApprovals()
+	if err := a.mayBegin(payer, hasPaid, now); err != nil {
+		return nil, false, err
 	}
 	done = make(chan struct{})
 	a.running[payer] = done
+	if !hasPaid {
+		a.strange[payer] = true
+	}
 	return done, true, nil
 }
 
@@ -97,17 +104,32 @@ func errTooManyApprovals() error {
 	return refuse(codePermit2Allowance, "too many approvals are on their way")
 }
 
-// full reports whether there is no room for the payer's approval.
-func (a *approvals) full(payer common.Address) bool {
+// refuses says why an approval of the payer is not sent; nil if it is, or one is under way.
+func (a *approvals) refuses(payer common.Address, hasPaid bool, now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	_, running := a.running[payer]
-	return !running && len(a.running) >= maxApprovals
+	if _, running := a.running[payer]; running {
+		return nil
+	}
+	return a.mayBegin(payer, hasPaid, now)
+}
+
+// mayBegin is refuses for who holds the lock, of a payer with none under way. Half of the
+// places are for payers who have paid here before.
+func (a *approvals) mayBegin(payer common.Address, hasPaid bool, now time.Time) error {
+	if at, ok := a.late.Get(payer); ok && now.Sub(at) < approvalPause {
+		return refuse(codePermit2Allowance, "an approval of this payer was in no block lately")
+	}
+	if len(a.running) >= maxApprovals || !hasPaid && len(a.strange)*strangersShare >= maxApprovals {
+		return errTooManyApprovals()
+	}
+	return nil
 }
 
 func (a *approvals) end(payer common.Address, done chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.running, payer)
+	delete(a.strange, payer)
 	close(done)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"encoding/json"
+	"math/big"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -98,5 +100,59 @@ func TestApprovalsOfBadPayers(t *testing.T) {
 				t.Error("something of ours is on its way")
 			}
 		})
+	}
+}
+
+// TestStrangersKeepNoPlacesOfApprovals: who has not paid has half of them, what no block
+// would take gets none, and whose approval was in no block waits.
+func TestStrangersKeepNoPlacesOfApprovals(t *testing.T) {
+	now, payer := time.Unix(1e9, 0), common.Address{0xff}
+	a := &newShared().approvals
+	for i := range byte(maxApprovals / strangersShare) {
+		if _, first, err := a.begin(common.Address{i}, false, now); err != nil || !first {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := a.begin(payer, false, now); err == nil || a.refuses(payer, false, now) == nil {
+		t.Error("strangers have more than half of the places")
+	}
+	done, _, err := a.begin(payer, true, now)
+	if err != nil {
+		t.Fatalf("who has paid has no place: %v", err)
+	}
+	a.end(payer, done)
+	a.late.Add(payer, now)
+	if a.refuses(payer, true, now.Add(approvalPause-1)) == nil || a.refuses(payer, true, now.Add(approvalPause)) != nil {
+		t.Error("whose approval was late waits for another time")
+	}
+	a.end(common.Address{}, a.running[common.Address{}])
+	if err := a.refuses(common.Address{0xfe}, false, now); err != nil {
+		t.Errorf("a place that is free is not: %v", err)
+	}
+}
+
+// TestApprovalsOfferEnough: what blocks may leave out is not waited for.
+func TestApprovalsOfferEnough(t *testing.T) {
+	big1 := func(n int64) *big.Int { return big.NewInt(n) }
+	market := market(big1(800), big1(100), nil)
+	for name, tt := range map[string]struct {
+		tip, feeCap int64
+		cheap       bool
+	}{
+		"as the market":             {100, 1700, false},
+		"half of the tip, and room": {50, 950, false},
+		"hardly a tip":              {1, 1700, true},
+		"no room for a block":       {50, 949, true},
+		"the base fee and no more":  {1, 800, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx := types.NewTx(&types.DynamicFeeTx{GasTipCap: big1(tt.tip), GasFeeCap: big1(tt.feeCap)})
+			if got := tooCheap(tx, (*hexutil.Big)(big1(800)), market); got != tt.cheap {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+	if tx := types.NewTx(&types.LegacyTx{GasPrice: big1(40)}); !tooCheap(tx, nil, fees{legacy: true, tip: big1(100), feeCap: big1(100)}) {
+		t.Error("on a chain with one price")
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
@@ -27,6 +29,12 @@ const (
 	// maxApprovals bounds how many payers' approvals are waited for at once: it costs
 	// a payer nothing to sign one that no block takes.
 	maxApprovals = 32
+	// headroom is how many eighths of the base fee an approval must be able to pay: it
+	// can rise by one with each block. Of the market's tip it must offer a half.
+	headroom, tipShare = 9, 2
+	// approvalPause is how long a payer's approvals are not sent after one that no block
+	// has taken.
+	approvalPause = time.Hour
 	// giftTries is how often an approval is sent again whose gas the node does not see
 	// yet, for some seconds in all.
 	giftTries = 8
@@ -77,8 +85,8 @@ func wouldApprove(err error, p *payment) bool {
 // are *x402.Error; what the payer can do about most of them is to approve without
 // us.
 func (c *chain) approvable(ctx context.Context, p *payment, v view) error {
-	if c.shared.approvals.full(p.from) {
-		return errTooManyApprovals()
+	if err := c.shared.approvals.refuses(p.from, c.hasPaid(p.from), c.now()); err != nil {
+		return err
 	}
 	_, err := c.missingGas(ctx, p, v)
 	return err
@@ -130,7 +138,7 @@ func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, e
 		return nil, &x402.Error{Code: codeApprovalFailed, Err: refused}
 	case tx.Nonce() != uint64(number):
 		return nil, refuse(codeApprovalFailed, "the number of the transaction is not the payer's next")
-	case v.base != nil && tx.GasFeeCap().Cmp(v.base) < 0:
+	case tooCheap(tx, now.head.BaseFee, now.fees(c)):
 		return nil, refuse(codeApprovalFailed, "the transaction offers too little for its gas")
 	}
 	published := readL1Fee(l1)
@@ -168,6 +176,26 @@ var (
 	askL1Fee  = selector("getL1Fee(bytes)")
 )
 
+// ordinary is a transaction as long as that of an ordinary payment, and of bytes that
+// cannot be compressed.
+var ordinary = func() (raw []byte) {
+	for word := crypto.Keccak256(nil); len(raw) < transferSize+120; word = crypto.Keccak256(word) {
+		raw = append(raw, word...)
+	}
+	return raw
+}()
+
+// sawPublished takes note of what the oracle said about it, if it was asked. Where nobody
+// is, nothing is said.
+func (c *chain) sawPublished(asked *rpc.BatchElem, answer []byte) {
+	switch {
+	case asked.Error == nil:
+		c.published.Store(readL1Fee(answer))
+	case answered(asked.Error):
+		asked.Error = nil // what was said last holds
+	}
+}
+
 // l1FeeCall asks it about a transaction.
 func l1FeeCall(raw []byte) map[string]any {
 	return map[string]any{"to": feeOracle, "data": hexutil.Bytes(appendBytes(appendUint(askL1Fee[:], 32), raw))}
@@ -180,6 +208,18 @@ func readL1Fee(answer []byte) *big.Int {
 		return new(big.Int)
 	}
 	return quarterMore(new(big.Int).SetBytes(answer))
+}
+
+// tooCheap reports whether an approval offers so little for its gas that blocks may leave
+// it out: its payer would keep a place for nothing.
+func tooCheap(tx *types.Transaction, base *hexutil.Big, now fees) bool {
+	tip := new(big.Int).Quo(now.tip, big.NewInt(tipShare))
+	if now.legacy {
+		return tx.GasFeeCap().Cmp(tip) < 0
+	}
+	least := new(big.Int).Mul(toBig(base), big.NewInt(headroom))
+	least.Rsh(least, 3)
+	return tx.GasTipCap().Cmp(tip) < 0 || tx.GasFeeCap().Cmp(least.Add(least, tip)) < 0
 }
 
 // mostGiven is the most that a payer is given for an approval: what its gas costs now,
@@ -196,7 +236,7 @@ func mostGiven(tx *types.Transaction, now fees) *big.Int {
 // that it will not be there.
 func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	until := c.now().Add(approvalWait)
-	done, first, err := c.shared.approvals.begin(p.from)
+	done, first, err := c.shared.approvals.begin(p.from, c.hasPaid(p.from), c.now())
 	if err != nil {
 		return err
 	}
@@ -234,6 +274,9 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	r, err := c.landing(ctx, p.account, until, func() hashes { return hashes{tx.Hash()} })
 	switch {
 	case errors.Is(err, errNoBlock):
+		if missing.Sign() == 0 { // else he waits until he has paid for the gift
+			c.shared.approvals.late.Add(p.from, c.now())
+		}
 		return &x402.Error{Code: codeApprovalFailed, Err: err}
 	case err != nil:
 		return fmt.Errorf("the payer's approval is in no block: %w", err)
@@ -285,7 +328,7 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 	if err != nil {
 		return err
 	}
-	p.account.sender.landed(fl)
+	c.landed(fl)
 	if *r.Status != 1 {
 		return errors.New("it was reverted")
 	}

@@ -2,7 +2,6 @@ package evm
 
 import (
 	"context"
-	"math/big"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -25,12 +24,15 @@ const (
 	// lostAfter is how many looks find no receipt, though our number is in a
 	// block, before the transaction is given up. Nodes behind one URL may lag.
 	lostAfter = 10
+	// maxDoubts is how often a second node is asked whether a transaction has moved
+	// nothing, before only one node says so.
+	maxDoubts = 5
 )
 
 // await waits for the receipt of a payment that was sent, until ctx ends.
 func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
 	fl := rec.flight
-	missed, looks := 0, 0
+	missed, looks, doubts := 0, 0, 0
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		looks++
 		sent, passed := fl.sent()
@@ -38,21 +40,33 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 		switch {
 		case err != nil:
 		case v == paid:
-			fl.by.sender.landed(fl)
+			c.landed(fl)
 			c.paid(p, rec, r)
 			return settled(p, r)
 		case v == mismatch:
-			fl.by.sender.landed(fl)
-			c.costUs(rec, r, addressTopic(p.token))
-			c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+			c.landed(fl)
+			another := c.anotherSays(ctx, p, r, fl.shared)
+			if doubts++; !another && doubts < maxDoubts {
+				break // it may be a moment behind
+			}
+			if another {
+				c.costUs(rec, r, addressTopic(p.token))
+				c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+			} else {
+				c.conclude(fl, r)
+				c.notices.warn("a node says that a transaction succeeded without moving the money, and no other node says the same: one of them is wrong, or lies", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+			}
 			return unknown(p, codeEventMismatch, r.Transaction.Hex(), "the token does not say that it moved the money")
 		case v == failed:
-			fl.by.sender.landed(fl)
+			c.landed(fl)
 			return c.failed(ctx, p, rec, r)
 		case r != nil:
-			fl.by.sender.landed(fl) // it waits for more blocks, and holds up nobody
+			c.landed(fl) // it waits for more blocks, and holds up nobody
 		case passed:
 			missed++
+		}
+		if missed >= lostAfter && c.isAround(ctx, fl) {
+			missed = 0 // a node was wrong about its number, or lags
 		}
 		if missed >= lostAfter {
 			// Something else took the number, or the chain took it back. The next call
@@ -128,7 +142,7 @@ func (c *chain) found(ctx context.Context, fl *flight, sent hashes, counting boo
 		return nil, 0, err
 	}
 	if counting {
-		fl.by.sender.prune(uint64(mined))
+		c.reached(ctx, fl.by, uint64(mined))
 	}
 	if fl.shared > 0 {
 		fl.seen = seen{found, uint64(last), time.Now()}
@@ -142,14 +156,15 @@ func (c *chain) deep(r *receipt, last uint64) bool {
 }
 
 // landed drops a flight whose number is in a block.
-func (s *sender) landed(fl *flight) { s.prune(fl.number + 1) }
+func (c *chain) landed(fl *flight) { fl.by.sender.prune(fl.number+1, c.now()) }
 
 // failed is for a transaction of ours that was reverted: most likely, somebody
 // was faster with the same authorization.
 func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
 	if err == nil && s.Outcome == facilitator.Settled {
-		c.paid(p, rec, nil)
+		c.conclude(rec.flight, r) // the payer has paid, and ours was for nothing
+		rec.place.landed()
 		return s
 	}
 	c.costUs(rec, r, addressTopic(p.from), rec.code)
@@ -166,48 +181,20 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt)
 	return unknown(p, p.codes().transaction, r.Transaction.Hex(), "the transaction was reverted, and the authorization is not seen to be used")
 }
 
-// paid takes note of money that has moved. r is the receipt, if the transaction is
-// ours.
+// paid takes note of money that a transaction of ours has moved.
 func (c *chain) paid(p *payment, rec *record, r *receipt) {
-	if rec.place != nil {
-		rec.place.held.paid(c.cost(r, rec.flight))
-	}
+	c.conclude(rec.flight, r)
 	rec.place.landed()
-	if w, ok := p.way.(*eip3009); ok && r != nil && w.moved(p, r, false) {
+	if w, ok := p.way.(*eip3009); ok && w.moved(p, r, false) {
 		c.sawPair(p.token)
 	}
 }
 
 // costUs takes note of a transaction that moved nothing, and of who is known by it.
 func (c *chain) costUs(rec *record, r *receipt, whose ...common.Hash) {
-	if rec.place != nil {
-		rec.place.held.end(c.cost(r, rec.flight))
-	}
+	c.conclude(rec.flight, r)
 	rec.place.landed()
 	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
-}
-
-// cost is what one payment of a flight has cost in gas, in what losses count in.
-func (c *chain) cost(r *receipt, fl *flight) *big.Int {
-	if r == nil || r.GasUsed == nil {
-		return new(big.Int)
-	}
-	price := toBig(r.GasPrice)
-	if price == nil { // not every node tells
-		price = fl.offers().feeCap
-	}
-	gas := uint64(*r.GasUsed)
-	if fl.shared > 0 {
-		gas = min(gas, memberGas)
-	}
-	cost := c.worth(gas, price)
-	if l1 := toBig(r.L1Fee); l1 != nil { // of the OP stack, for the publication
-		if c.gasBudget == nil && price.Sign() > 0 {
-			l1 = new(big.Int).Quo(l1, price)
-		}
-		cost.Add(cost, l1.Quo(l1, big.NewInt(int64(max(fl.shared, 1)))))
-	}
-	return cost
 }
 
 // lost is for a payment whose transactions will never be in a block.

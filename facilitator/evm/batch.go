@@ -187,6 +187,9 @@ func (c *chain) lead(caller context.Context, b *batch, a *account) {
 	}
 	for _, m := range members { // the only one
 		m.flight, m.answer, m.err = c.send(ctx, m.view, flightOf(m.p))
+		if errors.Is(m.err, errOtherPlace) {
+			m.p.solo = true // it waits until there is room for as much gas as that takes
+		}
 	}
 }
 
@@ -209,7 +212,7 @@ func (c *chain) sendTogether(ctx context.Context, a *account, members []*member)
 		return good
 	}
 	fl := flightOfAll(a, good)
-	if err := c.affordable(a, fl.gas, v); err != nil {
+	if err := c.affordable(a, fl.gas, len(fl.data), v); err != nil {
 		tell(good, sent{answer: turnedAway, err: err})
 		return nil
 	}
@@ -248,7 +251,7 @@ func flightOf(p *payment) *flight {
 
 // carry notes what a payment has to do with a flight besides its call.
 func (fl *flight) carry(p *payment) {
-	fl.places = append(fl.places, p.place)
+	fl.places, fl.payments = append(fl.places, p.place), append(fl.payments, p)
 	if ends := p.ends(); ends.After(fl.ends) {
 		fl.ends = ends
 	}

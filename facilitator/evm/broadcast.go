@@ -199,6 +199,7 @@ type prices struct {
 	id         hexutil.Uint64
 	head       *head
 	tip, price *hexutil.Big
+	published  hexutil.Bytes
 }
 
 // ask adds the questions to a batch, of which they must be the last.
@@ -206,6 +207,7 @@ func (p *prices) ask(b *calls) {
 	*p = prices{}
 	b.add(&p.id, "eth_chainId")
 	b.add(&p.head, "eth_getBlockByNumber", "latest", false)
+	b.add(&p.published, "eth_call", l1FeeCall(ordinary), "latest")
 	b.add(&p.price, "eth_gasPrice")
 	b.add(&p.tip, "eth_maxPriorityFeePerGas")
 }
@@ -213,6 +215,7 @@ func (p *prices) ask(b *calls) {
 // judge says whether the answers of a batch are of use.
 func (p *prices) judge(c *chain, b calls) error {
 	b[len(b)-1].Error = nil // not every chain has a tip
+	c.sawPublished(&b[len(b)-3], p.published)
 	if err := every(b); err != nil {
 		return err
 	}

@@ -29,13 +29,13 @@ const (
 // spike, does not make us pay more than what is sold brings in.
 type ceiling struct {
 	mu     sync.Mutex
-	prices []*big.Int // of one gas, newest last
+	prices []*big.Int // of usualGas, newest last
 	last   time.Time
 	tip    *big.Int // of a node other than the one that is asked
 	tipAt  time.Time
 }
 
-// saw takes note of a price.
+// saw takes note of what a settlement costs.
 func (c *ceiling) saw(f fees, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,7 +43,7 @@ func (c *ceiling) saw(f fees, now time.Time) {
 		return
 	}
 	c.last = now
-	c.prices = append(c.prices, f.expected(1))
+	c.prices = append(c.prices, f.expected(usualGas))
 	if len(c.prices) > priceCount {
 		c.prices = slices.Delete(c.prices, 0, len(c.prices)-priceCount)
 	}
@@ -90,7 +90,7 @@ func (c *chain) tooDear(f fees) bool {
 	if usual == nil {
 		return false
 	}
-	return cost.Cmp(new(big.Int).Mul(usual, big.NewInt(dearTimes*usualGas))) > 0
+	return cost.Cmp(new(big.Int).Mul(usual, big.NewInt(dearTimes))) > 0
 }
 
 // tellDear tells the operator that nothing is settled for that.

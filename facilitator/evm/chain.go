@@ -79,6 +79,7 @@ type chain struct {
 	refreshing sync.Mutex
 	ceiling    ceiling
 	lastFees   atomic.Pointer[fees]
+	published  atomic.Pointer[big.Int] // see fees
 
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error

@@ -101,7 +101,7 @@ func (c *chain) enter(ctx context.Context, p *payment, among []*account, last bo
 	c.dress(&w, c.kindOf(p))
 	w.hold = func() (*held, bool) {
 		known := c.shared.standings.paid(p.from) > 0
-		return c.losses().hold(whose(p), known, c.risk(p), c.budget(), c.now())
+		return c.losses().hold(c.class(p), known, c.risk(p), c.budget(), c.now())
 	}
 	place, err := c.shared.queue.enter(ctx, p.from, w)
 	if err != nil {
@@ -135,13 +135,13 @@ func (c *chain) refresh(ctx context.Context) {
 	}
 	defer c.refreshing.Unlock()
 	for _, a := range c.accounts {
-		if !a.sender.busy() {
-			continue
+		if a.sender.busy() {
+			if mined, _, err := c.accountNow(ctx, a); err == nil {
+				c.reached(ctx, a, mined)
+			}
+			a.sender.nudge(ctx, c)
 		}
-		if mined, _, err := c.accountNow(ctx, a); err == nil {
-			a.sender.prune(mined)
-		}
-		a.sender.nudge(ctx, c)
+		c.audit(ctx, a)
 	}
 }
 

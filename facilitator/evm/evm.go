@@ -114,11 +114,13 @@ type Network struct {
 	// leaves between the simulation and the block, or the code of a wallet tells the
 	// chain from a simulation. Half of it is for payers with code, and when that is
 	// used up they are refused until the next day; the other half is for payers
-	// without code who have not paid here before. Default: 20,000,000 gas.
+	// without code who have not paid here before. Those who have may lose as much a
+	// second time, which is counted apart. Default: 20,000,000 gas.
 	GasBudget string `json:"gas_budget,omitempty"`
 
 	// The most of the chain's own coin that one settlement may cost, like `0.0001`,
-	// at the price of the moment and counted with 100,000 gas. Above it nothing is
+	// at the price of the moment and counted with 100,000 gas, and with what the chain
+	// takes for the publication (OP stack). Above it nothing is
 	// offered and nothing sent. Default: ten times what was usual in the last hours.
 	MaxFee string `json:"max_fee,omitempty"`
 

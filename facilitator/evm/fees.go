@@ -16,6 +16,19 @@ type fees struct {
 	// legacy: the chain knows one price only, which is feeCap.
 	legacy      bool
 	tip, feeCap *big.Int
+	// published is what the chain takes besides for the publication of a transaction on
+	// another one, not counted in gas: that of an ordinary payment, or see of. nil is
+	// nothing.
+	published *big.Int
+}
+
+// of is the fees of a transaction with so many bytes of data.
+func (f fees) of(size int) fees {
+	if f.published != nil && size > transferSize {
+		n := new(big.Int).Mul(f.published, big.NewInt(int64(size)))
+		f.published = n.Quo(n, big.NewInt(transferSize))
+	}
+	return f
 }
 
 // market returns fees that a block of the next minutes takes: base fee and tip
@@ -40,24 +53,37 @@ func market(base, tip, price *big.Int) fees {
 // market is market with the smaller one of two nodes' tips, and remembers the price.
 func (c *chain) market(base, tip, price *big.Int) fees {
 	f := market(base, c.ceiling.smallerTip(tip, c.now()), price)
+	f.published = c.published.Load()
 	c.ceiling.saw(f, c.now())
 	c.lastFees.Store(&f)
 	return f
 }
 
-// total is the most that the gas can cost.
+// total is the most that the gas can cost, and the publication.
 func (f fees) total(gas uint64) *big.Int {
-	return new(big.Int).Mul(f.feeCap, new(big.Int).SetUint64(gas))
+	return f.with(new(big.Int).Mul(f.feeCap, new(big.Int).SetUint64(gas)))
+}
+
+// with adds the publication.
+func (f fees) with(cost *big.Int) *big.Int {
+	if f.published != nil {
+		cost.Add(cost, f.published)
+	}
+	return cost
+}
+
+// price is the market's price of one gas, tip included.
+func (f fees) price() *big.Int {
+	if f.legacy {
+		return f.feeCap
+	}
+	price := new(big.Int).Add(f.feeCap, f.tip) // see market
+	return price.Rsh(price, 1)
 }
 
 // expected is what the gas costs at the market's price, tip included.
 func (f fees) expected(gas uint64) *big.Int {
-	price := f.feeCap
-	if !f.legacy { // see market
-		price = new(big.Int).Add(f.feeCap, f.tip)
-		price.Rsh(price, 1)
-	}
-	return new(big.Int).Mul(price, new(big.Int).SetUint64(gas))
+	return f.with(new(big.Int).Mul(f.price(), new(big.Int).SetUint64(gas)))
 }
 
 // excessive reports whether the fees are beyond all reason.
@@ -73,6 +99,8 @@ func (f fees) bumped(now fees) fees {
 		legacy: f.legacy,
 		tip:    larger(quarterMore(f.tip), now.tip),
 		feeCap: larger(quarterMore(f.feeCap), now.feeCap),
+
+		published: now.published,
 	}
 }
 

@@ -104,7 +104,8 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	funds := facilitator.Funds{Cost: price.expected(usualGas), Lost: c.lostToday()}
 	able := 0
 	for i, a := range c.accounts {
-		a.sender.prune(uint64(mined[i]))
+		c.reached(ctx, a, uint64(mined[i]))
+		c.audit(ctx, a)
 		balance := toBig(balances[i])
 		if balance == nil {
 			return facilitator.Funds{}, fmt.Errorf("the node has no balance of %s", a.key.address)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
@@ -107,4 +109,42 @@ func TestVerifyEstimatesAsSettleDoes(t *testing.T) {
 		return nil, nil, false
 	}
 	verify(t, f, order{}.sign(t, clock.now().Unix()))
+}
+
+// TestTheRaisedLimitIsSetAside: a settlement takes more gas than usual, which turns out
+// after it has got its place.
+func TestTheRaisedLimitIsSetAside(t *testing.T) {
+	const takes = 2_400_000
+	node := script(t, newClock(time.Now().Unix()), world{})
+	f, _ := start(t, baseSepolia, &Network{RPC: []string{node.URL}}, nil)
+	f.chains[baseSepolia].l1InGas = true
+	node.override = func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+		var call struct {
+			Gas  hexutil.Uint64
+			Data hexutil.Bytes
+		}
+		switch {
+		case method == "eth_estimateGas":
+			return hexutil.Uint64(takes), nil, true
+		case method == "eth_call" && json.Unmarshal(params[0], &call) == nil && len(call.Data) > 4 && [4]byte(call.Data) == transferSelector && uint64(call.Gas) < takes:
+			return nil, &rpcError{Code: -32000, Message: "intrinsic gas too low"}, true
+		case method == "eth_getTransactionReceipt":
+			return nil, nil, true
+		}
+		return nil, nil, false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range byte(12) {
+		r := order{from: keyNo(int(i)), nonce: i, before: 1e6}.sign(t, time.Now().Unix())
+		wg.Go(func() { f.Settle(ctx, r) })
+	}
+	n := untilSteady(f)
+	_, held, _ := sums(f, ofAccounts)
+	cancel()
+	wg.Wait()
+	if n != defaultGasBudget/2/(takes*5/4) || held.Int64() != int64(n)*takes*5/4 {
+		t.Errorf("%d are on their way, and %s set aside", n, held)
+	}
 }

@@ -1,14 +1,20 @@
 package evm
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"math/big"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
@@ -57,6 +63,112 @@ func TestNumberBeforeOurs(t *testing.T) {
 			}
 			if !strings.Contains(logged(logs), "number before ours") {
 				t.Errorf("log: %s", logged(logs))
+			}
+		})
+	}
+}
+
+// misnumbering is a node that lies about the numbers of our account, so often.
+type misnumbering struct {
+	caller
+	mu   sync.Mutex
+	left int
+	says uint64
+	only string // of "latest" and "pending"; "" is both
+}
+
+func (n *misnumbering) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
+	err := n.caller.BatchCallContext(ctx, b)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	lies := false
+	for i := range b {
+		if b[i].Method == "eth_getTransactionCount" && n.left > 0 && (n.only == "" || b[i].Args[1] == n.only) {
+			_ = json.Unmarshal(fmt.Appendf(nil, `"0x%x"`, n.says), b[i].Result)
+			lies = true
+		}
+	}
+	if lies {
+		n.left--
+	}
+	return err
+}
+
+// TestAWrongNumberLeavesNoGap: a node says wrong numbers, both of them the same and
+// believable, and is right ever after. Payments do not wait until all numbers before
+// theirs are used up.
+func TestAWrongNumberLeavesNoGap(t *testing.T) {
+	for name, tt := range map[string]struct {
+		says  uint64
+		times int
+		most  uint64 // transactions
+		tells string
+	}{
+		"once, far ahead":         {50_000, 1, 4, "is not believed"},
+		"once, a little ahead":    {250, 1, 4, "is not believed"},
+		"later, hardly ahead":     {20, -1, 4, ""},
+		"whoever asks, far ahead": {50_000, 2, 4, "they are given up"},
+		"whoever asks, less far":  {250, 2, 4, "they are given up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t)
+			f, logs := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+			node := &misnumbering{caller: keepOpen{c.client}, left: tt.times, says: tt.says}
+			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			for i := range byte(3) {
+				if i == 1 && tt.times < 0 {
+					node.mu.Lock()
+					node.left = -tt.times
+					node.mu.Unlock()
+				}
+				r := c.sign(order{nonce: i, before: 1e7})
+				s := f.Settle(during(t, 5*time.Second), r)
+				if s.Outcome == facilitator.Unknown { // as the reconciler does
+					s = f.Settle(during(t, 5*time.Second), r)
+				}
+				if s.Outcome != facilitator.Settled {
+					t.Fatalf("%+v; log: %s", s, logged(logs))
+				}
+			}
+			if mined, _ := c.numbers(first); mined > tt.most {
+				t.Errorf("%d transactions for 3 payments", mined)
+			}
+			if text := logged(logs); !strings.Contains(text, tt.tells) || strings.Contains(text, "number before ours") {
+				t.Errorf("log: %s", text)
+			}
+		})
+	}
+}
+
+// TestAWrongNumberSendsNothingTwice: a node says that our numbers are in blocks, and no
+// block comes. It still has the transaction, so that is not lost.
+func TestAWrongNumberSendsNothingTwice(t *testing.T) {
+	for name, says := range map[string]uint64{"a little ahead": 1, "far ahead": 1000} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t)
+			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+			node := &misnumbering{caller: keepOpen{c.client}, left: 1 << 30, says: says, only: "latest"}
+			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			c.idle = true
+			r := c.sign(order{before: 1e6})
+			for range 3 {
+				if s := f.Settle(during(t, 500*time.Millisecond), r); s.Outcome != facilitator.Unknown {
+					t.Fatalf("%+v", s)
+				}
+			}
+			if _, waiting := c.numbers(first); waiting != 1 {
+				t.Errorf("%d transactions for one payment", waiting)
+			}
+			node.mu.Lock()
+			node.left = 0
+			node.mu.Unlock()
+			c.seal()
+			c.idle = false
+			if s := f.Settle(during(t, 10*time.Second), r); s.Outcome != facilitator.Settled {
+				t.Errorf("%+v", s)
+			}
+			if lost, held, _ := sums(f, ofAccounts); lost.Sign() != 0 || held.Sign() != 0 {
+				t.Errorf("%s lost, %s set aside", lost, held)
 			}
 		})
 	}

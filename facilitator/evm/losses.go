@@ -10,22 +10,27 @@ import (
 // the config says no gas_budget.
 const defaultGasBudget = 20_000_000
 
+// rushShare is how many times the gas of payments that moved money makes room for others
+// on their way: what one may use is more than twice what it uses as a rule.
+const rushShare = 2
+
 // losses count what transactions cost that moved no money, by day: in the chain's
 // smallest unit, or in gas where the config names no amount. Half of the budget is for
 // payers with code, and half of that for those of them who have not paid here before.
-// The other half is for payers without code who have not. What a payment could cost is
-// set aside before it is sent: payers make as many fail with one transaction of theirs
-// as are on their way.
+// The other half is for payers without code who have not. For those who have, the whole
+// budget is there a second time, so that they close nobody else out. What a payment
+// could cost is set aside before it is sent: payers make as many fail with one
+// transaction of theirs as are on their way.
 //
 // What bounds the loss are these sums alone: addresses, wallets and signatures cost
 // nothing. They are in memory: a new process begins a new day.
 type losses struct {
 	mu  sync.Mutex
 	day int64
-	of  [2]loss // by whose
+	of  [classes]loss // by whose
 }
 
-// loss is that of one half.
+// loss is that of the payers of one class.
 type loss struct {
 	lost *big.Int // for nothing
 	held *big.Int // what is on its way could still cost
@@ -34,8 +39,10 @@ type loss struct {
 
 // Whose transactions are counted.
 const (
-	ofAccounts = iota
-	ofCode
+	ofAccounts  = iota // of payers without code who have not paid here
+	ofCode             // of payers with code
+	ofCustomers        // of payers without code who have paid
+	classes
 )
 
 func newLosses() *losses {
@@ -46,12 +53,15 @@ func newLosses() *losses {
 
 func (l *losses) clear() {
 	for i := range l.of {
-		l.of[i] = loss{new(big.Int), new(big.Int), new(big.Int)}
+		l.of[i].lost, l.of[i].paid = new(big.Int), new(big.Int)
+		if l.of[i].held == nil {
+			l.of[i].held = new(big.Int)
+		}
 	}
 }
 
-// begin begins a new day if one has come. What was set aside the day before is not
-// any more.
+// begin begins a new day if one has come. What is on its way stays set aside: it is
+// lost on the day on which that turns out.
 func (l *losses) begin(now time.Time) {
 	if day := now.Unix() / 86_400; day != l.day {
 		l.day = day
@@ -60,26 +70,16 @@ func (l *losses) begin(now time.Time) {
 }
 
 // hold sets aside what a payment could cost; false if there is not enough left for it
-// while others are on their way. In a rush of strangers without code as much more may
-// be on its way as payments have cost today that moved money.
+// while others are on their way. In a rush of payers without code more may be on its way:
+// rushShare times what payments of their class have cost today that moved money.
 func (l *losses) hold(whose int, known bool, cost, budget *big.Int, now time.Time) (*held, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.begin(now)
-	h := &held{losses: l, whose: whose, cost: cost, day: l.day}
-	of := &l.of[whose]
-	if exempt(whose, known) {
-		h.cost = new(big.Int)
-		return h, true
-	}
-	limit, sum := share(whose, known, budget), new(big.Int).Add(of.lost, of.held)
-	if whose == ofAccounts {
-		limit.Add(limit, of.paid)
-	}
-	if sum.Add(sum, cost).Cmp(limit) > 0 {
+	h := &held{losses: l, whose: whose, known: known, cost: new(big.Int)}
+	if !h.change(cost, budget, false) {
 		return nil, false
 	}
-	of.held.Add(of.held, cost)
 	return h, true
 }
 
@@ -89,19 +89,15 @@ func (l *losses) spent(whose int, known bool, cost, budget *big.Int, now time.Ti
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.begin(now)
-	if exempt(whose, known) {
-		return false
-	}
 	return new(big.Int).Add(l.of[whose].lost, cost).Cmp(share(whose, known, budget)) > 0
 }
 
-// exempt: who has no code and has paid goes on. Such a payer can cost us no more
-// transactions than were paid, and two.
-func exempt(whose int, known bool) bool { return whose == ofAccounts && known }
-
 // share is the part of the budget that is for such payers.
 func share(whose int, known bool, budget *big.Int) *big.Int {
-	if whose == ofCode && !known {
+	switch {
+	case whose == ofCustomers:
+		return new(big.Int).Set(budget)
+	case whose == ofCode && !known:
 		return new(big.Int).Rsh(budget, 2)
 	}
 	return new(big.Int).Rsh(budget, 1)
@@ -112,21 +108,74 @@ func (l *losses) today(now time.Time) *big.Int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.begin(now)
-	return new(big.Int).Add(l.of[ofAccounts].lost, l.of[ofCode].lost)
+	sum := new(big.Int)
+	for i := range l.of {
+		sum.Add(sum, l.of[i].lost)
+	}
+	return sum
 }
 
 // held is what is set aside for one payment, until its end is known.
 type held struct {
 	losses *losses
 	whose  int
+	known  bool // see share
 	cost   *big.Int
-	day    int64
 	ended  bool
 }
 
+// resize sets aside another amount than before. If it is more and there is no room for
+// it, it reports false, unless it is to be set aside anyhow.
+func (h *held) resize(cost, budget *big.Int, now time.Time, anyhow bool) bool {
+	if h == nil {
+		return true
+	}
+	h.losses.mu.Lock()
+	defer h.losses.mu.Unlock()
+	h.losses.begin(now)
+	return h.ended || h.change(cost, budget, anyhow)
+}
+
+// change is resize for who holds the lock.
+func (h *held) change(cost, budget *big.Int, anyhow bool) bool {
+	of := &h.losses.of[h.whose]
+	sum := new(big.Int).Sub(of.held, h.cost)
+	sum.Add(sum, cost)
+	limit := new(big.Int).Sub(share(h.whose, h.known, budget), of.lost)
+	if h.whose != ofCode {
+		limit.Add(limit, new(big.Int).Mul(of.paid, big.NewInt(rushShare)))
+	}
+	if cost.Cmp(h.cost) > 0 && sum.Cmp(limit) > 0 && !anyhow {
+		return false
+	}
+	h.cost, of.held = cost, sum
+	return true
+}
+
+// isOver reports whether nothing is set aside any more.
+func (h *held) isOver() bool {
+	if h == nil {
+		return true
+	}
+	h.losses.mu.Lock()
+	defer h.losses.mu.Unlock()
+	return h.ended
+}
+
 // end gives back what was set aside, once. cost is what the payment has cost us for
-// nothing; nil is nothing.
+// nothing, and at most what was set aside; nil is nothing.
 func (h *held) end(cost *big.Int) { h.settle(cost, nil) }
+
+// lose is end for a payment of which nobody knows what it has cost: all of it.
+func (h *held) lose() {
+	if h == nil {
+		return
+	}
+	h.losses.mu.Lock()
+	all := h.cost
+	h.losses.mu.Unlock()
+	h.settle(all, nil)
+}
 
 // paid gives back what was set aside for a payment that has moved money, and cost so
 // much.
@@ -144,10 +193,11 @@ func (h *held) settle(lost, paid *big.Int) {
 	}
 	h.ended = true
 	of := &l.of[h.whose]
-	if h.day == l.day {
-		of.held.Sub(of.held, h.cost)
-	}
+	of.held = new(big.Int).Sub(of.held, h.cost)
 	if lost != nil {
+		if lost.Cmp(h.cost) > 0 {
+			lost = h.cost // a node that says more than we have offered is wrong
+		}
 		of.lost.Add(of.lost, lost)
 	}
 	if paid != nil {

@@ -67,13 +67,13 @@ func (s *sender) push(ctx context.Context, c *chain) {
 	if err != nil {
 		return
 	}
-	s.prune(mined)
+	c.reached(ctx, lowest.by, mined)
 	fl := s.stuck(c.now())
 	if fl == nil {
 		return
 	}
 	if fl.number > mined {
-		if !fl.waits(fillAfter, c.now()) {
+		if !fl.waits(fillAfter, c.now()) || c.startOver(ctx, fl, mined, fees) {
 			return
 		}
 		fl = s.fill(fl.by, mined, fees.legacy)
@@ -190,7 +190,7 @@ func (s *sender) unheard(now time.Time) []*flight {
 // sent with it is too cheap, or is gone. It is replaced like every other that waits
 // for too long.
 func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
-	fl := &flight{by: by, number: number, to: by.key.address, gas: fillGas, fees: fees{legacy, new(big.Int), new(big.Int)}}
+	fl := &flight{by: by, number: number, to: by.key.address, gas: fillGas, fees: fees{legacy: legacy, tip: new(big.Int), feeCap: new(big.Int)}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flights = append(s.flights, fl)
@@ -201,12 +201,12 @@ func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
 // place that only uses up the number.
 func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
 	fl.mu.Lock()
-	offer, tx := fl.fees.bumped(now), fl.raw
+	offer, tx := fl.fees.bumped(now.of(len(fl.data))), fl.raw
 	most := int64(maxBump)
 	if filling {
 		most++ // it has to take the place of what was sent
 	}
-	if offer.above(now, most) {
+	if offer.above(now, most) && !fl.abandoned { // that one costs nothing, where it is
 		offer = fl.fees // as it is: whoever wants more does not want it at all
 	}
 	fl.bumps++
@@ -216,6 +216,9 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 		again.to, again.data, again.gas, again.value, again.shared = fl.by.key.address, nil, fillGas, nil, 0
 	}
 	if !offer.excessive(again.gas) {
+		if !filling {
+			c.setAside(fl, offer, true)
+		}
 		var err error
 		if tx, err = c.transaction(&again, offer); err != nil {
 			return unclear, err

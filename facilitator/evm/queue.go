@@ -434,6 +434,15 @@ func (q *queue) giveBack(p *place) {
 	q.serve()
 }
 
+// wake serves those who wait for room that there may be now.
+func (q *queue) wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting > 0 {
+		q.serve()
+	}
+}
+
 // onTheirWay is what all payments of a payer in one asset move that have a place or
 // are on their way, and whether there are others than this one.
 func (q *queue) onTheirWay(p *place) (sum *uint256.Int, others bool) {

@@ -60,6 +60,21 @@ func (c *chain) agreed(ctx context.Context, p *payment, r *receipt, shared int) 
 	return false
 }
 
+// anotherSays reports whether a second node has the same to say of a receipt. If there is
+// only one, there is nobody to ask.
+func (c *chain) anotherSays(ctx context.Context, p *payment, r *receipt, shared int) bool {
+	if len(c.nodes) < 2 {
+		return true
+	}
+	saying := 0
+	for _, n := range c.nodes { // among them the one that gave it
+		if c.compare(ctx, n, p, r, shared) == agrees {
+			saying++
+		}
+	}
+	return saying >= 2
+}
+
 // compare asks a node for a receipt that another one gave.
 func (c *chain) compare(ctx context.Context, n *node, p *payment, r *receipt, shared int) opinion {
 	var theirs *receipt

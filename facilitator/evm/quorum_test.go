@@ -126,3 +126,32 @@ func TestForeignUseNeedsItsQuorum(t *testing.T) {
 		})
 	}
 }
+
+// TestOneNodeBlamesNoAsset: one of two nodes has receipts without logs. The payments that
+// it was asked about are in doubt, and the asset is taken from everybody else.
+func TestOneNodeBlamesNoAsset(t *testing.T) {
+	for name, both := range map[string]bool{"one node": false, "both nodes": true} {
+		t.Run(name, func(t *testing.T) {
+			clock := newClock(1e9)
+			bad, other := script(t, clock, world{Logs: "none"}), script(t, clock, world{})
+			if both {
+				other.world.Logs = "none"
+			}
+			f, logs := start(t, baseSepolia, &Network{RPC: []string{bad.URL, other.URL}}, clock)
+			f.chains[baseSepolia].sleep = clock.after(func() bool { return bad.count("eth_sendRawTransaction") == other.count("eth_sendRawTransaction") })
+			for i := range byte(maxReverts) {
+				r := order{from: keyNo(int(i)), nonce: i}.sign(t, clock.now().Unix())
+				if s := f.Settle(t.Context(), r); s.Outcome != facilitator.Unknown {
+					t.Errorf("%+v", s)
+				}
+			}
+			v, err := f.Verify(t.Context(), order{from: keyNo(77), nonce: 9}.sign(t, clock.now().Unix()))
+			if err != nil || v.Valid == both {
+				t.Errorf("%+v, %v", v, err)
+			}
+			if text := logged(logs); !both && !strings.Contains(text, "no other node says the same") {
+				t.Errorf("log: %s", text)
+			}
+		})
+	}
+}

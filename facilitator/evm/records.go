@@ -195,6 +195,25 @@ func (s *payments) has(c claim) bool {
 	return sending || settled && !d.reverted
 }
 
+// sentAs returns the record of this very payment if a transaction of it was sent; nil if
+// none was, or somebody is still at it.
+func (s *payments) sentAs(p *payment) *record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.sent[p.claim()]
+	if !ok || r.digest != p.digest || !r.value.Eq(&p.value) {
+		return nil
+	}
+	select {
+	case <-r.ready:
+		if r.flight != nil {
+			return r
+		}
+	default:
+	}
+	return nil
+}
+
 // began reports whether this very payment is being sent, or was, with the same
 // signature.
 func (s *payments) began(p *payment) bool {

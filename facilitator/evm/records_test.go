@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"encoding/json"
 	"math/big"
 	"net/http"
 	"testing"
@@ -144,7 +145,12 @@ func TestLost(t *testing.T) {
 	slept := 0
 	f.chains[baseSepolia].sleep = func(ctx context.Context, d time.Duration) error {
 		if slept++; slept == 3 {
-			node.set(func(s *scripted) { s.nonce = 8 }) // a stranger's, with our key
+			node.set(func(s *scripted) {
+				s.nonce = 8 // a stranger's, with our key
+				s.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
+					return nil, nil, method == "eth_getTransactionByHash" // ours is dropped
+				}
+			})
 		}
 		return node.clock.sleep(ctx, d)
 	}

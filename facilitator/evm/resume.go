@@ -65,7 +65,7 @@ func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
 		fl.fees.tip, fl.fees.feeCap = toBig(tx.Price), toBig(tx.Price)
 	}
 	if fl.fees.feeCap == nil || fl.fees.tip == nil {
-		fl.fees = fees{fl.fees.legacy, new(big.Int), new(big.Int)}
+		fl.fees = fees{legacy: fl.fees.legacy, tip: new(big.Int), feeCap: new(big.Int)}
 	}
 	fl.sentAt = c.now()
 	if tx.Block == nil {

@@ -2,12 +2,30 @@ package evm
 
 import "math/big"
 
-// whose transactions a payment is counted among.
-func whose(p *payment) int {
-	if p.signer == byKey {
-		return ofAccounts
+// memberRisk is what one of several payments in a transaction may use at most, with its
+// part of what they have in common: one of two. Who turns out to go alone, or in a larger
+// company, has as much set aside as that takes: see setAside.
+var memberRisk = programGas(2, programSize(2, false)+2*transferSize) / 2
+
+const (
+	// transferSize is how long the call is that settles a payment of several.
+	transferSize = 4 + 9*32
+	// leastTransferGas is what a payment that moves money uses at least: its nonce and two
+	// balances are written, and a signature is checked.
+	leastTransferGas = 35_000
+	// leastGas is what any transaction uses.
+	leastGas = 21_000
+)
+
+// class says whose transactions a payment is counted among.
+func (c *chain) class(p *payment) int {
+	switch {
+	case p.signer != byKey:
+		return ofCode
+	case c.shared.standings.paid(p.from) > 0:
+		return ofCustomers
 	}
-	return ofCode
+	return ofAccounts
 }
 
 // losses are those that the config has a budget for.
@@ -26,22 +44,66 @@ func (c *chain) budget() *big.Int {
 	return c.gasBudget
 }
 
-// risk is what a payment could cost us for nothing, in what losses count in.
+// risk is what a payment could cost us for nothing, in what losses count in, as far as
+// that is known before it is sent.
 func (c *chain) risk(p *payment) *big.Int {
-	gas := p.gas()
+	gas, size := p.gas(), 0
 	if c.shareable(p) {
-		gas = memberGas
+		gas, size = memberRisk, transferSize
+	} else {
+		_, data := p.encoded()
+		size = len(data)
 	}
-	return c.worth(gas, c.price())
+	last := c.lastFees.Load()
+	if last == nil {
+		last = &fees{feeCap: new(big.Int), tip: new(big.Int)}
+	}
+	return c.mayCost(gas, last.of(size))
 }
 
-// worth is what some gas costs, in what losses count in.
-func (c *chain) worth(gas uint64, price *big.Int) *big.Int {
-	n := new(big.Int).SetUint64(gas)
-	if c.gasBudget == nil {
-		return n
+// setAside makes what is set aside for the payments of a transaction equal to what it may
+// cost that is about to be signed, and reports whether there was room for that. This is
+// the one place that decides it: what was set aside for a payment until now was a guess.
+// One that is sent again has to be, so that for it more is set aside anyhow.
+func (c *chain) setAside(fl *flight, f fees, anyhow bool) bool {
+	n := int64(len(fl.places))
+	if n == 0 {
+		return true // coin for somebody, or a number that is used up
 	}
-	return n.Mul(n, price)
+	each := c.mayCost(fl.gas, f)
+	each.Add(each, big.NewInt(n-1))
+	each.Quo(each, big.NewInt(n))
+	room := true
+	for _, p := range fl.places {
+		room = room && (p == nil || p.held.resize(each, c.budget(), c.now(), anyhow))
+	}
+	c.shared.queue.wake() // less may be set aside than before
+	return room
+}
+
+// mayCost is the most that so much gas costs at some fees, in what losses count in.
+func (c *chain) mayCost(gas uint64, f fees) *big.Int {
+	if c.gasBudget == nil {
+		return c.worth(gas, f.price(), f.published)
+	}
+	return c.worth(gas, f.feeCap, f.published)
+}
+
+// worth is what some gas costs at a price, and the publication of a transaction besides,
+// in what losses count in. If that is gas, a publication counts as the gas that could
+// have been bought for it.
+func (c *chain) worth(gas uint64, price, published *big.Int) *big.Int {
+	n := new(big.Int).SetUint64(gas)
+	switch {
+	case c.gasBudget != nil:
+		n.Mul(n, price)
+		if published != nil {
+			n.Add(n, published)
+		}
+	case published != nil && price.Sign() > 0:
+		n.Add(n, new(big.Int).Quo(published, price))
+	}
+	return n
 }
 
 // price is what one gas cost when that was last seen; 0 if it never was.
@@ -50,14 +112,81 @@ func (c *chain) price() *big.Int {
 	if last == nil {
 		return new(big.Int)
 	}
-	return last.expected(1)
+	return last.price()
+}
+
+// conclude ends what is set aside for all payments of a transaction, by its receipt. Who
+// sees that first does it for all.
+func (c *chain) conclude(fl *flight, r *receipt) {
+	if r == nil || !fl.concludes() {
+		return
+	}
+	var failed, moved []*held
+	for i, p := range fl.payments {
+		switch {
+		case fl.places[i] == nil:
+		case r.judge(r.Transaction, p, fl.shared) == paid:
+			moved = append(moved, fl.places[i].held)
+		default:
+			failed = append(failed, fl.places[i].held)
+		}
+	}
+	lost, cost := c.shares(fl, r, len(failed), len(moved))
+	for _, h := range failed {
+		if lost == nil {
+			h.lose()
+		} else {
+			h.end(lost)
+		}
+	}
+	for _, h := range moved {
+		h.paid(cost)
+	}
+	c.shared.queue.wake()
+}
+
+// shares is what each payment of a transaction has cost us that moved no money, and each
+// one that did. What the latter must have used themselves is not laid at the door of the
+// former; the rest is. lost is nil if the node does not tell.
+func (c *chain) shares(fl *flight, r *receipt, failed, moved int) (lost, cost *big.Int) {
+	if r.GasUsed == nil || failed+moved == 0 {
+		return nil, new(big.Int)
+	}
+	// A node can say neither more than we have offered, nor less than is possible.
+	gas := min(max(uint64(*r.GasUsed), leastGas), fl.gas)
+	price := toBig(r.GasPrice)
+	if most := fl.offers().feeCap; price == nil || price.Cmp(most) > 0 {
+		price = most
+	}
+	published := toBig(r.L1Fee) // of the OP stack
+	if published == nil {
+		published = new(big.Int)
+	}
+	part := func(n *big.Int, some int) *big.Int {
+		n = new(big.Int).Mul(n, big.NewInt(int64(some)))
+		return n.Quo(n, big.NewInt(int64(failed+moved)))
+	}
+	whole, lost, cost := c.worth(gas, price, published), new(big.Int), new(big.Int)
+	if failed > 0 {
+		lost.Sub(whole, c.worth(uint64(moved)*leastTransferGas, price, part(published, moved))) // #nosec G115 -- at most maxBatch
+		lost = larger(lost, part(whole, failed))
+		lost.Quo(lost, big.NewInt(int64(failed)))
+		if most := part(c.worth(fl.gas, price, published), 1); lost.Cmp(most) > 0 {
+			lost = most
+		}
+	}
+	if moved > 0 {
+		cost.Sub(whole, new(big.Int).Mul(lost, big.NewInt(int64(failed))))
+		cost.Quo(larger(cost, new(big.Int)), big.NewInt(int64(moved)))
+	}
+	return lost, cost
 }
 
 // refusesRisk refuses payments of whose kind too many did not settle although the
 // simulation said that they would.
 func (c *chain) refusesRisk(p *payment) error {
-	known := c.shared.standings.paid(p.from) > 0
-	if whose(p) == ofCode {
+	whose, known := c.class(p), c.shared.standings.paid(p.from) > 0
+	if whose == ofCode {
 		switch {
 		case c.noWallets:
 			return refuse(codeNoWallets, "payments of payers with code are not taken here")
@@ -65,7 +194,13 @@ func (c *chain) refusesRisk(p *payment) error {
 			return refuse(codeReverts, "too many transactions for payers with this code were reverted")
 		}
 	}
-	if c.losses().spent(whose(p), known, c.risk(p), c.budget(), c.now()) {
+	cost := c.risk(p)
+	if cost.Cmp(share(whose, known, c.budget())) > 0 {
+		// Nobody's fault, and whatever was lost today.
+		c.notices.error("gas costs so much that one settlement could use up what may be lost in a day, so nothing is settled: wait, or allow more with gas_budget")
+		return &busyError{wait: dearWait, why: "gas costs more than may be lost in a day"}
+	}
+	if c.losses().spent(whose, known, cost, c.budget(), c.now()) {
 		return refuse(codeGasBudget, "too much gas was spent today on transactions that moved nothing")
 	}
 	return nil

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
-	"go.uber.org/zap"
 )
 
 const (
@@ -40,7 +40,8 @@ const (
 // use the same key. Then it is the node that decides who has a number, and who has
 // lost it takes another.
 type sender struct {
-	taken chan struct{} // holds one token while somebody sends
+	taken    chan struct{} // holds one token while somebody sends
+	auditing sync.Mutex    // see audit
 
 	mu       sync.Mutex // guards what follows
 	next     uint64     // the number after the highest that we used
@@ -48,6 +49,9 @@ type sender struct {
 	rivals   time.Time // when a number was taken from us
 	reminded time.Time // when the nodes were last asked whether they know the flights
 	flights  []*flight // sent and not known to be in a block, by number
+	// unread are in blocks, and it is not known yet what they have cost: who waited for
+	// them may have gone. See audit.
+	unread []*flight
 }
 
 // flight is a transaction number in use, with all transactions that compete for
@@ -68,6 +72,8 @@ type flight struct {
 	// is when the last of them is not good any more.
 	places []*place
 	ends   time.Time
+	// payments are what the places are of, in the same order.
+	payments []*payment
 	// announces are told of a transaction before it is sent.
 	announces []func(transaction string) error
 	known     bool // a node has taken the first transaction, so that it can forget it
@@ -85,6 +91,21 @@ type flight struct {
 	filling bool
 	bumps   int
 	passed  bool // a block holds a transaction with this number
+	// passedAt is since when that is known, and concluded that it is also known what it
+	// has cost.
+	passedAt  time.Time
+	concluded bool
+	// abandoned: what it settles may be sent with another number, see startOver.
+	abandoned bool
+}
+
+// concludes reports whether the caller is the first who knows what the flight has cost.
+func (fl *flight) concludes() bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	first := !fl.concluded
+	fl.concluded = true
+	return first
 }
 
 // seen is what was last seen of a flight.
@@ -127,7 +148,7 @@ func (c *chain) turn(ctx context.Context, a *account) (leave func(), err error) 
 	leave = func() { <-a.sender.taken }
 	for !a.sender.hasRoom() {
 		if mined, _, err := c.accountNow(ctx, a); err == nil {
-			a.sender.prune(mined)
+			c.reached(ctx, a, mined)
 		}
 		if a.sender.hasRoom() {
 			break
@@ -152,8 +173,13 @@ func (c *chain) sendAlone(ctx context.Context, p *payment, v view) (*flight, ans
 }
 
 // send sends a flight, and tells the operator what only an operator can mend. The
-// caller has the turn of the account.
+// caller has the turn of the account. errOtherPlace is for one that may cost more than
+// there is room for.
 func (c *chain) send(ctx context.Context, v view, what *flight) (*flight, answer, error) {
+	v.fees = v.fees.of(len(what.data))
+	if !c.setAside(what, v.fees, false) {
+		return nil, turnedAway, errOtherPlace
+	}
 	fl, a, err := what.by.sender.send(ctx, c, v, what)
 	if _, busy := isBusy(err); a == turnedAway && !busy {
 		err = c.turnedAway(what.by, err)
@@ -179,14 +205,14 @@ func (s *sender) busy() bool {
 // is never numberTaken; after turnedAway nothing was sent, and the flight is nil. The
 // caller has the turn.
 func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*flight, answer, error) {
-	s.prune(v.mined)
+	c.reached(ctx, what.by, v.mined)
 	pending := v.pending
 	if s.hasRivals(c.now()) {
 		pending = max(pending, c.pendingOf(ctx, what.by)) // what we saw is old by now
 	}
-	number := s.nextNumber(s.believable(pending, v.mined, c), c.now())
+	number := s.nextNumber(c.believable(ctx, what.by, pending, v.mined), c.now())
 	for try := range numberTries {
-		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value, shared: what.shared, trial: what.trial, places: what.places, ends: what.ends}
+		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value, shared: what.shared, trial: what.trial, places: what.places, payments: what.payments, ends: what.ends}
 		tx, err := c.transaction(fl, v.fees)
 		if err != nil {
 			return nil, turnedAway, err
@@ -202,7 +228,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 			if try > 0 && c.sleep(ctx, rand.N(min(firstPause<<try, numberPause))) != nil {
 				return nil, turnedAway, errBusy
 			}
-			number = max(number+1, s.believable(c.pendingOf(ctx, what.by), v.mined, c))
+			number = max(number+1, c.believable(ctx, what.by, c.pendingOf(ctx, what.by), v.mined))
 			continue
 		case turnedAway:
 			return nil, a, err
@@ -259,24 +285,6 @@ func (s *sender) nextNumber(pending uint64, now time.Time) uint64 {
 	return max(pending, s.next)
 }
 
-// maxNumbersAhead is how far ahead of what we know the next number may be that a node says:
-// several gateways with our keys may each have as many on their way as we.
-const maxNumbersAhead = 8 * maxInFlight
-
-// believable is the next number that a node says, or what we know if that is out of all
-// proportion: all payments would wait until the numbers before it were used up.
-func (s *sender) believable(pending, mined uint64, c *chain) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := max(mined, s.next)
-	if pending <= known+maxNumbersAhead {
-		return pending
-	}
-	c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
-		zap.Uint64("says", pending), zap.Uint64("known", known))
-	return known
-}
-
 // wasLost is for a transaction that is in no block any more though its number was.
 // If nothing else is on its way, the next number is what the node says: after a
 // reorganisation, those of the transactions that it forgot are free again, and one
@@ -313,8 +321,8 @@ func (s *sender) took(fl *flight, now time.Time) {
 }
 
 // prune drops the flights whose numbers are in blocks.
-func (s *sender) prune(mined uint64) {
-	for _, fl := range s.passed(mined) {
+func (s *sender) prune(mined uint64, now time.Time) {
+	for _, fl := range s.passed(mined, now) {
 		for _, p := range fl.places {
 			p.landed()
 		}
@@ -322,7 +330,7 @@ func (s *sender) prune(mined uint64) {
 }
 
 // passed takes out the flights whose numbers are in blocks.
-func (s *sender) passed(mined uint64) (gone []*flight) {
+func (s *sender) passed(mined uint64, now time.Time) (gone []*flight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := s.flights[:0]
@@ -332,13 +340,21 @@ func (s *sender) passed(mined uint64) (gone []*flight) {
 			continue
 		}
 		fl.mu.Lock()
-		fl.passed = true
+		fl.passed, fl.passedAt = true, now
 		fl.mu.Unlock()
 		gone = append(gone, fl)
 	}
 	clear(s.flights[len(kept):])
 	s.flights = kept
+	s.unread = append(slices.DeleteFunc(s.unread, (*flight).isRead), gone...)
 	return gone
+}
+
+// isRead reports whether it is known what a flight has cost the budget, if anything.
+func (fl *flight) isRead() bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return fl.concluded || len(fl.payments) == 0
 }
 
 // sending records a transaction before it is sent: afterwards may be too late. One

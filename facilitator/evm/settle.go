@@ -94,6 +94,7 @@ func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) fa
 	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
 		rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
 		c.shared.approvals.unpaid.Remove(gift{p.from, p.token})
+		c.shared.approvals.late.Remove(p.from)
 		c.shared.payments.settled(p, rec, common.HexToHash(s.Transaction))
 	}
 	return s
@@ -261,7 +262,8 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 	if err := c.admit(p, v); err != nil {
 		return nil, unsent(err), err
 	}
-	if err := c.affordable(p.account, p.gas(), v); err != nil {
+	_, data := p.encoded()
+	if err := c.affordable(p.account, p.gas(), len(data), v); err != nil {
 		return nil, unsent(err), err
 	}
 	fl, a, err := c.dispatch(ctx, p, v)
@@ -282,7 +284,7 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 // admit looks once more at what the payment could cost us: the money must be there
 // besides what is on its way already, and the place must be one for who the payer is.
 func (c *chain) admit(p *payment, v view) error {
-	if p.place.wallet != c.isFirstOfWallet(p) || p.place.held != nil && p.place.held.whose != whose(p) {
+	if p.place.wallet != c.isFirstOfWallet(p) || p.place.held != nil && (p.place.held.whose == ofCode) != (p.signer != byKey) {
 		return errOtherPlace
 	}
 	if sum, others := c.shared.queue.onTheirWay(p.place); others && v.owns != nil && v.owns.Lt(sum) {
@@ -292,8 +294,9 @@ func (c *chain) admit(p *payment, v view) error {
 }
 
 // affordable checks that we can pay the gas, before anything is sent.
-func (c *chain) affordable(a *account, gas uint64, v view) error {
-	if v.fees.excessive(gas) {
+func (c *chain) affordable(a *account, gas uint64, size int, v view) error {
+	offer := v.fees.of(size)
+	if offer.excessive(gas) {
 		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
 		return errors.New("the gas price is beyond all reason")
 	}
@@ -301,7 +304,7 @@ func (c *chain) affordable(a *account, gas uint64, v view) error {
 		c.tellDear(v.fees)
 		return &busyError{wait: dearWait, why: "gas costs more than a settlement may cost"}
 	}
-	need := v.fees.total(gas)
+	need := offer.total(gas)
 	need.Add(need, a.sender.committed())
 	balance := toBig(v.balance)
 	if balance != nil {

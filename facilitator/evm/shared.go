@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/ethereum/go-ethereum/common"
@@ -66,8 +67,8 @@ func newShared() *shared {
 		losses:    newLosses(), gasLosses: newLosses(),
 		queue: newQueue(known),
 		approvals: approvals{
-			running: make(map[common.Address]chan struct{}), spent: new(big.Int), ofStrangers: new(big.Int),
-			unpaid: lru.NewCache[gift, struct{}](maxStandings),
+			running: make(map[common.Address]chan struct{}), strange: make(map[common.Address]bool), spent: new(big.Int), ofStrangers: new(big.Int),
+			unpaid: lru.NewCache[gift, struct{}](maxStandings), late: lru.NewCache[common.Address, time.Time](maxStandings),
 		},
 		accounts: make(map[common.Address]*account),
 	}

@@ -375,6 +375,9 @@ func TestApprovalsTakeNoPlaces(t *testing.T) {
 		)})
 		requests = append(requests, r)
 	}
+	for _, key := range keys { // of others there are fewer
+		f.chains[baseSepolia].shared.standings.moved(addressTopic(addressOf(key)))
+	}
 	c.idle = true
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

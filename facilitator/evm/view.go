@@ -91,6 +91,7 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 		fees                = settling || p.signer != byKey // else nothing depends on them
 	)
 	var simulationAt, nextAt, walletAt, countAt, ownedAt int // in the batch
+	var published hexutil.Bytes
 	build := func() calls {
 		h, balance, tip, price = nil, nil, nil, nil
 		payerCode, result, agrees, counted, owned = nil, nil, nil, nil, nil
@@ -125,6 +126,8 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 			b.add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
 		}
 		if fees {
+			published = nil
+			b.add(&published, "eth_call", l1FeeCall(ordinary), "latest")
 			b.add(&price, "eth_gasPrice")
 			b.add(&tip, "eth_maxPriorityFeePerGas")
 		}
@@ -153,6 +156,7 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 		}
 		if fees {
 			b[len(b)-1].Error = nil // not every chain has a tip
+			c.sawPublished(&b[len(b)-3], published)
 		}
 		if settling && reverted(b[ownedAt].Error) {
 			owned, b[ownedAt].Error = nil, nil
@@ -186,7 +190,7 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 	}
 	if settling {
 		c.shared.queue.sawBalance(p.account, toBig(balance))
-		p.account.sender.prune(v.mined)
+		c.reached(ctx, p.account, v.mined)
 		if n, ok := value[*big.Int](result3{true, owned}, "balanceOf"); ok {
 			v.owns = uint256.MustFromBig(n)
 		}

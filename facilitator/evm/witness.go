@@ -40,6 +40,7 @@ func (f *Facilitator) Witness(ctx context.Context, r facilitator.Request, since 
 	return testify(ctx, f.chains, r, since)
 }
 
+// testify is Witness for whoever has chains to look at.
 func testify(ctx context.Context, chains map[string]*chain, r facilitator.Request, since time.Time) (facilitator.Proof, error) {
 	c, ok := chains[r.Requirement.Network]
 	if !ok {
@@ -49,7 +50,35 @@ func testify(ctx context.Context, chains map[string]*chain, r facilitator.Reques
 	if !ok {
 		return facilitator.Proof{}, nil
 	}
-	return c.witness(ctx, p, since)
+	proof, err := c.witness(ctx, p, since)
+	if err == nil && c.shared != nil {
+		c.decided(ctx, p, proof)
+	}
+	return proof, err
+}
+
+// decided ends what this process remembers of a payment that it has sent and that others
+// have found out about: nobody asks for its settlement any more. Without that its payer
+// would never count as one who has paid.
+func (c *chain) decided(ctx context.Context, p *payment, proof facilitator.Proof) {
+	if proof.Evidence == facilitator.Open {
+		return
+	}
+	rec := c.shared.payments.sentAs(p)
+	if rec == nil {
+		return
+	}
+	if proof.Evidence == facilitator.Moved {
+		c.sawOutcome(p, rec, facilitator.Settlement{Outcome: facilitator.Settled, Transaction: proof.Transaction})
+	} else {
+		c.shared.payments.forget(p.claim(), rec)
+	}
+	// What was set aside for it is known by the receipt.
+	a := rec.flight.by
+	if mined, _, err := c.accountNow(ctx, a); err == nil {
+		c.reached(ctx, a, mined)
+	}
+	c.audit(ctx, a)
 }
 
 // signed decodes what the payer signed. The signature itself is not looked at:

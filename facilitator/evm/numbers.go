@@ -1,0 +1,207 @@
+package evm
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+)
+
+// A node that says a number of ours that is too high makes a gap, and all that comes after
+// a gap waits. So no node is believed alone about one that is far ahead of what we know.
+const (
+	// maxNumbersAhead is how far ahead of what we know the next number may be at all:
+	// several gateways with our keys may each have as many on their way as we.
+	maxNumbersAhead = 8 * maxInFlight
+	// numbersApart is how far two nodes may differ in what is on its way of a key that
+	// others use, too, and what one of them is believed alone then.
+	numbersApart = maxInFlight
+)
+
+// numbersAgain asks for the numbers of an account once more: another node if there is
+// one, else the same.
+func (c *chain) numbersAgain(ctx context.Context, a *account) (mined, pending uint64, ok bool) {
+	for i := range c.nodes {
+		n := c.nodes[(int(c.current.Load())+1+i)%len(c.nodes)]
+		var latest, next hexutil.Uint64
+		var b calls
+		b.add(&latest, "eth_getTransactionCount", a.key.address, "latest")
+		b.add(&next, "eth_getTransactionCount", a.key.address, "pending")
+		// One with more in blocks than in blocks and waiting contradicts itself.
+		if n.batch(ctx, b) == nil && every(b) == nil && latest <= next {
+			return uint64(latest), uint64(next), true
+		}
+	}
+	return 0, 0, false
+}
+
+// reached takes note of how many numbers of an account are in blocks, as a node says.
+func (c *chain) reached(ctx context.Context, a *account, mined uint64) {
+	if a.sender.isBeyond(mined) {
+		again, _, ok := c.numbersAgain(ctx, a)
+		if !ok {
+			return
+		}
+		mined = min(mined, again)
+	}
+	a.sender.prune(mined, c.now())
+}
+
+// isBeyond reports whether a number of transactions in blocks would mean that somebody
+// else has sent many, while some of ours are on their way.
+func (s *sender) isBeyond(mined uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.flights) > 0 && mined > s.next+numbersApart
+}
+
+// believable is the next number of an account that a node says, or what we know if that
+// is out of all proportion: all payments would wait until the numbers before it were used
+// up. The first number of a process is asked for twice, since nothing is known then.
+func (c *chain) believable(ctx context.Context, a *account, pending, mined uint64) uint64 {
+	a.sender.mu.Lock()
+	known, apart := a.sender.next, uint64(numbersApart)
+	a.sender.mu.Unlock()
+	if known > 0 && !a.sender.hasRivals(c.now()) {
+		apart = 0 // who would have taken a number?
+	}
+	if pending == 0 || known > 0 && pending <= known+apart {
+		return pending
+	}
+	again, next, ok := c.numbersAgain(ctx, a)
+	if !ok {
+		again, next = mined, pending
+	}
+	known = max(known, min(mined, again))
+	if pending <= next+apart && pending <= known+maxNumbersAhead {
+		return pending
+	}
+	if far := pending > next+numbersApart || pending > known+maxNumbersAhead; far { // else one of them lags
+		c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
+			zap.Uint64("says", pending), zap.Uint64("known", known))
+	}
+	if next <= known+maxNumbersAhead {
+		known = max(known, next)
+	}
+	return known
+}
+
+// isAround reports whether a node still has one of the transactions of a flight, waiting
+// or in a block; also if no node answers. It is not lost then, whatever is said of its
+// number.
+func (c *chain) isAround(ctx context.Context, fl *flight) bool {
+	fl.mu.Lock()
+	list, abandoned := slices.Clone(fl.hashes), fl.abandoned
+	fl.mu.Unlock()
+	if abandoned {
+		return false
+	}
+	silent := true
+	for _, n := range c.nodes {
+		found := make([]*sentCall, len(list))
+		var b calls
+		for i, h := range list {
+			b.add(&found[i], "eth_getTransactionByHash", h)
+		}
+		if n.batch(ctx, b) != nil || every(b) != nil {
+			continue
+		}
+		silent = false
+		for i, tx := range found {
+			if tx != nil && tx.Hash == list[i] {
+				return true
+			}
+		}
+	}
+	return silent
+}
+
+// startOver gives up transactions of ours that wait behind a gap of numbers too large to
+// be filled up, one transaction a number. Each is replaced by one that does nothing, so
+// that nothing of it happens should the chain ever get there. What they were to settle is
+// settled anew when it is asked for, with numbers that follow the last one in a block. It
+// reports false if there is no such gap. The caller has the turn.
+func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now fees) bool {
+	if lowest.number <= mined+numbersApart {
+		return false
+	}
+	_, next, ok := c.numbersAgain(ctx, lowest.by)
+	if !ok || lowest.number <= max(mined, next)+numbersApart {
+		return false
+	}
+	c.notices.of(lowest.by).error("transactions wait behind numbers that nobody has used, because a node said a wrong number: they are given up, and what they were to settle is settled anew: check the nodes",
+		zap.Uint64("number", lowest.number), zap.Uint64("next", max(mined, next)))
+	s := &lowest.by.sender
+	s.mu.Lock()
+	all, end := slices.Clone(s.flights), s.next
+	s.mu.Unlock()
+	for _, fl := range all {
+		fl.mu.Lock()
+		fl.abandoned = true
+		fl.mu.Unlock()
+		_, _ = c.resend(ctx, fl, now, true) // if no node takes it, it can still be reverted at worst
+	}
+	s.prune(end, c.now())
+	s.wasLost()
+	return true
+}
+
+// audit reads what transactions have cost that are in blocks, and whose receipts nobody
+// has seen: who waited for them may have gone. What was set aside for them would stay so.
+func (c *chain) audit(ctx context.Context, a *account) {
+	if !a.sender.auditing.TryLock() {
+		return // somebody is at it
+	}
+	defer a.sender.auditing.Unlock()
+	a.sender.mu.Lock()
+	a.sender.unread = slices.DeleteFunc(a.sender.unread, (*flight).isRead)
+	list := slices.Clone(a.sender.unread)
+	a.sender.mu.Unlock()
+	for _, fl := range list {
+		sent, _ := fl.sent()
+		found := make([]*receipt, len(sent))
+		err := c.ask(ctx, func() calls {
+			var b calls
+			for i, h := range sent {
+				found[i] = nil
+				b.add(&found[i], "eth_getTransactionReceipt", h)
+			}
+			return b
+		}, every)
+		if err != nil {
+			return
+		}
+		for i, r := range found {
+			if r != nil && r.Transaction == sent[i] && r.Block != nil && r.Status != nil {
+				c.conclude(fl, r)
+			}
+		}
+		if fl.isRead() {
+			continue
+		}
+		c.concludeUnseen(fl)
+	}
+}
+
+// concludeUnseen ends what is set aside for a transaction whose number is in a block for
+// some time, while no node has a receipt of it. If it was replaced by one that does
+// nothing, it has cost nothing; else all of it may have been lost.
+func (c *chain) concludeUnseen(fl *flight) {
+	fl.mu.Lock()
+	late, filling := c.now().Sub(fl.passedAt) >= settlementWait, fl.filling
+	fl.mu.Unlock()
+	if !late || !fl.concludes() {
+		return
+	}
+	for _, p := range fl.places {
+		switch {
+		case p == nil:
+		case filling:
+			p.held.end(nil)
+		default:
+			p.held.lose()
+		}
+	}
+	c.shared.queue.wake()
+}

@@ -114,9 +114,9 @@ func (w *walk) answers(routes []Route, server string) bool {
 		w.incomplete = true
 		return true
 	}
-	for i := range routes {
-		for j := range routes[i].Handle {
-			if w.mayAnswer(&routes[i].Handle[j], server) {
+	for _, r := range routes {
+		for k := range r.Handle {
+			if w.mayAnswer(&r.Handle[k], server) {
 				return true
 			}
 		}

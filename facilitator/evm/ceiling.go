@@ -43,7 +43,7 @@ func (c *ceiling) saw(f fees, now time.Time) {
 		return
 	}
 	c.last = now
-	c.prices = append(c.prices, f.expected(usualGas))
+	c.prices = append(c.prices, f.usual())
 	if len(c.prices) > priceCount {
 		c.prices = slices.Delete(c.prices, 0, len(c.prices)-priceCount)
 	}
@@ -82,7 +82,7 @@ func (c *chain) tooDear(f fees) bool {
 	if f.excessive(transferGas) {
 		return true
 	}
-	cost := f.expected(usualGas)
+	cost := f.usual()
 	if c.maxFee != nil {
 		return cost.Cmp(c.maxFee) > 0
 	}
@@ -96,5 +96,5 @@ func (c *chain) tooDear(f fees) bool {
 // tellDear tells the operator that nothing is settled for that.
 func (c *chain) tellDear(f fees) {
 	c.notices.error("gas costs more than a settlement may cost, so nothing is offered and nothing settled: wait, or allow more with max_fee",
-		zap.Stringer("cost", f.expected(usualGas)))
+		zap.Stringer("cost", f.usual()))
 }

@@ -81,9 +81,9 @@ func (f fees) price() *big.Int {
 	return price.Rsh(price, 1)
 }
 
-// expected is what the gas costs at the market's price, tip included.
-func (f fees) expected(gas uint64) *big.Int {
-	return f.with(new(big.Int).Mul(f.price(), new(big.Int).SetUint64(gas)))
+// usual is what a usual settlement costs at the market's price, tip included.
+func (f fees) usual() *big.Int {
+	return f.with(new(big.Int).Mul(f.price(), big.NewInt(usualGas)))
 }
 
 // excessive reports whether the fees are beyond all reason.

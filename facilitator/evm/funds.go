@@ -101,7 +101,7 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	}
 	c.askOtherTip(ctx)
 	price := now.fees(c)
-	funds := facilitator.Funds{Cost: price.expected(usualGas), Lost: c.lostToday()}
+	funds := facilitator.Funds{Cost: price.usual(), Lost: c.lostToday()}
 	able := 0
 	for i, a := range c.accounts {
 		c.reached(ctx, a, uint64(mined[i]))

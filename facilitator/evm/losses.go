@@ -152,16 +152,6 @@ func (h *held) change(cost, budget *big.Int, anyhow bool) bool {
 	return true
 }
 
-// isOver reports whether nothing is set aside any more.
-func (h *held) isOver() bool {
-	if h == nil {
-		return true
-	}
-	h.losses.mu.Lock()
-	defer h.losses.mu.Unlock()
-	return h.ended
-}
-
 // end gives back what was set aside, once. cost is what the payment has cost us for
 // nothing, and at most what was set aside; nil is nothing.
 func (h *held) end(cost *big.Int) { h.settle(cost, nil) }

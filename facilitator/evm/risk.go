@@ -47,12 +47,10 @@ func (c *chain) budget() *big.Int {
 // risk is what a payment could cost us for nothing, in what losses count in, as far as
 // that is known before it is sent.
 func (c *chain) risk(p *payment) *big.Int {
-	gas, size := p.gas(), 0
-	if c.shareable(p) {
-		gas, size = memberRisk, transferSize
-	} else {
+	gas, size := uint64(memberRisk), transferSize
+	if !c.shareable(p) {
 		_, data := p.encoded()
-		size = len(data)
+		gas, size = p.gas(), len(data)
 	}
 	last := c.lastFees.Load()
 	if last == nil {

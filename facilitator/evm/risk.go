@@ -47,7 +47,7 @@ func (c *chain) budget() *big.Int {
 // risk is what a payment could cost us for nothing, in what losses count in, as far as
 // that is known before it is sent.
 func (c *chain) risk(p *payment) *big.Int {
-	gas, size := uint64(memberRisk), transferSize
+	gas, size := memberRisk, transferSize
 	if !c.shareable(p) {
 		_, data := p.encoded()
 		gas, size = p.gas(), len(data)

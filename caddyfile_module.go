@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 func init() {
@@ -190,7 +191,7 @@ func checkAccept(a Accept) error {
 	if strings.ContainsAny(a.PayTo+a.Amount, "{}") {
 		return nil // known when the config loads
 	}
-	_, err := newOption(a, money.Money{Decimal: "1", Symbol: "of another currency"}, schemeExact)
+	_, err := newOption(a, money.Money{Decimal: "1", Symbol: "of another currency"}, x402.SchemeExact)
 	return err
 }
 

@@ -223,7 +223,7 @@ func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
 		Extensions:  p.receiptData.Extensions,
 		Extra:       p.receiptData.Extra,
 	}
-	if row.Scheme == schemeUpto {
+	if row.Scheme == x402.SchemeUpto {
 		receipt.Amount = row.Amount // else it is the price
 	}
 	return receipt

@@ -311,7 +311,7 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 // charge is by use.
 func (p *purchase) sameRequest(bought, asked ledger.Payment) bool {
 	method := bought.Method == asked.Method ||
-		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != schemeUpto && !p.price.upto
+		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.price.upto
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
 }
 

@@ -326,7 +326,7 @@ func (d *delivery) finish(err error, returned bool) {
 		p.h.shared.held.payerHasAll(p.holding)
 	}
 	// A redirect gives a HEAD as much as a GET.
-	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != schemeUpto && (p.status < 300 || p.status >= 400)
+	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != x402.SchemeUpto && (p.status < 300 || p.status >= 400)
 	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.ended = 1

@@ -27,14 +27,6 @@ type option struct {
 	stock       bool // stock clients know the asset and pay it unasked
 }
 
-// Schemes that are offered.
-const (
-	schemeExact = "exact"
-	// schemeUpto: what is charged, up to the amount, is known when the upstream
-	// has answered.
-	schemeUpto = "upto"
-)
-
 // newOption resolves an accept entry for a price in a scheme. It returns nil
 // without an error when the entry cannot carry it: the price is in another
 // currency, or the scheme is upto, which exists with Permit2 on EVM chains only.
@@ -92,7 +84,7 @@ func newOption(a Accept, price money.Money, scheme string) (*option, error) {
 	if err != nil || amount == "" {
 		return nil, err
 	}
-	if scheme == schemeUpto {
+	if scheme == x402.SchemeUpto {
 		if network.Family != "eip155" || a.Transfer == money.TransferEIP3009 {
 			return nil, nil
 		}
@@ -202,7 +194,7 @@ func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
 		}
 	}
 	maps.Copy(extra, o.extra)
-	if o.requirement.Scheme == schemeUpto {
+	if o.requirement.Scheme == x402.SchemeUpto {
 		// The payer signs who may charge, which only the facilitator can say.
 		address, ok := facilitatorAddress(kind)
 		if !ok {

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // price is one price of the list, ready for requests. Lines that say the same
@@ -158,9 +159,9 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	if settle == "" {
 		settle = h.Settle
 	}
-	scheme := schemeExact
+	scheme := x402.SchemeExact
 	if p.Upto {
-		scheme = schemeUpto
+		scheme = x402.SchemeUpto
 		if settle == settleFirst {
 			return 0, errUptoFirst
 		}
@@ -230,7 +231,7 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 		}
 		id := strings.ToLower(o.requirement.Network + "/" + o.requirement.Asset + "/" + fmt.Sprint(o.extra["assetTransferMethod"]))
 		if twin := seen[id]; twin != nil {
-			if scheme == schemeUpto && twin.requirement.PayTo == o.requirement.PayTo && twin.requirement.Amount == o.requirement.Amount {
+			if scheme == x402.SchemeUpto && twin.requirement.PayTo == o.requirement.PayTo && twin.requirement.Amount == o.requirement.Amount {
 				continue // with and without Permit2 is the same here
 			}
 			return nil, fmt.Errorf("accept %s %s: listed twice", a.Network, a.Asset)
@@ -239,7 +240,7 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 		options = append(options, o)
 	}
 	if len(options) == 0 {
-		if scheme == schemeUpto && slices.ContainsFunc(accept, func(a Accept) bool { o, err := newOption(a, amount, schemeExact); return err == nil && o != nil }) {
+		if scheme == x402.SchemeUpto && slices.ContainsFunc(accept, func(a Accept) bool { o, err := newOption(a, amount, x402.SchemeExact); return err == nil && o != nil }) {
 			return nil, errors.New("upto needs an accepted token on an EVM chain that moves with Permit2; add one, without `transfer eip3009`")
 		}
 		if amount.Symbol == "" {

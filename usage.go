@@ -22,7 +22,7 @@ import (
 // to be charged. No word means the maximum. A word that makes no sense costs
 // the payer nothing: the upstream's author has to hear of it.
 func (p *purchase) meter(said []string) *refusal {
-	if p.request.Requirement.Scheme != schemeUpto {
+	if p.request.Requirement.Scheme != x402.SchemeUpto {
 		return nil
 	}
 	due, err := charge(said, p.request.Requirement.Amount, p.option)
@@ -58,7 +58,7 @@ type sale struct {
 // soldFor reads what an upto purchase was; nil for others, and where nobody can say.
 func soldFor(row ledger.Payment) *sale {
 	stored, ok := storedRequest(row)
-	if row.Scheme != schemeUpto || !ok {
+	if row.Scheme != x402.SchemeUpto || !ok {
 		return nil
 	}
 	signed, err := stored.Payment.Authorization(stored.Requirement)
@@ -76,7 +76,7 @@ func soldFor(row ledger.Payment) *sale {
 // charge more for its answer than was charged. What it says, or does not, means the
 // same as at the first time, whoever asks now, and in whatever token.
 func (p *purchase) usedMore(said []string) bool {
-	if p.held.Payment.Scheme != schemeUpto {
+	if p.held.Payment.Scheme != x402.SchemeUpto {
 		return false
 	}
 	if p.sold == nil {
@@ -98,12 +98,14 @@ func (p *purchase) usedMore(said []string) bool {
 
 // nothingCharged says whether the upstream has charged nothing of an upto payment:
 // then nothing is owed.
-func nothingCharged(row ledger.Payment) bool { return row.Scheme == schemeUpto && row.Amount == "0" }
+func nothingCharged(row ledger.Payment) bool {
+	return row.Scheme == x402.SchemeUpto && row.Amount == "0"
+}
 
 // chargeUsage makes what is due the amount that is settled. Whoever settles an
 // upto payment before the upstream has spoken would charge the maximum.
 func (p *purchase) chargeUsage() *refusal {
-	if p.request.Requirement.Scheme != schemeUpto {
+	if p.request.Requirement.Scheme != x402.SchemeUpto {
 		return nil
 	}
 	if p.due == "" {
@@ -118,13 +120,13 @@ func (p *purchase) chargeUsage() *refusal {
 // nothing of an upto payment. The authorization stays unused on the chain, and
 // the ledger keeps it from buying twice.
 func nothingDue(r facilitator.Request) bool {
-	return r.Requirement.Scheme == schemeUpto && r.Requirement.Amount == "0"
+	return r.Requirement.Scheme == x402.SchemeUpto && r.Requirement.Amount == "0"
 }
 
 // chargedOtherwise is what a facilitator says it has charged of an upto payment,
 // where that is not what it was asked to: the ledger tells what has happened.
 func chargedOtherwise(row ledger.Payment, s facilitator.Settlement) string {
-	if row.Scheme != schemeUpto || s.Amount == row.Amount || s.Amount == "" || strings.Trim(s.Amount, "0123456789") != "" {
+	if row.Scheme != x402.SchemeUpto || s.Amount == row.Amount || s.Amount == "" || strings.Trim(s.Amount, "0123456789") != "" {
 		return ""
 	}
 	return s.Amount

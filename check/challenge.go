@@ -105,7 +105,7 @@ func (c *checker) resource(t Target, a ask, r *answer, resource string) {
 func unpayable(r x402.Requirement) string {
 	network, ok := money.FindNetwork(r.Network)
 	switch {
-	case r.Scheme != "exact" && r.Scheme != "upto":
+	case r.Scheme != x402.SchemeExact && r.Scheme != x402.SchemeUpto:
 		return "stock clients do not know its scheme " + clip(r.Scheme)
 	case !ok || network.CAIP2 != r.Network || network.Name == network.CAIP2:
 		return "they do not know the network " + clip(r.Network)
@@ -176,7 +176,7 @@ func (c *checker) version1(t Target, a ask, r *answer) {
 	}
 	for i, offer := range w.Accepts {
 		u, err := url.Parse(offer.Resource)
-		if err != nil || u.Host == "" || offer.Scheme != "exact" || offer.Desc == nil || !knownInV1(offer.Network) {
+		if err != nil || u.Host == "" || offer.Scheme != x402.SchemeExact || offer.Desc == nil || !knownInV1(offer.Network) {
 			c.find(t, a, r, Warning, ruleVersion1, "clients of version 1 do not understand entry %d of the body, and refuse all of it for that", i+1)
 		}
 	}

@@ -50,7 +50,7 @@ type Offer struct {
 
 // Upto reports whether the amount is a maximum, of which the seller charges what
 // was used.
-func (o *Offer) Upto() bool { return o.Requirement.Scheme == "upto" }
+func (o *Offer) Upto() bool { return o.Requirement.Scheme == x402.SchemeUpto }
 
 // Permit2 reports whether the token moves through the Permit2 contract: the
 // payer must have approved that for it.
@@ -90,7 +90,7 @@ type extra struct {
 // signed later comes from what is read here and from nowhere else.
 func (o *Offer) check() error {
 	r := o.Requirement
-	if r.Scheme != "exact" && (r.Scheme != "upto" || o.raw == nil) {
+	if r.Scheme != x402.SchemeExact && (r.Scheme != x402.SchemeUpto || o.raw == nil) {
 		return fmt.Errorf("the scheme %.40q is not supported, only exact and, in version 2, upto", r.Scheme)
 	}
 	var ok bool

@@ -134,7 +134,7 @@ func (b *Breaker) Watch(ctx context.Context, n Named, logger *zap.Logger) {
 			}
 			continue
 		}
-		if sleep(ctx, time.Until(next)) != nil {
+		if Sleep(ctx, time.Until(next)) != nil {
 			return
 		}
 		try, cancel := context.WithTimeout(ctx, probeTimeout)

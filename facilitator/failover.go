@@ -72,7 +72,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 // Refused on the repeat proves nothing, because the first call may itself be
 // what emptied the account.
 func Settle(ctx context.Context, order []Named, r Request) (Settlement, string) {
-	return settle(ctx, order, r, sleep)
+	return settle(ctx, order, r, Sleep)
 }
 
 // sleeper waits for d, or returns early with the error of ctx.
@@ -194,7 +194,8 @@ func joinDetail(a, b string) string {
 	return a + "; " + b
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or returns early with the error of ctx.
+func Sleep(ctx context.Context, d time.Duration) error {
 	if err := ctx.Err(); err != nil || d <= 0 {
 		return err
 	}

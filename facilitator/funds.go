@@ -98,7 +98,7 @@ func (b *Breaker) watchFunds(ctx context.Context, n Named, logger *zap.Logger) {
 		b.mu.Lock()
 		b.funds = nil // nothing is known any more
 		b.mu.Unlock()
-		_ = sleep(ctx, watchAgain)
+		_ = Sleep(ctx, watchAgain)
 	}
 }
 

@@ -64,7 +64,7 @@ func NewSource(n Named, snapshot *atomic.Pointer[x402.Supported], logger *zap.Lo
 		named:    n,
 		logger:   logger.With(zap.String("facilitator", n.Name)),
 		snapshot: snapshot,
-		sleep:    sleep,
+		sleep:    Sleep,
 		jitter:   jitter,
 	}
 }

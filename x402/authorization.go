@@ -86,9 +86,9 @@ func (p *Payment) Authorization(r Requirement) (Authorization, error) {
 	var err *Error
 	family, chain, _ := strings.Cut(r.Network, ":")
 	switch {
-	case family == "eip155" && isChainID(chain) && (r.Scheme == "exact" || r.Scheme == "upto"):
+	case family == "eip155" && isChainID(chain) && (r.Scheme == SchemeExact || r.Scheme == SchemeUpto):
 		err = a.readEVM(p.Payload, r, chain)
-	case family == "solana" && chain != "" && r.Scheme == "exact":
+	case family == "solana" && chain != "" && r.Scheme == SchemeExact:
 		err = a.readSolana(p.Payload, chain)
 	default:
 		err = refuse(CodeUnsupportedAuthorization, "no claim key for this scheme and network")
@@ -136,11 +136,11 @@ func transferMethod(r Requirement) (string, *Error) {
 	method, ok := extraText(r, "assetTransferMethod")
 	switch {
 	case !ok:
-	case r.Scheme == "upto" && (method == "" || method == KindPermit2):
+	case r.Scheme == SchemeUpto && (method == "" || method == KindPermit2):
 		return KindPermit2, nil
-	case r.Scheme == "exact" && (method == "" || method == KindEIP3009):
+	case r.Scheme == SchemeExact && (method == "" || method == KindEIP3009):
 		return KindEIP3009, nil
-	case r.Scheme == "exact" && method == KindPermit2:
+	case r.Scheme == SchemeExact && method == KindPermit2:
 		return KindPermit2, nil
 	}
 	return "", refuse(CodeUnsupportedAuthorization, "no claim key for this transfer method")

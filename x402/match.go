@@ -73,7 +73,7 @@ func matchV1(p *Payment, offer []Requirement) int {
 // inV1 reports whether version 1 can say how r is paid: it knows nothing but
 // exact, and on EVM chains nothing but EIP-3009.
 func inV1(r Requirement) bool {
-	if r.Scheme != "exact" {
+	if r.Scheme != SchemeExact {
 		return false
 	}
 	if !strings.HasPrefix(r.Network, "eip155:") {
@@ -108,8 +108,8 @@ func isNumber(v jsontext.Value, n int) bool {
 // dynamicExtra are members of a Solana requirement's extra that a server may
 // make anew for each challenge, by scheme.
 var dynamicExtra = map[string][]string{
-	"exact": {"recentBlockhash", "lastValidBlockHeight"},
-	"upto":  {"recentBlockhash", "lastValidBlockHeight", "recentSlot"},
+	SchemeExact: {"recentBlockhash", "lastValidBlockHeight"},
+	SchemeUpto:  {"recentBlockhash", "lastValidBlockHeight", "recentSlot"},
 }
 
 // extraMatches reports whether the payer's extra contains ours.

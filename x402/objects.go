@@ -11,6 +11,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// Schemes.
+const (
+	// SchemeExact: the amount is charged.
+	SchemeExact = "exact"
+	// SchemeUpto: what is charged, up to the amount, is known when the goods are given.
+	SchemeUpto = "upto"
+)
+
 // Protocol versions.
 const (
 	V1 = 1

@@ -39,7 +39,7 @@ func (a *Authorization) readPermit2(auth, sig jsontext.Value, r Requirement, cha
 	a.ValidBefore = seconds(rd.uint(m[4], "deadline"))
 	to := rd.address(witness[0], "witness.to")
 	a.ValidAfter = seconds(rd.uint(witness[1], "witness.validAfter"))
-	if r.Scheme == "upto" {
+	if r.Scheme == SchemeUpto {
 		f := rd.address(witness[2], "witness.facilitator")
 		ours, _ := extraText(r, "facilitatorAddress")
 		a.Facilitator = f.spell(ours)
@@ -64,7 +64,7 @@ func (a *Authorization) readPermit2(auth, sig jsontext.Value, r Requirement, cha
 
 // permit2Proxy returns who has to be the spender.
 func permit2Proxy(scheme string) string {
-	if scheme == "upto" {
+	if scheme == SchemeUpto {
 		return UptoPermit2Proxy
 	}
 	return ExactPermit2Proxy
@@ -77,7 +77,7 @@ func (a Authorization) checkPermit2(r Requirement, now time.Time, minLife, maxLi
 	if !sameAddress(a.To, r.PayTo) {
 		return refuse(CodePermit2Recipient, "pays somebody else")
 	}
-	if r.Scheme == "upto" {
+	if r.Scheme == SchemeUpto {
 		if ours, _ := extraText(r, "facilitatorAddress"); !sameAddress(a.Facilitator, ours) {
 			return refuse(CodeUptoFacilitator, "names another facilitator")
 		}

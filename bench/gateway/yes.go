@@ -54,8 +54,8 @@ func (*Yes) Supported(context.Context) (x402.Supported, error) {
 		return x402.Supported{}, fmt.Errorf("version 1 has no name for %s", network)
 	}
 	return x402.Supported{Kinds: []x402.Kind{
-		{X402Version: x402.V2, Scheme: "exact", Network: network},
-		{X402Version: x402.V1, Scheme: "exact", Network: name},
+		{X402Version: x402.V2, Scheme: x402.SchemeExact, Network: network},
+		{X402Version: x402.V1, Scheme: x402.SchemeExact, Network: name},
 	}}, nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // facilitator is a scripted one: it moves no money, but keeps the account of what
@@ -52,8 +54,8 @@ func startFacilitator() (*facilitator, error) {
 	mux.HandleFunc("GET /supported", func(w http.ResponseWriter, _ *http.Request) {
 		say(w, map[string]any{
 			"kinds": []map[string]any{
-				{"x402Version": 2, "scheme": "exact", "network": "eip155:84532"},
-				{"x402Version": 1, "scheme": "exact", "network": "base-sepolia"},
+				{"x402Version": 2, "scheme": x402.SchemeExact, "network": "eip155:84532"},
+				{"x402Version": 1, "scheme": x402.SchemeExact, "network": "base-sepolia"},
 			},
 			"extensions": []string{}, "signers": map[string]any{},
 		})

@@ -189,7 +189,7 @@ func New(network string, rpc []string, key *ecdsa.PrivateKey, logger *zap.Logger
 // prepare makes what a facilitator has besides its chains.
 func (f *Facilitator) prepare() {
 	if f.now == nil {
-		f.now, f.sleep, f.dial = time.Now, sleep, dialNode
+		f.now, f.sleep, f.dial = time.Now, facilitator.Sleep, dialNode
 	}
 	f.chains = make(map[string]*chain)
 	f.users = &users{last: func() {
@@ -368,17 +368,6 @@ func (u *users) close() {
 func (u *users) closeIfIdle() {
 	if u.closed && u.n == 0 {
 		u.last()
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }
 

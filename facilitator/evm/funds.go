@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 const (
@@ -60,7 +61,7 @@ func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string,
 		case <-ctx.Done():
 		case <-again.C:
 		case <-c.spent:
-			_ = sleep(ctx, fundsPause)
+			_ = facilitator.Sleep(ctx, fundsPause)
 		}
 		again.Stop()
 	}
@@ -117,11 +118,11 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 		funds.Accounts = append(funds.Accounts, facilitator.Account{Address: a.key.address.Hex(), Balance: balance, Settlements: n})
 	}
 	if able == 0 {
-		funds.Empty = append(funds.Empty, "exact")
+		funds.Empty = append(funds.Empty, x402.SchemeExact)
 	}
 	// Offers of upto name the first account, and no other can settle them.
 	if funds.Accounts[0].Settlements == 0 {
-		funds.Empty = append(funds.Empty, "upto")
+		funds.Empty = append(funds.Empty, x402.SchemeUpto)
 	}
 	return funds, nil
 }

@@ -90,7 +90,7 @@ func start(t testing.TB, network string, n *Network, c *clock, factories ...stri
 		n.Signers = []string{keyFile(t, signerKey)}
 	}
 	f := &Facilitator{Networks: map[string]*Network{network: n}, ERC6492Factories: factories, logger: zap.New(core)}
-	f.now, f.sleep, f.dial = time.Now, sleep, dialNode
+	f.now, f.sleep, f.dial = time.Now, facilitator.Sleep, dialNode
 	if c != nil {
 		f.now, f.sleep = c.now, c.sleep
 	}

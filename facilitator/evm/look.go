@@ -29,7 +29,7 @@ type Look struct {
 // with the URLs of its nodes. What can stand there is what can stand in the
 // config, placeholders included. It uses no network. Close it after use.
 func NewLook(networks map[string][]string, logger *zap.Logger) (*Look, error) {
-	return newLook(networks, outside{logger: logger, now: time.Now, sleep: sleep, dial: dialNode})
+	return newLook(networks, outside{logger: logger, now: time.Now, sleep: facilitator.Sleep, dial: dialNode})
 }
 
 func newLook(networks map[string][]string, o outside) (*Look, error) {

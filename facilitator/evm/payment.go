@@ -123,7 +123,7 @@ func read(r facilitator.Request) (*payment, error) {
 		switch {
 		case ok && refused.Code == x402.CodeUnsupportedAuthorization:
 			return nil, errNotOurs
-		case ok && refused.Code == x402.CodePaymentMalformed && r.Requirement.Scheme == "upto":
+		case ok && refused.Code == x402.CodePaymentMalformed && r.Requirement.Scheme == x402.SchemeUpto:
 			return nil, &x402.Error{Code: x402.CodeUnsupportedPayload, Err: refused.Err}
 		}
 		return nil, err
@@ -138,9 +138,9 @@ func read(r facilitator.Request) (*payment, error) {
 // chosen checks that payment and requirement are of one scheme and network, and
 // that the requirement can be met.
 func chosen(r facilitator.Request) error {
-	permit2, upto := byPermit2(r.Requirement), r.Requirement.Scheme == "upto"
+	permit2, upto := byPermit2(r.Requirement), r.Requirement.Scheme == x402.SchemeUpto
 	switch {
-	case r.Requirement.Scheme == r.Payment.Scheme && (upto || r.Requirement.Scheme == "exact"):
+	case r.Requirement.Scheme == r.Payment.Scheme && (upto || r.Requirement.Scheme == x402.SchemeExact):
 	case upto:
 		return refuse(codeUptoScheme, "scheme is not upto")
 	case permit2:
@@ -164,7 +164,7 @@ func chosen(r facilitator.Request) error {
 
 // byPermit2 reports whether a requirement is for Permit2.
 func byPermit2(r x402.Requirement) bool {
-	if r.Scheme == "upto" {
+	if r.Scheme == x402.SchemeUpto {
 		return true
 	}
 	if !bytes.Contains(r.Extra, []byte(x402.KindPermit2)) {
@@ -221,7 +221,7 @@ func (p *payment) pays(r x402.Requirement) bool {
 	return a.Check(r, time.Unix(0, 0), 0, noMaxLife) == nil
 }
 
-func (p *payment) upto() bool { return p.authorization.Scheme == "upto" }
+func (p *payment) upto() bool { return p.authorization.Scheme == x402.SchemeUpto }
 
 // charge takes the amount of the requirement of a settlement for what is to be
 // moved, and returns the requirement that the payer signed for. They differ for

@@ -146,7 +146,7 @@ func (c *testChain) sleep(ctx context.Context, _ time.Duration) error {
 		c.asleep()
 	}
 	if c.idle {
-		return sleep(ctx, time.Millisecond)
+		return facilitator.Sleep(ctx, time.Millisecond)
 	}
 	c.seal()
 	return ctx.Err()

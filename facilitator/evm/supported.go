@@ -63,15 +63,15 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 
 // kinds lists what can be settled on the chain.
 func (c *chain) kinds() []x402.Kind {
-	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: "exact", Network: c.caip2}}
+	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: x402.SchemeExact, Network: c.caip2}}
 	if c.has(uptoProxy) {
 		// Payers name the facilitator that may settle. It is always the first of our
 		// accounts, so that offers do not change from one answer to the next.
 		extra := jsontext.Value(`{"facilitatorAddress":"` + c.accounts[0].key.address.Hex() + `"}`)
-		kinds = append(kinds, x402.Kind{X402Version: x402.V2, Scheme: "upto", Network: c.caip2, Extra: extra})
+		kinds = append(kinds, x402.Kind{X402Version: x402.V2, Scheme: x402.SchemeUpto, Network: c.caip2, Extra: extra})
 	}
 	if legacy, _ := x402.LegacyNetwork(c.caip2); legacy != "" {
-		kinds = append(kinds, x402.Kind{X402Version: x402.V1, Scheme: "exact", Network: legacy})
+		kinds = append(kinds, x402.Kind{X402Version: x402.V1, Scheme: x402.SchemeExact, Network: legacy})
 	}
 	return kinds
 }

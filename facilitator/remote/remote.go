@@ -98,7 +98,7 @@ func (Facilitator) CaddyModule() caddy.ModuleInfo {
 // It uses no network.
 func (f *Facilitator) Provision(ctx caddy.Context) error {
 	f.logger = ctx.Logger()
-	f.sleep, f.witness = sleep, f.Witness
+	f.sleep, f.witness = facilitator.Sleep, f.Witness
 	if f.Timeout == 0 {
 		f.Timeout = caddy.Duration(defaultTimeout)
 	}

@@ -113,7 +113,7 @@ var atomicAmount = regexp.MustCompile(`^[0-9]{1,78}(\.[0-9]{1,40})?$`)
 // settled decides about success: true.
 func (s settleAnswer) settled(a answer, r facilitator.Request, version int, unknown facilitator.Settlement) facilitator.Settlement {
 	// Nothing of an "upto" payment was used: there is nothing to send.
-	nothing := s.transaction == "" && r.Requirement.Scheme == "upto" && r.Requirement.Amount == "0"
+	nothing := s.transaction == "" && r.Requirement.Scheme == x402.SchemeUpto && r.Requirement.Amount == "0"
 	switch {
 	case !a.ok():
 		return doubt(unknown, "success is true, the status is not")

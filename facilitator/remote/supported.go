@@ -95,14 +95,3 @@ func speaksV1(s *x402.Supported, r x402.Requirement) bool {
 	}
 	return false
 }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}

@@ -54,7 +54,7 @@ func PermitOf(a x402.Authorization) (Permit, error) {
 	if a.Kind != x402.KindPermit2 {
 		return Permit{}, fmt.Errorf("%w: its kind is not %s", ErrNotJudged, x402.KindPermit2)
 	}
-	p := Permit{Upto: a.Scheme == "upto", Amount: a.Value}
+	p := Permit{Upto: a.Scheme == x402.SchemeUpto, Amount: a.Value}
 	p.Nonce.SetBytes32(a.Nonce[:])
 	ok := a.ValidAfter >= 0 && a.ValidBefore >= 0
 	addresses := []struct {

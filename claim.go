@@ -292,12 +292,12 @@ func (p *purchase) readLimited() *refusal {
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	switch {
-	case p.acted(row) && len(row.Answer) == 0 && p.h.shared.held.has(row.Key) && p.holding != row.Key:
+	case p.acted(row) && !hasCopy(row) && p.h.shared.held.has(row.Key) && p.holding != row.Key:
 		return inFlight() // its answer is being kept
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
 		row.Runs >= maxHeads && p.method == http.MethodHead, // what is left is for the GET
-		p.acted(row) && len(row.Answer) == 0:
+		p.acted(row) && !hasCopy(row):
 		return p.unconfirmed(row)
 	}
 	if wait, why := p.h.shared.admission.WaitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !p.acted(row) {

@@ -345,8 +345,11 @@ func (d *delivery) finish(err error, returned bool) {
 	}
 	p.outcome = "undelivered"
 	p.readOn(d.r.Context())
-	if returned && err == nil && a.goods && a.spool.whole(a.Header()) {
-		p.answer = a.spool.encode(credentialsOf(d.r, p.held.Payment.Key))
+	if p.acts && a.goods && !d.replayed {
+		p.answer = credentialsOf(d.r, p.held.Payment.Key)
+		if returned && err == nil && a.spool.whole(a.Header()) {
+			p.answer = a.spool.encode(p.answer)
+		}
 	}
 	if head && arrived {
 		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET

@@ -153,7 +153,7 @@ func (a *App) watchOwed(ctx context.Context) {
 }
 
 func (a *App) countOwed(ctx context.Context) (g gauge, err error) {
-	filter := ledger.Filter{States: []ledger.State{ledger.Settled, ledger.Delivering}, Limit: owedMost}
+	filter := ledger.Filter{States: []ledger.State{ledger.Settled, ledger.Delivering}, Limit: owedMost, Brief: true}
 	for row, err := range a.ledger.List(ctx, filter) {
 		if err != nil {
 			return g, err

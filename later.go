@@ -40,15 +40,11 @@ func (d *delivery) finishForLater(status int, header http.Header) {
 func (d *delivery) keepForLater(whole bool) {
 	d.p.readOn(d.r.Context())
 	l, held, key := d.p.h.app.ledger, d.p.h.shared.held, d.p.held.Payment.Key
-	var answer []byte
+	answer := credentialsOf(d.r, key)
 	if kept := d.answer.aside; whole && kept.whole(kept.Header) {
-		answer = kept.encode(credentialsOf(d.r, key))
+		answer = kept.encode(answer)
 	}
 	body := d.p.readBody()
-	if answer == nil && (body == "" || body == d.p.held.Payment.Body) {
-		held.add(key, -1)
-		return
-	}
 	settlements.Go(func() {
 		defer held.add(key, -1)
 		keepAnswer(l, key, answer, body)

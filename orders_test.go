@@ -186,29 +186,41 @@ func TestForgedOrderBlocksNobody(t *testing.T) {
 // another's, who gives his order a name and is served; without a name nobody can tell him
 // from the first, whose session may be another by now.
 func TestNamedOrderOfAnotherUserIsSold(t *testing.T) {
-	w := newWorld(t, "price POST /act $0.01")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(rw, "for "+r.Header.Get("Authorization"))
-		_ = http.NewResponseController(rw).Flush()
-		time.Sleep(50 * time.Millisecond)
-		_, _ = io.WriteString(rw, strings.Repeat(".", 3000))
-	})
-	p := newPayer(t)
-	asked := w.challenge("POST", "/act").Accepts[0]
-	w.leaves("POST", "/act", p.sign(t, asked, time.Now()).v2(t), "report", "Authorization", "alice")
-	send := func(payment, user string) answerOf {
-		return w.again(func() answerOf {
-			return w.sendBody(t.Context(), "POST", "/act", payment, "report", "Authorization", user)
+	for _, c := range []struct {
+		size      int
+		bob       string // what another user is told
+		alice     int
+		aliceGets string
+	}{
+		{3000, "other_credentials", 200, "for alice"},
+		{400_000, "delivery_unconfirmed", 409, `{"error":"delivery_unconfirmed"}`}, // too long to be kept
+	} {
+		t.Run(fmt.Sprint(c.size), func(t *testing.T) {
+			w := newWorld(t, "price POST /act $0.01")
+			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+				_, _ = io.WriteString(rw, "for "+r.Header.Get("Authorization"))
+				_ = http.NewResponseController(rw).Flush()
+				time.Sleep(50 * time.Millisecond)
+				_, _ = io.WriteString(rw, strings.Repeat(".", c.size))
+			})
+			p := newPayer(t)
+			asked := w.challenge("POST", "/act").Accepts[0]
+			w.leaves("POST", "/act", p.sign(t, asked, time.Now()).v2(t), "report", "Authorization", "alice")
+			send := func(payment, user string) answerOf {
+				return w.again(func() answerOf {
+					return w.sendBody(t.Context(), "POST", "/act", payment, "report", "Authorization", user)
+				})
+			}
+			w.expect(send(p.sign(t, asked, time.Now()).v2(t), "bob"), 409, c.bob)
+			res := send(p.sign(t, asked, time.Now()).withIdentifier(t, "pay_0123456789abcdef"), "bob")
+			if !strings.HasPrefix(res.body, "for bob") || w.up.hits.Load() != 2 || w.fac.transfers() != 2 {
+				t.Errorf("bob: %d %.40q, %d done, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+			}
+			res = send(p.sign(t, asked, time.Now()).v2(t), "alice")
+			if res.StatusCode != c.alice || !strings.HasPrefix(res.body, c.aliceGets) || w.up.hits.Load() != 2 || w.fac.transfers() != 2 {
+				t.Errorf("alice: %d %.40q, %d done, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+			}
 		})
-	}
-	w.expect(send(p.sign(t, asked, time.Now()).v2(t), "bob"), 409, "other_credentials")
-	res := send(p.sign(t, asked, time.Now()).withIdentifier(t, "pay_0123456789abcdef"), "bob")
-	if !strings.HasPrefix(res.body, "for bob") || w.up.hits.Load() != 2 || w.fac.transfers() != 2 {
-		t.Errorf("bob: %d %.40q, %d done, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
-	}
-	res = send(p.sign(t, asked, time.Now()).v2(t), "alice")
-	if !strings.HasPrefix(res.body, "for alice") || w.up.hits.Load() != 2 || w.fac.transfers() != 2 {
-		t.Errorf("alice: %d %.40q, %d done, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
 	}
 }
 

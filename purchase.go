@@ -270,7 +270,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	ctx, cancel := d.begin()
 	defer cancel()
 	defer p.lease.onLoss(nil) // a settlement may go on alone, and keep the claim
-	if copied := p.held.Payment.Answer; p.settled && len(copied) > 0 {
+	if copied := p.held.Payment.Answer; p.settled && hasCopy(p.held.Payment) {
 		if !isFor(copied, r, p.held.Payment.Key) {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.held.Payment)})
 		}

@@ -31,6 +31,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling, ledger.Claimed},
 		Payer:  asked.Payer, Method: asked.Method, Host: asked.Host, URL: asked.URL,
 		Since: p.h.now().Add(-time.Duration(p.h.RetryWindow)), // see redeem
+		Brief: true, // a payer may have many, each with a long answer
 	}}
 	if asked.Method == http.MethodGet {
 		head := filters[0] // a HEAD buys one GET
@@ -38,7 +39,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 		filters = append(filters, head)
 	}
 	if p.identifier != "" {
-		filters = append(filters, ledger.Filter{Payer: asked.Payer, Identifier: p.identifier})
+		filters = append(filters, ledger.Filter{Payer: asked.Payer, Identifier: p.identifier, Brief: true})
 	}
 	rows, err := p.list(r.Context(), filters)
 	if err != nil {
@@ -215,7 +216,7 @@ func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
-	f := ledger.Filter{States: []ledger.State{row.State}, Payer: row.Payer, Identifier: row.Identifier, URL: asked.URL}
+	f := ledger.Filter{States: []ledger.State{row.State}, Payer: row.Payer, Identifier: row.Identifier, URL: asked.URL, Brief: true}
 	for found, err := range p.h.app.ledger.List(ctx, f) {
 		if err != nil {
 			return false // a conflict: nothing is sold

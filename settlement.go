@@ -163,7 +163,7 @@ func (p *purchase) bodySoFar(ctx context.Context) string {
 // readBody is the digest of the request's body, or "" while it is not known, and where
 // the ledger has the answer to another one.
 func (p *purchase) readBody() string {
-	if len(p.held.Payment.Answer) > 0 {
+	if hasCopy(p.held.Payment) {
 		return ""
 	}
 	digest, _ := p.body.digest()

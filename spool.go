@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -70,18 +69,22 @@ func (s *spool) whole(header http.Header) bool {
 	return declared == "" || declared == strconv.Itoa(len(s.Body))
 }
 
-// encode returns the copy for the ledger, or nil if there is none to replay. Whose it is
-// goes with it.
+// encode returns whose answer it is, for the ledger, and after that the copy, if there is
+// one to replay.
 func (s *spool) encode(whose []byte) []byte {
 	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols {
-		return nil
+		return whose
 	}
 	b, err := json.Marshal(s)
 	if err != nil {
-		return nil // it is listed as unconfirmed
+		return whose // it is listed as unconfirmed
 	}
 	return append(slices.Clone(whose), b...)
 }
+
+// hasCopy says whether a purchase has a copy of its answer. Where it could not be kept,
+// there is only whose it was.
+func hasCopy(row ledger.Payment) bool { return len(row.Answer) > credentialsLength }
 
 // isFor says whether a copy that was kept may go to a request: it has the credentials of
 // the one that was answered.
@@ -132,9 +135,6 @@ const credentialsLength = 16
 // replay is the handler that answers with a copy instead of the upstream.
 func replay(kept []byte) (caddyhttp.Handler, error) {
 	var s spool
-	if len(kept) < credentialsLength {
-		return nil, errors.New("reading a kept answer: it is too short")
-	}
 	if err := json.Unmarshal(kept[credentialsLength:], &s); err != nil {
 		return nil, fmt.Errorf("reading a kept answer: %w", err)
 	}

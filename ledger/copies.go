@@ -13,6 +13,14 @@ func (p Payment) Clone() Payment {
 	return p
 }
 
+// Copy returns the copy of a row that a List gives.
+func (f Filter) Copy(p Payment) Payment {
+	if f.Brief {
+		p.Request, p.Answer = nil, p.Answer[:min(len(p.Answer), BriefAnswer)]
+	}
+	return p.Clone()
+}
+
 // Pack returns a copy with all strings in one piece of memory. They come from
 // requests: a store that kept a few bytes of a header would keep the whole header.
 func (p Payment) Pack() Payment {

@@ -218,7 +218,13 @@ type Filter struct {
 	Since, Until time.Time
 	// Limit is how many rows at most.
 	Limit int
+	// Brief leaves the Request out, and of the Answer all but its first BriefAnswer bytes:
+	// there may be many rows, and these are the large parts of them.
+	Brief bool
 }
+
+// BriefAnswer is how many bytes of an answer a brief List gives.
+const BriefAnswer = 32
 
 // Errors of every Ledger.
 var (

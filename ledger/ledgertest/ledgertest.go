@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ledger.Ledg
 		{"Renew", testRenew},
 		{"MoveRace", testMoveRace},
 		{"List", testList},
+		{"ListBrief", testListBrief},
 		{"ListOrder", testListOrder},
 		{"ListStops", testListStops},
 		{"ListAndCall", testListAndCall},

@@ -1,6 +1,7 @@
 package ledgertest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -87,6 +88,49 @@ func testList(s *suite) {
 	s.claim("k5")
 	if got, want := s.keys(ledger.Filter{}), "k0 k1 k2 k3 k4 k6 k5"; got != want {
 		s.Errorf("after a new claim: %s, want %s", got, want)
+	}
+}
+
+// testListBrief: many rows come without what is large of them.
+func testListBrief(s *suite) {
+	request, answer := bytes.Repeat([]byte("r"), 1000), bytes.Repeat([]byte("a"), 1000)
+	for i, answer := range [][]byte{answer, answer[:ledger.BriefAnswer-1], nil} {
+		c, err := s.Claim(s.Context(), s.payment(ledger.Key(fmt.Sprint("k", i))), lease)
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.advance(time.Second)
+		s.move(c, ledger.Change{To: ledger.Settling, Request: request})
+		s.move(c, ledger.Change{To: ledger.Settled})
+		if i == 0 { // while it is held, too
+			s.move(c, ledger.Change{To: ledger.Delivering, Answer: answer})
+			continue
+		}
+		s.move(c, ledger.Change{To: ledger.Delivering})
+		s.move(c, ledger.Change{To: ledger.Settled, Answer: answer})
+	}
+	for _, brief := range []bool{false, true} {
+		i := 0
+		for p, err := range s.List(s.Context(), ledger.Filter{Payer: "0xpayer", Brief: brief}) {
+			if err != nil {
+				s.Fatal(err)
+			}
+			wantRequest, wantAnswer := request, [][]byte{answer, answer[:ledger.BriefAnswer-1], nil}[i]
+			if brief {
+				wantRequest, wantAnswer = nil, wantAnswer[:min(len(wantAnswer), ledger.BriefAnswer)]
+			}
+			if !bytes.Equal(p.Request, wantRequest) || !bytes.Equal(p.Answer, wantAnswer) {
+				s.Errorf("%s, brief %v: a request of %d bytes and an answer of %d", p.Key, brief, len(p.Request), len(p.Answer))
+			}
+			i++
+		}
+		if i != 3 {
+			s.Errorf("brief %v: %d rows", brief, i)
+		}
+	}
+	got, err := s.Get(s.Context(), "k0")
+	if err != nil || !bytes.Equal(got.Answer, answer) || !bytes.Equal(got.Request, request) {
+		s.Errorf("a brief List has changed the row: %v", err)
 	}
 }
 

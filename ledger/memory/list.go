@@ -212,5 +212,5 @@ func (r *row) selected(f ledger.Filter, selected []ledger.Payment) []ledger.Paym
 	if r.age.gone || !f.Match(r.payment) {
 		return selected
 	}
-	return append(selected, r.payment.Clone())
+	return append(selected, f.Copy(r.payment))
 }

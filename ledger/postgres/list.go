@@ -189,7 +189,11 @@ func listQuery(f ledger.Filter, hashed string, at position, size int) question {
 		add("(p.created, p.id) > (?, ?)", at.created, pgtype.UUID{Bytes: at.id, Valid: true})
 		add("p.created <= ?", at.end)
 	}
-	sql := "SELECT " + selected + " FROM paywall_payments p"
+	columns := selected
+	if f.Brief {
+		columns = selectedBriefly
+	}
+	sql := "SELECT " + columns + " FROM paywall_payments p"
 	if len(where) > 0 {
 		sql += " WHERE " + strings.Join(where, " AND ")
 	}

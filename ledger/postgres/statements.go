@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 // The statements of a batch. Each changes or reads any number of rows, whose
@@ -18,9 +20,16 @@ import (
 const clock = `(SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) c`
 
 // selected are the columns of a record; see scan.
-var selected = "p.revision, p.token, p.created, p.updated, p.lease, p.valid_before, p.keep, p.fetch_by, " +
-	"p.status, p.runs, p.ended, p.doubt, p.effects, p.url, p.request, p.answer" +
-	eachText(", p.%s", func(text) bool { return true })
+var selected = selecting("p.request, p.answer")
+
+// selectedBriefly are the same without what is large; see ledger.Filter.
+var selectedBriefly = selecting(fmt.Sprintf("NULL::bytea, substring(p.answer FROM 1 FOR %d)", ledger.BriefAnswer))
+
+func selecting(kept string) string {
+	return "p.revision, p.token, p.created, p.updated, p.lease, p.valid_before, p.keep, p.fetch_by, " +
+		"p.status, p.runs, p.ended, p.doubt, p.effects, p.url, " + kept +
+		eachText(", p.%s", func(text) bool { return true })
+}
 
 var selectRows = `SELECT p.id, ` + selected + `, c.now FROM ` + clock + `, paywall_payments p WHERE p.id = ANY($2)`
 

@@ -26,9 +26,15 @@ var columns = [...]string{
 }
 
 var (
-	selectRow = "SELECT payments." + strings.Join(columns[:], ", payments.") + ", kept.request, kept.answer FROM payments LEFT JOIN kept ON kept.id = payments.id"
+	selectRow = selecting("kept.request, kept.answer")
+	// selectBrief reads only what stands before the lead of what is kept; see schema.
+	selectBrief = selecting("NULL, kept.head")
 	insertRow = "INSERT OR REPLACE INTO payments (" + strings.Join(columns[:], ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")"
 )
+
+func selecting(kept string) string {
+	return "SELECT payments." + strings.Join(columns[:], ", payments.") + ", " + kept + " FROM payments LEFT JOIN kept ON kept.id = payments.id"
+}
 
 const (
 	// updateRow writes what a move can change, but for the payer, whose indexes are
@@ -37,7 +43,7 @@ const (
 	status = ?, runs = ?, ended = ?, updated = ?, kept_until = ? WHERE id = ?`
 	updatePayer = "UPDATE payments SET payer = ?, url = ? WHERE id = ?"
 	// The size of lead is that of a page, as SQLite makes them; see schema.
-	insertKept = "INSERT OR REPLACE INTO kept (id, lead, request, answer) VALUES (?, zeroblob(4096), ?, ?)"
+	insertKept = "INSERT OR REPLACE INTO kept (id, head, lead, request, answer) VALUES (?, ?, zeroblob(4096), ?, ?)"
 	deleteKept = "DELETE FROM kept WHERE id = ?"
 	// deleteLife removes what is kept of an earlier claim of the same key.
 	deleteLife = "DELETE FROM kept WHERE id IN (SELECT id FROM payments WHERE hash = ?)"

@@ -105,9 +105,8 @@ func (d *database) get(ctx context.Context, hash *digest) (stored, error) {
 	return s, damaged(err)
 }
 
-// query calls f with each row that a query selects; it is what follows selectRow.
+// query calls f with each row that a query selects, which is all of its text.
 func (d *database) query(ctx context.Context, text string, args []any, f func(stored)) error {
-	text = selectRow + text
 	d.mu.Lock()
 	stmt := d.prepared[text]
 	if stmt == nil && len(d.prepared) < preparedMax {

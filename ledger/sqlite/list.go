@@ -70,7 +70,7 @@ func (l *Ledger) memoryPages(f ledger.Filter, hashed string, rows []listed) func
 			// A claim that was let go, or that another replaced, is not there any more.
 			p := r.row.payment
 			if (r.row.id != 0 || !r.row.gone) && p.Created.Equal(r.created) && matches(f, hashed, p) {
-				page = append(page, p.Clone())
+				page = append(page, f.Copy(p))
 			}
 		}
 		rows = rows[n:]

@@ -116,7 +116,7 @@ func (l *Ledger) shedSome(ctx context.Context, at *cursor) (n int, err error) {
 
 // due returns the next rows that can be shed now.
 func (d *database) due(ctx context.Context, now time.Time, at *cursor) (rows []stored, err error) {
-	err = d.query(ctx, selectDue, []any{at.created, at.id, required(now), lockedRows}, func(s stored) {
+	err = d.query(ctx, selectRow+selectDue, []any{at.created, at.id, required(now), lockedRows}, func(s stored) {
 		rows = append(rows, s)
 		until, _ := keptUntil(s.payment).(int64)
 		*at = cursor{true, until, s.id}

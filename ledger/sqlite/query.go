@@ -40,7 +40,11 @@ func (d *database) page(ctx context.Context, f ledger.Filter, state ledger.State
 	if from.begun {
 		q.where("(payments.created, payments.id) > (?, ?)", from.created, from.id)
 	}
-	err = d.query(ctx, q.text(), q.args, func(s stored) {
+	columns := selectRow
+	if f.Brief {
+		columns = selectBrief
+	}
+	err = d.query(ctx, columns+q.text(), q.args, func(s stored) {
 		page = append(page, s)
 		*from = cursor{true, required(s.payment.Created), s.id}
 	})

@@ -57,7 +57,7 @@ func (r *Reader) Begins(ctx context.Context, id string) (all []ledger.Payment, e
 	if !ok {
 		return nil, nil
 	}
-	err = r.file.query(ctx, selectBegins, []any{from, to}, func(s stored) { all = append(all, s.payment) })
+	err = r.file.query(ctx, selectRow+selectBegins, []any{from, to}, func(s stored) { all = append(all, s.payment) })
 	return all, err
 }
 

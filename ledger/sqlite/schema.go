@@ -31,7 +31,8 @@ const (
 // its own, behind lead, as many zeros as a page has bytes, and so in pages of its own,
 // which SQLite overwrites when they are free. A row's first page it shares with others,
 // and whenever SQLite moves rows from one such page to another, their bytes may stay
-// behind in the first, secure_delete or not. kept_until is from when on nobody can
+// behind in the first, secure_delete or not. head is the beginning of the answer, which tells nothing
+// and is read without the rest. kept_until is from when on nobody can
 // fetch the payment any more; it is NULL where nothing is kept, or may be needed for
 // ever.
 const schema = `
@@ -76,6 +77,7 @@ CREATE INDEX payments_state ON payments (state, created) WHERE state <> 'deliver
 CREATE INDEX payments_kept ON payments (kept_until) WHERE kept_until IS NOT NULL;
 CREATE TABLE kept (
 	id      INTEGER PRIMARY KEY,
+	head    BLOB,
 	lead    BLOB NOT NULL,
 	request BLOB,
 	answer  BLOB

@@ -227,7 +227,7 @@ func (s *store) put(ctx context.Context, v *version, url string) error {
 	switch {
 	case !v.kept:
 	case len(p.Request)+len(p.Answer) > 0:
-		_, err = s.exec(ctx, doInsertKept, v.id, optional(p.Request), optional(p.Answer))
+		_, err = s.exec(ctx, doInsertKept, v.id, optional(p.Answer[:min(len(p.Answer), ledger.BriefAnswer)]), optional(p.Request), optional(p.Answer))
 	case !v.anew:
 		_, err = s.exec(ctx, doDeleteKept, v.id)
 	}

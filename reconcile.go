@@ -84,7 +84,7 @@ func (c *reconciler) round(ctx context.Context) error {
 	var due []ledger.Payment
 	seen := make(map[ledger.Key]bool)
 	var doubts gauge
-	for row, err := range c.ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}}) {
+	for row, err := range c.ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}, Brief: true}) {
 		if err != nil {
 			return err
 		}
@@ -176,6 +176,10 @@ func (c *reconciler) setBusy(whom asked, busy bool) {
 // try asks once about one payment.
 func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	logger := c.logger.With(zap.String("payment", row.ID))
+	row, err := c.ledger.Get(ctx, row.Key) // all of it
+	if err != nil {
+		return
+	}
 	var request facilitator.Request
 	if err := json.Unmarshal(row.Request, &request); err != nil {
 		c.once(logger, count, "a payment in doubt cannot be asked about: its request is unreadable", zap.Error(err))

@@ -48,10 +48,9 @@ func (p *purchase) mayTry(now time.Time) *refusal {
 // takeLook takes what it costs to look what became of a payment that fits nothing, or
 // was used.
 func (p *purchase) takeLook(now time.Time) *refusal {
-	if !p.looked && p.h.shared.admission.Looks.Take(p.site, now) == nil {
+	if p.h.shared.admission.Looks.Take(p.site, now) == nil {
 		return p.limited(tooManyTries())
 	}
-	p.looked = true
 	return nil
 }
 

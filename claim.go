@@ -149,9 +149,6 @@ func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
 func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	asked := p.held.Payment
 	p.about = &row
-	if refused := p.takeLook(p.h.now()); refused != nil {
-		return refused
-	}
 	busy := ledger.Held(row, p.h.now())
 	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}

@@ -67,7 +67,6 @@ type purchase struct {
 	// heardBefore: the verdict on it is some seconds old.
 	heardBefore bool
 	probing     bool     // the upstream may be tried, and nobody has said yet how it did
-	looked      bool     // the look into the ledger was paid for
 	order       *order   // in the book of orders
 	gone        bool     // letGo was here
 	redeemed    bool     // it was paid earlier, and is owed

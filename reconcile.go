@@ -177,8 +177,8 @@ func (c *reconciler) setBusy(whom asked, busy bool) {
 func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	logger := c.logger.With(zap.String("payment", row.ID))
 	row, err := c.ledger.Get(ctx, row.Key) // all of it
-	if err != nil {
-		return
+	if err != nil || row.State != ledger.Unknown && row.State != ledger.Settling {
+		return // or somebody has found out meanwhile
 	}
 	var request facilitator.Request
 	if err := json.Unmarshal(row.Request, &request); err != nil {

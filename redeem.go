@@ -31,7 +31,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling, ledger.Claimed},
 		Payer:  asked.Payer, Method: asked.Method, Host: asked.Host, URL: asked.URL,
 		Since: p.h.now().Add(-time.Duration(p.h.RetryWindow)), // see redeem
-		Brief: true, // a payer may have many, each with a long answer
+		Brief: true,                                           // a payer may have many, each with a long answer
 	}}
 	if asked.Method == http.MethodGet {
 		head := filters[0] // a HEAD buys one GET

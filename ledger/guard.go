@@ -16,9 +16,10 @@ type Opener interface {
 	Open(ctx context.Context) error
 }
 
-// Guarded is a ledger as those use it who handle money: each call has a time limit and
-// outlives its caller's context, since half a step is worse than a late one, and a
-// ledger that panics gives an error, which says nothing about what it has done.
+// Guarded is a ledger as those use it who handle money: each call has a time limit, as far
+// as the ledger heeds it, and outlives its caller's context, since half a step is worse
+// than a late one; and a ledger that panics gives an error, which says nothing about what
+// it has done.
 type Guarded struct {
 	ledger Ledger
 }

@@ -29,7 +29,7 @@ var (
 	selectRow = selecting("kept.request, kept.answer")
 	// selectBrief reads only what stands before the lead of what is kept; see schema.
 	selectBrief = selecting("NULL, kept.head")
-	insertRow = "INSERT OR REPLACE INTO payments (" + strings.Join(columns[:], ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")"
+	insertRow   = "INSERT OR REPLACE INTO payments (" + strings.Join(columns[:], ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")"
 )
 
 func selecting(kept string) string {

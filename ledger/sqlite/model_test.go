@@ -296,7 +296,7 @@ func (m *model) sound(t *rapid.T) {
 func (m *model) resting(t *rapid.T) {
 	var want [buckets]uint32
 	l := m.file
-	if err := l.file.query(context.Background(), "", nil, func(s stored) {
+	if err := l.file.query(context.Background(), selectRow, nil, func(s stored) {
 		if l.rows.all[s.payment.Key] == nil && s.payment.State.Open() {
 			want[maphash.Comparable(l.rows.seed, purchaseOf(&s.payment))%buckets]++
 		}

@@ -92,7 +92,7 @@ func (l *Ledger) shed(ctx context.Context) error {
 		if err == nil {
 			err = l.commit()
 		}
-		if err != nil || n < lockedRows {
+		if err != nil || n < lockedRows || l.isClosing() {
 			return err
 		}
 	}
@@ -158,7 +158,7 @@ func (l *Ledger) remove(ctx context.Context, query string, args ...any) error {
 		l.mu.Lock()
 		l.commits++
 		l.mu.Unlock()
-		if err != nil || n < pruneAtOnce {
+		if err != nil || n < pruneAtOnce || l.isClosing() {
 			return err
 		}
 		if err := l.commit(); err != nil {
@@ -179,6 +179,17 @@ const (
 		SELECT created FROM payments WHERE state = ? AND state <> 'delivered' ORDER BY created DESC LIMIT 1 OFFSET ?)
 	ORDER BY created LIMIT ?)`
 )
+
+// isClosing says whether Close waits: what is not cleaned up yet can wait for the next
+// process.
+func (l *Ledger) isClosing() bool {
+	select {
+	case <-l.quit:
+		return true
+	default:
+		return false
+	}
+}
 
 // tidy brings what is in the write-ahead log into the database, and empties the log:
 // what was deleted, and overwritten in the database, would stay readable there. Where

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -67,7 +68,7 @@ func (q *query) text() string {
 	if len(q.terms) > 0 {
 		text += " WHERE " + strings.Join(q.terms, " AND ")
 	}
-	return text + " ORDER BY payments.created, payments.id LIMIT 256"
+	return text + " ORDER BY payments.created, payments.id LIMIT " + strconv.Itoa(pageRows)
 }
 
 // selects is the query for what the filter selects.

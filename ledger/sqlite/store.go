@@ -228,7 +228,7 @@ func (s *store) put(ctx context.Context, v *version, url string) error {
 	case !v.kept:
 	case len(p.Request)+len(p.Answer) > 0:
 		_, err = s.exec(ctx, doInsertKept, v.id, optional(p.Answer[:min(len(p.Answer), ledger.BriefAnswer)]), optional(p.Request), optional(p.Answer))
-	case !v.anew:
+	default: // a row that is new may be there, if nobody knows whether it was committed
 		_, err = s.exec(ctx, doDeleteKept, v.id)
 	}
 	return err

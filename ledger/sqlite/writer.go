@@ -262,5 +262,7 @@ func (l *Ledger) asWriter(do func(*store) error) error {
 	if l.store == nil {
 		return errors.New("the file cannot be written now")
 	}
+	l.busy.Store(time.Now().UnixNano())
+	defer l.busy.Store(0)
 	return do(l.store)
 }

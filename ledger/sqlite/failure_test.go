@@ -490,3 +490,28 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestNothingStaysOfAClaimThatWasCommittedUnseen: nobody knows whether a payment that was
+// to settle was committed, and it was. When its holder has let go, its signature is gone.
+func TestNothingStaysOfAClaimThatWasCommittedUnseen(t *testing.T) {
+	for _, to := range []ledger.State{ledger.Released, ledger.Refused} {
+		t.Run(string(to), func(t *testing.T) {
+			d := &disk{}
+			l := open(t, filepath.Join(t.TempDir(), "payments.db"), Options{fault: d.fault})
+			c := bring(t, l, "k", ledger.Claimed)
+			d.fail("committed", errFull)
+			if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling, Request: []byte("signed")}); err == nil {
+				t.Fatal("no error")
+			}
+			if _, err := l.Move(t.Context(), c, ledger.Change{To: to}); err != nil {
+				t.Fatal(err)
+			}
+			d.heal()
+			flush(t, l)
+			var kept int
+			if err := l.file.read.QueryRowContext(t.Context(), "SELECT count(*) FROM kept").Scan(&kept); err != nil || kept != 0 {
+				t.Errorf("%d signatures are in the file, %v", kept, err)
+			}
+		})
+	}
+}

@@ -157,6 +157,9 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 	}
 	if p.outcome == "" {
 		p.outcome = "rejected"
+		if p.settled {
+			p.outcome = "undelivered" // it is owed
+		}
 	}
 	p.refused = &f
 	p.letGo() // before a payer who reads slowly, or sends slowly, is written to

@@ -77,6 +77,8 @@ func TestOutcomesAreCounted(t *testing.T) {
 	w.up.on(says(404, ""))
 	counted(map[string]float64{"challenges_total": 1, outcome("uncharged"): 1}, func() { w.expect(pay("/paid/x"), 404, "") })
 	counted(map[string]float64{"challenges_total": 1, outcome("undelivered"): 1, settled: 1}, func() { w.expect(pay("/first/x"), 404, "") })
+	w.up.on(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	counted(map[string]float64{"challenges_total": 1, outcome("undelivered"): 1, settled: 1}, func() { w.expect(pay("/first/x"), 502, "upstream_failed") })
 	w.up.handler.Store(nil)
 	w.fac.onSettle(refusedSettle)
 	counted(map[string]float64{"challenges_total": 1, outcome("refused"): 1, refused: 1}, func() { w.expect(pay("/paid/x"), 402, "insufficient_funds") })

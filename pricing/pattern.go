@@ -95,6 +95,9 @@ func checkPattern(s string) error {
 			query = "name=value"
 		}
 		return fmt.Errorf("holds ?, where a query begins, which is no part of a path; price a query by a matcher: `@query query %.80s` and `price @query %.80s $0.01`; for a single odd character write *", query, path)
+	case strings.Contains(s, "/:"):
+		before, _, _ := strings.Cut(s, "/:")
+		return fmt.Errorf("holds /:, which is no variable here; write * for a part that varies, such as %.80s/*", before)
 	case strings.Contains(s, ";"):
 		return errors.New("holds ;; leave the parameters out: a path with parameters is read without them too")
 	case strings.Contains(s, `\`):

@@ -94,6 +94,7 @@ func TestPatternErrors(t *testing.T) {
 		{"/a%2Fb", "escape"},
 		{"/100%", "escape"},
 		{"/a;b", "parameters"},
+		{"/articles/:id", "such as /articles/*"},
 		{`/a\b`, "write / instead"},
 		{"/a//b", "one slash"},
 		{"//a", "one slash"},

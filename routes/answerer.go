@@ -31,6 +31,8 @@ type answerer struct {
 	// else names the file that it serves for a folder.
 	files fileServer
 	index string
+	// known are its ways, once somebody asked for them; see ways.
+	known *[]way
 }
 
 // proxy looks at a reverse proxy, also one that asks for permission only, as

@@ -2,6 +2,7 @@ package routes
 
 import (
 	"fmt"
+	"iter"
 	"net/http"
 	"path"
 	"slices"
@@ -160,16 +161,17 @@ func (b *behind) decide(l Line, t *trail) pricing.Kind {
 	return b.g.decide(l.Methods, t.path[0], t.at(len(b.g.at.steps)))
 }
 
-// example is a path for a line that the gate prices.
-func (b *behind) example(i int) string {
-	path := b.g.Examples[i]
-	if path == "" || strings.HasPrefix(path, "*") {
-		return ""
+// priced are the lines, each with paths that cost something and may come to the answerer.
+func (b *behind) priced(a *answerer) iter.Seq2[Line, string] {
+	return func(yield func(Line, string) bool) {
+		for i, l := range b.g.Lines {
+			for _, path := range b.g.examples(i, a) {
+				if !yield(l, path) {
+					return
+				}
+			}
+		}
 	}
-	if k := b.g.decide(b.g.Lines[i].Methods, path); k == pricing.Free || k == pricing.Undecided {
-		return ""
-	}
-	return path
 }
 
 // checkAliases finds free paths that become priced ones.
@@ -178,11 +180,7 @@ func (b *behind) checkAliases(a *answerer) {
 		return
 	}
 	seeds := a.at.seedPaths()
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, path := range append(seeds, a.at.origins(priced)...) {
 			for _, t := range b.serves(a, path) {
 				if path == t.now() || b.decide(l, &t) != pricing.Free || !b.costs(l, &t) || b.elsewhere(a, &t) {
@@ -288,11 +286,7 @@ func (b *behind) checkFolders(a *answerer) {
 	if a.handler.Name == "file_server" {
 		index = a.files.Index
 	}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		folder, _ := path.Split(priced)
 		if pricing.Covers(l.Path, folder) {
 			continue // it has another line, which says that it is free
@@ -337,11 +331,7 @@ func (b *behind) same(a *answerer, folder string, o *answerer, file string) bool
 func (b *behind) checkFiles(a *answerer) {
 	files, suffixes := a.files, a.files.suffixes()
 	named := map[Severity]int{}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, t := range b.serves(a, priced) {
 			if t.now() != priced && b.ordinary(a, t.now()) {
 				continue // a program's entry
@@ -453,11 +443,7 @@ func remedy(l Line, pattern, path string) string {
 // checkRoots finds files that two file servers have, under two names.
 func (b *behind) checkRoots(a *answerer) {
 	several := slices.ContainsFunc(b.answerers, func(o *answerer) bool { return o != a && o.handler.Name == "file_server" })
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		if several && b.deeper(a, l) {
 			return
 		}
@@ -541,10 +527,7 @@ func (b *behind) checkForeignRoot(a *answerer) {
 	if named == "" {
 		return
 	}
-	for i, l := range b.g.Lines {
-		if b.example(i) == "" {
-			continue
-		}
+	for l := range b.priced(a) {
 		for _, path := range a.at.seedPaths() {
 			for _, t := range b.serves(a, path) {
 				if b.decide(l, &t) == pricing.Free {
@@ -562,11 +545,7 @@ func (b *behind) checkForeignIndex(a *answerer) {
 	if a.index == "" {
 		return
 	}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, folder := range append(a.at.seedPaths(), path.Dir(priced)) {
 			for _, t := range b.serves(a, folder) {
 				if b.decide(l, &t) != pricing.Free {
@@ -604,11 +583,7 @@ func (b *behind) checkOtherNames(a *answerer) {
 	if len(a.at.steps) == 0 {
 		return
 	}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, paid := range b.serves(a, priced) {
 			name := paid.now()
 			if name == priced || b.ordinary(a, name) || a.handler.Name != "file_server" && strings.HasSuffix(priced, name) {
@@ -667,9 +642,8 @@ func (b *behind) checkMethod(a *answerer) {
 // changedMethod finds what is wrong with another method than the gate sees.
 func (b *behind) changedMethod(a *answerer, method, how string) {
 	known := !strings.Contains(method, "{")
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" || len(b.serves(a, priced)) == 0 {
+	for l, priced := range b.priced(a) {
+		if len(b.serves(a, priced)) == 0 {
 			continue
 		}
 		if !known || l.takes(method) {
@@ -764,11 +738,7 @@ func (b *behind) checkLookedAt(a *answerer, h setHeader) {
 func (b *behind) checkPrefixHeader(a *answerer, h setHeader) {
 	e := a.at.expander()
 	byClient := h.replaced || e.foreign(h.value) != ""
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, paid := range b.serves(a, priced) {
 			prefixes := e.expand(h.value, &paid)
 			if byClient {
@@ -821,11 +791,7 @@ func (b *behind) checkURLHeader(a *answerer, h setHeader) {
 	e := a.at.expander()
 	e.conds = h.conds
 	byClient := h.replaced || e.foreign(h.value) != ""
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, path := range append(a.at.seedPaths(), e.unexpand(h.value, priced)...) {
 			for _, t := range b.serves(a, path) {
 				if t.meets(h.conds, b.g) == none || b.decide(l, &t) != pricing.Free {

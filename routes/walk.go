@@ -211,8 +211,8 @@ func (w *walk) gate(h *handler, p place) place {
 		paths, _ := p.reach(l.Path)
 		g.groups = append(g.groups, paths)
 		example := ""
-		if len(paths) > 0 {
-			example, _ = exampleOf(paths[0])
+		if met, _ := g.meeting(len(g.Examples), nil); len(met) > 0 {
+			example = met[0]
 		}
 		g.Examples = append(g.Examples, example)
 	}

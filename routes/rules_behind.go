@@ -418,7 +418,7 @@ func (b *behind) open(a *answerer, l Line, paid *trail, name string) (by *answer
 					if received != name && slices.Contains(b.beside, o) {
 						continue // checkPast looks for what is changed there
 					}
-					if o.sure && !l.Matched && t.relation == all && paid.relation == all {
+					if o.sure && !a.at.templates && !o.at.templates && !l.Matched && t.relation == all && paid.relation == all {
 						return o, received, Error
 					}
 					if found == "" {
@@ -586,30 +586,62 @@ func (b *behind) checkOtherNames(a *answerer) {
 	for l, priced := range b.priced(a) {
 		for _, paid := range b.serves(a, priced) {
 			name := paid.now()
-			if name == priced || b.ordinary(a, name) || a.handler.Name != "file_server" && strings.HasSuffix(priced, name) {
+			if name == priced || b.ordinary(a, name) || paid.tried && belowAFile(priced, name) {
 				continue
 			}
-			others := b.answerers
-			if a.handler.Name == "file_server" {
-				others = b.fileServers()
-			}
-			for _, o := range others {
-				for _, t := range b.serves(o, name) {
-					if b.decide(l, &t) != pricing.Free || o.source(b.g, &t) != a.source(b.g, &paid) {
-						continue
-					}
-					severity := Warning
-					if a.handler.Name == "file_server" && a.sure && !l.Matched && paid.relation == all && t.relation == all {
-						severity = Error
-					}
-					b.find(b.g, severity, RuleAlias,
-						"%s costs something, and behind the paywall it becomes %s, which is free: %s serves the same for it; add %s",
-						priced, name, o.what, remedy(l, path.Join("/", l.Path, "*"), name))
-					return
-				}
+			if b.otherName(a, l, priced, &paid) {
+				return
 			}
 		}
 	}
+}
+
+// belowAFile reports whether one path lies below the other, which has an ending as files
+// have: who tries `{path}/index.php` finds it there for a folder only.
+func belowAFile(file, name string) bool {
+	return strings.HasPrefix(name, file+"/") && strings.Contains(path.Base(file), ".")
+}
+
+// otherName finds a free path that becomes the one which a priced path has become, and
+// reports whether there is one.
+func (b *behind) otherName(a *answerer, l Line, priced string, paid *trail) bool {
+	name := paid.now()
+	others := b.answerers
+	if a.handler.Name == "file_server" {
+		others = b.fileServers()
+	}
+	for _, o := range others {
+		if o != a && !a.kin(o) {
+			continue
+		}
+		for _, received := range o.at.origins(name) {
+			if received == name && a.handler.Name != "file_server" && strings.HasSuffix(priced, name) {
+				continue // what is cut off says which of the upstream's paths are meant
+			}
+			if received != name && slices.Contains(b.beside, o) {
+				continue // checkPast looks for what is changed there
+			}
+			for _, t := range b.serves(o, received) {
+				if b.decide(l, &t) != pricing.Free || !b.sameGoods(a, paid, o, &t) {
+					continue
+				}
+				if received != name {
+					b.find(b.g, Warning, RuleAlias, "%s costs something, and behind the paywall it becomes %s, as %s does, which is free: %s serves the same for it; price %[3]s too",
+						priced, name, received, o.name())
+					return true
+				}
+				severity := Warning
+				if a.handler.Name == "file_server" && a.sure && !a.at.templates && !o.at.templates && !l.Matched && paid.relation == all && t.relation == all {
+					severity = Error
+				}
+				b.find(b.g, severity, RuleAlias,
+					"%s costs something, and behind the paywall it becomes %s, which is free: %s serves the same for it; add %s",
+					priced, name, o.what, remedy(l, path.Join("/", l.Path, "*"), name))
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ordinary reports whether any path becomes this one, as with a program that

@@ -140,15 +140,16 @@ func (w *walk) checkAround(g *Gate) (told []*answerer) {
 			continue
 		}
 		sameSite := a.at.server != g.Server && meetsHost(a.hosts, g.Hosts) != none
-		sameGoods := (a.at.server != g.Server || !slices.Equal(a.hosts, g.Hosts)) && slices.ContainsFunc(sellers, func(o *answerer) bool {
-			return a.asks(o) || a.backend != "" && a.backend == o.backend
-		})
+		sameGoods := (a.at.server != g.Server || !slices.Equal(a.hosts, g.Hosts)) && slices.ContainsFunc(sellers, a.samePlace)
 		if !sameSite && !sameGoods {
 			continue
 		}
-		path, open := w.open(a, g)
+		path, open := "", false
+		if sameSite {
+			path, open = w.open(a, g)
+		}
 		if !open && sameGoods {
-			path, open = w.openByChange(a, g)
+			path, open = w.openElsewhere(a, g, sellers)
 		}
 		if open {
 			told = append(told, a)
@@ -166,47 +167,87 @@ func (w *walk) checkAround(g *Gate) (told []*answerer) {
 	return told
 }
 
-// openByChange finds a path that becomes a priced one there, without a price.
-func (w *walk) openByChange(a *answerer, g *Gate) (string, bool) {
-	if len(a.at.steps) == 0 {
-		return "", false
+// samePlace reports whether both serve from the same server, or from directories of which
+// one lies in the other.
+func (a *answerer) samePlace(o *answerer) bool {
+	if a.asks(o) || a.backend != "" && a.backend == o.backend && !a.otherHost(o) {
+		return true
 	}
+	named := func(dir string) bool { return strings.Contains(dir, "{") }
+	return a.handler.Name == "file_server" && !slices.ContainsFunc(slices.Concat(a.dirs(), o.dirs()), named) && a.backend+o.backend != "" && a.kin(o)
+}
+
+// openElsewhere finds a path for which another site serves what has a price behind the
+// gate.
+func (w *walk) openElsewhere(a *answerer, g *Gate, sellers []*answerer) (string, bool) {
 	there := &Gate{Hosts: a.hosts}
 	for i := range g.Lines {
-		priced := g.Examples[i]
-		if priced == "" {
-			continue
-		}
-		for _, path := range a.at.origins(priced) {
-			if w.followed++; w.followed > maxFollowed {
-				w.incomplete = true
-				return "", false
+		for _, o := range sellers {
+			if !a.samePlace(o) {
+				continue
 			}
-			for _, t := range a.at.follow(there, path) {
-				if path != priced && t.now() == priced && !slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
-					return path, true
+			paths := append(g.examples(i, o), g.examples(i, a)...)
+			slices.Sort(paths)
+			for _, priced := range slices.Compact(paths) {
+				for _, sold := range o.at.follow(g, priced) {
+					if path := w.alsoAt(a, there, o, g, priced, &sold); path != "" {
+						return path, true
+					}
 				}
 			}
 		}
 	}
+	// What somebody names is followed nowhere: it may be anything.
+	if slices.ContainsFunc(append(slices.Clip(sellers), a), func(o *answerer) bool {
+		return o.samePlace(a) && slices.ContainsFunc(o.at.steps, func(s step) bool { return s.foreign != "" })
+	}) {
+		return w.open(a, g)
+	}
 	return "", false
+}
+
+// alsoAt is a path for which an answerer of another site serves what one behind the gate
+// serves for a priced one; "" if there is none.
+func (w *walk) alsoAt(a *answerer, there *Gate, o *answerer, g *Gate, priced string, sold *trail) string {
+	for _, name := range a.names(g, o, sold) {
+		received := []string{priced}
+		if sold.now() == priced || !o.ordinary(g, sold.now()) { // a program that answers everything asks for the path as it was received
+			received = append(received, a.at.origins(name)...)
+		}
+		for _, path := range received {
+			if w.followed++; w.followed > maxFollowed {
+				w.incomplete = true
+				return ""
+			}
+			if slices.ContainsFunc(a.at.gates, func(other *Gate) bool { return other.charges(path) }) {
+				continue
+			}
+			for _, t := range a.at.follow(there, path) {
+				if t.now() == name && (a.handler.Name != "file_server" || a.source(there, &t) == o.source(g, sold)) {
+					return path
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // open finds a priced path that the answerer serves without a price.
 func (w *walk) open(a *answerer, g *Gate) (string, bool) {
 	for i := range g.Lines {
-		path := g.Examples[i]
-		if path == "" || slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
-			continue
-		}
-		met := all
-		for _, c := range a.at.conds {
-			if _, ok := c.paths(); ok && !g.at.shared(c) {
-				met = min(met, c.meets(path, g.Hosts))
+		for _, path := range g.examples(i, a) {
+			if slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
+				continue
 			}
-		}
-		if met != none {
-			return path, true
+			met := all
+			for _, c := range a.at.conds {
+				if _, ok := c.paths(); ok && !g.at.shared(c) {
+					met = min(met, c.meets(path, g.Hosts))
+				}
+			}
+			if met != none {
+				return path, true
+			}
 		}
 	}
 	return "", false

@@ -333,7 +333,7 @@ func (b *behind) checkFiles(a *answerer) {
 	named := map[Severity]int{}
 	for l, priced := range b.priced(a) {
 		for _, t := range b.serves(a, priced) {
-			if t.now() != priced && b.ordinary(a, t.now()) {
+			if t.now() != priced && a.ordinary(b.g, t.now()) {
 				continue // a program's entry
 			}
 			file, isFile := strings.TrimSuffix(t.now(), "/"), strings.Contains(path.Base(t.now()), ".")
@@ -586,7 +586,7 @@ func (b *behind) checkOtherNames(a *answerer) {
 	for l, priced := range b.priced(a) {
 		for _, paid := range b.serves(a, priced) {
 			name := paid.now()
-			if name == priced || b.ordinary(a, name) || paid.tried && belowAFile(priced, name) {
+			if name == priced || a.ordinary(b.g, name) || paid.tried && belowAFile(priced, name) {
 				continue
 			}
 			if b.otherName(a, l, priced, &paid) {
@@ -646,9 +646,9 @@ func (b *behind) otherName(a *answerer, l Line, priced string, paid *trail) bool
 
 // ordinary reports whether any path becomes this one, as with a program that
 // answers all of them.
-func (b *behind) ordinary(a *answerer, name string) bool {
+func (a *answerer) ordinary(g *Gate, name string) bool {
 	for _, path := range []string{"/x", "/some/where"} {
-		for _, t := range a.at.follow(b.g, path) {
+		for _, t := range a.at.follow(g, path) {
 			if t.now() == name {
 				return true
 			}

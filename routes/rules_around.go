@@ -253,6 +253,73 @@ func (w *walk) open(a *answerer, g *Gate) (string, bool) {
 	return "", false
 }
 
+// checkInner finds sites of the config that a proxy behind the gate asks, and that others can
+// ask too.
+func (w *walk) checkInner(g *Gate, told []*answerer) {
+	for _, o := range w.answerers {
+		if o.handler.Name != "reverse_proxy" || !o.servesBehind(g) {
+			continue
+		}
+		reached := map[string]bool{}
+		for name, s := range w.config.Servers {
+			if s != nil && o.reaches(s) {
+				reached[name] = true
+			}
+		}
+		if len(reached) == 0 {
+			continue
+		}
+		host := o.fixedHost()
+		for _, a := range w.answerers {
+			elsewhere := a.at.server != g.Server || len(a.hosts) > 0 && !slices.Equal(a.hosts, g.Hosts)
+			if !reached[a.at.server] || !elsewhere || a.at.inError || slices.Contains(a.at.gates, g) || slices.Contains(told, a) || a.local() ||
+				host != "" && len(a.hosts) > 0 && meetsHost(a.hosts, []string{host}) == none {
+				continue
+			}
+			for i := range g.Lines {
+				for _, priced := range g.examples(i, o) {
+					for _, sold := range o.at.follow(g, priced) {
+						path := sold.now()
+						if w.followed++; w.followed > maxFollowed {
+							w.incomplete = true
+							return
+						}
+						if len(a.at.follow(&Gate{Hosts: a.hosts}, path)) == 0 || slices.ContainsFunc(a.at.gates, func(other *Gate) bool { return other.charges(path) }) {
+							continue
+						}
+						w.find(g, Warning, RuleAround, "%s asks another site of this config, %s, which others can ask too: %s can be had there for nothing (%s); give it a port of its own, with `bind 127.0.0.1`",
+							o.what, w.where(a), path, a.what)
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// reaches reports whether a proxy asks a server of the config, which listens for others
+// than this machine.
+func (o *answerer) reaches(s *Server) bool {
+	for _, address := range s.Listen {
+		host, port, err := net.SplitHostPort(strings.TrimPrefix(address, "tcp/"))
+		ip := net.ParseIP(host)
+		if err != nil || strings.HasPrefix(host, "unix/") || strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback() {
+			continue
+		}
+		if slices.Contains(o.dials, normalDial(net.JoinHostPort("localhost", port))) || slices.Contains(o.dials, normalDial(net.JoinHostPort(host, port))) {
+			return true
+		}
+	}
+	return false
+}
+
+// local reports whether a matcher of addresses stands around the answerer.
+func (a *answerer) local() bool {
+	return slices.ContainsFunc(a.at.conds, func(c *cond) bool {
+		return len(c.sets) > 0 && !slices.ContainsFunc(c.sets, func(set matcherSet) bool { return set["remote_ip"] == nil && set["client_ip"] == nil })
+	})
+}
+
 // where names the site of an answerer.
 func (w *walk) where(a *answerer) string {
 	listen := strings.Join(w.config.Servers[a.at.server].Listen, ", ")

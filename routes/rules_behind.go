@@ -571,8 +571,28 @@ func (b *behind) checkQuery(a *answerer) {
 		if a.handler.Name == "file_server" || q.value == "" || q.value == "{http.request.method}" {
 			continue
 		}
+		if q.over && a.at.expander().template(q.value).text&byPath != 0 {
+			b.checkPathInQuery(a, q)
+		}
 		if name := parameter(q.name); name == "_method" {
 			b.changedMethod(a, q.value, fmt.Sprintf("the query's %s is set to %s, which many frameworks take for the method", q.name, q.value))
+		}
+	}
+}
+
+// checkPathInQuery finds programs that are told the path by the query, where the client can
+// say another one behind it.
+func (b *behind) checkPathInQuery(a *answerer, q setQuery) {
+	for l, priced := range b.priced(a) {
+		for _, path := range a.at.seedPaths() {
+			for _, t := range b.serves(a, path) {
+				if b.decide(l, &t) != pricing.Free {
+					continue
+				}
+				b.find(b.g, Warning, RuleAlias, "the query's %s says the path, and what the client sends comes behind it, which many programs take: %s?%[1]s=%[3]s, which is free, can get %[3]s of %[4]s, which costs something; put {query} before it, or leave {query} out",
+					q.name, path, priced, a.what)
+				return
+			}
 		}
 	}
 }

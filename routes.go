@@ -159,6 +159,11 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		described["routes"], described["errors"] = describeRoutes(h.Routes), describeErrors(h.Errors)
 	case *reverseproxy.Handler:
 		described["handle_response"] = describeResponses(h.HandleResponse)
+		if m, ok := h.DynamicUpstreams.(caddy.Module); ok {
+			dynamic := members(m)
+			dynamic["source"] = m.CaddyModule().ID.Name()
+			described["dynamic_upstreams"] = dynamic
+		}
 		if h.LoadBalancing != nil {
 			described["load_balancing"] = map[string]any{"retry_match": describeMatchers(h.LoadBalancing.RetryMatch)}
 		}

@@ -92,7 +92,7 @@ func newRouteWorld(t *testing.T) routeWorld {
 	up := httptest.NewServer(says(200, sample))
 	t.Cleanup(up.Close)
 	root := t.TempDir()
-	for _, name := range []string{"paid/x", "index.html", "report.pdf", "report.pdf.gz", "report.pdf.br", "shop/index.html", "shop/start.html", "page.html"} {
+	for _, name := range []string{"paid/x", "index.html", "report.pdf", "report.pdf.gz", "report.pdf.br", "shop/index.html", "shop/start.html", "page.html", "paid/photo.png", "photos/a.png", "wp-content/uploads/report.pdf"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,9 @@ func Covers(a, b string) bool {
 		below := strings.HasSuffix(p.head, "/") && q.shape == shapeExact && q.head+"/" == p.head
 		return below || q.shape != shapeAll && strings.HasPrefix(q.head, p.head)
 	default:
-		return fold(a) == fold(b) || q.shape == shapeExact && p.matches(q.head)
+		// All of the second have the end of the first, or there is nothing to compare.
+		sameEnd := q.shape == shapeGlob && strings.HasSuffix(q.glob.tail, p.glob.tail)
+		return fold(a) == fold(b) || q.shape == shapeExact && p.matches(q.head) || sameEnd && p.contains(&q)
 	}
 }
 

@@ -24,6 +24,9 @@ func TestRelate(t *testing.T) {
 		{"*.pdf", "/a.pdf", true, true},
 		{"*.pdf", "/a.html", false, false},
 		{"*.pdf", "*.html", false, false},
+		{"*.pdf", "/photos/*.pdf", true, true},
+		{"/photos/*.pdf", "*.pdf", false, true},
+		{"/photos/*", "/photos/*.pdf", true, true},
 		{"/u/*/export", "/u/1/export", true, true},
 		{"/u/*/export", "/u/1/import", false, false},
 		{"/u/*", "/u/*/export", true, true},
@@ -54,4 +57,50 @@ func TestExample(t *testing.T) {
 	if _, ok := Example("/a%2f"); ok {
 		t.Error("what is no pattern has an example")
 	}
+}
+
+// TestCommon: a path of two or three patterns is one of each, and there is none where they
+// have none in common.
+func TestCommon(t *testing.T) {
+	for _, tt := range []struct {
+		patterns []string
+		want     string
+	}{
+		{[]string{"/paid/*", "*.png"}, "/paid/x.png"},
+		{[]string{"/wp-content/uploads/*", "*.pdf"}, "/wp-content/uploads/x.pdf"},
+		{[]string{"*.png", "/photos/*.png"}, "/photos/x.png"},
+		{[]string{"/a/*", "/*/b", "*b*"}, "/a/b"},
+		{[]string{"/a/*", "*.pdf", "*mid*"}, "/a/midx.pdf"},
+		{[]string{"/Paid/*", "*.PNG"}, "/Paid/x.PNG"},
+		{[]string{"*", "/x/*"}, "/x/x"},
+		{[]string{"/*", "/"}, "/"},
+		{[]string{"/x*", "/x"}, "/x"},
+		{[]string{"/x/*", "/x"}, "/x"},
+		{[]string{"/x", "/x/"}, "/x/"},
+		{[]string{"/u/[a-d]/*", "/u/[c-z]/y"}, "/u/c/y"},
+		{[]string{"/u/[a-c]", "/u/[d-z]"}, ""},
+		{[]string{"/paid/*", "/free/*"}, ""},
+		{[]string{"/paid/*.jpg", "*.png"}, ""},
+		{[]string{"/paid/*", "{path}"}, ""},
+		{[]string{"*.pdf"}, "/x.pdf"},
+	} {
+		if path, ok := Common(tt.patterns...); ok != (tt.want != "") || ok && path != tt.want {
+			t.Errorf("%s: %q, %v; want %q", tt.patterns, path, ok, tt.want)
+		}
+	}
+}
+
+// FuzzCommon: what two patterns have in common is found where they overlap, both match it,
+// and it is found in time.
+func FuzzCommon(f *testing.F) {
+	f.Add("/paid/*", "*.png")
+	f.Add("/a/*/[b-d]", "*[^c]*")
+	f.Add("/x/*", "/x")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		path, ok := Common(a, b)
+		overlap, err := Overlap(a, b)
+		if ok && (err != nil || !overlap || !Covers(a, path) && CheckPattern(path) == nil || !Covers(b, path) && CheckPattern(path) == nil) {
+			t.Errorf("%q and %q: %q", a, b, path)
+		}
+	})
 }

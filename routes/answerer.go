@@ -3,6 +3,7 @@ package routes
 import (
 	"encoding/json"
 	"net"
+	"path"
 	"slices"
 	"strings"
 )
@@ -31,6 +32,8 @@ type answerer struct {
 	// else names the file that it serves for a folder.
 	files fileServer
 	index string
+	// known are its ways, once somebody asked for them; see ways.
+	known *[]way
 }
 
 // proxy looks at a reverse proxy, also one that asks for permission only, as
@@ -55,7 +58,7 @@ func (w *walk) proxy(h *handler, p place) {
 	slices.Sort(dials)
 	backend := strings.Join(dials, " ")
 	if len(proxy.Dynamic) > 0 {
-		normal = append(normal, "dynamic "+string(proxy.Dynamic))
+		normal = append(normal, dynamicDial(proxy.Dynamic))
 	}
 	if w.passesOn(h.Responses, p) {
 		return
@@ -70,6 +73,9 @@ func (w *walk) proxy(h *handler, p place) {
 // normalDial is an upstream's address in one spelling.
 func normalDial(dial string) string {
 	dial = strings.TrimPrefix(dial, "tcp/")
+	if socket, ok := strings.CutPrefix(dial, "unix/"); ok {
+		return "unix/" + path.Clean("/"+socket)
+	}
 	host, port, err := net.SplitHostPort(dial)
 	if err != nil {
 		return dial
@@ -77,12 +83,44 @@ func normalDial(dial string) string {
 	if ip := net.ParseIP(host); host == "" || strings.EqualFold(host, "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
 		host = "localhost"
 	}
+	if port == "443" {
+		port = "80" // the same server, with and without TLS
+	}
 	return net.JoinHostPort(strings.ToLower(host), port)
+}
+
+// dynamicDial is what a name's addresses are asked for as, like those of an upstream with
+// that name.
+func dynamicDial(raw json.RawMessage) string {
+	var source struct{ Source, Name, Port string }
+	if json.Unmarshal(raw, &source) == nil && source.Source == "a" {
+		return normalDial(net.JoinHostPort(source.Name, source.Port))
+	}
+	return "dynamic " + string(raw)
 }
 
 // asks reports whether two proxies have a server in common.
 func (a *answerer) asks(o *answerer) bool {
-	return slices.ContainsFunc(a.dials, func(d string) bool { return slices.Contains(o.dials, d) })
+	return !a.otherHost(o) && slices.ContainsFunc(a.dials, func(d string) bool { return slices.Contains(o.dials, d) })
+}
+
+// otherHost reports whether two proxies ask for two hosts, both by name.
+func (a *answerer) otherHost(o *answerer) bool {
+	host, other := a.fixedHost(), o.fixedHost()
+	return host != "" && other != "" && !strings.EqualFold(host, other)
+}
+
+// fixedHost is the host that a proxy always asks for, "" if that is another one each time.
+func (a *answerer) fixedHost() string {
+	host := ""
+	for _, h := range a.at.headers {
+		if h.name == "Host" {
+			if host = h.value; h.replaced || strings.Contains(host, "{") {
+				return ""
+			}
+		}
+	}
+	return host
 }
 
 // php looks at the PHP server, which is a module of another program than a proxy.

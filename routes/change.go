@@ -301,7 +301,12 @@ type queryChange struct {
 
 // setQuery is a parameter of the query that the config gives another value; "" where it
 // is taken away.
-type setQuery struct{ name, value string }
+type setQuery struct {
+	name, value string
+	// over says that what the client sends of the query comes behind it: many programs
+	// take the last one.
+	over bool
+}
 
 // withQuery is the place behind a rewrite that gives parameters of the query another
 // value.
@@ -313,21 +318,25 @@ func (p place) withQuery(uri string, change *queryChange) place {
 			name, text, value := strings.Cut(pair, "=")
 			switch {
 			case value:
-				set = append(set, setQuery{name, text})
+				set = append(set, setQuery{name: name, value: text})
 			case name != "" && !strings.HasPrefix(name, "{http.request.uri.") && !strings.HasPrefix(name, "{http.request.orig_uri."):
-				set = append(set, setQuery{name, name})
+				set = append(set, setQuery{name: name, value: name})
+			case strings.Contains(name, "uri.query}"):
+				for i := range set {
+					set[i].over = true
+				}
 			}
 		}
 	}
 	if change != nil {
 		for _, pair := range change.Rename {
-			set = append(set, setQuery{pair.Val, "{" + queryPrefix + pair.Key + "}"}, setQuery{name: pair.Key})
+			set = append(set, setQuery{name: pair.Val, value: "{" + queryPrefix + pair.Key + "}"}, setQuery{name: pair.Key})
 		}
 		for _, pair := range slices.Concat(change.Set, change.Add) {
-			set = append(set, setQuery{pair.Key, pair.Val})
+			set = append(set, setQuery{name: pair.Key, value: pair.Val})
 		}
 		for _, replaced := range change.Replace {
-			set = append(set, setQuery{replaced.Key, "{" + queryPrefix + replaced.Key + "}" + replaced.Replace})
+			set = append(set, setQuery{name: replaced.Key, value: "{" + queryPrefix + replaced.Key + "}" + replaced.Replace})
 		}
 		for _, name := range change.Delete {
 			set = append(set, setQuery{name: name})

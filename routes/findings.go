@@ -107,6 +107,7 @@ func (w *walk) checkGate(g *Gate) {
 	w.checkWraps(g)
 	w.checkErrors(g)
 	told = append(told, w.checkAround(g)...)
+	w.checkInner(g, told)
 	w.checkBehind(g, told)
 	w.checkRetries(g)
 	w.checkAccessLog(g)

@@ -13,8 +13,6 @@ import (
 // have 100,000.
 const maxNamed = 5
 
-func exampleOf(pattern string) (string, bool) { return pricing.Example(pattern) }
-
 // twins finds blocks that should be one: adjacent, with the same matcher.
 func (w *walk) twins(routes []Route, p place) {
 	first := map[string]bool{}
@@ -102,7 +100,11 @@ func (w *walk) checkBefore(g *Gate) (told []*answerer) {
 			for _, path := range g.groups[i] {
 				met = max(met, a.at.takes(g, path))
 			}
-			if met == none || w.guarded(a, g, g.Examples[i]) {
+			if met == none {
+				continue
+			}
+			paths, known := g.meeting(i, a.at.conds)
+			if w.guarded(a, g, paths) {
 				continue
 			}
 			if met == all && a.sure && a.instead == "" && !l.Matched {
@@ -111,11 +113,21 @@ func (w *walk) checkBefore(g *Gate) (told []*answerer) {
 				told = append(told, a)
 				break
 			}
-			if own := a.at.ownPaths(g); met == some && len(own) > 0 && !slices.ContainsFunc(own, g.prices) {
-				continue // what it takes is free
+			at, costs := 0, func(p string) bool { return g.decide(l.Methods, p) != pricing.Free }
+			if own := a.at.ownPaths(g); met == some && len(own) > 0 {
+				if !known {
+					paths = append(paths, own...)
+				}
+				if at = slices.IndexFunc(paths, costs); at < 0 {
+					continue // what it takes is free
+				}
+			}
+			example := ""
+			if at < len(paths) && costs(paths[at]) {
+				example = " (" + paths[at] + ", for example)"
 			}
 			w.find(g, Warning, RuleAnsweredBefore,
-				"%s may answer requests to %s before the paywall, without payment; if that is not meant, move it behind the paywall", a.name(), l)
+				"%s may answer requests to %s%s before the paywall, without payment; if that is not meant, move it behind the paywall", a.name(), l, example)
 			told = append(told, a)
 			break
 		}
@@ -124,11 +136,10 @@ func (w *walk) checkBefore(g *Gate) (told []*answerer) {
 }
 
 // guarded reports whether the answerer stands behind another gate that prices
-// the path, or what it takes of the gate's paths.
-func (w *walk) guarded(a *answerer, g *Gate, path string) bool {
-	paths := a.at.ownPaths(g)
-	if len(paths) == 0 && path != "" {
-		paths = []string{path}
+// the paths, or what else it takes.
+func (w *walk) guarded(a *answerer, g *Gate, paths []string) bool {
+	if len(paths) == 0 {
+		paths = a.at.ownPaths(g)
 	}
 	for _, other := range a.at.gates {
 		if len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool { return !other.charges(p) }) {

@@ -140,15 +140,16 @@ func (w *walk) checkAround(g *Gate) (told []*answerer) {
 			continue
 		}
 		sameSite := a.at.server != g.Server && meetsHost(a.hosts, g.Hosts) != none
-		sameGoods := (a.at.server != g.Server || !slices.Equal(a.hosts, g.Hosts)) && slices.ContainsFunc(sellers, func(o *answerer) bool {
-			return a.asks(o) || a.backend != "" && a.backend == o.backend
-		})
+		sameGoods := (a.at.server != g.Server || !slices.Equal(a.hosts, g.Hosts)) && slices.ContainsFunc(sellers, a.samePlace)
 		if !sameSite && !sameGoods {
 			continue
 		}
-		path, open := w.open(a, g)
+		path, open := "", false
+		if sameSite {
+			path, open = w.open(a, g)
+		}
 		if !open && sameGoods {
-			path, open = w.openByChange(a, g)
+			path, open = w.openElsewhere(a, g, sellers)
 		}
 		if open {
 			told = append(told, a)
@@ -166,50 +167,157 @@ func (w *walk) checkAround(g *Gate) (told []*answerer) {
 	return told
 }
 
-// openByChange finds a path that becomes a priced one there, without a price.
-func (w *walk) openByChange(a *answerer, g *Gate) (string, bool) {
-	if len(a.at.steps) == 0 {
-		return "", false
+// samePlace reports whether both serve from the same server, or from directories of which
+// one lies in the other.
+func (a *answerer) samePlace(o *answerer) bool {
+	if a.asks(o) || a.backend != "" && a.backend == o.backend && !a.otherHost(o) {
+		return true
 	}
+	named := func(dir string) bool { return strings.Contains(dir, "{") }
+	return a.handler.Name == "file_server" && !slices.ContainsFunc(slices.Concat(a.dirs(), o.dirs()), named) && a.backend+o.backend != "" && a.kin(o)
+}
+
+// openElsewhere finds a path for which another site serves what has a price behind the
+// gate.
+func (w *walk) openElsewhere(a *answerer, g *Gate, sellers []*answerer) (string, bool) {
 	there := &Gate{Hosts: a.hosts}
 	for i := range g.Lines {
-		priced := g.Examples[i]
-		if priced == "" {
-			continue
+		for _, o := range sellers {
+			if !a.samePlace(o) {
+				continue
+			}
+			paths := append(g.examples(i, o), g.examples(i, a)...)
+			slices.Sort(paths)
+			for _, priced := range slices.Compact(paths) {
+				for _, sold := range o.at.follow(g, priced) {
+					if path := w.alsoAt(a, there, o, g, priced, &sold); path != "" {
+						return path, true
+					}
+				}
+			}
 		}
-		for _, path := range a.at.origins(priced) {
+	}
+	// What somebody names is followed nowhere: it may be anything.
+	if slices.ContainsFunc(append(slices.Clip(sellers), a), func(o *answerer) bool {
+		return o.samePlace(a) && slices.ContainsFunc(o.at.steps, func(s step) bool { return s.foreign != "" })
+	}) {
+		return w.open(a, g)
+	}
+	return "", false
+}
+
+// alsoAt is a path for which an answerer of another site serves what one behind the gate
+// serves for a priced one; "" if there is none.
+func (w *walk) alsoAt(a *answerer, there *Gate, o *answerer, g *Gate, priced string, sold *trail) string {
+	for _, name := range a.names(g, o, sold) {
+		received := []string{priced}
+		if sold.now() == priced || !o.ordinary(g, sold.now()) { // a program that answers everything asks for the path as it was received
+			received = append(received, a.at.origins(name)...)
+		}
+		for _, path := range received {
 			if w.followed++; w.followed > maxFollowed {
 				w.incomplete = true
-				return "", false
+				return ""
+			}
+			if slices.ContainsFunc(a.at.gates, func(other *Gate) bool { return other.charges(path) }) {
+				continue
 			}
 			for _, t := range a.at.follow(there, path) {
-				if path != priced && t.now() == priced && !slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
-					return path, true
+				if t.now() == name && (a.handler.Name != "file_server" || a.source(there, &t) == o.source(g, sold)) {
+					return path
 				}
+			}
+		}
+	}
+	return ""
+}
+
+// open finds a priced path that the answerer serves without a price.
+func (w *walk) open(a *answerer, g *Gate) (string, bool) {
+	for i := range g.Lines {
+		for _, path := range g.examples(i, a) {
+			if slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
+				continue
+			}
+			met := all
+			for _, c := range a.at.conds {
+				if _, ok := c.paths(); ok && !g.at.shared(c) {
+					met = min(met, c.meets(path, g.Hosts))
+				}
+			}
+			if met != none {
+				return path, true
 			}
 		}
 	}
 	return "", false
 }
 
-// open finds a priced path that the answerer serves without a price.
-func (w *walk) open(a *answerer, g *Gate) (string, bool) {
-	for i := range g.Lines {
-		path := g.Examples[i]
-		if path == "" || slices.ContainsFunc(a.at.gates, func(o *Gate) bool { return o.charges(path) }) {
+// checkInner finds sites of the config that a proxy behind the gate asks, and that others can
+// ask too.
+func (w *walk) checkInner(g *Gate, told []*answerer) {
+	for _, o := range w.answerers {
+		if o.handler.Name != "reverse_proxy" || !o.servesBehind(g) {
 			continue
 		}
-		met := all
-		for _, c := range a.at.conds {
-			if _, ok := c.paths(); ok && !g.at.shared(c) {
-				met = min(met, c.meets(path, g.Hosts))
+		reached := map[string]bool{}
+		for name, s := range w.config.Servers {
+			if s != nil && o.reaches(s) {
+				reached[name] = true
 			}
 		}
-		if met != none {
-			return path, true
+		if len(reached) == 0 {
+			continue
+		}
+		host := o.fixedHost()
+		for _, a := range w.answerers {
+			elsewhere := a.at.server != g.Server || len(a.hosts) > 0 && !slices.Equal(a.hosts, g.Hosts)
+			if !reached[a.at.server] || !elsewhere || a.at.inError || slices.Contains(a.at.gates, g) || slices.Contains(told, a) || a.local() ||
+				host != "" && len(a.hosts) > 0 && meetsHost(a.hosts, []string{host}) == none {
+				continue
+			}
+			for i := range g.Lines {
+				for _, priced := range g.examples(i, o) {
+					for _, sold := range o.at.follow(g, priced) {
+						path := sold.now()
+						if w.followed++; w.followed > maxFollowed {
+							w.incomplete = true
+							return
+						}
+						if len(a.at.follow(&Gate{Hosts: a.hosts}, path)) == 0 || slices.ContainsFunc(a.at.gates, func(other *Gate) bool { return other.charges(path) }) {
+							continue
+						}
+						w.find(g, Warning, RuleAround, "%s asks another site of this config, %s, which others can ask too: %s can be had there for nothing (%s); give it a port of its own, with `bind 127.0.0.1`",
+							o.what, w.where(a), path, a.what)
+						return
+					}
+				}
+			}
 		}
 	}
-	return "", false
+}
+
+// reaches reports whether a proxy asks a server of the config, which listens for others
+// than this machine.
+func (o *answerer) reaches(s *Server) bool {
+	for _, address := range s.Listen {
+		host, port, err := net.SplitHostPort(strings.TrimPrefix(address, "tcp/"))
+		ip := net.ParseIP(host)
+		if err != nil || strings.HasPrefix(host, "unix/") || strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback() {
+			continue
+		}
+		if slices.Contains(o.dials, normalDial(net.JoinHostPort("localhost", port))) || slices.Contains(o.dials, normalDial(net.JoinHostPort(host, port))) {
+			return true
+		}
+	}
+	return false
+}
+
+// local reports whether a matcher of addresses stands around the answerer.
+func (a *answerer) local() bool {
+	return slices.ContainsFunc(a.at.conds, func(c *cond) bool {
+		return len(c.sets) > 0 && !slices.ContainsFunc(c.sets, func(set matcherSet) bool { return set["remote_ip"] == nil && set["client_ip"] == nil })
+	})
 }
 
 // where names the site of an answerer.

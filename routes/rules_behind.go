@@ -2,6 +2,7 @@ package routes
 
 import (
 	"fmt"
+	"iter"
 	"net/http"
 	"path"
 	"slices"
@@ -160,16 +161,17 @@ func (b *behind) decide(l Line, t *trail) pricing.Kind {
 	return b.g.decide(l.Methods, t.path[0], t.at(len(b.g.at.steps)))
 }
 
-// example is a path for a line that the gate prices.
-func (b *behind) example(i int) string {
-	path := b.g.Examples[i]
-	if path == "" || strings.HasPrefix(path, "*") {
-		return ""
+// priced are the lines, each with paths that cost something and may come to the answerer.
+func (b *behind) priced(a *answerer) iter.Seq2[Line, string] {
+	return func(yield func(Line, string) bool) {
+		for i, l := range b.g.Lines {
+			for _, path := range b.g.examples(i, a) {
+				if !yield(l, path) {
+					return
+				}
+			}
+		}
 	}
-	if k := b.g.decide(b.g.Lines[i].Methods, path); k == pricing.Free || k == pricing.Undecided {
-		return ""
-	}
-	return path
 }
 
 // checkAliases finds free paths that become priced ones.
@@ -178,11 +180,7 @@ func (b *behind) checkAliases(a *answerer) {
 		return
 	}
 	seeds := a.at.seedPaths()
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, path := range append(seeds, a.at.origins(priced)...) {
 			for _, t := range b.serves(a, path) {
 				if path == t.now() || b.decide(l, &t) != pricing.Free || !b.costs(l, &t) || b.elsewhere(a, &t) {
@@ -288,11 +286,7 @@ func (b *behind) checkFolders(a *answerer) {
 	if a.handler.Name == "file_server" {
 		index = a.files.Index
 	}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		folder, _ := path.Split(priced)
 		if pricing.Covers(l.Path, folder) {
 			continue // it has another line, which says that it is free
@@ -337,13 +331,9 @@ func (b *behind) same(a *answerer, folder string, o *answerer, file string) bool
 func (b *behind) checkFiles(a *answerer) {
 	files, suffixes := a.files, a.files.suffixes()
 	named := map[Severity]int{}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, t := range b.serves(a, priced) {
-			if t.now() != priced && b.ordinary(a, t.now()) {
+			if t.now() != priced && a.ordinary(b.g, t.now()) {
 				continue // a program's entry
 			}
 			file, isFile := strings.TrimSuffix(t.now(), "/"), strings.Contains(path.Base(t.now()), ".")
@@ -428,7 +418,7 @@ func (b *behind) open(a *answerer, l Line, paid *trail, name string) (by *answer
 					if received != name && slices.Contains(b.beside, o) {
 						continue // checkPast looks for what is changed there
 					}
-					if o.sure && !l.Matched && t.relation == all && paid.relation == all {
+					if o.sure && !a.at.templates && !o.at.templates && !l.Matched && t.relation == all && paid.relation == all {
 						return o, received, Error
 					}
 					if found == "" {
@@ -453,11 +443,7 @@ func remedy(l Line, pattern, path string) string {
 // checkRoots finds files that two file servers have, under two names.
 func (b *behind) checkRoots(a *answerer) {
 	several := slices.ContainsFunc(b.answerers, func(o *answerer) bool { return o != a && o.handler.Name == "file_server" })
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		if several && b.deeper(a, l) {
 			return
 		}
@@ -541,10 +527,7 @@ func (b *behind) checkForeignRoot(a *answerer) {
 	if named == "" {
 		return
 	}
-	for i, l := range b.g.Lines {
-		if b.example(i) == "" {
-			continue
-		}
+	for l := range b.priced(a) {
 		for _, path := range a.at.seedPaths() {
 			for _, t := range b.serves(a, path) {
 				if b.decide(l, &t) == pricing.Free {
@@ -562,11 +545,7 @@ func (b *behind) checkForeignIndex(a *answerer) {
 	if a.index == "" {
 		return
 	}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, folder := range append(a.at.seedPaths(), path.Dir(priced)) {
 			for _, t := range b.serves(a, folder) {
 				if b.decide(l, &t) != pricing.Free {
@@ -592,8 +571,28 @@ func (b *behind) checkQuery(a *answerer) {
 		if a.handler.Name == "file_server" || q.value == "" || q.value == "{http.request.method}" {
 			continue
 		}
+		if q.over && a.at.expander().template(q.value).text&byPath != 0 {
+			b.checkPathInQuery(a, q)
+		}
 		if name := parameter(q.name); name == "_method" {
 			b.changedMethod(a, q.value, fmt.Sprintf("the query's %s is set to %s, which many frameworks take for the method", q.name, q.value))
+		}
+	}
+}
+
+// checkPathInQuery finds programs that are told the path by the query, where the client can
+// say another one behind it.
+func (b *behind) checkPathInQuery(a *answerer, q setQuery) {
+	for l, priced := range b.priced(a) {
+		for _, path := range a.at.seedPaths() {
+			for _, t := range b.serves(a, path) {
+				if b.decide(l, &t) != pricing.Free {
+					continue
+				}
+				b.find(b.g, Warning, RuleAlias, "the query's %s says the path, and what the client sends comes behind it, which many programs take: %s?%[1]s=%[3]s, which is free, can get %[3]s of %[4]s, which costs something; put {query} before it, or leave {query} out",
+					q.name, path, priced, a.what)
+				return
+			}
 		}
 	}
 }
@@ -604,44 +603,72 @@ func (b *behind) checkOtherNames(a *answerer) {
 	if len(a.at.steps) == 0 {
 		return
 	}
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, paid := range b.serves(a, priced) {
 			name := paid.now()
-			if name == priced || b.ordinary(a, name) || a.handler.Name != "file_server" && strings.HasSuffix(priced, name) {
+			if name == priced || a.ordinary(b.g, name) || paid.tried && belowAFile(priced, name) {
 				continue
 			}
-			others := b.answerers
-			if a.handler.Name == "file_server" {
-				others = b.fileServers()
-			}
-			for _, o := range others {
-				for _, t := range b.serves(o, name) {
-					if b.decide(l, &t) != pricing.Free || o.source(b.g, &t) != a.source(b.g, &paid) {
-						continue
-					}
-					severity := Warning
-					if a.handler.Name == "file_server" && a.sure && !l.Matched && paid.relation == all && t.relation == all {
-						severity = Error
-					}
-					b.find(b.g, severity, RuleAlias,
-						"%s costs something, and behind the paywall it becomes %s, which is free: %s serves the same for it; add %s",
-						priced, name, o.what, remedy(l, path.Join("/", l.Path, "*"), name))
-					return
-				}
+			if b.otherName(a, l, priced, &paid) {
+				return
 			}
 		}
 	}
 }
 
+// belowAFile reports whether one path lies below the other, which has an ending as files
+// have: who tries `{path}/index.php` finds it there for a folder only.
+func belowAFile(file, name string) bool {
+	return strings.HasPrefix(name, file+"/") && strings.Contains(path.Base(file), ".")
+}
+
+// otherName finds a free path that becomes the one which a priced path has become, and
+// reports whether there is one.
+func (b *behind) otherName(a *answerer, l Line, priced string, paid *trail) bool {
+	name := paid.now()
+	others := b.answerers
+	if a.handler.Name == "file_server" {
+		others = b.fileServers()
+	}
+	for _, o := range others {
+		if o != a && !a.kin(o) {
+			continue
+		}
+		for _, received := range o.at.origins(name) {
+			if received == name && a.handler.Name != "file_server" && strings.HasSuffix(priced, name) {
+				continue // what is cut off says which of the upstream's paths are meant
+			}
+			if received != name && slices.Contains(b.beside, o) {
+				continue // checkPast looks for what is changed there
+			}
+			for _, t := range b.serves(o, received) {
+				if b.decide(l, &t) != pricing.Free || !b.sameGoods(a, paid, o, &t) {
+					continue
+				}
+				if received != name {
+					b.find(b.g, Warning, RuleAlias, "%s costs something, and behind the paywall it becomes %s, as %s does, which is free: %s serves the same for it; price %[3]s too",
+						priced, name, received, o.name())
+					return true
+				}
+				severity := Warning
+				if a.handler.Name == "file_server" && a.sure && !a.at.templates && !o.at.templates && !l.Matched && paid.relation == all && t.relation == all {
+					severity = Error
+				}
+				b.find(b.g, severity, RuleAlias,
+					"%s costs something, and behind the paywall it becomes %s, which is free: %s serves the same for it; add %s",
+					priced, name, o.what, remedy(l, path.Join("/", l.Path, "*"), name))
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // ordinary reports whether any path becomes this one, as with a program that
 // answers all of them.
-func (b *behind) ordinary(a *answerer, name string) bool {
+func (a *answerer) ordinary(g *Gate, name string) bool {
 	for _, path := range []string{"/x", "/some/where"} {
-		for _, t := range a.at.follow(b.g, path) {
+		for _, t := range a.at.follow(g, path) {
 			if t.now() == name {
 				return true
 			}
@@ -667,9 +694,8 @@ func (b *behind) checkMethod(a *answerer) {
 // changedMethod finds what is wrong with another method than the gate sees.
 func (b *behind) changedMethod(a *answerer, method, how string) {
 	known := !strings.Contains(method, "{")
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" || len(b.serves(a, priced)) == 0 {
+	for l, priced := range b.priced(a) {
+		if len(b.serves(a, priced)) == 0 {
 			continue
 		}
 		if !known || l.takes(method) {
@@ -764,11 +790,7 @@ func (b *behind) checkLookedAt(a *answerer, h setHeader) {
 func (b *behind) checkPrefixHeader(a *answerer, h setHeader) {
 	e := a.at.expander()
 	byClient := h.replaced || e.foreign(h.value) != ""
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, paid := range b.serves(a, priced) {
 			prefixes := e.expand(h.value, &paid)
 			if byClient {
@@ -821,11 +843,7 @@ func (b *behind) checkURLHeader(a *answerer, h setHeader) {
 	e := a.at.expander()
 	e.conds = h.conds
 	byClient := h.replaced || e.foreign(h.value) != ""
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, path := range append(a.at.seedPaths(), e.unexpand(h.value, priced)...) {
 			for _, t := range b.serves(a, path) {
 				if t.meets(h.conds, b.g) == none || b.decide(l, &t) != pricing.Free {

@@ -154,11 +154,7 @@ func (b *behind) checkPast(a *answerer) bool {
 		return false // under its own name it is answered before the paywall, or matchers keep it away
 	}
 	seeds := a.at.seedPaths()
-	for i, l := range b.g.Lines {
-		priced := b.example(i)
-		if priced == "" {
-			continue
-		}
+	for l, priced := range b.priced(a) {
 		for _, path := range append(seeds, a.at.origins(priced)...) {
 			for _, t := range b.serves(a, path) {
 				if path == t.now() || b.decide(l, &t) != pricing.Free {

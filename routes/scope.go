@@ -47,6 +47,8 @@ type place struct {
 	fixed   []string
 	unknown bool
 	inError bool
+	// templates says that pages are filled in, perhaps with what the path says.
+	templates bool
 }
 
 // rootStep is a directory of files, for requests that meet the matchers.

@@ -170,6 +170,8 @@ func (w *walk) handler(h *handler, p place) place {
 	case "authentication", "error":
 		w.stop(&answerer{handler: h, at: p, sure: h.Name == "error"})
 		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
+	case "templates":
+		p.templates = true
 	case "request_body", "rate_limit", "waf", "crowdsec", "appsec":
 		p.raisers = append(slices.Clip(p.raisers), wrap{h, p})
 	default:
@@ -211,8 +213,8 @@ func (w *walk) gate(h *handler, p place) place {
 		paths, _ := p.reach(l.Path)
 		g.groups = append(g.groups, paths)
 		example := ""
-		if len(paths) > 0 {
-			example, _ = exampleOf(paths[0])
+		if met, _ := g.meeting(len(g.Examples), nil); len(met) > 0 {
+			example = met[0]
 		}
 		g.Examples = append(g.Examples, example)
 	}
@@ -281,6 +283,7 @@ func (p place) joined(from, out place, b branch) place {
 		p.root = out.root
 	}
 	p.unknown = p.unknown || out.unknown
+	p.templates = p.templates || out.templates
 	if out.strip != from.strip {
 		if all {
 			p.strip = out.strip

@@ -145,6 +145,9 @@ func (l *List) Warnings() []string { return slices.Clone(l.warnings) }
 
 // touches reports whether some path is matched by both patterns.
 func (p *pattern) touches(q *pattern) bool {
+	if p.shape == shapeGlob && q.shape == shapeExact { // which is one path, with and without a slash
+		return p.matches(q.head) || p.matches(q.head+"/")
+	}
 	if p.shape == shapeGlob || q.shape == shapeGlob {
 		return globsOverlap(p.symbols(), q.symbols())
 	}

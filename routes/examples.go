@@ -12,15 +12,37 @@ import (
 // stands for a line: whoever asks what becomes of its requests asks for those that the
 // matchers in question tell from others.
 
-// maxExamples is how many paths of a line are looked at.
-const maxExamples = 8
+// maxExamples is how many paths of a line are looked at. Of each line of a long list there is
+// one for each matcher, where that has several patterns: all of them are followed everywhere.
+const (
+	maxExamples = 8
+	longList    = 500
+)
 
 func exampleOf(pattern string) (string, bool) { return pricing.Example(pattern) }
 
 // meeting are paths of a line that come to the gate and meet all of the matchers, as far as
 // their path patterns tell; known is false where one of these is not understood.
 func (g *Gate) meeting(line int, conds []*cond) (paths []string, known bool) {
-	var all [][]string
+	all, known := g.together(line, conds)
+	for _, patterns := range all {
+		if path, ok := common(patterns); ok && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths, known
+}
+
+// common is a path that all patterns match.
+func common(patterns []string) (string, bool) {
+	if len(patterns) == 1 {
+		return exampleOf(patterns[0])
+	}
+	return pricing.Common(patterns...)
+}
+
+// together are the line's patterns, each with those of the matchers that it may meet.
+func (g *Gate) together(line int, conds []*cond) (all [][]string, known bool) {
 	for _, pattern := range g.groups[line] {
 		all = append(all, []string{pattern})
 	}
@@ -47,18 +69,7 @@ func (g *Gate) meeting(line int, conds []*cond) (paths []string, known bool) {
 		}
 		all = narrowed
 	}
-	for _, patterns := range all {
-		path, ok := "", false
-		if len(patterns) == 1 {
-			path, ok = exampleOf(patterns[0])
-		} else {
-			path, ok = pricing.Common(patterns...)
-		}
-		if ok && !slices.Contains(paths, path) {
-			paths = append(paths, path)
-		}
-	}
-	return paths, known
+	return all, known
 }
 
 // examples are paths of a line that cost something at the gate, one of them at least for
@@ -77,9 +88,15 @@ func (g *Gate) examples(line int, a *answerer) []string {
 	add(g.Examples[line])
 	for _, way := range a.ways() {
 		if way.patterns {
-			met, _ := g.meeting(line, way.conds)
-			for _, path := range met {
-				add(path)
+			all, _ := g.together(line, way.conds)
+			for _, patterns := range all {
+				before := len(paths)
+				if path, ok := common(patterns); ok {
+					add(path)
+				}
+				if len(paths) == maxExamples || len(paths) > before && len(g.Lines) > longList {
+					break
+				}
 			}
 		}
 		for _, path := range way.seeds {

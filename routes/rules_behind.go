@@ -443,10 +443,12 @@ func remedy(l Line, pattern, path string) string {
 // checkRoots finds files that two file servers have, under two names.
 func (b *behind) checkRoots(a *answerer) {
 	several := slices.ContainsFunc(b.answerers, func(o *answerer) bool { return o != a && o.handler.Name == "file_server" })
+	last := "" // of several paths of a line the second says nothing new here
 	for l, priced := range b.priced(a) {
-		if several && b.deeper(a, l) {
+		if several && l.Path != last && b.deeper(a, l) {
 			return
 		}
+		last = l.Path
 		for _, o := range b.answerers {
 			if o.handler.Name != "file_server" || len(a.at.roots)+len(o.at.roots) == 0 && a.dir == "" && o.dir == "" {
 				continue

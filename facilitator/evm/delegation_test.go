@@ -252,7 +252,7 @@ func TestALossIsCountedOnce(t *testing.T) {
 // TestWhatIsSetAsideComesBack: nobody has waited for the end of a payment.
 func TestWhatIsSetAsideComesBack(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	l := newLosses()
+	l := newLosses(newStandings())
 	budget, cost := big.NewInt(1000), big.NewInt(200)
 	h, ok := l.hold(ofCode, false, cost, budget, now)
 	if !ok {
@@ -279,7 +279,7 @@ func TestWhatIsSetAsideComesBack(t *testing.T) {
 	if l.spent(ofCode, false, big.NewInt(190), budget, tomorrow) || !l.spent(ofCode, false, big.NewInt(191), budget, tomorrow) {
 		t.Error("the quarter of strangers with code is another")
 	}
-	if l.spent(ofCode, true, big.NewInt(440), budget, tomorrow) || l.spent(ofCustomers, true, budget, budget, tomorrow) {
+	if l.spent(ofCode, true, big.NewInt(440), budget, tomorrow) || l.spent(ofCustomers, true, big.NewInt(500), budget, tomorrow) {
 		t.Error("who has paid is refused")
 	}
 }
@@ -288,7 +288,7 @@ func TestWhatIsSetAsideComesBack(t *testing.T) {
 // others have paid.
 func TestPaidGasMakesRoomForStrangers(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	l := newLosses()
+	l := newLosses(newStandings())
 	budget, cost := big.NewInt(1000), big.NewInt(500)
 	h, ok := l.hold(ofAccounts, false, cost, budget, now)
 	if _, more := l.hold(ofAccounts, false, cost, budget, now); !ok || more {
@@ -499,6 +499,79 @@ func TestCustomersCloseNobodyOut(t *testing.T) {
 	}
 	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(35), before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Errorf("a newcomer: %+v", s)
+	}
+}
+
+// TestCustomersDoNotCloseOutCustomers: accounts that have each paid once burn all that they
+// sign. Who has paid and burnt nothing goes on.
+func TestCustomersDoNotCloseOutCustomers(t *testing.T) {
+	const accounts, aRound = 30, 10
+	c := startChain(t, payersNo(accounts+1))
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	ch := f.chains[baseSepolia]
+	for i := range accounts + 1 {
+		ch.shared.standings.moved(addressTopic(addressOf(keyNo(i))))
+	}
+	c.idle = true
+	for round := range accounts / aRound {
+		var keys []*ecdsa.PrivateKey
+		var requests []facilitator.Request
+		for i := round * aRound; i < (round+1)*aRound; i++ {
+			keys = append(keys, keyNo(i))
+			for n := range byte(3) {
+				requests = append(requests, c.sign(order{from: keyNo(i), nonce: n, before: 1e7}))
+			}
+		}
+		stop := c.settleAside(f, requests...)
+		untilSteady(f)
+		c.delegate(keys...)
+		c.seal()
+		time.Sleep(time.Second)
+		stop()
+		c.seal()
+		if _, err := f.funds(t.Context(), ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.idle = false
+	lost, _, _ := sums(f, ofCustomers)
+	others, _, _ := sums(f, ofUnbacked)
+	if half := new(big.Int).Rsh(ch.budget(), 1); lost.Sign() == 0 || others.Sign() == 0 || lost.Cmp(half) > 0 || others.Cmp(half) > 0 {
+		t.Errorf("%s lost, and %s without a payment against it", lost, others)
+	}
+	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(accounts), before: 1e7})); s.Outcome != facilitator.Settled {
+		t.Errorf("who has paid is closed out by others: %+v", s)
+	}
+}
+
+// TestAPaymentBacksOneBurn: what a customer can take of the half of those who pay more
+// than they burn grows with what the customer has paid, and with nothing else.
+func TestAPaymentBacksOneBurn(t *testing.T) {
+	now, who := time.Unix(1e9, 0), payerNo(1)
+	known := newStandings()
+	l := newLosses(known)
+	budget, cost := big.NewInt(1000), big.NewInt(100)
+	takes := func(want int) *held {
+		t.Helper()
+		h, ok := l.holdOf(who, cost, budget, now)
+		if !ok || h.whose != want {
+			t.Fatalf("%v, %+v", ok, h)
+		}
+		return h
+	}
+	known.moved(addressTopic(who))
+	first := takes(ofCustomers)
+	second := takes(ofUnbacked) // one more is on its way than was paid for
+	first.end(nil)
+	takes(ofUnbacked).end(nil) // the second one still is
+	second.end(cost)
+	takes(ofUnbacked).end(nil) // one is lost
+	now = now.Add(24 * time.Hour)
+	takes(ofUnbacked).end(nil) // tomorrow, too
+	known.moved(addressTopic(who))
+	takes(ofCustomers).paid(cost)
+	if len(l.backing) != 0 {
+		t.Errorf("%v", l.backing)
 	}
 }
 

@@ -17,13 +17,17 @@ const (
 	leastGas = 21_000
 )
 
-// class says whose transactions a payment is counted among.
+// class says whose transactions a payment is counted among, if no other of its payer is on
+// its way.
 func (c *chain) class(p *payment) int {
 	switch {
 	case p.signer != byKey:
 		return ofCode
-	case c.shared.standings.paid(p.from) > 0:
+	case c.shared.standings.paid(p.from) == 0:
+	case c.shared.standings.backed(p.from, 0):
 		return ofCustomers
+	default:
+		return ofUnbacked
 	}
 	return ofAccounts
 }

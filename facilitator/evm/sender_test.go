@@ -49,7 +49,7 @@ func TestBroadcastErrors(t *testing.T) {
 		"reverts":              {"execution reverted: ERC20: transfer amount exceeds balance", facilitator.Unknown, codeTransaction, "", 1},
 		"a wallet's own words": {"execution reverted: nonce too low", facilitator.Unknown, codeTransaction, "", 1},
 		"used":                 {"execution reverted: FiatTokenV2: authorization is used or canceled", facilitator.Unknown, codeNonceUsed, "", 1},
-		"unheard of":           {"the sequencer is on holiday", facilitator.Unknown, codeTransaction, "", 1},
+		"unheard of":           {"the sequencer is on holiday", facilitator.Unknown, x402.CodeSettlementPending, "", 1},
 		"internal error":       {"internal error", facilitator.Unknown, x402.CodeSettlementPending, "", 1},
 	}
 	for name, tt := range tests {
@@ -68,7 +68,7 @@ func TestBroadcastErrors(t *testing.T) {
 			if tt.outcome == facilitator.Unsent && s.Transaction != "" {
 				t.Errorf("nothing was sent, and yet there is %s", s.Transaction)
 			}
-			if name == "internal error" {
+			if tt.reason == x402.CodeSettlementPending {
 				return
 			}
 			// Whatever it was, the next call tries anew, with the same number.

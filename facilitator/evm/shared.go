@@ -64,7 +64,7 @@ func newShared() *shared {
 	return &shared{
 		payments:  payments{sent: make(map[claim]*record), unused: make(map[claim]sighting), done: make(map[doneKey]done)},
 		standings: known,
-		losses:    newLosses(), gasLosses: newLosses(),
+		losses:    newLosses(known), gasLosses: newLosses(known),
 		queue: newQueue(known),
 		approvals: approvals{
 			running: make(map[common.Address]chan struct{}), strange: make(map[common.Address]bool), spent: new(big.Int), ofStrangers: new(big.Int),

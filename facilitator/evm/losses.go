@@ -178,6 +178,14 @@ func (h *held) change(cost, budget *big.Int, anyhow bool) bool {
 	return true
 }
 
+// of is where it is counted; nil for nothing.
+func (h *held) of() *losses {
+	if h == nil {
+		return nil
+	}
+	return h.losses
+}
+
 // end gives back what was set aside, once. cost is what the payment has cost us for
 // nothing, and at most what was set aside; nil is nothing.
 func (h *held) end(cost *big.Int) { h.settle(cost, nil) }
@@ -225,6 +233,9 @@ func (h *held) settle(lost, paid *big.Int) {
 		}
 	}
 	if paid != nil {
+		if paid.Cmp(h.cost) > 0 {
+			paid = h.cost // likewise: it makes room for others
+		}
 		of.paid.Add(of.paid, paid)
 	}
 }

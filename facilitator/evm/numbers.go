@@ -159,27 +159,32 @@ func (c *chain) audit(ctx context.Context, a *account) {
 	list := slices.Clone(a.sender.unread)
 	a.sender.mu.Unlock()
 	for _, fl := range list {
-		sent, _ := fl.sent()
+		c.readCost(ctx, fl)
+	}
+}
+
+// readCost reads what a transaction has cost, of whichever node has the receipt. One node
+// may lack it, or answer with something that is none, for as long as it likes.
+func (c *chain) readCost(ctx context.Context, fl *flight) {
+	sent, _ := fl.sent()
+	for i := range c.nodes {
+		n := c.nodes[(int(c.current.Load())+i)%len(c.nodes)]
 		found := make([]*receipt, len(sent))
-		err := c.ask(ctx, func() calls {
-			var b calls
-			for i, h := range sent {
-				found[i] = nil
-				b.add(&found[i], "eth_getTransactionReceipt", h)
-			}
-			return b
-		}, every)
-		if err != nil {
-			return
+		var b calls
+		for i, h := range sent {
+			b.add(&found[i], "eth_getTransactionReceipt", h)
 		}
-		for i, r := range found {
-			if r != nil && r.Transaction == sent[i] && r.Block != nil && r.Status != nil {
-				c.conclude(fl, r)
-			}
-		}
-		if fl.isRead() {
+		if n.batch(ctx, b) != nil {
 			continue
 		}
+		for i, r := range found {
+			if b[i].Error == nil && r != nil && r.Transaction == sent[i] && r.Block != nil && r.Status != nil {
+				c.conclude(fl, r)
+				return
+			}
+		}
+	}
+	if ctx.Err() == nil { // else nobody was asked
 		c.concludeUnseen(fl)
 	}
 }

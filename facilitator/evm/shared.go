@@ -3,6 +3,7 @@ package evm
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +73,19 @@ func newShared() *shared {
 		},
 		accounts: make(map[common.Address]*account),
 	}
+}
+
+// unended are the accounts besides some others of which something is on its way, or not
+// read yet: those of keys that a reload has removed.
+func (s *shared) unended(besides []*account) (list []*account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.accounts {
+		if !slices.Contains(besides, a) && a.sender.isUnended() {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // account returns the account of a key, always the same one: two senders would

@@ -87,6 +87,20 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 	return known
 }
 
+// numberAfter is the number to try after one that a node says is used. Two looks at what is
+// next have to find it free to try it once more: else each refusal of a node that is wrong
+// would leave a gap, to be filled by a transaction that does nothing.
+func (c *chain) numberAfter(ctx context.Context, a *account, number, mined uint64) uint64 {
+	next := c.believable(ctx, a, c.pendingOf(ctx, a), mined)
+	if next > number {
+		return next
+	}
+	if _, again, ok := c.numbersAgain(ctx, a); next > 0 && ok && again <= number {
+		return number
+	}
+	return number + 1
+}
+
 // isAround reports whether a node still has one of the transactions of a flight, waiting
 // or in a block; also if no node answers. It is not lost then, whatever is said of its
 // number.

@@ -235,7 +235,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 			if try > 0 && c.sleep(ctx, rand.N(min(firstPause<<try, numberPause))) != nil {
 				return nil, turnedAway, errBusy
 			}
-			number = max(number+1, c.believable(ctx, what.by, c.pendingOf(ctx, what.by), v.mined))
+			number = c.numberAfter(ctx, what.by, number, v.mined)
 			continue
 		case turnedAway:
 			return nil, a, err

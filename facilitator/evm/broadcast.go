@@ -25,9 +25,8 @@ const (
 	numberTaken
 	// turnedAway: it was not taken, for a reason that is ours.
 	turnedAway
-	// refusedByCall: the node answered something else, most likely that the
-	// contract would revert. It has not taken the transaction as far as one can
-	// tell.
+	// refusedByCall: the node says that the contract would revert, or that something
+	// about the transaction is wrong. It has not taken it as far as one can tell.
 	refusedByCall
 )
 
@@ -150,7 +149,8 @@ const (
 )
 
 // read1 says what one node's error means. Nodes have no codes for it, so it is
-// their words that count; what is not known counts as refusedByCall.
+// their words that count. Words that nobody here knows say nothing: a node may have passed
+// the transaction on before something else went wrong.
 func read1(err error) answer {
 	if !answered(err) {
 		if neverSent(err) {
@@ -171,11 +171,21 @@ func read1(err error) answer {
 		return numberTaken
 	case containsAny(said, noFunds...), containsAny(said, notOurDay...):
 		return turnedAway
-	case containsAny(said, "timeout", "timed out", "internal error", "unavailable", "try again"):
-		return unclear
-	default:
+	case containsAny(said, refusals...):
 		return refusedByCall
+	default:
+		return unclear
 	}
+}
+
+// refusals are the words of a node that finds fault with a transaction or a call, besides
+// those of reverted: it has not taken it.
+var refusals = []string{
+	"nonce too high", "nonce is too high", "nonce gap", "gapped", "oversized data", "max initcode size", "negative value",
+	"invalid transaction", "invalid signature", "invalid argument", "invalid param", "invalid request", "invalid nonce", "invalid input", "rlp:",
+	"max priority fee per gas higher", "tip above fee cap", "blacklisted", "denylist", "sanctioned", "not allowed", "not whitelisted",
+	// Tokens and Permit2, where a node leaves out that the call was reverted.
+	"authorization is used", "authorization is expired", "authorization is not yet valid", "invalidnonce", invalidNonceError, "exceeds balance", "exceeds allowance",
 }
 
 // noFunds are the words for an account that cannot pay the gas.

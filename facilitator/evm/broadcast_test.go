@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"math/big"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -197,4 +199,117 @@ func TestAnswersOfSeveralNodes(t *testing.T) {
 			t.Errorf("before it began: %d, %v", a, err)
 		}
 	})
+}
+
+// passesOn takes a transaction, and says something that is no answer to it.
+func passesOn(words string) func(context.Context, func() error) error {
+	return func(_ context.Context, through func() error) error {
+		if err := through(); err != nil {
+			return err
+		}
+		return &saidError{words, nil}
+	}
+}
+
+// TestWordsThatNobodyKnowsSayNothing: a refusal is believed only in words that are known
+// for one.
+func TestWordsThatNobodyKnowsSayNothing(t *testing.T) {
+	for words, want := range map[string]answer{
+		"context deadline exceeded":                   unclear,
+		"unexpected EOF":                              unclear,
+		"read: connection reset by peer":              unclear,
+		"invalid character '<' looking for beginning": unclear,
+		"upstream said something odd":                 unclear,
+		"":                                            unclear,
+		"execution reverted: no":                      refusedByCall,
+		"nonce too high":                              refusedByCall,
+		"invalid params":                              refusedByCall,
+		"FiatTokenV2: authorization is used or canceled": refusedByCall,
+		"insufficient funds for gas * price + value":     turnedAway,
+		"transaction underpriced":                        turnedAway,
+		"nonce too low: next nonce 8, tx nonce 7":        numberTaken,
+		"already known": alreadyKnown,
+	} {
+		if a := read1(&saidError{words, nil}); a != want {
+			t.Errorf("%q: %d, want %d", words, a, want)
+		}
+	}
+}
+
+// TestWhatAGarblingNodeTookIsCounted: a node passes transactions on and says odd words.
+// They are on their way, so what they could burn stays set aside, and what they burn is
+// lost.
+func TestWhatAGarblingNodeTookIsCounted(t *testing.T) {
+	c := startChain(t, payersNo(48))
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.006/day" })
+	ch := f.chains[baseSepolia]
+	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
+		return &gatekeeper{caller: keepOpen{c.client}, send: passesOn("context deadline exceeded")}, nil
+	}
+	c.idle = true
+	for round := range 3 {
+		var keys []*ecdsa.PrivateKey
+		var requests []facilitator.Request
+		for i := range 16 {
+			k := keyNo(round*16 + i)
+			keys, requests = append(keys, k), append(requests, c.sign(order{from: k, before: 1e6}))
+		}
+		stop := c.settleAside(f, requests...)
+		time.Sleep(time.Second) // in the last round there may be no room for any
+		n, _ := flying(f)
+		if _, held, _ := sums(f, ofAccounts); n > 0 && held.Sign() == 0 {
+			t.Errorf("%d are on their way, and nothing is set aside", n)
+		}
+		stop()
+		c.delegate(keys...)
+		c.seal()
+		if _, err := f.funds(t.Context(), ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, failed, _ := c.burnt(first)
+	lost, held, _ := sums(f, ofAccounts)
+	if half := new(big.Int).Rsh(ch.budget(), 1); failed == 0 || lost.Sign() == 0 || lost.Cmp(half) > 0 || held.Sign() != 0 {
+		t.Errorf("%d reverted, %s lost, %s set aside", failed, lost, held)
+	}
+}
+
+// TestAGarblingNodeSendsNotMoreThanThePayerHas: one payer has the money for one payment.
+func TestAGarblingNodeSendsNotMoreThanThePayerHas(t *testing.T) {
+	c := startChain(t, having(common.HexToAddress(payerAddress), 10000))
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
+		return &gatekeeper{caller: keepOpen{c.client}, send: passesOn("context deadline exceeded")}, nil
+	}
+	c.idle = true
+	stop := c.settleAside(f, c.many(30, nil)...)
+	untilSteady(f)
+	stop()
+	c.seal()
+	if txs, failed, _ := c.burnt(first); txs != 1 || failed > 0 {
+		t.Errorf("%d transactions, %d reverted", txs, failed)
+	}
+}
+
+// TestAGarbledBatchIsSentOnce: of several payments in one transaction, none is sent again.
+func TestAGarbledBatchIsSentOnce(t *testing.T) {
+	c := startChain(t, payersNo(12))
+	f, _ := c.start("base-sepolia")
+	ch := f.chains[baseSepolia]
+	ch.pairing.Store(token, c.now().Add(time.Hour))
+	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
+		return &gatekeeper{caller: keepOpen{c.client}, send: passesOn("unexpected EOF")}, nil
+	}
+	c.idle = true
+	var requests []facilitator.Request
+	for i := range 12 {
+		requests = append(requests, c.sign(order{from: keyNo(i), before: 1e6}))
+	}
+	stop := c.settleAside(f, requests...)
+	defer stop()
+	untilSteady(f)
+	c.seal()
+	if _, failed, _ := c.burnt(first); failed > 0 || c.balance(payee) != 120_000 {
+		t.Errorf("%d reverted, the payee has %d", failed, c.balance(payee))
+	}
 }

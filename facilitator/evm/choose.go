@@ -100,8 +100,11 @@ func (c *chain) enter(ctx context.Context, p *payment, among []*account, last bo
 	}
 	c.dress(&w, c.kindOf(p))
 	w.hold = func() (*held, bool) {
-		known := c.shared.standings.paid(p.from) > 0
-		return c.losses().hold(c.class(p), known, c.risk(p), c.budget(), c.now())
+		known, whose := c.shared.standings.paid(p.from) > 0, c.class(p)
+		if whose == ofCustomers || whose == ofUnbacked {
+			return c.losses().holdOf(p.from, c.risk(p), c.budget(), c.now())
+		}
+		return c.losses().hold(whose, known, c.risk(p), c.budget(), c.now())
 	}
 	place, err := c.shared.queue.enter(ctx, p.from, w)
 	if err != nil {

@@ -3,6 +3,7 @@ package evm
 import (
 	"context"
 	"crypto/ecdsa"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/url"
@@ -252,7 +253,7 @@ func TestALossIsCountedOnce(t *testing.T) {
 // TestWhatIsSetAsideComesBack: nobody has waited for the end of a payment.
 func TestWhatIsSetAsideComesBack(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	l := newLosses()
+	l := newLosses(newStandings())
 	budget, cost := big.NewInt(1000), big.NewInt(200)
 	h, ok := l.hold(ofCode, false, cost, budget, now)
 	if !ok {
@@ -279,7 +280,7 @@ func TestWhatIsSetAsideComesBack(t *testing.T) {
 	if l.spent(ofCode, false, big.NewInt(190), budget, tomorrow) || !l.spent(ofCode, false, big.NewInt(191), budget, tomorrow) {
 		t.Error("the quarter of strangers with code is another")
 	}
-	if l.spent(ofCode, true, big.NewInt(440), budget, tomorrow) || l.spent(ofCustomers, true, budget, budget, tomorrow) {
+	if l.spent(ofCode, true, big.NewInt(440), budget, tomorrow) || l.spent(ofCustomers, true, big.NewInt(500), budget, tomorrow) {
 		t.Error("who has paid is refused")
 	}
 }
@@ -288,7 +289,7 @@ func TestWhatIsSetAsideComesBack(t *testing.T) {
 // others have paid.
 func TestPaidGasMakesRoomForStrangers(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	l := newLosses()
+	l := newLosses(newStandings())
 	budget, cost := big.NewInt(1000), big.NewInt(500)
 	h, ok := l.hold(ofAccounts, false, cost, budget, now)
 	if _, more := l.hold(ofAccounts, false, cost, budget, now); !ok || more {
@@ -394,7 +395,6 @@ func TestWhatABatchCostIsSharedOut(t *testing.T) {
 // TestSharesOfATransaction: those that failed have cost what the transaction used, but for
 // what the others must have used.
 func TestSharesOfATransaction(t *testing.T) {
-	c := &chain{}
 	number := func(n uint64) *hexutil.Uint64 { return (*hexutil.Uint64)(&n) }
 	fl := &flight{gas: 1_000_000, fees: gwei(1)}
 	for name, tt := range map[string]struct {
@@ -413,7 +413,7 @@ func TestSharesOfATransaction(t *testing.T) {
 		"a node does not tell":            {nil, 1, 1, -1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lost, cost := c.shares(fl, &receipt{GasUsed: tt.used}, tt.failed, tt.moved)
+			lost, cost := shares(fl, &receipt{GasUsed: tt.used}, tt.failed, tt.moved, true)
 			if (lost == nil) != (tt.lost < 0) || lost != nil && lost.Int64() != tt.lost || cost.Int64() != tt.cost {
 				t.Errorf("%s and %s", lost, cost)
 			}
@@ -445,8 +445,12 @@ func TestWhatAPublicationCostsIsSetAside(t *testing.T) {
 	_, held, _ := sums(f, ofAccounts)
 	c.delegate(keys...)
 	c.seal()
+	c.seal() // on a slow machine a block does not hold all
 	time.Sleep(time.Second)
 	stop()
+	if _, err := f.funds(t.Context(), f.chains[baseSepolia]); err != nil {
+		t.Fatal(err)
+	}
 	lost, _, _ := sums(f, ofAccounts)
 	if half := f.chains[baseSepolia].budget().Int64() / 2; lost.Int64() > half || lost.Cmp(held) > 0 || lost.Int64() < half/2 {
 		t.Errorf("%s set aside, and %s lost", held, lost)
@@ -499,6 +503,79 @@ func TestCustomersCloseNobodyOut(t *testing.T) {
 	}
 	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(35), before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Errorf("a newcomer: %+v", s)
+	}
+}
+
+// TestCustomersDoNotCloseOutCustomers: accounts that have each paid once burn all that they
+// sign. Who has paid and burnt nothing goes on.
+func TestCustomersDoNotCloseOutCustomers(t *testing.T) {
+	const accounts, aRound = 30, 10
+	c := startChain(t, payersNo(accounts+1))
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	ch := f.chains[baseSepolia]
+	for i := range accounts + 1 {
+		ch.shared.standings.moved(addressTopic(addressOf(keyNo(i))))
+	}
+	c.idle = true
+	for round := range accounts / aRound {
+		var keys []*ecdsa.PrivateKey
+		var requests []facilitator.Request
+		for i := round * aRound; i < (round+1)*aRound; i++ {
+			keys = append(keys, keyNo(i))
+			for n := range byte(3) {
+				requests = append(requests, c.sign(order{from: keyNo(i), nonce: n, before: 1e7}))
+			}
+		}
+		stop := c.settleAside(f, requests...)
+		untilSteady(f)
+		c.delegate(keys...)
+		c.seal()
+		time.Sleep(time.Second)
+		stop()
+		c.seal()
+		if _, err := f.funds(t.Context(), ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.idle = false
+	lost, _, _ := sums(f, ofCustomers)
+	others, _, _ := sums(f, ofUnbacked)
+	if half := new(big.Int).Rsh(ch.budget(), 1); lost.Sign() == 0 || others.Sign() == 0 || lost.Cmp(half) > 0 || others.Cmp(half) > 0 {
+		t.Errorf("%s lost, and %s without a payment against it", lost, others)
+	}
+	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(accounts), before: 1e7})); s.Outcome != facilitator.Settled {
+		t.Errorf("who has paid is closed out by others: %+v", s)
+	}
+}
+
+// TestAPaymentBacksOneBurn: what a customer can take of the half of those who pay more
+// than they burn grows with what the customer has paid, and with nothing else.
+func TestAPaymentBacksOneBurn(t *testing.T) {
+	now, who := time.Unix(1e9, 0), payerNo(1)
+	known := newStandings()
+	l := newLosses(known)
+	budget, cost := big.NewInt(1000), big.NewInt(100)
+	takes := func(want int) *held {
+		t.Helper()
+		h, ok := l.holdOf(who, cost, budget, now)
+		if !ok || h.whose != want {
+			t.Fatalf("%v, %+v", ok, h)
+		}
+		return h
+	}
+	known.moved(addressTopic(who))
+	first := takes(ofCustomers)
+	second := takes(ofUnbacked) // one more is on its way than was paid for
+	first.end(nil)
+	takes(ofUnbacked).end(nil) // the second one still is
+	second.end(cost)
+	takes(ofUnbacked).end(nil) // one is lost
+	now = now.Add(24 * time.Hour)
+	takes(ofUnbacked).end(nil) // tomorrow, too
+	known.moved(addressTopic(who))
+	takes(ofCustomers).paid(cost)
+	if len(l.backing) != 0 {
+		t.Errorf("%v", l.backing)
 	}
 }
 
@@ -606,5 +683,157 @@ func TestAnAuditReadsWhatNobodyWaitedFor(t *testing.T) {
 				t.Errorf("%s set aside, %s lost, %s paid", held, lost, paid)
 			}
 		})
+	}
+}
+
+// garbling changes the receipts that a node has.
+type garbling struct {
+	caller
+	change func(*rpc.BatchElem, *receipt)
+}
+
+func (n garbling) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
+	err := n.caller.BatchCallContext(ctx, b)
+	for i := range b {
+		if r, ok := b[i].Result.(**receipt); ok && *r != nil {
+			n.change(&b[i], *r)
+		}
+	}
+	return err
+}
+
+// TestAReceiptSaysNoMoreThanWasOffered: a node says that the publication of a payment was
+// dear beyond measure, where there is none. That makes no room for others.
+func TestAReceiptSaysNoMoreThanWasOffered(t *testing.T) {
+	c := startChain(t, payersNo(1))
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.02/day" })
+	ch := f.chains[baseSepolia]
+	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
+		return garbling{keepOpen{c.client}, func(_ *rpc.BatchElem, r *receipt) { r.L1Fee = (*hexutil.Big)(big.NewInt(1e18)) }}, nil
+	}
+	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(0), before: 1e6})); s.Outcome != facilitator.Settled {
+		t.Fatalf("%+v", s)
+	}
+	if _, _, paid := sums(f, ofAccounts); paid.Sign() == 0 || paid.Cmp(ch.budget()) > 0 {
+		t.Errorf("one payment counts as %s", paid)
+	}
+}
+
+// TestAPaymentMakesNoMoreRoomThanWasSetAside: whatever it is said to have cost.
+func TestAPaymentMakesNoMoreRoomThanWasSetAside(t *testing.T) {
+	l := newLosses(newStandings())
+	h, _ := l.hold(ofAccounts, false, big.NewInt(100), big.NewInt(1000), time.Unix(1e9, 0))
+	h.paid(big.NewInt(5000))
+	if paid := l.of[ofAccounts].paid; paid.Int64() != 100 {
+		t.Errorf("%s", paid)
+	}
+}
+
+// TestAReloadKeepsSumsInTheirUnit: a payment was sent by a config that counts in gas, and
+// is read by one that counts in coin.
+func TestAReloadKeepsSumsInTheirUnit(t *testing.T) {
+	c := startChain(t, payersNo(1))
+	old, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	c.idle = true
+	stop := c.settleAside(old, c.sign(order{from: keyNo(0), before: 1e6}))
+	untilSteady(old)
+	next, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.01/day" })
+	stop()
+	c.seal()
+	if _, err := next.funds(t.Context(), next.chains[baseSepolia]); err != nil {
+		t.Fatal(err)
+	}
+	if _, held, paid := sums(old, ofAccounts); held.Sign() != 0 || paid.Sign() == 0 || paid.Cmp(big.NewInt(1e6)) > 0 {
+		t.Errorf("%s gas set aside, one payment counts as %s", held, paid)
+	}
+}
+
+// TestAnotherNodeHasTheReceipt: the first of two nodes has no receipts. Nothing counts as
+// lost for that.
+func TestAnotherNodeHasTheReceipt(t *testing.T) {
+	c := startChain(t, payersNo(1))
+	f, _ := c.start("base-sepolia", func(n *Network) {
+		n.RPC, n.Batch = []string{"https://node-1.example", "https://node-2.example"}, 1
+	})
+	ch := f.chains[baseSepolia]
+	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+	c.idle = true
+	stop := c.settleAside(f, c.sign(order{from: keyNo(0), before: 1e6}))
+	untilSteady(f)
+	stop()
+	c.seal()
+	c.lookTwice(f)
+	if lost, held, paid := sums(f, ofAccounts); lost.Sign() != 0 || held.Sign() != 0 || paid.Sign() == 0 {
+		t.Errorf("%s lost, %s set aside, %s paid", lost, held, paid)
+	}
+}
+
+// lookTwice looks at the accounts, and once more after the time in which receipts are to be
+// there.
+func (c *testChain) lookTwice(f *Facilitator) {
+	c.t.Helper()
+	for range 2 {
+		if _, err := f.funds(c.t.Context(), f.chains[baseSepolia]); err != nil {
+			c.t.Fatal(err)
+		}
+		if err := c.backend.AdjustTime(settlementWait); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// TestAGarbledReceiptHoldsUpNoOther: a node has nonsense in the place of one receipt, for
+// ever. The others are read, and that one counts as lost in the end.
+func TestAGarbledReceiptHoldsUpNoOther(t *testing.T) {
+	c := startChain(t, payersNo(4))
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	ch := f.chains[baseSepolia]
+	var which common.Hash
+	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
+		return garbling{keepOpen{c.client}, func(b *rpc.BatchElem, r *receipt) {
+			if r.Transaction == which {
+				*b.Result.(**receipt), b.Error = nil, errors.New("json: cannot unmarshal object")
+			}
+		}}, nil
+	}
+	c.idle = true
+	var requests []facilitator.Request
+	for i := range 4 {
+		requests = append(requests, c.sign(order{from: keyNo(i), before: 1e6}))
+	}
+	stop := c.settleAside(f, requests...)
+	n := untilSteady(f)
+	stop()
+	s := &ch.accounts[0].sender
+	s.mu.Lock()
+	which = common.HexToHash(s.flights[0].newest())
+	s.mu.Unlock()
+	c.seal()
+	c.lookTwice(f)
+	if lost, held, paid := sums(f, ofAccounts); n != 4 || lost.Sign() == 0 || held.Sign() != 0 || paid.Sign() == 0 {
+		t.Errorf("%d sent; %s lost, %s set aside, %s paid", n, lost, held, paid)
+	}
+}
+
+// TestARemovedKeyKeepsNothingSetAside: a reload removes a key while a payment of it is on
+// its way, and nobody waits for that.
+func TestARemovedKeyKeepsNothingSetAside(t *testing.T) {
+	c := startChain(t, payersNo(1))
+	old, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	c.idle = true
+	stop := c.settleAside(old, c.sign(order{from: keyNo(0), before: 1e6}))
+	untilSteady(old)
+	next, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.Signers = 1, []string{keyFile(t, secondKey)} })
+	stop()
+	c.seal()
+	if _, err := next.funds(t.Context(), next.chains[baseSepolia]); err != nil {
+		t.Fatal(err)
+	}
+	q := next.chains[baseSepolia].shared.queue
+	q.mu.Lock()
+	payers := len(q.payers)
+	q.mu.Unlock()
+	if _, held, paid := sums(next, ofAccounts); held.Sign() != 0 || paid.Sign() == 0 || payers != 0 {
+		t.Errorf("%s set aside, %s paid, %d payers with places", held, paid, payers)
 	}
 }

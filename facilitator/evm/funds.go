@@ -86,7 +86,9 @@ func (f *Facilitator) funds(ctx context.Context, c *chain) (funds facilitator.Fu
 // can still cost is spent already.
 func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	var now prices
+	gone := c.shared.unended(c.accounts)
 	balances, mined := make([]*hexutil.Big, len(c.accounts)), make([]hexutil.Uint64, len(c.accounts))
+	minedOfGone := make([]hexutil.Uint64, len(gone))
 	err := c.ask(ctx, func() calls {
 		clear(balances)
 		var b calls
@@ -94,11 +96,19 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
 			b.add(&mined[i], "eth_getTransactionCount", a.key.address, "latest")
 		}
+		for i, a := range gone {
+			b.add(&minedOfGone[i], "eth_getTransactionCount", a.key.address, "latest")
+		}
 		now.ask(&b)
 		return b
 	}, func(b calls) error { return now.judge(c, b) })
 	if err != nil {
 		return facilitator.Funds{}, err
+	}
+	for i, a := range gone {
+		c.reached(ctx, a, uint64(minedOfGone[i]))
+		a.sender.nudge(ctx, c)
+		c.audit(ctx, a)
 	}
 	c.askOtherTip(ctx)
 	price := now.fees(c)

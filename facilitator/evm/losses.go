@@ -4,6 +4,8 @@ import (
 	"math/big"
 	"sync"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 )
 
 // defaultGasBudget is the gas that transactions for nothing may use in a day, where
@@ -18,7 +20,9 @@ const rushShare = 2
 // smallest unit, or in gas where the config names no amount. Half of the budget is for
 // payers with code, and half of that for those of them who have not paid here before.
 // The other half is for payers without code who have not. For those who have, the whole
-// budget is there a second time, so that they close nobody else out. What a payment
+// budget is there a second time, so that they close nobody else out: half of it for what
+// payments of their own stand against, and half for the rest, so that who buys once can
+// burn once in the half of those who buy more than they burn. What a payment
 // could cost is set aside before it is sent: payers make as many fail with one
 // transaction of theirs as are on their way.
 //
@@ -28,6 +32,10 @@ type losses struct {
 	mu  sync.Mutex
 	day int64
 	of  [classes]loss // by whose
+	// backing is how many payments of a customer are on their way, and standings where
+	// those are counted that were lost.
+	backing   map[common.Address]int
+	standings *standings
 }
 
 // loss is that of the payers of one class.
@@ -41,12 +49,13 @@ type loss struct {
 const (
 	ofAccounts  = iota // of payers without code who have not paid here
 	ofCode             // of payers with code
-	ofCustomers        // of payers without code who have paid
+	ofCustomers        // of payers without code who have paid more often than they may burn
+	ofUnbacked         // of others who have paid: more of theirs are on their way, or burnt
 	classes
 )
 
-func newLosses() *losses {
-	l := new(losses)
+func newLosses(known *standings) *losses {
+	l := &losses{backing: make(map[common.Address]int), standings: known}
 	l.clear()
 	return l
 }
@@ -67,6 +76,23 @@ func (l *losses) begin(now time.Time) {
 		l.day = day
 		l.clear()
 	}
+}
+
+// holdOf is hold for a customer, whose payments are to outnumber those that are lost and
+// those that are on their way.
+func (l *losses) holdOf(customer common.Address, cost, budget *big.Int, now time.Time) (*held, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begin(now)
+	h := &held{losses: l, whose: ofUnbacked, known: true, cost: new(big.Int), customer: customer}
+	if l.standings.backed(customer, l.backing[customer]) {
+		h.whose = ofCustomers
+	}
+	if !h.change(cost, budget, false) {
+		return nil, false
+	}
+	l.backing[customer]++
+	return h, true
 }
 
 // hold sets aside what a payment could cost; false if there is not enough left for it
@@ -95,8 +121,6 @@ func (l *losses) spent(whose int, known bool, cost, budget *big.Int, now time.Ti
 // share is the part of the budget that is for such payers.
 func share(whose int, known bool, budget *big.Int) *big.Int {
 	switch {
-	case whose == ofCustomers:
-		return new(big.Int).Set(budget)
 	case whose == ofCode && !known:
 		return new(big.Int).Rsh(budget, 2)
 	}
@@ -122,6 +146,8 @@ type held struct {
 	known  bool // see share
 	cost   *big.Int
 	ended  bool
+	// customer is whose it is if that is one, see holdOf.
+	customer common.Address
 }
 
 // resize sets aside another amount than before. If it is more and there is no room for
@@ -150,6 +176,14 @@ func (h *held) change(cost, budget *big.Int, anyhow bool) bool {
 	}
 	h.cost, of.held = cost, sum
 	return true
+}
+
+// of is where it is counted; nil for nothing.
+func (h *held) of() *losses {
+	if h == nil {
+		return nil
+	}
+	return h.losses
 }
 
 // end gives back what was set aside, once. cost is what the payment has cost us for
@@ -190,7 +224,18 @@ func (h *held) settle(lost, paid *big.Int) {
 		}
 		of.lost.Add(of.lost, lost)
 	}
+	if h.customer != (common.Address{}) {
+		if l.backing[h.customer]--; l.backing[h.customer] <= 0 {
+			delete(l.backing, h.customer)
+		}
+		if lost != nil {
+			l.standings.burnt(h.customer)
+		}
+	}
 	if paid != nil {
+		if paid.Cmp(h.cost) > 0 {
+			paid = h.cost // likewise: it makes room for others
+		}
 		of.paid.Add(of.paid, paid)
 	}
 }

@@ -87,6 +87,20 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 	return known
 }
 
+// numberAfter is the number to try after one that a node says is used. Two looks at what is
+// next have to find it free to try it once more: else each refusal of a node that is wrong
+// would leave a gap, to be filled by a transaction that does nothing.
+func (c *chain) numberAfter(ctx context.Context, a *account, number, mined uint64) uint64 {
+	next := c.believable(ctx, a, c.pendingOf(ctx, a), mined)
+	if next > number {
+		return next
+	}
+	if _, again, ok := c.numbersAgain(ctx, a); next > 0 && ok && again <= number {
+		return number
+	}
+	return number + 1
+}
+
 // isAround reports whether a node still has one of the transactions of a flight, waiting
 // or in a block; also if no node answers. It is not lost then, whatever is said of its
 // number.
@@ -159,27 +173,32 @@ func (c *chain) audit(ctx context.Context, a *account) {
 	list := slices.Clone(a.sender.unread)
 	a.sender.mu.Unlock()
 	for _, fl := range list {
-		sent, _ := fl.sent()
+		c.readCost(ctx, fl)
+	}
+}
+
+// readCost reads what a transaction has cost, of whichever node has the receipt. One node
+// may lack it, or answer with something that is none, for as long as it likes.
+func (c *chain) readCost(ctx context.Context, fl *flight) {
+	sent, _ := fl.sent()
+	for i := range c.nodes {
+		n := c.nodes[(int(c.current.Load())+i)%len(c.nodes)]
 		found := make([]*receipt, len(sent))
-		err := c.ask(ctx, func() calls {
-			var b calls
-			for i, h := range sent {
-				found[i] = nil
-				b.add(&found[i], "eth_getTransactionReceipt", h)
-			}
-			return b
-		}, every)
-		if err != nil {
-			return
+		var b calls
+		for i, h := range sent {
+			b.add(&found[i], "eth_getTransactionReceipt", h)
 		}
-		for i, r := range found {
-			if r != nil && r.Transaction == sent[i] && r.Block != nil && r.Status != nil {
-				c.conclude(fl, r)
-			}
-		}
-		if fl.isRead() {
+		if n.batch(ctx, b) != nil {
 			continue
 		}
+		for i, r := range found {
+			if b[i].Error == nil && r != nil && r.Transaction == sent[i] && r.Block != nil && r.Status != nil {
+				c.conclude(fl, r)
+				return
+			}
+		}
+	}
+	if ctx.Err() == nil { // else nobody was asked
 		c.concludeUnseen(fl)
 	}
 }

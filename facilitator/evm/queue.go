@@ -29,6 +29,10 @@ const (
 	// maxWaitingWallets bounds the first payments of payers with code that wait, of which
 	// one goes after the other: they hold places at the gate that others need.
 	maxWaitingWallets = 32
+	// maxWaitingOfWallet is how many of them may be of one payer, so that one is in the way
+	// of no other; walletWait is when those without a place may come again.
+	maxWaitingOfWallet = 2
+	walletWait         = 10 * time.Second
 	// knownOf4 is how many of four places go to payers who have paid here, while
 	// such and others wait.
 	knownOf4 = 3
@@ -240,14 +244,26 @@ func (q *queue) count(w *waiter, n int) {
 
 // refuses says why a payment need not wait; nil if it may.
 func (q *queue) refuses(l *line, w *waiter) error {
-	if w.wallet && q.behind >= maxWaitingWallets {
-		return errBusy
+	if w.wallet && (q.behind >= maxWaitingWallets || l.firsts() >= maxWaitingOfWallet) {
+		return &busyError{wait: walletWait}
 	}
 	wait := q.wait(l)
 	if len(l.waiting) >= maxWaitingOfPayer || q.waiting >= maxWaiting || wait > w.life {
 		return &busyError{wait: wait}
 	}
 	return nil
+}
+
+// firsts is how many first payments of a payer with code wait.
+func (p *payer) firsts() (n int) {
+	for _, l := range p.lines {
+		for _, w := range l.waiting {
+			if w.wallet {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // wait estimates how long a new waiter will wait, by how fast places were given

@@ -239,14 +239,35 @@ func TestFewFirstPaymentsOfWalletsWait(t *testing.T) {
 		c.waits("wallet", payerNo(i), wallet)
 	}
 	_, err := c.q.enter(context.Background(), payerNo(1000), wish{among: []*account{c.a}, most: maxInFlight, wallet: true, life: time.Minute})
-	if _, busy := isBusy(err); !busy {
+	busy, ok := isBusy(err)
+	if !ok {
 		t.Errorf("%v", err)
+	}
+	if busy != nil && busy.wait == 0 {
+		t.Error("it is not told when to come again")
 	}
 	c.waits("other", payerNo(1001))
 	c.next()
 	if s := c.next(); s.who != "other" {
 		t.Error(s.who)
 	}
+}
+
+// TestOneWalletTakesNotAllWaitingPlaces: one payer with code has first payments wait, as
+// many as there is room for. Other wallets wait, too.
+func TestOneWalletTakesNotAllWaitingPlaces(t *testing.T) {
+	c := newCrowd(t)
+	wallet := func(w *wish) { w.wallet = true }
+	c.waits("on its way", payerNo(1), wallet)
+	c.next()
+	for range maxWaitingOfWallet {
+		c.waits("bad", payerNo(2), wallet)
+	}
+	_, err := c.q.enter(context.Background(), payerNo(2), wish{among: []*account{c.a}, most: maxInFlight, wallet: true, life: time.Minute})
+	if busy, ok := isBusy(err); !ok || busy.wait == 0 {
+		t.Errorf("%v", err)
+	}
+	c.waits("good", payerNo(3), wallet) // fails if it may not
 }
 
 // TestTheLastWaitsForTheOthersOfItsPayer: a payment for which there is too little money

@@ -17,13 +17,17 @@ const (
 	leastGas = 21_000
 )
 
-// class says whose transactions a payment is counted among.
+// class says whose transactions a payment is counted among, if no other of its payer is on
+// its way.
 func (c *chain) class(p *payment) int {
 	switch {
 	case p.signer != byKey:
 		return ofCode
-	case c.shared.standings.paid(p.from) > 0:
+	case c.shared.standings.paid(p.from) == 0:
+	case c.shared.standings.backed(p.from, 0):
 		return ofCustomers
+	default:
+		return ofUnbacked
 	}
 	return ofAccounts
 }
@@ -73,7 +77,10 @@ func (c *chain) setAside(fl *flight, f fees, anyhow bool) bool {
 	each.Quo(each, big.NewInt(n))
 	room := true
 	for _, p := range fl.places {
-		room = room && (p == nil || p.held.resize(each, c.budget(), c.now(), anyhow))
+		if p == nil || p.held.of() != c.losses() {
+			continue // of a config that counts otherwise: what was set aside stays so
+		}
+		room = room && p.held.resize(each, c.budget(), c.now(), anyhow)
 	}
 	c.shared.queue.wake() // less may be set aside than before
 	return room
@@ -82,18 +89,18 @@ func (c *chain) setAside(fl *flight, f fees, anyhow bool) bool {
 // mayCost is the most that so much gas costs at some fees, in what losses count in.
 func (c *chain) mayCost(gas uint64, f fees) *big.Int {
 	if c.gasBudget == nil {
-		return c.worth(gas, f.price(), f.published)
+		return worth(gas, f.price(), f.published, true)
 	}
-	return c.worth(gas, f.feeCap, f.published)
+	return worth(gas, f.feeCap, f.published, false)
 }
 
 // worth is what some gas costs at a price, and the publication of a transaction besides,
-// in what losses count in. If that is gas, a publication counts as the gas that could
-// have been bought for it.
-func (c *chain) worth(gas uint64, price, published *big.Int) *big.Int {
+// in coin or in gas. If that is gas, a publication counts as the gas that could have been
+// bought for it.
+func worth(gas uint64, price, published *big.Int, inGas bool) *big.Int {
 	n := new(big.Int).SetUint64(gas)
 	switch {
-	case c.gasBudget != nil:
+	case !inGas:
 		n.Mul(n, price)
 		if published != nil {
 			n.Add(n, published)
@@ -129,16 +136,24 @@ func (c *chain) conclude(fl *flight, r *receipt) {
 			failed = append(failed, fl.places[i].held)
 		}
 	}
-	lost, cost := c.shares(fl, r, len(failed), len(moved))
-	for _, h := range failed {
-		if lost == nil {
-			h.lose()
-		} else {
-			h.end(lost)
+	// A config before a reload may have counted otherwise than this one.
+	for _, inGas := range []bool{true, false} {
+		lost, cost := shares(fl, r, len(failed), len(moved), inGas)
+		counts := func(h *held) bool { return (h.of() == c.shared.gasLosses) == inGas }
+		for _, h := range failed {
+			switch {
+			case !counts(h):
+			case lost == nil:
+				h.lose()
+			default:
+				h.end(lost)
+			}
 		}
-	}
-	for _, h := range moved {
-		h.paid(cost)
+		for _, h := range moved {
+			if counts(h) {
+				h.paid(cost)
+			}
+		}
 	}
 	c.shared.queue.wake()
 }
@@ -146,7 +161,7 @@ func (c *chain) conclude(fl *flight, r *receipt) {
 // shares is what each payment of a transaction has cost us that moved no money, and each
 // one that did. What the latter must have used themselves is not laid at the door of the
 // former; the rest is. lost is nil if the node does not tell.
-func (c *chain) shares(fl *flight, r *receipt, failed, moved int) (lost, cost *big.Int) {
+func shares(fl *flight, r *receipt, failed, moved int, inGas bool) (lost, cost *big.Int) {
 	if r.GasUsed == nil || failed+moved == 0 {
 		return nil, new(big.Int)
 	}
@@ -156,20 +171,23 @@ func (c *chain) shares(fl *flight, r *receipt, failed, moved int) (lost, cost *b
 	if most := fl.offers().feeCap; price == nil || price.Cmp(most) > 0 {
 		price = most
 	}
-	published := toBig(r.L1Fee) // of the OP stack
-	if published == nil {
+	published, most := toBig(r.L1Fee), fl.offers().published // of the OP stack
+	switch {
+	case published == nil || published.Sign() < 0 || most == nil:
 		published = new(big.Int)
+	case published.Cmp(most) > 0:
+		published = most
 	}
 	part := func(n *big.Int, some int) *big.Int {
 		n = new(big.Int).Mul(n, big.NewInt(int64(some)))
 		return n.Quo(n, big.NewInt(int64(failed+moved)))
 	}
-	whole, lost, cost := c.worth(gas, price, published), new(big.Int), new(big.Int)
+	whole, lost, cost := worth(gas, price, published, inGas), new(big.Int), new(big.Int)
 	if failed > 0 {
-		lost.Sub(whole, c.worth(uint64(moved)*leastTransferGas, price, part(published, moved))) // #nosec G115 -- at most maxBatch
+		lost.Sub(whole, worth(uint64(moved)*leastTransferGas, price, part(published, moved), inGas)) // #nosec G115 -- at most maxBatch
 		lost = larger(lost, part(whole, failed))
 		lost.Quo(lost, big.NewInt(int64(failed)))
-		if most := part(c.worth(fl.gas, price, published), 1); lost.Cmp(most) > 0 {
+		if most := part(worth(fl.gas, price, published, inGas), 1); lost.Cmp(most) > 0 {
 			lost = most
 		}
 	}

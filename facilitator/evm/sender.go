@@ -201,6 +201,13 @@ func (s *sender) busy() bool {
 	return len(s.flights) > 0
 }
 
+// isUnended reports whether a transaction is on its way, or in a block and not read.
+func (s *sender) isUnended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.flights) > 0 || slices.ContainsFunc(s.unread, func(fl *flight) bool { return !fl.isRead() })
+}
+
 // send sends what a flight is for as the account's next transaction. The answer
 // is never numberTaken; after turnedAway nothing was sent, and the flight is nil. The
 // caller has the turn.
@@ -228,7 +235,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 			if try > 0 && c.sleep(ctx, rand.N(min(firstPause<<try, numberPause))) != nil {
 				return nil, turnedAway, errBusy
 			}
-			number = max(number+1, c.believable(ctx, what.by, c.pendingOf(ctx, what.by), v.mined))
+			number = c.numberAfter(ctx, what.by, number, v.mined)
 			continue
 		case turnedAway:
 			return nil, a, err

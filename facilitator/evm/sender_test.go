@@ -49,7 +49,7 @@ func TestBroadcastErrors(t *testing.T) {
 		"reverts":              {"execution reverted: ERC20: transfer amount exceeds balance", facilitator.Unknown, codeTransaction, "", 1},
 		"a wallet's own words": {"execution reverted: nonce too low", facilitator.Unknown, codeTransaction, "", 1},
 		"used":                 {"execution reverted: FiatTokenV2: authorization is used or canceled", facilitator.Unknown, codeNonceUsed, "", 1},
-		"unheard of":           {"the sequencer is on holiday", facilitator.Unknown, codeTransaction, "", 1},
+		"unheard of":           {"the sequencer is on holiday", facilitator.Unknown, x402.CodeSettlementPending, "", 1},
 		"internal error":       {"internal error", facilitator.Unknown, x402.CodeSettlementPending, "", 1},
 	}
 	for name, tt := range tests {
@@ -68,7 +68,7 @@ func TestBroadcastErrors(t *testing.T) {
 			if tt.outcome == facilitator.Unsent && s.Transaction != "" {
 				t.Errorf("nothing was sent, and yet there is %s", s.Transaction)
 			}
-			if name == "internal error" {
+			if tt.reason == x402.CodeSettlementPending {
 				return
 			}
 			// Whatever it was, the next call tries anew, with the same number.
@@ -102,7 +102,7 @@ func TestNumberTaken(t *testing.T) {
 	}{
 		"one":                            {1, 8},
 		"more than there would be tries": {3 * numberTries, 7 + 3*numberTries},
-		"and the node lags":              {0, 8},
+		"none, as the node says, too":    {0, 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, node, r, _ := at(t, world{})
@@ -286,5 +286,22 @@ func TestBusy(t *testing.T) {
 	places[0].landed()
 	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestANumberThatIsFreeIsTriedAgain: the one node says many times that a number is used,
+// and yet that it is the next one. No numbers before it are left to be filled.
+func TestANumberThatIsFreeIsTriedAgain(t *testing.T) {
+	f, node, r, _ := at(t, world{})
+	refused := 0
+	node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
+		if method == "eth_sendRawTransaction" && refused < numberTries-1 {
+			refused++
+			return nil, &rpcError{Code: -32000, Message: "nonce too low"}, true
+		}
+		return nil, nil, false
+	}
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled || len(node.sent) != 1 || node.sent[0].Nonce() != 7 {
+		t.Errorf("%+v, %d sent, number %d", s, len(node.sent), node.sent[0].Nonce())
 	}
 }

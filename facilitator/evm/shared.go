@@ -3,6 +3,7 @@ package evm
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,7 +65,7 @@ func newShared() *shared {
 	return &shared{
 		payments:  payments{sent: make(map[claim]*record), unused: make(map[claim]sighting), done: make(map[doneKey]done)},
 		standings: known,
-		losses:    newLosses(), gasLosses: newLosses(),
+		losses:    newLosses(known), gasLosses: newLosses(known),
 		queue: newQueue(known),
 		approvals: approvals{
 			running: make(map[common.Address]chan struct{}), strange: make(map[common.Address]bool), spent: new(big.Int), ofStrangers: new(big.Int),
@@ -72,6 +73,19 @@ func newShared() *shared {
 		},
 		accounts: make(map[common.Address]*account),
 	}
+}
+
+// unended are the accounts besides some others of which something is on its way, or not
+// read yet: those of keys that a reload has removed.
+func (s *shared) unended(besides []*account) (list []*account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.accounts {
+		if !slices.Contains(besides, a) && a.sender.isUnended() {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // account returns the account of a key, always the same one: two senders would

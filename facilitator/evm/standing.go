@@ -33,6 +33,7 @@ type standing struct {
 	since    int       // moved money since one was last reverted
 	reverted int       // were reverted, or did not move the money, within revertsLife
 	last     time.Time // when that was
+	burnt    int       // cost us something for nothing while the payer was a customer
 }
 
 func newStandings() *standings {
@@ -92,6 +93,22 @@ func (k standing) suspect(now time.Time) bool { return k.bad(now) && k.reverted 
 
 // paid is how many payments of a payer moved money since one was last reverted.
 func (s *standings) paid(payer common.Address) int { return s.of(addressTopic(payer)).since }
+
+// backed reports whether the payments of a payer outnumber those that have cost us
+// something for nothing, and those on their way.
+func (s *standings) backed(payer common.Address, onTheirWay int) bool {
+	k := s.of(addressTopic(payer))
+	return k.paid > k.burnt+onTheirWay
+}
+
+// burnt takes note of a payment of a customer that has cost us something for nothing.
+func (s *standings) burnt(payer common.Address) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, _ := s.known.Get(addressTopic(payer))
+	k.burnt++
+	s.known.Add(addressTopic(payer), k)
+}
 
 // allowed is how many payments of a payer may be on their way at once.
 func (s *standings) allowed(payer common.Address) int {

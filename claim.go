@@ -175,7 +175,7 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	if refused := p.redeemable(row); refused != nil {
 		return refused
 	}
-	return p.takeOver(r.Context(), row.Key)
+	return p.takeOver(r.Context(), row)
 }
 
 // askAgain asks once more what became of a settlement of which nobody knows.

@@ -31,10 +31,14 @@ func checkCORS(s string) error {
 	return fmt.Errorf("cors: want off or upstream, not %q", s)
 }
 
+// maxMethod is longer than every method that is registered, in bytes.
+const maxMethod = 40
+
 // isPreflight says whether a browser asks for permission (Fetch standard,
 // 3.2.2): such a request carries no payment and gets no content.
 func isPreflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
+	method := r.Header.Get("Access-Control-Request-Method")
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && method != "" && len(method) <= maxMethod && !strings.ContainsAny(method, ", ")
 }
 
 // addCORS lets browsers read an answer of a priced path: what the upstream

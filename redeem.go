@@ -123,7 +123,7 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 	if refused := p.redeemable(row); refused != nil {
 		return refused
 	}
-	return p.takeOver(ctx, row.Key)
+	return p.takeOver(ctx, row)
 }
 
 // waitFor answers while an earlier purchase may have moved money, and the
@@ -187,14 +187,41 @@ func (p *purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.
-func (p *purchase) takeOver(ctx context.Context, key ledger.Key) *refusal {
-	if refused := p.take(ctx, key, ledger.Delivering); refused != nil {
+func (p *purchase) takeOver(ctx context.Context, seen ledger.Payment) *refusal {
+	if refused := p.take(ctx, seen.Key, ledger.Delivering); refused != nil {
+		return refused
+	}
+	if refused := p.stillOwed(seen); refused != nil {
+		p.lease.end()
+		p.lease = nil
+		_ = p.move(ledger.Change{To: ledger.Settled}) // as it was
+		p.letKeyGo()
 		return refused
 	}
 	p.slot.Leave()
 	p.settled, p.redeemed = true, true
 	p.outcome = "redeemed"
 	return nil
+}
+
+// stillOwed judges a purchase that was taken by what it is now: it may have been some time
+// ago that it was seen, since the payer may let us wait for his body, and others may have
+// had a run of it meanwhile.
+func (p *purchase) stillOwed(seen ledger.Payment) *refusal {
+	row := p.held.Payment
+	if row.Reason == reasonUsedMore {
+		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
+	}
+	if row.Body != seen.Body {
+		digest, known := p.body.digest()
+		switch {
+		case p.mustBe != "":
+			p.mustBe = row.Body
+		case !known || digest != row.Body:
+			return boughtElse()
+		}
+	}
+	return p.redeemable(row)
 }
 
 // acted says whether the upstream has done what it was asked to, so that it must

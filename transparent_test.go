@@ -277,3 +277,14 @@ func TestCORS(t *testing.T) {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
 }
+
+// A preflight asks for one method. A list of them, however long, is none.
+func TestListOfMethodsIsNoPreflight(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	for method, want := range map[string]int{"PUT": 204, "PUT,DELETE": 402, strings.Repeat("A", 41): 402} {
+		res := w.do(w.request(http.MethodOptions, "/paid/x", "Origin", "https://shop.example", "Access-Control-Request-Method", method))
+		if res.StatusCode != want || strings.Contains(res.Header.Get("Access-Control-Allow-Methods"), ",DELETE") {
+			t.Errorf("%s: %d", method, res.StatusCode)
+		}
+	}
+}

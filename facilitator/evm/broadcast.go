@@ -181,6 +181,7 @@ func read1(err error) answer {
 // refusals are the words of a node that finds fault with a transaction or a call, besides
 // those of reverted: it has not taken it.
 var refusals = []string{
+	"policy", "restricted", "blocked", "sanction",
 	"nonce too high", "nonce is too high", "nonce gap", "gapped", "oversized data", "max initcode size", "negative value",
 	"invalid transaction", "invalid signature", "invalid argument", "invalid param", "invalid request", "invalid nonce", "invalid input", "rlp:",
 	"max priority fee per gas higher", "tip above fee cap", "blacklisted", "denylist", "sanctioned", "not allowed", "not whitelisted",
@@ -199,6 +200,7 @@ var perAccount = []string{"account limit exceeded", "in-flight transaction limit
 var notOurDay = []string{
 	"underpriced", "less than block base fee", "feetoolow", "fee too low", "gas price below", "gas price too low",
 	"intrinsic gas", "block gas limit", "gas limit too high", "exceeds the configured cap",
+	"rate limit", "request limit", "too many requests", "request count exceeded", "quota",
 	"txpool is full", "out of capacity", "account limit exceeded", "in-flight transaction limit",
 	"transaction type not supported", "replay-protected", "invalid sender", "invalid chain id", "method not found", "does not exist/is not available",
 }

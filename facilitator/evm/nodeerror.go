@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -140,8 +141,12 @@ func hasRevertData(err error) bool {
 		return false
 	}
 	data, ok := with.ErrorData().(string)
-	return ok && strings.HasPrefix(strings.ToLower(data), errorString)
+	return ok && (strings.HasPrefix(strings.ToLower(data), errorString) || customError.MatchString(data))
 }
+
+// customError is what else a contract reverts with: four bytes that name an error, and its
+// values.
+var customError = regexp.MustCompile(`^0x[0-9a-fA-F]{8}([0-9a-fA-F]{64})*$`)
 
 // halts are the words for a call that ran and did not end well; the last ones are
 // those of nodes with revm inside, as anvil.

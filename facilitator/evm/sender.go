@@ -76,7 +76,6 @@ type flight struct {
 	payments []*payment
 	// announces are told of a transaction before it is sent.
 	announces []func(transaction string) error
-	known     bool // a node has taken the first transaction, so that it can forget it
 
 	look sync.Mutex // one looks for the others
 	seen seen       // guarded by look
@@ -240,7 +239,6 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		case turnedAway:
 			return nil, a, err
 		case taken, unclear:
-			fl.known = a == taken
 			s.took(fl, c.now())
 		case refusedByCall:
 			// The number is free for the next one. If somebody has taken the

@@ -1,0 +1,70 @@
+package paywall_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// withheld begins so many requests, each with the payment and all of its body but the last
+// byte: the gate looks what the payment has bought, and waits.
+func (w *world) withheld(n int, method, path, payment, header string) []net.Conn {
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		conn, host := w.dial()
+		w.t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n%sContent-Length: 6\r\n\r\nrende", method, path, host, payment, header)
+		conns[i] = conn
+	}
+	time.Sleep(500 * time.Millisecond)
+	return conns
+}
+
+// A purchase is judged by what it is when it is taken over, and not by what it was when
+// its payer came and kept the rest of his body back. What has acted does not act again.
+func TestOrderThatWaitsForItsBodyIsDoneOnce(t *testing.T) {
+	w := newWorld(t, "price POST /render $0.01")
+	var acts atomic.Int64
+	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		acts.Add(1)
+		time.Sleep(60 * time.Millisecond)
+		_, _ = io.WriteString(rw, strings.Repeat("x", 400_000)) // too long to be kept
+	})
+	payment := newPayer(t).sign(t, w.challenge("POST", "/render").Accepts[0], time.Now()).v2(t)
+	w.expect(w.sendBody(t.Context(), "POST", "/render", payment, "render"), 401, "")
+	for _, conn := range w.withheld(4, "POST", "/render", payment, "Authorization: a\r\n") {
+		_, _ = io.WriteString(conn, "r")
+		time.Sleep(40 * time.Millisecond)
+		conn.Close()
+		time.Sleep(200 * time.Millisecond)
+	}
+	if acts.Load() != 1 || w.fac.transfers() != 1 {
+		t.Errorf("done %d times, %d transfers", acts.Load(), w.fac.transfers())
+	}
+}
+
+// The same with the bound on heads.
+func TestHeadsThatWaitForTheirBodiesAreBounded(t *testing.T) {
+	w := newWorld(t, "price /paid/* $0.01")
+	w.up.on(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	payment := newPayer(t).sign(t, w.challenge("HEAD", "/paid/x").Accepts[0], time.Now()).v2(t)
+	w.sendBody(t.Context(), "HEAD", "/paid/x", payment, "render")
+	for _, conn := range w.withheld(30, "HEAD", "/paid/x", payment, "") {
+		_, _ = io.WriteString(conn, "r")
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = conn.Read(make([]byte, 2000))
+		time.Sleep(20 * time.Millisecond)
+	}
+	if n := w.up.hits.Load(); n != 10 || w.fac.transfers() != 1 {
+		t.Errorf("%d heads for %d transfers", n, w.fac.transfers())
+	}
+}

@@ -131,7 +131,7 @@ func TestOutcomesAreCounted(t *testing.T) {
 
 	// What is owed is counted when the config is loaded, and now and then.
 	w.reload(onScript(w.caddyfile("price /paid/* $0.01")))
-	w.until(func() bool { return series(t)["owed"] == 2 }) // the 404 above, and the one that was in doubt
+	w.until(func() bool { return series(t)["owed"] == 3 }) // the 404 and the 502 above, and the one that was in doubt
 }
 
 // No payer can make the metrics grow: what a request says is in no label.

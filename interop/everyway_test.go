@@ -208,7 +208,7 @@ func (s *signer) approval(token string, from common.Address) map[string]string {
 	data := append([]byte{0x09, 0x5e, 0xa7, 0xb3}, common.LeftPadBytes(eip712.Permit2[:], 32)...)
 	chain, offer := big.NewInt(84532), s.price() // nobody gives more than gas costs
 	tx, err := types.SignNewTx(s.key, types.LatestSignerForChainID(chain), &types.DynamicFeeTx{
-		ChainID: chain, GasTipCap: big.NewInt(1), GasFeeCap: offer, Gas: 70_000, To: &to, Data: append(data, common.MaxHash[:]...),
+		ChainID: chain, GasTipCap: big.NewInt(1e9), GasFeeCap: offer, Gas: 70_000, To: &to, Data: append(data, common.MaxHash[:]...),
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -90,7 +90,7 @@ func flying(f *Facilitator) (payments, transactions int) {
 // way.
 func untilSteady(f *Facilitator) int {
 	last := 0
-	for same := 0; same < 6; time.Sleep(100 * time.Millisecond) {
+	for same := 0; same < 20; time.Sleep(100 * time.Millisecond) {
 		n, _ := flying(f)
 		if same++; n != last || n == 0 {
 			same, last = 0, n
@@ -323,7 +323,7 @@ func TestAsMuchIsSetAsideAsIsSent(t *testing.T) {
 		before, _ := flying(f)
 		stops = append(stops, c.settleAside(f, c.sign(order{from: keyNo(i), before: 1e6})))
 		after := before
-		for tries := 0; tries < 100 && after == before; tries++ {
+		for tries := 0; tries < 400 && after == before; tries++ {
 			time.Sleep(10 * time.Millisecond)
 			after, _ = flying(f)
 		}

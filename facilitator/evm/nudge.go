@@ -148,11 +148,10 @@ func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
 
 // remindAfter is how long after a transaction was sent a node is asked whether it
 // knows it, and how often that is asked.
-const remindAfter = 3 * time.Second
+const remindAfter = 6 * time.Second
 
-// remind sends all transactions once more that the nodes do not have: because they have
-// forgotten them, as those do that are restarted, or because nobody knows what they said
-// when they were sent. They are sent as they are: the same bytes are one transaction.
+// remind sends all transactions once more that the nodes have forgotten, as those do
+// that are restarted: as they are, since nothing is wrong with them.
 func (s *sender) remind(ctx context.Context, c *chain) {
 	waiting := s.unheard(c.now())
 	if len(waiting) == 0 {
@@ -166,7 +165,7 @@ func (s *sender) remind(ctx context.Context, c *chain) {
 		fl.mu.Lock()
 		tx := fl.raw
 		fl.mu.Unlock()
-		if fl.number >= known && tx != nil {
+		if fl.known && fl.number >= known && tx != nil {
 			_, _ = c.broadcast(ctx, tx) // what becomes of it, the receipt tells
 		}
 	}

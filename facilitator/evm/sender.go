@@ -72,6 +72,7 @@ type flight struct {
 	// is when the last of them is not good any more.
 	places []*place
 	ends   time.Time
+	known  bool // a node has taken the first transaction, so that it can forget it
 	// payments are what the places are of, in the same order.
 	payments []*payment
 	// announces are told of a transaction before it is sent.
@@ -239,6 +240,7 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 		case turnedAway:
 			return nil, a, err
 		case taken, unclear:
+			fl.known = a == taken
 			s.took(fl, c.now())
 		case refusedByCall:
 			// The number is free for the next one. If somebody has taken the

@@ -128,6 +128,12 @@ func noSlot(why admission.Reason) *refusal {
 	return &refusal{status: http.StatusTooManyRequests, code: x402.Code(why), retryAfter: 1}
 }
 
+// attempt is what the purchase asks of the upstream behind its line.
+func (p *purchase) attempt() admission.Attempt {
+	path, _, _ := strings.Cut(p.request.Resource.URL, "?")
+	return admission.Attempt{Payer: p.auth.Payer, Path: path, Network: p.site, Trusted: p.isTrusted(p.h.now())}
+}
+
 // tabFor names the tab of a payment: its payer's, or its own where nobody knows him.
 func (p *purchase) tabFor(row ledger.Payment) string {
 	return cmp.Or(p.auth.Payer, row.Payer, string(row.Key))
@@ -156,12 +162,6 @@ func (p *purchase) customer() customer {
 		c.wallet = p.walletHere()
 	}
 	return c
-}
-
-// attempt is what the purchase asks of it.
-func (p *purchase) attempt() admission.Attempt {
-	path, _, _ := strings.Cut(p.request.Resource.URL, "?")
-	return admission.Attempt{Payer: p.auth.Payer, Path: path, Network: p.site, Trusted: p.isTrusted(p.h.now())}
 }
 
 // remember learns from a settlement how the payer fares. A refusal after doubt

@@ -212,19 +212,16 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 	defer func() {
 		panicked := recover()
 		d.noteUncharged()
+		if (d.answered || d.refused != nil) && panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
+			p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack")) // it goes no further
+		}
 		if d.answered {
-			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
-				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
-			}
 			err = nil
 			d.answer.restoreHeader() // its trailers would follow our answer
 			d.keepForLater(returned)
 			return
 		}
 		if d.refused != nil {
-			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
-				p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack"))
-			}
 			// The upstream was cut off by us; that is no failure of its own. Its
 			// trailers may have come after its header was taken back.
 			d.answer.restoreHeader()

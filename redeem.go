@@ -241,16 +241,9 @@ func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 	if row.State.Open() || !p.sameRequest(known, asked) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
-	defer cancel()
-	f := ledger.Filter{States: []ledger.State{row.State}, Payer: row.Payer, Identifier: row.Identifier, URL: asked.URL, Brief: true}
-	for found, err := range p.h.app.ledger.List(ctx, f) {
-		if err != nil {
-			return false // a conflict: nothing is sold
-		}
-		if found.Key == row.Key {
-			return true
-		}
-	}
-	return false
+	rows, err := p.list(ctx, []ledger.Filter{
+		{States: []ledger.State{row.State}, Payer: row.Payer, Identifier: row.Identifier, URL: asked.URL, Brief: true},
+	})
+	return err == nil && // else a conflict: nothing is sold
+		slices.ContainsFunc(rows, func(found ledger.Payment) bool { return found.Key == row.Key })
 }

@@ -37,6 +37,28 @@ func (s State) Open() bool {
 // is neither claimed nor open.
 func (s State) Finished() bool { return s != Claimed && !s.Open() }
 
+// Purchase is who bought what. Gateways ask with every payment what its payer has under way
+// for this request, so stores find what is not finished by it.
+type Purchase struct{ Payer, Method, Host, URL string }
+
+// Purchase is what the payment bought.
+func (p *Payment) Purchase() Purchase { return Purchase{p.Payer, p.Method, p.Host, p.URL} }
+
+// Purchase is the one that the filter asks for, if it names all of it.
+func (f Filter) Purchase() (p Purchase, ok bool) {
+	return Purchase{f.Payer, f.Method, f.Host, f.URL}, f.Payer != "" && f.Method != "" && f.Host != "" && f.URL != ""
+}
+
+// Unfinished says whether the filter selects only what is not finished.
+func (f Filter) Unfinished() bool {
+	for _, s := range f.States {
+		if s.Finished() {
+			return false
+		}
+	}
+	return len(f.States) > 0
+}
+
 // ID is the payment's public name: it tells two payments apart and nothing
 // about what was signed.
 func ID(key Key) string {

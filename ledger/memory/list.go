@@ -56,25 +56,18 @@ func (a *byAge) remove(r *row) {
 
 // index finds the rows that are not finished: the few that a gateway asks for with every
 // payment (what has this payer under way for this request?) and a reconciler all the time.
-type index map[purchase]*row
-
-// purchase is who bought what.
-type purchase struct{ payer, method, host, url string }
+type index map[ledger.Purchase]*row
 
 // openLinks link the rows of one purchase that are not finished.
 type openLinks struct {
 	prev, next *row
 }
 
-func purchaseOf(p *ledger.Payment) purchase {
-	return purchase{p.Payer, p.Method, p.Host, p.URL}
-}
-
 func (x index) add(r *row) {
 	if r.payment.State.Finished() {
 		return
 	}
-	key := purchaseOf(&r.payment)
+	key := r.payment.Purchase()
 	if next := x[key]; next != nil {
 		r.open.next, next.open.prev = next, r
 	}
@@ -90,7 +83,7 @@ func (x index) remove(r *row) {
 	if next != nil {
 		next.open.prev = prev
 	}
-	switch key := purchaseOf(&r.payment); {
+	switch key := r.payment.Purchase(); {
 	case prev != nil:
 		prev.open.next = next
 	case next != nil:
@@ -109,8 +102,7 @@ func (x index) find(f ledger.Filter) []*row {
 			found = append(found, r)
 		}
 	}
-	key := purchase{f.Payer, f.Method, f.Host, f.URL}
-	if key.payer != "" && key.method != "" && key.host != "" && key.url != "" {
+	if key, ok := f.Purchase(); ok {
 		collect(x[key])
 	} else {
 		for _, r := range x {
@@ -150,11 +142,7 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 // pages returns what the filter selects in parts, each from a time under the
 // lock. The first may be empty, but comes.
 func (l *Ledger) pages(f ledger.Filter) iter.Seq[[]ledger.Payment] {
-	open := len(f.States) > 0
-	for _, s := range f.States {
-		open = open && !s.Finished()
-	}
-	if open {
+	if f.Unfinished() {
 		return l.openPages(f)
 	}
 	return l.allPages(f)

@@ -92,7 +92,7 @@ func (l *Ledger) wantSound(t rapid.TB) {
 		var prev *row
 		for r := first; r != nil; prev, r = r, r.open.next {
 			open--
-			if purchaseOf(&r.payment) != key || r.open.prev != prev {
+			if r.payment.Purchase() != key || r.open.prev != prev {
 				t.Errorf("%s is indexed wrongly", r.payment.Key)
 			}
 		}

@@ -281,7 +281,7 @@ func (m *model) sound(t *rapid.T) {
 	for p, rows := range l.rows.purchases {
 		for _, r := range rows {
 			unfinished--
-			if r.gone || r.payment.State.Finished() || purchaseOf(&r.payment) != p {
+			if r.gone || r.payment.State.Finished() || r.payment.Purchase() != p {
 				t.Fatalf("%s, %s, is indexed as %v", r.payment.Key, r.payment.State, p)
 			}
 		}
@@ -298,7 +298,7 @@ func (m *model) resting(t *rapid.T) {
 	l := m.file
 	if err := l.file.query(context.Background(), selectRow, nil, func(s stored) {
 		if l.rows.all[s.payment.Key] == nil && s.payment.State.Open() {
-			want[maphash.Comparable(l.rows.seed, purchaseOf(&s.payment))%buckets]++
+			want[maphash.Comparable(l.rows.seed, s.payment.Purchase())%buckets]++
 		}
 	}); err != nil {
 		t.Fatal(err)

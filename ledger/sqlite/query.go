@@ -134,19 +134,19 @@ const selectOpen = `SELECT payer, method, host, url FROM payments
 	WHERE state IN ('settling', 'settled', 'delivering', 'unknown') AND state <> 'delivered'`
 
 // open calls f for each row that is open, with what was bought.
-func (d *database) open(ctx context.Context, f func(purchase)) error {
+func (d *database) open(ctx context.Context, f func(ledger.Purchase)) error {
 	rows, err := d.read.QueryContext(ctx, selectOpen)
 	if err != nil {
 		return damaged(err)
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var p purchase
+		var p ledger.Purchase
 		var url []byte
-		if err := rows.Scan(&p.payer, &p.method, &p.host, &url); err != nil {
+		if err := rows.Scan(&p.Payer, &p.Method, &p.Host, &url); err != nil {
 			return err
 		}
-		p.url = string(url)
+		p.URL = string(url)
 		f(p)
 	}
 	return damaged(rows.Err())

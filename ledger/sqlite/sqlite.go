@@ -180,7 +180,7 @@ func (l *Ledger) open(ctx context.Context) error {
 		return err
 	}
 	open := 0
-	if err := l.file.open(ctx, func(p purchase) {
+	if err := l.file.open(ctx, func(p ledger.Purchase) {
 		open++
 		*l.rows.restingAt(p)++
 	}); err != nil {

@@ -55,7 +55,7 @@ type table struct {
 	holders []*row
 	// purchases are the rows that are not finished, by what they bought: a gate asks with
 	// every payment what the payer has under way for this request.
-	purchases map[purchase][]*row
+	purchases map[ledger.Purchase][]*row
 	// resting counts the open rows that the file alone has, in buckets by what they
 	// bought: where there are none, the file need not be asked. It is as large for a
 	// million of them as for one.
@@ -63,18 +63,11 @@ type table struct {
 	seed    maphash.Seed
 }
 
-// purchase is who bought what.
-type purchase struct{ payer, method, host, url string }
-
-func purchaseOf(p *ledger.Payment) purchase {
-	return purchase{p.Payer, p.Method, p.Host, p.URL}
-}
-
 func newTable() table {
-	return table{all: make(map[ledger.Key]*row), purchases: make(map[purchase][]*row), seed: maphash.MakeSeed()}
+	return table{all: make(map[ledger.Key]*row), purchases: make(map[ledger.Purchase][]*row), seed: maphash.MakeSeed()}
 }
 
-func (t *table) restingAt(p purchase) *uint32 {
+func (t *table) restingAt(p ledger.Purchase) *uint32 {
 	return &t.resting[maphash.Comparable(t.seed, p)%buckets]
 }
 
@@ -88,7 +81,7 @@ func (t *table) add(r *row) {
 func (t *table) recall(s stored) *row {
 	r := &row{payment: s.payment, hash: s.hash, id: s.id}
 	if s.payment.State.Open() {
-		*t.restingAt(purchaseOf(&s.payment))--
+		*t.restingAt(s.payment.Purchase())--
 	}
 	t.add(r)
 	return r
@@ -105,7 +98,7 @@ func (t *table) hold(r *row, token ledger.Token) {
 
 // set gives a row its new contents.
 func (t *table) set(r *row, p ledger.Payment) {
-	moved := r.payment.State.Finished() != p.State.Finished() || purchaseOf(&r.payment) != purchaseOf(&p)
+	moved := r.payment.State.Finished() != p.State.Finished() || r.payment.Purchase() != p.Purchase()
 	if moved {
 		t.unindex(r)
 	}
@@ -120,7 +113,7 @@ func (t *table) set(r *row, p ledger.Payment) {
 
 func (t *table) index(r *row) {
 	if !r.payment.State.Finished() {
-		key := purchaseOf(&r.payment)
+		key := r.payment.Purchase()
 		t.purchases[key] = append(t.purchases[key], r)
 	}
 }
@@ -130,7 +123,7 @@ func (t *table) unindex(r *row) {
 	if r.payment.State.Finished() {
 		return
 	}
-	key := purchaseOf(&r.payment)
+	key := r.payment.Purchase()
 	rows := t.purchases[key]
 	if len(rows) == 1 {
 		delete(t.purchases, key)
@@ -145,7 +138,7 @@ func (t *table) rest(r *row) {
 		return
 	}
 	if r.payment.State.Open() {
-		*t.restingAt(purchaseOf(&r.payment))++
+		*t.restingAt(r.payment.Purchase())++
 	}
 	t.remove(r)
 }
@@ -171,8 +164,7 @@ func (t *table) remove(r *row) {
 // rows returns the rows that the filter may select, the oldest first, and whether the
 // file has no others. A URL may stand in them as it was, or hashed.
 func (t *table) rows(f ledger.Filter, hashed string) (rows []listed, alone bool) {
-	if unfinished(f) && f.Payer != "" && f.Method != "" && f.Host != "" && f.URL != "" {
-		p := purchase{f.Payer, f.Method, f.Host, f.URL}
+	if p, ok := f.Purchase(); ok && f.Unfinished() {
 		if *t.restingAt(p) == 0 {
 			for _, r := range t.purchases[p] {
 				rows = append(rows, listed{r, r.payment.Created})
@@ -208,14 +200,4 @@ func matches(f ledger.Filter, hashed string, p ledger.Payment) bool {
 		p.URL = f.URL
 	}
 	return f.Match(p)
-}
-
-// unfinished says whether the filter selects only rows that are not finished.
-func unfinished(f ledger.Filter) bool {
-	for _, s := range f.States {
-		if s.Finished() {
-			return false
-		}
-	}
-	return len(f.States) > 0
 }

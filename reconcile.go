@@ -206,6 +206,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	if err != nil {
 		return // a payer came back with it, or the ledger is gone
 	}
+	row = claim.Payment // which transaction was announced may have changed meanwhile
 	change := ledger.Change{To: ledger.Unknown}
 	var block facilitator.Block
 	if proof, ok := look(ctx, witnesses, request, row.Created); ok {

@@ -54,10 +54,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 	}
 	for _, row := range rows {
 		named := p.identifier != "" && row.Identifier == p.identifier
-		if p.identifier != "" && !named && len(row.Answer) > 0 && !isFor(row.Answer, r, row.Key) {
-			continue // somebody else's order, whose payer has the same wallet
-		}
-		if refused := p.redeem(r.Context(), row, named); p.settled || refused != nil {
+		if refused := p.redeem(r, row, named); p.settled || refused != nil {
 			return refused
 		}
 	}
@@ -82,8 +79,8 @@ func (p *purchase) list(ctx context.Context, filters []ledger.Filter) (rows []le
 
 // redeem decides about one earlier purchase of the payer. named says that the
 // payer means exactly this one.
-func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *refusal {
-	asked := p.held.Payment
+func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refusal {
+	ctx, asked := r.Context(), p.held.Payment
 	now := p.h.now()
 	switch {
 	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
@@ -94,12 +91,14 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		// Named again: the same outcome, not another charge.
 		p.about = &row
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+	case !named && p.identifier != "" && len(row.Answer) > 0 && !isFor(row.Answer, r, row.Key):
+		return nil // somebody else's order, whose payer has the same wallet
 	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
 		return nil // other goods, what costs more by now, or nothing
 	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:
-		return p.besides(ctx, row, named)
+		return p.besides(r, row, named)
 	}
 	switch alike, refused := p.hasBodyOf(ctx, row); {
 	case refused != nil:
@@ -117,7 +116,7 @@ func (p *purchase) redeem(ctx context.Context, row ledger.Payment, named bool) *
 		return p.unconfirmed(row)
 	}
 	if ledger.Held(row, now) {
-		return p.besides(ctx, row, named)
+		return p.besides(r, row, named)
 	}
 	p.about = &row
 	if refused := p.redeemable(row); refused != nil {
@@ -134,8 +133,8 @@ func (p *purchase) waitFor(row ledger.Payment) *refusal {
 }
 
 // besides decides about a purchase that somebody holds.
-func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) *refusal {
-	wait := inFlight()
+func (p *purchase) besides(r *http.Request, row ledger.Payment, named bool) *refusal {
+	ctx, wait := r.Context(), inFlight()
 	if named || p.mayBeRetry(ctx, row) {
 		p.about = &row
 		return wait
@@ -155,7 +154,7 @@ func (p *purchase) besides(ctx context.Context, row ledger.Payment, named bool) 
 		p.about = &row
 		return wait
 	}
-	return p.redeem(ctx, fresh, named)
+	return p.redeem(r, fresh, named)
 }
 
 // mayBeRetry says whether a request may be a retry of one whose payer is lost

@@ -14,6 +14,7 @@ import (
 // withheld begins so many requests, each with the payment and all of its body but the last
 // byte: the gate looks what the payment has bought, and waits.
 func (w *world) withheld(n int, method, path, payment, header string) []net.Conn {
+	time.Sleep(300 * time.Millisecond) // until the request before has let go of the payment
 	conns := make([]net.Conn, n)
 	for i := range conns {
 		conn, host := w.dial()
@@ -43,6 +44,7 @@ func TestOrderThatWaitsForItsBodyIsDoneOnce(t *testing.T) {
 	w.expect(w.sendBody(t.Context(), "POST", "/render", payment, "render"), 401, "")
 	for _, conn := range w.withheld(4, "POST", "/render", payment, "Authorization: a\r\n") {
 		_, _ = io.WriteString(conn, "r")
+		w.until(func() bool { return acts.Load() > 0 }) // and the first one leaves before its answer
 		time.Sleep(40 * time.Millisecond)
 		conn.Close()
 		time.Sleep(200 * time.Millisecond)

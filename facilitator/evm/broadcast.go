@@ -184,7 +184,7 @@ var refusals = []string{
 	"policy", "restricted", "blocked", "sanction",
 	"nonce too high", "nonce is too high", "nonce gap", "gapped", "oversized data", "max initcode size", "negative value",
 	"invalid transaction", "invalid signature", "invalid argument", "invalid param", "invalid request", "invalid nonce", "invalid input", "rlp:",
-	"max priority fee per gas higher", "tip above fee cap", "blacklisted", "denylist", "sanctioned", "not allowed", "not whitelisted",
+	"max priority fee per gas higher", "tip above fee cap", "blacklisted", "denylist", "not allowed", "not whitelisted",
 	// Tokens and Permit2, where a node leaves out that the call was reverted.
 	"authorization is used", "authorization is expired", "authorization is not yet valid", "invalidnonce", invalidNonceError, "exceeds balance", "exceeds allowance",
 }

@@ -44,6 +44,8 @@ func TestBroadcastErrors(t *testing.T) {
 		"no gas after all":     {"insufficient funds for gas * price + value: balance 1", facilitator.Unsent, facilitator.CodeUnavailable, "send it some of the chain's own coin", 1},
 		"fees too low":         {"max fee per gas less than block base fee", facilitator.Unsent, facilitator.CodeUnavailable, "a payment could not be sent", 1},
 		"pool full":            {"txpool is full", facilitator.Unsent, facilitator.CodeUnavailable, "a payment could not be sent", 1},
+		"rate limited":         {"over rate limit", facilitator.Unsent, facilitator.CodeUnavailable, "a payment could not be sent", 1},
+		"a node's policy":      {"transaction rejected by policy", facilitator.Unknown, codeTransaction, "", 1},
 		"numbers all taken":    {"nonce too low: next nonce 99", facilitator.Unsent, facilitator.CodeUnavailable, "is the key used elsewhere", numberTries},
 		"would be replacement": {"replacement transaction underpriced", facilitator.Unsent, facilitator.CodeUnavailable, "is the key used elsewhere", numberTries},
 		"reverts":              {"execution reverted: ERC20: transfer amount exceeds balance", facilitator.Unknown, codeTransaction, "", 1},

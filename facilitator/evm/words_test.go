@@ -87,6 +87,7 @@ func TestWalletWordsAreNotTheNodes(t *testing.T) {
 		"already known, data and text": {"already known", func(err error) error {
 			return &saidError{"already known", err.(interface{ ErrorData() any }).ErrorData()}
 		}},
+		"custom error":              {"custom error", func(error) error { return &saidError{"custom error", "0x82b42900"} }},
 		"already known, text alone": {"already known", func(error) error { return &saidError{"already known", nil} }},
 		"nonce too low":             {"nonce too low", geth},
 		"nonce too low, no code":    {"nonce too low", withoutCode},

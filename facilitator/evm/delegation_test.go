@@ -86,11 +86,22 @@ func flying(f *Facilitator) (payments, transactions int) {
 	return payments, transactions
 }
 
-// untilSteady waits until no more payments are sent, and returns how many are on their
-// way.
+// placed is how many payments have a place: they are on their way, or are looked at for that.
+func placed(f *Facilitator) (n int) {
+	q := f.chains[baseSepolia].shared.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range q.payers {
+		n += len(p.flying)
+	}
+	return n
+}
+
+// untilSteady waits until no more payments are sent, those that have a place among them if
+// that does not take too long, and returns how many are on their way.
 func untilSteady(f *Facilitator) int {
-	last := 0
-	for same := 0; same < 20; time.Sleep(100 * time.Millisecond) {
+	last, end := 0, time.Now().Add(20*time.Second)
+	for same := 0; same < 6 || placed(f) > last && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		n, _ := flying(f)
 		if same++; n != last || n == 0 {
 			same, last = 0, n

@@ -8,6 +8,8 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -94,7 +96,7 @@ func (p *purchase) isKnownWallet(now time.Time) bool {
 
 // limited marks a refusal as a bound's.
 func (p *purchase) limited(refused *refusal) *refusal {
-	p.outcome = "limited"
+	p.outcome = metrics.Limited
 	return refused
 }
 
@@ -156,7 +158,7 @@ type customer struct {
 func (p *purchase) customer() customer {
 	c := customer{
 		payer: p.auth.Payer, wallet: p.auth.Payer, tab: p.tabFor(p.held.Payment), ran: p.status != 0,
-		free: nothingDue(p.request), doubt: p.held.Payment.Doubt, token: p.token, in: p.h.shared.admission, now: p.h.now,
+		free: settlement.NothingDue(p.request), doubt: p.held.Payment.Doubt, token: p.token, in: p.h.shared.admission, now: p.h.now,
 	}
 	if !p.proven {
 		c.wallet = p.walletHere()

@@ -13,13 +13,15 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 func init() {
 	caddy.RegisterModule(App{})
-	caddy.OnExit(drain)
+	caddy.OnExit(settlement.Drain)
 }
 
 // App is what all paywalls of a server share: the ledger, which remembers
@@ -38,8 +40,8 @@ type App struct {
 	shared   *shared
 	settlers *facilitator.Set
 	keys     []string // of the snapshots held in the pool
-	blocks   *blockWatch
-	watchKey string // of blocks in the pool, or ""
+	desk     *settlement.Desk
+	watchKey string // of the desk's blocks in the pool, or ""
 	logger   *zap.Logger
 	stop     context.CancelFunc
 	watching context.Context
@@ -59,6 +61,34 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // gives answers.
 var snapshots = caddy.NewUsagePool()
 
+// watches keeps the blocks that are watched for each ledger, across reloads.
+var watches = caddy.NewUsagePool()
+
+// now is what the metrics say is so now.
+var now = metrics.Now{
+	Facilitators: func(yield func(*facilitator.Memory) bool) {
+		snapshots.Range(func(_, v any) bool { return yield(v.(*facilitator.Memory)) })
+	},
+	Unsettled: func() int {
+		if s := currentShared(); s != nil {
+			return s.admission.Unsettled.Count()
+		}
+		return 0
+	},
+	InDoubt: func() *metrics.Count {
+		if s := currentShared(); s != nil {
+			return s.inDoubt.Load()
+		}
+		return nil
+	},
+	Owed: func() *metrics.Count {
+		if s := currentShared(); s != nil {
+			return s.owed.Load()
+		}
+		return nil
+	},
+}
+
 // Provision loads the ledger and the facilitators. It asks nobody anything.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger, a.places = ctx, ctx.Logger(), new(places)
@@ -70,9 +100,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.shared, err = takeShared(); err != nil {
 		return err
 	}
-	if err := a.keepWatch(); err != nil {
-		return err
-	}
+	raw := a.LedgerRaw // LoadModule clears the raw configs
 	loaded, err := ctx.LoadModule(a, "LedgerRaw")
 	if err != nil {
 		return fmt.Errorf("loading the ledger: %w", err)
@@ -83,7 +111,6 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.ledger = ledger.Guard(store)
 
-	// LoadModule clears the raw configs, and they are the keys of the snapshots.
 	raws := a.FacilitatorsRaw
 	byName, err := ctx.LoadModule(a, "FacilitatorsRaw")
 	if err != nil {
@@ -95,6 +122,21 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := a.add(name, module, raws[name]); err != nil {
 			return err
 		}
+	}
+	return a.openDesk(raw)
+}
+
+// openDesk makes the desk. The blocks that it watches belong to the ledger, over reloads.
+func (a *App) openDesk(ledgerConfig json.RawMessage) error {
+	key := fmt.Sprintf("%x", sha256.Sum256(ledgerConfig))
+	kept, _, err := watches.LoadOrNew(key, func() (caddy.Destructor, error) { return settlement.NewBlocks(), nil })
+	if err != nil {
+		return err
+	}
+	a.watchKey = key
+	a.desk = &settlement.Desk{
+		Ledger: a.ledger, Facilitators: a.settlers, Admission: a.shared.admission, Unrecorded: &a.shared.unrecorded,
+		Blocks: kept.(*settlement.Blocks), Logger: a.logger,
 	}
 	return nil
 }
@@ -192,17 +234,17 @@ func (a *App) Start() error {
 				a.logger.Error("the ledger cannot be opened; payments are refused until it can", zap.Error(err))
 			}
 		}
-		go a.watchOwed(a.watching)
+		go a.desk.WatchOwed(a.watching, func(owed metrics.Count) { a.shared.owed.Store(&owed) })
 		if book, ok := a.ledger.Unguarded().(ledger.Chains); ok {
 			a.settlers.WatchChains(a.watching, book, a.logger)
 		}
-		go a.watchBlocks(a.watching)
-		a.reconcile(a.watching)
+		go a.desk.WatchBlocks(a.watching)
+		a.desk.Reconcile(a.watching, func(doubts metrics.Count) { a.shared.inDoubt.Store(&doubts) })
 	}()
 	return nil
 }
 
-// Stop ends the watching. Settlements go on: see drain.
+// Stop ends the watching. Settlements go on: see settlement.Drain.
 func (a *App) Stop() error {
 	a.stop()
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -156,9 +157,9 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 		}
 	}
 	if p.outcome == "" {
-		p.outcome = "rejected"
+		p.outcome = metrics.Rejected
 		if p.settled {
-			p.outcome = "undelivered" // it is owed
+			p.outcome = metrics.Undelivered // it is owed
 		}
 	}
 	p.refused = &f
@@ -267,13 +268,13 @@ func (p *purchase) report() {
 	if outcome == "" {
 		return
 	}
-	payments.WithLabelValues(outcome).Inc()
+	metrics.CountPayment(outcome)
 	row := p.held.Payment
 	if p.about != nil {
 		row = *p.about
 	}
 	fields := []zap.Field{
-		zap.String("outcome", outcome),
+		zap.String("outcome", string(outcome)),
 		zap.String("payment", row.ID),
 		zap.String("payer", row.Payer),
 		zap.String("network", row.Network),
@@ -295,9 +296,9 @@ func (p *purchase) report() {
 	}
 	logger := p.h.logger
 	switch outcome {
-	case "limited":
+	case metrics.Limited:
 		level = zap.DebugLevel // a flood must not fill the log
-	case "rejected", "invalid", "unverified", "expired":
+	case metrics.Rejected, metrics.Invalid, metrics.Unverified, metrics.Expired:
 		logger = p.h.sampled // anybody can send what costs him nothing
 	}
 	logger.Log(level, "payment", fields...)

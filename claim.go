@@ -34,7 +34,7 @@ func (p *purchase) claim(r *http.Request) *refusal {
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
-	claimed, err := p.h.app.ledger.Claim(r.Context(), row, leaseFor)
+	claimed, err := p.h.app.ledger.Claim(r.Context(), row, ledger.LeaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		if refused := p.takeLook(now); refused != nil {
 			return refused
@@ -212,7 +212,7 @@ func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
 
 // take makes the purchase the holder of a payment that the ledger knows.
 func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *refusal {
-	taken, err := p.h.app.ledger.Take(ctx, key, to, leaseFor)
+	taken, err := p.h.app.ledger.Take(ctx, key, to, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
 		return inFlight()
 	}
@@ -326,7 +326,7 @@ func (p *purchase) hold(c ledger.Claim) {
 	p.h.shared.held.add(p.holding, 1)
 	// What else the row has, an open stream need not keep.
 	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	p.lease = keepLease(p.h.app.ledger, slim, p.h.renewEvery, p.h.logger)
+	p.lease = p.h.app.ledger.Keep(slim, p.h.renewEvery, p.h.logger)
 }
 
 // release gives a payment back that was claimed and not settled.
@@ -334,7 +334,7 @@ func (p *purchase) release() {
 	if p.lease == nil {
 		return
 	}
-	p.lease.end()
+	p.lease.End()
 	p.lease = nil
 	if p.held.Payment.State == ledger.Claimed {
 		_ = p.move(ledger.Change{To: ledger.Released})
@@ -376,7 +376,7 @@ func (p *purchase) letGo() {
 	switch {
 	case p.lease == nil: // the settlement goes on alone, and holds the claim
 	case p.held.Payment.State == ledger.Settled, p.held.Payment.State == ledger.Delivering:
-		p.lease.end()
+		p.lease.End()
 		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Body: p.readBody(), Answer: p.answer, Reason: p.reason, Ended: p.ended})
 	default:
 		p.release()

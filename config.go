@@ -141,16 +141,12 @@ const (
 	// answerWithin is how long a payer waits for a settlement before being told
 	// that it is pending: below the usual time-outs of clients.
 	answerWithin = 15 * time.Second
-	// settleWithin bounds the settlement itself, which goes on without the payer.
-	settleWithin = 120 * time.Second
 	// keepWithoutEnd is how long a payment is remembered whose authorization does
 	// not say when it ends: the chain alone refuses it then.
 	keepWithoutEnd = 90 * 24 * time.Hour
 	// keepRequest is how long at least what was asked of a facilitator is kept: a
 	// reorganisation of the chain may make it necessary to ask again.
 	keepRequest = time.Hour
-	// leaseFor is how long a claim outlives a holder that no longer renews it.
-	leaseFor = 60 * time.Second
 	// maxRuns bounds how often one payment starts the upstream.
 	maxRuns = 20
 	// maxHeads is how many of them can be heads.

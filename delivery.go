@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -72,7 +73,7 @@ func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 		ctx, d.cancel = context.WithCancel(d.r.Context())
 	}
 	p.upload.onCut(d.cancel)
-	p.lease.onLoss(func() { // another may sell it or deliver it now
+	p.lease.OnLoss(func() { // another may sell it or deliver it now
 		d.cancel()
 		d.answer.cut.Store(true)
 	})
@@ -122,7 +123,7 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 	case !p.settled && d.r.Context().Err() != nil:
 		d.refused = clientGone() // nobody reads it
 	case !p.settled && !charge:
-		p.outcome = "uncharged"
+		p.outcome = metrics.Uncharged
 		p.slot.Leave()
 		d.handOut(header)
 		return true
@@ -307,7 +308,7 @@ func (d *delivery) finish(err error, returned bool) {
 	p.sawUpstream(p.status, returned)
 	if !p.settled {
 		if p.outcome == "" {
-			p.outcome = "uncharged"
+			p.outcome = metrics.Uncharged
 		}
 		return
 	}
@@ -336,11 +337,11 @@ func (d *delivery) finish(err error, returned bool) {
 	}
 	if arrived && goods && !head || nothingCharged(p.held.Payment) {
 		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Ended: p.ended}) == nil {
-			p.outcome = "delivered"
+			p.outcome = metrics.Delivered
 			return
 		}
 	}
-	p.outcome = "undelivered"
+	p.outcome = metrics.Undelivered
 	p.readOn(d.r.Context())
 	if p.acts && a.goods && !d.replayed {
 		p.answer = credentialsOf(d.r, p.held.Payment.Key)
@@ -349,7 +350,7 @@ func (d *delivery) finish(err error, returned bool) {
 		}
 	}
 	if head && arrived {
-		p.outcome = "settled" // a HEAD delivers nothing: its payment buys one GET
+		p.outcome = metrics.Settled // a HEAD delivers nothing: its payment buys one GET
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/page"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -128,7 +130,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}))
 	h.now = time.Now
 	h.answerWithin = answerWithin
-	h.renewEvery = renewEvery
+	h.renewEvery = ledger.RenewEvery
 	h.uploadGrace = uploadGrace
 	h.holdWithin = holdWithin
 	h.complained, h.warned, h.at = new(atomic.Int64), new(atomic.Int64), new(place)
@@ -147,7 +149,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	h.shared = h.app.shared
-	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+	if err := metrics.Register(ctx.GetMetricsRegistry(), now); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	return h.provisionPrices(ctx)
@@ -269,11 +271,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return h.refuse(w, r, outage(wait))
 		}
 		if err != nil {
-			payments.WithLabelValues("malformed").Inc()
+			metrics.CountPayment(metrics.Malformed)
 			h.shared.quotes.remember(resource, shown, now)
 			return h.challenge(w, r, shown, codeOf(err), nil)
 		}
-		challenges.Inc()
+		metrics.Challenges.Inc()
 		h.shared.quotes.remember(resource, shown, now)
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 )
 
 // What tests of the bounds may see and change. The bounds are of the process, so
@@ -16,16 +17,7 @@ func SetMostUnsettled(all, of int) (restore func()) { return SetPlaces(all, 0, o
 // SetPlaces sets how many payments may be unsettled: in all, of them for trusted payers
 // alone, of one payer, and from one network.
 func SetPlaces(all, kept, of, from int) (restore func()) {
-	return theShared().admission.ForTest().SetMost(all, kept, of, from)
-}
-
-// theShared is what the loaded configs share.
-func theShared() (s *shared) {
-	sharedStates.Range(func(_, v any) bool {
-		s = v.(*shared)
-		return true
-	})
-	return s
+	return currentShared().admission.ForTest().SetMost(all, kept, of, from)
 }
 
 // SetHoldWithin sets how long a payment may wait for the upstream.
@@ -35,11 +27,11 @@ func (h *Handler) SetHoldWithin(d time.Duration) { h.holdWithin = d }
 func (h *Handler) Candidates(network string) int { return len(h.candidates[network]) }
 
 // Unsettled is how many payments are.
-func Unsettled() int { return unsettledNow() }
+func Unsettled() int { return now.Unsettled() }
 
 // ForgetPayers forgets how all payers and networks fared.
 func ForgetPayers() {
-	if s := theShared(); s != nil {
+	if s := currentShared(); s != nil {
 		s.admission.ForTest().Forget()
 	}
 }
@@ -57,4 +49,4 @@ const (
 func (h *Handler) SetUploadGrace(d time.Duration) { h.uploadGrace = d }
 
 // Drain is what happens when the process exits.
-func Drain(ctx context.Context) { drain(ctx) }
+func Drain(ctx context.Context) { settlement.Drain(ctx) }

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -74,7 +75,7 @@ func outage(wait time.Duration) refusal {
 // noteClosed counts a request that found nothing offered, and tells the log, but
 // not for each of them.
 func (h *Handler) noteClosed(err error, now time.Time) {
-	closed.Inc()
+	metrics.Closed.Inc()
 	last := h.complained.Load()
 	if now.Unix()-last < 60 || !h.complained.CompareAndSwap(last, now.Unix()) {
 		h.logger.Debug("nothing is offered", zap.Error(err))

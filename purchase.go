@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -61,24 +62,24 @@ type purchase struct {
 	held    ledger.Claim     // our hold on the authorization
 	holding ledger.Key       // that held says is ours, or ""
 	about   *ledger.Payment  // another payment that the answer is about, or nil
-	lease   *lease           // keeps held while the request lives
+	lease   *ledger.Lease    // keeps held while the request lives
 	slot    *admission.Slot  // among the payments that are not yet settled
 	token   *admission.Token // that the payment costs until money has moved
 	// heardBefore: the verdict on it is some seconds old.
 	heardBefore bool
-	probing     bool     // the upstream may be tried, and nobody has said yet how it did
-	order       *order   // in the book of orders
-	gone        bool     // letGo was here
-	redeemed    bool     // it was paid earlier, and is owed
-	settled     bool     // the money has moved, and held says so
-	sold        *sale    // what an upto purchase was that is fetched
-	mustBe      string   // the digest that the body must turn out to have, or ""
-	answer      []byte   // a copy of what did not arrive
-	reason      string   // for the ledger
-	ended       int      // 1 if the payer ended an answer himself
-	outcome     string   // for log and metrics; "" while undecided
-	status      int      // what the upstream answered
-	refused     *refusal // what the payer got instead of goods
+	probing     bool            // the upstream may be tried, and nobody has said yet how it did
+	order       *order          // in the book of orders
+	gone        bool            // letGo was here
+	redeemed    bool            // it was paid earlier, and is owed
+	settled     bool            // the money has moved, and held says so
+	sold        *sale           // what an upto purchase was that is fetched
+	mustBe      string          // the digest that the body must turn out to have, or ""
+	answer      []byte          // a copy of what did not arrive
+	reason      string          // for the ledger
+	ended       int             // 1 if the payer ended an answer himself
+	outcome     metrics.Outcome // for log and metrics; "" while undecided
+	status      int             // what the upstream answered
+	refused     *refusal        // what the payer got instead of goods
 
 	receiptData facilitator.Settlement // what the facilitator added for the receipt
 }
@@ -202,7 +203,7 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 func (p *purchase) ask(ctx context.Context) *refusal {
 	verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
 	if err != nil {
-		p.outcome, p.held.Payment.Facilitator = "unverified", name
+		p.outcome, p.held.Payment.Facilitator = metrics.Unverified, name
 		return unavailable(err)
 	}
 	said := heard{of: p.verdictKey(), verdict: verdict, by: name, at: p.h.now()}
@@ -221,7 +222,7 @@ func (p *purchase) heed(said *heard) *refusal {
 		if p.proven && strings.Contains(said.verdict.Reason, "insufficient") {
 			p.h.shared.admission.Trusted.Remove(p.auth.Payer)
 		}
-		p.outcome = "invalid"
+		p.outcome = metrics.Invalid
 		p.held.Payment.Reason, p.held.Payment.Facilitator = said.verdict.Reason, said.by
 		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), detail(said.verdict.Detail))
 	}
@@ -268,7 +269,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	d.answer.payer = r.Context()
 	ctx, cancel := d.begin()
 	defer cancel()
-	defer p.lease.onLoss(nil) // a settlement may go on alone, and keep the claim
+	defer p.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.held.Payment.Answer; p.settled && hasCopy(p.held.Payment) {
 		if !isFor(copied, r, p.held.Payment.Key) {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.held.Payment)})
@@ -324,7 +325,7 @@ func (p *purchase) upstreamFailed(err error) *refusal {
 	if p.settled {
 		f.receipt, f.retryAfter = p.receipt(p.held.Payment), fetchAgainAfter
 	} else {
-		p.outcome = "uncharged"
+		p.outcome = metrics.Uncharged
 	}
 	p.sawUpstream(p.status, true)
 	return f

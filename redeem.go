@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -163,7 +164,7 @@ func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
-	if _, ok := p.h.shared.unrecorded.Load(row.Key); ok {
+	if p.h.shared.unrecorded.Has(row.Key) {
 		return true
 	}
 	if p.h.shared.held.hasLeft(row.Key) {
@@ -191,7 +192,7 @@ func (p *purchase) takeOver(ctx context.Context, seen ledger.Payment) *refusal {
 		return refused
 	}
 	if refused := p.stillOwed(seen); refused != nil {
-		p.lease.end()
+		p.lease.End()
 		p.lease = nil
 		_ = p.move(ledger.Change{To: ledger.Settled}) // as it was
 		p.letKeyGo()
@@ -199,7 +200,7 @@ func (p *purchase) takeOver(ctx context.Context, seen ledger.Payment) *refusal {
 	}
 	p.slot.Leave()
 	p.settled, p.redeemed = true, true
-	p.outcome = "redeemed"
+	p.outcome = metrics.Redeemed
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -19,13 +21,10 @@ type shared struct {
 	held      *heldKeys
 	orders    *orderBook
 
-	// unrecorded are the payments (ledger.Key) whose outcome is known here and not
-	// recorded yet. Their payers were told to come back: if they sign anew, that is no
-	// other purchase.
-	unrecorded sync.Map
+	unrecorded settlement.Unrecorded
 
-	// inDoubt is what the reconciler saw in its last round, and owed what watchOwed did.
-	inDoubt, owed atomic.Pointer[gauge]
+	// inDoubt is what the reconciler saw in its last round, and owed what countOwed did.
+	inDoubt, owed atomic.Pointer[metrics.Count]
 }
 
 func newShared() *shared {
@@ -56,13 +55,13 @@ func takeShared() (*shared, error) {
 	return s.(*shared), nil
 }
 
-// unsettledNow is how many payments are claimed and not yet settled.
-func unsettledNow() (n int) {
-	sharedStates.Range(func(_, s any) bool {
-		n = s.(*shared).admission.Unsettled.Count()
+// currentShared is the shared value while a config with paywalls is loaded, or nil.
+func currentShared() (s *shared) {
+	sharedStates.Range(func(_, v any) bool {
+		s = v.(*shared)
 		return true
 	})
-	return n
+	return s
 }
 
 // heldKeys are the payments that requests of this process hold. Copies of them, however

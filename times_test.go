@@ -3,6 +3,9 @@ package paywall
 import (
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 // Who waits for somebody waits longer than that one does, from the payer's side
@@ -17,9 +20,9 @@ func TestTimesAreInOrder(t *testing.T) {
 		{"an authorization lives while its payer waits", answerWithin, minLife},
 		{"an authorization lives when it is asked for", minLife, maxTimeout},
 		{"what is offered is taken", maxTimeout, maxLife},
-		{"a settlement goes on after its payer was answered", answerWithin, settleWithin},
-		{"a settlement can end before its authorization does", settleWithin, maxTimeout},
-		{"who is slow with a body is let go before the claim would be", uploadGrace, leaseFor},
+		{"a settlement goes on after its payer was answered", answerWithin, settlement.Within},
+		{"a settlement can end before its authorization does", settlement.Within, maxTimeout},
+		{"who is slow with a body is let go before the claim would be", uploadGrace, ledger.LeaseFor},
 	} {
 		if c.shorter >= c.longer {
 			t.Errorf("%s: %s is not below %s", c.name, c.shorter, c.longer)

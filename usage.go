@@ -9,7 +9,7 @@ import (
 	"github.com/holiman/uint256"
 	"go.uber.org/zap"
 
-	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -27,7 +27,7 @@ func (p *purchase) meter(said []string) *refusal {
 	}
 	due, err := charge(said, p.request.Requirement.Amount, p.option)
 	if err != nil {
-		p.outcome = "uncharged"
+		p.outcome = metrics.Uncharged
 		p.h.logger.Error("the upstream's Settlement-Overrides header cannot be used; its answer is withheld, and nothing is charged",
 			zap.String("payment", p.held.Payment.ID), zap.Error(err))
 		return &refusal{status: http.StatusBadGateway, code: codeUsage, cause: err}
@@ -109,25 +109,9 @@ func (p *purchase) chargeUsage() *refusal {
 		return nil
 	}
 	if p.due == "" {
-		p.outcome = "rejected"
+		p.outcome = metrics.Rejected
 		return refuseAnew(codeUptoFirst, errors.New("an upto payment was to be settled before the upstream answered"))
 	}
 	p.request.Requirement.Amount = p.due
 	return nil
-}
-
-// nothingDue says whether there is nothing to settle: the upstream charges
-// nothing of an upto payment. The authorization stays unused on the chain, and
-// the ledger keeps it from buying twice.
-func nothingDue(r facilitator.Request) bool {
-	return r.Requirement.Scheme == x402.SchemeUpto && r.Requirement.Amount == "0"
-}
-
-// chargedOtherwise is what a facilitator says it has charged of an upto payment,
-// where that is not what it was asked to: the ledger tells what has happened.
-func chargedOtherwise(row ledger.Payment, s facilitator.Settlement) string {
-	if row.Scheme != x402.SchemeUpto || s.Amount == row.Amount || s.Amount == "" || strings.Trim(s.Amount, "0123456789") != "" {
-		return ""
-	}
-	return s.Amount
 }

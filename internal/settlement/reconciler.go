@@ -1,4 +1,4 @@
-package paywall
+package settlement
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -34,14 +35,10 @@ const (
 // money, and looks at the chain where it can. One runs per process; of several
 // that share a ledger, one takes each payment.
 type reconciler struct {
-	ledger      *ledger.Guarded
-	facilitator func(name string) (facilitator.Named, bool)
-	witnesses   func(network string) []facilitator.Witness
-	closed      func(network string) bool
-	watch       func(row ledger.Payment, b facilitator.Block)
-	saw         func(doubts gauge) // in its last round
-	now         func() time.Time
-	logger      *zap.Logger
+	desk   *Desk
+	saw    func(doubts metrics.Count) // in its last round
+	now    func() time.Time
+	logger *zap.Logger
 
 	attempts map[ledger.Key]*attempts
 
@@ -83,14 +80,14 @@ func (c *reconciler) run(ctx context.Context) {
 func (c *reconciler) round(ctx context.Context) error {
 	var due []ledger.Payment
 	seen := make(map[ledger.Key]bool)
-	var doubts gauge
-	for row, err := range c.ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}, Brief: true}) {
+	var doubts metrics.Count
+	for row, err := range c.desk.Ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}, Brief: true}) {
 		if err != nil {
 			return err
 		}
 		seen[row.Key] = true
 		if row.State == ledger.Unknown || row.Doubt || !ledger.Held(row, c.now()) {
-			doubts.add(row)
+			doubts.Add(row)
 		}
 		if t := c.attempts[row.Key]; !ledger.Held(row, c.now()) && (t == nil || !c.now().Before(t.next)) {
 			due = append(due, row)
@@ -106,7 +103,7 @@ func (c *reconciler) round(ctx context.Context) error {
 	for _, row := range due {
 		whom := asked{row.Facilitator, row.Network}
 		// What another chain says of it is worth nothing.
-		if c.closed(row.Network) || len(turns[whom]) == triedInARow || c.isBusy(whom) {
+		if c.desk.Facilitators.Closed(row.Network) || len(turns[whom]) == triedInARow || c.isBusy(whom) {
 			continue
 		}
 		t := c.attempts[row.Key]
@@ -176,7 +173,7 @@ func (c *reconciler) setBusy(whom asked, busy bool) {
 // try asks once about one payment.
 func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	logger := c.logger.With(zap.String("payment", row.ID))
-	row, err := c.ledger.Get(ctx, row.Key) // all of it
+	row, err := c.desk.Ledger.Get(ctx, row.Key) // all of it
 	if err != nil || row.State != ledger.Unknown && row.State != ledger.Settling {
 		return // or somebody has found out meanwhile
 	}
@@ -185,16 +182,16 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		c.once(logger, count, "a payment in doubt cannot be asked about: its request is unreadable", zap.Error(err))
 		return
 	}
-	if nothingDue(request) {
-		if claim, err := c.ledger.Take(ctx, row.Key, ledger.Settling, leaseFor); err == nil {
+	if NothingDue(request) {
+		if claim, err := c.desk.Ledger.Take(ctx, row.Key, ledger.Settling, ledger.LeaseFor); err == nil {
 			c.record(ctx, claim, ledger.Change{To: ledger.Settled}, logger)
 		}
 		return
 	}
 	request.Since = row.Created
 	whole := request.Payment != nil
-	named, known := c.facilitator(row.Facilitator)
-	witnesses := c.witnesses(row.Network)
+	named, known := c.desk.Facilitators.Get(row.Facilitator)
+	witnesses := c.desk.Facilitators.Witnesses(row.Network)
 	over := !row.ValidBefore.IsZero() && c.now().After(row.ValidBefore.Add(afterEnd))
 	if !whole || (!known || over) && len(witnesses) == 0 {
 		c.once(logger, count, "a payment stays in doubt: it can no longer be asked about, and there is no RPC to look at the chain",
@@ -202,7 +199,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		return
 	}
 
-	claim, err := c.ledger.Take(ctx, row.Key, ledger.Settling, settleWithin+leaseFor)
+	claim, err := c.desk.Ledger.Take(ctx, row.Key, ledger.Settling, Within+ledger.LeaseFor)
 	if err != nil {
 		return // a payer came back with it, or the ledger is gone
 	}
@@ -219,9 +216,9 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		}
 	}
 	if change.To == ledger.Unknown && known && !over {
-		request.Transaction, request.Announce = row.Transaction, announce(c.ledger, claim)
+		request.Transaction, request.Announce = row.Transaction, announce(c.desk.Ledger, claim)
 		s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
-		observeSettlement(s.Outcome)
+		metrics.CountSettlement(s.Outcome.String())
 		if s.Outcome == facilitator.Settled {
 			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name, Amount: chargedOtherwise(row, s)}
 			block = s.Block
@@ -233,27 +230,31 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	if change.To == ledger.Settled && change.Facilitator != "" {
 		row.Facilitator = change.Facilitator
 	}
-	c.watch(row, block)
+	c.desk.watch(row, block)
 }
 
 // record writes what was found, and lets go.
 func (c *reconciler) record(ctx context.Context, claim ledger.Claim, change ledger.Change, logger *zap.Logger) {
-	set := func(claim ledger.Claim) (ledger.Payment, error) { return c.ledger.Move(ctx, claim, change) }
+	set := func(claim ledger.Claim) (ledger.Payment, error) { return c.desk.Ledger.Move(ctx, claim, change) }
 	row, err := set(claim)
 	if err != nil && change.To == ledger.Settled { // which the facilitator may not say again
-		settlements.Go(func() {
-			_, err := recordWithRetry(c.ledger, claim, true, set)
+		Go(func() {
+			late, err := recordWithRetry(c.desk.Ledger, claim, true, set)
+			if err == nil {
+				_, err = letGo(c.desk.Ledger, late)
+			}
 			logger.Warn("a reconciled payment was recorded late", zap.String("transaction", change.Transaction), zap.Error(err))
 		})
 	}
-	if err == nil && row.State == ledger.Settled {
-		_, err = c.ledger.Move(ctx, claim, ledger.Change{To: ledger.Settled}) // its payer comes for the goods
+	if err == nil {
+		claim.Payment = row
+		row, err = letGo(c.desk.Ledger, claim)
 	}
 	switch {
 	case err != nil:
 		logger.Error("recording a reconciled payment", zap.String("to", string(change.To)), zap.Error(err))
 	case change.To != ledger.Unknown:
-		payments.WithLabelValues("reconciled_" + string(change.To)).Inc()
+		metrics.CountPayment(metrics.Reconciled(string(change.To)))
 		logger.Info("a payment in doubt is decided", zap.String("outcome", string(change.To)),
 			zap.String("payer", row.Payer), zap.String("transaction", row.Transaction), zap.String("network", row.Network),
 			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
@@ -290,17 +291,9 @@ func (c *reconciler) once(logger *zap.Logger, count int, text string, fields ...
 	}
 }
 
-// reconcile starts the reconciler of this config's ledger.
-func (a *App) reconcile(ctx context.Context) {
-	c := &reconciler{
-		ledger:      a.ledger,
-		facilitator: a.settlers.Get,
-		witnesses:   a.settlers.Witnesses,
-		closed:      a.settlers.Closed,
-		watch:       a.watch,
-		saw:         func(doubts gauge) { a.shared.inDoubt.Store(&doubts) },
-		now:         time.Now,
-		logger:      a.logger.Named("reconciler"),
-	}
+// Reconcile runs the reconciler of the config's ledger until ctx ends. It tells saw what
+// is in doubt, in each round.
+func (d *Desk) Reconcile(ctx context.Context, saw func(metrics.Count)) {
+	c := &reconciler{desk: d, saw: saw, now: time.Now, logger: d.Logger.Named("reconciler")}
 	c.run(ctx)
 }

@@ -1,34 +1,142 @@
-package paywall
+package settlement
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// What became of a payment whose block is gone, for the metric.
-const (
-	reorganisedMoved    = "moved"    // the chain has it in another block
-	reorganisedReverted = "reverted" // it does not show it
-	reorganisedRestored = "restored" // it does so again
-)
+// reorgWatch looks whether the chains still have the blocks of the latest payments,
+// and sees to the payments of those that they do not have. Goods that are owed go
+// out again only when their payment is settled again, which is for the reconciler.
+// Where the goods are gone, the money is asked for again in the same words, while
+// the authorization is good, and the payer pays first from now on.
+type reorgWatch struct {
+	watch       *Blocks
+	ledger      *ledger.Guarded
+	admission   *admission.Control
+	facilitator func(name string) (facilitator.Named, bool)
+	blocks      func(network string) []facilitator.Blocks
+	witnesses   func(network string) []facilitator.Witness
+	closed      func(network string) bool
+	now         func() time.Time
+	logger      *zap.Logger
+}
+
+// run looks until ctx ends.
+func (l *reorgWatch) run(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for network, list := range l.watch.due(l.now()) {
+			go l.lookAt(ctx, network, list)
+		}
+	}
+}
+
+// lookAt looks at some blocks of a network, and sees to the payments of those that
+// are gone.
+func (l *reorgWatch) lookAt(ctx context.Context, network string, list []blockOf) {
+	defer l.watch.rest(network)
+	var seeing sync.WaitGroup
+	defer seeing.Wait()
+	free := make(chan struct{}, triedAtOnce)
+	for _, at := range list {
+		if ctx.Err() != nil {
+			return
+		}
+		if l.closed(network) { // what another chain says is worth nothing
+			l.watch.unclear(at, l.now())
+			continue
+		}
+		if !l.watch.isGone(at) {
+			has, err := l.hasBlock(ctx, at)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				l.logger.Debug("it cannot be told whether the chain still has a block", zap.String("network", network), zap.Uint64("block", at.Number), zap.Error(err))
+				l.watch.unclear(at, l.now())
+				return // the others later: nobody may be there to ask
+			case has:
+				l.watch.seen(at, l.now())
+				continue
+			}
+			n := l.watch.takenBack(at, l.now())
+			l.logger.Warn("a reorganisation of the chain has taken back a block with payments", zap.String("network", network),
+				zap.Uint64("block", at.Number), zap.String("hash", at.Hash), zap.Int("payments", n))
+		}
+		seeing.Go(func() { l.seeTo(ctx, at, free) })
+	}
+}
+
+// hasBlock asks those who can look, and survives their panics.
+func (l *reorgWatch) hasBlock(ctx context.Context, at blockOf) (has bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err = errors.New("nobody can look at this network")
+	for _, b := range l.blocks(at.network) {
+		if has, err = b.HasBlock(ctx, at.network, at.Block); err == nil {
+			break
+		}
+	}
+	return has, err
+}
+
+// watch watches the block of a payment that was settled, where it is known and
+// somebody can look.
+func (d *Desk) watch(row ledger.Payment, b facilitator.Block) {
+	if b != (facilitator.Block{}) && len(d.Facilitators.Blocks(row.Network)) > 0 {
+		d.Blocks.add(row.Network, b, watched{key: row.Key, facilitator: row.Facilitator, request: row.Request}, time.Now(), d.Logger)
+	}
+}
+
+// WatchBlocks looks at the blocks of the latest payments until ctx ends.
+func (d *Desk) WatchBlocks(ctx context.Context) {
+	l := &reorgWatch{
+		watch:       d.Blocks,
+		ledger:      d.Ledger,
+		admission:   d.Admission,
+		facilitator: d.Facilitators.Get,
+		blocks:      d.Facilitators.Blocks,
+		witnesses:   d.Facilitators.Witnesses,
+		closed:      d.Facilitators.Closed,
+		now:         time.Now,
+		logger:      d.Logger.Named("reorganisations"),
+	}
+	l.run(ctx)
+}
 
 // seeTo sees to the payments of a block that is gone, as many at once as there is
 // room in free.
-func (l *lookout) seeTo(ctx context.Context, at blockOf, free chan struct{}) {
+func (l *reorgWatch) seeTo(ctx context.Context, at blockOf, free chan struct{}) {
 	list := l.watch.lost(at)
 	decided := make([]bool, len(list))
 	var trying sync.WaitGroup
 	for i := range list {
 		free <- struct{}{}
 		trying.Add(1)
-		settlements.Go(func() { // see drain: money may move
+		Go(func() { // see drain: money may move
 			defer trying.Done()
 			defer func() {
 				if p := recover(); p != nil {
@@ -53,7 +161,7 @@ func (l *lookout) seeTo(ctx context.Context, at blockOf, free chan struct{}) {
 
 // decide finds out what became of one payment whose block is gone, and reports
 // whether there is nothing more to do here.
-func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
+func (l *reorgWatch) decide(ctx context.Context, network string, p *watched) bool {
 	logger := l.logger.With(zap.String("payment", ledger.ID(p.key)), zap.String("network", network))
 	row, err := l.ledger.Get(ctx, p.key)
 	switch {
@@ -79,7 +187,7 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 	}
 	if !p.told {
 		p.told = true
-		reorganised.WithLabelValues(reorganisedReverted).Inc()
+		metrics.CountReorganised(metrics.Reverted)
 		l.admission.Distrusted.Add(row.Payer, l.now())
 		l.admission.Trusted.Remove(row.Payer)
 		logger.Error("a reorganisation of the chain has taken back a payment that was settled, and the chain does not show it in another block",
@@ -105,7 +213,7 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 		return false // it may be on its way
 	}
 	s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
-	observeSettlement(s.Outcome)
+	metrics.CountSettlement(s.Outcome.String())
 	if s.Outcome != facilitator.Settled || s.Block == (facilitator.Block{}) {
 		// Nobody's word counts here: the next look tells whether it is true.
 		logger.Warn("a payment that was taken back was asked for again", zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail))
@@ -115,7 +223,7 @@ func (l *lookout) decide(ctx context.Context, network string, p *watched) bool {
 }
 
 // seek looks for a payment on the chain. The error is for when nobody could tell.
-func (l *lookout) seek(ctx context.Context, network string, r facilitator.Request) (facilitator.Proof, error) {
+func (l *reorgWatch) seek(ctx context.Context, network string, r facilitator.Request) (facilitator.Proof, error) {
 	err := errors.New("nobody can look at this network")
 	var said facilitator.Proof
 	for _, w := range l.witnesses(network) {
@@ -135,18 +243,18 @@ func (l *lookout) seek(ctx context.Context, network string, r facilitator.Reques
 
 // found is for a payment that the chain has after all. It is watched in its new
 // block.
-func (l *lookout) found(ctx context.Context, network string, p *watched, row ledger.Payment, ch ledger.Change, b facilitator.Block, logger *zap.Logger) bool {
+func (l *reorgWatch) found(ctx context.Context, network string, p *watched, row ledger.Payment, ch ledger.Change, b facilitator.Block, logger *zap.Logger) bool {
 	if row.Reason == ledger.ReasonReverted || ch.Transaction != row.Transaction {
 		if err := l.amend(ctx, row, ch); err != nil {
 			logger.Error("recording the new transaction of a payment", zap.String("transaction", ch.Transaction), zap.Error(err))
 			return false
 		}
 	}
-	outcome := reorganisedMoved
+	outcome := metrics.Moved
 	if p.told {
-		outcome = reorganisedRestored
+		outcome = metrics.Restored
 	}
-	reorganised.WithLabelValues(outcome).Inc()
+	metrics.CountReorganised(outcome)
 	logger.Info("a payment whose block was taken back is in another one", zap.String("transaction", ch.Transaction), zap.Uint64("block", b.Number))
 	again := *p
 	again.told = false
@@ -155,13 +263,13 @@ func (l *lookout) found(ctx context.Context, network string, p *watched, row led
 }
 
 // amend records what became of the money of a payment that stays where it is.
-func (l *lookout) amend(ctx context.Context, row ledger.Payment, ch ledger.Change) error {
+func (l *reorgWatch) amend(ctx context.Context, row ledger.Payment, ch ledger.Change) error {
 	take := ledger.Delivered
 	ch.To, ch.Reorganised = ledger.Delivered, true
 	if row.State != ledger.Delivered {
 		take, ch.To = ledger.Delivering, ledger.Settled
 	}
-	claim, err := l.ledger.Take(ctx, row.Key, take, leaseFor)
+	claim, err := l.ledger.Take(ctx, row.Key, take, ledger.LeaseFor)
 	if err == nil {
 		_, err = l.ledger.Move(ctx, claim, ch)
 	}
@@ -169,8 +277,8 @@ func (l *lookout) amend(ctx context.Context, row ledger.Payment, ch ledger.Chang
 }
 
 // unsettle gives a payment whose goods are owed to the reconciler.
-func (l *lookout) unsettle(ctx context.Context, row ledger.Payment, logger *zap.Logger) bool {
-	claim, err := l.ledger.Take(ctx, row.Key, ledger.Delivering, leaseFor)
+func (l *reorgWatch) unsettle(ctx context.Context, row ledger.Payment, logger *zap.Logger) bool {
+	claim, err := l.ledger.Take(ctx, row.Key, ledger.Delivering, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok {
 		return false // somebody came for the goods
 	}

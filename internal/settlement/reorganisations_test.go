@@ -1,4 +1,4 @@
-package paywall
+package settlement
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -69,9 +70,9 @@ func (f *fork) Settle(_ context.Context, r facilitator.Request) facilitator.Sett
 	return f.settles
 }
 
-// outlook is a lookout in a world that is told.
+// outlook is a reorgWatch in a world that is told.
 type outlook struct {
-	*lookout
+	*reorgWatch
 	t     *testing.T
 	chain *fork
 	time  time.Time
@@ -86,8 +87,8 @@ func newOutlook(t *testing.T) *outlook {
 	o := &outlook{t: t, chain: &fork{has: map[facilitator.Block]any{}}, time: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC), logs: logs}
 	now := func() time.Time { return o.time }
 	o.book = memory.New(memory.Options{Now: now})
-	o.lookout = &lookout{
-		watch: newBlockWatch(), ledger: ledger.Guard(o.book), admission: admission.New(), now: now, logger: zap.New(core),
+	o.reorgWatch = &reorgWatch{
+		watch: NewBlocks(), ledger: ledger.Guard(o.book), admission: admission.New(), now: now, logger: zap.New(core),
 		facilitator: func(name string) (facilitator.Named, bool) {
 			return facilitator.Named{Name: name, Facilitator: o.chain}, name == "own"
 		},
@@ -104,7 +105,9 @@ func newOutlook(t *testing.T) *outlook {
 func (o *outlook) counts() map[string]float64 {
 	o.t.Helper()
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(reorganised); err != nil {
+	none := func() *metrics.Count { return nil }
+	now := metrics.Now{Facilitators: func(func(*facilitator.Memory) bool) {}, Unsettled: func() int { return 0 }, InDoubt: none, Owed: none}
+	if err := metrics.Register(registry, now); err != nil {
 		o.t.Fatal(err)
 	}
 	families, err := registry.Gather()
@@ -113,6 +116,9 @@ func (o *outlook) counts() map[string]float64 {
 	}
 	all := map[string]float64{}
 	for _, family := range families {
+		if family.GetName() != "caddy_paywall_reorganised_total" {
+			continue
+		}
 		for _, m := range family.GetMetric() {
 			all[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
 		}
@@ -142,7 +148,7 @@ func (o *outlook) sold(key ledger.Key, to ledger.State, b facilitator.Block) led
 	}
 	c, err := o.book.Claim(o.t.Context(), ledger.Payment{
 		Key: key, Network: watchedNetwork, Payer: "payer of " + string(key), Amount: "10000", Facilitator: "own", ValidBefore: o.time.Add(5 * time.Minute),
-	}, leaseFor)
+	}, ledger.LeaseFor)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -192,7 +198,7 @@ func (o *outlook) wantNothingLeft() {
 var blockA, blockB, blockC = facilitator.Block{Number: 7, Hash: "0xa"}, facilitator.Block{Number: 7, Hash: "0xb"}, facilitator.Block{Number: 9, Hash: "0xc"}
 
 // One call a block, however many payments are in it, and a few in all.
-func TestLookoutLooksAFewTimes(t *testing.T) {
+func TestReorganisationsLooksAFewTimes(t *testing.T) {
 	o := newOutlook(t)
 	for i := range 100 {
 		o.sold(ledger.Key(fmt.Sprint(i)), ledger.Delivered, blockA)
@@ -219,7 +225,7 @@ func TestLookoutLooksAFewTimes(t *testing.T) {
 
 // What cannot be told is looked at again, and not for ever. The word of another
 // chain is worth nothing.
-func TestLookoutIsPatient(t *testing.T) {
+func TestReorganisationsIsPatient(t *testing.T) {
 	o := newOutlook(t)
 	o.sold("k", ledger.Delivered, blockA)
 	o.chain.has[blockA] = errors.New("the node does not know block 7")
@@ -239,7 +245,7 @@ func TestLookoutIsPatient(t *testing.T) {
 }
 
 // A payment that is in another block is watched there.
-func TestLookoutFollows(t *testing.T) {
+func TestReorganisationsFollows(t *testing.T) {
 	for _, state := range []ledger.State{ledger.Delivered, ledger.Settled} {
 		o := newOutlook(t)
 		row := o.sold("k", state, blockA)
@@ -265,7 +271,7 @@ func TestLookoutFollows(t *testing.T) {
 
 // What was delivered stays so, says that its money is gone, and is asked for again
 // in the same words, until it is back.
-func TestLookoutAfterDelivery(t *testing.T) {
+func TestReorganisationsAfterDelivery(t *testing.T) {
 	o := newOutlook(t)
 	row := o.sold("k", ledger.Delivered, blockA)
 	o.admission.Trusted.Add(row.Payer, o.time)
@@ -306,7 +312,7 @@ func TestLookoutAfterDelivery(t *testing.T) {
 
 // Nobody is asked for money that can no longer move, but the chain is looked at:
 // it may have been on its way. A chain that says that it never will ends it.
-func TestLookoutAfterTheEnd(t *testing.T) {
+func TestReorganisationsAfterTheEnd(t *testing.T) {
 	o := newOutlook(t)
 	o.sold("late", ledger.Delivered, blockA)
 	o.pass(lookAfter[3]) // the authorization has ended
@@ -333,12 +339,12 @@ func TestLookoutAfterTheEnd(t *testing.T) {
 
 // Goods that are owed do not go out for money that is gone: the reconciler settles
 // it again.
-func TestLookoutBeforeDelivery(t *testing.T) {
+func TestReorganisationsBeforeDelivery(t *testing.T) {
 	o := newOutlook(t)
 	o.sold("owed", ledger.Settled, blockA)
 	o.sold("broken off", ledger.Delivering, blockA)
 	o.chain.has[blockA] = false
-	o.time = o.time.Add(leaseFor)
+	o.time = o.time.Add(ledger.LeaseFor)
 	o.pass(0)
 	for _, key := range []ledger.Key{"owed", "broken off"} {
 		o.want(key, ledger.Unknown, "", "0xold")
@@ -354,7 +360,7 @@ func TestLookoutBeforeDelivery(t *testing.T) {
 }
 
 // Who is delivering is not stopped; the row says so when it is delivered.
-func TestLookoutWhileDelivering(t *testing.T) {
+func TestReorganisationsWhileDelivering(t *testing.T) {
 	o := newOutlook(t)
 	o.sold("k", ledger.Settled, blockA)
 	c, err := o.book.Take(t.Context(), "k", ledger.Delivering, time.Hour)
@@ -376,7 +382,7 @@ func TestLookoutWhileDelivering(t *testing.T) {
 }
 
 // While nobody can tell, and while the ledger fails, nothing is decided.
-func TestLookoutFailures(t *testing.T) {
+func TestReorganisationsFailures(t *testing.T) {
 	o := newOutlook(t)
 	o.sold("k", ledger.Delivered, blockA)
 	o.chain.has[blockA] = false
@@ -414,7 +420,7 @@ func (broken) Take(context.Context, ledger.Key, ledger.State, time.Duration) (le
 }
 
 // A block that is back is looked at like a new one.
-func TestLookoutBackAgain(t *testing.T) {
+func TestReorganisationsBackAgain(t *testing.T) {
 	o := newOutlook(t)
 	o.sold("k", ledger.Delivered, blockA)
 	o.chain.has[blockA] = false
@@ -436,7 +442,7 @@ func TestLookoutBackAgain(t *testing.T) {
 }
 
 // What is watched is bounded, and beyond that it is said, once.
-func TestLookoutIsBounded(t *testing.T) {
+func TestReorganisationsIsBounded(t *testing.T) {
 	o := newOutlook(t)
 	add := func(n int) {
 		for i := range n {
@@ -463,7 +469,7 @@ func TestLookoutIsBounded(t *testing.T) {
 }
 
 // Of two configs during a reload, one looks at a network at a time.
-func TestLookoutTakesTurns(t *testing.T) {
+func TestReorganisationsTakesTurns(t *testing.T) {
 	o := newOutlook(t)
 	o.sold("k", ledger.Delivered, blockA)
 	o.time = o.time.Add(lookAfter[0])

@@ -1,4 +1,4 @@
-package paywall
+package settlement
 
 import (
 	"context"
@@ -6,9 +6,12 @@ import (
 	"time"
 )
 
-// settlements are those under way in this process. They belong to no config: a
-// reload must not cut one short.
-var settlements flights
+// inFlight is the work under way in this process that may move money or records that it
+// has. It belongs to no config: a reload must not cut it short.
+var inFlight flights
+
+// Go runs f in a goroutine of its own that the exit of the process waits for.
+func Go(f func()) { inFlight.Go(f) }
 
 // flights counts work under way. Unlike a sync.WaitGroup it may be waited for
 // while more begins: at exit, requests of earlier configs still run.
@@ -51,13 +54,13 @@ func (fl *flights) landed() <-chan struct{} {
 	return fl.waiting
 }
 
-// drain waits at exit, after all servers have stopped, until no settlement is
+// Drain waits at exit, after all servers have stopped, until no settlement is
 // under way, so that none is left without a recorded result. What is left all the
 // same is in the ledger, and is asked about after the next start.
-func drain(ctx context.Context) {
+func Drain(ctx context.Context) {
 	select {
-	case <-settlements.landed():
+	case <-inFlight.landed():
 	case <-ctx.Done():
-	case <-time.After(settleWithin):
+	case <-time.After(Within):
 	}
 }

@@ -1,4 +1,4 @@
-package paywall
+package ledger
 
 import (
 	"context"
@@ -7,19 +7,19 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 const (
-	// renewEvery is how often a claim is renewed, and renewAgain how soon after a
+	// LeaseFor is how long a claim outlives a holder that no longer renews it.
+	LeaseFor = 60 * time.Second
+	// RenewEvery is how often a claim is renewed, and renewAgain how soon after a
 	// failure.
-	renewEvery = leaseFor / 3
+	RenewEvery = LeaseFor / 3
 	renewAgain = 5 * time.Second
 )
 
-// lease renews a claim while its request lives.
-type lease struct {
+// Lease renews a claim while its request lives.
+type Lease struct {
 	mu    sync.Mutex
 	ended bool
 	timer *time.Timer
@@ -29,14 +29,14 @@ type lease struct {
 	stop  func() // what its holder must stop then
 }
 
-// keepLease renews c until end.
-func keepLease(l *ledger.Guarded, c ledger.Claim, every time.Duration, logger *zap.Logger) *lease {
-	kept := &lease{every: every, until: time.Now().Add(leaseFor)}
+// Keep renews c until End, every so often; RenewEvery is right.
+func (l *Guarded) Keep(c Claim, every time.Duration, logger *zap.Logger) *Lease {
+	kept := &Lease{every: every, until: time.Now().Add(LeaseFor)}
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
 	kept.timer = time.AfterFunc(every, func() {
 		begun := time.Now()
-		err := l.Renew(context.Background(), c, leaseFor)
+		err := l.Renew(context.Background(), c, LeaseFor)
 		if err != nil {
 			logger.Error("renewing a claim", zap.String("payment", c.Payment.ID), zap.Error(err))
 		}
@@ -49,13 +49,13 @@ func keepLease(l *ledger.Guarded, c ledger.Claim, every time.Duration, logger *z
 
 // renewed learns from a try to renew, under the lock. Who cannot renew stops before
 // another may begin.
-func (l *lease) renewed(begun time.Time, err error) {
-	switch again := time.Now().Add(renewAgain + ledger.CallWithin); {
+func (l *Lease) renewed(begun time.Time, err error) {
+	switch again := time.Now().Add(renewAgain + CallWithin); {
 	case l.ended:
 	case err == nil:
-		l.until = begun.Add(leaseFor)
+		l.until = begun.Add(LeaseFor)
 		l.timer.Reset(l.every)
-	case errors.Is(err, ledger.ErrLost):
+	case errors.Is(err, ErrLost):
 		l.lose()
 	case !again.Before(l.until):
 		l.lose()
@@ -65,16 +65,16 @@ func (l *lease) renewed(begun time.Time, err error) {
 	}
 }
 
-func (l *lease) lose() {
+func (l *Lease) lose() {
 	if !l.lost && l.stop != nil {
 		l.stop()
 	}
 	l.lost = true
 }
 
-// onLoss calls stop, which does not take long, once the claim cannot be kept; nil
+// OnLoss calls stop, which does not take long, once the claim cannot be kept; nil
 // calls nobody any more.
-func (l *lease) onLoss(stop func()) {
+func (l *Lease) OnLoss(stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stop = stop
@@ -83,8 +83,8 @@ func (l *lease) onLoss(stop func()) {
 	}
 }
 
-// end stops the renewals; the claim ends with its next change, or its lease.
-func (l *lease) end() {
+// End stops the renewals; the claim ends with its next change, or its lease.
+func (l *Lease) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = true

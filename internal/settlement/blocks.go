@@ -1,11 +1,10 @@
-package paywall
+package settlement
 
 import (
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -33,11 +32,8 @@ const (
 	watchFor = 30 * time.Minute
 )
 
-// watches keeps what is watched for each ledger across reloads.
-var watches = caddy.NewUsagePool()
-
-// blockWatch remembers in which blocks the latest payments are.
-type blockWatch struct {
+// Blocks remembers in which blocks the latest payments of a ledger are.
+type Blocks struct {
 	mu     sync.Mutex
 	blocks map[blockOf]*watchedBlock
 	count  int             // payments in all blocks
@@ -46,10 +42,10 @@ type blockWatch struct {
 }
 
 // Destruct implements caddy.Destructor.
-func (*blockWatch) Destruct() error { return nil }
+func (*Blocks) Destruct() error { return nil }
 
-func newBlockWatch() *blockWatch {
-	return &blockWatch{blocks: make(map[blockOf]*watchedBlock), busy: make(map[string]bool)}
+func NewBlocks() *Blocks {
+	return &Blocks{blocks: make(map[blockOf]*watchedBlock), busy: make(map[string]bool)}
 }
 
 // blockOf is a block of a network.
@@ -79,7 +75,7 @@ type watched struct {
 }
 
 // add watches a payment, unless nobody has looked where it is.
-func (w *blockWatch) add(network string, b facilitator.Block, p watched, now time.Time, logger *zap.Logger) {
+func (w *Blocks) add(network string, b facilitator.Block, p watched, now time.Time, logger *zap.Logger) {
 	if b == (facilitator.Block{}) {
 		return
 	}
@@ -110,7 +106,7 @@ func (w *blockWatch) add(network string, b facilitator.Block, p watched, now tim
 }
 
 // due returns the blocks whose time has come, by network, and marks these as busy.
-func (w *blockWatch) due(now time.Time) map[string][]blockOf {
+func (w *Blocks) due(now time.Time) map[string][]blockOf {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var due map[string][]blockOf
@@ -130,14 +126,14 @@ func (w *blockWatch) due(now time.Time) map[string][]blockOf {
 }
 
 // rest ends what due began for a network.
-func (w *blockWatch) rest(network string) {
+func (w *Blocks) rest(network string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.busy, network)
 }
 
 // isGone says whether a block is known to be taken back.
-func (w *blockWatch) isGone(at blockOf) bool {
+func (w *Blocks) isGone(at blockOf) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := w.blocks[at]
@@ -145,7 +141,7 @@ func (w *blockWatch) isGone(at blockOf) bool {
 }
 
 // unclear puts a look off.
-func (w *blockWatch) unclear(at blockOf, now time.Time) {
+func (w *Blocks) unclear(at blockOf, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if b := w.blocks[at]; b != nil {
@@ -155,7 +151,7 @@ func (w *blockWatch) unclear(at blockOf, now time.Time) {
 }
 
 // seen is for a block that the chain has.
-func (w *blockWatch) seen(at blockOf, now time.Time) {
+func (w *Blocks) seen(at blockOf, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if b := w.blocks[at]; b != nil {
@@ -165,7 +161,7 @@ func (w *blockWatch) seen(at blockOf, now time.Time) {
 
 // takenBack is for a block that the chain does not have any more, and returns how
 // many payments are in it.
-func (w *blockWatch) takenBack(at blockOf, now time.Time) int {
+func (w *Blocks) takenBack(at blockOf, now time.Time) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := w.blocks[at]
@@ -177,7 +173,7 @@ func (w *blockWatch) takenBack(at blockOf, now time.Time) int {
 }
 
 // lost returns the payments of a block that is gone, which still count.
-func (w *blockWatch) lost(at blockOf) []watched {
+func (w *Blocks) lost(at blockOf) []watched {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := w.blocks[at]
@@ -191,7 +187,7 @@ func (w *blockWatch) lost(at blockOf) []watched {
 
 // left puts back those of the payments from lost of which it is not decided what
 // became of them.
-func (w *blockWatch) left(at blockOf, taken int, undecided []watched, now time.Time) {
+func (w *Blocks) left(at blockOf, taken int, undecided []watched, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := w.blocks[at]
@@ -206,7 +202,7 @@ func (w *blockWatch) left(at blockOf, taken int, undecided []watched, now time.T
 }
 
 // looked counts a look and sets the time of the next one, under the lock.
-func (w *blockWatch) looked(at blockOf, b *watchedBlock, now time.Time) {
+func (w *Blocks) looked(at blockOf, b *watchedBlock, now time.Time) {
 	if b.looks++; b.looks >= len(lookAfter) {
 		w.forget(at, b)
 		return
@@ -216,7 +212,7 @@ func (w *blockWatch) looked(at blockOf, b *watchedBlock, now time.Time) {
 }
 
 // expire forgets the payments that were watched for long, under the lock.
-func (w *blockWatch) expire(at blockOf, b *watchedBlock, now time.Time) {
+func (w *Blocks) expire(at blockOf, b *watchedBlock, now time.Time) {
 	before := len(b.payments)
 	b.payments = slices.DeleteFunc(b.payments, func(p watched) bool { return !now.Before(p.until) })
 	w.count -= before - len(b.payments)
@@ -226,10 +222,25 @@ func (w *blockWatch) expire(at blockOf, b *watchedBlock, now time.Time) {
 }
 
 // forget forgets a block with all in it, under the lock.
-func (w *blockWatch) forget(at blockOf, b *watchedBlock) {
+func (w *Blocks) forget(at blockOf, b *watchedBlock) {
 	w.count -= len(b.payments)
 	delete(w.blocks, at)
 	if w.count < mostWatched/2 {
 		w.full = false
+	}
+}
+
+// ForTest returns what tests may do with it, so that they need not wait.
+func (w *Blocks) ForTest() BlocksForTest { return BlocksForTest{w} }
+
+// BlocksForTest is Blocks in the hands of a test.
+type BlocksForTest struct{ w *Blocks }
+
+// LookNow makes it time for the next look at all blocks that are watched.
+func (t BlocksForTest) LookNow() {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	for _, b := range t.w.blocks {
+		b.next = time.Time{}
 	}
 }

@@ -1,7 +1,7 @@
-package paywall
+package metrics
 
 import (
-	"context"
+	"iter"
 	"math/big"
 	"time"
 
@@ -11,32 +11,23 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// owedEvery is how often the ledger is asked for what is owed, and owedMost how
-// many of those are counted.
-const (
-	owedEvery = 30 * time.Second
-	owedMost  = 10_000
-)
-
-// gauge is a number of payments and the oldest of them.
-type gauge struct {
-	count  int
-	oldest time.Time
+// Count is a number of payments in the ledger, and when the oldest of them was made.
+type Count struct {
+	Payments int
+	Oldest   time.Time
 }
 
-func (g *gauge) add(row ledger.Payment) {
-	g.count++
-	if g.oldest.IsZero() || row.Created.Before(g.oldest) {
-		g.oldest = row.Created
+// Add counts a payment.
+func (c *Count) Add(row ledger.Payment) {
+	c.Payments++
+	if c.Oldest.IsZero() || row.Created.Before(c.Oldest) {
+		c.Oldest = row.Created
 	}
 }
 
 var (
-	unsettledGauge = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "caddy", Subsystem: "paywall", Name: "unsettled",
-		Help: "Payments that are claimed and not yet settled, now, in this process.",
-	}, func() float64 { return float64(unsettledNow()) }) //nolint:forbidigo // no money
-
+	unsettled = prometheus.NewDesc("caddy_paywall_unsettled",
+		"Payments that are claimed and not yet settled, now, in this process.", nil, nil)
 	facilitatorUp = prometheus.NewDesc("caddy_paywall_facilitator_up",
 		"1 while the facilitator gives answers and can pay the gas; 0 while it is left alone with payments of at least one network.", []string{"facilitator"}, nil)
 	gasBalance = prometheus.NewDesc("caddy_paywall_gas_balance",
@@ -62,30 +53,49 @@ var (
 	accountLabels = []string{"facilitator", "network", "account"}
 )
 
-// state collects what is so now. Of each there is one value: configs that
-// overlap during a reload share it.
-type state struct{}
+// Now collects what is so now. Of each there is one value: configs that overlap during a
+// reload share it.
+type Now struct {
+	// Facilitators are those of all configs. Several may have one name.
+	Facilitators iter.Seq[*facilitator.Memory]
+	// Unsettled is how many payments are claimed and not yet settled.
+	Unsettled func() int
+	// InDoubt and Owed are what was last seen in the ledger; nil is nothing yet.
+	InDoubt, Owed func() *Count
+}
 
 // Describe implements prometheus.Collector.
-func (state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{facilitatorUp, gasBalance, gasSettlements, gasCost, gasLost, doubtCount, doubtAge, owedCount} {
+func (Now) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, gasLost, doubtCount, doubtAge, owedCount} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (state) Collect(ch chan<- prometheus.Metric) {
+func (n Now) Collect(ch chan<- prometheus.Metric) {
 	value := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...) //nolint:forbidigo // no money
 	}
+	value(unsettled, n.Unsettled())
+	n.collectFacilitators(ch, value)
+	if c := n.InDoubt(); c != nil {
+		value(doubtCount, c.Payments)
+		age := 0
+		if c.Payments > 0 {
+			age = max(0, int(time.Since(c.Oldest).Seconds()))
+		}
+		value(doubtAge, age)
+	}
+	if c := n.Owed(); c != nil {
+		value(owedCount, c.Payments)
+	}
+}
+
+func (n Now) collectFacilitators(ch chan<- prometheus.Metric, value func(d *prometheus.Desc, v int, labels ...string)) {
 	up := map[string]int{}
 	networks := map[[2]string]facilitator.Funds{}
 	accounts := map[[3]string]facilitator.Account{} // by their labels: two configs may have the same
-	snapshots.Range(func(_, v any) bool {
-		s, ok := v.(*facilitator.Memory)
-		if !ok {
-			return true
-		}
+	for s := range n.Facilitators {
 		if _, known := up[s.Name]; !known {
 			up[s.Name] = 1
 		}
@@ -98,8 +108,7 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 				accounts[[3]string{s.Name, network, a.Address}] = a
 			}
 		}
-		return true
-	})
+	}
 	for name, v := range up {
 		value(facilitatorUp, v, name)
 	}
@@ -118,49 +127,4 @@ func (state) Collect(ch chan<- prometheus.Metric) {
 		coins(gasBalance, a.Balance, labels[:]...)
 		value(gasSettlements, int(a.Settlements), labels[:]...)
 	}
-	sharedStates.Range(func(_, v any) bool {
-		s := v.(*shared)
-		if g := s.inDoubt.Load(); g != nil {
-			value(doubtCount, g.count)
-			age := 0
-			if g.count > 0 {
-				age = max(0, int(time.Since(g.oldest).Seconds()))
-			}
-			value(doubtAge, age)
-		}
-		if g := s.owed.Load(); g != nil {
-			value(owedCount, g.count)
-		}
-		return true
-	})
-}
-
-// watchOwed counts what is owed until ctx ends. While the ledger does not say,
-// the last count stands.
-func (a *App) watchOwed(ctx context.Context) {
-	ticker := time.NewTicker(owedEvery)
-	defer ticker.Stop()
-	for {
-		if g, err := a.countOwed(ctx); err == nil {
-			a.shared.owed.Store(&g)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
-func (a *App) countOwed(ctx context.Context) (g gauge, err error) {
-	filter := ledger.Filter{States: []ledger.State{ledger.Settled, ledger.Delivering}, Limit: owedMost, Brief: true}
-	for row, err := range a.ledger.List(ctx, filter) {
-		if err != nil {
-			return g, err
-		}
-		if !ledger.Held(row, time.Now()) {
-			g.add(row)
-		}
-	}
-	return g, nil
 }

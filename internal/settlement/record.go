@@ -1,0 +1,141 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// A settlement's outcome is often known once: whoever asks a facilitator again may
+// hear no more than that the authorization is used. So a ledger that cannot take
+// it now is told later.
+
+const (
+	// firstRecordPause and lastRecordPause bound the pause between two tries to record, and
+	// recordFor is how long it is tried.
+	firstRecordPause = 250 * time.Millisecond
+	lastRecordPause  = 15 * time.Second
+	recordFor        = time.Hour
+)
+
+// recordSettlement writes an outcome into the ledger. A refusal after doubt
+// stays unknown: an earlier try may be what emptied the account.
+func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlement, name string) (ledger.Payment, error) {
+	change := ledger.Change{
+		Facilitator: name,
+		Transaction: s.Transaction,
+		Payer:       s.Payer,
+		Reason:      s.Reason,
+	}
+	switch s.Outcome {
+	case facilitator.Settled:
+		change.To = ledger.Settled
+		change.Amount = chargedOtherwise(c.Payment, s)
+	case facilitator.Refused:
+		change.To = ledger.Refused
+	case facilitator.Unsent:
+		change.To = ledger.Released
+	default:
+		change.To = ledger.Unknown
+	}
+	if c.Payment.Doubt && change.To != ledger.Settled {
+		change.To = ledger.Unknown
+	}
+	if c.Payment.Payer != "" {
+		change.Payer = "" // what was signed is better than what was said
+	}
+	row, err := l.Move(context.Background(), c, change)
+	if errors.Is(err, ledger.ErrLost) && (change.To == ledger.Refused || change.To == ledger.Released) {
+		// The payer has left meanwhile, see Doubt. This settlement still has the claim, has
+		// asked first and alone, and was told that nothing moved.
+		change.To, change.Proven = ledger.Refused, true
+		row, err = l.Move(context.Background(), c, change)
+	}
+	return row, err
+}
+
+// letGo ends the claim of a payment that is recorded as settled, so that its payer can
+// come for the goods. Every other outcome has ended it already.
+func letGo(l *ledger.Guarded, c ledger.Claim) (ledger.Payment, error) {
+	if c.Payment.State != ledger.Settled || c.Payment.Lease.IsZero() {
+		return c.Payment, nil
+	}
+	row, err := l.Move(context.Background(), c, ledger.Change{To: ledger.Settled})
+	if err != nil {
+		return c.Payment, err
+	}
+	return row, nil
+}
+
+// recordWithRetry records an outcome that could not be recorded, until it can. If the
+// claim was lost meanwhile and money has moved, it takes the payment over to say so:
+// whoever holds it only asks what is known here. It returns the claim with the row as it
+// is then.
+func recordWithRetry(l *ledger.Guarded, c ledger.Claim, moved bool, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
+	pause := firstRecordPause
+	for end := time.Now().Add(recordFor); ; pause = min(2*pause, lastRecordPause) {
+		time.Sleep(pause)
+		row, err := record(c)
+		if err == nil {
+			c.Payment = row
+			return c, nil
+		}
+		switch {
+		case errors.Is(err, ledger.ErrInvalid), time.Now().After(end):
+			return c, err
+		case !errors.Is(err, ledger.ErrLost):
+			continue
+		case !moved:
+			return c, err // whoever holds it finds out
+		}
+		taken, err := l.Take(context.Background(), c.Payment.Key, ledger.Settling, ledger.LeaseFor)
+		known, isTaken := errors.AsType[*ledger.TakenError](err)
+		switch {
+		case err == nil:
+			c, pause = taken, firstRecordPause
+		case isTaken && (known.Payment.State == ledger.Settling || known.Payment.State == ledger.Claimed):
+			// Somebody holds it for a while.
+		case isTaken:
+			c.Payment = known.Payment
+			c.Payment.Lease = time.Time{} // it was recorded, by us or by others, who hold it
+			return c, nil
+		case errors.Is(err, ledger.ErrNotFound):
+			return c, err
+		}
+	}
+}
+
+// KeepAnswer records an upstream's answer, and the digest of the body that it is for, with
+// a purchase that others find out about, as soon as nobody holds it; then it calls done.
+// It outlives its caller.
+func (d *Desk) KeepAnswer(key ledger.Key, answer []byte, body string, done func()) {
+	Go(func() {
+		defer done()
+		pause := 50 * time.Millisecond
+		for end := time.Now().Add(recordFor); time.Now().Before(end); pause = min(2*pause, lastRecordPause) {
+			if d.keepAnswer(key, answer, body) {
+				return
+			}
+			time.Sleep(pause)
+		}
+	})
+}
+
+// keepAnswer tries once, and returns whether there is nothing more to try.
+func (d *Desk) keepAnswer(key ledger.Key, answer []byte, body string) bool {
+	for _, way := range []struct{ take, leave ledger.State }{{ledger.Settling, ledger.Unknown}, {ledger.Delivering, ledger.Settled}} {
+		c, err := d.Ledger.Take(context.Background(), key, way.take, ledger.LeaseFor)
+		if err == nil {
+			_, err = d.Ledger.Move(context.Background(), c, ledger.Change{To: way.leave, Answer: answer, Body: body})
+		}
+		taken, isTaken := errors.AsType[*ledger.TakenError](err)
+		switch {
+		case err == nil, errors.Is(err, ledger.ErrNotFound), errors.Is(err, ledger.ErrInvalid), isTaken && !taken.Payment.State.Open():
+			return true // it has it, or nothing is owed
+		}
+	}
+	return false
+}

@@ -1,0 +1,211 @@
+// Package settlement moves the money of payments, and records what became of it, whatever
+// happens to the request, the payer and the config: a settlement outlives them; an outcome
+// that the ledger cannot take is told to it later; what nobody knows is asked for again;
+// and what a reorganisation of the chain has taken back is seen to.
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// Within bounds one settlement.
+const Within = 120 * time.Second
+
+// Desk is where a config's payments are settled.
+type Desk struct {
+	Ledger       *ledger.Guarded
+	Facilitators *facilitator.Set
+	Admission    *admission.Control
+	Unrecorded   *Unrecorded
+	Blocks       *Blocks
+	Logger       *zap.Logger
+}
+
+// Unrecorded are the payments whose outcome is known in this process and not recorded yet.
+// Their payers were told to come back: if they sign anew, that is no other purchase. The
+// zero value has none.
+type Unrecorded struct{ keys sync.Map }
+
+// Has says whether the outcome of a payment waits to be recorded.
+func (u *Unrecorded) Has(key ledger.Key) bool {
+	_, ok := u.keys.Load(key)
+	return ok
+}
+
+func (u *Unrecorded) add(key ledger.Key)    { u.keys.Store(key, true) }
+func (u *Unrecorded) remove(key ledger.Key) { u.keys.Delete(key) }
+
+// Order is a payment that is to be settled.
+type Order struct {
+	Claim        ledger.Claim // in the state settling
+	Request      facilitator.Request
+	Facilitators []facilitator.Named // in the order in which they are asked
+	// Heard is told what they said, whether or not somebody waits for it.
+	Heard func(facilitator.Outcome)
+	// Release gives back what the payer's request held, once the outcome is recorded, if
+	// the settlement goes on alone.
+	Release func()
+}
+
+// Result is what the payer's request learns of a settlement.
+type Result struct {
+	facilitator.Settlement
+	Row ledger.Payment // as it is recorded
+	// Err says why it could not be recorded. It is tried again, and the settlement keeps
+	// the claim meanwhile.
+	Err error
+}
+
+// Running is a settlement under way.
+type Running struct {
+	desk  *Desk
+	claim ledger.Claim
+	done  chan Result
+	// left is decided once, by whoever is first: the settlement that hands its result to
+	// the payer's request, or the request that goes without it.
+	left  atomic.Int32
+	ended atomic.Bool
+}
+
+const (
+	undecided int32 = iota
+	handedOver
+	leftAlone
+)
+
+// Settle begins to move the money. What becomes of it is recorded, whatever happens to ctx.
+func (d *Desk) Settle(ctx context.Context, o Order) *Running {
+	s := &Running{desk: d, claim: o.Claim, done: make(chan Result, 1)}
+	o.Request.Since = o.Claim.Payment.Created
+	o.Request.Transaction, o.Request.Announce = o.Claim.Payment.Transaction, announce(d.Ledger, o.Claim)
+	ctx = context.WithoutCancel(ctx)
+	Go(func() { s.run(ctx, o) })
+	return s
+}
+
+func (s *Running) run(ctx context.Context, o Order) {
+	d, claim := s.desk, s.claim
+	defer func() {
+		s.ended.Store(true)
+		d.Unrecorded.remove(s.claim.Payment.Key)
+	}()
+	said, name := ask(ctx, o.Facilitators, o.Request)
+	metrics.CountSettlement(said.Outcome.String())
+	o.Heard(said.Outcome)
+	settled := said.Outcome == facilitator.Settled
+	if other := chargedOtherwise(claim.Payment, said); settled && other != "" {
+		d.Logger.Error("the facilitator says that it has charged another amount than it was asked to", zap.String("payment", claim.Payment.ID),
+			zap.String("facilitator", name), zap.String("asked", claim.Payment.Amount), zap.String("charged", other))
+	}
+	record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(d.Ledger, c, said, name) }
+	row, err := record(claim)
+	if err == nil && settled {
+		d.watch(row, said.Block)
+	} else if err != nil {
+		d.Unrecorded.add(claim.Payment.Key)
+	}
+	if s.left.CompareAndSwap(undecided, handedOver) {
+		s.done <- Result{Settlement: said, Row: row, Err: err}
+		if err == nil {
+			return
+		}
+	}
+	claim.Payment = row
+	if err != nil {
+		d.Logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", s.claim.Payment.ID),
+			zap.Stringer("outcome", said.Outcome), zap.String("transaction", said.Transaction), zap.Error(err))
+		if claim, err = recordWithRetry(d.Ledger, s.claim, settled, record); err == nil && settled {
+			d.watch(claim.Payment, said.Block)
+		}
+	}
+	o.Release()
+	if err == nil {
+		claim.Payment, err = letGo(d.Ledger, claim)
+	}
+	if claim.Payment.State == ledger.Settled {
+		d.Logger.Info("a payment was settled after its payer had been told to come back",
+			zap.String("payment", claim.Payment.ID), zap.String("transaction", said.Transaction), zap.Error(err))
+	} else {
+		d.Logger.Warn("a settlement ended after its payer had been told to come back", zap.String("payment", claim.Payment.ID),
+			zap.Stringer("outcome", said.Outcome), zap.String("reason", said.Reason), zap.String("detail", said.Detail), zap.Error(err))
+	}
+}
+
+// Done has the result, once there is one, unless the settlement was left alone.
+func (s *Running) Done() <-chan Result { return s.done }
+
+// LeaveAlone says that the payer's request does not wait for the result any more: the
+// settlement keeps the claim, and lets go of it. It returns false if the result is there.
+func (s *Running) LeaveAlone() bool { return s.left.CompareAndSwap(undecided, leftAlone) }
+
+// Doubt marks a settlement whose payer no longer waits for it: if the payer signs anew,
+// that is no other purchase, but this one. When the settlement has just ended, the rules
+// refuse the mark, and it is not needed. The body is what is known of the request's, or "".
+func (s *Running) Doubt(body string) {
+	_, err := s.desk.Ledger.Move(context.Background(), s.claim, ledger.Change{To: ledger.Settling, Body: body})
+	if err != nil && !errors.Is(err, ledger.ErrLost) {
+		s.desk.Unrecorded.add(s.claim.Payment.Key) // until the settlement ends
+		if s.ended.Load() {
+			s.desk.Unrecorded.remove(s.claim.Payment.Key)
+		}
+	}
+}
+
+// announce writes down which transaction is about to be sent, so that it is looked
+// for, and not sent a second time, when this process ends before it knows more.
+func announce(l *ledger.Guarded, c ledger.Claim) func(transaction string) error {
+	return func(transaction string) error {
+		_, err := l.Move(context.Background(), c, ledger.Change{To: ledger.Settling, Transaction: transaction, Announces: true})
+		return err
+	}
+}
+
+// ask asks the facilitators, with a bound, and survives their panics: what
+// panicked half-way may have moved money.
+func ask(ctx context.Context, order []facilitator.Named, r facilitator.Request) (s facilitator.Settlement, name string) {
+	defer func() {
+		if rec := recover(); rec != nil {
+			s = facilitator.Settlement{
+				Outcome: facilitator.Unknown, Reason: string(x402.CodeSettlementPending),
+				Detail: fmt.Sprintf("panic: %v\n%s", rec, debug.Stack()),
+			}
+		}
+	}()
+	if NothingDue(r) {
+		return facilitator.Settlement{Outcome: facilitator.Settled, Network: r.Requirement.Network, Amount: "0"}, order[0].Name
+	}
+	ctx, cancel := context.WithTimeout(ctx, Within)
+	defer cancel()
+	return facilitator.Settle(ctx, order, r)
+}
+
+// NothingDue says whether there is nothing to settle: the upstream charges
+// nothing of an upto payment. The authorization stays unused on the chain, and
+// the ledger keeps it from buying twice.
+func NothingDue(r facilitator.Request) bool {
+	return r.Requirement.Scheme == x402.SchemeUpto && r.Requirement.Amount == "0"
+}
+
+// chargedOtherwise is what a facilitator says it has charged of an upto payment,
+// where that is not what it was asked to: the ledger tells what has happened.
+func chargedOtherwise(row ledger.Payment, s facilitator.Settlement) string {
+	if row.Scheme != x402.SchemeUpto || s.Amount == row.Amount || s.Amount == "" || strings.Trim(s.Amount, "0123456789") != "" {
+		return ""
+	}
+	return s.Amount
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -191,7 +192,7 @@ func checkAccept(a Accept) error {
 	if strings.ContainsAny(a.PayTo+a.Amount, "{}") {
 		return nil // known when the config loads
 	}
-	_, err := newOption(a, money.Money{Decimal: "1", Symbol: "of another currency"}, x402.SchemeExact)
+	_, err := offer.NewOption(a, money.Money{Decimal: "1", Symbol: "of another currency"}, x402.SchemeExact)
 	return err
 }
 

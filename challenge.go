@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -96,11 +97,11 @@ func codeOf(err error) x402.Code {
 
 // challenge answers 402: what the request costs, and why what came does not
 // pay for it. It is written directly, so that no error route can make it a 200.
-func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer, code x402.Code, receipt *x402.Receipt) error {
+func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer.Offer, code x402.Code, receipt *x402.Receipt) error {
 	url := h.resourceURL(r)
 	header := w.Header()
 	h.ownAnswer(header, r)
-	header[x402.HeaderPaymentRequired] = []string{o.template.Header(url, code)}
+	header[x402.HeaderPaymentRequired] = []string{o.Template.Header(url, code)}
 	setReceipts(header, receipt)
 	if code == x402.CodePaymentRequired && isBrowser(r) {
 		header["Content-Type"] = []string{"text/html; charset=utf-8"}
@@ -108,7 +109,7 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer, co
 		_, _ = w.Write(h.page)
 		return nil
 	}
-	body := o.template.AppendBody(nil, url, code)
+	body := o.Template.AppendBody(nil, url, code)
 	header.Set("Content-Type", "application/json")
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(http.StatusPaymentRequired)
@@ -146,11 +147,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f refusal) erro
 // refuseSale answers a request that came with a payment, and records why for
 // the operator.
 func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase, f refusal) error {
-	var shown *offer
+	var shown *offer.Offer
 	if f.status == http.StatusPaymentRequired {
 		var wait time.Duration
 		var down error
-		if shown, wait, down = p.price.tariff(p.first).shown(p.offer, h.now()); down != nil {
+		if shown, wait, down = p.price.offersFor(p.first).Shown(p.offer, h.now()); down != nil {
 			// Nobody is asked to sign what nobody could settle.
 			closed := outage(wait)
 			closed.receipt, closed.cause, f = f.receipt, f.cause, closed
@@ -169,7 +170,7 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 		f.receipt = &v1
 	}
 	if f.status == http.StatusPaymentRequired {
-		h.shared.quotes.remember(p.resource, shown, h.now())
+		h.shared.offered.Remember(p.resource, shown, h.now())
 		return h.challenge(w, r, shown, f.code, f.receipt)
 	}
 	return h.refuse(w, r, f)

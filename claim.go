@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
@@ -60,11 +61,11 @@ func (p *purchase) boughtBefore(r *http.Request, misfit *refusal, now time.Time)
 		return refused
 	}
 	if p.auth.Key == "" {
-		guessed, err := p.h.candidate(p.payment)
+		guessed, err := p.h.candidates.For(p.payment)
 		if err != nil {
 			return misfit
 		}
-		_ = p.fit(fit{requirement: guessed}, now) // for its key
+		_ = p.fit(offer.Match{Requirement: guessed}, now) // for its key
 	}
 	if p.auth.Key == "" {
 		return misfit

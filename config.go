@@ -9,47 +9,12 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 )
 
 // Accept is one way in which the operator is willing to be paid.
-type Accept struct {
-	// The chain: a name such as `base`, `base-sepolia` or `solana`, or a CAIP-2
-	// id such as `eip155:8453`.
-	Network string `json:"network,omitempty"`
-
-	// The token: a symbol such as `usdc`, or its address on the chain. An
-	// address that is not in the built-in table needs `decimals`, and on EVM
-	// chains `name` and `version` too.
-	Asset string `json:"asset,omitempty"`
-
-	// Who receives the money. EVM addresses in checksum form. Placeholders
-	// `{env.*}` and `{file.*}` are resolved once, when the config loads.
-	PayTo string `json:"pay_to,omitempty"`
-
-	// How many decimals the token has. Only for tokens that are not in the
-	// built-in table.
-	Decimals *int `json:"decimals,omitempty"`
-
-	// The name in the token's EIP-712 domain. A wrong one makes every payment
-	// invalid. Only for tokens that are not in the built-in table.
-	Name string `json:"name,omitempty"`
-
-	// The version in the token's EIP-712 domain. Only for tokens that are not in
-	// the built-in table.
-	Version string `json:"version,omitempty"`
-
-	// How the token moves: `eip3009` or `permit2`. Default: what the built-in
-	// table says, else `eip3009`.
-	Transfer string `json:"transfer,omitempty"`
-
-	// `usd` says that one token is one US dollar, so that prices in dollars
-	// apply to it. The built-in table knows this for its own tokens.
-	Peg string `json:"peg,omitempty"`
-
-	// A fixed amount of this token, instead of what the price says: for tokens
-	// without a peg. An exact decimal.
-	Amount string `json:"amount,omitempty"`
-}
+type Accept = offer.Accept
 
 // Price is one line of the price list: which requests cost what.
 type Price struct {
@@ -128,11 +93,9 @@ const (
 // Times of a payment. They are variables of the handler so that tests need not
 // wait.
 const (
-	// maxTimeout is how long an authorization may live that we ask for.
-	maxTimeout = 300 * time.Second
 	// holdWithin is how long a payment may be claimed without being settled: who
 	// holds it for longer has an upstream that does not answer.
-	holdWithin = maxTimeout
+	holdWithin = offer.MaxTimeout
 	// minLife is how long an authorization must still live when we settle:
 	// settlement has to reach a block before it ends.
 	minLife = 20 * time.Second

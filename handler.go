@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/page"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
@@ -99,7 +100,7 @@ type Handler struct {
 	at         *place // filled in by tellPlaces
 	varies     string // the request headers that matchers look at
 	host       hostReading
-	candidates map[string][]x402.Requirement
+	candidates offer.Candidates
 	page       []byte
 	publicURL  string
 	logger     *zap.Logger
@@ -253,30 +254,30 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// Offer.
 	now := h.now()
 	first := pr.settlesFirst(r, override)
-	tariff := pr.tariff(first)
-	offer, err := tariff.current()
+	offers := pr.offersFor(first)
+	current, err := offers.Current()
 	if err != nil {
 		h.noteClosed(err, now)
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
-	resource := h.shared.quotes.resourceOf(r, line.id, first)
+	resource := h.shared.offered.ResourceOf(r.Host, requestURI(r), line.id, first)
 
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
 	if payment == nil {
-		shown, wait, down := tariff.shown(offer, now)
+		shown, wait, down := offers.Shown(current, now)
 		if down != nil {
 			h.noteClosed(down, now)
 			return h.refuse(w, r, outage(wait))
 		}
 		if err != nil {
 			metrics.CountPayment(metrics.Malformed)
-			h.shared.quotes.remember(resource, shown, now)
+			h.shared.offered.Remember(resource, shown, now)
 			return h.challenge(w, r, shown, codeOf(err), nil)
 		}
 		metrics.Challenges.Inc()
-		h.shared.quotes.remember(resource, shown, now)
+		h.shared.offered.Remember(resource, shown, now)
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
@@ -286,7 +287,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
 	p := &purchase{
-		h: h, price: pr, line: line, first: first, upfront: first, offer: offer, resource: resource,
+		h: h, price: pr, line: line, first: first, upfront: first, offer: current, resource: resource,
 		payment: payment, started: now, payer: r.Context(),
 		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: h.boundUpload(w, r),
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -23,11 +24,11 @@ import (
 // price is one price of the list, ready for requests. Lines that say the same
 // share one.
 type price struct {
-	settle  string // "", first, on_success
-	upto    bool   // what is charged, the upstream says
-	charge  []int
-	amount  money.Money
-	tariffs [2]*tariff // by settlesFirst
+	settle string // "", first, on_success
+	upto   bool   // what is charged, the upstream says
+	charge []int
+	amount money.Money
+	offers [2]*offer.Offers // by settlesFirst
 }
 
 // settlesFirst says when the money of a request moves.
@@ -48,12 +49,15 @@ func (p *price) settlesFirst(r *http.Request, o overrides) bool {
 	return !safeMethod(r.Method) || o.act()
 }
 
-func (p *price) tariff(first bool) *tariff {
+func (p *price) offersFor(first bool) *offer.Offers {
 	if first {
-		return p.tariffs[1]
+		return p.offers[1]
 	}
-	return p.tariffs[0]
+	return p.offers[0]
 }
+
+// options are the ways to pay the price.
+func (p *price) options() []*offer.Option { return p.offers[0].Options }
 
 // tunnels says whether a request wants to become a tunnel.
 func tunnels(r *http.Request) bool {
@@ -66,6 +70,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	var lines []pricing.Line
 	var said []string
 	shared := map[string]int{}
+	h.candidates = offer.Candidates{}
 	for i := range h.Prices {
 		p := &h.Prices[i]
 		p.matchers = rawMatchers(p.MatcherSetsRaw) // which loading takes away
@@ -135,7 +140,6 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	for i, words := range said {
 		h.lines[i+1].words = words
 	}
-	h.candidates = h.candidateRequirements()
 	return nil
 }
 
@@ -198,49 +202,56 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 		return 0, err
 	}
 	for _, o := range options {
-		if !slices.Contains([]string{"eip155", "solana"}, o.network.Family) && settle != settleFirst {
-			return 0, fmt.Errorf("accept %s: what is signed on this chain cannot be recognised before it is settled; add `settle first`", o.network.Name)
+		if !slices.Contains([]string{"eip155", "solana"}, o.Network.Family) && settle != settleFirst {
+			return 0, fmt.Errorf("accept %s: what is signed on this chain cannot be recognised before it is settled; add `settle first`", o.Network.Name)
 		}
 	}
 	pr := &price{settle: settle, upto: p.Upto, charge: p.Charge, amount: amount}
-	for i := range pr.tariffs {
-		pr.tariffs[i] = &tariff{options: options, backends: backends, all: h.app.settlers, first: i == 1, description: p.Description, mimeType: p.MimeType}
+	for i := range pr.offers {
+		pr.offers[i] = &offer.Offers{
+			Options: options, Backends: backends, Facilitators: h.app.settlers,
+			First: i == 1, Description: p.Description, MimeType: p.MimeType,
+		}
 	}
-	h.warnAboutPrice(p, options, pr)
+	h.warnAboutPrice(p, pr)
+	h.candidates.Add(options)
 	shared[key] = len(h.prices)
 	h.prices = append(h.prices, pr)
 	return shared[key], nil
 }
 
-func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([]*option, error) {
+func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([]*offer.Option, error) {
 	if len(accept) == 0 {
 		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
 	}
-	var options []*option
-	seen := map[string]*option{}
+	var options []*offer.Option
+	seen := map[string]*offer.Option{}
 	for _, a := range accept {
-		o, err := newOption(a, amount, scheme)
+		a, err := resolveAccept(a)
+		if err != nil {
+			return nil, err
+		}
+		o, err := offer.NewOption(a, amount, scheme)
 		if err != nil {
 			return nil, err
 		}
 		if o == nil {
 			continue
 		}
-		if err := h.app.accepts(o.network); err != nil {
+		if err := h.app.accepts(o.Network); err != nil {
 			return nil, err
 		}
-		id := strings.ToLower(o.requirement.Network + "/" + o.requirement.Asset + "/" + fmt.Sprint(o.extra["assetTransferMethod"]))
-		if twin := seen[id]; twin != nil {
-			if scheme == x402.SchemeUpto && twin.requirement.PayTo == o.requirement.PayTo && twin.requirement.Amount == o.requirement.Amount {
+		if twin := seen[o.ID()]; twin != nil {
+			if scheme == x402.SchemeUpto && twin.Requirement.PayTo == o.Requirement.PayTo && twin.Requirement.Amount == o.Requirement.Amount {
 				continue // with and without Permit2 is the same here
 			}
 			return nil, fmt.Errorf("accept %s %s: listed twice", a.Network, a.Asset)
 		}
-		seen[id] = o
+		seen[o.ID()] = o
 		options = append(options, o)
 	}
 	if len(options) == 0 {
-		if scheme == x402.SchemeUpto && slices.ContainsFunc(accept, func(a Accept) bool { o, err := newOption(a, amount, x402.SchemeExact); return err == nil && o != nil }) {
+		if scheme == x402.SchemeUpto && slices.ContainsFunc(accept, func(a Accept) bool { return canBePaidExactly(a, amount) }) {
 			return nil, errors.New("upto needs an accepted token on an EVM chain that moves with Permit2; add one, without `transfer eip3009`")
 		}
 		if amount.Symbol == "" {
@@ -249,6 +260,24 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 		return nil, fmt.Errorf("no accepted token is called %q", amount.Symbol)
 	}
 	return options, nil
+}
+
+// resolveAccept returns an entry with the values of its placeholders.
+func resolveAccept(a Accept) (Accept, error) {
+	var err error
+	if a.PayTo, err = resolve("accept: pay_to", a.PayTo); err == nil {
+		a.Amount, err = resolve("accept: amount", a.Amount)
+	}
+	return a, err
+}
+
+func canBePaidExactly(a Accept, amount money.Money) bool {
+	a, err := resolveAccept(a)
+	if err != nil {
+		return false
+	}
+	o, err := offer.NewOption(a, amount, x402.SchemeExact)
+	return err == nil && o != nil
 }
 
 // errUptoFirst is for a price that would be settled before it is known.
@@ -307,32 +336,12 @@ func (h *Handler) dearer(a, b int) (int, bool) {
 	switch {
 	case p.settle != q.settle || !slices.Equal(p.charge, q.charge):
 		return 0, false
-	case p.costsNoLess(q):
+	case offer.CostNoLess(p.options(), q.options()):
 		return a, true
-	case q.costsNoLess(p):
+	case offer.CostNoLess(q.options(), p.options()):
 		return b, true
 	}
 	return 0, false
-}
-
-// costsNoLess says whether whoever pays this price could have paid another one,
-// to the same payee, for no more.
-func (p *price) costsNoLess(other *price) bool {
-	for _, o := range p.tariffs[0].options {
-		if !slices.ContainsFunc(other.tariffs[0].options, func(cheap *option) bool {
-			x, y := o.requirement, cheap.requirement
-			return x.Scheme == y.Scheme && x.Network == y.Network && x.Asset == y.Asset && x.PayTo == y.PayTo &&
-				o.extra["assetTransferMethod"] == cheap.extra["assetTransferMethod"] && noLess(x.Amount, y.Amount)
-		}) {
-			return false
-		}
-	}
-	return true
-}
-
-// noLess compares amounts in atomic units: digits without leading zeros.
-func noLess(a, b string) bool {
-	return len(a) > len(b) || len(a) == len(b) && a >= b
 }
 
 // checkMatcher refuses what a line says better itself.

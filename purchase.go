@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -26,8 +27,8 @@ type purchase struct {
 	price *price
 	line  *line
 	first bool // settle before the upstream runs
-	offer *offer
-	// resource is what the offer is for; see quotes.
+	offer *offer.Offer
+	// resource is what the offer is for; see offer.History.
 	resource uint64
 	payment  *x402.Payment
 	started  time.Time
@@ -43,7 +44,7 @@ type purchase struct {
 
 	request  facilitator.Request
 	settlers []facilitator.Named
-	option   *option // that was chosen
+	option   *offer.Option // that was chosen
 	auth     authorization
 	// due is what an upto payment is charged, once the upstream has said so.
 	due string
@@ -88,13 +89,13 @@ type purchase struct {
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
 func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
-	t := p.price.tariff(p.first)
+	t := p.price.offersFor(p.first)
 	p.request = facilitator.Request{
 		Payment:  p.payment,
 		From:     p.site,
-		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.description, MimeType: t.mimeType},
+		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.Description, MimeType: t.MimeType},
 	}
-	found, err := p.h.fits(p.payment, p.offer, p.resource, now)
+	found, err := p.h.shared.offered.Matches(p.payment, p.offer, p.resource, p.h.app.settlers, now)
 	for _, f := range found {
 		misfit = p.fit(f, now)
 		if misfit == nil {
@@ -110,7 +111,7 @@ func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
 	if misfit != nil {
 		return misfit
 	}
-	if err := x402.CheckExtensions(p.offer.extensions, p.payment.Extensions); err != nil {
+	if err := x402.CheckExtensions(p.offer.Extensions, p.payment.Extensions); err != nil {
 		return refuseAnew(codeOf(err), err)
 	}
 	if unnamed != nil {
@@ -122,11 +123,11 @@ func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
 }
 
 // fit reads what was signed as an authorization for one requirement.
-func (p *purchase) fit(f fit, now time.Time) (misfit *refusal) {
-	p.settlers, p.request.Requirement, p.option = f.settlers, f.requirement, f.option
+func (p *purchase) fit(f offer.Match, now time.Time) (misfit *refusal) {
+	p.settlers, p.request.Requirement, p.option = f.Settlers, f.Requirement, f.Option
 	var err error
-	if p.auth, err = readAuthorization(p.payment, f.requirement, p.first); err == nil {
-		err = p.auth.check(f.requirement, now)
+	if p.auth, err = readAuthorization(p.payment, f.Requirement, p.first); err == nil {
+		err = p.auth.check(f.Requirement, now)
 	}
 	if p.auth.Kind != x402.KindSolana { // there a facilitator may name a wallet for which another key signs
 		p.request.Payer = p.auth.Payer

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -16,7 +17,7 @@ import (
 // their config: the bounds, what was offered and said lately, and what is under way.
 type shared struct {
 	admission *admission.Control
-	quotes    *quotes
+	offered   *offer.History
 	verdicts  *verdicts
 	held      *heldKeys
 	orders    *orderBook
@@ -31,7 +32,7 @@ func newShared() *shared {
 	held := newHeldKeys()
 	return &shared{
 		admission: admission.New(),
-		quotes:    newQuotes(),
+		offered:   offer.NewHistory(),
 		verdicts:  new(verdicts),
 		held:      held,
 		orders:    &orderBook{open: map[orderKey][]*order{}, held: held},

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -18,10 +19,10 @@ func TestTimesAreInOrder(t *testing.T) {
 	}{
 		{"a payer is answered before the client gives up", answerWithin, clients},
 		{"an authorization lives while its payer waits", answerWithin, minLife},
-		{"an authorization lives when it is asked for", minLife, maxTimeout},
-		{"what is offered is taken", maxTimeout, maxLife},
+		{"an authorization lives when it is asked for", minLife, offer.MaxTimeout},
+		{"what is offered is taken", offer.MaxTimeout, maxLife},
 		{"a settlement goes on after its payer was answered", answerWithin, settlement.Within},
-		{"a settlement can end before its authorization does", settlement.Within, maxTimeout},
+		{"a settlement can end before its authorization does", settlement.Within, offer.MaxTimeout},
 		{"who is slow with a body is let go before the claim would be", uploadGrace, ledger.LeaseFor},
 	} {
 		if c.shorter >= c.longer {

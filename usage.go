@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -37,12 +38,12 @@ func (p *purchase) meter(said []string) *refusal {
 }
 
 // charge is what an upstream's word charges of at most so much, in atomic units.
-func charge(said []string, most string, o *option) (string, error) {
+func charge(said []string, most string, o *offer.Option) (string, error) {
 	switch len(said) {
 	case 0:
 		return most, nil
 	case 1:
-		return x402.Usage{Maximum: most, Decimals: o.decimals, Dollars: o.pegUSD}.Charge(said[0])
+		return x402.Usage{Maximum: most, Decimals: o.Decimals, Dollars: o.PegUSD}.Charge(said[0])
 	default:
 		return "", errors.New("there are two")
 	}
@@ -82,13 +83,13 @@ func (p *purchase) usedMore(said []string) bool {
 	if p.sold == nil {
 		return true
 	}
-	i := slices.IndexFunc(p.price.tariffs[0].options, func(o *option) bool {
-		return o.requirement.Network == p.sold.network && strings.EqualFold(o.requirement.Asset, p.sold.asset)
+	i := slices.IndexFunc(p.price.options(), func(o *offer.Option) bool {
+		return o.Requirement.Network == p.sold.network && strings.EqualFold(o.Requirement.Asset, p.sold.asset)
 	})
 	if i < 0 {
 		return true // nobody knows any more what a dollar of it is
 	}
-	due, err := charge(said, p.sold.most, p.price.tariffs[0].options[i])
+	due, err := charge(said, p.sold.most, p.price.options()[i])
 	if err != nil {
 		return true
 	}

@@ -11,34 +11,31 @@ import (
 )
 
 // warnAboutPrice tells the operator at load what payers will stumble over.
-func (h *Handler) warnAboutPrice(p Price, options []*option, pr *price) {
+func (h *Handler) warnAboutPrice(p Price, pr *price) {
 	line := zap.String("line", p.String())
 	if len(p.Description) > 500 {
 		h.logger.Warn("description is longer than 500 characters; some facilitators refuse such payments", line)
 	}
 	test, real := 0, 0
-	for _, o := range options {
-		if o.network.Test {
+	for _, o := range pr.options() {
+		if o.Network.Test {
 			test++
 		} else {
 			real++
 		}
-		token := zap.String("token", strings.Trim(o.symbol+" "+o.requirement.Asset, " "))
-		if !o.stock {
+		token := zap.String("token", strings.Trim(o.Symbol+" "+o.Requirement.Asset, " "))
+		if !o.Stock {
 			h.logger.Warn("stock clients refuse this token unless told otherwise; check its decimals, name and version", line, token)
 		}
-		if o.pegUSD && moreThanOne(o.requirement.Amount, o.decimals) {
+		if o.PegUSD && moreThanOne(o.Requirement.Amount, o.Decimals) {
 			h.logger.Warn("price is above 1 USD; stock clients refuse it unless told otherwise", line, token)
 		}
 	}
 	if test > 0 && real > 0 {
 		h.logger.Warn("real and test money are accepted for one price; whoever has test money pays nothing", line)
 	}
-	t := pr.tariffs[0]
-	if o, err := t.build(nil); err == nil && o.template != nil {
-		if n := len(o.template.Header("https://"+strings.Repeat("x", 100), "")); n > 7<<10 {
-			h.logger.Warn("challenge is near 8 kB; some clients and proxies refuse such headers: accept fewer tokens", line, zap.Int("bytes", n))
-		}
+	if n := pr.offers[0].Size(); n > 7<<10 {
+		h.logger.Warn("challenge is near 8 kB; some clients and proxies refuse such headers: accept fewer tokens", line, zap.Int("bytes", n))
 	}
 }
 

@@ -1,4 +1,4 @@
-package paywall
+package offer
 
 import (
 	"errors"
@@ -15,35 +15,33 @@ import (
 // not name its own.
 const maxCandidates = 8
 
-// candidateRequirements are what a version 1 payment may have been signed for, by
-// network: the distinct tokens that the prices accept.
-func (h *Handler) candidateRequirements() map[string][]x402.Requirement {
-	found := map[string][]x402.Requirement{}
-	known := map[string]bool{}
-	for _, pr := range h.prices {
-		for _, o := range pr.tariffs[0].options {
-			if o.sponsoring() != "" {
-				continue // Permit2, which version 1 does not know
-			}
-			r, ok := o.with(nil, false)
-			if name := fingerprint(r.Network, r.Asset, string(r.Extra)); ok && !known[name] && len(found[r.Network]) < maxCandidates {
-				known[name] = true
-				found[r.Network] = append(found[r.Network], r)
-			}
+// Candidates are what a version 1 payment may have been signed for, by network: the
+// distinct tokens that the prices accept.
+type Candidates map[string][]x402.Requirement
+
+// Add adds the tokens of a price.
+func (c Candidates) Add(options []*Option) {
+	for _, o := range options {
+		if o.sponsoring() != "" {
+			continue // Permit2, which version 1 does not know
+		}
+		r, ok := o.with(nil, false)
+		known := slices.ContainsFunc(c[r.Network], func(k x402.Requirement) bool { return k.Asset == r.Asset && string(k.Extra) == string(r.Extra) })
+		if ok && !known && len(c[r.Network]) < maxCandidates {
+			c[r.Network] = append(c[r.Network], r)
 		}
 	}
-	return found
 }
 
-// candidate finds the requirement that a payment was made for which fits nothing we
-// offer now. It is good for finding the payment in the ledger, and for nothing
+// For finds the requirement that a payment was made for which fits nothing that is
+// offered now. It is good for finding the payment in the ledger, and for nothing
 // else: it may have moved money before the config changed.
-func (h *Handler) candidate(p *x402.Payment) (x402.Requirement, error) {
+func (c Candidates) For(p *x402.Payment) (x402.Requirement, error) {
 	if p.Version == x402.V2 {
 		return p.Chosen()
 	}
 	// Version 1 does not name the asset, but the signature is for one.
-	candidates := h.candidates[p.Network]
+	candidates := c[p.Network]
 	if a, ok := money.FindAsset(p.Network, "usdc"); ok {
 		extra, err := json.Marshal(map[string]string{"name": a.Name, "version": a.Version})
 		if err == nil {

@@ -1,4 +1,4 @@
-package paywall
+package offer
 
 import (
 	"fmt"
@@ -15,22 +15,67 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// option is one accept entry at one price: a requirement without what only a
-// facilitator can add.
-type option struct {
-	requirement x402.Requirement
-	network     money.Network
-	extra       map[string]any
-	decimals    int
-	symbol      string
-	pegUSD      bool
-	stock       bool // stock clients know the asset and pay it unasked
+// Accept is one way in which the operator is willing to be paid.
+type Accept struct {
+	// The chain: a name such as `base`, `base-sepolia` or `solana`, or a CAIP-2
+	// id such as `eip155:8453`.
+	Network string `json:"network,omitempty"`
+
+	// The token: a symbol such as `usdc`, or its address on the chain. An
+	// address that is not in the built-in table needs `decimals`, and on EVM
+	// chains `name` and `version` too.
+	Asset string `json:"asset,omitempty"`
+
+	// Who receives the money. EVM addresses in checksum form. Placeholders
+	// `{env.*}` and `{file.*}` are resolved once, when the config loads.
+	PayTo string `json:"pay_to,omitempty"`
+
+	// How many decimals the token has. Only for tokens that are not in the
+	// built-in table.
+	Decimals *int `json:"decimals,omitempty"`
+
+	// The name in the token's EIP-712 domain. A wrong one makes every payment
+	// invalid. Only for tokens that are not in the built-in table.
+	Name string `json:"name,omitempty"`
+
+	// The version in the token's EIP-712 domain. Only for tokens that are not in
+	// the built-in table.
+	Version string `json:"version,omitempty"`
+
+	// How the token moves: `eip3009` or `permit2`. Default: what the built-in
+	// table says, else `eip3009`.
+	Transfer string `json:"transfer,omitempty"`
+
+	// `usd` says that one token is one US dollar, so that prices in dollars
+	// apply to it. The built-in table knows this for its own tokens.
+	Peg string `json:"peg,omitempty"`
+
+	// A fixed amount of this token, instead of what the price says: for tokens
+	// without a peg. An exact decimal.
+	Amount string `json:"amount,omitempty"`
 }
 
-// newOption resolves an accept entry for a price in a scheme. It returns nil
+// MaxTimeout is how long an authorization may live that is asked for.
+const MaxTimeout = 300 * time.Second
+
+// Option is one accept entry at one price: a requirement without what only a
+// facilitator can add.
+type Option struct {
+	// Requirement is what is asked for, without its Extra.
+	Requirement x402.Requirement
+	Network     money.Network
+	Decimals    int
+	Symbol      string
+	PegUSD      bool
+	Stock       bool // stock clients know the asset and pay it unasked
+
+	extra map[string]any
+}
+
+// NewOption resolves an accept entry for a price in a scheme. It returns nil
 // without an error when the entry cannot carry it: the price is in another
 // currency, or the scheme is upto, which exists with Permit2 on EVM chains only.
-func newOption(a Accept, price money.Money, scheme string) (*option, error) {
+func NewOption(a Accept, price money.Money, scheme string) (*Option, error) {
 	network, ok := money.FindNetwork(a.Network)
 	if !ok {
 		return nil, fmt.Errorf("accept: unknown network %q; use a name such as base or base-sepolia, or a CAIP-2 id such as eip155:8453", a.Network)
@@ -69,11 +114,8 @@ func newOption(a Accept, price money.Money, scheme string) (*option, error) {
 		return nil, fmt.Errorf("accept: peg: want usd, not %q", a.Peg)
 	}
 
-	payTo, err := resolve("accept: pay_to", a.PayTo)
+	payTo, err := money.CheckPayee(network, a.PayTo)
 	if err != nil {
-		return nil, err
-	}
-	if payTo, err = money.CheckPayee(network, payTo); err != nil {
 		return nil, fmt.Errorf("accept: pay_to: %w", err)
 	}
 	if strings.EqualFold(payTo, asset.Address) {
@@ -90,21 +132,21 @@ func newOption(a Accept, price money.Money, scheme string) (*option, error) {
 		}
 		asset.Transfer = money.TransferPermit2
 	}
-	o := &option{
-		requirement: x402.Requirement{
+	o := &Option{
+		Requirement: x402.Requirement{
 			Scheme:            scheme,
 			Network:           network.CAIP2,
 			Amount:            amount,
 			Asset:             asset.Address,
 			PayTo:             payTo,
-			MaxTimeoutSeconds: int(maxTimeout / time.Second),
+			MaxTimeoutSeconds: int(MaxTimeout / time.Second),
 		},
-		network:  network,
+		Network:  network,
 		extra:    map[string]any{},
-		decimals: asset.Decimals,
-		symbol:   asset.Symbol,
-		pegUSD:   asset.PegUSD,
-		stock:    known && asset.Default,
+		Decimals: asset.Decimals,
+		Symbol:   asset.Symbol,
+		PegUSD:   asset.PegUSD,
+		Stock:    known && asset.Default,
 	}
 	if network.Family == "eip155" {
 		if err := o.addEVMExtra(asset); err != nil {
@@ -116,7 +158,7 @@ func newOption(a Accept, price money.Money, scheme string) (*option, error) {
 
 // addEVMExtra adds what a payer needs to sign: the token's EIP-712 domain, and
 // the transfer method when it is not the default.
-func (o *option) addEVMExtra(asset money.Asset) error {
+func (o *Option) addEVMExtra(asset money.Asset) error {
 	if asset.Transfer == money.TransferPermit2 {
 		o.extra["assetTransferMethod"] = money.TransferPermit2
 		// Name and version make the payer sign an EIP-2612 permit, which reverts
@@ -126,7 +168,7 @@ func (o *option) addEVMExtra(asset money.Asset) error {
 		}
 	}
 	if asset.Name == "" || asset.Version == "" {
-		return fmt.Errorf("accept: the token %s on %s needs `name` and `version` of its EIP-712 domain", asset.Address, o.network.Name)
+		return fmt.Errorf("accept: the token %s on %s needs `name` and `version` of its EIP-712 domain", asset.Address, o.Network.Name)
 	}
 	o.extra["name"], o.extra["version"] = asset.Name, asset.Version
 	return nil
@@ -155,11 +197,8 @@ func optionAmount(a Accept, asset money.Asset, price money.Money) (string, error
 	asked := price
 	switch {
 	case a.Amount != "":
-		amount, err := resolve("accept: amount", a.Amount)
-		if err != nil {
-			return "", err
-		}
-		if asked.Decimal, err = money.ParseDecimal(amount); err != nil {
+		var err error
+		if asked.Decimal, err = money.ParseDecimal(a.Amount); err != nil {
 			return "", fmt.Errorf("accept: amount: %w", err)
 		}
 	case price.Symbol == "" && !asset.PegUSD:
@@ -176,9 +215,9 @@ func optionAmount(a Accept, asset money.Asset, price money.Money) (string, error
 
 // with returns the requirement as it is offered when a facilitator of this
 // kind settles it, and false when that cannot be offered.
-func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
+func (o *Option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
 	extra := make(map[string]any, len(o.extra)+2)
-	family := o.network.Family
+	family := o.Network.Family
 	if family != "eip155" {
 		// Other chains need what their facilitator names: a fee payer, a sponsor.
 		if kind == nil {
@@ -194,7 +233,7 @@ func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
 		}
 	}
 	maps.Copy(extra, o.extra)
-	if o.requirement.Scheme == x402.SchemeUpto {
+	if o.Requirement.Scheme == x402.SchemeUpto {
 		// The payer signs who may charge, which only the facilitator can say.
 		address, ok := facilitatorAddress(kind)
 		if !ok {
@@ -209,7 +248,7 @@ func (o *option) with(kind *x402.Kind, first bool) (x402.Requirement, bool) {
 	if err != nil {
 		return x402.Requirement{}, false
 	}
-	r := o.requirement
+	r := o.Requirement
 	r.Extra = jsontext.Value(raw)
 	return r, true
 }
@@ -234,7 +273,7 @@ func facilitatorAddress(kind *x402.Kind) (string, bool) {
 
 // sponsoring returns the extension by which a facilitator can pay the gas of
 // the approval that the option needs of a payer, or "" if it needs none.
-func (o *option) sponsoring() string {
+func (o *Option) sponsoring() string {
 	switch {
 	case o.extra["assetTransferMethod"] != money.TransferPermit2:
 		return ""
@@ -243,4 +282,30 @@ func (o *option) sponsoring() string {
 	default:
 		return x402.ERC20ApprovalGasSponsoring
 	}
+}
+
+// ID names what the payer signs for, whatever the amount: no two options of a price have
+// the same.
+func (o *Option) ID() string {
+	return strings.ToLower(o.Requirement.Network + "/" + o.Requirement.Asset + "/" + fmt.Sprint(o.extra["assetTransferMethod"]))
+}
+
+// CostNoLess says whether whoever pays one of some options could have paid one of the
+// others, to the same payee, for no more.
+func CostNoLess(dear, cheap []*Option) bool {
+	for _, o := range dear {
+		if !slices.ContainsFunc(cheap, func(other *Option) bool {
+			x, y := o.Requirement, other.Requirement
+			return x.Scheme == y.Scheme && x.Network == y.Network && x.Asset == y.Asset && x.PayTo == y.PayTo &&
+				o.extra["assetTransferMethod"] == other.extra["assetTransferMethod"] && noLess(x.Amount, y.Amount)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// noLess compares amounts in atomic units: digits without leading zeros.
+func noLess(a, b string) bool {
+	return len(a) > len(b) || len(a) == len(b) && a >= b
 }

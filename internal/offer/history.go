@@ -1,8 +1,7 @@
-package paywall
+package offer
 
 import (
 	"hash/maphash"
-	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,12 +12,12 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// quotes remembers what was asked for a resource, so that who was quoted a
+// History remembers what was asked for a resource, so that who was quoted a
 // price can pay it for as long as the quote says, though the config or what a
 // facilitator supports has changed since. It is shared by all configs of the
 // process, bounded, and forgetful: who is forgotten gets a new quote, and
 // nothing has moved.
-type quotes struct {
+type History struct {
 	seed maphash.Seed
 	// A resource has a place in one set; who is longest there makes room.
 	sets [1 << 12][4]atomic.Pointer[quote]
@@ -30,22 +29,23 @@ const maxEarlier = 4
 // quote is one offer made for one resource.
 type quote struct {
 	resource uint64
-	offer    *offer
+	offer    *Offer
 	at       time.Time
 	earlier  *quote // the offer before this one, if it can still be paid; see maxEarlier
 }
 
-func newQuotes() *quotes { return &quotes{seed: maphash.MakeSeed()} }
+// NewHistory returns one that remembers nothing.
+func NewHistory() *History { return &History{seed: maphash.MakeSeed()} }
 
-// resourceOf names what a request asks for: host, path and query, the line that
+// ResourceOf names what a request asks for: host, path and query, the line that
 // prices it, because one URL may have several prices, and whether it is settled
 // first, which is part of the offer.
-func (q *quotes) resourceOf(r *http.Request, line string, first bool) uint64 {
+func (q *History) ResourceOf(host, uri, line string, first bool) uint64 {
 	var h maphash.Hash
 	h.SetSeed(q.seed)
-	_, _ = h.WriteString(strings.ToLower(r.Host))
+	_, _ = h.WriteString(strings.ToLower(host))
 	_ = h.WriteByte(0)
-	_, _ = h.WriteString(requestURI(r))
+	_, _ = h.WriteString(uri)
 	_ = h.WriteByte(0)
 	_, _ = h.WriteString(line)
 	if first {
@@ -64,10 +64,10 @@ func (qt *quote) recent(now time.Time, most int) *quote {
 	return &kept
 }
 
-func (qt *quote) payable(now time.Time) bool { return now.Sub(qt.at) <= maxTimeout+maxTimeout/10 }
+func (qt *quote) payable(now time.Time) bool { return now.Sub(qt.at) <= MaxTimeout+MaxTimeout/10 }
 
 // find returns where the quotes for a resource are, or nil.
-func (q *quotes) find(resource uint64) *atomic.Pointer[quote] {
+func (q *History) find(resource uint64) *atomic.Pointer[quote] {
 	set := &q.sets[resource%uint64(len(q.sets))]
 	for i := range set {
 		if last := set[i].Load(); last != nil && last.resource == resource {
@@ -78,7 +78,7 @@ func (q *quotes) find(resource uint64) *atomic.Pointer[quote] {
 }
 
 // room returns where there is room for another resource.
-func (q *quotes) room(resource uint64) *atomic.Pointer[quote] {
+func (q *History) room(resource uint64) *atomic.Pointer[quote] {
 	set := &q.sets[resource%uint64(len(q.sets))]
 	var oldest *quote
 	slot := &set[0]
@@ -94,8 +94,8 @@ func (q *quotes) room(resource uint64) *atomic.Pointer[quote] {
 	return slot
 }
 
-// remember records an offer that goes out.
-func (q *quotes) remember(resource uint64, o *offer, now time.Time) {
+// Remember records an offer that goes out.
+func (q *History) Remember(resource uint64, o *Offer, now time.Time) {
 	slot := q.find(resource)
 	if slot == nil {
 		q.room(resource).Store(&quote{resource: resource, offer: o, at: now})
@@ -105,7 +105,7 @@ func (q *quotes) remember(resource uint64, o *offer, now time.Time) {
 	switch last := slot.Load(); {
 	case last.resource != resource: // another has just taken its place
 	case last.offer == o:
-		if now.Sub(last.at) <= maxTimeout/10 {
+		if now.Sub(last.at) <= MaxTimeout/10 {
 			return
 		}
 		next.earlier = last.earlier
@@ -119,12 +119,12 @@ func (q *quotes) remember(resource uint64, o *offer, now time.Time) {
 
 // recall returns the offers for a resource that can still be paid, the latest
 // first.
-func (q *quotes) recall(resource uint64, now time.Time) []*offer {
+func (q *History) recall(resource uint64, now time.Time) []*Offer {
 	slot := q.find(resource)
 	if slot == nil {
 		return nil
 	}
-	var offers []*offer
+	var offers []*Offer
 	for last := slot.Load(); last != nil && last.resource == resource; last = last.earlier {
 		if last.payable(now) {
 			offers = append(offers, last.offer)
@@ -133,39 +133,39 @@ func (q *quotes) recall(resource uint64, now time.Time) []*offer {
 	return offers
 }
 
-// fit is what a payment may pay for.
-type fit struct {
-	requirement x402.Requirement
-	settlers    []facilitator.Named
-	option      *option // nil for a guess
+// Match is what a payment may pay for.
+type Match struct {
+	Requirement x402.Requirement
+	Settlers    []facilitator.Named
+	Option      *Option
 }
 
-// fits returns what a payment matches: of the current offer, and of earlier
-// quotes for the same resource, whose facilitators are this config's under the
-// same names where it has them.
-func (h *Handler) fits(p *x402.Payment, current *offer, resource uint64, now time.Time) (found []fit, err error) {
+// Matches returns what a payment matches: of the current offer, and of earlier offers for
+// the same resource, whose facilitators are those of the set under the same names where it
+// has them. The error is why the current offer is none of them.
+func (q *History) Matches(p *x402.Payment, current *Offer, resource uint64, set *facilitator.Set, now time.Time) (found []Match, err error) {
 	i, err := x402.Match(p, current.requirements)
 	if err == nil {
-		found = append(found, fit{current.requirements[i], current.settlers[i], current.options[i]})
+		found = append(found, Match{current.requirements[i], current.settlers[i], current.options[i]})
 		if p.Version == x402.V2 {
 			return found, nil
 		}
 	}
-	for _, o := range h.shared.quotes.recall(resource, now) {
+	for _, o := range q.recall(resource, now) {
 		if o == current {
 			continue // a payment may be long, and matching takes as long
 		}
 		i, e := x402.Match(p, o.requirements)
-		if e != nil || h.app.settlers.Closed(o.requirements[i].Network) {
+		if e != nil || set.Closed(o.requirements[i].Network) {
 			continue
 		}
 		settlers := slices.Clone(o.settlers[i])
 		for j, s := range settlers {
-			if f, ok := h.app.settlers.Get(s.Name); ok {
+			if f, ok := set.Get(s.Name); ok {
 				settlers[j] = f
 			}
 		}
-		found = append(found, fit{o.requirements[i], settlers, o.options[i]})
+		found = append(found, Match{o.requirements[i], settlers, o.options[i]})
 	}
 	return found, err
 }

@@ -1,0 +1,31 @@
+package paywall
+
+import (
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// outage refuses to ask for money that nobody could take.
+func outage(wait time.Duration) refusal {
+	return refusal{
+		status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable,
+		retryAfter: seconds(wait),
+	}
+}
+
+// noteClosed counts a request that found nothing offered, and tells the log, but
+// not for each of them.
+func (h *Handler) noteClosed(err error, now time.Time) {
+	metrics.Closed.Inc()
+	last := h.complained.Load()
+	if now.Unix()-last < 60 || !h.complained.CompareAndSwap(last, now.Unix()) {
+		h.logger.Debug("nothing is offered", zap.Error(err))
+		return
+	}
+	h.logger.Error("nothing is offered, so priced paths answer 503; said once a minute", zap.Error(err))
+}

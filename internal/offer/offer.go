@@ -1,0 +1,209 @@
+// Package offer has what one price asks for now, and what was asked for lately: of what the
+// operator accepts, what the facilitators can settle, as a challenge says it.
+package offer
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// kindFor finds what a facilitator can do with the option. known is false
+// while nothing has been heard of the facilitator. Only version 2 counts: some
+// facilitators list version 1 for networks that they do not serve.
+func kindFor(o *Option, s *x402.Supported) (kind *x402.Kind, known bool) {
+	if s == nil {
+		return nil, false
+	}
+	for i, k := range s.Kinds {
+		if k.X402Version == x402.V2 && k.Scheme == o.Requirement.Scheme && k.Network == o.Requirement.Network {
+			return &s.Kinds[i], true
+		}
+	}
+	return nil, true
+}
+
+// Offer is what one request costs now: requirements in the operator's order,
+// each with the facilitators that can settle it, and the encoded challenge.
+type Offer struct {
+	// Extensions are those that it declares.
+	Extensions jsontext.Value
+	Template   *x402.Template
+
+	requirements []x402.Requirement
+	options      []*Option // of which the requirements were made
+	settlers     [][]facilitator.Named
+	snapshots    []*x402.Supported // what it was made from, to see when it is stale
+	chains       uint64            // and how often the set had said that networks are other chains
+}
+
+var (
+	errNoSettler  = errors.New("no facilitator of this price can settle any of the accepted tokens")
+	errWrongChain = errors.New("the networks of this price are closed, since nodes are on other chains than the ledger's payments")
+)
+
+// Offers makes the offers of one price, for one time of settlement.
+type Offers struct {
+	Options      []*Option
+	Backends     []*facilitator.Member
+	Facilitators *facilitator.Set
+	// First: the money moves before the upstream runs, and clients are told so.
+	First                 bool
+	Description, MimeType string
+
+	mu        sync.Mutex // of building
+	now       atomic.Pointer[Offer]
+	available atomic.Pointer[available] // see Shown
+}
+
+// Current returns the offer as the facilitators are known now.
+func (t *Offers) Current() (*Offer, error) {
+	o := t.now.Load()
+	if o == nil || !t.fresh(o) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if o = t.now.Load(); o == nil || !t.fresh(o) {
+			var err error
+			if o, err = t.build(nil); err != nil {
+				return nil, err
+			}
+			t.now.Store(o)
+		}
+	}
+	if len(o.requirements) == 0 {
+		for _, option := range t.Options {
+			if t.Facilitators.Closed(option.Requirement.Network) {
+				return nil, errWrongChain
+			}
+		}
+		return nil, errNoSettler
+	}
+	return o, nil
+}
+
+func (t *Offers) fresh(o *Offer) bool {
+	if o.chains != t.Facilitators.Changes() {
+		return false
+	}
+	for i, b := range t.Backends {
+		if b.Source.Snapshot() != o.snapshots[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Size is how many bytes of header a challenge takes that offers everything.
+func (t *Offers) Size() int {
+	o, err := t.build(nil)
+	if err != nil || o.Template == nil {
+		return 0
+	}
+	return len(o.Template.Header("https://"+strings.Repeat("x", 100), ""))
+}
+
+// build makes an offer. Each option goes to the facilitators that support it,
+// in the operator's order; of several only those count that need the same
+// requirement as the first. Those for which skip says so are left out.
+func (t *Offers) build(skip func(backend, option int) bool) (*Offer, error) {
+	o := &Offer{chains: t.Facilitators.Changes()}
+	for _, b := range t.Backends {
+		o.snapshots = append(o.snapshots, b.Source.Snapshot())
+	}
+	var extensions []string
+	for j, option := range t.Options {
+		if t.Facilitators.Closed(option.Requirement.Network) {
+			continue
+		}
+		var requirement x402.Requirement
+		var settlers []facilitator.Named
+		for i, b := range t.Backends {
+			kind, known := kindFor(option, o.snapshots[i])
+			if known && kind == nil || skip != nil && skip(i, j) {
+				continue
+			}
+			r, ok := option.with(kind, t.First)
+			if !ok || len(settlers) > 0 && string(r.Extra) != string(requirement.Extra) {
+				continue
+			}
+			if name := option.sponsoring(); len(settlers) == 0 && known && slices.Contains(o.snapshots[i].Extensions, name) {
+				extensions = append(extensions, name)
+			}
+			requirement = r
+			settlers = append(settlers, b.Named)
+		}
+		if len(settlers) > 0 {
+			o.requirements = append(o.requirements, requirement)
+			o.options = append(o.options, option)
+			o.settlers = append(o.settlers, settlers)
+		}
+	}
+	if len(o.requirements) == 0 {
+		return o, nil
+	}
+	o.Extensions = x402.DeclareExtensions(extensions...)
+	var err error
+	o.Template, err = x402.NewTemplate(o.requirements, t.Description, t.MimeType, o.Extensions)
+	return o, err
+}
+
+// While a facilitator gives no answers, or has nothing to pay the gas with, nobody is
+// asked to sign a payment that only it could settle.
+
+// available is an offer without what nobody can settle now.
+type available struct {
+	of    *Offer
+	down  string // which backends are down for which options
+	offer *Offer
+}
+
+var errAllDown = errors.New("all facilitators of this price give no answers, or have accounts that cannot pay the gas")
+
+// Shown returns what a challenge says: the current offer, or of it what can be
+// settled now. If that is nothing, it says how long to wait.
+func (t *Offers) Shown(current *Offer, now time.Time) (o *Offer, wait time.Duration, err error) {
+	down, wait := t.down(now)
+	if down == nil {
+		return current, 0, nil
+	}
+	d := t.available.Load()
+	if d == nil || d.of != current || d.down != string(down) {
+		o, err := t.build(func(backend, option int) bool { return down[backend*len(t.Options)+option] == 1 })
+		if err != nil {
+			return nil, wait, err
+		}
+		d = &available{of: current, down: string(down), offer: o}
+		t.available.Store(d)
+	}
+	if len(d.offer.requirements) == 0 {
+		return nil, wait, errAllDown
+	}
+	return d.offer, 0, nil
+}
+
+// down returns which backends are down for which options, nil if none is, and
+// the shortest wait for one of them.
+func (t *Offers) down(now time.Time) (down []byte, wait time.Duration) {
+	for i, b := range t.Backends {
+		for j, o := range t.Options {
+			pause, open := b.Breaker.Open(o.Requirement.Network, o.Requirement.Scheme, now)
+			if !open {
+				continue
+			}
+			if down == nil {
+				down, wait = make([]byte, len(t.Backends)*len(t.Options)), pause
+			}
+			down[i*len(t.Options)+j] = 1
+			wait = min(wait, pause)
+		}
+	}
+	return down, wait
+}

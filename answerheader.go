@@ -1,7 +1,6 @@
 package paywall
 
 import (
-	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -77,28 +76,3 @@ func keepPrivate(header http.Header) {
 
 // variesBy is what makes two answers of one URL differ.
 const variesBy = "PAYMENT-SIGNATURE, X-PAYMENT"
-
-// directives are the members of a comma-separated header; commas in quotes
-// separate nothing. A member whose quotes do not end is left out: behind it
-// nobody knows what is quoted.
-func directives(values []string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, value := range values {
-			start, quoted := 0, false
-			for i := 0; i <= len(value); i++ {
-				switch {
-				case i == len(value) && quoted:
-				case i == len(value) || value[i] == ',' && !quoted:
-					if !yield(strings.TrimSpace(value[start:i])) {
-						return
-					}
-					start = i + 1
-				case value[i] == '\\' && quoted && i+1 < len(value):
-					i++
-				case value[i] == '"':
-					quoted = !quoted
-				}
-			}
-		}
-	}
-}

@@ -91,24 +91,27 @@ func newBody(r *http.Request) *body {
 // ahead may outlive a wait for it, and the server adds trailers to the request when a
 // body ends: so the request that goes on has a map of its own for them, which only the
 // upstream's reading fills.
-func (p *purchase) readsBody(r *http.Request) *http.Request {
+func readsBody(r *http.Request, upload *upload) (*http.Request, *body) {
+	if upload == nil {
+		return r, nil
+	}
 	limited := isLimited(r.Body)
 	r = r.WithContext(r.Context())
-	r.Body = p.upload
-	p.body = newBody(r)
-	if p.body == nil {
-		return r
+	r.Body = upload
+	b := newBody(r)
+	if b == nil {
+		return r, nil
 	}
 	// What was announced is within the limit, or the request were not here.
-	p.body.noAhead = limited && r.ContentLength < 0
-	p.body.limited = p.body.noAhead && r.Method != http.MethodConnect
+	b.noAhead = limited && r.ContentLength < 0
+	b.limited = b.noAhead && r.Method != http.MethodConnect
 	if arriving := r.Trailer; len(arriving) > 0 {
 		own := arriving.Clone()
 		r.Trailer = own
-		p.body.atEnd = func() { maps.Copy(own, arriving) }
+		b.atEnd = func() { maps.Copy(own, arriving) }
 	}
-	r.Body = p.body
-	return r
+	r.Body = b
+	return r, b
 }
 
 // isLimited says whether Caddy's request_body limits a body: where it is too long, the

@@ -67,9 +67,6 @@ func mergeList(header http.Header, name, add string) {
 	header.Set(name, strings.Join(list, ", "))
 }
 
-// maxNames is how many names we read of a header that lists some.
-const maxNames = 100
-
 // firstNames are so many of a list of names as we read, and what stands between
 // their commas. A browser that asks for more headers than that is told of the first.
 func firstNames(values []string) string {

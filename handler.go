@@ -289,11 +289,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	p := &purchase{
 		h: h, price: pr, line: line, first: first, upfront: first, offer: current, resource: resource,
 		payment: payment, started: now, payer: r.Context(),
-		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: h.boundUpload(w, r),
+		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: boundUpload(w, r, h.uploadGrace),
 	}
-	if p.upload != nil {
-		r = p.readsBody(r)
-	}
+	r, p.body = readsBody(r, p.upload)
 	defer p.upload.end()
 	defer p.letGo()
 	if refused := p.claim(r); refused != nil {

@@ -288,42 +288,6 @@ func isOverride(name string) bool {
 	return spells(name, pathHeaders) || spells(name, methodHeaders) || spells(name, prefixHeaders) || spells(name, cutHeaders)
 }
 
-// spells says whether a header's name is one of a list, in any spelling that
-// CGI and its heirs take for the same.
-func spells(name string, list []string) bool {
-	for _, want := range list {
-		if len(name) == len(want) && hasSpelledPrefix(name, want) {
-			return true
-		}
-	}
-	return false
-}
-
-// hasSpelledPrefix says whether a header's name begins with a prefix, in any
-// spelling that CGI and its heirs take for the same: they ignore case, and turn
-// every other character into an underscore.
-func hasSpelledPrefix(name, prefix string) bool {
-	if len(name) < len(prefix) {
-		return false
-	}
-	for i := range len(prefix) {
-		if foldByte(name[i]) != foldByte(prefix[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func foldByte(c byte) byte {
-	switch {
-	case 'A' <= c && c <= 'Z':
-		return c | 0x20
-	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		return c
-	}
-	return '_'
-}
-
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {

@@ -42,12 +42,12 @@ const (
 	uploadCut
 )
 
-// boundUpload bounds the body of a request; nil if there is none.
-func (h *Handler) boundUpload(w http.ResponseWriter, r *http.Request) *upload {
+// boundUpload bounds the body of a request; nil if there is none. uploadGrace is right.
+func boundUpload(w http.ResponseWriter, r *http.Request, grace time.Duration) *upload {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
-	return &upload{ReadCloser: r.Body, grace: h.uploadGrace, deadline: func() {
+	return &upload{ReadCloser: r.Body, grace: grace, deadline: func() {
 		// Where it cannot be set the server's own time-outs end the read.
 		//nolint:bodyclose // a controller is no response
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now())

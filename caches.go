@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
@@ -64,7 +65,7 @@ func (f *freeForSome) mark() {
 	}
 	f.marked = true
 	header := f.Header()
-	keepPrivate(header)
+	delivery.KeepPrivate(header)
 	if f.varies != "" {
 		header["Vary"] = slices.Concat(header["Vary"], []string{f.varies})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -259,7 +260,7 @@ func (p *purchase) setReceipt(header http.Header) {
 		v1 := receipt.V1()
 		receipt, name = &v1, x402.HeaderXPaymentResponse
 	}
-	removeReceipts(header)
+	delivery.RemoveReceipts(header)
 	header[name] = []string{receipt.Encode()}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -130,10 +131,10 @@ func (p *purchase) prove() {
 // enterOrder lets one order of a payer be sold at a time; see orderBook.
 func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
 	if p.body != nil && !p.acts {
-		_ = p.body.record(r.Context(), r.Method) // over HTTP/3 every request may have one
+		_ = p.body.Record(r.Context(), r.Method) // over HTTP/3 every request may have one
 	}
-	digest, _ := p.body.digest()
-	if (p.acts || p.first && digest != noBody) && p.auth.Payer != "" {
+	digest, _ := p.body.Digest()
+	if (p.acts || p.first && digest != delivery.NoBody) && p.auth.Payer != "" {
 		name := p.identifier
 		if name == "" {
 			name = r.Header.Get("Idempotency-Key")
@@ -165,7 +166,7 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	switch alike, refused := p.hasBodyOf(r.Context(), row); {
 	case refused != nil:
 		return refused
-	case alike == different:
+	case alike == delivery.Different:
 		return boughtElse()
 	case row.Reason == reasonUsedMore:
 		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
@@ -247,37 +248,37 @@ func (p *purchase) signedLike(row ledger.Payment) bool {
 // Where the upstream must not begin before that is certain, the body is read ahead;
 // one that is too long for that is compared at the status line, or for a copy of an
 // answer read and forgotten.
-func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (likeness, *refusal) {
+func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.Likeness, *refusal) {
 	p.mustBe = ""
 	if refused := p.readLimited(); refused != nil {
-		return unclear, refused
+		return delivery.Unclear, refused
 	}
 	if row.Body == "" && p.acted(row) {
-		return unclear, nil
+		return delivery.Unclear, nil
 	}
-	alike, err := p.body.like(ctx, row.Body, p.h.uploadGrace)
+	alike, err := p.body.Like(ctx, row.Body, p.h.uploadGrace)
 	switch {
 	case err == nil:
 		return alike, nil
-	case errors.Is(err, errTooLong) && p.acted(row):
-		if digest, _ := p.body.drain(row.Body); digest == row.Body {
-			return same, nil
+	case errors.Is(err, delivery.ErrTooLong) && p.acted(row):
+		if digest, _ := p.body.Drain(row.Body); digest == row.Body {
+			return delivery.Same, nil
 		}
 		// It is gone, and cannot be sold any more.
-		return unclear, p.unconfirmed(row)
-	case errors.Is(err, errTooLong):
+		return delivery.Unclear, p.unconfirmed(row)
+	case errors.Is(err, delivery.ErrTooLong):
 		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it, once
 			p.mustBe = row.Body
 		}
-		return same, nil
+		return delivery.Same, nil
 	}
-	return unclear, &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+	return delivery.Unclear, &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
 }
 
 // readLimited reads a body ahead that nobody could read later, and refuses one that is
 // longer than the site takes while nothing is paid for it.
 func (p *purchase) readLimited() *refusal {
-	err := p.body.readLimited()
+	err := p.body.ReadLimited()
 	if err == nil {
 		return nil
 	}
@@ -290,12 +291,12 @@ func (p *purchase) readLimited() *refusal {
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	switch {
-	case p.acted(row) && !hasCopy(row) && p.h.shared.held.has(row.Key) && p.holding != row.Key:
+	case p.acted(row) && !delivery.HasCopy(row) && p.h.shared.held.has(row.Key) && p.holding != row.Key:
 		return inFlight() // its answer is being kept
 	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
 		row.Runs >= maxRuns,
 		row.Runs >= maxHeads && p.method == http.MethodHead, // what is left is for the GET
-		p.acted(row) && !hasCopy(row):
+		p.acted(row) && !delivery.HasCopy(row):
 		return p.unconfirmed(row)
 	}
 	if wait, why := p.h.shared.admission.WaitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !p.acted(row) {

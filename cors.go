@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 )
 
 // What browsers may read of our answers, and send with their requests. The
@@ -71,7 +74,7 @@ func mergeList(header http.Header, name, add string) {
 // their commas. A browser that asks for more headers than that is told of the first.
 func firstNames(values []string) string {
 	var b strings.Builder
-	left := maxNames
+	left := headers.MaxNames
 	for _, value := range values {
 		for name := range strings.SplitSeq(value, ",") {
 			if left--; left < 0 {
@@ -123,7 +126,7 @@ func askUpstream(header http.Header, r *http.Request, next caddyhttp.Handler) (s
 	ask.done = cancel
 	asked := r.Clone(ctx)
 	asked.Body, asked.ContentLength = http.NoBody, 0
-	removePayments(asked.Header)
+	delivery.RemovePayments(asked.Header)
 	if !answered(next, ask, asked) || ask.header.Get("Access-Control-Allow-Origin") == "" {
 		return 0, false
 	}

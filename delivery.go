@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -27,12 +28,12 @@ const (
 	reasonUsedMore = "usage_above_charge"
 )
 
-// delivery is one run of the upstream for a purchase.
-type delivery struct {
+// run is one run of the upstream for a purchase.
+type run struct {
 	p        *purchase
 	w        http.ResponseWriter
 	r        *http.Request // the payer's
-	answer   *answer
+	answer   *delivery.ResponseWriter
 	cancel   context.CancelFunc // of the upstream
 	sale     atomic.Int32
 	short    bool     // the payer has signed for a shorter time than he was asked for
@@ -52,14 +53,14 @@ const (
 // begin makes the context of the upstream's run. It ends when the payer leaves, at
 // once where nothing was sold, and a while later where the upstream acts; when the
 // claim is lost; and when a payment was held for too long without being settled.
-func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
+func (d *run) begin() (ctx context.Context, done context.CancelFunc) {
 	p := d.p
 	if p.settled {
 		d.sale.Store(saleClosed)
 	}
 	key := p.holding
 	stop := context.AfterFunc(d.r.Context(), func() {
-		if !d.answer.all.Load() { // else nothing is lost
+		if !d.answer.All.Load() { // else nothing is lost
 			p.h.shared.held.payerLeft(key)
 		}
 	})
@@ -68,14 +69,14 @@ func (d *delivery) begin() (ctx context.Context, done context.CancelFunc) {
 		done = func() { stop(); end() }
 	}()
 	if p.acts {
-		ctx, d.cancel = outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
+		ctx, d.cancel = delivery.Outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
 	} else {
 		ctx, d.cancel = context.WithCancel(d.r.Context())
 	}
-	p.upload.onCut(d.cancel)
+	p.upload.OnCut(d.cancel)
 	p.lease.OnLoss(func() { // another may sell it or deliver it now
 		d.cancel()
-		d.answer.cut.Store(true)
+		d.answer.Cut.Store(true)
 	})
 	if p.settled {
 		return ctx, d.cancel
@@ -104,18 +105,18 @@ func (p *purchase) holdFor() time.Duration {
 }
 
 // atStatus decides at the status line of the upstream what becomes of its answer.
-func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
+func (d *run) atStatus(status int, header http.Header) (pass bool) {
 	p := d.p
 	p.status = status
-	d.answer.goods = p.isGoods(status)
+	d.answer.Goods = p.isGoods(status)
 	usage := header.Values(x402.HeaderSettlementOverrides)
-	removeReceipts(header)
+	delivery.RemoveReceipts(header)
 	charge := p.chargeable(status, header)
 	uses := charge || p.settled && p.usesUp(status, header)
 	switch {
 	case d.sale.Load() == saleLate:
 		d.refused = tooLate() // what comes now speaks of the end that we made
-	case !p.upload.free():
+	case !p.upload.Free():
 		d.refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
 	case p.settled && status == http.StatusPaymentRequired:
 		// To the payer a 402 of ours would say that nothing has moved.
@@ -152,13 +153,13 @@ func (d *delivery) atStatus(status int, header http.Header) (pass bool) {
 }
 
 // handOut prepares the header of an answer of the upstream that goes to the payer.
-func (d *delivery) handOut(header http.Header) {
-	forPayerOnly(header)
+func (d *run) handOut(header http.Header) {
+	delivery.ForPayerOnly(header)
 	d.p.h.addCORS(header, d.r)
 }
 
 // sell settles at the status line.
-func (d *delivery) sell(usage []string) *refusal {
+func (d *run) sell(usage []string) *refusal {
 	p := d.p
 	if refused := p.meter(usage); refused != nil {
 		return refused
@@ -172,7 +173,7 @@ func (d *delivery) sell(usage []string) *refusal {
 // isOwed says whether what the upstream is about to give is what was paid for
 // earlier.
 func (p *purchase) isOwed(usage []string) *refusal {
-	if digest, ok := p.body.digest(); p.mustBe != "" && (!ok || digest != p.mustBe) {
+	if digest, ok := p.body.Digest(); p.mustBe != "" && (!ok || digest != p.mustBe) {
 		return boughtElse()
 	}
 	if p.usedMore(usage) {
@@ -185,13 +186,13 @@ func (p *purchase) isOwed(usage []string) *refusal {
 // record writes down that the upstream has answered, before anybody gets anything
 // of it: an upstream that has acted must not be made to act again, whatever comes,
 // and what is charged is run so often and not more often.
-func (d *delivery) record(uses bool) *refusal {
+func (d *run) record(uses bool) *refusal {
 	p := d.p
 	if p.held.Payment.State != ledger.Settled && p.held.Payment.State != ledger.Delivering {
 		return nil // nothing is sold
 	}
-	if p.acts && !d.replayed && d.answer.spool == nil {
-		d.answer.spool = &spool{}
+	if p.acts && !d.replayed && d.answer.Recorder == nil {
+		d.answer.Recorder = &delivery.Recorder{}
 	}
 	change := ledger.Change{To: ledger.Delivering, Status: p.status}
 	if uses {
@@ -200,15 +201,15 @@ func (d *delivery) record(uses bool) *refusal {
 		return nil
 	}
 	if !d.replayed {
-		change.Body = p.body.record(d.r.Context(), d.r.Method)
+		change.Body = p.body.Record(d.r.Context(), d.r.Method)
 	}
 	refused := p.record(change)
 	d.used = uses && refused == nil
 	return refused
 }
 
-// run runs the upstream, and answers in its place where that is necessary.
-func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Request) (err error) {
+// serve runs the upstream, and answers in its place where that is necessary.
+func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Request) (err error) {
 	p, returned := d.p, false
 	defer func() {
 		panicked := recover()
@@ -218,18 +219,18 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 		}
 		if d.answered {
 			err = nil
-			d.answer.restoreHeader() // its trailers would follow our answer
+			d.answer.RestoreHeader() // its trailers would follow our answer
 			d.keepForLater(returned)
 			return
 		}
 		if d.refused != nil {
 			// The upstream was cut off by us; that is no failure of its own. Its
 			// trailers may have come after its header was taken back.
-			d.answer.restoreHeader()
+			d.answer.RestoreHeader()
 			err = p.h.refuseSale(w, d.r, p, *d.refused)
 			return
 		}
-		removeReceiptTrailers(d.answer.Header())
+		delivery.RemoveReceiptTrailers(d.answer.Header())
 		d.finish(err, returned)
 		if panicked != nil {
 			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
@@ -237,13 +238,13 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 	}()
 	err = next.ServeHTTP(d.answer, sent)
 	returned = true
-	if d.refused != nil || d.answer.status != 0 {
+	if d.refused != nil || d.answer.Status != 0 {
 		return err
 	}
 	switch {
 	case d.sale.Load() == saleLate:
 		d.refuse(tooLate())
-	case p.upload.wasCut():
+	case p.upload.WasCut():
 		d.refuse(&refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow})
 	case err == nil:
 		// Nobody answered. An empty 200 is not what the payer came for.
@@ -257,11 +258,11 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 		if p.settled {
 			p.setReceipt(w.Header())
 		}
-		forPayerOnly(w.Header())
+		delivery.ForPayerOnly(w.Header())
 		// A missing page is the error routes' business. What they ask is an
 		// upstream too.
-		removePayments(d.r.Header)
-		removeTrailers(d.r, isPayment)
+		delivery.RemovePayments(d.r.Header)
+		delivery.RemoveTrailers(d.r, delivery.IsPayment)
 		return err
 	default:
 		// An upstream that failed is not: these routes know nothing of payments,
@@ -272,16 +273,16 @@ func (d *delivery) run(w http.ResponseWriter, next caddyhttp.Handler, sent *http
 }
 
 // refuse sets an answer of ours in place of one that did not come.
-func (d *delivery) refuse(f *refusal) {
-	d.answer.status = -1
+func (d *run) refuse(f *refusal) {
+	d.answer.Status = -1
 	d.refused = f
 }
 
 // noteUncharged writes down what the upstream has done and nobody was charged for.
-func (d *delivery) noteUncharged() {
+func (d *run) noteUncharged() {
 	p := d.p
 	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
-		p.body.broken() && !p.isGoods(p.status)
+		p.body.Broken() && !p.isGoods(p.status)
 	control, tab, now := p.h.shared.admission, p.tabFor(p.held.Payment), p.h.now()
 	switch {
 	case d.replayed:
@@ -302,9 +303,9 @@ func (d *delivery) noteUncharged() {
 }
 
 // finish decides whether the goods have arrived.
-func (d *delivery) finish(err error, returned bool) {
+func (d *run) finish(err error, returned bool) {
 	p, a := d.p, d.answer
-	p.status = max(a.status, 0)
+	p.status = max(a.Status, 0)
 	p.sawUpstream(p.status, returned)
 	if !p.settled {
 		if p.outcome == "" {
@@ -312,12 +313,12 @@ func (d *delivery) finish(err error, returned bool) {
 		}
 		return
 	}
-	goods := p.isGoods(p.status) || p.status == http.StatusNotModified || a.hijacked
+	goods := p.isGoods(p.status) || p.status == http.StatusNotModified || a.Hijacked
 	if p.redeemed {
-		goods = a.hijacked || p.isGoods(p.status) && (p.acts || p.chargeable(p.status, a.Header()))
+		goods = a.Hijacked || p.isGoods(p.status) && (p.acts || p.chargeable(p.status, a.Header()))
 	}
-	arrived := returned && err == nil && a.complete(d.r.Method)
-	if a.hijacked || d.r.Method == http.MethodConnect && goods {
+	arrived := returned && err == nil && a.Complete(d.r.Method)
+	if a.Hijacked || d.r.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves
 	}
 	if arrived && goods {
@@ -325,10 +326,10 @@ func (d *delivery) finish(err error, returned bool) {
 	}
 	// A redirect gives a HEAD as much as a GET.
 	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != x402.SchemeUpto && (p.status < 300 || p.status >= 400)
-	if goods && !arrived && !head && (a.endedByPayer() || p.body.broken()) {
+	if goods && !arrived && !head && (a.EndedByPayer() || p.body.Broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.ended = 1
-		arrived = p.held.Payment.Ended+1 >= maxEnded || !p.acts && (p.price.upto || isUnread(p.held.Payment.Body))
+		arrived = p.held.Payment.Ended+1 >= maxEnded || !p.acts && (p.price.upto || delivery.IsUnread(p.held.Payment.Body))
 	}
 	if arrived && !goods && p.usesUp(p.status, a.Header()) {
 		// A redirect within the site: it may be of no use to the payer, or all that he wants.
@@ -343,10 +344,10 @@ func (d *delivery) finish(err error, returned bool) {
 	}
 	p.outcome = metrics.Undelivered
 	p.readOn(d.r.Context())
-	if p.acts && a.goods && !d.replayed {
-		p.answer = credentialsOf(d.r, p.held.Payment.Key)
-		if returned && err == nil && a.spool.whole(a.Header()) {
-			p.answer = a.spool.encode(p.answer)
+	if p.acts && a.Goods && !d.replayed {
+		p.answer = delivery.CredentialsOf(d.r, p.held.Payment.Key)
+		if returned && err == nil && a.Recorder.Whole(a.Header()) {
+			p.answer = a.Recorder.Encode(p.answer)
 		}
 	}
 	if head && arrived {
@@ -357,12 +358,12 @@ func (d *delivery) finish(err error, returned bool) {
 // readOn reads a body to its end that the upstream did not want, so that it is known
 // what was bought.
 func (p *purchase) readOn(ctx context.Context) {
-	if _, ok := p.body.digest(); ok || p.acts && !p.isGoods(p.status) {
+	if _, ok := p.body.Digest(); ok || p.acts && !p.isGoods(p.status) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	ctx, cancel := context.WithTimeout(ctx, delivery.LookWithin)
 	defer cancel()
-	_ = p.body.readAhead(ctx)
+	_ = p.body.ReadAhead(ctx)
 }
 
 func clientGone() *refusal { return &refusal{status: statusClientGone, code: codeClientGone} }

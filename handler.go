@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -132,7 +133,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.now = time.Now
 	h.answerWithin = answerWithin
 	h.renewEvery = ledger.RenewEvery
-	h.uploadGrace = uploadGrace
+	h.uploadGrace = delivery.UploadGrace
 	h.holdWithin = holdWithin
 	h.complained, h.warned, h.at = new(atomic.Int64), new(atomic.Int64), new(place)
 	if h.RetryWindow == 0 {
@@ -200,11 +201,11 @@ func parseOrigin(s string) (string, error) {
 // ServeHTTP is the life of a request at the gate.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !charged(r.Context()) { // else they are ours
-		removeUpstreamHeaders(r.Header)
-		removeTrailers(r, func(name string) bool { return isUpstreamHeader(name) || isOverride(name) })
+		delivery.RemoveUpstreamHeaders(r.Header)
+		delivery.RemoveTrailers(r, func(name string) bool { return delivery.IsUpstreamHeader(name) || isOverride(name) })
 	}
 	if len(r.Header["Upgrade"]) > 0 {
-		removeHTTPUpgrades(r.Header)
+		delivery.RemoveHTTPUpgrades(r.Header)
 	}
 
 	// Price.
@@ -289,10 +290,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	p := &purchase{
 		h: h, price: pr, line: line, first: first, upfront: first, offer: current, resource: resource,
 		payment: payment, started: now, payer: r.Context(),
-		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: boundUpload(w, r, h.uploadGrace),
+		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: delivery.BoundUpload(w, r, h.uploadGrace),
 	}
-	r, p.body = readsBody(r, p.upload)
-	defer p.upload.end()
+	r, p.body = delivery.ReadsBody(r, p.upload)
+	defer p.upload.End()
 	defer p.letGo()
 	if refused := p.claim(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)

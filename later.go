@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 )
 
@@ -17,12 +18,12 @@ func (p *purchase) inDoubt() bool {
 }
 
 // finishForLater answers the payer at the status line, and lets the upstream finish.
-func (d *delivery) finishForLater(status int, header http.Header) {
-	d.answer.aside = &spool{}
-	d.answer.aside.begin(status, header)
-	d.answer.asideOver = d.cancel
-	time.AfterFunc(finishWithin, d.cancel)
-	d.answer.restoreHeader()
+func (d *run) finishForLater(status int, header http.Header) {
+	d.answer.Aside = &delivery.Recorder{}
+	d.answer.Aside.Begin(status, header)
+	d.answer.AsideOver = d.cancel
+	time.AfterFunc(delivery.FinishWithin, d.cancel)
+	d.answer.RestoreHeader()
 	if d.r.ProtoMajor == 1 {
 		d.w.Header().Set("Connection", "close") // it is busy until the upstream has finished
 	}
@@ -35,12 +36,12 @@ func (d *delivery) finishForLater(status int, header http.Header) {
 
 // keepForLater hands the upstream's answer to the ledger, if all of it came, and what it
 // has answered.
-func (d *delivery) keepForLater(whole bool) {
+func (d *run) keepForLater(whole bool) {
 	d.p.readOn(d.r.Context())
 	held, key := d.p.h.shared.held, d.p.held.Payment.Key
-	answer := credentialsOf(d.r, key)
-	if kept := d.answer.aside; whole && kept.whole(kept.Header) {
-		answer = kept.encode(answer)
+	answer := delivery.CredentialsOf(d.r, key)
+	if kept := d.answer.Aside; whole && kept.Whole(kept.Header) {
+		answer = kept.Encode(answer)
 	}
 	d.p.h.app.desk.KeepAnswer(key, answer, d.p.readBody(), func() { held.add(key, -1) })
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -34,12 +35,12 @@ type order struct {
 	key     orderKey
 	payment ledger.Key
 	name    string // that the payer has given it, or ""
-	body    *body
+	body    *delivery.Body
 }
 
 // enter writes an order into the book, unless it is there already, or may be: of two
 // at once the second sees the first.
-func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *body) (*order, *refusal) {
+func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *delivery.Body) (*order, *refusal) {
 	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, payment: row.Key, name: name, body: body}
 	b.mu.Lock()
 	others := slices.Clone(b.open[mine.key])
@@ -49,7 +50,7 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 	defer cancel()
 	for _, other := range others {
 		named := mine.name != "" && other.name != "" && mine.name != other.name && !b.held.hasLeft(other.payment)
-		if !named && mine.body.compare(ctx, other.body) != different {
+		if !named && mine.body.Compare(ctx, other.body) != delivery.Different {
 			mine.leave()
 			return nil, inFlight()
 		}
@@ -63,7 +64,7 @@ func (o *order) answered() {
 	if o == nil {
 		return
 	}
-	if _, ok := o.body.digest(); !ok {
+	if _, ok := o.body.Digest(); !ok {
 		o.leave()
 	}
 }

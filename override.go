@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
@@ -77,7 +78,7 @@ func overridesOf(r *http.Request) (o overrides) {
 			continue
 		}
 		switch {
-		case spells(name, pathHeaders):
+		case headers.Is(name, pathHeaders):
 			for _, value := range values {
 				if !o.more() || len(value) > maxTarget {
 					o.many = true
@@ -85,11 +86,11 @@ func overridesOf(r *http.Request) (o overrides) {
 				}
 				o.paths = o.with(o.paths, pathOf(value))
 			}
-		case spells(name, prefixHeaders):
+		case headers.Is(name, prefixHeaders):
 			begins = o.prefixes(begins, values, false)
-		case spells(name, cutHeaders):
+		case headers.Is(name, cutHeaders):
 			begins = o.prefixes(begins, values, true)
-		case spells(name, methodHeaders):
+		case headers.Is(name, methodHeaders):
 			for _, value := range values {
 				o.addMethods(value)
 			}
@@ -285,7 +286,7 @@ func pathOf(value string) string {
 // isOverride says whether a header names another path or method. As a trailer it comes
 // when the price is decided, and servers that take trailers for headers obey it.
 func isOverride(name string) bool {
-	return spells(name, pathHeaders) || spells(name, methodHeaders) || spells(name, prefixHeaders) || spells(name, cutHeaders)
+	return headers.Is(name, pathHeaders) || headers.Is(name, methodHeaders) || headers.Is(name, prefixHeaders) || headers.Is(name, cutHeaders)
 }
 
 // decide asks the price list about the path that the upstream will see, as it

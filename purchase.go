@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -39,8 +40,8 @@ type purchase struct {
 	acts   bool   // it may have effects
 	client string // the network it comes from
 	site   string // the larger one, for the bounds
-	body   *body
-	upload *upload // the same body, bounded while nothing is paid
+	body   *delivery.Body
+	upload *delivery.Upload // the same body, bounded while nothing is paid
 
 	request  facilitator.Request
 	settlers []facilitator.Named
@@ -182,7 +183,7 @@ func (p *purchase) sawUpstream(status int, returned bool) {
 		return
 	}
 	p.probing = false
-	if p.body.broken() { // the payer's doing says nothing of the upstream
+	if p.body.Broken() { // the payer's doing says nothing of the upstream
 		p.line.health.DidNotTry()
 		return
 	}
@@ -257,7 +258,7 @@ func (p *purchase) canSettle(name string, now time.Time) bool {
 // deliver runs the upstream and hands its answer to the payer: settled first,
 // or settled when its status line is there.
 func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if p.settled && !p.upload.free() {
+	if p.settled && !p.upload.Free() {
 		return p.h.refuseSale(w, r, p, refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow, receipt: p.receipt(p.held.Payment)})
 	}
 	if p.settled && p.auth.opaque {
@@ -265,25 +266,25 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
-	d := &delivery{p: p, w: w, r: r, answer: newAnswer(w, p.settled, nil)}
-	d.answer.atStatus = d.atStatus
-	d.answer.payer = r.Context()
+	d := &run{p: p, w: w, r: r, answer: delivery.NewResponseWriter(w, p.settled, nil)}
+	d.answer.AtStatus = d.atStatus
+	d.answer.Payer = r.Context()
 	ctx, cancel := d.begin()
 	defer cancel()
 	defer p.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
-	if copied := p.held.Payment.Answer; p.settled && hasCopy(p.held.Payment) {
-		if !isFor(copied, r, p.held.Payment.Key) {
+	if copied := p.held.Payment.Answer; p.settled && delivery.HasCopy(p.held.Payment) {
+		if !delivery.IsFor(copied, r, p.held.Payment.Key) {
 			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.held.Payment)})
 		}
 		var err error
-		if next, err = replay(copied); err != nil {
+		if next, err = delivery.Replay(copied); err != nil {
 			refused := p.unconfirmed(p.held.Payment)
 			refused.cause = err
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 		d.replayed = true
 	} else if p.acts && p.settled {
-		d.answer.spool = &spool{}
+		d.answer.Recorder = &delivery.Recorder{}
 	}
 	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
 	if err != nil {
@@ -298,7 +299,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
-	return d.run(w, next, sent)
+	return d.serve(w, next, sent)
 }
 
 // record writes down how the delivery goes.

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
@@ -201,7 +202,7 @@ func queriesOf(r *http.Request) *queries {
 		}
 	}
 	for name, values := range r.Header {
-		if name == "" || name[0] != 'X' && name[0] != 'x' || !spells(name, pathHeaders) {
+		if name == "" || name[0] != 'X' && name[0] != 'x' || !headers.Is(name, pathHeaders) {
 			continue
 		}
 		for _, value := range values {

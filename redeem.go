@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -92,7 +93,7 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 		// Named again: the same outcome, not another charge.
 		p.about = &row
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
-	case !named && p.identifier != "" && len(row.Answer) > 0 && !isFor(row.Answer, r, row.Key):
+	case !named && p.identifier != "" && len(row.Answer) > 0 && !delivery.IsFor(row.Answer, r, row.Key):
 		return nil // somebody else's order, whose payer has the same wallet
 	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
 		return nil // other goods, what costs more by now, or nothing
@@ -104,14 +105,14 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 	switch alike, refused := p.hasBodyOf(ctx, row); {
 	case refused != nil:
 		return refused
-	case alike == different && named:
+	case alike == delivery.Different && named:
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
-	case alike == different:
+	case alike == delivery.Different:
 		return nil // another order to the same address
 	case row.State == ledger.Unknown, row.State == ledger.Settling:
 		// Whoever holds it, if anybody, is finding out what became of it.
 		return p.waitFor(row)
-	case alike == unclear && p.acted(row) && !named:
+	case alike == delivery.Unclear && p.acted(row) && !named:
 		// Whether it is the order that was done already, nobody can tell.
 		p.about = &row
 		return p.unconfirmed(row)
@@ -169,10 +170,10 @@ func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	}
 	if p.h.shared.held.hasLeft(row.Key) {
 		// An upstream that acts, or does not notice, goes on for a while without its payer.
-		alike, _ := p.body.like(ctx, row.Body, p.h.uploadGrace)
-		return alike != different && !p.sellsNothing(ctx, row)
+		alike, _ := p.body.Like(ctx, row.Body, p.h.uploadGrace)
+		return alike != delivery.Different && !p.sellsNothing(ctx, row)
 	}
-	digest, ok := p.body.digest()
+	digest, ok := p.body.Digest()
 	return row.Effects && ok && digest == row.Body
 }
 
@@ -213,7 +214,7 @@ func (p *purchase) stillOwed(seen ledger.Payment) *refusal {
 		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
 	}
 	if row.Body != seen.Body {
-		digest, known := p.body.digest()
+		digest, known := p.body.Digest()
 		switch {
 		case p.mustBe != "":
 			p.mustBe = row.Body

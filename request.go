@@ -6,18 +6,20 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 )
 
 // upstreamRequest is the request as the upstream may see it: without the
 // payment.
 func (p *purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
-	withoutPayment(r)
+	delivery.WithoutPayment(r)
 	if p.h.UpstreamHeaders {
 		secret, err := p.h.app.secret(r.Context())
 		if err != nil {
 			return nil, err
 		}
-		tellUpstream(r.Header, p.held.Payment, secret)
+		delivery.TellUpstream(r.Header, p.held.Payment, secret)
 	}
 	return r, nil
 }

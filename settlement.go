@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -74,7 +75,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 func (p *purchase) bodySoFar(ctx context.Context) string {
 	switch {
 	case p.status != 0:
-		return p.body.record(context.WithoutCancel(ctx), p.method)
+		return p.body.Record(context.WithoutCancel(ctx), p.method)
 	case p.held.Payment.Status != 0:
 		return ""
 	}
@@ -84,10 +85,10 @@ func (p *purchase) bodySoFar(ctx context.Context) string {
 // readBody is the digest of the request's body, or "" while it is not known, and where
 // the ledger has the answer to another one.
 func (p *purchase) readBody() string {
-	if hasCopy(p.held.Payment) {
+	if delivery.HasCopy(p.held.Payment) {
 		return ""
 	}
-	digest, _ := p.body.digest()
+	digest, _ := p.body.Digest()
 	return digest
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -23,7 +24,7 @@ func TestTimesAreInOrder(t *testing.T) {
 		{"what is offered is taken", offer.MaxTimeout, maxLife},
 		{"a settlement goes on after its payer was answered", answerWithin, settlement.Within},
 		{"a settlement can end before its authorization does", settlement.Within, offer.MaxTimeout},
-		{"who is slow with a body is let go before the claim would be", uploadGrace, ledger.LeaseFor},
+		{"who is slow with a body is let go before the claim would be", delivery.UploadGrace, ledger.LeaseFor},
 	} {
 		if c.shorter >= c.longer {
 			t.Errorf("%s: %s is not below %s", c.name, c.shorter, c.longer)

@@ -1,4 +1,4 @@
-package paywall
+package delivery
 
 import (
 	"bytes"
@@ -24,14 +24,14 @@ import (
 // and the copy is what the payer fetches.
 
 const (
-	// maxSpool is how much of an answer's body is kept.
-	maxSpool = 256 << 10
-	// finishWithin is how long an upstream may go on for a payer who has left.
-	finishWithin = 2 * time.Minute
+	// maxCopy is how much of an answer's body is kept.
+	maxCopy = 256 << 10
+	// FinishWithin is how long an upstream may go on for a payer who has left.
+	FinishWithin = 2 * time.Minute
 )
 
-// spool is a copy of an answer.
-type spool struct {
+// Recorder is a copy of an answer.
+type Recorder struct {
 	Status int         `json:"status"`
 	Header http.Header `json:"header"`
 	Body   []byte      `json:"body"`
@@ -39,8 +39,8 @@ type spool struct {
 	over bool // it was too large, and nothing is kept
 }
 
-// begin records the status line.
-func (s *spool) begin(status int, header http.Header) {
+// Begin records the status line.
+func (s *Recorder) Begin(status int, header http.Header) {
 	s.Status, s.Header = status, header.Clone()
 	for _, name := range []string{"Connection", "Date", "Trailer", "Transfer-Encoding"} {
 		s.Header.Del(name)
@@ -48,20 +48,20 @@ func (s *spool) begin(status int, header http.Header) {
 }
 
 // write records a part of the body.
-func (s *spool) write(p []byte) {
+func (s *Recorder) write(p []byte) {
 	if s.over {
 		return
 	}
-	if len(s.Body)+len(p) > maxSpool {
+	if len(s.Body)+len(p) > maxCopy {
 		s.over, s.Body = true, nil
 		return
 	}
 	s.Body = append(s.Body, p...)
 }
 
-// whole says whether the copy is the whole answer, as far as it declared its
+// Whole says whether the copy is the whole answer, as far as it declared its
 // length. Nil is no copy.
-func (s *spool) whole(header http.Header) bool {
+func (s *Recorder) Whole(header http.Header) bool {
 	if s == nil || s.over {
 		return false
 	}
@@ -69,9 +69,9 @@ func (s *spool) whole(header http.Header) bool {
 	return declared == "" || declared == strconv.Itoa(len(s.Body))
 }
 
-// encode returns whose answer it is, for the ledger, and after that the copy, if there is
+// Encode returns whose answer it is, for the ledger, and after that the copy, if there is
 // one to replay.
-func (s *spool) encode(whose []byte) []byte {
+func (s *Recorder) Encode(whose []byte) []byte {
 	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols {
 		return whose
 	}
@@ -82,14 +82,14 @@ func (s *spool) encode(whose []byte) []byte {
 	return append(slices.Clone(whose), b...)
 }
 
-// hasCopy says whether a purchase has a copy of its answer. Where it could not be kept,
+// HasCopy says whether a purchase has a copy of its answer. Where it could not be kept,
 // there is only whose it was.
-func hasCopy(row ledger.Payment) bool { return len(row.Answer) > credentialsLength }
+func HasCopy(row ledger.Payment) bool { return len(row.Answer) > credentialsLength }
 
-// isFor says whether a copy that was kept may go to a request: it has the credentials of
+// IsFor says whether a copy that was kept may go to a request: it has the credentials of
 // the one that was answered.
-func isFor(kept []byte, r *http.Request, key ledger.Key) bool {
-	return bytes.HasPrefix(kept, credentialsOf(r, key))
+func IsFor(kept []byte, r *http.Request, key ledger.Key) bool {
+	return bytes.HasPrefix(kept, CredentialsOf(r, key))
 }
 
 // credentialWords are in the names of the headers that say to an upstream who asks.
@@ -104,13 +104,13 @@ var credentialWords = []string{
 // WebSocket's handshake say nothing of that.
 func isCredential(name string) bool {
 	name = strings.ToLower(name)
-	return !strings.Contains(name, "idempotency") && !strings.HasPrefix(name, "sec-") && name != "user-agent" && !isPayment(name) &&
+	return !strings.Contains(name, "idempotency") && !strings.HasPrefix(name, "sec-") && name != "user-agent" && !IsPayment(name) &&
 		(name == "from" || slices.ContainsFunc(credentialWords, func(word string) bool { return strings.Contains(name, word) }))
 }
 
-// credentialsOf is a digest of what a request says of who asks, for the answer to one
+// CredentialsOf is a digest of what a request says of who asks, for the answer to one
 // payment.
-func credentialsOf(r *http.Request, key ledger.Key) []byte {
+func CredentialsOf(r *http.Request, key ledger.Key) []byte {
 	sum := sha256.New()
 	add := func(s string) { _, _ = fmt.Fprintf(sum, "%d:%s,", len(s), s) }
 	add(string(key)) // so that the same credentials are not seen to be the same
@@ -132,9 +132,9 @@ func credentialsOf(r *http.Request, key ledger.Key) []byte {
 // credentialsLength is the length of such a digest, in bytes.
 const credentialsLength = 16
 
-// replay is the handler that answers with a copy instead of the upstream.
-func replay(kept []byte) (caddyhttp.Handler, error) {
-	var s spool
+// Replay is the handler that answers with a copy instead of the upstream.
+func Replay(kept []byte) (caddyhttp.Handler, error) {
+	var s Recorder
 	if err := json.Unmarshal(kept[credentialsLength:], &s); err != nil {
 		return nil, fmt.Errorf("reading a kept answer: %w", err)
 	}
@@ -147,16 +147,16 @@ func replay(kept []byte) (caddyhttp.Handler, error) {
 	}), nil
 }
 
-// outlive returns a context for the upstream that does not end when the payer
+// Outlive returns a context for the upstream that does not end when the payer
 // leaves, but a while later; at once if nothing was sold.
-func outlive(payer context.Context, sold func() bool) (context.Context, context.CancelFunc) {
+func Outlive(payer context.Context, sold func() bool) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(payer))
 	stop := context.AfterFunc(payer, func() {
 		if !sold() {
 			cancel()
 			return
 		}
-		timer := time.NewTimer(finishWithin)
+		timer := time.NewTimer(FinishWithin)
 		defer timer.Stop()
 		select {
 		case <-ctx.Done():

@@ -1,4 +1,4 @@
-package paywall
+package delivery
 
 import (
 	"crypto/hmac"
@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -19,41 +20,41 @@ var upstreamHeaders = []string{
 // upstreamPrefix begins all of them.
 const upstreamPrefix = "Paywall-"
 
-// removeUpstreamHeaders removes what a client sends under our names, so that
+// RemoveUpstreamHeaders removes what a client sends under our names, so that
 // nobody can claim to have paid.
-func removeUpstreamHeaders(header http.Header) {
+func RemoveUpstreamHeaders(header http.Header) {
 	for name := range header {
-		if isUpstreamHeader(name) {
+		if IsUpstreamHeader(name) {
 			delete(header, name)
 		}
 	}
 }
 
-func isUpstreamHeader(name string) bool { return hasSpelledPrefix(name, upstreamPrefix) }
+func IsUpstreamHeader(name string) bool { return headers.HasPrefix(name, upstreamPrefix) }
 
 var paymentHeaders = []string{x402.HeaderPaymentSignature, x402.HeaderXPayment}
 
-// removePayments removes the payment, which is money until it is settled, in
+// RemovePayments removes the payment, which is money until it is settled, in
 // every spelling that an upstream may take for it.
-func removePayments(header http.Header) {
+func RemovePayments(header http.Header) {
 	for name := range header {
-		if isPayment(name) {
+		if IsPayment(name) {
 			delete(header, name)
 		}
 	}
 }
 
-func isPayment(name string) bool { return spells(name, paymentHeaders) }
+func IsPayment(name string) bool { return headers.Is(name, paymentHeaders) }
 
-// withoutPayment takes the payment out of a request, whose header becomes a copy.
-func withoutPayment(r *http.Request) {
+// WithoutPayment takes the payment out of a request, whose header becomes a copy.
+func WithoutPayment(r *http.Request) {
 	r.Header = r.Header.Clone()
-	removePayments(r.Header)
-	removeTrailers(r, isPayment)
+	RemovePayments(r.Header)
+	RemoveTrailers(r, IsPayment)
 }
 
-// tellUpstream hands the upstream what it was paid.
-func tellUpstream(header http.Header, row ledger.Payment, secret []byte) {
+// TellUpstream hands the upstream what it was paid.
+func TellUpstream(header http.Header, row ledger.Payment, secret []byte) {
 	keepForUpstream(header)
 	for i, value := range []string{row.ID, row.Payer, row.Amount, row.Asset, row.Network, row.Transaction} {
 		if value != "" { // the transaction is not known before it is settled
@@ -75,7 +76,7 @@ func setIdempotencyKey(header http.Header, key ledger.Key, secret []byte) {
 		header[clientIdempotencyKey] = values
 	}
 	for name := range header {
-		if spells(name, idempotencyHeaders) {
+		if headers.Is(name, idempotencyHeaders) {
 			delete(header, name)
 		}
 	}
@@ -94,8 +95,8 @@ func keepForUpstream(header http.Header) {
 		return
 	}
 	var kept []string
-	for name := range directives(values) {
-		if !isUpstreamHeader(name) && !strings.EqualFold(name, "Idempotency-Key") {
+	for name := range headers.Members(values) {
+		if !IsUpstreamHeader(name) && !strings.EqualFold(name, "Idempotency-Key") {
 			kept = append(kept, name)
 		}
 	}

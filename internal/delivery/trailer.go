@@ -1,14 +1,14 @@
-package paywall
+package delivery
 
 import (
 	"io"
 	"net/http"
 )
 
-// removeTrailers removes what a client sends as trailers under some names. They
+// RemoveTrailers removes what a client sends as trailers under some names. They
 // come with the end of the body, and net/http adds them to the request then,
 // those too that were not announced.
-func removeTrailers(r *http.Request, ours func(name string) bool) {
+func RemoveTrailers(r *http.Request, ours func(name string) bool) {
 	if len(r.Trailer) == 0 || r.Body == nil {
 		return
 	}

@@ -1,28 +1,29 @@
-package paywall
+// Package headers reads the names and lists of HTTP headers as everybody may read them.
+package headers
 
 import (
 	"iter"
 	"strings"
 )
 
-// maxNames is how many names we read of a header that lists some.
-const maxNames = 100
+// MaxNames is how many names we read of a header that lists some.
+const MaxNames = 100
 
-// spells says whether a header's name is one of a list, in any spelling that
+// Is says whether a header's name is one of a list, in any spelling that
 // CGI and its heirs take for the same.
-func spells(name string, list []string) bool {
+func Is(name string, list []string) bool {
 	for _, want := range list {
-		if len(name) == len(want) && hasSpelledPrefix(name, want) {
+		if len(name) == len(want) && HasPrefix(name, want) {
 			return true
 		}
 	}
 	return false
 }
 
-// hasSpelledPrefix says whether a header's name begins with a prefix, in any
+// HasPrefix says whether a header's name begins with a prefix, in any
 // spelling that CGI and its heirs take for the same: they ignore case, and turn
 // every other character into an underscore.
-func hasSpelledPrefix(name, prefix string) bool {
+func HasPrefix(name, prefix string) bool {
 	if len(name) < len(prefix) {
 		return false
 	}
@@ -44,10 +45,10 @@ func foldByte(c byte) byte {
 	return '_'
 }
 
-// directives are the members of a comma-separated header; commas in quotes
+// Members are the members of a comma-separated header; commas in quotes
 // separate nothing. A member whose quotes do not end is left out: behind it
 // nobody knows what is quoted.
-func directives(values []string) iter.Seq[string] {
+func Members(values []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, value := range values {
 			start, quoted := 0, false

@@ -1,4 +1,8 @@
-package paywall
+// Package delivery is what stands between an upstream and a payer while goods go out: the
+// response writer that holds an answer at its status line, the copy of an answer, the
+// digest and the deadline of a request's body, and the headers that go neither way. It
+// knows no purchase.
+package delivery
 
 import (
 	"bufio"
@@ -15,47 +19,47 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// answer is the response writer that the upstream sees. It holds the answer at
-// its status line until atStatus has decided what becomes of it, and from then
+// ResponseWriter is the response writer that the upstream sees. It holds the answer at
+// its status line until AtStatus has decided what becomes of it, and from then
 // on either passes everything through, unbuffered, or swallows it.
 //
 // Nothing is buffered: a held answer waits in WriteHeader, and the upstream
 // with it.
-type answer struct {
+type ResponseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 
-	// atStatus is called once, with the final status, before anything of the
+	// AtStatus is called once, with the final status, before anything of the
 	// answer has left. False keeps the answer back for good; then the header is
 	// as it was before the upstream ran, and the caller writes its own answer.
-	atStatus func(status int, header http.Header) (pass bool)
+	AtStatus func(status int, header http.Header) (pass bool)
 
 	// passInformational lets 1xx answers through; they may come from another
 	// goroutine before the status line, so nothing else here looks at them.
 	passInformational bool
 
-	// spool, if not nil, keeps a copy of what passes, and while it can, the
+	// Recorder, if not nil, keeps a copy of what passes, and while it can, the
 	// upstream does not learn that the payer has left.
-	spool *spool
+	Recorder *Recorder
 
-	// aside keeps a copy of what is swallowed, if not nil.
-	aside     *spool
-	asideOver func() // called when there is too much for a copy
+	// Aside keeps a copy of what is swallowed, if not nil.
+	Aside     *Recorder
+	AsideOver func() // called when there is too much for a copy
 
 	// before is the header as it was when the upstream was started.
 	before http.Header
 
-	// payer ends when the payer leaves.
-	payer context.Context
+	// Payer ends when the payer leaves.
+	Payer context.Context
 
-	// cut: nothing more is sent. A file that the system sends in one piece still goes
+	// Cut: nothing more is sent. A file that the system sends in one piece still goes
 	// to its end.
-	cut atomic.Bool
+	Cut atomic.Bool
 
-	// all: the connection has taken as many bytes of the goods as were declared.
-	all atomic.Bool
+	// All: the connection has taken as many bytes of the goods as were declared.
+	All atomic.Bool
 
-	status   int           // 0 until the status line
-	goods    bool          // it stands for something that was done or given; set by atStatus
+	Status   int           // 0 until the status line
+	Goods    bool          // it stands for something that was done or given; set by AtStatus
 	declared int64         // length of the goods, or -1
 	lost     bool          // the payer had left before a part of the answer was sent
 	refused  bool          // the answer is being swallowed
@@ -65,59 +69,59 @@ type answer struct {
 	waited   time.Duration // in all, for the payer to take what was sent
 	longest  time.Duration // at once
 	begun    time.Time     // when the status line was sent
-	hijacked bool
+	Hijacked bool
 }
 
-func newAnswer(w http.ResponseWriter, passInformational bool, atStatus func(int, http.Header) bool) *answer {
-	return &answer{
+func NewResponseWriter(w http.ResponseWriter, passInformational bool, atStatus func(int, http.Header) bool) *ResponseWriter {
+	return &ResponseWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
-		atStatus:              atStatus,
+		AtStatus:              atStatus,
 		passInformational:     passInformational,
 		before:                w.Header().Clone(),
-		payer:                 context.Background(),
+		Payer:                 context.Background(),
 		declared:              -1,
 	}
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (a *answer) WriteHeader(status int) {
-	if a.status != 0 {
+func (a *ResponseWriter) WriteHeader(status int) {
+	if a.Status != 0 {
 		return
 	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		if a.passInformational {
 			header := a.Header()
 			all := header.Clone()
-			removeReceipts(header)
+			RemoveReceipts(header)
 			a.ResponseWriterWrapper.WriteHeader(status)
 			clear(header) // the final answer may still say what is used
 			maps.Copy(header, all)
 		}
 		return
 	}
-	a.status = status
-	// Refused until decided: a panic in atStatus must not open the gate for a
+	a.Status = status
+	// Refused until decided: a panic in AtStatus must not open the gate for a
 	// deferred write.
 	a.refused = true
-	if !a.atStatus(status, a.Header()) {
-		a.restoreHeader()
+	if !a.AtStatus(status, a.Header()) {
+		a.RestoreHeader()
 		return
 	}
 	a.refused = false
-	if a.goods {
+	if a.Goods {
 		a.declared = declaredLength(a.Header())
-		a.all.Store(a.declared == 0)
+		a.All.Store(a.declared == 0)
 	}
 	a.look()
-	if a.spool != nil {
-		a.spool.begin(status, a.Header())
+	if a.Recorder != nil {
+		a.Recorder.Begin(status, a.Header())
 	}
 	a.begun = time.Now()
 	a.ResponseWriterWrapper.WriteHeader(status)
 }
 
 // wait notes how long the payer took to take a part of the answer.
-func (a *answer) wait(d time.Duration) {
+func (a *ResponseWriter) wait(d time.Duration) {
 	a.waited += d
 	a.longest = max(a.longest, d)
 }
@@ -125,50 +129,50 @@ func (a *answer) wait(d time.Duration) {
 // stalled says whether the payer has let the answer wait, so that it may be his doing
 // when the upstream gave up: for long at once, or most of the time and for very long. One
 // who reads all the time over a slow line, from an upstream that breaks, has not.
-func (a *answer) stalled() bool {
+func (a *ResponseWriter) stalled() bool {
 	return a.longest >= longWait || a.waited >= longRead && 2*a.waited >= time.Since(a.begun)
 }
 
-// restoreHeader undoes what the upstream did to the header.
-func (a *answer) restoreHeader() {
+// RestoreHeader undoes what the upstream did to the header.
+func (a *ResponseWriter) RestoreHeader() {
 	h := a.Header()
 	clear(h)
 	maps.Copy(h, a.before)
 }
 
 // Write implements http.ResponseWriter.
-func (a *answer) Write(p []byte) (int, error) {
+func (a *ResponseWriter) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	if a.refused {
-		if a.aside != nil {
-			if a.aside.write(p); a.aside.over {
-				a.asideOver()
+		if a.Aside != nil {
+			if a.Aside.write(p); a.Aside.over {
+				a.AsideOver()
 			}
 		}
 		// An error here would make reverse_proxy panic; the upstream is stopped
 		// by its context instead.
 		return len(p), nil
 	}
-	if a.spool != nil {
-		a.spool.write(p)
-		if a.writeErr != nil && !a.spool.over {
+	if a.Recorder != nil {
+		a.Recorder.write(p)
+		if a.writeErr != nil && !a.Recorder.over {
 			return len(p), nil // for the copy alone
 		}
 	}
 	n, err := a.send(p)
-	if err != nil && a.spool != nil && !a.spool.over {
+	if err != nil && a.Recorder != nil && !a.Recorder.over {
 		return len(p), nil
 	}
 	return n, err
 }
 
 // ReadFrom implements io.ReaderFrom, so that sendfile keeps working.
-func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+func (a *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
 	a.WriteHeader(http.StatusOK)
 	switch {
-	case a.refused && a.aside == nil:
+	case a.refused && a.Aside == nil:
 		return 0, errHeld // nobody who calls this panics about it
-	case a.refused, a.spool != nil:
+	case a.refused, a.Recorder != nil:
 		return io.Copy(writerOnly{a}, r)
 	}
 	if err := a.stopped(); err != nil {
@@ -184,7 +188,7 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // send sends a part of the body.
-func (a *answer) send(p []byte) (int, error) {
+func (a *ResponseWriter) send(p []byte) (int, error) {
 	if err := a.stopped(); err != nil {
 		return 0, err
 	}
@@ -202,22 +206,22 @@ type writerOnly struct{ io.Writer }
 
 // look notes whether the payer is still there. Bytes that a connection takes
 // after that arrive nowhere.
-func (a *answer) look() { a.lost = a.lost || a.payer.Err() != nil }
+func (a *ResponseWriter) look() { a.lost = a.lost || a.Payer.Err() != nil }
 
 // stopped says whether nothing more may be sent.
-func (a *answer) stopped() error {
-	if !a.cut.Load() {
+func (a *ResponseWriter) stopped() error {
+	if !a.Cut.Load() {
 		return nil
 	}
 	a.count(0, errCut)
 	return errCut
 }
 
-func (a *answer) count(n int64, err error) {
+func (a *ResponseWriter) count(n int64, err error) {
 	a.written += n
 	a.offered += n
 	if a.declared >= 0 && a.written == a.declared {
-		a.all.Store(true)
+		a.All.Store(true)
 	}
 	if err != nil && a.writeErr == nil {
 		a.writeErr = err
@@ -226,7 +230,7 @@ func (a *answer) count(n int64, err error) {
 
 // FlushError implements what http.ResponseController looks for. A flush before
 // the status line stands for a 200, as everywhere in net/http.
-func (a *answer) FlushError() error {
+func (a *ResponseWriter) FlushError() error {
 	a.WriteHeader(http.StatusOK)
 	if a.refused {
 		return nil
@@ -235,7 +239,7 @@ func (a *answer) FlushError() error {
 	//nolint:bodyclose // a controller is no response
 	err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Flush()
 	a.wait(time.Since(since))
-	if err != nil && a.spool != nil && !a.spool.over && !errors.Is(err, http.ErrNotSupported) {
+	if err != nil && a.Recorder != nil && !a.Recorder.over && !errors.Is(err, http.ErrNotSupported) {
 		a.count(0, err)
 		return nil
 	}
@@ -243,7 +247,7 @@ func (a *answer) FlushError() error {
 }
 
 // Flush implements http.Flusher.
-func (a *answer) Flush() { _ = a.FlushError() }
+func (a *ResponseWriter) Flush() { _ = a.FlushError() }
 
 var (
 	errHeld = errors.New("the answer is held back: it is not paid for")
@@ -252,28 +256,28 @@ var (
 
 // Hijack implements what http.ResponseController looks for. Only an answer
 // that passed its status line (101) can become a tunnel.
-func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if a.refused || a.status == 0 && !a.passInformational {
+func (a *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if a.refused || a.Status == 0 && !a.passInformational {
 		return nil, nil, errHeld
 	}
 	//nolint:bodyclose // a controller is no response
 	conn, brw, err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Hijack()
-	if a.hijacked = a.hijacked || err == nil; a.hijacked && a.status == 0 {
-		a.status = http.StatusSwitchingProtocols // the handler writes it itself
+	if a.Hijacked = a.Hijacked || err == nil; a.Hijacked && a.Status == 0 {
+		a.Status = http.StatusSwitchingProtocols // the handler writes it itself
 	}
 	return conn, brw, err
 }
 
-// complete says whether all of the answer was taken by the connection, as far
+// Complete says whether all of the answer was taken by the connection, as far
 // as a server can know.
-func (a *answer) complete(method string) bool {
-	if a.status == 0 || a.refused || a.writeErr != nil || a.lost {
+func (a *ResponseWriter) Complete(method string) bool {
+	if a.Status == 0 || a.refused || a.writeErr != nil || a.lost {
 		return false
 	}
-	if a.hijacked || a.status == http.StatusSwitchingProtocols {
-		return a.hijacked
+	if a.Hijacked || a.Status == http.StatusSwitchingProtocols {
+		return a.Hijacked
 	}
-	if method == http.MethodHead || a.status == http.StatusNoContent || a.status == http.StatusNotModified {
+	if method == http.MethodHead || a.Status == http.StatusNoContent || a.Status == http.StatusNotModified {
 		return true
 	}
 	if declared := a.Header().Get("Content-Length"); declared != "" {
@@ -282,7 +286,7 @@ func (a *answer) complete(method string) bool {
 	}
 	// Its end is not sent before the handler returns: who has left by now has
 	// not seen it.
-	return a.payer.Err() == nil
+	return a.Payer.Err() == nil
 }
 
 // declaredLength is the length of a body as a header declares it, or -1.
@@ -294,16 +298,16 @@ func declaredLength(header http.Header) int64 {
 	return n
 }
 
-// endedByPayer says whether the payer ended the answer, when he had a good part of
+// EndedByPayer says whether the payer ended the answer, when he had a good part of
 // it: a tenth, or what fits into a few packets, or the header of what has no declared
 // length. A redirect is all in its header. Who reads so slowly that the upstream gives
 // up has ended it too.
-func (a *answer) endedByPayer() bool {
-	left := a.payer.Err() != nil || a.writeErr != nil || a.stalled()
-	if a.refused || a.cut.Load() || !left {
+func (a *ResponseWriter) EndedByPayer() bool {
+	left := a.Payer.Err() != nil || a.writeErr != nil || a.stalled()
+	if a.refused || a.Cut.Load() || !left {
 		return false
 	}
-	if a.status >= 300 && a.status < 400 {
+	if a.Status >= 300 && a.Status < 400 {
 		return true
 	}
 	declared, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64)
@@ -321,9 +325,9 @@ const (
 
 // Interface guards
 var (
-	_ http.ResponseWriter = (*answer)(nil)
-	_ http.Flusher        = (*answer)(nil)
-	_ http.Hijacker       = (*answer)(nil)
-	_ http.Pusher         = (*answer)(nil)
-	_ io.ReaderFrom       = (*answer)(nil)
+	_ http.ResponseWriter = (*ResponseWriter)(nil)
+	_ http.Flusher        = (*ResponseWriter)(nil)
+	_ http.Hijacker       = (*ResponseWriter)(nil)
+	_ http.Pusher         = (*ResponseWriter)(nil)
+	_ io.ReaderFrom       = (*ResponseWriter)(nil)
 )

@@ -1,4 +1,4 @@
-package paywall
+package delivery
 
 import (
 	"context"
@@ -13,16 +13,16 @@ import (
 // claimed, and an upstream waiting, that nobody has paid for yet. The bounds are
 // those that Apache's mod_reqtimeout has by default.
 const (
-	// uploadGrace is how long the upstream may wait for a body in all before
+	// UploadGrace is how long the upstream may wait for a body in all before
 	// anything is paid.
-	uploadGrace = 20 * time.Second
+	UploadGrace = 20 * time.Second
 	// uploadRate is the bytes of the body that earn another second.
 	uploadRate = 500
 )
 
-// upload is a request's body while nothing is paid. Only the time in which the
+// Upload is a request's body while nothing is paid. Only the time in which the
 // payer is waited for counts, and not what the upstream takes between two reads.
-type upload struct {
+type Upload struct {
 	io.ReadCloser
 	grace    time.Duration
 	waited   time.Duration
@@ -42,27 +42,27 @@ const (
 	uploadCut
 )
 
-// boundUpload bounds the body of a request; nil if there is none. uploadGrace is right.
-func boundUpload(w http.ResponseWriter, r *http.Request, grace time.Duration) *upload {
+// BoundUpload bounds the body of a request; nil if there is none. uploadGrace is right.
+func BoundUpload(w http.ResponseWriter, r *http.Request, grace time.Duration) *Upload {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
-	return &upload{ReadCloser: r.Body, grace: grace, deadline: func() {
+	return &Upload{ReadCloser: r.Body, grace: grace, deadline: func() {
 		// Where it cannot be set the server's own time-outs end the read.
 		//nolint:bodyclose // a controller is no response
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 	}}
 }
 
-// onCut calls cancel too when the body takes too long; nil has no body.
-func (u *upload) onCut(cancel context.CancelFunc) {
+// OnCut calls cancel too when the body takes too long; nil has no body.
+func (u *Upload) OnCut(cancel context.CancelFunc) {
 	if u != nil {
 		u.upstream.Store(&cancel)
 	}
 }
 
 // cut ends the read, and the request to the upstream.
-func (u *upload) cut() {
+func (u *Upload) cut() {
 	if !u.state.CompareAndSwap(uploadBounded, uploadCut) {
 		return
 	}
@@ -76,8 +76,8 @@ func (u *upload) cut() {
 	}
 }
 
-// end is called before the request is over: a timer, or a read ahead, may outlive it.
-func (u *upload) end() {
+// End is called before the request is over: a timer, or a read ahead, may outlive it.
+func (u *Upload) End() {
 	if u == nil {
 		return
 	}
@@ -87,7 +87,7 @@ func (u *upload) end() {
 }
 
 // Read implements io.Reader.
-func (u *upload) Read(p []byte) (int, error) {
+func (u *Upload) Read(p []byte) (int, error) {
 	if u.state.Load() == uploadFree {
 		return u.ReadCloser.Read(p)
 	}
@@ -100,10 +100,10 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// free lifts the bounds; false if it is too late. Nil has none.
-func (u *upload) free() bool {
+// Free lifts the bounds; false if it is too late. Nil has none.
+func (u *Upload) Free() bool {
 	return u == nil || u.state.CompareAndSwap(uploadBounded, uploadFree) || u.state.Load() == uploadFree
 }
 
-// wasCut says whether the body took too long.
-func (u *upload) wasCut() bool { return u != nil && u.state.Load() == uploadCut }
+// WasCut says whether the body took too long.
+func (u *Upload) WasCut() bool { return u != nil && u.state.Load() == uploadCut }

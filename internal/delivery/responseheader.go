@@ -1,10 +1,11 @@
-package paywall
+package delivery
 
 import (
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -13,14 +14,14 @@ var receiptHeaders = []string{
 	x402.HeaderPaymentResponse, x402.HeaderXPaymentResponse, x402.HeaderPaymentRequired, x402.HeaderSettlementOverrides,
 }
 
-// removeReceipts removes receipts and challenges that are not ours, and that
+// RemoveReceipts removes receipts and challenges that are not ours, and that
 // they will come as trailers.
-func removeReceipts(header http.Header) {
+func RemoveReceipts(header http.Header) {
 	for _, name := range receiptHeaders {
 		delete(header, name)
 	}
 	var kept []string
-	for name := range directives(header["Trailer"]) {
+	for name := range headers.Members(header["Trailer"]) {
 		if name != "" && !isReceiptHeader(name) {
 			kept = append(kept, name)
 		}
@@ -35,24 +36,24 @@ func isReceiptHeader(name string) bool {
 	return slices.ContainsFunc(receiptHeaders, func(ours string) bool { return strings.EqualFold(ours, name) })
 }
 
-// removeReceiptTrailers removes what the upstream has added to its answer since
+// RemoveReceiptTrailers removes what the upstream has added to its answer since
 // its status line.
-func removeReceiptTrailers(header http.Header) {
+func RemoveReceiptTrailers(header http.Header) {
 	for _, name := range receiptHeaders {
 		delete(header, http.TrailerPrefix+name)
 	}
 }
 
-// forPayerOnly keeps caches from handing the answer to a payment to others. What
+// ForPayerOnly keeps caches from handing the answer to a payment to others. What
 // the upstream allows shared caches is taken back; what it allows the payer's own
 // stays.
-func forPayerOnly(header http.Header) {
-	keepPrivate(header)
+func ForPayerOnly(header http.Header) {
+	KeepPrivate(header)
 	header["Vary"] = slices.Concat(header["Vary"], []string{variesBy})
 }
 
-// keepPrivate takes back what an upstream allows shared caches.
-func keepPrivate(header http.Header) {
+// KeepPrivate takes back what an upstream allows shared caches.
+func KeepPrivate(header http.Header) {
 	for name := range header {
 		// RFC 9213 and its forerunners: Cdn-Cache-Control, Vercel-Cdn-Cache-Control, …
 		if strings.HasSuffix(name, "-Cache-Control") {
@@ -63,7 +64,7 @@ func keepPrivate(header http.Header) {
 		delete(header, name)
 	}
 	kept := []string{"private"}
-	for directive := range directives(header["Cache-Control"]) {
+	for directive := range headers.Members(header["Cache-Control"]) {
 		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
 		switch strings.TrimSpace(name) {
 		case "", "public", "private", "s-maxage", "proxy-revalidate", "must-understand":

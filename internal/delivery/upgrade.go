@@ -1,20 +1,22 @@
-package paywall
+package delivery
 
 import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 )
 
-// removeHTTPUpgrades removes what would change the connection to the upstream to
+// RemoveHTTPUpgrades removes what would change the connection to the upstream to
 // another version of HTTP, or to HTTP in TLS. Behind such an upgrade the upstream
 // takes any request, and we see none of them. A server may always ignore an
 // upgrade, and HTTP/2 no longer has this one (RFC 9113, 3.1).
 //
 // Of a long list only the first names are left: nobody needs a hundred.
-func removeHTTPUpgrades(header http.Header) {
+func RemoveHTTPUpgrades(header http.Header) {
 	var names []string
-	left := maxNames
+	left := headers.MaxNames
 	for _, value := range header["Upgrade"] {
 		for name := range strings.SplitSeq(value, ",") {
 			if left--; left < 0 {

@@ -1,4 +1,4 @@
-package paywall
+package delivery
 
 import (
 	"context"
@@ -35,25 +35,25 @@ const unread = "unread"
 const headMark = " head="
 
 // beginsLike says whether the body begins like a long one that has a digest.
-func (b *body) beginsLike(digest string) bool {
+func (b *Body) beginsLike(digest string) bool {
 	_, head, long := strings.Cut(digest, headMark)
 	begin := b.beginning()
 	return long && begin != nil && *begin == head
 }
 
-func isUnread(digest string) bool { return strings.HasSuffix(digest, unread) }
+func IsUnread(digest string) bool { return strings.HasSuffix(digest, unread) }
 
-// noBody is the digest of a request without a body.
-var noBody = digestOf(sha256.New(), 0)
+// NoBody is the digest of a request without a body.
+var NoBody = digestOf(sha256.New(), 0)
 
 func digestOf(sum hash.Hash, n int64) string {
 	return strconv.FormatInt(n, 10) + " sha256=" + hex.EncodeToString(sum.Sum(nil))
 }
 
-// body is a request's body on its way to the upstream. Who reads ahead, to know what it
+// Body is a request's body on its way to the upstream. Who reads ahead, to know what it
 // is, takes turns with the upstream, which gets everything in its order and without
 // waiting longer than the client lets it wait.
-type body struct {
+type Body struct {
 	io.ReadCloser
 	declared int64         // its length, or -1
 	noAhead  bool          // nobody may read it beside its request
@@ -75,11 +75,11 @@ type body struct {
 }
 
 // newBody puts itself around the body of a request; nil if there is none.
-func newBody(r *http.Request) *body {
+func newBody(r *http.Request) *Body {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
-	b := &body{
+	b := &Body{
 		ReadCloser: r.Body, declared: r.ContentLength, turn: make(chan struct{}, 1),
 		hash: sha256.New(), ended: make(chan struct{}),
 	}
@@ -87,11 +87,11 @@ func newBody(r *http.Request) *body {
 	return b
 }
 
-// readsBody puts the bounds and the digest around the body of a request. What reads
+// ReadsBody puts the bounds and the digest around the body of a request. What reads
 // ahead may outlive a wait for it, and the server adds trailers to the request when a
 // body ends: so the request that goes on has a map of its own for them, which only the
 // upstream's reading fills.
-func readsBody(r *http.Request, upload *upload) (*http.Request, *body) {
+func ReadsBody(r *http.Request, upload *Upload) (*http.Request, *Body) {
 	if upload == nil {
 		return r, nil
 	}
@@ -124,7 +124,7 @@ func isLimited(body io.ReadCloser) bool {
 }
 
 // Read implements io.Reader, for the upstream.
-func (b *body) Read(p []byte) (int, error) {
+func (b *Body) Read(p []byte) (int, error) {
 	n, err := b.next(p)
 	if errors.Is(err, io.EOF) && b.atEnd != nil {
 		b.atEnd()
@@ -133,7 +133,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *body) next(p []byte) (int, error) {
+func (b *Body) next(p []byte) (int, error) {
 	if n, err, ok := b.pending(p); ok {
 		return n, err
 	}
@@ -148,7 +148,7 @@ func (b *body) next(p []byte) (int, error) {
 }
 
 // pending hands out what was read ahead, and then the error that came after it.
-func (b *body) pending(p []byte) (n int, err error, ok bool) { //nolint:revive,staticcheck // the error is one of the body
+func (b *Body) pending(p []byte) (n int, err error, ok bool) { //nolint:revive,staticcheck // the error is one of the body
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.ahead) > 0 {
@@ -160,7 +160,7 @@ func (b *body) pending(p []byte) (n int, err error, ok bool) { //nolint:revive,s
 }
 
 // note takes what was read into the digest.
-func (b *body) note(p []byte, err error) {
+func (b *Body) note(p []byte, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if missing := maxAhead - b.count; missing > 0 && int64(len(p)) >= missing {
@@ -185,10 +185,10 @@ func (b *body) note(p []byte, err error) {
 	}
 }
 
-// digest returns the digest of a body that was read to its end; nil is no body.
-func (b *body) digest() (string, bool) {
+// Digest returns the digest of a body that was read to its end; nil is no body.
+func (b *Body) Digest() (string, bool) {
 	if b == nil {
-		return noBody, true
+		return NoBody, true
 	}
 	if sum := b.sum.Load(); sum != nil {
 		return *sum, true
@@ -196,22 +196,22 @@ func (b *body) digest() (string, bool) {
 	return "", false
 }
 
-// record is what the ledger keeps of the body of a request that was answered. Over
+// Record is what the ledger keeps of the body of a request that was answered. Over
 // HTTP/3 a GET may have a body until somebody has looked: that takes no time.
-func (b *body) record(ctx context.Context, method string) string {
+func (b *Body) Record(ctx context.Context, method string) string {
 	if b != nil && b.declared < 0 && (method == http.MethodGet || method == http.MethodHead) {
-		ctx, cancel := context.WithTimeout(ctx, lookWithin)
+		ctx, cancel := context.WithTimeout(ctx, LookWithin)
 		defer cancel()
-		_ = b.readAhead(ctx)
+		_ = b.ReadAhead(ctx)
 	}
-	if sum, ok := b.digest(); ok {
+	if sum, ok := b.Digest(); ok {
 		return sum
 	}
 	return strconv.FormatInt(b.declared, 10) + " " + unread
 }
 
-// broken says whether the client has broken the body off.
-func (b *body) broken() bool {
+// Broken says whether the client has broken the body off.
+func (b *Body) Broken() bool {
 	if b == nil {
 		return false
 	}
@@ -221,28 +221,28 @@ func (b *body) broken() bool {
 }
 
 // Close implements io.Closer. The upstream closes a body that it does not want.
-func (b *body) Close() error {
+func (b *Body) Close() error {
 	b.mu.Lock()
 	b.done = true
 	b.mu.Unlock()
 	return b.ReadCloser.Close()
 }
 
-// lookWithin is how long an answer waits for the end of a body that should have none.
-const lookWithin = 100 * time.Millisecond
+// LookWithin is how long an answer waits for the end of a body that should have none.
+const LookWithin = 100 * time.Millisecond
 
-// errTooLong: a body cannot be told from others before the upstream has it.
-var errTooLong = errors.New("the body is too long to be read ahead")
+// ErrTooLong: a body cannot be told from others before the upstream has it.
+var ErrTooLong = errors.New("the body is too long to be read ahead")
 
-// readAhead reads the body to its end, at most maxAhead bytes, which the upstream
+// ReadAhead reads the body to its end, at most maxAhead bytes, which the upstream
 // gets later. It waits for the client until ctx ends; a read that it has begun goes on
 // without it.
-func (b *body) readAhead(ctx context.Context) error {
-	if _, ok := b.digest(); ok {
+func (b *Body) ReadAhead(ctx context.Context) error {
+	if _, ok := b.Digest(); ok {
 		return nil
 	}
 	if b.noAhead {
-		return errTooLong
+		return ErrTooLong
 	}
 	done := make(chan error, 1)
 	go func() { done <- b.fill(ctx) }()
@@ -256,20 +256,20 @@ func (b *body) readAhead(ctx context.Context) error {
 	}
 }
 
-// readLimited reads ahead what has a limit and no declared length, before its request
+// ReadLimited reads ahead what has a limit and no declared length, before its request
 // is sold: nobody else may do it later. The bounds of an upload bound it.
-func (b *body) readLimited() error {
+func (b *Body) ReadLimited() error {
 	if b == nil || !b.limited {
 		return nil
 	}
-	if err := b.fill(context.Background()); !errors.Is(err, errTooLong) {
+	if err := b.fill(context.Background()); !errors.Is(err, ErrTooLong) {
 		return err
 	}
 	return nil
 }
 
 // fill reads ahead, a piece in each turn.
-func (b *body) fill(ctx context.Context) error {
+func (b *Body) fill(ctx context.Context) error {
 	piece := make([]byte, 4<<10)
 	for {
 		select {
@@ -288,18 +288,18 @@ func (b *body) fill(ctx context.Context) error {
 }
 
 // fillOnce reads a piece, for whoever has the turn, and says whether to go on.
-func (b *body) fillOnce(piece []byte) (more bool, err error) {
+func (b *Body) fillOnce(piece []byte) (more bool, err error) {
 	b.mu.Lock()
 	read, held, failed := b.count, len(b.ahead), b.err
 	b.mu.Unlock()
-	_, known := b.digest()
+	_, known := b.Digest()
 	switch {
 	case known, errors.Is(failed, io.EOF):
 		return false, nil
 	case failed != nil:
 		return false, failed
 	case read >= maxAhead, held >= maxAhead:
-		return false, errTooLong
+		return false, ErrTooLong
 	}
 	n, err := b.ReadCloser.Read(piece)
 	b.mu.Lock()
@@ -309,78 +309,78 @@ func (b *body) fillOnce(piece []byte) (more bool, err error) {
 	return true, nil
 }
 
-// drain reads the body to its end and forgets it, if it is no longer than the one
+// Drain reads the body to its end and forgets it, if it is no longer than the one
 // that has a digest: there is no upstream for it. It returns its digest.
-func (b *body) drain(like string) (digest string, ok bool) {
+func (b *Body) Drain(like string) (digest string, ok bool) {
 	length, _, _ := strings.Cut(like, " ")
 	if n, err := strconv.ParseInt(length, 10, 64); err == nil {
 		_, _ = io.CopyN(io.Discard, b, n+1)
 	}
-	return b.digest()
+	return b.Digest()
 }
 
-// likeness says whether two requests have the same body.
-type likeness int
+// Likeness says whether two requests have the same body.
+type Likeness int
 
 const (
-	same likeness = iota
-	different
-	unclear // it would take too long to tell
+	Same Likeness = iota
+	Different
+	Unclear // it would take too long to tell
 )
 
-// like compares the body with one that the ledger knows. It reads ahead for that, within
+// Like compares the body with one that the ledger knows. It reads ahead for that, within
 // a time; the error says why that did not tell.
-func (b *body) like(ctx context.Context, recorded string, within time.Duration) (likeness, error) {
+func (b *Body) Like(ctx context.Context, recorded string, within time.Duration) (Likeness, error) {
 	switch {
 	case recorded == "":
-		return same, nil // nothing that is charged has come of it
+		return Same, nil // nothing that is charged has come of it
 	case !b.couldBe(recorded):
-		return different, nil
-	case isUnread(recorded):
-		return unclear, nil
+		return Different, nil
+	case IsUnread(recorded):
+		return Unclear, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	err := b.readAhead(ctx)
-	switch digest, ok := b.digest(); {
+	err := b.ReadAhead(ctx)
+	switch digest, ok := b.Digest(); {
 	case ok && digest == recorded:
-		return same, nil
-	case ok, errors.Is(err, errTooLong) && !b.beginsLike(recorded):
-		return different, nil
+		return Same, nil
+	case ok, errors.Is(err, ErrTooLong) && !b.beginsLike(recorded):
+		return Different, nil
 	}
-	return unclear, err
+	return Unclear, err
 }
 
-// compare tells two bodies in flight apart. What it reads ahead of theirs may hold
+// Compare tells two bodies in flight apart. What it reads ahead of theirs may hold
 // theirs up for a moment, and never for longer than its client does.
-func (b *body) compare(ctx context.Context, theirs *body) likeness {
+func (b *Body) Compare(ctx context.Context, theirs *Body) Likeness {
 	if b.length() >= 0 && theirs.length() >= 0 && b.length() != theirs.length() {
-		return different
+		return Different
 	}
-	for _, each := range []*body{b, theirs} {
+	for _, each := range []*Body{b, theirs} {
 		if each != nil {
-			_ = each.readAhead(ctx) // what is known after that counts
+			_ = each.ReadAhead(ctx) // what is known after that counts
 		}
 	}
-	mine, ok := b.digest()
-	other, too := theirs.digest()
+	mine, ok := b.Digest()
+	other, too := theirs.Digest()
 	switch {
 	case ok && too && mine == other:
-		return same
+		return Same
 	case ok && too, ok != too && ctx.Err() == nil && b != nil && theirs != nil && b.long() != theirs.long():
-		return different
+		return Different
 	}
 	if head, begin := b.beginning(), theirs.beginning(); head != nil && begin != nil && *head != *begin {
-		return different
+		return Different
 	}
-	return unclear
+	return Unclear
 }
 
 // long says whether more than maxAhead bytes came.
-func (b *body) long() bool { return b.head.Load() != nil }
+func (b *Body) long() bool { return b.head.Load() != nil }
 
 // beginning is the digest of the first maxAhead bytes, or nil if so many have not come.
-func (b *body) beginning() *string {
+func (b *Body) beginning() *string {
 	if b == nil {
 		return nil
 	}
@@ -388,7 +388,7 @@ func (b *body) beginning() *string {
 }
 
 // length is the declared length of a body, or -1.
-func (b *body) length() int64 {
+func (b *Body) length() int64 {
 	if b == nil {
 		return 0
 	}
@@ -396,7 +396,7 @@ func (b *body) length() int64 {
 }
 
 // couldBe says whether a body of this length can have a digest.
-func (b *body) couldBe(digest string) bool {
+func (b *Body) couldBe(digest string) bool {
 	length, _, _ := strings.Cut(digest, " ")
 	return b.length() < 0 || length == "-1" || length == strconv.FormatInt(b.length(), 10)
 }

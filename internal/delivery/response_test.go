@@ -1,4 +1,4 @@
-package paywall
+package delivery
 
 import (
 	"testing"
@@ -21,7 +21,7 @@ func TestWhoStallsIsNotWhoIsSlow(t *testing.T) {
 		{"a stream of hours", times(1000, 20*time.Millisecond), time.Hour, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := &answer{begun: time.Now().Add(-c.since)}
+			a := &ResponseWriter{begun: time.Now().Add(-c.since)}
 			for _, d := range c.waits {
 				a.wait(d)
 			}

@@ -123,7 +123,7 @@ type strange struct {
 var (
 	oddParts = []string{
 		"/", "//", "/../", "/./", "%2f", "%252f", "%5c", ";a", ";", "%20", "%09", "%e9", "%c0%af", "%ef%bc%8f", "a.", "a::$DATA",
-		"/a.php/", "/a.phtml/", "/a.b/", "%00", "%23", "%3f", "%u002f", "%25u002f", "%ef%b7%ba", "a%cc%81%cc%a7", "%ef%ac%81", "é", "A", "%253b", "%252e%252e/",
+		"/a.php/", "/a.phtml/", "/a.b/", ".b", "%00", "%23", "%3f", "%u002f", "%25u002f", "%ef%b7%ba", "a%cc%81%cc%a7", "%ef%ac%81", "é", "A", "%253b", "%252e%252e/",
 	}
 	pathHeaderNames = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Uri", "X-Forwarded-Uri"}
 	prefixNames     = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name", "Script-Name"}

@@ -84,7 +84,11 @@ func overridesOf(r *http.Request) (o overrides) {
 					o.many = true
 					return o
 				}
-				o.paths = o.with(o.paths, pathOf(value))
+				path := pathOf(value)
+				o.paths = o.with(o.paths, path)
+				if path, query, ok := strings.Cut(path, "?"); ok {
+					o.addQueryPath(path, query)
+				}
 			}
 		case headers.Is(name, prefixHeaders):
 			begins = o.prefixes(begins, values, false)
@@ -100,8 +104,12 @@ func overridesOf(r *http.Request) (o overrides) {
 		o.addWithout(r, begins)
 	}
 	o.addQuery(r.URL.RawQuery)
-	if rewritten && original.URL.RawQuery != r.URL.RawQuery {
-		o.addQuery(original.URL.RawQuery)
+	o.addQueryPaths(r.URL)
+	if rewritten {
+		if original.URL.RawQuery != r.URL.RawQuery {
+			o.addQuery(original.URL.RawQuery)
+		}
+		o.addQueryPaths(original.URL)
 	}
 	slices.Sort(o.paths) // headers come in no order
 	slices.Sort(o.methods)
@@ -209,6 +217,53 @@ func (o *overrides) addQuery(query string) {
 		}
 		start = end + 1
 	}
+}
+
+// addQueryPaths adds the paths that a URL has in its query, or behind a question mark
+// that is escaped.
+func (o *overrides) addQueryPaths(u *url.URL) {
+	if u.RawQuery != "" && mayBePath(u.RawQuery) {
+		o.addQueryPath(wirePath(u), u.RawQuery)
+	}
+	if strings.IndexByte(u.Path, '?') < 0 && strings.IndexByte(u.Path, '%') < 0 {
+		return // as it is with most
+	}
+	path := wirePath(u)
+	if query, ok := queryInPath(path); ok {
+		o.addQueryPath(path[:strings.LastIndexByte(path[:len(path)-len(query)], '%')], query)
+	}
+}
+
+// addQueryPath adds the path that a query begins with: CodeIgniter and others that
+// have one program for all take `/index.php?/articles/1` for `/articles/1`, and below
+// a folder for what lies in it. It ends with a second question mark, behind which is
+// the query then, and to some with the first pair.
+func (o *overrides) addQueryPath(folder, query string) {
+	if !mayBePath(query) {
+		return
+	}
+	query = strings.TrimLeft(query, "?")
+	if query[0] == '%' {
+		query = query[len("%2f"):]
+	}
+	route, rest, _ := strings.Cut(strings.TrimLeft(query, "/"), "?")
+	o.addQuery(rest)
+	folder = strings.TrimRight(folder, "/") + "/"
+	if len(folder)+len(route) > maxTarget {
+		o.many = true
+		return
+	}
+	first, _, _ := strings.Cut(route, "&")
+	for _, route := range [...]string{route, first} {
+		o.paths = o.with(o.paths, "/"+route)
+		o.paths = o.with(o.paths, folder+route)
+	}
+}
+
+// mayBePath says whether a query begins as a path does.
+func mayBePath(query string) bool {
+	query = strings.TrimLeft(query, "?") // some take a second `?` for the first
+	return strings.HasPrefix(query, "/") || len(query) > 2 && query[0] == '%' && query[1] == '2' && query[2]|0x20 == 'f'
 }
 
 // endOfPair is where the first pair of a query ends.

@@ -45,6 +45,8 @@ func TestOverridesAreBounded(t *testing.T) {
 		"one method at its end":    {nil, strings.Repeat("%5f=&a=&", 1000) + "_method=put", false, []string{"PUT"}},
 		"a query that is too long": {nil, strings.Repeat("a=b&", maxQuery/4+1), true, nil},
 		"a path that is too long":  {http.Header{"X-Original-Url": {"/" + strings.Repeat("a", maxTarget)}}, "", true, nil},
+		"a path in the query":      {nil, "/a/b&c=d?e&_method=put", false, []string{"PUT"}},
+		"a long path in the query": {nil, "/" + strings.Repeat("a", maxTarget), true, nil},
 		"eight prefixes":           {http.Header{"X-Script-Name": many("/%d", 8)}, "", false, nil},
 		"nine prefixes":            {http.Header{"X-Script-Name": many("/%d", 5), "X-Forwarded-Prefix": many("/a%d", 4)}, "", true, nil},
 		"one prefix, often":        {http.Header{"X-Script-Name": slices.Repeat([]string{"/a"}, 400)}, "", false, nil},

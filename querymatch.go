@@ -186,12 +186,18 @@ func queriesOf(r *http.Request) *queries {
 	if kept, ok := caddyhttp.GetVar(r.Context(), queriesKey).(*queries); ok {
 		return kept
 	}
-	raw := append(make([]string, 0, 4), r.URL.RawQuery)
+	raw := make([]string, 0, 4)
 	add := func(query string) {
 		if !slices.Contains(raw, query) {
 			raw = append(raw, query)
 		}
+		if mayBePath(query) {
+			if _, rest, ok := strings.Cut(strings.TrimLeft(query, "?"), "?"); ok && !slices.Contains(raw, rest) {
+				raw = append(raw, rest)
+			}
+		}
 	}
+	add(r.URL.RawQuery)
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
 		add(original.URL.RawQuery)
 	}

@@ -72,6 +72,7 @@ func TestQueryPrices(t *testing.T) {
 		{"/preview?preview=01", "30000"},
 		{"/preview?preview=1&" + strings.Repeat("x=1&", 1500), "30000"},
 		{"/preview%3fpreview=1", "30000"},
+		{"/preview?/x?preview=1", "30000"},
 
 		{"/dear", "500000"},
 		{"/dear?student=yes", "10000"},
@@ -112,6 +113,7 @@ func TestQueryPrices(t *testing.T) {
 		status           int
 	}{
 		{"/", "X-Original-URL", "/?p=1", 402},
+		{"/?/x?p=1", "X-Original-URL", "/?x=1", 402},
 		{"/", "x-rewrite-url", "/?P[]=1", 402},
 		{"/", "X-Original-URI", "/?x=1", 200},
 		{"/preview?preview=1", "X-Original-URI", "/preview?preview=1", 200},

@@ -91,7 +91,7 @@ func BenchmarkWorstRequest(b *testing.B) {
 // String is the request in short.
 func (s strange) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q, methods %q, query of %d bytes, %d prefixes", s.method, s.odd, s.methods, len(s.query), len(s.prefixes))
+	fmt.Fprintf(&b, "%s %q, methods %q, query of %d bytes %.40s, %d prefixes, CORS %.40q", s.method, s.odd, s.methods, len(s.query), s.query, len(s.prefixes), s.cors)
 	for _, p := range s.paths {
 		fmt.Fprintf(&b, "\n%d bytes %.100s", len(p), p)
 	}
@@ -114,13 +114,16 @@ type strange struct {
 	// prefixes are what it says that its path begins with, each under one of several names.
 	prefixes []string
 	query    string
-	odd      []string // what its paths are made of
+	// cors are what a browser sends for a page of another site: its origin, and the
+	// method and the headers that it asks about.
+	cors [3]string
+	odd  []string // what its paths are made of
 }
 
 var (
 	oddParts = []string{
 		"/", "//", "/../", "/./", "%2f", "%252f", "%5c", ";a", ";", "%20", "%09", "%e9", "%c0%af", "%ef%bc%8f", "a.", "a::$DATA",
-		"/a.php/", "/a.phtml/", "/a.b/", "%00", "%23", "%3f", "%u002f", "%25u002f", "%ef%b7%ba", "a%cc%81%cc%a7", "%ef%ac%81", "é", "A", "%253b", "%252e%252e/",
+		"/a.php/", "/a.phtml/", "/a.b/", ".b", "%00", "%23", "%3f", "%u002f", "%25u002f", "%ef%b7%ba", "a%cc%81%cc%a7", "%ef%ac%81", "é", "A", "%253b", "%252e%252e/",
 	}
 	pathHeaderNames = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Uri", "X-Forwarded-Uri"}
 	prefixNames     = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name", "Script-Name"}
@@ -157,7 +160,7 @@ func (s *strange) path(r *rand.Rand, fill []string) string {
 func (s strange) change(r *rand.Rand, fill []string) strange {
 	s.paths, s.methods, s.odd, s.prefixes = slices.Clone(s.paths), slices.Clone(s.methods), slices.Clone(s.odd), slices.Clone(s.prefixes)
 	for range 1 + r.Intn(3) {
-		switch r.Intn(11) {
+		switch r.Intn(13) {
 		case 0:
 			s.odd[r.Intn(len(s.odd))] = oddParts[r.Intn(len(oddParts))]
 		case 1:
@@ -187,6 +190,12 @@ func (s strange) change(r *rand.Rand, fill []string) strange {
 			}
 		case 8:
 			s.prefixes = [][]string{nil, slices.Repeat([]string{"a"}, 500), slices.Repeat([]string{"/"}, 500)}[r.Intn(3)]
+		case 10: // a path in the query
+			s.query = s.path(r, fill) + []string{"", "&a=b", "?a=b&_method=A", strings.Repeat("&a=b", 2000)}[r.Intn(4)]
+		case 11:
+			s.cors[r.Intn(len(s.cors))] = []string{
+				"", "https://other.example", "null", "POST", "content-type,payment-signature", strings.Repeat("x-payment,", 1500), strings.Repeat("a,", 7000), strings.Repeat("A", 15000),
+			}[r.Intn(8)]
 		case 9: // shorter
 			i := r.Intn(len(s.paths))
 			s.paths[i] = s.paths[i][:1+r.Intn(len(s.paths[i]))]
@@ -268,6 +277,11 @@ func (s strange) request(address string) *http.Request {
 	for i, p := range s.paths[1:] {
 		name := pathHeaderNames[i%len(pathHeaderNames)]
 		r.Header[name] = append(r.Header[name], p)
+	}
+	for i, name := range []string{"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"} {
+		if s.cors[i] != "" {
+			r.Header.Set(name, s.cors[i])
+		}
 	}
 	for i, p := range s.prefixes {
 		name := prefixNames[i%len(prefixNames)]

@@ -40,7 +40,7 @@ func TestNoMethodIsServedUnpaid(t *testing.T) {
 			overrides = append(overrides, []string{name, method})
 		}
 	}
-	queries := []string{"?_method=GET", "?_method=POST", "?a=b&_METHOD=post", "?%5fmethod=%50OST", "?a;_method=GET"}
+	queries := []string{"?_method=GET", "?_method=POST", "?a=b&_METHOD=post", "?%5fmethod=%50OST", "?a;_method=GET", "?/page", "?%2Fact&x=1", "?/all/%78?a=b", "?/all/x&a"}
 
 	for _, protocol := range []string{"h1", "h2c", "h3"} {
 		t.Run(protocol, func(t *testing.T) {

@@ -35,6 +35,7 @@ func benchmarkDecide(b *testing.B, n int) {
 		{"exact", exact, Priced},
 		{"prefix", prefix, Priced},
 		{"miss", "/2026/11/23/the-price-of-water/comments", Free},
+		{"file", "/assets/site.min.css", Free},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -50,6 +51,21 @@ func benchmarkDecide(b *testing.B, n int) {
 
 func BenchmarkDecide10(b *testing.B)     { benchmarkDecide(b, 10) }
 func BenchmarkDecide100000(b *testing.B) { benchmarkDecide(b, 100_000) }
+
+// BenchmarkDecideFile is a file beside prices whose names could have its ending.
+func BenchmarkDecideFile(b *testing.B) {
+	list := mustList(b, Decision{Kind: Free}, "1 /article /users/*/export", "2 /search /*/report-*-full", "free *.css")
+	for _, path := range []string{"/assets/site.min.css", "/article.css", "/article"} {
+		b.Run(path[1:], func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := list.Decide(nil, "GET", path, path); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
 
 func BenchmarkDecideOdd(b *testing.B) {
 	list := benchmarkList(b, 100_000)

@@ -206,6 +206,11 @@ func (l *List) Prices(paths ...string) []int {
 					l.addPrices(reading[:at], add)
 				}
 			}
+			for _, at := range l.index.formats(reading) {
+				if at > 0 {
+					l.addPrices(reading[:at], add)
+				}
+			}
 		}
 	}
 	return prices
@@ -271,12 +276,16 @@ type request struct {
 	// named are the lines for one reading that are for other methods than one of
 	// these, and allow those of all readings that have no line for their method.
 	named, allow []int
+	// format says that the path looked up is without its ending: see lookUpFormats.
+	format bool
 }
 
 // verdict is what the list says of one reading with one method.
 type verdict struct {
 	found Decision
-	// head is how long a fixed beginning the lines have that decided.
+	// first and last are the most and the least specific of the lines that decided.
+	first, last *entry
+	// head is how long a fixed beginning the last of them has.
 	head int
 	// sure says that the lines found so far count in every reading of the query.
 	sure bool
@@ -299,10 +308,62 @@ func (q *request) decideOne(path string, verdicts []verdict) error {
 	if err := q.lookUp(path, verdicts); err != nil {
 		return err
 	}
+	if err := q.lookUpFormats(path, verdicts); err != nil {
+		return err
+	}
 	if err := q.lookUpFolder(path, verdicts); err != nil {
 		return err
 	}
 	return q.lookUpScripts(path, verdicts)
+}
+
+// lookUpFormats asks also for the path without the ending of its name: Rails serves the
+// page of `/quote` as `/quote.json` too, and under any other ending, and so do older
+// Spring and what else has routes with a format. A line that names the ending says
+// otherwise: see entry.goesBefore.
+func (q *request) lookUpFormats(path string, verdicts []verdict) error {
+	for _, at := range q.list.index.formats(path) {
+		if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.sure || v.head <= at }) {
+			continue
+		}
+		q.spent += at
+		var room [1]verdict // as most requests have one method, and should cost no memory
+		other := room[:]
+		if len(verdicts) > 1 {
+			other = make([]verdict, len(verdicts))
+		}
+		q.format = true
+		err := q.lookUp(path[:at], other)
+		if q.format = false; err != nil {
+			return err
+		}
+		for i := range verdicts {
+			v, without := &verdicts[i], &other[i]
+			switch first := without.first; {
+			case first == nil:
+				// No line names the path, but perhaps one does for other methods.
+				if v.first == nil && without.found.Kind == MethodNotAllowed {
+					v.found = Join(v.found, without.found)
+				}
+			case q.matches(first, path), v.sure && v.last.goesBefore(first, at):
+			default:
+				// Of two prices the dearer one, rather than neither.
+				v.found = q.list.join(v.found, without.found)
+			}
+		}
+	}
+	return nil
+}
+
+// goesBefore says whether a line for a path counts before one for that path without its
+// ending, where the ending begins: it names that exactly, or with a beginning that is
+// longer (`/quote.*`), or it is the more specific of the two (`/*/quote.css` beside
+// `/*/quote`). `*.css` is less specific than `/quote`, whose page a server may also have as
+// a style sheet.
+func (e *entry) goesBefore(without *entry, ending int) bool {
+	a, b := e.rank, without.rank
+	a.tier, b.tier = 0, 0
+	return e.fixed() > ending || compareRank(a, b) < 0
 }
 
 // lookUpFolder asks also for the folder whose index file the path may be: a server
@@ -436,7 +497,10 @@ func (q *request) apply(e *entry, verdicts []verdict) (found bool, err error) {
 		if ok {
 			found = true
 			v.found = q.list.join(v.found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
-			v.head = e.fixed()
+			v.head, v.last = e.fixed(), e
+			if v.first == nil {
+				v.first = e
+			}
 			sure := true
 			if line.Surely != nil && !v.sure {
 				if sure, err = q.askSurely(e.line); err != nil {
@@ -525,8 +589,11 @@ func (q *request) askOnce(answers *map[int]bool, number int, matcher func(*http.
 }
 
 // covers reports whether the pattern matches a path for which the index found
-// the entry.
+// the entry. A name that has an ending of its own covers no name that lost one.
 func (q *request) covers(e *entry, path string) bool {
+	if q.format && e.ends {
+		return false
+	}
 	if e.pattern.shape != shapeGlob {
 		return true
 	}
@@ -536,6 +603,14 @@ func (q *request) covers(e *entry, path string) bool {
 	ok, looked := e.pattern.globMatches(path)
 	q.spent += looked
 	return ok
+}
+
+// matches is covers for an entry that the index found for another path.
+func (q *request) matches(e *entry, path string) bool {
+	if e.pattern.shape != shapeGlob {
+		return e.pattern.matches(path)
+	}
+	return q.covers(e, path)
 }
 
 // fixed is how long a fixed beginning of the path made the index find the entry.

@@ -12,6 +12,9 @@ type entry struct {
 	pattern pattern
 	rank    rank
 	line    int
+	// ends says that the paths have names with an ending, as with `/a.css` and
+	// `*.pdf`: those of no page to which a server adds another one.
+	ends bool
 }
 
 // rank says which of two lines is more specific: the one with the lower rank.
@@ -51,7 +54,7 @@ func newEntry(p pattern, line *Line, number int) entry {
 	if len(line.Methods) == 0 {
 		r.tier++
 	}
-	return entry{pattern: p, rank: r, line: number}
+	return entry{pattern: p, rank: r, line: number, ends: p.ends()}
 }
 
 // compareRank orders the more specific first.
@@ -98,6 +101,9 @@ type index struct {
 	kinds   headKind // of all lengths
 	loose   []entry
 	all     []entry
+	// globs says that there are globs for names to which servers may add an ending:
+	// `/users/*/export`.
+	globs bool
 }
 
 // headKind is a set of index.below, index.begins and index.programs.
@@ -119,6 +125,7 @@ func newIndex(entries []entry, lines []Line) index {
 		folders:  make(map[string]struct{}),
 	}
 	for _, e := range entries {
+		x.globs = x.globs || e.pattern.shape == shapeGlob && !e.ends
 		head := e.pattern.head
 		switch e.rank.class {
 		case rankExact:
@@ -178,6 +185,33 @@ func (x *index) folder(path string) int {
 		return 0
 	}
 	return dir
+}
+
+// formats finds where the ending of the name of a folded path may begin that a server
+// takes for a format, 0 for nowhere: at its first dot (Spring reads `/quote.tar.gz` so),
+// and, where a name that varies may have one, at its last dot (Rails). It looks for no
+// more than whether some line could be for what is before it.
+func (x *index) formats(path string) (dots [2]int) {
+	end := len(trimSlash(path))
+	last := strings.LastIndexByte(path[:end], '.')
+	if last < 1 {
+		return dots
+	}
+	name := strings.LastIndexByte(path[:end], '/') + 1
+	if last <= name { // none, or what makes a file hidden
+		return dots
+	}
+	first := name + 1 + strings.IndexByte(path[name+1:], '.')
+	if !x.globs {
+		if len(x.exact[path[:first]])+len(x.below[path[:first]]) > 0 {
+			dots[0] = first
+		}
+		return dots
+	}
+	if dots[0] = first; last != first {
+		dots[1] = last
+	}
+	return dots
 }
 
 // isIndexName says whether servers take files of that name for their folder:

@@ -155,3 +155,19 @@ func (p *pattern) globMatches(path string) (ok bool, looked int) {
 	}
 	return ok, looked
 }
+
+// ends reports whether the pattern fixes an ending for the names that it matches.
+func (p *pattern) ends() bool {
+	end := p.head
+	switch {
+	case p.shape == shapeExact:
+	case p.shape == shapePrefix && end[len(end)-1] == '/': // `/v1.2/*` is for `/v1.2` too
+		end = end[:len(end)-1]
+	case p.shape == shapeGlob:
+		end = p.glob.tail
+	default:
+		return false
+	}
+	name := end[strings.LastIndexByte(end, '/')+1:]
+	return strings.LastIndexByte(name, '.') > 0 || p.shape == shapeGlob && len(name) == len(end) && strings.HasPrefix(name, ".")
+}

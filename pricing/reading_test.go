@@ -319,6 +319,22 @@ func TestOrderDoesNotMatter(t *testing.T) {
 // slowDecide decides a plain path without the index, for requests that no
 // matcher matches.
 func slowDecide(l *List, method, path string) string {
+	found, best := slowLook(l, method, path)
+	name := strings.LastIndexByte(path, '/') + 1
+	if dot := strings.LastIndexByte(path, '.'); dot > name {
+		without, other := slowLook(l, method, path[:dot])
+		switch {
+		case other == nil && (best != nil || without.Kind != MethodNotAllowed):
+		case other != nil && other.pattern.matches(fold(path)):
+		case best != nil && best.goesBefore(other, dot):
+		default:
+			found = Join(found, without)
+		}
+	}
+	return outcome(found)
+}
+
+func slowLook(l *List, method, path string) (Decision, *entry) {
 	var best *entry
 	allow := map[string]bool{}
 	for i := range l.lines {
@@ -345,16 +361,16 @@ func slowDecide(l *List, method, path string) string {
 	}
 	switch {
 	case best != nil:
-		return outcome(Decision{Kind: l.lines[best.line].Kind, Price: l.lines[best.line].Price})
+		return Decision{Kind: l.lines[best.line].Kind, Price: l.lines[best.line].Price}, best
 	case len(allow) > 0:
 		var methods []string
 		for m := range allow {
 			methods = append(methods, m)
 		}
 		slices.Sort(methods)
-		return outcome(Decision{Kind: MethodNotAllowed, Allow: methods})
+		return Decision{Kind: MethodNotAllowed, Allow: methods}, nil
 	default:
-		return outcome(l.otherwise)
+		return l.otherwise, nil
 	}
 }
 

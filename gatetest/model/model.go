@@ -90,9 +90,21 @@ var Upstreams = []*Upstream{
 	{Name: "everything at once", Like: "a chain of servers", steps: []step{
 		decodeU, decode, overlong, backslashes, params, controls, cut("\x00"), merge, dots, decode, backslashes, cut("?"), cut("#"), params, windows, merge, dots, foldCase,
 	}},
+	{Name: "formats", Like: "Rails, Spring before 6", steps: []step{decode, merge, dots, dropFormat}},
+	{Name: "routes in the query", Like: "CodeIgniter", steps: []step{decode, merge, dots}, path: queryRoute},
 	{Name: "X-Original-URL", Like: "IIS URL Rewrite, Symfony, Zend", steps: []step{decode, merge, dots}, path: header("X-Original-URL", "X-Rewrite-URL")},
 	{Name: "X-Original-URI", Like: "applications behind auth_request", steps: []step{decode, merge, dots}, path: header("X-Original-URI", "X-Forwarded-URI")},
 	{Name: "method override", Like: "Express, Rack, Laravel, Spring", steps: []step{decode, merge}, method: overridden},
+}
+
+// queryRoute is the path that the query begins with.
+func queryRoute(r Request) string {
+	_, query, _ := strings.Cut(r.Target, "?")
+	if query, _, _ = strings.Cut(query, "?"); strings.HasPrefix(decode(query), "/") {
+		route, _, _ := strings.Cut(query, "&")
+		return decode(route)
+	}
+	return ""
 }
 
 // header returns the first of some headers, however CGI would spell it.

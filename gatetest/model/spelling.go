@@ -96,6 +96,7 @@ func Ways(path string) []string {
 		";", ";a", ";a=b", ";.css", ";/static/x.css", ";a/b.css", "%3b.css", "%3ba/b.css", "%253b.css", `\`, "%5c", "%5c..%5cx%5c..", `\.`, "/%5c",
 		"?", "?x", "?.css", "?/../static/x.css", "%c0%80", "%c0%80.css", "%c0%bf.css", "%u0000.css", "%u003f.css", "%c0%ae/",
 		"/x/..%00/..", "%e0%80%80", "%7f", "%ef%bc%8f", "%c2%a0",
+		".json", ".tar.gz", "%2ehtml", ".css", "%252exml", ".json/", ".a%2fb",
 		"/x", "/x.css", "/public/..;/x.js", "%2fstatic/x.css",
 	} {
 		all = append(all, path+s)

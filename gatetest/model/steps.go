@@ -29,6 +29,8 @@ var (
 	script = regexp.MustCompile(`(?i)^(.*)/[^/]*\.php(/.*)$`)
 	// program ends the name of a script.
 	program = regexp.MustCompile(`(?i)\.php/`)
+	// format is an ending of the last name.
+	format = regexp.MustCompile(`^(.*/[^./]+)\.[^/]*/?$`)
 	// network begins a URL without a scheme.
 	network = regexp.MustCompile(`^//+[^/]*`)
 )
@@ -42,6 +44,8 @@ func decode(s string) string {
 		return string([]byte{byte(n)})
 	})
 }
+
+func dropFormat(s string) string { return format.ReplaceAllString(s, "$1") }
 
 func decodeU(s string) string {
 	if !strings.Contains(s, "%") {

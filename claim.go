@@ -314,14 +314,6 @@ func (p *purchase) sameRequest(bought, asked ledger.Payment) bool {
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
 }
 
-func safeMethod(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, "QUERY":
-		return true
-	}
-	return false
-}
-
 // hold makes the purchase the holder of the claim for as long as it lives.
 func (p *purchase) hold(c ledger.Claim) {
 	p.held, p.holding = c, c.Payment.Key

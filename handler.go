@@ -213,10 +213,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusBadRequest, code: codeAmbiguousPath})
 	}
 	override := overridesOf(r)
-	decision, err := h.decide(r, priceMethod(r), override)
+	decision, err := decide(h.list, r, priceMethod(r), override)
 	if err == nil && isPreflight(r) && h.CORS != corsOff {
 		// It asks for a request of another method, and carries none of its goods.
-		asked, err := h.decide(r, r.Header.Get("Access-Control-Request-Method"), override)
+		asked, err := decide(h.list, r, r.Header.Get("Access-Control-Request-Method"), override)
 		if err == nil && (asked.Kind == pricing.Priced || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed) {
 			return h.preflight(w, r, next, override)
 		}
@@ -302,33 +302,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuseSale(w, r, p, *refused)
 	}
 	return p.deliver(w, r, next)
-}
-
-// priceMethod is the method that a request has for the price list.
-func priceMethod(r *http.Request) string {
-	if r.Method == http.MethodConnect && r.ProtoMajor >= 2 {
-		return http.MethodGet // extended CONNECT is how HTTP/2 and 3 say GET with Upgrade
-	}
-	return r.Method
-}
-
-// wirePath is a URL's path as it goes over the wire.
-func wirePath(u *url.URL) string {
-	if u.RawPath == "" && goesAsItIs(u.Path) {
-		return u.Path
-	}
-	return u.EscapedPath()
-}
-
-// goesAsItIs says whether a path has nothing that would be escaped; asking for
-// the escaped path costs more.
-func goesAsItIs(path string) bool {
-	for i := range len(path) {
-		if c := path[i]; (c < 'a' || c > 'z') && (c < '.' || c > '9') && (c < '@' || c > 'Z') && c != '-' && c != '_' && c != '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // chargedKey marks the context of a request that holds a payment.

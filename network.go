@@ -6,11 +6,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 )
 
 // clientAddress is the address that a request comes from, as far as Caddy knows, and
@@ -130,29 +128,4 @@ func networkOf(r *http.Request, size6 int) string {
 		return addr.String()
 	}
 	return prefix.String()
-}
-
-// That a payment comes from the network of its purchase proves little where all
-// clients seem to come from one: behind a proxy or a CDN that Caddy does not know.
-
-const warnEvery = time.Hour
-
-// noteNetwork warns of a client network that proves little.
-func (p *purchase) noteNetwork(r *http.Request) {
-	addr, _ := clientAddress(r)
-	private := addr.IsValid() && (addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast())
-	forwarded := len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["Cf-Connecting-Ip"]) > 0
-	switch {
-	case private && forwarded && !isTrusted(r):
-		p.h.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.client)
-	case p.h.shared.admission.IsShared(p.client, p.auth.Payer, p.h.now()):
-		p.h.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.client)
-	}
-}
-
-func (h *Handler) warnOfNetwork(text, network string) {
-	now := h.now().Unix()
-	if last := h.warned.Load(); now-last >= int64(warnEvery/time.Second) && h.warned.CompareAndSwap(last, now) {
-		h.logger.Warn(text, zap.String("network", network))
-	}
 }

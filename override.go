@@ -346,7 +346,7 @@ func isOverride(name string) bool {
 
 // decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
-func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.Decision, error) {
+func decide(list *pricing.List, r *http.Request, method string, o overrides) (pricing.Decision, error) {
 	if r.URL.Opaque != "" || tooLong(r.URL) || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
@@ -355,13 +355,13 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 	original, current := pathsOf(r)
 	lower := hasLower(method)
 	if len(o.paths)+len(o.methods) == 0 && original == current && !lower {
-		return h.list.Decide(r, method, current)
+		return list.Decide(r, method, current)
 	}
 	methods := append([]string{method, strings.ToUpper(method)}, o.methods...)
 	if !lower {
 		methods = methods[1:]
 	}
-	each, err := h.list.DecideEach(r, methods, append([]string{original, current}, o.paths...)...)
+	each, err := list.DecideEach(r, methods, append([]string{original, current}, o.paths...)...)
 	if err != nil {
 		return pricing.Decision{Line: -1}, err
 	}
@@ -375,15 +375,6 @@ func (h *Handler) decide(r *http.Request, method string, o overrides) (pricing.D
 		decision = pricing.Join(decision, other)
 	}
 	return decision, nil
-}
-
-// pathsOf are a request's path as it was received and as it was rewritten.
-func pathsOf(r *http.Request) (original, current string) {
-	current = wirePath(r.URL)
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil && (o.URL.Path != r.URL.Path || o.URL.RawPath != r.URL.RawPath) {
-		return wirePath(o.URL), current
-	}
-	return current, current
 }
 
 func hasLower(s string) bool {

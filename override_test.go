@@ -96,3 +96,11 @@ func TestMethodIn(t *testing.T) {
 		}
 	})
 }
+
+func mustURL(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}

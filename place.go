@@ -1,8 +1,6 @@
 package paywall
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -146,15 +144,6 @@ func (w *placeWalk) add(at route, h *Handler) {
 	number := w.alike[way]
 	w.alike[way]++
 	w.found[h] = place{id: fingerprint(way, strconv.Itoa(number)), hosts: at.hosts, ports: at.ports}
-}
-
-// fingerprint is a short digest of some texts.
-func fingerprint(texts ...string) string {
-	sum := sha256.New()
-	for _, text := range texts {
-		_, _ = fmt.Fprintf(sum, "%d:%s", len(text), text)
-	}
-	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // describeMatcherSets writes down what matchers ask for, `not` with what it holds.

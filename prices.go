@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
@@ -58,12 +55,6 @@ func (p *price) offersFor(first bool) *offer.Offers {
 
 // options are the ways to pay the price.
 func (p *price) options() []*offer.Option { return p.offers[0].Options }
-
-// tunnels says whether a request wants to become a tunnel.
-func tunnels(r *http.Request) bool {
-	return r.Method == http.MethodConnect ||
-		r.Header.Get("Upgrade") != "" && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
-}
 
 // provisionPrices turns the config's lines into the price list.
 func (h *Handler) provisionPrices(ctx caddy.Context) error {
@@ -301,33 +292,6 @@ func (h *Handler) backends(names []string) ([]*facilitator.Member, error) {
 	return backends, nil
 }
 
-// loadMatcher compiles a line's matcher. Every matcher error refuses: a line
-// that cannot be judged must not be skipped, for behind it may be a free one.
-// Surely is nil where the matcher reads a request in one way only.
-func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (matcher, surely matchFunc, err error) {
-	if len(raw) == 0 {
-		return nil, nil, nil
-	}
-	for _, set := range raw {
-		if err := checkMatcher(set); err != nil {
-			return nil, nil, fmt.Errorf("its matcher contains %w", err)
-		}
-	}
-	loaded, err := ctx.LoadModule(line, "MatcherSetsRaw")
-	if err != nil {
-		return nil, nil, fmt.Errorf("loading its matcher: %w", err)
-	}
-	var sets caddyhttp.MatcherSets
-	if err := sets.FromInterface(loaded); err != nil {
-		return nil, nil, fmt.Errorf("loading its matcher: %w", err)
-	}
-	if !slices.ContainsFunc(sets, readsQuery) {
-		return sets.AnyMatchWithError, nil, nil
-	}
-	matcher, surely = everyReading(sets)
-	return matcher, surely, nil
-}
-
 // dearer says which of two prices costs more, whichever token it is paid in:
 // every way to pay it is one to pay the other too, for no more. It says nothing
 // of prices that are not alike otherwise.
@@ -342,97 +306,6 @@ func (h *Handler) dearer(a, b int) (int, bool) {
 		return b, true
 	}
 	return 0, false
-}
-
-// checkMatcher refuses what a line says better itself.
-func checkMatcher(set caddy.ModuleMap) error {
-	if name := pathMatcherIn(set); name != "" {
-		return fmt.Errorf("%q, which knows one spelling of a path only; put the paths into the line itself", name)
-	}
-	if name := methodMatcherIn(set); name != "" {
-		return fmt.Errorf("%q, which does not see the method that an upstream may take from a header or a query (X-HTTP-Method-Override, _method); put the methods into the line itself, before the paths", name)
-	}
-	if readsHostHeader(set) {
-		return errors.New("the Host header with its port, which a client may write in more ways than one; use a `host` matcher")
-	}
-	return nil
-}
-
-// methodMatcherIn finds in a set, however deep, what looks at the method.
-func methodMatcherIn(set caddy.ModuleMap) string {
-	if _, ok := set["method"]; ok {
-		return "method"
-	}
-	for name, raw := range set {
-		if found := methodPlaceholder.Find(raw); found != nil {
-			return name + " with the method"
-		}
-		switch name {
-		case "not":
-			var nested caddyhttp.RawMatcherSets
-			if json.Unmarshal(raw, &nested) != nil {
-				continue // loading it will fail
-			}
-			for _, set := range nested {
-				if found := methodMatcherIn(set); found != "" {
-					return "not " + found
-				}
-			}
-		case "expression":
-			if methodFunction.Match(raw) {
-				return "expression method"
-			}
-		}
-	}
-	return ""
-}
-
-var (
-	methodPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?method\b|\{(orig_)?method\}`)
-	methodFunction    = regexp.MustCompile(`\bmethod\s*\(`)
-)
-
-// pathMatcherIn finds in a set, however deep, what looks at the path.
-func pathMatcherIn(set caddy.ModuleMap) string {
-	for _, name := range []string{"path", "path_regexp", "url_pattern", "file"} {
-		if _, ok := set[name]; ok {
-			return name
-		}
-	}
-	for name, raw := range set {
-		text := string(raw)
-		if found := pathPlaceholderIn(text); found != "" {
-			return name + " with {" + found + "}"
-		}
-		switch name {
-		case "not":
-			if nestedPath.MatchString(text) {
-				return "not path"
-			}
-		case "expression":
-			if pathFunction.MatchString(text) {
-				return "expression path"
-			}
-		}
-	}
-	return ""
-}
-
-var (
-	nestedPath   = regexp.MustCompile(`"(path|path_regexp|url_pattern|file)"\s*:`)
-	pathFunction = regexp.MustCompile(`\b(path|path_regexp|url_pattern|file)\s*\(`)
-	// What placeholders of the path begin with; those of the query are no path.
-	pathPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?uri[\w.]*|http\.matchers\.file[\w.]*|\{(path|uri|file|dir|url_pattern)\b[\w.]*|http\.url_pattern[\w.]*|\{url_pattern[\w.]*`)
-	queryOnly       = regexp.MustCompile(`^http\.request\.(orig_)?uri\.query`)
-)
-
-func pathPlaceholderIn(text string) string {
-	for _, found := range pathPlaceholder.FindAllString(text, -1) {
-		if !queryOnly.MatchString(found) {
-			return strings.TrimPrefix(found, "{")
-		}
-	}
-	return ""
 }
 
 // String names the line in messages, as it would stand in a Caddyfile.
@@ -456,18 +329,6 @@ func (p *Price) words() string {
 		matchers = json.RawMessage("null")
 	}
 	return fmt.Sprintf("%q %q %s", p.Methods, p.Paths, matchers)
-}
-
-// rawMatchers is a line's matcher as the config has it, or nil.
-func rawMatchers(sets caddyhttp.RawMatcherSets) json.RawMessage {
-	if len(sets) == 0 {
-		return nil
-	}
-	raw, err := json.Marshal(sets)
-	if err != nil {
-		return nil // loading it will fail
-	}
-	return raw
 }
 
 func joinLine(word string, methods []string, matcher string, paths []string, more ...string) string {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 )
 
@@ -55,30 +53,6 @@ func (p *purchase) usesUp(status int, header http.Header) bool {
 func (p *purchase) isGoods(status int) bool {
 	return status == http.StatusSwitchingProtocols || status >= 200 && status < 400 && status != http.StatusNotModified ||
 		slices.Contains(p.price.charge, status)
-}
-
-// methodOf is the method of a request, with those and the paths that it names
-// elsewhere: to some upstreams they make it another request.
-func methodOf(r *http.Request, o overrides) string {
-	method := strings.Join(append([]string{r.Method}, o.methods...), ",")
-	if len(o.paths) > 0 {
-		method += " " + fingerprint(o.paths...)
-	}
-	return method
-}
-
-// mayAct says whether a request may have effects, by its method or by one that it
-// names elsewhere. A tunnel is no effect, but a POST that asks for one is a POST.
-func mayAct(r *http.Request, o overrides) bool {
-	return !safeMethod(r.Method) && r.Method != http.MethodConnect || o.act()
-}
-
-// requestURI is the path and query as the client sent them.
-func requestURI(r *http.Request) string {
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
-		return o.URL.RequestURI()
-	}
-	return r.URL.RequestURI()
 }
 
 // resourceURL is the URL of the goods as the payer knows it.

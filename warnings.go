@@ -2,7 +2,6 @@ package paywall
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -42,14 +41,9 @@ func (h *Handler) warnAboutPrice(p Price, pr *price) {
 // warnAboutQuery tells the operator when a matcher sees one reading of the query
 // only: software behind it may see another.
 func (h *Handler) warnAboutQuery(line fmt.Stringer, set caddy.ModuleMap) {
-	for name, raw := range set {
-		if name == "query" {
-			continue
-		}
-		if queryPlaceholder.Match(raw) || name == "expression" && queryFunction.Match(raw) {
-			h.logger.Warn("this matcher reads the query in one way only, and what is behind the paywall may read it in another (`p[]=1`, `P=1`, two values); use the `query` matcher, which is read in every way",
-				zap.Stringer("line", line), zap.String("matcher", name))
-		}
+	for _, name := range readingQueryOnce(set) {
+		h.logger.Warn("this matcher reads the query in one way only, and what is behind the paywall may read it in another (`p[]=1`, `P=1`, two values); use the `query` matcher, which is read in every way",
+			zap.Stringer("line", line), zap.String("matcher", name))
 	}
 }
 
@@ -61,11 +55,6 @@ func (h *Handler) warnAboutQueryPath(p *Price) {
 			zap.Stringer("line", p))
 	}
 }
-
-var (
-	queryPlaceholder = regexp.MustCompile(`http\.request\.(orig_)?uri\.(prefixed_)?query|\{(prefixed_)?query\b|\{orig_uri\.query`)
-	queryFunction    = regexp.MustCompile(`\bquery\s*\(`)
-)
 
 // moreThanOne says whether an atomic amount is more than one whole token.
 func moreThanOne(atomic string, decimals int) bool {

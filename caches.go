@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
@@ -47,10 +48,10 @@ func (h *Handler) varyPriced(header http.Header, d pricing.Decision) {
 func (h *Handler) noteMatcher(line fmt.Stringer, sets caddyhttp.RawMatcherSets) {
 	names := strings.FieldsFunc(h.varies, func(c rune) bool { return c == ',' || c == ' ' })
 	for _, set := range sets {
-		names = append(names, headersIn(set)...)
+		names = append(names, matcher.Headers(set)...)
 		h.warnAboutQuery(line, set)
 	}
-	h.host = max(h.host, hostIn(sets))
+	h.host = max(h.host, matcher.Host(sets))
 	slices.Sort(names)
 	h.varies = strings.Join(slices.Compact(names), ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
@@ -45,7 +46,7 @@ func parseScope(d httpcaddyfile.Helper) (s scope, rest []string, err error) {
 			}
 			s.matcherName = token
 			s.matcher = caddyhttp.RawMatcherSets{set}
-			if err := checkMatcher(set); err != nil {
+			if err := matcher.Check(set); err != nil {
 				return s, nil, d.Errf("%s: the matcher %s contains %v", word, token, err)
 			}
 		case len(rest) == 0 && (strings.HasPrefix(token, "/") || strings.HasPrefix(token, "*")):

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -80,18 +81,18 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 
 // checkBlocks refuses two blocks of one scope with the same matcher, where the
 // second would never sell anything.
-func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
-	if _, ok := matcher["path"]; ok {
+func checkBlocks(h httpcaddyfile.Helper, before caddy.ModuleMap) error {
+	if _, ok := before["path"]; ok {
 		caddy.Log().Named("http.handlers.paywall").Warn(
 			"a path matcher before the block knows one spelling of a path only; put the paths inside the block",
 			zap.String("file", h.File()), zap.Int("line", h.Line()))
 	}
-	if methodMatcherIn(matcher) != "" {
+	if matcher.MethodMatcherIn(before) != "" {
 		caddy.Log().Named("http.handlers.paywall").Warn(
 			"a method matcher before the block does not see the method that an upstream may take from a header or a query; put the methods into the lines",
 			zap.String("file", h.File()), zap.Int("line", h.Line()))
 	}
-	if clientMatcher.Match(caddyconfig.JSON(matcher, nil)) {
+	if clientMatcher.Match(caddyconfig.JSON(before, nil)) {
 		caddy.Log().Named("http.handlers.paywall").Warn(
 			"what this matcher lets past the paywall, caches in front of it may keep, and hand to those who should pay; put the matcher into the price lines",
 			zap.String("file", h.File()), zap.Int("line", h.Line()))
@@ -102,7 +103,7 @@ func checkBlocks(h httpcaddyfile.Helper, matcher caddy.ModuleMap) error {
 		// finds it; see routes.Check.
 		return nil
 	}
-	key := "paywall " + string(caddyconfig.JSON(matcher, nil))
+	key := "paywall " + string(caddyconfig.JSON(before, nil))
 	if first, ok := h.BlockState[key]; ok {
 		return h.Errf("a second paywall block with the same matcher (the first is in line %v); put all prices into one block", first)
 	}

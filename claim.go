@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
@@ -98,7 +99,7 @@ func (p *purchase) row(r *http.Request, now time.Time) ledger.Payment {
 		ValidBefore: p.auth.validBefore(),
 		Method:      p.method,
 		Host:        strings.ToLower(r.Host),
-		URL:         requestURI(r),
+		URL:         request.URI(r),
 		Line:        p.line.id,
 		Client:      p.client,
 		Identifier:  p.identifier,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/headers"
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 )
 
 // What browsers may read of our answers, and send with their requests. The
@@ -92,10 +93,10 @@ func firstNames(values []string) string {
 // nobody has paid. Only the operator can know that his does look; then it says
 // what its CORS policy is, and nothing else: a priced path's content must not
 // leave on a request that pays nothing.
-func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, o overrides) error {
+func (h *Handler) preflight(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, o request.Overrides) error {
 	header := w.Header()
 	// What could act is not asked.
-	if h.CORS == corsUpstream && !o.act() && !tunnels(r) {
+	if h.CORS == corsUpstream && !o.Act() && !request.Tunnels(r) {
 		if status, ok := askUpstream(header, r, next); ok {
 			mergeList(header, "Access-Control-Allow-Headers", allowedHeaders)
 			w.WriteHeader(status)

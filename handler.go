@@ -16,8 +16,10 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/page"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
@@ -100,7 +102,7 @@ type Handler struct {
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         *place // filled in by tellPlaces
 	varies     string // the request headers that matchers look at
-	host       hostReading
+	host       matcher.HostReading
 	candidates offer.Candidates
 	page       []byte
 	publicURL  string
@@ -202,21 +204,21 @@ func parseOrigin(s string) (string, error) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !charged(r.Context()) { // else they are ours
 		delivery.RemoveUpstreamHeaders(r.Header)
-		delivery.RemoveTrailers(r, func(name string) bool { return delivery.IsUpstreamHeader(name) || isOverride(name) })
+		delivery.RemoveTrailers(r, func(name string) bool { return delivery.IsUpstreamHeader(name) || request.IsOverride(name) })
 	}
 	if len(r.Header["Upgrade"]) > 0 {
 		delivery.RemoveHTTPUpgrades(r.Header)
 	}
 
 	// Price.
-	if !h.host.canBeRead(r.Host) {
+	if !h.host.CanBeRead(r.Host) {
 		return h.refuse(w, r, refusal{status: http.StatusBadRequest, code: codeAmbiguousPath})
 	}
-	override := overridesOf(r)
-	decision, err := decide(h.list, r, priceMethod(r), override)
+	override := request.ReadOverrides(r)
+	decision, err := request.Decide(h.list, r, request.PriceMethod(r), override)
 	if err == nil && isPreflight(r) && h.CORS != corsOff {
 		// It asks for a request of another method, and carries none of its goods.
-		asked, err := decide(h.list, r, r.Header.Get("Access-Control-Request-Method"), override)
+		asked, err := request.Decide(h.list, r, r.Header.Get("Access-Control-Request-Method"), override)
 		if err == nil && (asked.Kind == pricing.Priced || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed) {
 			return h.preflight(w, r, next, override)
 		}
@@ -262,7 +264,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
-	resource := h.shared.offered.ResourceOf(r.Host, requestURI(r), line.id, first)
+	resource := h.shared.offered.ResourceOf(r.Host, request.URI(r), line.id, first)
 
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
@@ -290,7 +292,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	p := &purchase{
 		h: h, price: pr, line: line, first: first, upfront: first, offer: current, resource: resource,
 		payment: payment, started: now, payer: r.Context(),
-		method: methodOf(r, override), acts: mayAct(r, override), client: clientNetwork(r), site: clientSite(r), upload: delivery.BoundUpload(w, r, h.uploadGrace),
+		method: request.Method(r, override), acts: request.MayAct(r, override), client: request.ClientNetwork(r), site: request.ClientSite(r), upload: delivery.BoundUpload(w, r, h.uploadGrace),
 	}
 	r, p.body = delivery.ReadsBody(r, p.upload)
 	defer p.upload.End()

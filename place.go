@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 )
 
 // place is where a gate stands among the routes of a config. What was sold at one
@@ -53,7 +55,7 @@ func (a *App) tellPlaces() error {
 func (h *Handler) stand(at place) {
 	*h.at = at
 	for i := range h.lines {
-		h.lines[i].id = fingerprint(at.id, h.lines[i].words)
+		h.lines[i].id = request.Fingerprint(at.id, h.lines[i].words)
 	}
 }
 
@@ -143,7 +145,7 @@ func (w *placeWalk) add(at route, h *Handler) {
 	way := strings.Join(at.words, "\x00")
 	number := w.alike[way]
 	w.alike[way]++
-	w.found[h] = place{id: fingerprint(way, strconv.Itoa(number)), hosts: at.hosts, ports: at.ports}
+	w.found[h] = place{id: request.Fingerprint(way, strconv.Itoa(number)), hosts: at.hosts, ports: at.ports}
 }
 
 // describeMatcherSets writes down what matchers ask for, `not` with what it holds.

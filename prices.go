@@ -12,7 +12,9 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -29,11 +31,11 @@ type price struct {
 }
 
 // settlesFirst says when the money of a request moves.
-func (p *price) settlesFirst(r *http.Request, o overrides) bool {
+func (p *price) settlesFirst(r *http.Request, o request.Overrides) bool {
 	if p.upto {
 		return false
 	}
-	if tunnels(r) {
+	if request.Tunnels(r) {
 		return true // 101 is goods
 	}
 	switch p.settle {
@@ -43,7 +45,7 @@ func (p *price) settlesFirst(r *http.Request, o overrides) bool {
 		return false
 	}
 	// An upstream that acted cannot be un-acted.
-	return !safeMethod(r.Method) || o.act()
+	return !request.Safe(r.Method) || o.Act()
 }
 
 func (p *price) offersFor(first bool) *offer.Offers {
@@ -64,12 +66,12 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	h.candidates = offer.Candidates{}
 	for i := range h.Prices {
 		p := &h.Prices[i]
-		p.matchers = rawMatchers(p.MatcherSetsRaw) // which loading takes away
+		p.matchers = matcher.Raw(p.MatcherSetsRaw) // which loading takes away
 		said = append(said, p.words())
 		h.noteMatcher(p, p.MatcherSetsRaw)
 		h.warnAboutQueryPath(p)
-		byURL := readsQueryOnly(p.MatcherSetsRaw)
-		matcher, surely, err := loadMatcher(ctx, p, p.MatcherSetsRaw)
+		byURL := matcher.ReadsQueryOnly(p.MatcherSetsRaw)
+		matcher, surely, err := matcher.Load(ctx, p, p.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
@@ -87,10 +89,10 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	}
 	for i := range h.Free {
 		f := &h.Free[i]
-		f.matchers = rawMatchers(f.MatcherSetsRaw)
+		f.matchers = matcher.Raw(f.MatcherSetsRaw)
 		h.noteMatcher(f, f.MatcherSetsRaw)
-		byURL := readsQueryOnly(f.MatcherSetsRaw)
-		matcher, surely, err := loadMatcher(ctx, f, f.MatcherSetsRaw)
+		byURL := matcher.ReadsQueryOnly(f.MatcherSetsRaw)
+		matcher, surely, err := matcher.Load(ctx, f, f.MatcherSetsRaw)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f, err)
 		}

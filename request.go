@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 )
 
 // upstreamRequest is the request as the upstream may see it: without the
@@ -58,13 +59,13 @@ func (p *purchase) isGoods(status int) bool {
 // resourceURL is the URL of the goods as the payer knows it.
 func (h *Handler) resourceURL(r *http.Request) string {
 	if h.publicURL != "" {
-		return h.publicURL + requestURI(r)
+		return h.publicURL + request.URI(r)
 	}
 	scheme, host := "http", r.Host
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if isTrusted(r) {
+	if request.IsTrusted(r) {
 		if proto := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); proto == "http" || proto == "https" {
 			scheme = proto
 		}
@@ -72,5 +73,5 @@ func (h *Handler) resourceURL(r *http.Request) string {
 			host = forwarded
 		}
 	}
-	return scheme + "://" + host + requestURI(r)
+	return scheme + "://" + host + request.URI(r)
 }

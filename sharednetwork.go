@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 )
 
 // That a payment comes from the network of its purchase proves little where all
@@ -14,11 +16,11 @@ const warnEvery = time.Hour
 
 // noteNetwork warns of a client network that proves little.
 func (p *purchase) noteNetwork(r *http.Request) {
-	addr, _ := clientAddress(r)
+	addr, _ := request.ClientAddress(r)
 	private := addr.IsValid() && (addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast())
 	forwarded := len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["Cf-Connecting-Ip"]) > 0
 	switch {
-	case private && forwarded && !isTrusted(r):
+	case private && forwarded && !request.IsTrusted(r):
 		p.h.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.client)
 	case p.h.shared.admission.IsShared(p.client, p.auth.Payer, p.h.now()):
 		p.h.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.client)

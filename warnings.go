@@ -7,6 +7,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 )
 
 // warnAboutPrice tells the operator at load what payers will stumble over.
@@ -41,7 +43,7 @@ func (h *Handler) warnAboutPrice(p Price, pr *price) {
 // warnAboutQuery tells the operator when a matcher sees one reading of the query
 // only: software behind it may see another.
 func (h *Handler) warnAboutQuery(line fmt.Stringer, set caddy.ModuleMap) {
-	for _, name := range readingQueryOnce(set) {
+	for _, name := range matcher.ReadingQueryOnce(set) {
 		h.logger.Warn("this matcher reads the query in one way only, and what is behind the paywall may read it in another (`p[]=1`, `P=1`, two values); use the `query` matcher, which is read in every way",
 			zap.Stringer("line", line), zap.String("matcher", name))
 	}

@@ -1,4 +1,4 @@
-package paywall
+package matcher
 
 import (
 	"encoding/json"
@@ -26,7 +26,7 @@ func TestQueriesTellNoClientsApart(t *testing.T) {
 		if err := json.Unmarshal([]byte(sets), &raw); err != nil {
 			t.Fatal(err)
 		}
-		if got := readsQueryOnly(raw); got != want {
+		if got := ReadsQueryOnly(raw); got != want {
 			t.Errorf("%s: %t", sets, got)
 		}
 	}

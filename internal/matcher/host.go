@@ -1,4 +1,4 @@
-package paywall
+package matcher
 
 import (
 	"encoding/json"
@@ -14,11 +14,11 @@ import (
 // `shop.example`, and some cut a Host where Caddy does not; so where a line looks at the
 // host, what is no plain host is refused.
 
-// hostReading is how the matchers of lines look at the host.
-type hostReading int
+// HostReading is how the matchers of lines look at the host.
+type HostReading int
 
 const (
-	noHost hostReading = iota
+	noHost HostReading = iota
 	foldedHost
 	literalHost // in which the letter case counts
 )
@@ -62,9 +62,9 @@ func readsHostHeader(set map[string]json.RawMessage) bool {
 	return false
 }
 
-// hostIn says how a line's matcher looks at the host.
-func hostIn(sets caddyhttp.RawMatcherSets) hostReading {
-	raw := rawMatchers(sets)
+// Host says how a line's matcher looks at the host.
+func Host(sets caddyhttp.RawMatcherSets) HostReading {
+	raw := Raw(sets)
 	switch {
 	case hostPlaceholder.Match(raw):
 		return literalHost
@@ -74,8 +74,8 @@ func hostIn(sets caddyhttp.RawMatcherSets) hostReading {
 	return noHost
 }
 
-// canBeRead says whether all servers that know a Host header take it for the same.
-func (as hostReading) canBeRead(host string) bool {
+// CanBeRead says whether all servers that know a Host header take it for the same.
+func (as HostReading) CanBeRead(host string) bool {
 	if as == noHost || host == "" {
 		return true
 	}

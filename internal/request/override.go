@@ -1,4 +1,4 @@
-package paywall
+package request
 
 import (
 	"net/http"
@@ -36,9 +36,9 @@ var prefixHeaders = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded
 // drops such names, but for those that the config expects.
 var cutHeaders = []string{"Script-Name"}
 
-// overrides are the other paths and methods that a request names, each once and
+// Overrides are the other paths and methods that a request names, each once and
 // sorted.
-type overrides struct {
+type Overrides struct {
 	paths, methods []string
 	looked         int  // values and words of values
 	many           bool // more than we look at
@@ -62,11 +62,11 @@ const (
 	maxQuery = 64 << 10
 )
 
-func (o *overrides) tooMany() bool { return o.many }
+func (o *Overrides) tooMany() bool { return o.many }
 
-// overridesOf finds them. Most requests have none, and cost one look at the
+// ReadOverrides finds them. Most requests have none, and cost one look at the
 // names of their headers. A path that is too long is not looked at any further.
-func overridesOf(r *http.Request) (o overrides) {
+func ReadOverrides(r *http.Request) (o Overrides) {
 	original, rewritten := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	if rewritten = rewritten && original.URL != nil; tooLong(r.URL) || rewritten && tooLong(original.URL) {
 		o.many = true
@@ -127,7 +127,7 @@ type prefix struct {
 }
 
 // prefixes adds the prefixes of a header's values to those that are there, each once.
-func (o *overrides) prefixes(list []prefix, values []string, anywhere bool) []prefix {
+func (o *Overrides) prefixes(list []prefix, values []string, anywhere bool) []prefix {
 	for _, value := range values {
 		if !o.more() {
 			return list
@@ -146,7 +146,7 @@ func (o *overrides) prefixes(list []prefix, values []string, anywhere bool) []pr
 }
 
 // addWithout adds the paths without the prefixes.
-func (o *overrides) addWithout(r *http.Request, list []prefix) {
+func (o *Overrides) addWithout(r *http.Request, list []prefix) {
 	original, current := pathsOf(r)
 	paths := []string{original, current, r.URL.Path}
 	slices.Sort(paths)
@@ -164,14 +164,14 @@ func (o *overrides) addWithout(r *http.Request, list []prefix) {
 }
 
 // more counts what is looked at, and says whether to go on.
-func (o *overrides) more() bool {
+func (o *Overrides) more() bool {
 	o.looked++
 	o.many = o.many || o.looked > maxOverrideWords
 	return !o.many
 }
 
 // with adds one that is not there yet.
-func (o *overrides) with(list []string, one string) []string {
+func (o *Overrides) with(list []string, one string) []string {
 	switch {
 	case slices.Contains(list, one):
 		return list
@@ -183,13 +183,13 @@ func (o *overrides) with(list []string, one string) []string {
 	}
 }
 
-// act says whether one of the methods has effects.
-func (o *overrides) act() bool {
-	return slices.ContainsFunc(o.methods, func(m string) bool { return !safeMethod(m) })
+// Act says whether one of the methods has effects.
+func (o *Overrides) Act() bool {
+	return slices.ContainsFunc(o.methods, func(m string) bool { return !Safe(m) })
 }
 
 // addMethods adds the methods of a header's value.
-func (o *overrides) addMethods(value string) {
+func (o *Overrides) addMethods(value string) {
 	for method := range strings.SplitSeq(value, ",") {
 		if !o.more() {
 			return
@@ -202,7 +202,7 @@ func (o *overrides) addMethods(value string) {
 
 // addQuery adds what the query says of the method: `_method`, in the spellings
 // that PHP takes for it too.
-func (o *overrides) addQuery(query string) {
+func (o *Overrides) addQuery(query string) {
 	if len(query) > maxQuery {
 		o.many = true
 		return
@@ -221,7 +221,7 @@ func (o *overrides) addQuery(query string) {
 
 // addQueryPaths adds the paths that a URL has in its query, or behind a question mark
 // that is escaped.
-func (o *overrides) addQueryPaths(u *url.URL) {
+func (o *Overrides) addQueryPaths(u *url.URL) {
 	if u.RawQuery != "" && mayBePath(u.RawQuery) {
 		o.addQueryPath(wirePath(u), u.RawQuery)
 	}
@@ -238,7 +238,7 @@ func (o *overrides) addQueryPaths(u *url.URL) {
 // have one program for all take `/index.php?/articles/1` for `/articles/1`, and below
 // a folder for what lies in it. It ends with a second question mark, behind which is
 // the query then, and to some with the first pair.
-func (o *overrides) addQueryPath(folder, query string) {
+func (o *Overrides) addQueryPath(folder, query string) {
 	if !mayBePath(query) {
 		return
 	}
@@ -338,15 +338,15 @@ func pathOf(value string) string {
 	return value
 }
 
-// isOverride says whether a header names another path or method. As a trailer it comes
+// IsOverride says whether a header names another path or method. As a trailer it comes
 // when the price is decided, and servers that take trailers for headers obey it.
-func isOverride(name string) bool {
+func IsOverride(name string) bool {
 	return headers.Is(name, pathHeaders) || headers.Is(name, methodHeaders) || headers.Is(name, prefixHeaders) || headers.Is(name, cutHeaders)
 }
 
-// decide asks the price list about the path that the upstream will see, as it
+// Decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
-func decide(list *pricing.List, r *http.Request, method string, o overrides) (pricing.Decision, error) {
+func Decide(list *pricing.List, r *http.Request, method string, o Overrides) (pricing.Decision, error) {
 	if r.URL.Opaque != "" || tooLong(r.URL) || o.tooMany() {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil

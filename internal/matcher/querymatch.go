@@ -1,4 +1,4 @@
-package paywall
+package matcher
 
 import (
 	"encoding/json"
@@ -9,8 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-paywall/caddy-paywall/internal/headers"
-	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
 )
 
 // Caddy's query matcher reads a query as Go does, and `?p[]=1` is no p to it. To
@@ -37,9 +36,9 @@ func readsQuery(set caddyhttp.MatcherSet) bool {
 	})
 }
 
-// readsQueryOnly says whether all that some sets look at is the query: what they say
+// ReadsQueryOnly says whether all that some sets look at is the query: what they say
 // is the same for everybody who asks for a URL.
-func readsQueryOnly(sets caddyhttp.RawMatcherSets) bool {
+func ReadsQueryOnly(sets caddyhttp.RawMatcherSets) bool {
 	if len(sets) == 0 {
 		return false
 	}
@@ -53,7 +52,7 @@ func readsQueryOnly(sets caddyhttp.RawMatcherSets) bool {
 				}
 			case "not":
 				var nested caddyhttp.RawMatcherSets
-				if json.Unmarshal(raw, &nested) != nil || !readsQueryOnly(nested) {
+				if json.Unmarshal(raw, &nested) != nil || !ReadsQueryOnly(nested) {
 					return false
 				}
 			default:
@@ -130,15 +129,15 @@ func judgeQuery(r *http.Request, keys caddyhttp.MatchQuery) verdict {
 		return replacer.ReplaceAll(s, "")
 	}
 	joined := verdict{every: true}
-	asked := queriesOf(r)
-	for i := range asked.read {
-		query := &asked.read[i]
+	asked := request.QueriesOf(r)
+	for i := range asked.Read {
+		query := &asked.Read[i]
 		v := verdict{some: true, every: true}
 		if len(keys) == 0 {
 			v.some, v.every = query.Empty()
 		}
 		for name, values := range keys {
-			if asked.looked > maxQueryWork {
+			if asked.Looked > maxQueryWork {
 				return verdict{some: true}
 			}
 			replaced := values
@@ -148,8 +147,8 @@ func judgeQuery(r *http.Request, keys caddyhttp.MatchQuery) verdict {
 					replaced[j] = replace(values[j])
 				}
 			}
-			some, every, looked := query.Look(replace(name), replaced, maxQueryWork-asked.looked)
-			asked.looked += looked
+			some, every, looked := query.Look(replace(name), replaced, maxQueryWork-asked.Looked)
+			asked.Looked += looked
 			v.some, v.every = v.some && some, v.every && every
 		}
 		joined.some = joined.some || v.some
@@ -162,86 +161,3 @@ func judgeQuery(r *http.Request, keys caddyhttp.MatchQuery) verdict {
 // together, in bytes: about three nanoseconds each. After that the rest of them
 // could match.
 const maxQueryWork = 24 << 10
-
-// queriesKey is where a request keeps what was read of its queries, since many
-// lines may ask.
-const queriesKey = "paywall.queries"
-
-type queries struct {
-	read   []pricing.Query
-	looked int
-}
-
-// forgetQueries is called before a request is decided about: since the last time
-// somebody may have rewritten it.
-func forgetQueries(r *http.Request) {
-	if caddyhttp.GetVar(r.Context(), queriesKey) != nil {
-		caddyhttp.SetVar(r.Context(), queriesKey, nil)
-	}
-}
-
-// queriesOf reads the queries that a request has: as it was rewritten and as it
-// was received, and those of what some upstreams read instead of the request line.
-func queriesOf(r *http.Request) *queries {
-	if kept, ok := caddyhttp.GetVar(r.Context(), queriesKey).(*queries); ok {
-		return kept
-	}
-	raw := make([]string, 0, 4)
-	add := func(query string) {
-		if !slices.Contains(raw, query) {
-			raw = append(raw, query)
-		}
-		if mayBePath(query) {
-			if _, rest, ok := strings.Cut(strings.TrimLeft(query, "?"), "?"); ok && !slices.Contains(raw, rest) {
-				raw = append(raw, rest)
-			}
-		}
-	}
-	add(r.URL.RawQuery)
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
-		add(original.URL.RawQuery)
-	}
-	original, current := pathsOf(r)
-	for _, path := range []string{original, current} {
-		if query, ok := queryInPath(path); ok {
-			add(query)
-		}
-	}
-	for name, values := range r.Header {
-		if name == "" || name[0] != 'X' && name[0] != 'x' || !headers.Is(name, pathHeaders) {
-			continue
-		}
-		for _, value := range values {
-			_, query, _ := strings.Cut(value, "?")
-			add(strings.TrimSpace(query))
-		}
-	}
-	asked := &queries{read: make([]pricing.Query, len(raw))}
-	for i, query := range raw {
-		asked.read[i] = pricing.ReadQuery(query)
-	}
-	if r.Context().Value(caddyhttp.VarsCtxKey) != nil {
-		caddyhttp.SetVar(r.Context(), queriesKey, asked)
-	}
-	return asked
-}
-
-// queryInPath is what an upstream takes for a query that decodes a path before it
-// looks for the question mark.
-func queryInPath(path string) (query string, ok bool) {
-	for i := strings.IndexByte(path, '%'); i >= 0; {
-		rest := path[i+1:]
-		for strings.HasPrefix(rest, "25") {
-			rest = rest[2:]
-		}
-		if len(rest) >= 2 && rest[0] == '3' && rest[1]|0x20 == 'f' {
-			return rest[2:], true
-		}
-		next := strings.IndexByte(path[i+1:], '%')
-		if next < 0 {
-			break
-		}
-		i += 1 + next
-	}
-	return "", false
-}

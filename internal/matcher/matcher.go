@@ -1,4 +1,4 @@
-package paywall
+package matcher
 
 import (
 	"encoding/json"
@@ -14,15 +14,15 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// loadMatcher compiles a line's matcher. Every matcher error refuses: a line
+// Load compiles a line's matcher. Every matcher error refuses: a line
 // that cannot be judged must not be skipped, for behind it may be a free one.
 // Surely is nil where the matcher reads a request in one way only.
-func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (matcher, surely matchFunc, err error) {
+func Load(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (matcher, surely matchFunc, err error) {
 	if len(raw) == 0 {
 		return nil, nil, nil
 	}
 	for _, set := range raw {
-		if err := checkMatcher(set); err != nil {
+		if err := Check(set); err != nil {
 			return nil, nil, fmt.Errorf("its matcher contains %w", err)
 		}
 	}
@@ -41,12 +41,12 @@ func loadMatcher(ctx caddy.Context, line any, raw caddyhttp.RawMatcherSets) (mat
 	return matcher, surely, nil
 }
 
-// checkMatcher refuses what a line says better itself.
-func checkMatcher(set caddy.ModuleMap) error {
+// Check refuses what a line says better itself.
+func Check(set caddy.ModuleMap) error {
 	if name := pathMatcherIn(set); name != "" {
 		return fmt.Errorf("%q, which knows one spelling of a path only; put the paths into the line itself", name)
 	}
-	if name := methodMatcherIn(set); name != "" {
+	if name := MethodMatcherIn(set); name != "" {
 		return fmt.Errorf("%q, which does not see the method that an upstream may take from a header or a query (X-HTTP-Method-Override, _method); put the methods into the line itself, before the paths", name)
 	}
 	if readsHostHeader(set) {
@@ -55,8 +55,8 @@ func checkMatcher(set caddy.ModuleMap) error {
 	return nil
 }
 
-// methodMatcherIn finds in a set, however deep, what looks at the method.
-func methodMatcherIn(set caddy.ModuleMap) string {
+// MethodMatcherIn finds in a set, however deep, what looks at the method.
+func MethodMatcherIn(set caddy.ModuleMap) string {
 	if _, ok := set["method"]; ok {
 		return "method"
 	}
@@ -71,7 +71,7 @@ func methodMatcherIn(set caddy.ModuleMap) string {
 				continue // loading it will fail
 			}
 			for _, set := range nested {
-				if found := methodMatcherIn(set); found != "" {
+				if found := MethodMatcherIn(set); found != "" {
 					return "not " + found
 				}
 			}
@@ -132,8 +132,8 @@ func pathPlaceholderIn(text string) string {
 	return ""
 }
 
-// rawMatchers is a line's matcher as the config has it, or nil.
-func rawMatchers(sets caddyhttp.RawMatcherSets) json.RawMessage {
+// Raw is a line's matcher as the config has it, or nil.
+func Raw(sets caddyhttp.RawMatcherSets) json.RawMessage {
 	if len(sets) == 0 {
 		return nil
 	}
@@ -144,9 +144,9 @@ func rawMatchers(sets caddyhttp.RawMatcherSets) json.RawMessage {
 	return raw
 }
 
-// headersIn names the request headers that a matcher set looks at, as far as its
+// Headers names the request headers that a matcher set looks at, as far as its
 // config says so.
-func headersIn(set caddy.ModuleMap) (names []string) {
+func Headers(set caddy.ModuleMap) (names []string) {
 	add := func(name string) {
 		if name = textproto.CanonicalMIMEHeaderKey(strings.TrimPrefix(name, "!")); httpguts.ValidHeaderFieldName(name) && name != "Host" {
 			names = append(names, name)
@@ -165,7 +165,7 @@ func headersIn(set caddy.ModuleMap) (names []string) {
 			var nested caddyhttp.RawMatcherSets
 			if json.Unmarshal(raw, &nested) == nil {
 				for _, set := range nested {
-					names = append(names, headersIn(set)...)
+					names = append(names, Headers(set)...)
 				}
 			}
 		}
@@ -223,8 +223,8 @@ func textsIn(config any) (texts []string) {
 	return texts
 }
 
-// readingQueryOnce names the matchers of a set that see one reading of the query only.
-func readingQueryOnce(set caddy.ModuleMap) (names []string) {
+// ReadingQueryOnce names the matchers of a set that see one reading of the query only.
+func ReadingQueryOnce(set caddy.ModuleMap) (names []string) {
 	for name, raw := range set {
 		if name != "query" && (queryPlaceholder.Match(raw) || name == "expression" && queryFunction.Match(raw)) {
 			names = append(names, name)

@@ -1,4 +1,4 @@
-package paywall
+package request
 
 import (
 	"net"
@@ -11,9 +11,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// clientAddress is the address that a request comes from, as far as Caddy knows, and
+// ClientAddress is the address that a request comes from, as far as Caddy knows, and
 // the client has no say in it. What is none is a text.
-func clientAddress(r *http.Request) (netip.Addr, string) {
+func ClientAddress(r *http.Request) (netip.Addr, string) {
 	kept, _ := caddyhttp.GetVar(r.Context(), addressKey).(*keptAddress)
 	if kept == nil {
 		kept = readAddress(r)
@@ -35,7 +35,7 @@ type keptAddress struct {
 
 func readAddress(r *http.Request) *keptAddress {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	if s, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && s != nil && isTrusted(r) {
+	if s, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && s != nil && IsTrusted(r) {
 		text = lastHop(r, s)
 	}
 	if text == "" {
@@ -60,8 +60,8 @@ func addressIn(text string) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-// isTrusted says whether a request comes from a trusted proxy.
-func isTrusted(r *http.Request) bool {
+// IsTrusted says whether a request comes from a trusted proxy.
+func IsTrusted(r *http.Request) bool {
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	return trusted
 }
@@ -103,19 +103,19 @@ func lastHop(r *http.Request, s *caddyhttp.Server) string {
 func trusts(s *caddyhttp.Server, r *http.Request, addr netip.Addr) bool {
 	asked := r.WithContext(r.Context())
 	asked.RemoteAddr, asked.Header = netip.AddrPortFrom(addr, 0).String(), nil
-	return isTrusted(caddyhttp.PrepareRequest(asked, caddy.NewEmptyReplacer(), nil, s))
+	return IsTrusted(caddyhttp.PrepareRequest(asked, caddy.NewEmptyReplacer(), nil, s))
 }
 
-// clientNetwork is the network a request comes from: /24 or /64, since clients
+// ClientNetwork is the network a request comes from: /24 or /64, since clients
 // move within these between two tries.
-func clientNetwork(r *http.Request) string { return networkOf(r, 64) }
+func ClientNetwork(r *http.Request) string { return networkOf(r, 64) }
 
-// clientSite is for whom the bounds count: /24 or /48, since one customer of a provider
+// ClientSite is for whom the bounds count: /24 or /48, since one customer of a provider
 // has many networks of the sixth version.
-func clientSite(r *http.Request) string { return networkOf(r, 48) }
+func ClientSite(r *http.Request) string { return networkOf(r, 48) }
 
 func networkOf(r *http.Request, size6 int) string {
-	addr, text := clientAddress(r)
+	addr, text := ClientAddress(r)
 	if !addr.IsValid() {
 		return text
 	}

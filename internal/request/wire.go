@@ -1,4 +1,4 @@
-package paywall
+package request
 
 import (
 	"crypto/sha256"
@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// priceMethod is the method that a request has for the price list.
-func priceMethod(r *http.Request) string {
+// PriceMethod is the method that a request has for the price list.
+func PriceMethod(r *http.Request) string {
 	if r.Method == http.MethodConnect && r.ProtoMajor >= 2 {
 		return http.MethodGet // extended CONNECT is how HTTP/2 and 3 say GET with Upgrade
 	}
@@ -39,38 +39,38 @@ func goesAsItIs(path string) bool {
 	return true
 }
 
-// methodOf is the method of a request, with those and the paths that it names
+// Method is the method of a request, with those and the paths that it names
 // elsewhere: to some upstreams they make it another request.
-func methodOf(r *http.Request, o overrides) string {
+func Method(r *http.Request, o Overrides) string {
 	method := strings.Join(append([]string{r.Method}, o.methods...), ",")
 	if len(o.paths) > 0 {
-		method += " " + fingerprint(o.paths...)
+		method += " " + Fingerprint(o.paths...)
 	}
 	return method
 }
 
-// mayAct says whether a request may have effects, by its method or by one that it
+// MayAct says whether a request may have effects, by its method or by one that it
 // names elsewhere. A tunnel is no effect, but a POST that asks for one is a POST.
-func mayAct(r *http.Request, o overrides) bool {
-	return !safeMethod(r.Method) && r.Method != http.MethodConnect || o.act()
+func MayAct(r *http.Request, o Overrides) bool {
+	return !Safe(r.Method) && r.Method != http.MethodConnect || o.Act()
 }
 
-// requestURI is the path and query as the client sent them.
-func requestURI(r *http.Request) string {
+// URI is the path and query as the client sent them.
+func URI(r *http.Request) string {
 	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
 		return o.URL.RequestURI()
 	}
 	return r.URL.RequestURI()
 }
 
-// tunnels says whether a request wants to become a tunnel.
-func tunnels(r *http.Request) bool {
+// Tunnels says whether a request wants to become a tunnel.
+func Tunnels(r *http.Request) bool {
 	return r.Method == http.MethodConnect ||
 		r.Header.Get("Upgrade") != "" && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
 }
 
-// safeMethod says whether a method has no effects (RFC 9110, 9.2.1; QUERY is RFC 10008).
-func safeMethod(method string) bool {
+// Safe says whether a method has no effects (RFC 9110, 9.2.1; QUERY is RFC 10008).
+func Safe(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, "QUERY":
 		return true
@@ -78,8 +78,8 @@ func safeMethod(method string) bool {
 	return false
 }
 
-// fingerprint is a short digest of some texts.
-func fingerprint(texts ...string) string {
+// Fingerprint is a short digest of some texts.
+func Fingerprint(texts ...string) string {
 	sum := sha256.New()
 	for _, text := range texts {
 		_, _ = fmt.Fprintf(sum, "%d:%s", len(text), text)

@@ -1,4 +1,4 @@
-package paywall
+package request
 
 import (
 	"context"
@@ -54,7 +54,7 @@ func TestOverridesAreBounded(t *testing.T) {
 	} {
 		r := &http.Request{Method: http.MethodGet, Header: tc.header, URL: mustURL("/x")}
 		r.URL.RawQuery = tc.query
-		o := overridesOf(r)
+		o := ReadOverrides(r)
 		if o.tooMany() != tc.many {
 			t.Errorf("%s: too many: %v", name, o.tooMany())
 		}
@@ -74,7 +74,7 @@ func TestLongPathIsNotLookedThrough(t *testing.T) {
 	short := &http.Request{Header: long.Header, URL: mustURL("/x")}
 	short = short.WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, *long))
 	for name, r := range map[string]*http.Request{"received": long, "rewritten": short} {
-		if o := overridesOf(r); !o.tooMany() || o.looked > 0 || len(o.paths) > 0 {
+		if o := ReadOverrides(r); !o.tooMany() || o.looked > 0 || len(o.paths) > 0 {
 			t.Errorf("%s: too many: %v, %d looked at, %d paths kept", name, o.tooMany(), o.looked, len(o.paths))
 		}
 	}

@@ -1,4 +1,4 @@
-package paywall
+package request
 
 import (
 	"net/http"
@@ -18,7 +18,7 @@ func FuzzOverrides(f *testing.F) {
 		}
 		r := &http.Request{Method: "GET", Header: http.Header{http.CanonicalHeaderKey(name): {value}}, URL: mustURL("/x")}
 		r.URL.RawQuery = query
-		o := overridesOf(r)
+		o := ReadOverrides(r)
 		if o.many {
 			return // refused
 		}

@@ -1,4 +1,4 @@
-package paywall
+package request
 
 import (
 	"net/url"

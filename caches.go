@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
@@ -29,9 +30,9 @@ func (h *Handler) serveFree(w http.ResponseWriter, r *http.Request, next caddyht
 	if !d.Depends || h.SharedCaches == sharedCachesAllow {
 		return next.ServeHTTP(w, r)
 	}
-	f := &freeForSome{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, varies: h.varies}
+	f := delivery.NewPrivateWriter(w, h.varies)
 	err := next.ServeHTTP(f, r)
-	f.mark() // an empty answer is one too, and so is an error route's
+	f.Mark() // an empty answer is one too, and so is an error route's
 	return err
 }
 

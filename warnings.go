@@ -1,7 +1,11 @@
 package paywall
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -62,4 +66,93 @@ func (h *Handler) warnAboutQueryPath(p *Price) {
 func moreThanOne(atomic string, decimals int) bool {
 	one := "1" + strings.Repeat("0", decimals)
 	return len(atomic) > len(one) || len(atomic) == len(one) && atomic > one
+}
+
+// warnAboutConfig tells the operator at load what the app's own config shows to
+// others, and what it lacks.
+func (a *App) warnAboutConfig() {
+	raws := map[string]json.RawMessage{"ledger": a.LedgerRaw}
+	for name, raw := range a.FacilitatorsRaw {
+		raws["facilitator "+name] = raw
+		var f struct {
+			Type string              `json:"type"`
+			RPC  map[string][]string `json:"rpc"`
+		}
+		if json.Unmarshal(raw, &f) == nil && f.Type == "remote" && len(f.RPC) == 0 {
+			a.logger.Warn("a remote facilitator without `rpc`: when it does not answer a settlement, nobody can look whether the money has moved, and the payment can stay in doubt",
+				zap.String("facilitator", name))
+		}
+	}
+	for _, where := range slices.Sorted(maps.Keys(raws)) {
+		var config any
+		if json.Unmarshal(raws[where], &config) != nil {
+			continue // its module says so
+		}
+		for _, member := range secretsIn("", config) {
+			a.logger.Warn("this looks like a secret in the clear: the config shows in the admin API, in `caddy adapt` and in the autosave file; give it as {env.NAME} or {file./path}, never as {$NAME}",
+				zap.String("in", where), zap.String("member", member))
+		}
+	}
+}
+
+// secretsIn names the members of a config that look like secrets. What they are
+// it does not say.
+func secretsIn(member string, config any) []string {
+	var found []string
+	switch v := config.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			found = append(found, secretsIn(strings.Trim(member+"."+name, "."), v[name])...)
+		}
+	case []any:
+		for i := range v {
+			found = append(found, secretsIn(fmt.Sprintf("%s[%d]", member, i), v[i])...)
+		}
+	case string:
+		if looksSecret(v) {
+			found = append(found, member)
+		}
+	}
+	return found
+}
+
+var (
+	privateKey = regexp.MustCompile(`^(0[xX])?[0-9a-fA-F]{64}$`)
+	// apiKey is what nodes and services put into their URLs: long, and no word.
+	apiKey = regexp.MustCompile(`^[0-9A-Za-z_-]{20,}$`)
+)
+
+// looksSecret reports whether a text of the config is a key, or a URL with one.
+// The tokens of remote facilitators and the passwords of databases are known by
+// their members, and their modules warn of these.
+func looksSecret(s string) bool {
+	if strings.Contains(s, "{env.") || strings.Contains(s, "{file.") {
+		return false
+	}
+	if privateKey.MatchString(s) {
+		return true
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || strings.HasPrefix(u.Scheme, "postgres") {
+		return false
+	}
+	if _, ok := u.User.Password(); ok {
+		return true
+	}
+	parts := strings.Split(u.Path, "/")
+	for _, values := range u.Query() {
+		parts = append(parts, values...)
+	}
+	return slices.ContainsFunc(parts, func(part string) bool {
+		return apiKey.MatchString(part) && strings.ContainsAny(part, "0123456789") && strings.ToUpper(part) != strings.ToLower(part)
+	})
+}
+
+// warnAboutMoney tells the operator, once all sites are loaded, when play money
+// buys in one and real money in another.
+func (a *App) warnAboutMoney() {
+	if a.realMoney != "" && a.playMoney != "" {
+		a.logger.Warn("real and test money are accepted by one server; make sure that nothing real is sold for test money",
+			zap.String("real", a.realMoney), zap.String("test", a.playMoney))
+	}
 }

@@ -1,3 +1,6 @@
+// Package matcher checks and loads the matchers of price lines: what a line says better
+// itself is refused, a query is judged in every way in which a server could read it, and
+// what a matcher looks at is told, for caches.
 package matcher
 
 import (

@@ -1,3 +1,6 @@
+// Package request reads what a request says beside its line: other paths and methods in
+// headers and queries that some upstreams obey, every reading of its query, and where it
+// comes from. What is read is priced; nothing is removed.
 package request
 
 import (

@@ -17,9 +17,9 @@ import (
 // Who may cost us work; the bounds are in the package admission.
 
 func (p *purchase) limitKey(now time.Time) admission.Key {
-	key := admission.Key{Network: p.site, Trusted: p.isTrusted(now) || p.isKnownWallet(now)}
-	if p.proven {
-		key.Payer = p.auth.Payer
+	key := admission.Key{Network: p.ask.site, Trusted: p.isTrusted(now) || p.isKnownWallet(now)}
+	if p.signed.proven {
+		key.Payer = p.signed.auth.Payer
 	}
 	return key
 }
@@ -28,20 +28,20 @@ func (p *purchase) limitKey(now time.Time) admission.Key {
 func (p *purchase) whose(now time.Time) (*admission.Buckets, string) {
 	if p.isTrusted(now) {
 		// From here: what he has paid with stands on the chain, and others send it again.
-		return p.h.shared.admission.PayerTries, p.site + " " + p.auth.Payer
+		return p.desk.Admission.PayerTries, p.ask.site + " " + p.signed.auth.Payer
 	}
-	return p.h.shared.admission.NetworkTries, p.site
+	return p.desk.Admission.NetworkTries, p.ask.site
 }
 
 // mayTry says, before anybody is asked, whether a payment would be looked at.
 func (p *purchase) mayTry(now time.Time) *refusal {
-	if why := p.h.shared.admission.Unsettled.Full(p.limitKey(now)); why != "" {
+	if why := p.desk.Admission.Unsettled.Full(p.limitKey(now)); why != "" {
 		return p.limited(noSlot(why))
 	}
 	if t, name := p.whose(now); !t.Left(name, now) {
 		return p.limited(tooManyTries())
 	}
-	if p.unproven && !p.isKnownWallet(now) && (!p.h.shared.admission.Strangers.Left(p.site, now) || !p.h.shared.admission.AllStrangers.Left("", now)) {
+	if p.signed.unproven && !p.isKnownWallet(now) && (!p.desk.Admission.Strangers.Left(p.ask.site, now) || !p.desk.Admission.AllStrangers.Left("", now)) {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
@@ -50,7 +50,7 @@ func (p *purchase) mayTry(now time.Time) *refusal {
 // takeLook takes what it costs to look what became of a payment that fits nothing, or
 // was used.
 func (p *purchase) takeLook(now time.Time) *refusal {
-	if p.h.shared.admission.Looks.Take(p.site, now) == nil {
+	if p.desk.Admission.Looks.Take(p.ask.site, now) == nil {
 		return p.limited(tooManyTries())
 	}
 	return nil
@@ -59,13 +59,13 @@ func (p *purchase) takeLook(now time.Time) *refusal {
 // takeTry takes the try that a payment costs before the ledger or a facilitator is
 // asked about it. It comes back when the money has moved.
 func (p *purchase) takeTry(now time.Time) *refusal {
-	if p.unproven {
+	if p.signed.unproven {
 		if refused := p.takeStrangerTry(now); refused != nil {
 			return refused
 		}
 	}
 	t, name := p.whose(now)
-	if p.token = t.Take(name, now); p.token == nil {
+	if p.hold.token = t.Take(name, now); p.hold.token == nil {
 		return p.limited(tooManyTries())
 	}
 	return nil
@@ -74,12 +74,12 @@ func (p *purchase) takeTry(now time.Time) *refusal {
 // takeStrangerTry takes what a signature costs that only a facilitator can judge.
 func (p *purchase) takeStrangerTry(now time.Time) *refusal {
 	if p.isKnownWallet(now) {
-		if p.h.shared.admission.Strangers.Take(p.walletHere(), now) == nil {
+		if p.desk.Admission.Strangers.Take(p.walletHere(), now) == nil {
 			return p.limited(tooManyStrangers())
 		}
 		return nil
 	}
-	if p.h.shared.admission.Strangers.Take(p.site, now) == nil || p.h.shared.admission.AllStrangers.Take("", now) == nil {
+	if p.desk.Admission.Strangers.Take(p.ask.site, now) == nil || p.desk.Admission.AllStrangers.Take("", now) == nil {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
@@ -87,22 +87,22 @@ func (p *purchase) takeStrangerTry(now time.Time) *refusal {
 
 // walletHere names a contract wallet together with the network that it comes from: its
 // address alone anybody can write.
-func (p *purchase) walletHere() string { return p.client + " " + p.auth.Payer }
+func (p *purchase) walletHere() string { return p.ask.client + " " + p.signed.auth.Payer }
 
 // isKnownWallet says whether a contract wallet has paid lately from this network.
 func (p *purchase) isKnownWallet(now time.Time) bool {
-	return p.unproven && p.h.shared.admission.Trusted.Has(p.walletHere(), now)
+	return p.signed.unproven && p.desk.Admission.Trusted.Has(p.walletHere(), now)
 }
 
 // limited marks a refusal as a bound's.
 func (p *purchase) limited(refused *refusal) *refusal {
-	p.outcome = metrics.Limited
+	p.result.outcome = metrics.Limited
 	return refused
 }
 
 // isTrusted says whether the payer has paid lately, and has signed this.
 func (p *purchase) isTrusted(now time.Time) bool {
-	return p.proven && p.h.shared.admission.Trusted.Has(p.auth.Payer, now)
+	return p.signed.proven && p.desk.Admission.Trusted.Has(p.signed.auth.Payer, now)
 }
 
 func tooManyTries() *refusal {
@@ -116,7 +116,7 @@ func tooManyStrangers() *refusal {
 // enter takes a slot among the payments that are not yet settled.
 func (p *purchase) enter(now time.Time) *refusal {
 	var why admission.Reason
-	if p.slot, why = p.h.shared.admission.Unsettled.Enter(p.limitKey(now)); why != "" {
+	if p.hold.slot, why = p.desk.Admission.Unsettled.Enter(p.limitKey(now)); why != "" {
 		return p.limited(noSlot(why))
 	}
 	return nil
@@ -132,13 +132,13 @@ func noSlot(why admission.Reason) *refusal {
 
 // attempt is what the purchase asks of the upstream behind its line.
 func (p *purchase) attempt() admission.Attempt {
-	path, _, _ := strings.Cut(p.request.Resource.URL, "?")
-	return admission.Attempt{Payer: p.auth.Payer, Path: path, Network: p.site, Trusted: p.isTrusted(p.h.now())}
+	path, _, _ := strings.Cut(p.signed.request.Resource.URL, "?")
+	return admission.Attempt{Payer: p.signed.auth.Payer, Path: path, Network: p.ask.site, Trusted: p.isTrusted(p.desk.Now())}
 }
 
 // tabFor names the tab of a payment: its payer's, or its own where nobody knows him.
 func (p *purchase) tabFor(row ledger.Payment) string {
-	return cmp.Or(p.auth.Payer, row.Payer, string(row.Key))
+	return cmp.Or(p.signed.auth.Payer, row.Payer, string(row.Key))
 }
 
 // customer is a payer as a settlement leaves its mark on him, which may end when nobody
@@ -157,10 +157,10 @@ type customer struct {
 
 func (p *purchase) customer() customer {
 	c := customer{
-		payer: p.auth.Payer, wallet: p.auth.Payer, tab: p.tabFor(p.held.Payment), ran: p.status != 0,
-		free: settlement.NothingDue(p.request), doubt: p.held.Payment.Doubt, token: p.token, in: p.h.shared.admission, now: p.h.now,
+		payer: p.signed.auth.Payer, wallet: p.signed.auth.Payer, tab: p.tabFor(p.hold.Payment), ran: p.result.status != 0,
+		free: settlement.NothingDue(p.signed.request), doubt: p.hold.Payment.Doubt, token: p.hold.token, in: p.desk.Admission, now: p.desk.Now,
 	}
-	if !p.proven {
+	if !p.signed.proven {
 		c.wallet = p.walletHere()
 	}
 	return c

@@ -152,26 +152,26 @@ func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase
 	if f.status == http.StatusPaymentRequired {
 		var wait time.Duration
 		var down error
-		if shown, wait, down = p.price.offersFor(p.first).Shown(p.offer, h.now()); down != nil {
+		if shown, wait, down = p.offered.price.offersFor(p.offered.first).Shown(p.offered.current, h.now()); down != nil {
 			// Nobody is asked to sign what nobody could settle.
 			closed := outage(wait)
 			closed.receipt, closed.cause, f = f.receipt, f.cause, closed
 		}
 	}
-	if p.outcome == "" {
-		p.outcome = metrics.Rejected
-		if p.settled {
-			p.outcome = metrics.Undelivered // it is owed
+	if p.result.outcome == "" {
+		p.result.outcome = metrics.Rejected
+		if p.result.settled {
+			p.result.outcome = metrics.Undelivered // it is owed
 		}
 	}
-	p.refused = &f
+	p.result.refused = &f
 	p.letGo() // before a payer who reads slowly, or sends slowly, is written to
-	if f.receipt != nil && p.payment.Version == x402.V1 {
+	if f.receipt != nil && p.signed.payment.Version == x402.V1 {
 		v1 := f.receipt.V1()
 		f.receipt = &v1
 	}
 	if f.status == http.StatusPaymentRequired {
-		h.shared.offered.Remember(p.resource, shown, h.now())
+		h.shared.offered.Remember(p.offered.resource, shown, h.now())
 		return h.challenge(w, r, shown, f.code, f.receipt)
 	}
 	return h.refuse(w, r, f)
@@ -226,8 +226,8 @@ func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
 		Transaction: row.Transaction,
 		Network:     row.Network,
 		Payer:       row.Payer,
-		Extensions:  p.receiptData.Extensions,
-		Extra:       p.receiptData.Extra,
+		Extensions:  p.result.receipt.Extensions,
+		Extra:       p.result.receipt.Extra,
 	}
 	if row.Scheme == x402.SchemeUpto {
 		receipt.Amount = row.Amount // else it is the price
@@ -254,9 +254,9 @@ func failedReceipt(row ledger.Payment, code x402.Code) x402.Receipt {
 // setReceipt puts the receipt of a settled payment on the paid answer, under
 // the name that the payer's version of the protocol reads.
 func (p *purchase) setReceipt(header http.Header) {
-	receipt := p.receipt(p.held.Payment)
+	receipt := p.receipt(p.hold.Payment)
 	name := x402.HeaderPaymentResponse
-	if p.payment.Version == x402.V1 {
+	if p.signed.payment.Version == x402.V1 {
 		v1 := receipt.V1()
 		receipt, name = &v1, x402.HeaderXPaymentResponse
 	}
@@ -266,14 +266,14 @@ func (p *purchase) setReceipt(header http.Header) {
 
 // report writes the one log line of a payment, and counts it.
 func (p *purchase) report() {
-	outcome := p.outcome
+	outcome := p.result.outcome
 	if outcome == "" {
 		return
 	}
 	metrics.CountPayment(outcome)
-	row := p.held.Payment
-	if p.about != nil {
-		row = *p.about
+	row := p.hold.Payment
+	if p.result.about != nil {
+		row = *p.result.about
 	}
 	fields := []zap.Field{
 		zap.String("outcome", string(outcome)),
@@ -286,22 +286,22 @@ func (p *purchase) report() {
 		zap.String("transaction", row.Transaction),
 		zap.String("method", row.Method),
 		zap.String("host", row.Host),
-		zap.Int("upstream_status", p.status),
-		zap.Duration("duration", p.h.now().Sub(p.started)),
+		zap.Int("upstream_status", p.result.status),
+		zap.Duration("duration", p.desk.Now().Sub(p.ask.started)),
 	}
 	level := zap.InfoLevel
-	if f := p.refused; f != nil {
+	if f := p.result.refused; f != nil {
 		fields = append(fields, zap.Int("status", f.status), zap.String("code", string(f.code)), zap.Error(f.cause))
 		if f.status >= http.StatusInternalServerError {
 			level = zap.ErrorLevel
 		}
 	}
-	logger := p.h.logger
+	logger := p.desk.Logger
 	switch outcome {
 	case metrics.Limited:
 		level = zap.DebugLevel // a flood must not fill the log
 	case metrics.Rejected, metrics.Invalid, metrics.Unverified, metrics.Expired:
-		logger = p.h.sampled // anybody can send what costs him nothing
+		logger = p.desk.Sampled // anybody can send what costs him nothing
 	}
 	logger.Log(level, "payment", fields...)
 }

@@ -22,33 +22,33 @@ import (
 // claim takes the authorization for this request alone. If it was taken
 // before, its row says what this request may have of it.
 func (p *purchase) claim(r *http.Request) *refusal {
-	now := p.h.now()
+	now := p.desk.Now()
 	if misfit := p.match(r, now); misfit != nil {
 		return p.boughtBefore(r, misfit, now)
 	}
 	if refused := p.mayTry(now); refused != nil {
 		return refused
 	}
-	row := p.row(r, now)
-	p.held.Payment = row
-	if p.h.shared.held.has(row.Key) {
+	row := p.newRow(r, now)
+	p.hold.Payment = row
+	if p.desk.Held.has(row.Key) {
 		return inFlight()
 	}
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
-	claimed, err := p.h.app.ledger.Claim(r.Context(), row, ledger.LeaseFor)
+	claimed, err := p.desk.Ledger.Claim(r.Context(), row, ledger.LeaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		if refused := p.takeLook(now); refused != nil {
 			return refused
 		}
-		p.token.Refund() // it has cost a look instead
+		p.hold.token.Refund() // it has cost a look instead
 		return p.claimAgain(r, taken.Payment)
 	}
 	if err != nil {
 		return p.ledgerFailed("claiming", err)
 	}
-	p.hold(claimed)
+	p.keep(claimed)
 	return p.enter(now)
 }
 
@@ -56,58 +56,58 @@ func (p *purchase) claim(r *http.Request) *refusal {
 // may have fitted, and moved money, a minute ago. To look costs a try, so that junk
 // does not reach the ledger.
 func (p *purchase) boughtBefore(r *http.Request, misfit *refusal, now time.Time) *refusal {
-	if p.auth.Key == "" && !p.mayBeKnown {
+	if p.signed.auth.Key == "" && !p.signed.mayBeKnown {
 		return misfit
 	}
 	if refused := p.takeLook(now); refused != nil {
 		return refused
 	}
-	if p.auth.Key == "" {
-		guessed, err := p.h.candidates.For(p.payment)
+	if p.signed.auth.Key == "" {
+		guessed, err := p.desk.Candidates.For(p.signed.payment)
 		if err != nil {
 			return misfit
 		}
 		_ = p.fit(offer.Match{Requirement: guessed}, now) // for its key
 	}
-	if p.auth.Key == "" {
+	if p.signed.auth.Key == "" {
 		return misfit
 	}
 	p.prove()
-	p.held.Payment = p.row(r, now)
-	known, err := p.h.app.ledger.Get(r.Context(), p.held.Payment.Key)
+	p.hold.Payment = p.newRow(r, now)
+	known, err := p.desk.Ledger.Get(r.Context(), p.hold.Payment.Key)
 	if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
 		return misfit
 	}
 	if err != nil {
 		return p.ledgerFailed("looking up", err)
 	}
-	p.settlers = nil // what does not fit is not settled, whatever comes
+	p.signed.settlers = nil // what does not fit is not settled, whatever comes
 	return p.claimAgain(r, known)
 }
 
 // row is what the ledger is to know of this payment for this request.
-func (p *purchase) row(r *http.Request, now time.Time) ledger.Payment {
-	window := time.Duration(p.h.RetryWindow)
+func (p *purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
+	window := p.desk.RetryWindow
 	row := ledger.Payment{
-		Key:         ledger.Key(p.auth.Key),
-		Scheme:      p.request.Requirement.Scheme,
-		Network:     p.request.Requirement.Network,
-		Asset:       p.request.Requirement.Asset,
-		PayTo:       p.request.Requirement.PayTo,
-		Payer:       p.auth.Payer,
-		Amount:      p.request.Requirement.Amount,
-		ValidBefore: p.auth.validBefore(),
-		Method:      p.method,
+		Key:         ledger.Key(p.signed.auth.Key),
+		Scheme:      p.signed.request.Requirement.Scheme,
+		Network:     p.signed.request.Requirement.Network,
+		Asset:       p.signed.request.Requirement.Asset,
+		PayTo:       p.signed.request.Requirement.PayTo,
+		Payer:       p.signed.auth.Payer,
+		Amount:      p.signed.request.Requirement.Amount,
+		ValidBefore: p.signed.auth.validBefore(),
+		Method:      p.ask.method,
 		Host:        strings.ToLower(r.Host),
 		URL:         request.URI(r),
-		Line:        p.line.id,
-		Client:      p.client,
-		Identifier:  p.identifier,
-		Effects:     p.acts,
+		Line:        p.offered.line.id,
+		Client:      p.ask.client,
+		Identifier:  p.signed.identifier,
+		Effects:     p.ask.acts,
 		FetchBy:     now.Add(max(window, keepRequest)),
 		Keep:        now.Add(maxLife + window),
 	}
-	if p.auth.ValidBefore == 0 {
+	if p.signed.auth.ValidBefore == 0 {
 		row.Keep = now.Add(keepWithoutEnd)
 	}
 	row.ID = ledger.ID(row.Key)
@@ -117,30 +117,30 @@ func (p *purchase) row(r *http.Request, now time.Time) ledger.Payment {
 // prove finds out whether the payer has signed. A contract wallet may sign with
 // another key, which only a facilitator can tell from junk.
 func (p *purchase) prove() {
-	if p.auth.Kind == x402.KindSolana {
-		p.proven = p.auth.PayerSigned()
+	if p.signed.auth.Kind == x402.KindSolana {
+		p.signed.proven = p.signed.auth.PayerSigned()
 		return
 	}
-	if p.auth.Kind != x402.KindEIP3009 && p.auth.Kind != x402.KindPermit2 {
+	if p.signed.auth.Kind != x402.KindEIP3009 && p.signed.auth.Kind != x402.KindPermit2 {
 		return
 	}
-	own, err := eip712.SignedByPayer(p.auth.Authorization, p.request.Requirement)
-	p.proven = err == nil && own
-	p.unproven = !p.proven
+	own, err := eip712.SignedByPayer(p.signed.auth.Authorization, p.signed.request.Requirement)
+	p.signed.proven = err == nil && own
+	p.signed.unproven = !p.signed.proven
 }
 
 // enterOrder lets one order of a payer be sold at a time; see orderBook.
 func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
-	if p.body != nil && !p.acts {
-		_ = p.body.Record(r.Context(), r.Method) // over HTTP/3 every request may have one
+	if p.ask.body != nil && !p.ask.acts {
+		_ = p.ask.body.Record(r.Context(), r.Method) // over HTTP/3 every request may have one
 	}
-	digest, _ := p.body.Digest()
-	if (p.acts || p.first && digest != delivery.NoBody) && p.auth.Payer != "" {
-		name := p.identifier
+	digest, _ := p.ask.body.Digest()
+	if (p.ask.acts || p.offered.first && digest != delivery.NoBody) && p.signed.auth.Payer != "" {
+		name := p.signed.identifier
 		if name == "" {
 			name = r.Header.Get("Idempotency-Key")
 		}
-		p.order, refused = p.h.shared.orders.enter(r.Context(), p.held.Payment, name, p.body)
+		p.hold.order, refused = p.desk.Orders.enter(r.Context(), p.hold.Payment, name, p.ask.body)
 	}
 	return refused
 }
@@ -150,9 +150,9 @@ func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
 // So the goods, or word of them, go only to the request that was paid for, from
 // the network it came from, with the payer's signature.
 func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
-	asked := p.held.Payment
-	p.about = &row
-	busy := ledger.Held(row, p.h.now())
+	asked := p.hold.Payment
+	p.result.about = &row
+	busy := ledger.Held(row, p.desk.Now())
 	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
 	}
@@ -186,7 +186,7 @@ func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
 	if !p.restore(row) {
 		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt(row)}
 	}
-	if refused := p.enter(p.h.now()); refused != nil {
+	if refused := p.enter(p.desk.Now()); refused != nil {
 		return refused
 	}
 	return p.take(ctx, row.Key, ledger.Settling)
@@ -196,14 +196,14 @@ func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
 // asked before, whatever is offered now.
 func (p *purchase) restore(row ledger.Payment) bool {
 	stored, ok := storedRequest(row)
-	if !ok || p.h.app.settlers.Closed(row.Network) {
+	if !ok || p.desk.Facilitators.Closed(row.Network) {
 		return false
 	}
-	p.request = stored
-	if f, ok := p.h.app.settlers.Get(row.Facilitator); ok {
-		p.settlers = []facilitator.Named{f}
+	p.signed.request = stored
+	if f, ok := p.desk.Facilitators.Get(row.Facilitator); ok {
+		p.signed.settlers = []facilitator.Named{f}
 	}
-	return len(p.settlers) > 0
+	return len(p.signed.settlers) > 0
 }
 
 // storedRequest is what the ledger keeps of what a facilitator was asked, if it still
@@ -215,7 +215,7 @@ func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
 
 // take makes the purchase the holder of a payment that the ledger knows.
 func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *refusal {
-	taken, err := p.h.app.ledger.Take(ctx, key, to, ledger.LeaseFor)
+	taken, err := p.desk.Ledger.Take(ctx, key, to, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
 		return inFlight()
 	}
@@ -223,10 +223,10 @@ func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *r
 		return p.ledgerFailed("taking over", err)
 	}
 	p.release() // what was claimed and is no longer needed
-	p.hold(taken)
+	p.keep(taken)
 	p.paidBy(taken.Payment.Payer)
-	p.sold = soldFor(taken.Payment)
-	p.about = nil
+	p.result.sold = soldFor(taken.Payment)
+	p.result.about = nil
 	return nil
 }
 
@@ -234,14 +234,14 @@ func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *r
 // proven by our own check, or the same as the ledger has. Everything else of it can
 // be read in the events of the token.
 func (p *purchase) signedLike(row ledger.Payment) bool {
-	if p.proven {
+	if p.signed.proven {
 		return true
 	}
 	stored, ok := storedRequest(row)
 	if !ok {
 		return false
 	}
-	kept, came := stored.Payment.Payload.Clone(), p.payment.Payload.Clone()
+	kept, came := stored.Payment.Payload.Clone(), p.signed.payment.Payload.Clone()
 	return kept.Canonicalize() == nil && came.Canonicalize() == nil && bytes.Equal(kept, came)
 }
 
@@ -250,26 +250,26 @@ func (p *purchase) signedLike(row ledger.Payment) bool {
 // one that is too long for that is compared at the status line, or for a copy of an
 // answer read and forgotten.
 func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.Likeness, *refusal) {
-	p.mustBe = ""
+	p.result.mustBe = ""
 	if refused := p.readLimited(); refused != nil {
 		return delivery.Unclear, refused
 	}
 	if row.Body == "" && p.acted(row) {
 		return delivery.Unclear, nil
 	}
-	alike, err := p.body.Like(ctx, row.Body, p.h.uploadGrace)
+	alike, err := p.ask.body.Like(ctx, row.Body, p.desk.UploadGrace)
 	switch {
 	case err == nil:
 		return alike, nil
 	case errors.Is(err, delivery.ErrTooLong) && p.acted(row):
-		if digest, _ := p.body.Drain(row.Body); digest == row.Body {
+		if digest, _ := p.ask.body.Drain(row.Body); digest == row.Body {
 			return delivery.Same, nil
 		}
 		// It is gone, and cannot be sold any more.
 		return delivery.Unclear, p.unconfirmed(row)
 	case errors.Is(err, delivery.ErrTooLong):
 		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it, once
-			p.mustBe = row.Body
+			p.result.mustBe = row.Body
 		}
 		return delivery.Same, nil
 	}
@@ -279,7 +279,7 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.
 // readLimited reads a body ahead that nobody could read later, and refuses one that is
 // longer than the site takes while nothing is paid for it.
 func (p *purchase) readLimited() *refusal {
-	err := p.body.ReadLimited()
+	err := p.ask.body.ReadLimited()
 	if err == nil {
 		return nil
 	}
@@ -292,15 +292,15 @@ func (p *purchase) readLimited() *refusal {
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *purchase) redeemable(row ledger.Payment) *refusal {
 	switch {
-	case p.acted(row) && !delivery.HasCopy(row) && p.h.shared.held.has(row.Key) && p.holding != row.Key:
+	case p.acted(row) && !delivery.HasCopy(row) && p.desk.Held.has(row.Key) && p.hold.key != row.Key:
 		return inFlight() // its answer is being kept
-	case p.h.now().After(row.Created.Add(time.Duration(p.h.RetryWindow))),
+	case p.desk.Now().After(row.Created.Add(p.desk.RetryWindow)),
 		row.Runs >= maxRuns,
-		row.Runs >= maxHeads && p.method == http.MethodHead, // what is left is for the GET
+		row.Runs >= maxHeads && p.ask.method == http.MethodHead, // what is left is for the GET
 		p.acted(row) && !delivery.HasCopy(row):
 		return p.unconfirmed(row)
 	}
-	if wait, why := p.h.shared.admission.WaitToFetch(p.tabFor(row), p.h.now()); wait > 0 && !p.acted(row) {
+	if wait, why := p.desk.Admission.WaitToFetch(p.tabFor(row), p.desk.Now()); wait > 0 && !p.acted(row) {
 		return p.limited(&refusal{status: http.StatusTooManyRequests, code: x402.Code(why), retryAfter: seconds(wait), receipt: p.receipt(row)})
 	}
 	return nil
@@ -311,27 +311,27 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 // charge is by use.
 func (p *purchase) sameRequest(bought, asked ledger.Payment) bool {
 	method := bought.Method == asked.Method ||
-		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.price.upto
+		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.offered.price.upto
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
 }
 
-// hold makes the purchase the holder of the claim for as long as it lives.
-func (p *purchase) hold(c ledger.Claim) {
-	p.held, p.holding = c, c.Payment.Key
-	p.h.shared.held.add(p.holding, 1)
+// keep makes the purchase the holder of the claim for as long as it lives.
+func (p *purchase) keep(c ledger.Claim) {
+	p.hold.Claim, p.hold.key = c, c.Payment.Key
+	p.desk.Held.add(p.hold.key, 1)
 	// What else the row has, an open stream need not keep.
 	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	p.lease = p.h.app.ledger.Keep(slim, p.h.renewEvery, p.h.logger)
+	p.hold.lease = p.desk.Ledger.Keep(slim, p.desk.RenewEvery, p.desk.Logger)
 }
 
 // release gives a payment back that was claimed and not settled.
 func (p *purchase) release() {
-	if p.lease == nil {
+	if p.hold.lease == nil {
 		return
 	}
-	p.lease.End()
-	p.lease = nil
-	if p.held.Payment.State == ledger.Claimed {
+	p.hold.lease.End()
+	p.hold.lease = nil
+	if p.hold.Payment.State == ledger.Claimed {
 		_ = p.move(ledger.Change{To: ledger.Released})
 	}
 	p.letKeyGo()
@@ -339,9 +339,9 @@ func (p *purchase) release() {
 
 // letKeyGo tells copies of the payment that they may ask the ledger.
 func (p *purchase) letKeyGo() {
-	if p.holding != "" {
-		p.h.shared.held.add(p.holding, -1)
-		p.holding = ""
+	if p.hold.key != "" {
+		p.desk.Held.add(p.hold.key, -1)
+		p.hold.key = ""
 	}
 }
 
@@ -364,23 +364,23 @@ func (p *purchase) unconfirmed(row ledger.Payment) *refusal {
 // again, what was settled and not delivered can be fetched. Only its first call
 // does anything.
 func (p *purchase) letGo() {
-	if p.gone {
+	if p.hold.closed {
 		return
 	}
-	p.gone = true
+	p.hold.closed = true
 	switch {
-	case p.lease == nil: // the settlement goes on alone, and holds the claim
-	case p.held.Payment.State == ledger.Settled, p.held.Payment.State == ledger.Delivering:
-		p.lease.End()
-		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Body: p.readBody(), Answer: p.answer, Reason: p.reason, Ended: p.ended})
+	case p.hold.lease == nil: // the settlement goes on alone, and holds the claim
+	case p.hold.Payment.State == ledger.Settled, p.hold.Payment.State == ledger.Delivering:
+		p.hold.lease.End()
+		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.result.status, Body: p.readBody(), Answer: p.result.answer, Reason: p.result.reason, Ended: p.result.ended})
 	default:
 		p.release()
 	}
 	p.letKeyGo()
-	if p.probing {
-		p.line.health.DidNotTry()
+	if p.hold.probing {
+		p.offered.line.health.DidNotTry()
 	}
-	p.slot.Leave() // unless the settlement goes on alone
-	p.order.leave()
+	p.hold.slot.Leave() // unless the settlement goes on alone
+	p.hold.order.leave()
 	p.report()
 }

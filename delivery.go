@@ -55,34 +55,34 @@ const (
 // claim is lost; and when a payment was held for too long without being settled.
 func (d *run) begin() (ctx context.Context, done context.CancelFunc) {
 	p := d.p
-	if p.settled {
+	if p.result.settled {
 		d.sale.Store(saleClosed)
 	}
-	key := p.holding
+	key := p.hold.key
 	stop := context.AfterFunc(d.r.Context(), func() {
 		if !d.answer.All.Load() { // else nothing is lost
-			p.h.shared.held.payerLeft(key)
+			p.desk.Held.payerLeft(key)
 		}
 	})
 	defer func() {
 		end := done
 		done = func() { stop(); end() }
 	}()
-	if p.acts {
+	if p.ask.acts {
 		ctx, d.cancel = delivery.Outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
 	} else {
 		ctx, d.cancel = context.WithCancel(d.r.Context())
 	}
-	p.upload.OnCut(d.cancel)
-	p.lease.OnLoss(func() { // another may sell it or deliver it now
+	p.ask.upload.OnCut(d.cancel)
+	p.hold.lease.OnLoss(func() { // another may sell it or deliver it now
 		d.cancel()
 		d.answer.Cut.Store(true)
 	})
-	if p.settled {
+	if p.result.settled {
 		return ctx, d.cancel
 	}
 	hold := p.holdFor()
-	d.short = 2*hold < time.Duration(p.request.Requirement.MaxTimeoutSeconds)*time.Second-minLife
+	d.short = 2*hold < time.Duration(p.signed.request.Requirement.MaxTimeoutSeconds)*time.Second-minLife
 	late := time.AfterFunc(hold, func() {
 		if d.sale.CompareAndSwap(saleOpen, saleLate) {
 			d.cancel()
@@ -97,9 +97,9 @@ func (d *run) begin() (ctx context.Context, done context.CancelFunc) {
 // holdFor is how long the payment can wait for the upstream: until it could no longer
 // be settled, and no longer than a payment lives that we ask for.
 func (p *purchase) holdFor() time.Duration {
-	hold := p.h.holdWithin
-	if end := p.auth.validBefore(); !end.IsZero() {
-		hold = min(hold, end.Sub(p.h.now())-minLife)
+	hold := p.desk.HoldWithin
+	if end := p.signed.auth.validBefore(); !end.IsZero() {
+		hold = min(hold, end.Sub(p.desk.Now())-minLife)
 	}
 	return max(hold, 0)
 }
@@ -107,30 +107,30 @@ func (p *purchase) holdFor() time.Duration {
 // atStatus decides at the status line of the upstream what becomes of its answer.
 func (d *run) atStatus(status int, header http.Header) (pass bool) {
 	p := d.p
-	p.status = status
+	p.result.status = status
 	d.answer.Goods = p.isGoods(status)
 	usage := header.Values(x402.HeaderSettlementOverrides)
 	delivery.RemoveReceipts(header)
 	charge := p.chargeable(status, header)
-	uses := charge || p.settled && p.usesUp(status, header)
+	uses := charge || p.result.settled && p.usesUp(status, header)
 	switch {
 	case d.sale.Load() == saleLate:
 		d.refused = tooLate() // what comes now speaks of the end that we made
-	case !p.upload.Free():
+	case !p.ask.upload.Free():
 		d.refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
-	case p.settled && status == http.StatusPaymentRequired:
+	case p.result.settled && status == http.StatusPaymentRequired:
 		// To the payer a 402 of ours would say that nothing has moved.
-		d.refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.held.Payment), retryAfter: fetchAgainAfter}
-	case !p.settled && d.r.Context().Err() != nil:
+		d.refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.hold.Payment), retryAfter: fetchAgainAfter}
+	case !p.result.settled && d.r.Context().Err() != nil:
 		d.refused = clientGone() // nobody reads it
-	case !p.settled && !charge:
-		p.outcome = metrics.Uncharged
-		p.slot.Leave()
+	case !p.result.settled && !charge:
+		p.result.outcome = metrics.Uncharged
+		p.hold.slot.Leave()
 		d.handOut(header)
 		return true
-	case !p.settled:
+	case !p.result.settled:
 		d.refused = d.sell(usage)
-	case p.redeemed && uses && !d.replayed:
+	case p.result.redeemed && uses && !d.replayed:
 		d.refused = p.isOwed(usage)
 	}
 	if d.refused == nil || d.refused.code == codeUsedMore {
@@ -139,14 +139,14 @@ func (d *run) atStatus(status int, header http.Header) (pass bool) {
 		}
 	}
 	if d.refused != nil {
-		if p.acts && p.inDoubt() {
+		if p.ask.acts && p.inDoubt() {
 			d.finishForLater(status, header)
 			return false
 		}
 		d.cancel() // an endless upstream would run on
 		return false
 	}
-	p.order.answered()
+	p.hold.order.answered()
 	p.setReceipt(header)
 	d.handOut(header)
 	return true
@@ -155,7 +155,7 @@ func (d *run) atStatus(status int, header http.Header) (pass bool) {
 // handOut prepares the header of an answer of the upstream that goes to the payer.
 func (d *run) handOut(header http.Header) {
 	delivery.ForPayerOnly(header)
-	d.p.h.addCORS(header, d.r)
+	d.p.desk.Decorate(header, d.r)
 }
 
 // sell settles at the status line.
@@ -173,12 +173,12 @@ func (d *run) sell(usage []string) *refusal {
 // isOwed says whether what the upstream is about to give is what was paid for
 // earlier.
 func (p *purchase) isOwed(usage []string) *refusal {
-	if digest, ok := p.body.Digest(); p.mustBe != "" && (!ok || digest != p.mustBe) {
+	if digest, ok := p.ask.body.Digest(); p.result.mustBe != "" && (!ok || digest != p.result.mustBe) {
 		return boughtElse()
 	}
 	if p.usedMore(usage) {
-		p.reason = reasonUsedMore
-		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(p.held.Payment)}
+		p.result.reason = reasonUsedMore
+		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(p.hold.Payment)}
 	}
 	return nil
 }
@@ -188,20 +188,20 @@ func (p *purchase) isOwed(usage []string) *refusal {
 // and what is charged is run so often and not more often.
 func (d *run) record(uses bool) *refusal {
 	p := d.p
-	if p.held.Payment.State != ledger.Settled && p.held.Payment.State != ledger.Delivering {
+	if p.hold.Payment.State != ledger.Settled && p.hold.Payment.State != ledger.Delivering {
 		return nil // nothing is sold
 	}
-	if p.acts && !d.replayed && d.answer.Recorder == nil {
+	if p.ask.acts && !d.replayed && d.answer.Recorder == nil {
 		d.answer.Recorder = &delivery.Recorder{}
 	}
-	change := ledger.Change{To: ledger.Delivering, Status: p.status}
+	change := ledger.Change{To: ledger.Delivering, Status: p.result.status}
 	if uses {
 		change.Runs = 1
-	} else if !p.acts {
+	} else if !p.ask.acts {
 		return nil
 	}
 	if !d.replayed {
-		change.Body = p.body.Record(d.r.Context(), d.r.Method)
+		change.Body = p.ask.body.Record(d.r.Context(), d.r.Method)
 	}
 	refused := p.record(change)
 	d.used = uses && refused == nil
@@ -215,7 +215,7 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 		panicked := recover()
 		d.noteUncharged()
 		if (d.answered || d.refused != nil) && panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
-			p.h.logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack")) // it goes no further
+			p.desk.Logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack")) // it goes no further
 		}
 		if d.answered {
 			err = nil
@@ -244,18 +244,18 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 	switch {
 	case d.sale.Load() == saleLate:
 		d.refuse(tooLate())
-	case p.upload.WasCut():
+	case p.ask.upload.WasCut():
 		d.refuse(&refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow})
 	case err == nil:
 		// Nobody answered. An empty 200 is not what the payer came for.
 		p.sawUpstream(http.StatusBadGateway, true)
 		refused := &refusal{status: http.StatusBadGateway, code: codeNoAnswer}
-		if p.settled {
-			refused.receipt, refused.retryAfter = p.receipt(p.held.Payment), fetchAgainAfter
+		if p.result.settled {
+			refused.receipt, refused.retryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
 		}
 		d.refuse(refused)
 	case clientError(err):
-		if p.settled {
+		if p.result.settled {
 			p.setReceipt(w.Header())
 		}
 		delivery.ForPayerOnly(w.Header())
@@ -281,20 +281,20 @@ func (d *run) refuse(f *refusal) {
 // noteUncharged writes down what the upstream has done and nobody was charged for.
 func (d *run) noteUncharged() {
 	p := d.p
-	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.status == 0 || p.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
-		p.body.Broken() && !p.isGoods(p.status)
-	control, tab, now := p.h.shared.admission, p.tabFor(p.held.Payment), p.h.now()
+	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.result.status == 0 || p.result.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
+		p.ask.body.Broken() && !p.isGoods(p.result.status)
+	control, tab, now := p.desk.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
 	switch {
 	case d.replayed:
-	case p.settled && nothingCharged(p.held.Payment):
+	case p.result.settled && nothingCharged(p.hold.Payment):
 		control.AddUncharged(tab, 1, now)
-	case p.settled && (left || d.refused != nil && d.refused.code == codeBoughtElse):
+	case p.result.settled && (left || d.refused != nil && d.refused.code == codeBoughtElse):
 		control.AddHangUp(tab, now)
-	case p.settled && p.redeemed && !d.used:
+	case p.result.settled && p.result.redeemed && !d.used:
 		control.AddFetch(tab, now)
-	case left && p.held.Payment.State == ledger.Released: // see settle
+	case left && p.hold.Payment.State == ledger.Released: // see settle
 		control.AddUncharged(tab, admission.CostOfHangUp, now)
-	case p.settled || p.held.Payment.State != ledger.Claimed:
+	case p.result.settled || p.hold.Payment.State != ledger.Claimed:
 	case left:
 		control.AddUncharged(tab, admission.CostOfHangUp, now)
 	default:
@@ -305,65 +305,65 @@ func (d *run) noteUncharged() {
 // finish decides whether the goods have arrived.
 func (d *run) finish(err error, returned bool) {
 	p, a := d.p, d.answer
-	p.status = max(a.Status, 0)
-	p.sawUpstream(p.status, returned)
-	if !p.settled {
-		if p.outcome == "" {
-			p.outcome = metrics.Uncharged
+	p.result.status = max(a.Status, 0)
+	p.sawUpstream(p.result.status, returned)
+	if !p.result.settled {
+		if p.result.outcome == "" {
+			p.result.outcome = metrics.Uncharged
 		}
 		return
 	}
-	goods := p.isGoods(p.status) || p.status == http.StatusNotModified || a.Hijacked
-	if p.redeemed {
-		goods = a.Hijacked || p.isGoods(p.status) && (p.acts || p.chargeable(p.status, a.Header()))
+	goods := p.isGoods(p.result.status) || p.result.status == http.StatusNotModified || a.Hijacked
+	if p.result.redeemed {
+		goods = a.Hijacked || p.isGoods(p.result.status) && (p.ask.acts || p.chargeable(p.result.status, a.Header()))
 	}
 	arrived := returned && err == nil && a.Complete(d.r.Method)
 	if a.Hijacked || d.r.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves
 	}
 	if arrived && goods {
-		p.h.shared.held.payerHasAll(p.holding)
+		p.desk.Held.payerHasAll(p.hold.key)
 	}
 	// A redirect gives a HEAD as much as a GET.
-	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != x402.SchemeUpto && (p.status < 300 || p.status >= 400)
-	if goods && !arrived && !head && (a.EndedByPayer() || p.body.Broken()) {
+	head := d.r.Method == http.MethodHead && p.signed.request.Requirement.Scheme != x402.SchemeUpto && (p.result.status < 300 || p.result.status >= 400)
+	if goods && !arrived && !head && (a.EndedByPayer() || p.ask.body.Broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
-		p.ended = 1
-		arrived = p.held.Payment.Ended+1 >= maxEnded || !p.acts && (p.price.upto || delivery.IsUnread(p.held.Payment.Body))
+		p.result.ended = 1
+		arrived = p.hold.Payment.Ended+1 >= maxEnded || !p.ask.acts && (p.offered.price.upto || delivery.IsUnread(p.hold.Payment.Body))
 	}
-	if arrived && !goods && p.usesUp(p.status, a.Header()) {
+	if arrived && !goods && p.usesUp(p.result.status, a.Header()) {
 		// A redirect within the site: it may be of no use to the payer, or all that he wants.
-		p.ended = 1
-		goods = p.held.Payment.Ended+1 >= maxEnded
+		p.result.ended = 1
+		goods = p.hold.Payment.Ended+1 >= maxEnded
 	}
-	if arrived && goods && !head || nothingCharged(p.held.Payment) {
-		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Ended: p.ended}) == nil {
-			p.outcome = metrics.Delivered
+	if arrived && goods && !head || nothingCharged(p.hold.Payment) {
+		if p.move(ledger.Change{To: ledger.Delivered, Status: p.result.status, Ended: p.result.ended}) == nil {
+			p.result.outcome = metrics.Delivered
 			return
 		}
 	}
-	p.outcome = metrics.Undelivered
+	p.result.outcome = metrics.Undelivered
 	p.readOn(d.r.Context())
-	if p.acts && a.Goods && !d.replayed {
-		p.answer = delivery.CredentialsOf(d.r, p.held.Payment.Key)
+	if p.ask.acts && a.Goods && !d.replayed {
+		p.result.answer = delivery.CredentialsOf(d.r, p.hold.Payment.Key)
 		if returned && err == nil && a.Recorder.Whole(a.Header()) {
-			p.answer = a.Recorder.Encode(p.answer)
+			p.result.answer = a.Recorder.Encode(p.result.answer)
 		}
 	}
 	if head && arrived {
-		p.outcome = metrics.Settled // a HEAD delivers nothing: its payment buys one GET
+		p.result.outcome = metrics.Settled // a HEAD delivers nothing: its payment buys one GET
 	}
 }
 
 // readOn reads a body to its end that the upstream did not want, so that it is known
 // what was bought.
 func (p *purchase) readOn(ctx context.Context) {
-	if _, ok := p.body.Digest(); ok || p.acts && !p.isGoods(p.status) {
+	if _, ok := p.ask.body.Digest(); ok || p.ask.acts && !p.isGoods(p.result.status) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, delivery.LookWithin)
 	defer cancel()
-	_ = p.body.ReadAhead(ctx)
+	_ = p.ask.body.ReadAhead(ctx)
 }
 
 func clientGone() *refusal { return &refusal{status: statusClientGone, code: codeClientGone} }

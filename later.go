@@ -14,7 +14,7 @@ import (
 
 // inDoubt says whether it is not known what became of the settlement.
 func (p *purchase) inDoubt() bool {
-	return p.outcome == metrics.Pending || p.outcome == metrics.Unknown || p.outcome == metrics.Unrecorded
+	return p.result.outcome == metrics.Pending || p.result.outcome == metrics.Unknown || p.result.outcome == metrics.Unrecorded
 }
 
 // finishForLater answers the payer at the status line, and lets the upstream finish.
@@ -27,7 +27,7 @@ func (d *run) finishForLater(status int, header http.Header) {
 	if d.r.ProtoMajor == 1 {
 		d.w.Header().Set("Connection", "close") // it is busy until the upstream has finished
 	}
-	d.p.h.shared.held.add(d.p.held.Payment.Key, 1) // until its answer is there
+	d.p.desk.Held.add(d.p.hold.Payment.Key, 1) // until its answer is there
 	d.answered = true
 	_ = d.p.h.refuseSale(d.w, d.r, d.p, *d.refused)
 	//nolint:bodyclose // a controller is no response
@@ -38,10 +38,10 @@ func (d *run) finishForLater(status int, header http.Header) {
 // has answered.
 func (d *run) keepForLater(whole bool) {
 	d.p.readOn(d.r.Context())
-	held, key := d.p.h.shared.held, d.p.held.Payment.Key
+	held, key := d.p.desk.Held, d.p.hold.Payment.Key
 	answer := delivery.CredentialsOf(d.r, key)
 	if kept := d.answer.Aside; whole && kept.Whole(kept.Header) {
 		answer = kept.Encode(answer)
 	}
-	d.p.h.app.desk.KeepAnswer(key, answer, d.p.readBody(), func() { held.add(key, -1) })
+	d.p.desk.KeepAnswer(key, answer, d.p.readBody(), func() { held.add(key, -1) })
 }

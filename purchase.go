@@ -21,29 +21,44 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// purchase is one paid request, from its payment to its goods. One goroutine
+// purchase is one payment for one request, from the payment to the goods. One goroutine
 // uses it, but for the settlement, which outlives a payer who does not wait.
 type purchase struct {
-	h     *Handler
-	price *price
-	line  *line
-	first bool // settle before the upstream runs
-	offer *offer.Offer
-	// resource is what the offer is for; see offer.History.
-	resource uint64
-	payment  *x402.Payment
-	started  time.Time
-	payer    context.Context // ends when the payer leaves
+	desk    *desk
+	ask     ask
+	offered offered
+	signed  signed
+	hold    hold
+	result  result
+}
 
-	// What was asked for.
+// ask is what was asked for. It does not change.
+type ask struct {
 	method string // with the methods and paths that headers and query name
 	acts   bool   // it may have effects
 	client string // the network it comes from
 	site   string // the larger one, for the bounds
 	body   *delivery.Body
 	upload *delivery.Upload // the same body, bounded while nothing is paid
+	payer  context.Context  // ends when the payer leaves
+	// started is when the request came.
+	started time.Time
+}
 
-	request  facilitator.Request
+// offered is what the request costs.
+type offered struct {
+	price   *price
+	line    *line
+	first   bool // settle before the upstream runs
+	current *offer.Offer
+	// resource is what the offer is for; see offer.History.
+	resource uint64
+}
+
+// signed is what the payer signed, and what it means.
+type signed struct {
+	payment  *x402.Payment
+	request  facilitator.Request // to settle it
 	settlers []facilitator.Named
 	option   *offer.Option // that was chosen
 	auth     authorization
@@ -58,80 +73,84 @@ type purchase struct {
 	proven bool
 	// mayBeKnown: it fits nothing, and its key is not known yet.
 	mayBeKnown bool
-	// upfront: the money moves before the upstream runs, whatever was offered.
-	upfront bool
+}
 
-	held    ledger.Claim     // our hold on the authorization
-	holding ledger.Key       // that held says is ours, or ""
-	about   *ledger.Payment  // another payment that the answer is about, or nil
-	lease   *ledger.Lease    // keeps held while the request lives
-	slot    *admission.Slot  // among the payments that are not yet settled
-	token   *admission.Token // that the payment costs until money has moved
-	// heardBefore: the verdict on it is some seconds old.
-	heardBefore bool
-	probing     bool            // the upstream may be tried, and nobody has said yet how it did
-	order       *order          // in the book of orders
-	gone        bool            // letGo was here
-	redeemed    bool            // it was paid earlier, and is owed
-	settled     bool            // the money has moved, and held says so
-	sold        *sale           // what an upto purchase was that is fetched
-	mustBe      string          // the digest that the body must turn out to have, or ""
-	answer      []byte          // a copy of what did not arrive
-	reason      string          // for the ledger
-	ended       int             // 1 if the payer ended an answer himself
-	outcome     metrics.Outcome // for log and metrics; "" while undecided
-	status      int             // what the upstream answered
-	refused     *refusal        // what the payer got instead of goods
+// hold is what the purchase has taken, and gives back when it is over; see close.
+type hold struct {
+	ledger.Claim                  // our hold on the authorization
+	key          ledger.Key       // that the claim says is ours, or ""
+	lease        *ledger.Lease    // keeps the claim while the request lives
+	slot         *admission.Slot  // among the payments that are not yet settled
+	token        *admission.Token // that the payment costs until money has moved
+	order        *order           // in the book of orders
+	probing      bool             // the upstream may be tried, and nobody has said yet how it did
+	closed       bool             // all was given back
+}
 
-	receiptData facilitator.Settlement // what the facilitator added for the receipt
+// result is what has become of the purchase so far.
+type result struct {
+	upfront     bool                   // the money moves before the upstream runs, whatever was offered
+	heardBefore bool                   // the verdict on the payment is some seconds old
+	redeemed    bool                   // it was paid earlier, and is owed
+	settled     bool                   // the money has moved, and the claim says so
+	about       *ledger.Payment        // another payment that the answer is about, or nil
+	sold        *sale                  // what an upto purchase was that is fetched
+	mustBe      string                 // the digest that the body must turn out to have, or ""
+	status      int                    // what the upstream answered
+	ended       int                    // 1 if the payer ended an answer himself
+	answer      []byte                 // a copy of what did not arrive
+	reason      string                 // for the ledger
+	outcome     metrics.Outcome        // for log and metrics; "" while undecided
+	refused     *refusal               // what the payer got instead of goods
+	receipt     facilitator.Settlement // what the facilitator added for the receipt
 }
 
 // match finds what the payment pays for, and checks all that can be checked
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
 func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
-	t := p.price.offersFor(p.first)
-	p.request = facilitator.Request{
-		Payment:  p.payment,
-		From:     p.site,
-		Resource: x402.Resource{URL: p.h.resourceURL(r), Description: t.Description, MimeType: t.MimeType},
+	t := p.offered.price.offersFor(p.offered.first)
+	p.signed.request = facilitator.Request{
+		Payment:  p.signed.payment,
+		From:     p.ask.site,
+		Resource: x402.Resource{URL: p.desk.ResourceURL(r), Description: t.Description, MimeType: t.MimeType},
 	}
-	found, err := p.h.shared.offered.Matches(p.payment, p.offer, p.resource, p.h.app.settlers, now)
+	found, err := p.desk.Offered.Matches(p.signed.payment, p.offered.current, p.offered.resource, p.desk.Facilitators, now)
 	for _, f := range found {
 		misfit = p.fit(f, now)
 		if misfit == nil {
 			break
 		}
 	}
-	identifier, unnamed := p.payment.Identifier()
-	p.identifier = identifier
+	identifier, unnamed := p.signed.payment.Identifier()
+	p.signed.identifier = identifier
 	if len(found) == 0 {
-		p.mayBeKnown = true
+		p.signed.mayBeKnown = true
 		return refuseAnew(codeOf(err), err)
 	}
 	if misfit != nil {
 		return misfit
 	}
-	if err := x402.CheckExtensions(p.offer.Extensions, p.payment.Extensions); err != nil {
+	if err := x402.CheckExtensions(p.offered.current.Extensions, p.signed.payment.Extensions); err != nil {
 		return refuseAnew(codeOf(err), err)
 	}
 	if unnamed != nil {
 		return refuseAnew(codeOf(unnamed), unnamed)
 	}
 	p.prove()
-	p.request.Unproven = p.unproven
+	p.signed.request.Unproven = p.signed.unproven
 	return nil
 }
 
 // fit reads what was signed as an authorization for one requirement.
 func (p *purchase) fit(f offer.Match, now time.Time) (misfit *refusal) {
-	p.settlers, p.request.Requirement, p.option = f.Settlers, f.Requirement, f.Option
+	p.signed.settlers, p.signed.request.Requirement, p.signed.option = f.Settlers, f.Requirement, f.Option
 	var err error
-	if p.auth, err = readAuthorization(p.payment, f.Requirement, p.first); err == nil {
-		err = p.auth.check(f.Requirement, now)
+	if p.signed.auth, err = readAuthorization(p.signed.payment, f.Requirement, p.offered.first); err == nil {
+		err = p.signed.auth.check(f.Requirement, now)
 	}
-	if p.auth.Kind != x402.KindSolana { // there a facilitator may name a wallet for which another key signs
-		p.request.Payer = p.auth.Payer
+	if p.signed.auth.Kind != x402.KindSolana { // there a facilitator may name a wallet for which another key signs
+		p.signed.request.Payer = p.signed.auth.Payer
 	}
 	if err != nil {
 		return refuseAnew(codeOf(err), err)
@@ -142,14 +161,14 @@ func (p *purchase) fit(f offer.Match, now time.Time) (misfit *refusal) {
 // prepare verifies a new payment and, where that comes first, settles it.
 func (p *purchase) prepare(r *http.Request) *refusal {
 	switch {
-	case p.settled: // bought earlier, not delivered
+	case p.result.settled: // bought earlier, not delivered
 		return nil
-	case p.held.Payment.State == ledger.Settling: // asked for earlier, never heard of again
+	case p.hold.Payment.State == ledger.Settling: // asked for earlier, never heard of again
 		if refused := p.settle(r.Context()); refused != nil {
 			return refused
 		}
-		p.redeemed = true // the upstream may have run before
-		return p.redeemable(p.held.Payment)
+		p.result.redeemed = true // the upstream may have run before
+		return p.redeemable(p.hold.Payment)
 	}
 	if refused := p.verify(r.Context()); refused != nil {
 		return refused
@@ -162,55 +181,55 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if refused := p.enterOrder(r); refused != nil {
 		return refused
 	}
-	if refused := p.redeemEarlier(r); p.settled || refused != nil {
+	if refused := p.redeemEarlier(r); p.result.settled || refused != nil {
 		return refused
 	}
 	// Of a payer whom nobody can name, nothing can be remembered.
-	p.upfront = p.first || p.auth.Payer == "" || p.h.shared.admission.Distrusted.Has(p.auth.Payer, p.h.now())
-	if !p.upfront {
+	p.result.upfront = p.offered.first || p.signed.auth.Payer == "" || p.desk.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
+	if !p.result.upfront {
 		return nil
 	}
-	if !p.line.health.MayTry(p.attempt(), p.h.now()) {
+	if !p.offered.line.health.MayTry(p.attempt(), p.desk.Now()) {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(admission.ProbeEvery / time.Second)}
 	}
-	p.probing = true
+	p.hold.probing = true
 	return p.settle(r.Context())
 }
 
 // sawUpstream tells the health of the line what became of a paid request.
 func (p *purchase) sawUpstream(status int, returned bool) {
-	if !p.probing {
+	if !p.hold.probing {
 		return
 	}
-	p.probing = false
-	if p.body.Broken() { // the payer's doing says nothing of the upstream
-		p.line.health.DidNotTry()
+	p.hold.probing = false
+	if p.ask.body.Broken() { // the payer's doing says nothing of the upstream
+		p.offered.line.health.DidNotTry()
 		return
 	}
-	p.line.health.Saw(p.attempt(), status, returned, p.h.now())
+	p.offered.line.health.Saw(p.attempt(), status, returned, p.desk.Now())
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has
 // moved yet, so a payer who hangs up ends it.
 func (p *purchase) verify(ctx context.Context) *refusal {
-	now := p.h.now()
-	if said := p.h.shared.verdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
-		p.heardBefore = true
+	now := p.desk.Now()
+	if said := p.desk.Verdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
+		p.result.heardBefore = true
 		return p.heed(said)
 	}
-	return p.ask(ctx)
+	return p.askFacilitator(ctx)
 }
 
-// ask asks the facilitator whether the payment would settle.
-func (p *purchase) ask(ctx context.Context) *refusal {
-	verdict, name, err := facilitator.Verify(ctx, p.settlers, p.request)
+// askFacilitator asks the facilitator whether the payment would settle.
+func (p *purchase) askFacilitator(ctx context.Context) *refusal {
+	verdict, name, err := facilitator.Verify(ctx, p.signed.settlers, p.signed.request)
 	if err != nil {
-		p.outcome, p.held.Payment.Facilitator = metrics.Unverified, name
+		p.result.outcome, p.hold.Payment.Facilitator = metrics.Unverified, name
 		return unavailable(err)
 	}
-	said := heard{of: p.verdictKey(), verdict: verdict, by: name, at: p.h.now()}
+	said := heard{of: p.verdictKey(), verdict: verdict, by: name, at: p.desk.Now()}
 	if verdict.Valid { // a no may be a yes a second later, and costs its sender a try
-		p.h.shared.verdicts.put(said)
+		p.desk.Verdicts.put(said)
 	}
 	return p.heed(&said)
 }
@@ -221,35 +240,35 @@ func (p *purchase) heed(said *heard) *refusal {
 	if !said.verdict.Valid {
 		// Somebody else may have sent what the payer has used elsewhere, or what he has
 		// not signed.
-		if p.proven && strings.Contains(said.verdict.Reason, "insufficient") {
-			p.h.shared.admission.Trusted.Remove(p.auth.Payer)
+		if p.signed.proven && strings.Contains(said.verdict.Reason, "insufficient") {
+			p.desk.Admission.Trusted.Remove(p.signed.auth.Payer)
 		}
-		p.outcome = metrics.Invalid
-		p.held.Payment.Reason, p.held.Payment.Facilitator = said.verdict.Reason, said.by
+		p.result.outcome = metrics.Invalid
+		p.hold.Payment.Reason, p.hold.Payment.Facilitator = said.verdict.Reason, said.by
 		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), detail(said.verdict.Detail))
 	}
 	// Who has answered settles: one that gave no answer to verify might give none
 	// to settle, and then nobody would know.
-	if i := slices.IndexFunc(p.settlers, func(n facilitator.Named) bool { return n.Name == said.by }); i > 0 {
-		p.settlers = slices.Concat(p.settlers[i:], p.settlers[:i])
+	if i := slices.IndexFunc(p.signed.settlers, func(n facilitator.Named) bool { return n.Name == said.by }); i > 0 {
+		p.signed.settlers = slices.Concat(p.signed.settlers[i:], p.signed.settlers[:i])
 	}
 	return nil
 }
 
 // paidBy notes who pays, as others say, where what was signed does not. "" is nobody.
 func (p *purchase) paidBy(payer string) {
-	if p.auth.Payer == "" {
-		p.auth.Payer = payer
+	if p.signed.auth.Payer == "" {
+		p.signed.auth.Payer = payer
 	}
-	if p.held.Payment.Payer == "" {
-		p.held.Payment.Payer = p.auth.Payer
+	if p.hold.Payment.Payer == "" {
+		p.hold.Payment.Payer = p.signed.auth.Payer
 	}
 }
 
 // canSettle says whether a facilitator of the offer can be asked to settle now.
 func (p *purchase) canSettle(name string, now time.Time) bool {
-	r := &p.request.Requirement
-	return slices.ContainsFunc(p.settlers, func(n facilitator.Named) bool {
+	r := &p.signed.request.Requirement
+	return slices.ContainsFunc(p.signed.settlers, func(n facilitator.Named) bool {
 		_, closed := n.Breaker.Open(r.Network, r.Scheme, now)
 		return n.Name == name && !closed
 	})
@@ -258,43 +277,43 @@ func (p *purchase) canSettle(name string, now time.Time) bool {
 // deliver runs the upstream and hands its answer to the payer: settled first,
 // or settled when its status line is there.
 func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if p.settled && !p.upload.Free() {
-		return p.h.refuseSale(w, r, p, refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow, receipt: p.receipt(p.held.Payment)})
+	if p.result.settled && !p.ask.upload.Free() {
+		return p.h.refuseSale(w, r, p, refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow, receipt: p.receipt(p.hold.Payment)})
 	}
-	if p.settled && p.auth.opaque {
+	if p.result.settled && p.signed.auth.opaque {
 		if refused := p.buysOnce(); refused != nil {
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 	}
-	d := &run{p: p, w: w, r: r, answer: delivery.NewResponseWriter(w, p.settled, nil)}
+	d := &run{p: p, w: w, r: r, answer: delivery.NewResponseWriter(w, p.result.settled, nil)}
 	d.answer.AtStatus = d.atStatus
 	d.answer.Payer = r.Context()
 	ctx, cancel := d.begin()
 	defer cancel()
-	defer p.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
-	if copied := p.held.Payment.Answer; p.settled && delivery.HasCopy(p.held.Payment) {
-		if !delivery.IsFor(copied, r, p.held.Payment.Key) {
-			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.held.Payment)})
+	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
+	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
+		if !delivery.IsFor(copied, r, p.hold.Payment.Key) {
+			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.hold.Payment)})
 		}
 		var err error
 		if next, err = delivery.Replay(copied); err != nil {
-			refused := p.unconfirmed(p.held.Payment)
+			refused := p.unconfirmed(p.hold.Payment)
 			refused.cause = err
 			return p.h.refuseSale(w, r, p, *refused)
 		}
 		d.replayed = true
-	} else if p.acts && p.settled {
+	} else if p.ask.acts && p.result.settled {
 		d.answer.Recorder = &delivery.Recorder{}
 	}
 	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
 	if err != nil {
 		refused := p.ledgerFailed("asking for the secret of the upstream's keys", err)
-		if p.settled {
-			refused.receipt = p.receipt(p.held.Payment)
+		if p.result.settled {
+			refused.receipt = p.receipt(p.hold.Payment)
 		}
 		return p.h.refuseSale(w, r, p, *refused)
 	}
-	if p.held.Payment.State == ledger.Settled {
+	if p.hold.Payment.State == ledger.Settled {
 		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
 			return p.h.refuseSale(w, r, p, *refused)
 		}
@@ -305,7 +324,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 // record writes down how the delivery goes.
 func (p *purchase) record(ch ledger.Change) *refusal {
 	if err := p.move(ch); err != nil {
-		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
+		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment)}
 	}
 	return nil
 }
@@ -319,35 +338,35 @@ func clientError(err error) bool {
 
 // upstreamFailed answers for an upstream that gave an error and no answer.
 func (p *purchase) upstreamFailed(err error) *refusal {
-	p.status = http.StatusBadGateway
+	p.result.status = http.StatusBadGateway
 	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 500 {
-		p.status = e.StatusCode
+		p.result.status = e.StatusCode
 	}
-	f := &refusal{status: p.status, code: codeUpstreamFailed, cause: err}
-	if p.settled {
-		f.receipt, f.retryAfter = p.receipt(p.held.Payment), fetchAgainAfter
+	f := &refusal{status: p.result.status, code: codeUpstreamFailed, cause: err}
+	if p.result.settled {
+		f.receipt, f.retryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
 	} else {
-		p.outcome = metrics.Uncharged
+		p.result.outcome = metrics.Uncharged
 	}
-	p.sawUpstream(p.status, true)
+	p.sawUpstream(p.result.status, true)
 	return f
 }
 
 // move changes the row that the purchase holds.
 func (p *purchase) move(ch ledger.Change) error {
-	row, err := p.h.app.ledger.Move(context.Background(), p.held, ch)
+	row, err := p.desk.Ledger.Move(context.Background(), p.hold.Claim, ch)
 	if err != nil {
-		p.h.logger.Error("recording a payment", zap.String("payment", p.held.Payment.ID),
-			zap.String("from", string(p.held.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
+		p.desk.Logger.Error("recording a payment", zap.String("payment", p.hold.Payment.ID),
+			zap.String("from", string(p.hold.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
 		return fmt.Errorf("recording %s: %w", ch.To, err)
 	}
-	p.held.Payment = row
-	p.held.Payment.Request = nil // the ledger keeps it; an open stream need not
+	p.hold.Payment = row
+	p.hold.Payment.Request = nil // the ledger keeps it; an open stream need not
 	return nil
 }
 
 // ledgerFailed answers when the ledger cannot: closed, and not with a 402.
 func (p *purchase) ledgerFailed(doing string, err error) *refusal {
-	p.h.logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.held.Payment.ID), zap.Error(err))
+	p.desk.Logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.hold.Payment.ID), zap.Error(err))
 	return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 }

@@ -23,16 +23,16 @@ import (
 
 // redeemEarlier looks for a purchase of this payer that was paid for and not
 // delivered, and takes it over instead of selling a second one. It is called
-// when this payment is claimed and verified. When it finds one, p.settled is true.
+// when this payment is claimed and verified. When it finds one, p.result.settled is true.
 func (p *purchase) redeemEarlier(r *http.Request) *refusal {
-	if p.auth.Payer == "" {
+	if p.signed.auth.Payer == "" {
 		return nil
 	}
-	asked := p.held.Payment
+	asked := p.hold.Payment
 	filters := []ledger.Filter{{
 		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling, ledger.Claimed},
 		Payer:  asked.Payer, Method: asked.Method, Host: asked.Host, URL: asked.URL,
-		Since: p.h.now().Add(-time.Duration(p.h.RetryWindow)), // see redeem
+		Since: p.desk.Now().Add(-p.desk.RetryWindow), // see redeem
 		Brief: true,                                           // a payer may have many, each with a long answer
 	}}
 	if asked.Method == http.MethodGet {
@@ -40,23 +40,23 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 		head.Method = http.MethodHead
 		filters = append(filters, head)
 	}
-	if p.identifier != "" {
-		filters = append(filters, ledger.Filter{Payer: asked.Payer, Identifier: p.identifier, Brief: true})
+	if p.signed.identifier != "" {
+		filters = append(filters, ledger.Filter{Payer: asked.Payer, Identifier: p.signed.identifier, Brief: true})
 	}
 	rows, err := p.list(r.Context(), filters)
 	if err != nil {
 		return p.ledgerFailed("looking for an earlier purchase", err)
 	}
 	rows = slices.DeleteFunc(rows, func(row ledger.Payment) bool { return row.Key == asked.Key })
-	if len(rows) > 0 && p.heardBefore {
+	if len(rows) > 0 && p.result.heardBefore {
 		// What was unused some seconds ago may be on the chain by now.
-		if refused := p.ask(r.Context()); refused != nil {
+		if refused := p.askFacilitator(r.Context()); refused != nil {
 			return refused
 		}
 	}
 	for _, row := range rows {
-		named := p.identifier != "" && row.Identifier == p.identifier
-		if refused := p.redeem(r, row, named); p.settled || refused != nil {
+		named := p.signed.identifier != "" && row.Identifier == p.signed.identifier
+		if refused := p.redeem(r, row, named); p.result.settled || refused != nil {
 			return refused
 		}
 	}
@@ -69,7 +69,7 @@ func (p *purchase) list(ctx context.Context, filters []ledger.Filter) (rows []le
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
 	for _, f := range filters {
-		for row, err := range p.h.app.ledger.List(ctx, f) {
+		for row, err := range p.desk.Ledger.List(ctx, f) {
 			if err != nil {
 				return nil, err
 			}
@@ -82,8 +82,8 @@ func (p *purchase) list(ctx context.Context, filters []ledger.Filter) (rows []le
 // redeem decides about one earlier purchase of the payer. named says that the
 // payer means exactly this one.
 func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refusal {
-	ctx, asked := r.Context(), p.held.Payment
-	now := p.h.now()
+	ctx, asked := r.Context(), p.hold.Payment
+	now := p.desk.Now()
 	switch {
 	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
 		return nil // itself, or nothing came of it
@@ -91,13 +91,13 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
-		p.about = &row
+		p.result.about = &row
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
-	case !named && p.identifier != "" && len(row.Answer) > 0 && !delivery.IsFor(row.Answer, r, row.Key):
+	case !named && p.signed.identifier != "" && len(row.Answer) > 0 && !delivery.IsFor(row.Answer, r, row.Key):
 		return nil // somebody else's order, whose payer has the same wallet
 	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
 		return nil // other goods, what costs more by now, or nothing
-	case !named && now.After(row.Created.Add(time.Duration(p.h.RetryWindow))):
+	case !named && now.After(row.Created.Add(p.desk.RetryWindow)):
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:
 		return p.besides(r, row, named)
@@ -114,13 +114,13 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 		return p.waitFor(row)
 	case alike == delivery.Unclear && p.acted(row) && !named:
 		// Whether it is the order that was done already, nobody can tell.
-		p.about = &row
+		p.result.about = &row
 		return p.unconfirmed(row)
 	}
 	if ledger.Held(row, now) {
 		return p.besides(r, row, named)
 	}
-	p.about = &row
+	p.result.about = &row
 	if refused := p.redeemable(row); refused != nil {
 		return refused
 	}
@@ -130,7 +130,7 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 // waitFor answers while an earlier purchase may have moved money, and the
 // reconciler finds out.
 func (p *purchase) waitFor(row ledger.Payment) *refusal {
-	p.about = &row
+	p.result.about = &row
 	return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(row)}
 }
 
@@ -138,22 +138,22 @@ func (p *purchase) waitFor(row ledger.Payment) *refusal {
 func (p *purchase) besides(r *http.Request, row ledger.Payment, named bool) *refusal {
 	ctx, wait := r.Context(), inFlight()
 	if named || p.mayBeRetry(ctx, row) {
-		p.about = &row
+		p.result.about = &row
 		return wait
 	}
-	if p.h.app.ledger.HeldHere(row.Key) {
+	if p.desk.Ledger.HeldHere(row.Key) {
 		return nil // somebody is being served: this is another purchase
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
 	// held here, and its end was recorded since it was read.
-	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
+	fresh, err := p.desk.Ledger.Get(ctx, row.Key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
 		return nil
 	case err != nil:
 		return p.ledgerFailed("looking for an earlier purchase", err)
-	case ledger.Held(fresh, p.h.now()):
-		p.about = &row
+	case ledger.Held(fresh, p.desk.Now()):
+		p.result.about = &row
 		return wait
 	}
 	return p.redeem(r, fresh, named)
@@ -165,15 +165,15 @@ func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
-	if p.h.shared.unrecorded.Has(row.Key) {
+	if p.desk.Unrecorded.Has(row.Key) {
 		return true
 	}
-	if p.h.shared.held.hasLeft(row.Key) {
+	if p.desk.Held.hasLeft(row.Key) {
 		// An upstream that acts, or does not notice, goes on for a while without its payer.
-		alike, _ := p.body.Like(ctx, row.Body, p.h.uploadGrace)
+		alike, _ := p.ask.body.Like(ctx, row.Body, p.desk.UploadGrace)
 		return alike != delivery.Different && !p.sellsNothing(ctx, row)
 	}
-	digest, ok := p.body.Digest()
+	digest, ok := p.ask.body.Digest()
 	return row.Effects && ok && digest == row.Body
 }
 
@@ -183,7 +183,7 @@ func (p *purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
 	if row.State != ledger.Claimed {
 		return false
 	}
-	fresh, err := p.h.app.ledger.Get(ctx, row.Key)
+	fresh, err := p.desk.Ledger.Get(ctx, row.Key)
 	return errors.Is(err, ledger.ErrNotFound) || err == nil && (fresh.State == ledger.Claimed || fresh.State == ledger.Released)
 }
 
@@ -193,15 +193,15 @@ func (p *purchase) takeOver(ctx context.Context, seen ledger.Payment) *refusal {
 		return refused
 	}
 	if refused := p.stillOwed(seen); refused != nil {
-		p.lease.End()
-		p.lease = nil
+		p.hold.lease.End()
+		p.hold.lease = nil
 		_ = p.move(ledger.Change{To: ledger.Settled}) // as it was
 		p.letKeyGo()
 		return refused
 	}
-	p.slot.Leave()
-	p.settled, p.redeemed = true, true
-	p.outcome = metrics.Redeemed
+	p.hold.slot.Leave()
+	p.result.settled, p.result.redeemed = true, true
+	p.result.outcome = metrics.Redeemed
 	return nil
 }
 
@@ -209,15 +209,15 @@ func (p *purchase) takeOver(ctx context.Context, seen ledger.Payment) *refusal {
 // ago that it was seen, since the payer may let us wait for his body, and others may have
 // had a run of it meanwhile.
 func (p *purchase) stillOwed(seen ledger.Payment) *refusal {
-	row := p.held.Payment
+	row := p.hold.Payment
 	if row.Reason == reasonUsedMore {
 		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
 	}
 	if row.Body != seen.Body {
-		digest, known := p.body.Digest()
+		digest, known := p.ask.body.Digest()
 		switch {
-		case p.mustBe != "":
-			p.mustBe = row.Body
+		case p.result.mustBe != "":
+			p.result.mustBe = row.Body
 		case !known || digest != row.Body:
 			return boughtElse()
 		}
@@ -233,7 +233,7 @@ func (p *purchase) acted(row ledger.Payment) bool { return row.Effects && p.isGo
 // The ledger may have hashed the query of one that is finished; it still finds it
 // by the URL as it was.
 func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
-	asked := p.held.Payment
+	asked := p.hold.Payment
 	if p.sameRequest(row, asked) {
 		return true
 	}

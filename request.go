@@ -13,19 +13,19 @@ import (
 // payment.
 func (p *purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
 	delivery.WithoutPayment(r)
-	if p.h.UpstreamHeaders {
-		secret, err := p.h.app.secret(r.Context())
+	if p.desk.UpstreamHeaders {
+		secret, err := p.desk.Secret(r.Context())
 		if err != nil {
 			return nil, err
 		}
-		delivery.TellUpstream(r.Header, p.held.Payment, secret)
+		delivery.TellUpstream(r.Header, p.hold.Payment, secret)
 	}
 	return r, nil
 }
 
 // chargeable says whether an upstream's answer is goods.
 func (p *purchase) chargeable(status int, header http.Header) bool {
-	if charge := p.price.charge; len(charge) > 0 && status != http.StatusSwitchingProtocols {
+	if charge := p.offered.price.charge; len(charge) > 0 && status != http.StatusSwitchingProtocols {
 		// A range of the goods is goods.
 		return slices.Contains(charge, status) || status == http.StatusPartialContent && slices.Contains(charge, http.StatusOK)
 	}
@@ -35,7 +35,7 @@ func (p *purchase) chargeable(status int, header http.Header) bool {
 	case status == http.StatusNotModified:
 		return false
 	case status >= 300 && status < 400:
-		return p.h.leaves(header.Get("Location"))
+		return p.desk.Leaves(header.Get("Location"))
 	}
 	return false
 }
@@ -43,7 +43,7 @@ func (p *purchase) chargeable(status int, header http.Header) bool {
 // usesUp says whether an upstream's answer uses up what is owed: what a first payer
 // would be charged for, or, where he pays first, everything that is goods.
 func (p *purchase) usesUp(status int, header http.Header) bool {
-	if p.first {
+	if p.offered.first {
 		return p.isGoods(status)
 	}
 	return p.chargeable(status, header)
@@ -53,7 +53,7 @@ func (p *purchase) usesUp(status int, header http.Header) bool {
 // usually does, or that the line charges for.
 func (p *purchase) isGoods(status int) bool {
 	return status == http.StatusSwitchingProtocols || status >= 200 && status < 400 && status != http.StatusNotModified ||
-		slices.Contains(p.price.charge, status)
+		slices.Contains(p.offered.price.charge, status)
 }
 
 // resourceURL is the URL of the goods as the payer knows it.

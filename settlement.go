@@ -20,36 +20,36 @@ import (
 // settlement itself goes on without the payer, the request and the config, and
 // records what became of it.
 func (p *purchase) settle(ctx context.Context) *refusal {
-	if p.held.Payment.State == ledger.Claimed {
+	if p.hold.Payment.State == ledger.Claimed {
 		if misfit := p.stillLives(); misfit != nil {
 			return misfit
 		}
 		if refused := p.chargeUsage(); refused != nil {
 			return refused
 		}
-		stored, err := json.Marshal(p.request)
+		stored, err := json.Marshal(p.signed.request)
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.settlers[0].Name, Payer: p.auth.Payer, Status: p.status, Body: p.bodySoFar(ctx), Amount: p.due}); err != nil {
+		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.signed.settlers[0].Name, Payer: p.signed.auth.Payer, Status: p.result.status, Body: p.bodySoFar(ctx), Amount: p.signed.due}); err != nil {
 			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
 		}
-		if p.payer.Err() != nil {
+		if p.ask.payer.Err() != nil {
 			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
 			_ = p.move(ledger.Change{To: ledger.Released})
 			return clientGone()
 		}
 	}
 
-	lease, slot := p.lease, p.slot
-	work := p.h.app.desk.Settle(ctx, settlement.Order{
-		Claim: p.held, Request: p.request, Facilitators: p.settlers,
+	lease, slot := p.hold.lease, p.hold.slot
+	work := p.desk.Settle(ctx, settlement.Order{
+		Claim: p.hold.Claim, Request: p.signed.request, Facilitators: p.signed.settlers,
 		Heard:   p.customer().remember,
 		Release: func() { lease.End(); slot.Leave() },
 	})
-	timer := time.NewTimer(p.h.answerWithin)
+	timer := time.NewTimer(p.desk.AnswerWithin)
 	defer timer.Stop()
-	gone := p.payer.Done()
+	gone := p.ask.payer.Done()
 	for {
 		select {
 		case result := <-work.Done():
@@ -62,9 +62,9 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			if !work.LeaveAlone() {
 				continue
 			}
-			p.lease, p.slot = nil, nil
-			p.outcome = metrics.Pending
-			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
+			p.hold.lease, p.hold.slot = nil, nil
+			p.result.outcome = metrics.Pending
+			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment)}
 		}
 	}
 }
@@ -74,9 +74,9 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 // has from an earlier request.
 func (p *purchase) bodySoFar(ctx context.Context) string {
 	switch {
-	case p.status != 0:
-		return p.body.Record(context.WithoutCancel(ctx), p.method)
-	case p.held.Payment.Status != 0:
+	case p.result.status != 0:
+		return p.ask.body.Record(context.WithoutCancel(ctx), p.ask.method)
+	case p.hold.Payment.Status != 0:
 		return ""
 	}
 	return p.readBody()
@@ -85,58 +85,58 @@ func (p *purchase) bodySoFar(ctx context.Context) string {
 // readBody is the digest of the request's body, or "" while it is not known, and where
 // the ledger has the answer to another one.
 func (p *purchase) readBody() string {
-	if delivery.HasCopy(p.held.Payment) {
+	if delivery.HasCopy(p.hold.Payment) {
 		return ""
 	}
-	digest, _ := p.body.Digest()
+	digest, _ := p.ask.body.Digest()
 	return digest
 }
 
 // afterSettlement says what the payer may have.
 func (p *purchase) afterSettlement(s settlement.Result) *refusal {
-	p.slot.Leave()
+	p.hold.slot.Leave()
 	if s.Err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
 		// and no goods that a second try would get once more. The settlement goes
 		// on alone, and holds the claim: see settlement.Result.
-		p.lease = nil
-		p.outcome = metrics.Unrecorded
-		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
+		p.hold.lease = nil
+		p.result.outcome = metrics.Unrecorded
+		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment)}
 	}
-	p.held.Payment = s.Row
-	p.held.Payment.Request = nil // see move
+	p.hold.Payment = s.Row
+	p.hold.Payment.Request = nil // see move
 	state := s.Row.State
 	if s.Outcome == facilitator.Unsent && state == ledger.Refused {
 		state = ledger.Released // in doubt meanwhile, see settlement.Running.Doubt
 	}
 	switch state {
 	case ledger.Settled:
-		p.settled = true
-		p.receiptData = s.Settlement
+		p.result.settled = true
+		p.result.receipt = s.Settlement
 		return nil
 	case ledger.Refused:
-		p.outcome = metrics.Refused
+		p.result.outcome = metrics.Refused
 		code := x402.SafeCode(s.Reason, x402.CodeSettlementFailed)
-		receipt := failedReceipt(p.held.Payment, code)
+		receipt := failedReceipt(p.hold.Payment, code)
 		return &refusal{status: http.StatusPaymentRequired, code: code, receipt: &receipt, cause: detail(s.Detail)}
 	case ledger.Released:
-		p.outcome = metrics.Unsent
+		p.result.outcome = metrics.Unsent
 		wait := 10
 		if s.RetryAfter > 0 {
 			wait = seconds(min(s.RetryAfter, facilitator.MaxRetryAfter))
 		}
 		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: wait, cause: detail(s.Detail)}
 	default:
-		p.outcome = metrics.Unknown
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment), cause: detail(s.Detail)}
+		p.result.outcome = metrics.Unknown
+		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment), cause: detail(s.Detail)}
 	}
 }
 
 // stillLives checks, right before the money is asked for, that the
 // authorization reaches a block: the upstream may have taken its time.
 func (p *purchase) stillLives() *refusal {
-	if err := p.auth.check(p.request.Requirement, p.h.now()); err != nil {
-		p.outcome = metrics.Expired
+	if err := p.signed.auth.check(p.signed.request.Requirement, p.desk.Now()); err != nil {
+		p.result.outcome = metrics.Expired
 		p.customer().remember(facilitator.Refused)
 		return refuseAnew(codeOf(err), err)
 	}
@@ -147,12 +147,12 @@ func (p *purchase) stillLives() *refusal {
 // cannot be recognised: a facilitator that answers two payments with one
 // transaction has been paid once.
 func (p *purchase) buysOnce() *refusal {
-	row := p.held.Payment
+	row := p.hold.Payment
 	once := row
 	once.Key = ledger.Key("transaction:" + row.Network + ":" + row.Transaction)
 	once.ValidBefore = time.Time{}
 	once.Client, once.Identifier = row.ID, "" // whose transaction it is
-	ctx, l := context.Background(), p.h.app.ledger
+	ctx, l := context.Background(), p.desk.Ledger
 	c, err := l.Claim(ctx, once, ledger.LeaseFor)
 	for _, to := range []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered} {
 		if err == nil {
@@ -166,9 +166,9 @@ func (p *purchase) buysOnce() *refusal {
 	case isTaken && taken.Payment.Client == row.ID:
 		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 10, receipt: p.receipt(row), cause: err}
 	case isTaken:
-		p.outcome = metrics.TransactionReused
+		p.result.outcome = metrics.TransactionReused
 		// It buys nothing, now or later.
-		if p.held.Payment.State == ledger.Settled {
+		if p.hold.Payment.State == ledger.Settled {
 			_ = p.move(ledger.Change{To: ledger.Delivering})
 		}
 		_ = p.move(ledger.Change{To: ledger.Delivered})

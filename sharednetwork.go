@@ -21,9 +21,9 @@ func (p *purchase) noteNetwork(r *http.Request) {
 	forwarded := len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["Cf-Connecting-Ip"]) > 0
 	switch {
 	case private && forwarded && !request.IsTrusted(r):
-		p.h.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.client)
-	case p.h.shared.admission.IsShared(p.client, p.auth.Payer, p.h.now()):
-		p.h.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.client)
+		p.desk.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.ask.client)
+	case p.desk.Admission.IsShared(p.ask.client, p.signed.auth.Payer, p.desk.Now()):
+		p.desk.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.ask.client)
 	}
 }
 

@@ -23,17 +23,17 @@ import (
 // to be charged. No word means the maximum. A word that makes no sense costs
 // the payer nothing: the upstream's author has to hear of it.
 func (p *purchase) meter(said []string) *refusal {
-	if p.request.Requirement.Scheme != x402.SchemeUpto {
+	if p.signed.request.Requirement.Scheme != x402.SchemeUpto {
 		return nil
 	}
-	due, err := charge(said, p.request.Requirement.Amount, p.option)
+	due, err := charge(said, p.signed.request.Requirement.Amount, p.signed.option)
 	if err != nil {
-		p.outcome = metrics.Uncharged
-		p.h.logger.Error("the upstream's Settlement-Overrides header cannot be used; its answer is withheld, and nothing is charged",
-			zap.String("payment", p.held.Payment.ID), zap.Error(err))
+		p.result.outcome = metrics.Uncharged
+		p.desk.Logger.Error("the upstream's Settlement-Overrides header cannot be used; its answer is withheld, and nothing is charged",
+			zap.String("payment", p.hold.Payment.ID), zap.Error(err))
 		return &refusal{status: http.StatusBadGateway, code: codeUsage, cause: err}
 	}
-	p.due = due
+	p.signed.due = due
 	return nil
 }
 
@@ -77,24 +77,24 @@ func soldFor(row ledger.Payment) *sale {
 // charge more for its answer than was charged. What it says, or does not, means the
 // same as at the first time, whoever asks now, and in whatever token.
 func (p *purchase) usedMore(said []string) bool {
-	if p.held.Payment.Scheme != x402.SchemeUpto {
+	if p.hold.Payment.Scheme != x402.SchemeUpto {
 		return false
 	}
-	if p.sold == nil {
+	if p.result.sold == nil {
 		return true
 	}
-	i := slices.IndexFunc(p.price.options(), func(o *offer.Option) bool {
-		return o.Requirement.Network == p.sold.network && strings.EqualFold(o.Requirement.Asset, p.sold.asset)
+	i := slices.IndexFunc(p.offered.price.options(), func(o *offer.Option) bool {
+		return o.Requirement.Network == p.result.sold.network && strings.EqualFold(o.Requirement.Asset, p.result.sold.asset)
 	})
 	if i < 0 {
 		return true // nobody knows any more what a dollar of it is
 	}
-	due, err := charge(said, p.sold.most, p.price.options()[i])
+	due, err := charge(said, p.result.sold.most, p.offered.price.options()[i])
 	if err != nil {
 		return true
 	}
 	now, err := uint256.FromDecimal(due)
-	return err != nil || now.Gt(&p.sold.charged)
+	return err != nil || now.Gt(&p.result.sold.charged)
 }
 
 // nothingCharged says whether the upstream has charged nothing of an upto payment:
@@ -106,13 +106,13 @@ func nothingCharged(row ledger.Payment) bool {
 // chargeUsage makes what is due the amount that is settled. Whoever settles an
 // upto payment before the upstream has spoken would charge the maximum.
 func (p *purchase) chargeUsage() *refusal {
-	if p.request.Requirement.Scheme != x402.SchemeUpto {
+	if p.signed.request.Requirement.Scheme != x402.SchemeUpto {
 		return nil
 	}
-	if p.due == "" {
-		p.outcome = metrics.Rejected
+	if p.signed.due == "" {
+		p.result.outcome = metrics.Rejected
 		return refuseAnew(codeUptoFirst, errors.New("an upto payment was to be settled before the upstream answered"))
 	}
-	p.request.Requirement.Amount = p.due
+	p.signed.request.Requirement.Amount = p.signed.due
 	return nil
 }

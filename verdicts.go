@@ -33,11 +33,11 @@ type verdictKey [sha256.Size]byte
 // verdictKey names what the facilitator would be asked. Where our own check has
 // proven the signature, its spelling makes no difference.
 func (p *purchase) verdictKey() (key verdictKey) {
-	r, a := &p.request.Requirement, &p.auth
+	r, a := &p.signed.request.Requirement, &p.signed.auth
 	about := fmt.Sprintf("%q %q %q %q %q %q %q %q %s %d %d %q %q %q", r.Scheme, r.Network, r.Amount, r.Asset, r.PayTo, r.Extra,
-		p.payment.Extensions, a.Key, a.Value.Dec(), a.ValidAfter, a.ValidBefore, a.To, a.Spender, a.Facilitator)
-	if !p.proven {
-		about += string(p.payment.Payload)
+		p.signed.payment.Extensions, a.Key, a.Value.Dec(), a.ValidAfter, a.ValidBefore, a.To, a.Spender, a.Facilitator)
+	if !p.signed.proven {
+		about += string(p.signed.payment.Payload)
 	}
 	return sha256.Sum256([]byte(about))
 }

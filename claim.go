@@ -23,7 +23,7 @@ import (
 // before, its row says what this request may have of it.
 func (p *purchase) claim(r *http.Request) *refusal {
 	now := p.desk.Now()
-	if misfit := p.match(r, now); misfit != nil {
+	if misfit := p.match(now); misfit != nil {
 		return p.boughtBefore(r, misfit, now)
 	}
 	if refused := p.mayTry(now); refused != nil {
@@ -100,7 +100,7 @@ func (p *purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
 		Method:      p.ask.method,
 		Host:        strings.ToLower(r.Host),
 		URL:         request.URI(r),
-		Line:        p.offered.line.id,
+		Line:        p.offered.line.ID,
 		Client:      p.ask.client,
 		Identifier:  p.signed.identifier,
 		Effects:     p.ask.acts,
@@ -311,7 +311,7 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 // charge is by use.
 func (p *purchase) sameRequest(bought, asked ledger.Payment) bool {
 	method := bought.Method == asked.Method ||
-		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.offered.price.upto
+		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.offered.price.Upto
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
 }
 
@@ -360,10 +360,10 @@ func (p *purchase) unconfirmed(row ledger.Payment) *refusal {
 	return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
 }
 
-// letGo is the end of every purchase: what was claimed and not settled is free
+// close is the end of every purchase: what was claimed and not settled is free
 // again, what was settled and not delivered can be fetched. Only its first call
 // does anything.
-func (p *purchase) letGo() {
+func (p *purchase) close() {
 	if p.hold.closed {
 		return
 	}
@@ -378,7 +378,7 @@ func (p *purchase) letGo() {
 	}
 	p.letKeyGo()
 	if p.hold.probing {
-		p.offered.line.health.DidNotTry()
+		p.offered.line.Health.DidNotTry()
 	}
 	p.hold.slot.Leave() // unless the settlement goes on alone
 	p.hold.order.leave()

@@ -1,22 +1,12 @@
 package paywall
 
 import (
-	"net/http"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
-
-// outage refuses to ask for money that nobody could take.
-func outage(wait time.Duration) refusal {
-	return refusal{
-		status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable,
-		retryAfter: seconds(wait),
-	}
-}
 
 // noteClosed counts a request that found nothing offered, and tells the log, but
 // not for each of them.

@@ -227,7 +227,7 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 			// The upstream was cut off by us; that is no failure of its own. Its
 			// trailers may have come after its header was taken back.
 			d.answer.RestoreHeader()
-			err = p.h.refuseSale(w, d.r, p, *d.refused)
+			err = p.desk.Refuse(w, d.r, p, *d.refused)
 			return
 		}
 		delivery.RemoveReceiptTrailers(d.answer.Header())
@@ -329,7 +329,7 @@ func (d *run) finish(err error, returned bool) {
 	if goods && !arrived && !head && (a.EndedByPayer() || p.ask.body.Broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.result.ended = 1
-		arrived = p.hold.Payment.Ended+1 >= maxEnded || !p.ask.acts && (p.offered.price.upto || delivery.IsUnread(p.hold.Payment.Body))
+		arrived = p.hold.Payment.Ended+1 >= maxEnded || !p.ask.acts && (p.offered.price.Upto || delivery.IsUnread(p.hold.Payment.Body))
 	}
 	if arrived && !goods && p.usesUp(p.result.status, a.Header()) {
 		// A redirect within the site: it may be of no use to the payer, or all that he wants.
@@ -365,14 +365,3 @@ func (p *purchase) readOn(ctx context.Context) {
 	defer cancel()
 	_ = p.ask.body.ReadAhead(ctx)
 }
-
-func clientGone() *refusal { return &refusal{status: statusClientGone, code: codeClientGone} }
-
-// tooLate refuses a payment for which the upstream took so long that it cannot be
-// settled any more. Nothing has moved.
-func tooLate() *refusal {
-	return &refusal{status: http.StatusGatewayTimeout, code: codeUpstreamSlow}
-}
-
-// seconds rounds up.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

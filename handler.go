@@ -1,7 +1,6 @@
 package paywall
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -98,26 +97,16 @@ type Handler struct {
 	app        *App
 	shared     *shared // the app's
 	list       *pricing.List
-	prices     []*price
+	prices     []*offer.Price
+	desk       *desk
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         *place // filled in by tellPlaces
 	varies     string // the request headers that matchers look at
 	host       matcher.HostReading
-	candidates offer.Candidates
 	page       []byte
 	publicURL  string
 	logger     *zap.Logger
-	sampled    *zap.Logger // for what a stranger can cause for nothing
-	now        func() time.Time
-	// answerWithin is how long a payer waits for a settlement.
-	answerWithin time.Duration
-	// renewEvery is how often a claim is renewed.
-	renewEvery time.Duration
-	// uploadGrace is how long an upstream may wait for a body that is not paid for.
-	uploadGrace time.Duration
-	// holdWithin is how long a payment may wait for the upstream.
-	holdWithin time.Duration
-	warned     *atomic.Int64 // when the log was last told of a client network, in Unix seconds
+	sampled    *zap.Logger   // for what a stranger can cause for nothing
 	complained *atomic.Int64 // when the log was last told that nothing is offered, in Unix seconds
 }
 
@@ -132,12 +121,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.sampled = h.logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Minute, 20, 1000)
 	}))
-	h.now = time.Now
-	h.answerWithin = answerWithin
-	h.renewEvery = ledger.RenewEvery
-	h.uploadGrace = delivery.UploadGrace
-	h.holdWithin = holdWithin
-	h.complained, h.warned, h.at = new(atomic.Int64), new(atomic.Int64), new(place)
+	h.complained, h.at = new(atomic.Int64), new(place)
 	if h.RetryWindow == 0 {
 		h.RetryWindow = caddy.Duration(defaultRetryWindow)
 	}
@@ -153,10 +137,22 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	h.shared = h.app.shared
+	h.openDesk()
 	if err := metrics.Register(ctx.GetMetricsRegistry(), now); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	return h.provisionPrices(ctx)
+}
+
+// openDesk makes the desk of this gate.
+func (h *Handler) openDesk() {
+	h.desk = &desk{
+		Desk: h.app.desk, sharedPurchases: h.shared.purchases, Offered: h.shared.offered, Candidates: offer.Candidates{},
+		RetryWindow: time.Duration(h.RetryWindow), AnswerWithin: answerWithin, RenewEvery: ledger.RenewEvery,
+		UploadGrace: delivery.UploadGrace, HoldWithin: holdWithin, UpstreamHeaders: h.UpstreamHeaders,
+		Now: time.Now, Logger: h.logger, Sampled: h.sampled,
+		Leaves: h.leaves, Secret: h.app.secret, Refuse: h.refuseSale, Decorate: h.addCORS,
+	}
 }
 
 func (h *Handler) checkOptions() error {
@@ -249,22 +245,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	line := &h.lines[decision.Line+1]
-	if err := h.app.tellPlaces(); err != nil || line.id == "" {
+	if err := h.app.tellPlaces(); err != nil || line.ID == "" {
 		h.logger.Error("a paywall block does not know where it stands; refusing what it prices", zap.Error(err))
 		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
 	}
 
 	// Offer.
-	now := h.now()
-	first := pr.settlesFirst(r, override)
-	offers := pr.offersFor(first)
+	now := h.desk.Now()
+	first := settlesFirst(pr, r, override)
+	offers := pr.Offers(first)
 	current, err := offers.Current()
 	if err != nil {
 		h.noteClosed(err, now)
 		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
 	}
 
-	resource := h.shared.offered.ResourceOf(r.Host, request.URI(r), line.id, first)
+	resource := h.shared.offered.ResourceOf(r.Host, request.URI(r), line.ID, first)
 
 	// Payment, if there is one.
 	payment, err := x402.Decode(r.Header)
@@ -289,14 +285,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
-	p := &purchase{
-		h: h, price: pr, line: line, first: first, upfront: first, offer: current, resource: resource,
-		payment: payment, started: now, payer: r.Context(),
-		method: request.Method(r, override), acts: request.MayAct(r, override), client: request.ClientNetwork(r), site: request.ClientSite(r), upload: delivery.BoundUpload(w, r, h.uploadGrace),
-	}
-	r, p.body = delivery.ReadsBody(r, p.upload)
-	defer p.upload.End()
-	defer p.letGo()
+	upload := delivery.BoundUpload(w, r, h.desk.UploadGrace)
+	r, body := delivery.ReadsBody(r, upload)
+	p := h.desk.open(ask{
+		method: request.Method(r, override), acts: request.MayAct(r, override), client: request.ClientNetwork(r), site: request.ClientSite(r),
+		resourceURL: h.resourceURL(r), body: body, upload: upload, payer: r.Context(), started: now,
+	}, offered{price: pr, line: &line.purchaseLine, first: first, current: current, resource: resource}, payment)
+	defer upload.End()
+	defer p.close()
 	if refused := p.claim(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)
 	}
@@ -305,11 +301,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	return p.deliver(w, r, next)
 }
-
-// chargedKey marks the context of a request that holds a payment.
-type chargedKey struct{}
-
-func charged(ctx context.Context) bool { return ctx.Value(chargedKey{}) != nil }
 
 // Interface guards
 var (

@@ -29,7 +29,7 @@ func (d *run) finishForLater(status int, header http.Header) {
 	}
 	d.p.desk.Held.add(d.p.hold.Payment.Key, 1) // until its answer is there
 	d.answered = true
-	_ = d.p.h.refuseSale(d.w, d.r, d.p, *d.refused)
+	_ = d.p.desk.Refuse(d.w, d.r, d.p, *d.refused)
 	//nolint:bodyclose // a controller is no response
 	_ = http.NewResponseController(d.w).Flush()
 }

@@ -21,10 +21,10 @@ func SetPlaces(all, kept, of, from int) (restore func()) {
 }
 
 // SetHoldWithin sets how long a payment may wait for the upstream.
-func (h *Handler) SetHoldWithin(d time.Duration) { h.holdWithin = d }
+func (h *Handler) SetHoldWithin(d time.Duration) { h.desk.HoldWithin = d }
 
 // Candidates is against how many tokens of a network a payment is tried that names none.
-func (h *Handler) Candidates(network string) int { return len(h.candidates[network]) }
+func (h *Handler) Candidates(network string) int { return len(h.desk.Candidates[network]) }
 
 // Unsettled is how many payments are.
 func Unsettled() int { return now.Unsettled() }
@@ -46,7 +46,7 @@ const (
 )
 
 // SetUploadGrace sets how long a body may take that nothing is paid for.
-func (h *Handler) SetUploadGrace(d time.Duration) { h.uploadGrace = d }
+func (h *Handler) SetUploadGrace(d time.Duration) { h.desk.UploadGrace = d }
 
 // Drain is what happens when the process exits.
 func Drain(ctx context.Context) { settlement.Drain(ctx) }

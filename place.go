@@ -55,7 +55,7 @@ func (a *App) tellPlaces() error {
 func (h *Handler) stand(at place) {
 	*h.at = at
 	for i := range h.lines {
-		h.lines[i].id = request.Fingerprint(at.id, h.lines[i].words)
+		h.lines[i].ID = request.Fingerprint(at.id, h.lines[i].words)
 	}
 }
 

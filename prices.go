@@ -11,7 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
@@ -20,25 +19,15 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// price is one price of the list, ready for requests. Lines that say the same
-// share one.
-type price struct {
-	settle string // "", first, on_success
-	upto   bool   // what is charged, the upstream says
-	charge []int
-	amount money.Money
-	offers [2]*offer.Offers // by settlesFirst
-}
-
 // settlesFirst says when the money of a request moves.
-func (p *price) settlesFirst(r *http.Request, o request.Overrides) bool {
-	if p.upto {
+func settlesFirst(p *offer.Price, r *http.Request, o request.Overrides) bool {
+	if p.Upto {
 		return false
 	}
 	if request.Tunnels(r) {
 		return true // 101 is goods
 	}
-	switch p.settle {
+	switch p.Settle {
 	case settleFirst:
 		return true
 	case settleOnSuccess:
@@ -48,22 +37,12 @@ func (p *price) settlesFirst(r *http.Request, o request.Overrides) bool {
 	return !request.Safe(r.Method) || o.Act()
 }
 
-func (p *price) offersFor(first bool) *offer.Offers {
-	if first {
-		return p.offers[1]
-	}
-	return p.offers[0]
-}
-
-// options are the ways to pay the price.
-func (p *price) options() []*offer.Option { return p.offers[0].Options }
-
 // provisionPrices turns the config's lines into the price list.
 func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	var lines []pricing.Line
 	var said []string
 	shared := map[string]int{}
-	h.candidates = offer.Candidates{}
+	h.desk.Candidates = offer.Candidates{}
 	for i := range h.Prices {
 		p := &h.Prices[i]
 		p.matchers = matcher.Raw(p.MatcherSetsRaw) // which loading takes away
@@ -139,9 +118,8 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 // line is what the gate knows of a line of the price list, and of `otherwise`,
 // which comes first.
 type line struct {
-	words  string           // what it says apart from its price, which a reload may change
-	id     string           // these words at the place of the gate
-	health admission.Health // of the upstream behind it
+	purchaseLine
+	words string // what it says apart from its price, which a reload may change
 }
 
 // price makes the price of a line, or finds one that says the same.
@@ -199,15 +177,10 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 			return 0, fmt.Errorf("accept %s: what is signed on this chain cannot be recognised before it is settled; add `settle first`", o.Network.Name)
 		}
 	}
-	pr := &price{settle: settle, upto: p.Upto, charge: p.Charge, amount: amount}
-	for i := range pr.offers {
-		pr.offers[i] = &offer.Offers{
-			Options: options, Backends: backends, Facilitators: h.app.settlers,
-			First: i == 1, Description: p.Description, MimeType: p.MimeType,
-		}
-	}
+	pr := offer.NewPrice(options, backends, h.app.settlers, p.Description, p.MimeType)
+	pr.Settle, pr.Upto, pr.Charge = settle, p.Upto, p.Charge
 	h.warnAboutPrice(p, pr)
-	h.candidates.Add(options)
+	h.desk.Candidates.Add(options)
 	shared[key] = len(h.prices)
 	h.prices = append(h.prices, pr)
 	return shared[key], nil
@@ -300,11 +273,11 @@ func (h *Handler) backends(names []string) ([]*facilitator.Member, error) {
 func (h *Handler) dearer(a, b int) (int, bool) {
 	p, q := h.prices[a], h.prices[b]
 	switch {
-	case p.settle != q.settle || !slices.Equal(p.charge, q.charge):
+	case p.Settle != q.Settle || !slices.Equal(p.Charge, q.Charge):
 		return 0, false
-	case offer.CostNoLess(p.options(), q.options()):
+	case offer.CostNoLess(p.Options(), q.Options()):
 		return a, true
-	case offer.CostNoLess(q.options(), p.options()):
+	case offer.CostNoLess(q.Options(), p.Options()):
 		return b, true
 	}
 	return 0, false

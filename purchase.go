@@ -40,15 +40,17 @@ type ask struct {
 	site   string // the larger one, for the bounds
 	body   *delivery.Body
 	upload *delivery.Upload // the same body, bounded while nothing is paid
-	payer  context.Context  // ends when the payer leaves
+	// resourceURL is the URL of the goods as the payer knows it.
+	resourceURL string
+	payer       context.Context // ends when the payer leaves
 	// started is when the request came.
 	started time.Time
 }
 
 // offered is what the request costs.
 type offered struct {
-	price   *price
-	line    *line
+	price   *offer.Price
+	line    *purchaseLine
 	first   bool // settle before the upstream runs
 	current *offer.Offer
 	// resource is what the offer is for; see offer.History.
@@ -105,15 +107,20 @@ type result struct {
 	receipt     facilitator.Settlement // what the facilitator added for the receipt
 }
 
+// open begins a purchase. Its close must be called, whatever comes of it.
+func (d *desk) open(a ask, o offered, payment *x402.Payment) *purchase {
+	return &purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment}, result: result{upfront: o.first}}
+}
+
 // match finds what the payment pays for, and checks all that can be checked
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
-func (p *purchase) match(r *http.Request, now time.Time) (misfit *refusal) {
-	t := p.offered.price.offersFor(p.offered.first)
+func (p *purchase) match(now time.Time) (misfit *refusal) {
+	t := p.offered.price.Offers(p.offered.first)
 	p.signed.request = facilitator.Request{
 		Payment:  p.signed.payment,
 		From:     p.ask.site,
-		Resource: x402.Resource{URL: p.desk.ResourceURL(r), Description: t.Description, MimeType: t.MimeType},
+		Resource: x402.Resource{URL: p.ask.resourceURL, Description: t.Description, MimeType: t.MimeType},
 	}
 	found, err := p.desk.Offered.Matches(p.signed.payment, p.offered.current, p.offered.resource, p.desk.Facilitators, now)
 	for _, f := range found {
@@ -189,7 +196,7 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 	if !p.result.upfront {
 		return nil
 	}
-	if !p.offered.line.health.MayTry(p.attempt(), p.desk.Now()) {
+	if !p.offered.line.Health.MayTry(p.attempt(), p.desk.Now()) {
 		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(admission.ProbeEvery / time.Second)}
 	}
 	p.hold.probing = true
@@ -203,10 +210,10 @@ func (p *purchase) sawUpstream(status int, returned bool) {
 	}
 	p.hold.probing = false
 	if p.ask.body.Broken() { // the payer's doing says nothing of the upstream
-		p.offered.line.health.DidNotTry()
+		p.offered.line.Health.DidNotTry()
 		return
 	}
-	p.offered.line.health.Saw(p.attempt(), status, returned, p.desk.Now())
+	p.offered.line.Health.Saw(p.attempt(), status, returned, p.desk.Now())
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has
@@ -278,11 +285,11 @@ func (p *purchase) canSettle(name string, now time.Time) bool {
 // or settled when its status line is there.
 func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if p.result.settled && !p.ask.upload.Free() {
-		return p.h.refuseSale(w, r, p, refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow, receipt: p.receipt(p.hold.Payment)})
+		return p.desk.Refuse(w, r, p, refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow, receipt: p.receipt(p.hold.Payment)})
 	}
 	if p.result.settled && p.signed.auth.opaque {
 		if refused := p.buysOnce(); refused != nil {
-			return p.h.refuseSale(w, r, p, *refused)
+			return p.desk.Refuse(w, r, p, *refused)
 		}
 	}
 	d := &run{p: p, w: w, r: r, answer: delivery.NewResponseWriter(w, p.result.settled, nil)}
@@ -293,13 +300,13 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
 		if !delivery.IsFor(copied, r, p.hold.Payment.Key) {
-			return p.h.refuseSale(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.hold.Payment)})
+			return p.desk.Refuse(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.hold.Payment)})
 		}
 		var err error
 		if next, err = delivery.Replay(copied); err != nil {
 			refused := p.unconfirmed(p.hold.Payment)
 			refused.cause = err
-			return p.h.refuseSale(w, r, p, *refused)
+			return p.desk.Refuse(w, r, p, *refused)
 		}
 		d.replayed = true
 	} else if p.ask.acts && p.result.settled {
@@ -311,11 +318,11 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		if p.result.settled {
 			refused.receipt = p.receipt(p.hold.Payment)
 		}
-		return p.h.refuseSale(w, r, p, *refused)
+		return p.desk.Refuse(w, r, p, *refused)
 	}
 	if p.hold.Payment.State == ledger.Settled {
 		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
-			return p.h.refuseSale(w, r, p, *refused)
+			return p.desk.Refuse(w, r, p, *refused)
 		}
 	}
 	return d.serve(w, next, sent)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
@@ -33,7 +32,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 		States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Unknown, ledger.Settling, ledger.Claimed},
 		Payer:  asked.Payer, Method: asked.Method, Host: asked.Host, URL: asked.URL,
 		Since: p.desk.Now().Add(-p.desk.RetryWindow), // see redeem
-		Brief: true,                                           // a payer may have many, each with a long answer
+		Brief: true,                                  // a payer may have many, each with a long answer
 	}}
 	if asked.Method == http.MethodGet {
 		head := filters[0] // a HEAD buys one GET

@@ -9,13 +9,13 @@ import (
 // What tests of a running gate may change, so that they need not wait.
 
 // SetAnswerWithin sets how long a payer waits for a settlement.
-func (h *Handler) SetAnswerWithin(d time.Duration) { h.answerWithin = d }
+func (h *Handler) SetAnswerWithin(d time.Duration) { h.desk.AnswerWithin = d }
 
 // SetRenewEvery sets how often a claim is renewed.
-func (h *Handler) SetRenewEvery(d time.Duration) { h.renewEvery = d }
+func (h *Handler) SetRenewEvery(d time.Duration) { h.desk.RenewEvery = d }
 
 // SetNow sets the gate's clock; the ledger has its own.
-func (h *Handler) SetNow(now func() time.Time) { h.now = now }
+func (h *Handler) SetNow(now func() time.Time) { h.desk.Now = now }
 
 // SetRouteFindings replaces what Start does with the findings of the routes, and
 // returns what restores it.

@@ -1,7 +1,6 @@
 package paywall
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
@@ -10,7 +9,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
-	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 // shared is what all configs of a process share, since claims and settlements outlive
@@ -18,9 +16,7 @@ import (
 type shared struct {
 	admission *admission.Control
 	offered   *offer.History
-	verdicts  *verdicts
-	held      *heldKeys
-	orders    *orderBook
+	purchases *sharedPurchases
 
 	unrecorded settlement.Unrecorded
 
@@ -29,13 +25,10 @@ type shared struct {
 }
 
 func newShared() *shared {
-	held := newHeldKeys()
 	return &shared{
 		admission: admission.New(),
 		offered:   offer.NewHistory(),
-		verdicts:  new(verdicts),
-		held:      held,
-		orders:    &orderBook{open: map[orderKey][]*order{}, held: held},
+		purchases: newSharedPurchases(),
 	}
 }
 
@@ -63,56 +56,4 @@ func currentShared() (s *shared) {
 		return true
 	})
 	return s
-}
-
-// heldKeys are the payments that requests of this process hold. Copies of them, however
-// many come, are told so without asking the ledger.
-type heldKeys struct {
-	mu   sync.Mutex
-	keys map[ledger.Key]int
-	left map[ledger.Key]bool // whether the payer has left, though the upstream goes on, once that is known
-}
-
-func newHeldKeys() *heldKeys {
-	return &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}}
-}
-
-// payerLeft notes that the payer of a purchase has left that is still held.
-func (h *heldKeys) payerLeft(key ledger.Key) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, known := h.left[key]; !known && h.keys[key] > 0 {
-		h.left[key] = true
-	}
-}
-
-// payerHasAll notes that the payer of a purchase that is still held has got all of it:
-// when he leaves now, nothing is lost.
-func (h *heldKeys) payerHasAll(key ledger.Key) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.keys[key] > 0 {
-		h.left[key] = false
-	}
-}
-
-func (h *heldKeys) hasLeft(key ledger.Key) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.left[key]
-}
-
-func (h *heldKeys) has(key ledger.Key) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.keys[key] > 0
-}
-
-func (h *heldKeys) add(key ledger.Key, n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.keys[key] += n; h.keys[key] <= 0 {
-		delete(h.keys, key)
-		delete(h.left, key)
-	}
 }

@@ -27,9 +27,9 @@ func (p *purchase) noteNetwork(r *http.Request) {
 	}
 }
 
-func (h *Handler) warnOfNetwork(text, network string) {
-	now := h.now().Unix()
-	if last := h.warned.Load(); now-last >= int64(warnEvery/time.Second) && h.warned.CompareAndSwap(last, now) {
-		h.logger.Warn(text, zap.String("network", network))
+func (d *desk) warnOfNetwork(text, network string) {
+	now := d.Now().Unix()
+	if last := d.warned.Load(); now-last >= int64(warnEvery/time.Second) && d.warned.CompareAndSwap(last, now) {
+		d.Logger.Warn(text, zap.String("network", network))
 	}
 }

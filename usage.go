@@ -83,13 +83,13 @@ func (p *purchase) usedMore(said []string) bool {
 	if p.result.sold == nil {
 		return true
 	}
-	i := slices.IndexFunc(p.offered.price.options(), func(o *offer.Option) bool {
+	i := slices.IndexFunc(p.offered.price.Options(), func(o *offer.Option) bool {
 		return o.Requirement.Network == p.result.sold.network && strings.EqualFold(o.Requirement.Asset, p.result.sold.asset)
 	})
 	if i < 0 {
 		return true // nobody knows any more what a dollar of it is
 	}
-	due, err := charge(said, p.result.sold.most, p.offered.price.options()[i])
+	due, err := charge(said, p.result.sold.most, p.offered.price.Options()[i])
 	if err != nil {
 		return true
 	}

@@ -13,16 +13,17 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
+	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 )
 
 // warnAboutPrice tells the operator at load what payers will stumble over.
-func (h *Handler) warnAboutPrice(p Price, pr *price) {
+func (h *Handler) warnAboutPrice(p Price, pr *offer.Price) {
 	line := zap.String("line", p.String())
 	if len(p.Description) > 500 {
 		h.logger.Warn("description is longer than 500 characters; some facilitators refuse such payments", line)
 	}
 	test, real := 0, 0
-	for _, o := range pr.options() {
+	for _, o := range pr.Options() {
 		if o.Network.Test {
 			test++
 		} else {
@@ -39,7 +40,7 @@ func (h *Handler) warnAboutPrice(p Price, pr *price) {
 	if test > 0 && real > 0 {
 		h.logger.Warn("real and test money are accepted for one price; whoever has test money pays nothing", line)
 	}
-	if n := pr.offers[0].Size(); n > 7<<10 {
+	if n := pr.Offers(false).Size(); n > 7<<10 {
 		h.logger.Warn("challenge is near 8 kB; some clients and proxies refuse such headers: accept fewer tokens", line, zap.Int("bytes", n))
 	}
 }

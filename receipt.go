@@ -1,0 +1,54 @@
+package paywall
+
+import (
+	"net/http"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// receipt tells what became of a settled payment.
+func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
+	receipt := &x402.Receipt{
+		Success:     true,
+		Transaction: row.Transaction,
+		Network:     row.Network,
+		Payer:       row.Payer,
+		Extensions:  p.result.receipt.Extensions,
+		Extra:       p.result.receipt.Extra,
+	}
+	if row.Scheme == x402.SchemeUpto {
+		receipt.Amount = row.Amount // else it is the price
+	}
+	return receipt
+}
+
+// pendingReceipt tells that the money may have moved, and that the same payment
+// is worth sending again.
+func (p *purchase) pendingReceipt(row ledger.Payment) *x402.Receipt {
+	r := failedReceipt(row, x402.CodeSettlementPending)
+	return &r
+}
+
+func failedReceipt(row ledger.Payment, code x402.Code) x402.Receipt {
+	return x402.Receipt{
+		Transaction: row.Transaction,
+		Network:     row.Network,
+		Payer:       row.Payer,
+		ErrorReason: string(code),
+	}
+}
+
+// setReceipt puts the receipt of a settled payment on the paid answer, under
+// the name that the payer's version of the protocol reads.
+func (p *purchase) setReceipt(header http.Header) {
+	receipt := p.receipt(p.hold.Payment)
+	name := x402.HeaderPaymentResponse
+	if p.signed.payment.Version == x402.V1 {
+		v1 := receipt.V1()
+		receipt, name = &v1, x402.HeaderXPaymentResponse
+	}
+	delivery.RemoveReceipts(header)
+	header[name] = []string{receipt.Encode()}
+}

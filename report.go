@@ -1,0 +1,51 @@
+package paywall
+
+import (
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+)
+
+// report writes the one log line of a payment, and counts it.
+func (p *purchase) report() {
+	outcome := p.result.outcome
+	if outcome == "" {
+		return
+	}
+	metrics.CountPayment(outcome)
+	row := p.hold.Payment
+	if p.result.about != nil {
+		row = *p.result.about
+	}
+	fields := []zap.Field{
+		zap.String("outcome", string(outcome)),
+		zap.String("payment", row.ID),
+		zap.String("payer", row.Payer),
+		zap.String("network", row.Network),
+		zap.String("asset", row.Asset),
+		zap.String("amount", row.Amount),
+		zap.String("facilitator", row.Facilitator),
+		zap.String("transaction", row.Transaction),
+		zap.String("method", row.Method),
+		zap.String("host", row.Host),
+		zap.Int("upstream_status", p.result.status),
+		zap.Duration("duration", p.desk.Now().Sub(p.ask.started)),
+	}
+	level := zap.InfoLevel
+	if f := p.result.refused; f != nil {
+		fields = append(fields, zap.Int("status", f.status), zap.String("code", string(f.code)), zap.Error(f.cause))
+		if f.status >= http.StatusInternalServerError {
+			level = zap.ErrorLevel
+		}
+	}
+	logger := p.desk.Logger
+	switch outcome {
+	case metrics.Limited:
+		level = zap.DebugLevel // a flood must not fill the log
+	case metrics.Rejected, metrics.Invalid, metrics.Unverified, metrics.Expired:
+		logger = p.desk.Sampled // anybody can send what costs him nothing
+	}
+	logger.Log(level, "payment", fields...)
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -34,34 +35,34 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer.Off
 }
 
 // refuse answers with a status and a code.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refusal) error {
 	header := w.Header()
 	h.ownAnswer(header, r)
-	setReceipts(header, f.receipt)
-	if f.retryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(f.retryAfter))
+	setReceipts(header, f.Receipt)
+	if f.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}
-	if len(f.allow) > 0 {
-		header.Set("Allow", strings.Join(f.allow, ", "))
+	if len(f.Allow) > 0 {
+		header.Set("Allow", strings.Join(f.Allow, ", "))
 	}
 	body, err := json.Marshal(struct {
 		Error x402.Code `json:"error"`
-	}{f.code})
+	}{f.Code})
 	if err != nil {
 		body = nil // the status says enough
 	}
 	header.Set("Content-Type", "application/json")
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(f.status)
+	w.WriteHeader(f.Status)
 	_, _ = w.Write(body)
 	return nil
 }
 
 // refuseSale answers a request that came with a payment.
-func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase, f refusal) error {
-	f, shown := p.end(f)
+func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase.Purchase, f purchase.Refusal) error {
+	f, shown := p.End(f)
 	if shown != nil {
-		return h.challenge(w, r, shown, f.code, f.receipt)
+		return h.challenge(w, r, shown, f.Code, f.Receipt)
 	}
 	return h.refuse(w, r, f)
 }

@@ -90,33 +90,8 @@ const (
 	settleOnSuccess = "on_success"
 )
 
-// Times of a payment. They are variables of the handler so that tests need not
-// wait.
-const (
-	// holdWithin is how long a payment may be claimed without being settled: who
-	// holds it for longer has an upstream that does not answer.
-	holdWithin = offer.MaxTimeout
-	// minLife is how long an authorization must still live when we settle:
-	// settlement has to reach a block before it ends.
-	minLife = 20 * time.Second
-	// maxLife is the longest authorization we take: some wallets sign a day.
-	maxLife = 25 * time.Hour
-	// answerWithin is how long a payer waits for a settlement before being told
-	// that it is pending: below the usual time-outs of clients.
-	answerWithin = 15 * time.Second
-	// keepWithoutEnd is how long a payment is remembered whose authorization does
-	// not say when it ends: the chain alone refuses it then.
-	keepWithoutEnd = 90 * 24 * time.Hour
-	// keepRequest is how long at least what was asked of a facilitator is kept: a
-	// reorganisation of the chain may make it necessary to ask again.
-	keepRequest = time.Hour
-	// maxRuns bounds how often one payment starts the upstream.
-	maxRuns = 20
-	// maxHeads is how many of them can be heads.
-	maxHeads = 10
-	// defaultRetryWindow is how long an undelivered purchase can be fetched.
-	defaultRetryWindow = 24 * time.Hour
-)
+// defaultRetryWindow is how long an undelivered purchase can be fetched.
+const defaultRetryWindow = 24 * time.Hour
 
 // resolve replaces {env.*} and {file.*} in a value of the config. Any other
 // placeholder would let a request choose its own price or payee.

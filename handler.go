@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/page"
@@ -98,7 +99,7 @@ type Handler struct {
 	shared     *shared // the app's
 	list       *pricing.List
 	prices     []*offer.Price
-	desk       *desk
+	desk       *purchase.Desk
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         *place // filled in by tellPlaces
 	varies     string // the request headers that matchers look at
@@ -146,10 +147,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // openDesk makes the desk of this gate.
 func (h *Handler) openDesk() {
-	h.desk = &desk{
-		Desk: h.app.desk, sharedPurchases: h.shared.purchases, Offered: h.shared.offered, Candidates: offer.Candidates{},
-		RetryWindow: time.Duration(h.RetryWindow), AnswerWithin: answerWithin, RenewEvery: ledger.RenewEvery,
-		UploadGrace: delivery.UploadGrace, HoldWithin: holdWithin, UpstreamHeaders: h.UpstreamHeaders,
+	h.desk = &purchase.Desk{
+		Desk: h.app.desk, Shared: h.shared.purchases, Offered: h.shared.offered, Candidates: offer.Candidates{},
+		RetryWindow: time.Duration(h.RetryWindow), AnswerWithin: purchase.AnswerWithin, RenewEvery: ledger.RenewEvery,
+		UploadGrace: delivery.UploadGrace, HoldWithin: purchase.HoldWithin, UpstreamHeaders: h.UpstreamHeaders,
 		Now: time.Now, Logger: h.logger, Sampled: h.sampled,
 		Leaves: h.leaves, Secret: h.app.secret, Refuse: h.refuseSale, Decorate: h.addCORS,
 	}
@@ -198,7 +199,7 @@ func parseOrigin(s string) (string, error) {
 
 // ServeHTTP is the life of a request at the gate.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if !charged(r.Context()) { // else they are ours
+	if !purchase.IsPaidFor(r.Context()) { // else they are ours
 		delivery.RemoveUpstreamHeaders(r.Header)
 		delivery.RemoveTrailers(r, func(name string) bool { return delivery.IsUpstreamHeader(name) || request.IsOverride(name) })
 	}
@@ -208,7 +209,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Price.
 	if !h.host.CanBeRead(r.Host) {
-		return h.refuse(w, r, refusal{status: http.StatusBadRequest, code: codeAmbiguousPath})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusBadRequest, Code: purchase.CodeAmbiguousPath})
 	}
 	override := request.ReadOverrides(r)
 	decision, err := request.Decide(h.list, r, request.PriceMethod(r), override)
@@ -221,33 +222,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if err != nil {
 		h.logger.Error("the price of a request cannot be decided; refusing it", zap.Error(err))
-		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided})
 	}
 	switch decision.Kind {
 	case pricing.Free:
 		return h.serveFree(w, r, next, decision)
 	case pricing.Refused:
-		return h.refuse(w, r, refusal{status: http.StatusForbidden, code: codeRefused})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusForbidden, Code: purchase.CodeRefused})
 	case pricing.MethodNotAllowed:
-		return h.refuse(w, r, refusal{status: http.StatusMethodNotAllowed, code: codeMethodNotAllowed, allow: decision.Allow})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusMethodNotAllowed, Code: purchase.CodeMethodNotAllowed, Allow: decision.Allow})
 	case pricing.Ambiguous:
-		return h.refuse(w, r, refusal{status: http.StatusBadRequest, code: codeAmbiguousPath})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusBadRequest, Code: purchase.CodeAmbiguousPath})
 	case pricing.Priced:
 	default:
-		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided})
 	}
 	pr := h.prices[decision.Price]
 	h.varyPriced(w.Header(), decision)
 
-	if charged(r.Context()) {
+	if purchase.IsPaidFor(r.Context()) {
 		h.logger.Error("a request that was charged by one paywall block has met another that prices it; put all prices into one block")
-		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeChargedTwice})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeChargedTwice})
 	}
 
 	line := &h.lines[decision.Line+1]
 	if err := h.app.tellPlaces(); err != nil || line.ID == "" {
 		h.logger.Error("a paywall block does not know where it stands; refusing what it prices", zap.Error(err))
-		return h.refuse(w, r, refusal{status: http.StatusInternalServerError, code: codeUndecided})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided})
 	}
 
 	// Offer.
@@ -257,7 +258,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	current, err := offers.Current()
 	if err != nil {
 		h.noteClosed(err, now)
-		return h.refuse(w, r, refusal{status: http.StatusServiceUnavailable, code: codeNoFacilitator, retryAfter: 30})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusServiceUnavailable, Code: purchase.CodeNoFacilitator, RetryAfter: 30})
 	}
 
 	resource := h.shared.offered.ResourceOf(r.Host, request.URI(r), line.ID, first)
@@ -268,12 +269,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		shown, wait, down := offers.Shown(current, now)
 		if down != nil {
 			h.noteClosed(down, now)
-			return h.refuse(w, r, outage(wait))
+			return h.refuse(w, r, purchase.Outage(wait))
 		}
 		if err != nil {
 			metrics.CountPayment(metrics.Malformed)
 			h.shared.offered.Remember(resource, shown, now)
-			return h.challenge(w, r, shown, codeOf(err), nil)
+			return h.challenge(w, r, shown, purchase.CodeOf(err), nil)
 		}
 		metrics.Challenges.Inc()
 		h.shared.offered.Remember(resource, shown, now)
@@ -281,25 +282,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
 		// Early data can be replayed by whoever saw it (RFC 8470).
-		return h.refuse(w, r, refusal{status: http.StatusTooEarly, code: codeTooEarly})
+		return h.refuse(w, r, purchase.Refusal{Status: http.StatusTooEarly, Code: purchase.CodeTooEarly})
 	}
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
 	upload := delivery.BoundUpload(w, r, h.desk.UploadGrace)
 	r, body := delivery.ReadsBody(r, upload)
-	p := h.desk.open(ask{
-		method: request.Method(r, override), acts: request.MayAct(r, override), client: request.ClientNetwork(r), site: request.ClientSite(r),
-		resourceURL: h.resourceURL(r), body: body, upload: upload, payer: r.Context(), started: now,
-	}, offered{price: pr, line: &line.purchaseLine, first: first, current: current, resource: resource}, payment)
+	p := h.desk.Open(purchase.Ask{
+		Method: request.Method(r, override), Acts: request.MayAct(r, override), Client: request.ClientNetwork(r), Site: request.ClientSite(r),
+		ResourceURL: h.resourceURL(r), Body: body, Upload: upload, Payer: r.Context(), Started: now,
+	}, purchase.Offered{Price: pr, Line: &line.Line, First: first, Current: current, Resource: resource}, payment)
 	defer upload.End()
-	defer p.close()
-	if refused := p.claim(r); refused != nil {
+	defer p.Close()
+	if refused := p.Claim(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)
 	}
-	if refused := p.prepare(r); refused != nil {
+	if refused := p.Prepare(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)
 	}
-	return p.deliver(w, r, next)
+	return p.Deliver(w, r, next)
 }
 
 // Interface guards

@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
@@ -118,7 +119,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 // line is what the gate knows of a line of the price list, and of `otherwise`,
 // which comes first.
 type line struct {
-	purchaseLine
+	purchase.Line
 	words string // what it says apart from its price, which a reload may change
 }
 

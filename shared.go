@@ -8,6 +8,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 )
 
@@ -16,7 +17,7 @@ import (
 type shared struct {
 	admission *admission.Control
 	offered   *offer.History
-	purchases *sharedPurchases
+	purchases *purchase.Shared
 
 	unrecorded settlement.Unrecorded
 
@@ -28,7 +29,7 @@ func newShared() *shared {
 	return &shared{
 		admission: admission.New(),
 		offered:   offer.NewHistory(),
-		purchases: newSharedPurchases(),
+		purchases: purchase.NewShared(),
 	}
 }
 

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 // upstreamRequest is the request as the upstream may see it: without the
 // payment.
-func (p *purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
+func (p *Purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
 	delivery.WithoutPayment(r)
 	if p.desk.UpstreamHeaders {
 		secret, err := p.desk.Secret(r.Context())
@@ -23,8 +23,8 @@ func (p *purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
 }
 
 // chargeable says whether an upstream's answer is goods.
-func (p *purchase) chargeable(status int, header http.Header) bool {
-	if charge := p.offered.price.Charge; len(charge) > 0 && status != http.StatusSwitchingProtocols {
+func (p *Purchase) chargeable(status int, header http.Header) bool {
+	if charge := p.offered.Price.Charge; len(charge) > 0 && status != http.StatusSwitchingProtocols {
 		// A range of the goods is goods.
 		return slices.Contains(charge, status) || status == http.StatusPartialContent && slices.Contains(charge, http.StatusOK)
 	}
@@ -41,8 +41,8 @@ func (p *purchase) chargeable(status int, header http.Header) bool {
 
 // usesUp says whether an upstream's answer uses up what is owed: what a first payer
 // would be charged for, or, where he pays first, everything that is goods.
-func (p *purchase) usesUp(status int, header http.Header) bool {
-	if p.offered.first {
+func (p *Purchase) usesUp(status int, header http.Header) bool {
+	if p.offered.First {
 		return p.isGoods(status)
 	}
 	return p.chargeable(status, header)
@@ -50,12 +50,12 @@ func (p *purchase) usesUp(status int, header http.Header) bool {
 
 // isGoods says whether a status stands for something that was done or given: one that
 // usually does, or that the line charges for.
-func (p *purchase) isGoods(status int) bool {
+func (p *Purchase) isGoods(status int) bool {
 	return status == http.StatusSwitchingProtocols || status >= 200 && status < 400 && status != http.StatusNotModified ||
-		slices.Contains(p.offered.price.Charge, status)
+		slices.Contains(p.offered.Price.Charge, status)
 }
 
 // chargedKey marks the context of a request that holds a payment.
 type chargedKey struct{}
 
-func charged(ctx context.Context) bool { return ctx.Value(chargedKey{}) != nil }
+func IsPaidFor(ctx context.Context) bool { return ctx.Value(chargedKey{}) != nil }

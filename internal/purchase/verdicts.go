@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"crypto/sha256"
@@ -32,7 +32,7 @@ type verdictKey [sha256.Size]byte
 
 // verdictKey names what the facilitator would be asked. Where our own check has
 // proven the signature, its spelling makes no difference.
-func (p *purchase) verdictKey() (key verdictKey) {
+func (p *Purchase) verdictKey() (key verdictKey) {
 	r, a := &p.signed.request.Requirement, &p.signed.auth
 	about := fmt.Sprintf("%q %q %q %q %q %q %q %q %s %d %d %q %q %q", r.Scheme, r.Network, r.Amount, r.Asset, r.PayTo, r.Extra,
 		p.signed.payment.Extensions, a.Key, a.Value.Dec(), a.ValidAfter, a.ValidBefore, a.To, a.Spender, a.Facilitator)

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"cmp"
@@ -16,8 +16,8 @@ import (
 
 // Who may cost us work; the bounds are in the package admission.
 
-func (p *purchase) limitKey(now time.Time) admission.Key {
-	key := admission.Key{Network: p.ask.site, Trusted: p.isTrusted(now) || p.isKnownWallet(now)}
+func (p *Purchase) limitKey(now time.Time) admission.Key {
+	key := admission.Key{Network: p.ask.Site, Trusted: p.isTrusted(now) || p.isKnownWallet(now)}
 	if p.signed.proven {
 		key.Payer = p.signed.auth.Payer
 	}
@@ -25,23 +25,23 @@ func (p *purchase) limitKey(now time.Time) admission.Key {
 }
 
 // whose are the tries that a purchase takes.
-func (p *purchase) whose(now time.Time) (*admission.Buckets, string) {
+func (p *Purchase) whose(now time.Time) (*admission.Buckets, string) {
 	if p.isTrusted(now) {
 		// From here: what he has paid with stands on the chain, and others send it again.
-		return p.desk.Admission.PayerTries, p.ask.site + " " + p.signed.auth.Payer
+		return p.desk.Admission.PayerTries, p.ask.Site + " " + p.signed.auth.Payer
 	}
-	return p.desk.Admission.NetworkTries, p.ask.site
+	return p.desk.Admission.NetworkTries, p.ask.Site
 }
 
 // mayTry says, before anybody is asked, whether a payment would be looked at.
-func (p *purchase) mayTry(now time.Time) *refusal {
+func (p *Purchase) mayTry(now time.Time) *Refusal {
 	if why := p.desk.Admission.Unsettled.Full(p.limitKey(now)); why != "" {
 		return p.limited(noSlot(why))
 	}
 	if t, name := p.whose(now); !t.Left(name, now) {
 		return p.limited(tooManyTries())
 	}
-	if p.signed.unproven && !p.isKnownWallet(now) && (!p.desk.Admission.Strangers.Left(p.ask.site, now) || !p.desk.Admission.AllStrangers.Left("", now)) {
+	if p.signed.unproven && !p.isKnownWallet(now) && (!p.desk.Admission.Strangers.Left(p.ask.Site, now) || !p.desk.Admission.AllStrangers.Left("", now)) {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
@@ -49,8 +49,8 @@ func (p *purchase) mayTry(now time.Time) *refusal {
 
 // takeLook takes what it costs to look what became of a payment that fits nothing, or
 // was used.
-func (p *purchase) takeLook(now time.Time) *refusal {
-	if p.desk.Admission.Looks.Take(p.ask.site, now) == nil {
+func (p *Purchase) takeLook(now time.Time) *Refusal {
+	if p.desk.Admission.Looks.Take(p.ask.Site, now) == nil {
 		return p.limited(tooManyTries())
 	}
 	return nil
@@ -58,7 +58,7 @@ func (p *purchase) takeLook(now time.Time) *refusal {
 
 // takeTry takes the try that a payment costs before the ledger or a facilitator is
 // asked about it. It comes back when the money has moved.
-func (p *purchase) takeTry(now time.Time) *refusal {
+func (p *Purchase) takeTry(now time.Time) *Refusal {
 	if p.signed.unproven {
 		if refused := p.takeStrangerTry(now); refused != nil {
 			return refused
@@ -72,14 +72,14 @@ func (p *purchase) takeTry(now time.Time) *refusal {
 }
 
 // takeStrangerTry takes what a signature costs that only a facilitator can judge.
-func (p *purchase) takeStrangerTry(now time.Time) *refusal {
+func (p *Purchase) takeStrangerTry(now time.Time) *Refusal {
 	if p.isKnownWallet(now) {
 		if p.desk.Admission.Strangers.Take(p.walletHere(), now) == nil {
 			return p.limited(tooManyStrangers())
 		}
 		return nil
 	}
-	if p.desk.Admission.Strangers.Take(p.ask.site, now) == nil || p.desk.Admission.AllStrangers.Take("", now) == nil {
+	if p.desk.Admission.Strangers.Take(p.ask.Site, now) == nil || p.desk.Admission.AllStrangers.Take("", now) == nil {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
@@ -87,34 +87,34 @@ func (p *purchase) takeStrangerTry(now time.Time) *refusal {
 
 // walletHere names a contract wallet together with the network that it comes from: its
 // address alone anybody can write.
-func (p *purchase) walletHere() string { return p.ask.client + " " + p.signed.auth.Payer }
+func (p *Purchase) walletHere() string { return p.ask.Client + " " + p.signed.auth.Payer }
 
 // isKnownWallet says whether a contract wallet has paid lately from this network.
-func (p *purchase) isKnownWallet(now time.Time) bool {
+func (p *Purchase) isKnownWallet(now time.Time) bool {
 	return p.signed.unproven && p.desk.Admission.Trusted.Has(p.walletHere(), now)
 }
 
 // limited marks a refusal as a bound's.
-func (p *purchase) limited(refused *refusal) *refusal {
+func (p *Purchase) limited(refused *Refusal) *Refusal {
 	p.result.outcome = metrics.Limited
 	return refused
 }
 
 // isTrusted says whether the payer has paid lately, and has signed this.
-func (p *purchase) isTrusted(now time.Time) bool {
+func (p *Purchase) isTrusted(now time.Time) bool {
 	return p.signed.proven && p.desk.Admission.Trusted.Has(p.signed.auth.Payer, now)
 }
 
-func tooManyTries() *refusal {
-	return &refusal{status: http.StatusTooManyRequests, code: codeTooManyTries, retryAfter: 1}
+func tooManyTries() *Refusal {
+	return &Refusal{Status: http.StatusTooManyRequests, Code: codeTooManyTries, RetryAfter: 1}
 }
 
-func tooManyStrangers() *refusal {
-	return &refusal{status: http.StatusServiceUnavailable, code: codeTooManyStrangers, retryAfter: 1}
+func tooManyStrangers() *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeTooManyStrangers, RetryAfter: 1}
 }
 
 // enter takes a slot among the payments that are not yet settled.
-func (p *purchase) enter(now time.Time) *refusal {
+func (p *Purchase) enter(now time.Time) *Refusal {
 	var why admission.Reason
 	if p.hold.slot, why = p.desk.Admission.Unsettled.Enter(p.limitKey(now)); why != "" {
 		return p.limited(noSlot(why))
@@ -123,21 +123,21 @@ func (p *purchase) enter(now time.Time) *refusal {
 }
 
 // noSlot refuses for want of a slot.
-func noSlot(why admission.Reason) *refusal {
+func noSlot(why admission.Reason) *Refusal {
 	if why == admission.Busy {
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.Code(why), retryAfter: 2}
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.Code(why), RetryAfter: 2}
 	}
-	return &refusal{status: http.StatusTooManyRequests, code: x402.Code(why), retryAfter: 1}
+	return &Refusal{Status: http.StatusTooManyRequests, Code: x402.Code(why), RetryAfter: 1}
 }
 
 // attempt is what the purchase asks of the upstream behind its line.
-func (p *purchase) attempt() admission.Attempt {
+func (p *Purchase) attempt() admission.Attempt {
 	path, _, _ := strings.Cut(p.signed.request.Resource.URL, "?")
-	return admission.Attempt{Payer: p.signed.auth.Payer, Path: path, Network: p.ask.site, Trusted: p.isTrusted(p.desk.Now())}
+	return admission.Attempt{Payer: p.signed.auth.Payer, Path: path, Network: p.ask.Site, Trusted: p.isTrusted(p.desk.Now())}
 }
 
 // tabFor names the tab of a payment: its payer's, or its own where nobody knows him.
-func (p *purchase) tabFor(row ledger.Payment) string {
+func (p *Purchase) tabFor(row ledger.Payment) string {
 	return cmp.Or(p.signed.auth.Payer, row.Payer, string(row.Key))
 }
 
@@ -155,7 +155,7 @@ type customer struct {
 	now    func() time.Time
 }
 
-func (p *purchase) customer() customer {
+func (p *Purchase) customer() customer {
 	c := customer{
 		payer: p.signed.auth.Payer, wallet: p.signed.auth.Payer, tab: p.tabFor(p.hold.Payment), ran: p.result.status != 0,
 		free: settlement.NothingDue(p.signed.request), doubt: p.hold.Payment.Doubt, token: p.hold.token, in: p.desk.Admission, now: p.desk.Now,

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"net/http"
@@ -13,7 +13,7 @@ import (
 // was done is not done again, so the upstream's answer is kept for him.
 
 // inDoubt says whether it is not known what became of the settlement.
-func (p *purchase) inDoubt() bool {
+func (p *Purchase) inDoubt() bool {
 	return p.result.outcome == metrics.Pending || p.result.outcome == metrics.Unknown || p.result.outcome == metrics.Unrecorded
 }
 

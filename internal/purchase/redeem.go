@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"context"
@@ -23,7 +23,7 @@ import (
 // redeemEarlier looks for a purchase of this payer that was paid for and not
 // delivered, and takes it over instead of selling a second one. It is called
 // when this payment is claimed and verified. When it finds one, p.result.settled is true.
-func (p *purchase) redeemEarlier(r *http.Request) *refusal {
+func (p *Purchase) redeemEarlier(r *http.Request) *Refusal {
 	if p.signed.auth.Payer == "" {
 		return nil
 	}
@@ -64,7 +64,7 @@ func (p *purchase) redeemEarlier(r *http.Request) *refusal {
 
 // list asks the ledger, and is done with it before anything is made of the rows: that
 // may take until the payer has sent the body.
-func (p *purchase) list(ctx context.Context, filters []ledger.Filter) (rows []ledger.Payment, err error) {
+func (p *Purchase) list(ctx context.Context, filters []ledger.Filter) (rows []ledger.Payment, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
 	for _, f := range filters {
@@ -80,18 +80,18 @@ func (p *purchase) list(ctx context.Context, filters []ledger.Filter) (rows []le
 
 // redeem decides about one earlier purchase of the payer. named says that the
 // payer means exactly this one.
-func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refusal {
+func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refusal {
 	ctx, asked := r.Context(), p.hold.Payment
 	now := p.desk.Now()
 	switch {
 	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
 		return nil // itself, or nothing came of it
 	case named && !p.namesSame(ctx, row):
-		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
+		return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
 		p.result.about = &row
-		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+		return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
 	case !named && p.signed.identifier != "" && len(row.Answer) > 0 && !delivery.IsFor(row.Answer, r, row.Key):
 		return nil // somebody else's order, whose payer has the same wallet
 	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
@@ -105,7 +105,7 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 	case refused != nil:
 		return refused
 	case alike == delivery.Different && named:
-		return &refusal{status: http.StatusConflict, code: codeIdentifierTaken}
+		return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
 	case alike == delivery.Different:
 		return nil // another order to the same address
 	case row.State == ledger.Unknown, row.State == ledger.Settling:
@@ -128,13 +128,13 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 
 // waitFor answers while an earlier purchase may have moved money, and the
 // reconciler finds out.
-func (p *purchase) waitFor(row ledger.Payment) *refusal {
+func (p *Purchase) waitFor(row ledger.Payment) *Refusal {
 	p.result.about = &row
-	return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(row)}
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(row)}
 }
 
 // besides decides about a purchase that somebody holds.
-func (p *purchase) besides(r *http.Request, row ledger.Payment, named bool) *refusal {
+func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Refusal {
 	ctx, wait := r.Context(), inFlight()
 	if named || p.mayBeRetry(ctx, row) {
 		p.result.about = &row
@@ -160,7 +160,7 @@ func (p *purchase) besides(r *http.Request, row ledger.Payment, named bool) *ref
 
 // mayBeRetry says whether a request may be a retry of one whose payer is lost
 // though it is still held: it waits then, rather than to be charged.
-func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
+func (p *Purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
@@ -169,16 +169,16 @@ func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	}
 	if p.desk.Held.hasLeft(row.Key) {
 		// An upstream that acts, or does not notice, goes on for a while without its payer.
-		alike, _ := p.ask.body.Like(ctx, row.Body, p.desk.UploadGrace)
+		alike, _ := p.ask.Body.Like(ctx, row.Body, p.desk.UploadGrace)
 		return alike != delivery.Different && !p.sellsNothing(ctx, row)
 	}
-	digest, ok := p.ask.body.Digest()
+	digest, ok := p.ask.Body.Digest()
 	return row.Effects && ok && digest == row.Body
 }
 
 // sellsNothing says whether a purchase whose payer has left was not charged before that,
 // and so never will be.
-func (p *purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
+func (p *Purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
 	if row.State != ledger.Claimed {
 		return false
 	}
@@ -187,7 +187,7 @@ func (p *purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
 }
 
 // takeOver takes a purchase that is owed, instead of what was held so far.
-func (p *purchase) takeOver(ctx context.Context, seen ledger.Payment) *refusal {
+func (p *Purchase) takeOver(ctx context.Context, seen ledger.Payment) *Refusal {
 	if refused := p.take(ctx, seen.Key, ledger.Delivering); refused != nil {
 		return refused
 	}
@@ -207,13 +207,13 @@ func (p *purchase) takeOver(ctx context.Context, seen ledger.Payment) *refusal {
 // stillOwed judges a purchase that was taken by what it is now: it may have been some time
 // ago that it was seen, since the payer may let us wait for his body, and others may have
 // had a run of it meanwhile.
-func (p *purchase) stillOwed(seen ledger.Payment) *refusal {
+func (p *Purchase) stillOwed(seen ledger.Payment) *Refusal {
 	row := p.hold.Payment
 	if row.Reason == reasonUsedMore {
-		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
+		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
 	}
 	if row.Body != seen.Body {
-		digest, known := p.ask.body.Digest()
+		digest, known := p.ask.Body.Digest()
 		switch {
 		case p.result.mustBe != "":
 			p.result.mustBe = row.Body
@@ -226,12 +226,12 @@ func (p *purchase) stillOwed(seen ledger.Payment) *refusal {
 
 // acted says whether the upstream has done what it was asked to, so that it must
 // not be asked again. Many that have answer with a redirect.
-func (p *purchase) acted(row ledger.Payment) bool { return row.Effects && p.isGoods(row.Status) }
+func (p *Purchase) acted(row ledger.Payment) bool { return row.Effects && p.isGoods(row.Status) }
 
 // namesSame says whether this request asks for what a purchase of its name bought.
 // The ledger may have hashed the query of one that is finished; it still finds it
 // by the URL as it was.
-func (p *purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
+func (p *Purchase) namesSame(ctx context.Context, row ledger.Payment) bool {
 	asked := p.hold.Payment
 	if p.sameRequest(row, asked) {
 		return true

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"context"
@@ -40,7 +40,7 @@ type order struct {
 
 // enter writes an order into the book, unless it is there already, or may be: of two
 // at once the second sees the first.
-func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *delivery.Body) (*order, *refusal) {
+func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *delivery.Body) (*order, *Refusal) {
 	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, payment: row.Key, name: name, body: body}
 	b.mu.Lock()
 	others := slices.Clone(b.open[mine.key])

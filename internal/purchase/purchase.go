@@ -1,4 +1,7 @@
-package paywall
+// Package purchase is one payment for one request: what it pays for, whose it is, what is
+// owed for it, when its money moves, and how the upstream runs for it. It refuses with
+// codes, and writes no answer of its own.
+package purchase
 
 import (
 	"context"
@@ -21,40 +24,40 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// purchase is one payment for one request, from the payment to the goods. One goroutine
+// Purchase is one payment for one request, from the payment to the goods. One goroutine
 // uses it, but for the settlement, which outlives a payer who does not wait.
-type purchase struct {
-	desk    *desk
-	ask     ask
-	offered offered
+type Purchase struct {
+	desk    *Desk
+	ask     Ask
+	offered Offered
 	signed  signed
 	hold    hold
 	result  result
 }
 
-// ask is what was asked for. It does not change.
-type ask struct {
-	method string // with the methods and paths that headers and query name
-	acts   bool   // it may have effects
-	client string // the network it comes from
-	site   string // the larger one, for the bounds
-	body   *delivery.Body
-	upload *delivery.Upload // the same body, bounded while nothing is paid
-	// resourceURL is the URL of the goods as the payer knows it.
-	resourceURL string
-	payer       context.Context // ends when the payer leaves
-	// started is when the request came.
-	started time.Time
+// Ask is what was asked for. It does not change.
+type Ask struct {
+	Method string // with the methods and paths that headers and query name
+	Acts   bool   // it may have effects
+	Client string // the network it comes from
+	Site   string // the larger one, for the bounds
+	Body   *delivery.Body
+	Upload *delivery.Upload // the same body, bounded while nothing is paid
+	// ResourceURL is the URL of the goods as the payer knows it.
+	ResourceURL string
+	Payer       context.Context // ends when the payer leaves
+	// Started is when the request came.
+	Started time.Time
 }
 
-// offered is what the request costs.
-type offered struct {
-	price   *offer.Price
-	line    *purchaseLine
-	first   bool // settle before the upstream runs
-	current *offer.Offer
-	// resource is what the offer is for; see offer.History.
-	resource uint64
+// Offered is what the request costs.
+type Offered struct {
+	Price   *offer.Price
+	Line    *Line
+	First   bool // settle before the upstream runs
+	Current *offer.Offer
+	// Resource is what the offer is for; see offer.History.
+	Resource uint64
 }
 
 // signed is what the payer signed, and what it means.
@@ -77,7 +80,7 @@ type signed struct {
 	mayBeKnown bool
 }
 
-// hold is what the purchase has taken, and gives back when it is over; see close.
+// hold is what the purchase has taken, and gives back when it is over; see Close.
 type hold struct {
 	ledger.Claim                  // our hold on the authorization
 	key          ledger.Key       // that the claim says is ours, or ""
@@ -103,26 +106,26 @@ type result struct {
 	answer      []byte                 // a copy of what did not arrive
 	reason      string                 // for the ledger
 	outcome     metrics.Outcome        // for log and metrics; "" while undecided
-	refused     *refusal               // what the payer got instead of goods
+	refused     *Refusal               // what the payer got instead of goods
 	receipt     facilitator.Settlement // what the facilitator added for the receipt
 }
 
-// open begins a purchase. Its close must be called, whatever comes of it.
-func (d *desk) open(a ask, o offered, payment *x402.Payment) *purchase {
-	return &purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment}, result: result{upfront: o.first}}
+// Open begins a purchase. Its Close must be called, whatever comes of it.
+func (d *Desk) Open(a Ask, o Offered, payment *x402.Payment) *Purchase {
+	return &Purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment}, result: result{upfront: o.First}}
 }
 
 // match finds what the payment pays for, and checks all that can be checked
 // without asking anybody. A payment that does not fit is not yet refused: it
 // may have fitted, and moved money, a minute ago.
-func (p *purchase) match(now time.Time) (misfit *refusal) {
-	t := p.offered.price.Offers(p.offered.first)
+func (p *Purchase) match(now time.Time) (misfit *Refusal) {
+	t := p.offered.Price.Offers(p.offered.First)
 	p.signed.request = facilitator.Request{
 		Payment:  p.signed.payment,
-		From:     p.ask.site,
-		Resource: x402.Resource{URL: p.ask.resourceURL, Description: t.Description, MimeType: t.MimeType},
+		From:     p.ask.Site,
+		Resource: x402.Resource{URL: p.ask.ResourceURL, Description: t.Description, MimeType: t.MimeType},
 	}
-	found, err := p.desk.Offered.Matches(p.signed.payment, p.offered.current, p.offered.resource, p.desk.Facilitators, now)
+	found, err := p.desk.Offered.Matches(p.signed.payment, p.offered.Current, p.offered.Resource, p.desk.Facilitators, now)
 	for _, f := range found {
 		misfit = p.fit(f, now)
 		if misfit == nil {
@@ -133,16 +136,16 @@ func (p *purchase) match(now time.Time) (misfit *refusal) {
 	p.signed.identifier = identifier
 	if len(found) == 0 {
 		p.signed.mayBeKnown = true
-		return refuseAnew(codeOf(err), err)
+		return refuseAnew(CodeOf(err), err)
 	}
 	if misfit != nil {
 		return misfit
 	}
-	if err := x402.CheckExtensions(p.offered.current.Extensions, p.signed.payment.Extensions); err != nil {
-		return refuseAnew(codeOf(err), err)
+	if err := x402.CheckExtensions(p.offered.Current.Extensions, p.signed.payment.Extensions); err != nil {
+		return refuseAnew(CodeOf(err), err)
 	}
 	if unnamed != nil {
-		return refuseAnew(codeOf(unnamed), unnamed)
+		return refuseAnew(CodeOf(unnamed), unnamed)
 	}
 	p.prove()
 	p.signed.request.Unproven = p.signed.unproven
@@ -150,23 +153,23 @@ func (p *purchase) match(now time.Time) (misfit *refusal) {
 }
 
 // fit reads what was signed as an authorization for one requirement.
-func (p *purchase) fit(f offer.Match, now time.Time) (misfit *refusal) {
+func (p *Purchase) fit(f offer.Match, now time.Time) (misfit *Refusal) {
 	p.signed.settlers, p.signed.request.Requirement, p.signed.option = f.Settlers, f.Requirement, f.Option
 	var err error
-	if p.signed.auth, err = readAuthorization(p.signed.payment, f.Requirement, p.offered.first); err == nil {
+	if p.signed.auth, err = readAuthorization(p.signed.payment, f.Requirement, p.offered.First); err == nil {
 		err = p.signed.auth.check(f.Requirement, now)
 	}
 	if p.signed.auth.Kind != x402.KindSolana { // there a facilitator may name a wallet for which another key signs
 		p.signed.request.Payer = p.signed.auth.Payer
 	}
 	if err != nil {
-		return refuseAnew(codeOf(err), err)
+		return refuseAnew(CodeOf(err), err)
 	}
 	return nil
 }
 
-// prepare verifies a new payment and, where that comes first, settles it.
-func (p *purchase) prepare(r *http.Request) *refusal {
+// Prepare verifies a new payment and, where that comes first, settles it.
+func (p *Purchase) Prepare(r *http.Request) *Refusal {
 	switch {
 	case p.result.settled: // bought earlier, not delivered
 		return nil
@@ -192,33 +195,33 @@ func (p *purchase) prepare(r *http.Request) *refusal {
 		return refused
 	}
 	// Of a payer whom nobody can name, nothing can be remembered.
-	p.result.upfront = p.offered.first || p.signed.auth.Payer == "" || p.desk.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
+	p.result.upfront = p.offered.First || p.signed.auth.Payer == "" || p.desk.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
 	if !p.result.upfront {
 		return nil
 	}
-	if !p.offered.line.Health.MayTry(p.attempt(), p.desk.Now()) {
-		return &refusal{status: http.StatusServiceUnavailable, code: codeUpstreamDown, retryAfter: int(admission.ProbeEvery / time.Second)}
+	if !p.offered.Line.Health.MayTry(p.attempt(), p.desk.Now()) {
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeUpstreamDown, RetryAfter: int(admission.ProbeEvery / time.Second)}
 	}
 	p.hold.probing = true
 	return p.settle(r.Context())
 }
 
 // sawUpstream tells the health of the line what became of a paid request.
-func (p *purchase) sawUpstream(status int, returned bool) {
+func (p *Purchase) sawUpstream(status int, returned bool) {
 	if !p.hold.probing {
 		return
 	}
 	p.hold.probing = false
-	if p.ask.body.Broken() { // the payer's doing says nothing of the upstream
-		p.offered.line.Health.DidNotTry()
+	if p.ask.Body.Broken() { // the payer's doing says nothing of the upstream
+		p.offered.Line.Health.DidNotTry()
 		return
 	}
-	p.offered.line.Health.Saw(p.attempt(), status, returned, p.desk.Now())
+	p.offered.Line.Health.Saw(p.attempt(), status, returned, p.desk.Now())
 }
 
 // verify asks the facilitator whether the payment would settle. Nothing has
 // moved yet, so a payer who hangs up ends it.
-func (p *purchase) verify(ctx context.Context) *refusal {
+func (p *Purchase) verify(ctx context.Context) *Refusal {
 	now := p.desk.Now()
 	if said := p.desk.Verdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
 		p.result.heardBefore = true
@@ -228,7 +231,7 @@ func (p *purchase) verify(ctx context.Context) *refusal {
 }
 
 // askFacilitator asks the facilitator whether the payment would settle.
-func (p *purchase) askFacilitator(ctx context.Context) *refusal {
+func (p *Purchase) askFacilitator(ctx context.Context) *Refusal {
 	verdict, name, err := facilitator.Verify(ctx, p.signed.settlers, p.signed.request)
 	if err != nil {
 		p.result.outcome, p.hold.Payment.Facilitator = metrics.Unverified, name
@@ -242,7 +245,7 @@ func (p *purchase) askFacilitator(ctx context.Context) *refusal {
 }
 
 // heed does as a facilitator says.
-func (p *purchase) heed(said *heard) *refusal {
+func (p *Purchase) heed(said *heard) *Refusal {
 	p.paidBy(said.verdict.Payer)
 	if !said.verdict.Valid {
 		// Somebody else may have sent what the payer has used elsewhere, or what he has
@@ -263,7 +266,7 @@ func (p *purchase) heed(said *heard) *refusal {
 }
 
 // paidBy notes who pays, as others say, where what was signed does not. "" is nobody.
-func (p *purchase) paidBy(payer string) {
+func (p *Purchase) paidBy(payer string) {
 	if p.signed.auth.Payer == "" {
 		p.signed.auth.Payer = payer
 	}
@@ -273,7 +276,7 @@ func (p *purchase) paidBy(payer string) {
 }
 
 // canSettle says whether a facilitator of the offer can be asked to settle now.
-func (p *purchase) canSettle(name string, now time.Time) bool {
+func (p *Purchase) canSettle(name string, now time.Time) bool {
 	r := &p.signed.request.Requirement
 	return slices.ContainsFunc(p.signed.settlers, func(n facilitator.Named) bool {
 		_, closed := n.Breaker.Open(r.Network, r.Scheme, now)
@@ -281,11 +284,11 @@ func (p *purchase) canSettle(name string, now time.Time) bool {
 	})
 }
 
-// deliver runs the upstream and hands its answer to the payer: settled first,
+// Deliver runs the upstream and hands its answer to the payer: settled first,
 // or settled when its status line is there.
-func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if p.result.settled && !p.ask.upload.Free() {
-		return p.desk.Refuse(w, r, p, refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow, receipt: p.receipt(p.hold.Payment)})
+func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if p.result.settled && !p.ask.Upload.Free() {
+		return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow, Receipt: p.receipt(p.hold.Payment)})
 	}
 	if p.result.settled && p.signed.auth.opaque {
 		if refused := p.buysOnce(); refused != nil {
@@ -300,7 +303,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
 		if !delivery.IsFor(copied, r, p.hold.Payment.Key) {
-			return p.desk.Refuse(w, r, p, refusal{status: http.StatusConflict, code: codeOtherCredentials, receipt: p.receipt(p.hold.Payment)})
+			return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusConflict, Code: codeOtherCredentials, Receipt: p.receipt(p.hold.Payment)})
 		}
 		var err error
 		if next, err = delivery.Replay(copied); err != nil {
@@ -309,14 +312,14 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			return p.desk.Refuse(w, r, p, *refused)
 		}
 		d.replayed = true
-	} else if p.ask.acts && p.result.settled {
+	} else if p.ask.Acts && p.result.settled {
 		d.answer.Recorder = &delivery.Recorder{}
 	}
 	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
 	if err != nil {
 		refused := p.ledgerFailed("asking for the secret of the upstream's keys", err)
 		if p.result.settled {
-			refused.receipt = p.receipt(p.hold.Payment)
+			refused.Receipt = p.receipt(p.hold.Payment)
 		}
 		return p.desk.Refuse(w, r, p, *refused)
 	}
@@ -329,9 +332,9 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 }
 
 // record writes down how the delivery goes.
-func (p *purchase) record(ch ledger.Change) *refusal {
+func (p *Purchase) record(ch ledger.Change) *Refusal {
 	if err := p.move(ch); err != nil {
-		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment)}
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
 	}
 	return nil
 }
@@ -344,14 +347,14 @@ func clientError(err error) bool {
 }
 
 // upstreamFailed answers for an upstream that gave an error and no answer.
-func (p *purchase) upstreamFailed(err error) *refusal {
+func (p *Purchase) upstreamFailed(err error) *Refusal {
 	p.result.status = http.StatusBadGateway
 	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 500 {
 		p.result.status = e.StatusCode
 	}
-	f := &refusal{status: p.result.status, code: codeUpstreamFailed, cause: err}
+	f := &Refusal{Status: p.result.status, Code: codeUpstreamFailed, cause: err}
 	if p.result.settled {
-		f.receipt, f.retryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
+		f.Receipt, f.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
 	} else {
 		p.result.outcome = metrics.Uncharged
 	}
@@ -360,7 +363,7 @@ func (p *purchase) upstreamFailed(err error) *refusal {
 }
 
 // move changes the row that the purchase holds.
-func (p *purchase) move(ch ledger.Change) error {
+func (p *Purchase) move(ch ledger.Change) error {
 	row, err := p.desk.Ledger.Move(context.Background(), p.hold.Claim, ch)
 	if err != nil {
 		p.desk.Logger.Error("recording a payment", zap.String("payment", p.hold.Payment.ID),
@@ -373,7 +376,7 @@ func (p *purchase) move(ch ledger.Change) error {
 }
 
 // ledgerFailed answers when the ledger cannot: closed, and not with a 402.
-func (p *purchase) ledgerFailed(doing string, err error) *refusal {
+func (p *Purchase) ledgerFailed(doing string, err error) *Refusal {
 	p.desk.Logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.hold.Payment.ID), zap.Error(err))
-	return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 }

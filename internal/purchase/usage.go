@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ import (
 // meter takes the upstream's word, its Settlement-Overrides header, for what is
 // to be charged. No word means the maximum. A word that makes no sense costs
 // the payer nothing: the upstream's author has to hear of it.
-func (p *purchase) meter(said []string) *refusal {
+func (p *Purchase) meter(said []string) *Refusal {
 	if p.signed.request.Requirement.Scheme != x402.SchemeUpto {
 		return nil
 	}
@@ -31,7 +31,7 @@ func (p *purchase) meter(said []string) *refusal {
 		p.result.outcome = metrics.Uncharged
 		p.desk.Logger.Error("the upstream's Settlement-Overrides header cannot be used; its answer is withheld, and nothing is charged",
 			zap.String("payment", p.hold.Payment.ID), zap.Error(err))
-		return &refusal{status: http.StatusBadGateway, code: codeUsage, cause: err}
+		return &Refusal{Status: http.StatusBadGateway, Code: codeUsage, cause: err}
 	}
 	p.signed.due = due
 	return nil
@@ -53,7 +53,7 @@ func charge(said []string, most string, o *offer.Option) (string, error) {
 type sale struct {
 	network, asset string
 	most           string // signed, in atomic units
-	charged        uint256.Int
+	IsPaidFor      uint256.Int
 }
 
 // soldFor reads what an upto purchase was; nil for others, and where nobody can say.
@@ -67,7 +67,7 @@ func soldFor(row ledger.Payment) *sale {
 		return nil
 	}
 	s := &sale{network: row.Network, asset: row.Asset, most: signed.Value.Dec()}
-	if err := s.charged.SetFromDecimal(row.Amount); err != nil {
+	if err := s.IsPaidFor.SetFromDecimal(row.Amount); err != nil {
 		return nil
 	}
 	return s
@@ -76,25 +76,25 @@ func soldFor(row ledger.Payment) *sale {
 // usedMore says whether an upstream that is asked again for an upto purchase would
 // charge more for its answer than was charged. What it says, or does not, means the
 // same as at the first time, whoever asks now, and in whatever token.
-func (p *purchase) usedMore(said []string) bool {
+func (p *Purchase) usedMore(said []string) bool {
 	if p.hold.Payment.Scheme != x402.SchemeUpto {
 		return false
 	}
 	if p.result.sold == nil {
 		return true
 	}
-	i := slices.IndexFunc(p.offered.price.Options(), func(o *offer.Option) bool {
+	i := slices.IndexFunc(p.offered.Price.Options(), func(o *offer.Option) bool {
 		return o.Requirement.Network == p.result.sold.network && strings.EqualFold(o.Requirement.Asset, p.result.sold.asset)
 	})
 	if i < 0 {
 		return true // nobody knows any more what a dollar of it is
 	}
-	due, err := charge(said, p.result.sold.most, p.offered.price.Options()[i])
+	due, err := charge(said, p.result.sold.most, p.offered.Price.Options()[i])
 	if err != nil {
 		return true
 	}
 	now, err := uint256.FromDecimal(due)
-	return err != nil || now.Gt(&p.result.sold.charged)
+	return err != nil || now.Gt(&p.result.sold.IsPaidFor)
 }
 
 // nothingCharged says whether the upstream has charged nothing of an upto payment:
@@ -105,7 +105,7 @@ func nothingCharged(row ledger.Payment) bool {
 
 // chargeUsage makes what is due the amount that is settled. Whoever settles an
 // upto payment before the upstream has spoken would charge the maximum.
-func (p *purchase) chargeUsage() *refusal {
+func (p *Purchase) chargeUsage() *Refusal {
 	if p.signed.request.Requirement.Scheme != x402.SchemeUpto {
 		return nil
 	}

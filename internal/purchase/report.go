@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"net/http"
@@ -9,7 +9,7 @@ import (
 )
 
 // report writes the one log line of a payment, and counts it.
-func (p *purchase) report() {
+func (p *Purchase) report() {
 	outcome := p.result.outcome
 	if outcome == "" {
 		return
@@ -31,12 +31,12 @@ func (p *purchase) report() {
 		zap.String("method", row.Method),
 		zap.String("host", row.Host),
 		zap.Int("upstream_status", p.result.status),
-		zap.Duration("duration", p.desk.Now().Sub(p.ask.started)),
+		zap.Duration("duration", p.desk.Now().Sub(p.ask.Started)),
 	}
 	level := zap.InfoLevel
 	if f := p.result.refused; f != nil {
-		fields = append(fields, zap.Int("status", f.status), zap.String("code", string(f.code)), zap.Error(f.cause))
-		if f.status >= http.StatusInternalServerError {
+		fields = append(fields, zap.Int("status", f.Status), zap.String("code", string(f.Code)), zap.Error(f.cause))
+		if f.Status >= http.StatusInternalServerError {
 			level = zap.ErrorLevel
 		}
 	}

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"context"
@@ -15,10 +15,10 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// desk is where the purchases of a gate are made.
-type desk struct {
+// Desk is where the purchases of a gate are made.
+type Desk struct {
 	*settlement.Desk
-	*sharedPurchases
+	*Shared
 	Offered    *offer.History
 	Candidates offer.Candidates
 
@@ -44,29 +44,29 @@ type desk struct {
 	// Secret is what all gateways that share the ledger know.
 	Secret func(context.Context) ([]byte, error)
 	// Refuse answers a request in the gate's own words, and ends its purchase.
-	Refuse func(w http.ResponseWriter, r *http.Request, p *purchase, f refusal) error
+	Refuse func(w http.ResponseWriter, r *http.Request, p *Purchase, f Refusal) error
 	// Decorate prepares the header of an answer of the upstream for browsers.
 	Decorate func(header http.Header, r *http.Request)
 
 	warned atomic.Int64 // when the log was last told of a client network, in Unix seconds
 }
 
-// purchaseLine is what purchases know of a line of the price list.
-type purchaseLine struct {
+// Line is what purchases know of a line of the price list.
+type Line struct {
 	ID     string           // its words at the place of the gate
 	Health admission.Health // of the upstream behind it
 }
 
-// sharedPurchases is what the purchases of all configs of a process share.
-type sharedPurchases struct {
+// Shared is what the purchases of all configs of a process share.
+type Shared struct {
 	Verdicts *verdicts
 	Held     *heldKeys
 	Orders   *orderBook
 }
 
-func newSharedPurchases() *sharedPurchases {
+func NewShared() *Shared {
 	held := newHeldKeys()
-	return &sharedPurchases{
+	return &Shared{
 		Verdicts: new(verdicts),
 		Held:     held,
 		Orders:   &orderBook{open: map[orderKey][]*order{}, held: held},

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"context"
@@ -30,7 +30,7 @@ const (
 
 // run is one run of the upstream for a purchase.
 type run struct {
-	p        *purchase
+	p        *Purchase
 	w        http.ResponseWriter
 	r        *http.Request // the payer's
 	answer   *delivery.ResponseWriter
@@ -40,7 +40,7 @@ type run struct {
 	used     bool     // this run is recorded as one that uses up what is owed
 	replayed bool     // the upstream does not run: its earlier answer goes out
 	answered bool     // the payer has an answer of ours, and the upstream finishes for later
-	refused  *refusal // what the payer gets instead
+	refused  *Refusal // what the payer gets instead
 }
 
 // What may become of the payment while the upstream runs. It leaves open once.
@@ -68,12 +68,12 @@ func (d *run) begin() (ctx context.Context, done context.CancelFunc) {
 		end := done
 		done = func() { stop(); end() }
 	}()
-	if p.ask.acts {
+	if p.ask.Acts {
 		ctx, d.cancel = delivery.Outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
 	} else {
 		ctx, d.cancel = context.WithCancel(d.r.Context())
 	}
-	p.ask.upload.OnCut(d.cancel)
+	p.ask.Upload.OnCut(d.cancel)
 	p.hold.lease.OnLoss(func() { // another may sell it or deliver it now
 		d.cancel()
 		d.answer.Cut.Store(true)
@@ -96,7 +96,7 @@ func (d *run) begin() (ctx context.Context, done context.CancelFunc) {
 
 // holdFor is how long the payment can wait for the upstream: until it could no longer
 // be settled, and no longer than a payment lives that we ask for.
-func (p *purchase) holdFor() time.Duration {
+func (p *Purchase) holdFor() time.Duration {
 	hold := p.desk.HoldWithin
 	if end := p.signed.auth.validBefore(); !end.IsZero() {
 		hold = min(hold, end.Sub(p.desk.Now())-minLife)
@@ -116,11 +116,11 @@ func (d *run) atStatus(status int, header http.Header) (pass bool) {
 	switch {
 	case d.sale.Load() == saleLate:
 		d.refused = tooLate() // what comes now speaks of the end that we made
-	case !p.ask.upload.Free():
-		d.refused = &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+	case !p.ask.Upload.Free():
+		d.refused = &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
 	case p.result.settled && status == http.StatusPaymentRequired:
 		// To the payer a 402 of ours would say that nothing has moved.
-		d.refused = &refusal{status: http.StatusBadGateway, code: codeUpstreamWantsPayment, receipt: p.receipt(p.hold.Payment), retryAfter: fetchAgainAfter}
+		d.refused = &Refusal{Status: http.StatusBadGateway, Code: codeUpstreamWantsPayment, Receipt: p.receipt(p.hold.Payment), RetryAfter: fetchAgainAfter}
 	case !p.result.settled && d.r.Context().Err() != nil:
 		d.refused = clientGone() // nobody reads it
 	case !p.result.settled && !charge:
@@ -133,13 +133,13 @@ func (d *run) atStatus(status int, header http.Header) (pass bool) {
 	case p.result.redeemed && uses && !d.replayed:
 		d.refused = p.isOwed(usage)
 	}
-	if d.refused == nil || d.refused.code == codeUsedMore {
+	if d.refused == nil || d.refused.Code == codeUsedMore {
 		if refused := d.record(uses); d.refused == nil {
 			d.refused = refused
 		}
 	}
 	if d.refused != nil {
-		if p.ask.acts && p.inDoubt() {
+		if p.ask.Acts && p.inDoubt() {
 			d.finishForLater(status, header)
 			return false
 		}
@@ -159,7 +159,7 @@ func (d *run) handOut(header http.Header) {
 }
 
 // sell settles at the status line.
-func (d *run) sell(usage []string) *refusal {
+func (d *run) sell(usage []string) *Refusal {
 	p := d.p
 	if refused := p.meter(usage); refused != nil {
 		return refused
@@ -172,13 +172,13 @@ func (d *run) sell(usage []string) *refusal {
 
 // isOwed says whether what the upstream is about to give is what was paid for
 // earlier.
-func (p *purchase) isOwed(usage []string) *refusal {
-	if digest, ok := p.ask.body.Digest(); p.result.mustBe != "" && (!ok || digest != p.result.mustBe) {
+func (p *Purchase) isOwed(usage []string) *Refusal {
+	if digest, ok := p.ask.Body.Digest(); p.result.mustBe != "" && (!ok || digest != p.result.mustBe) {
 		return boughtElse()
 	}
 	if p.usedMore(usage) {
 		p.result.reason = reasonUsedMore
-		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(p.hold.Payment)}
+		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(p.hold.Payment)}
 	}
 	return nil
 }
@@ -186,22 +186,22 @@ func (p *purchase) isOwed(usage []string) *refusal {
 // record writes down that the upstream has answered, before anybody gets anything
 // of it: an upstream that has acted must not be made to act again, whatever comes,
 // and what is charged is run so often and not more often.
-func (d *run) record(uses bool) *refusal {
+func (d *run) record(uses bool) *Refusal {
 	p := d.p
 	if p.hold.Payment.State != ledger.Settled && p.hold.Payment.State != ledger.Delivering {
 		return nil // nothing is sold
 	}
-	if p.ask.acts && !d.replayed && d.answer.Recorder == nil {
+	if p.ask.Acts && !d.replayed && d.answer.Recorder == nil {
 		d.answer.Recorder = &delivery.Recorder{}
 	}
 	change := ledger.Change{To: ledger.Delivering, Status: p.result.status}
 	if uses {
 		change.Runs = 1
-	} else if !p.ask.acts {
+	} else if !p.ask.Acts {
 		return nil
 	}
 	if !d.replayed {
-		change.Body = p.ask.body.Record(d.r.Context(), d.r.Method)
+		change.Body = p.ask.Body.Record(d.r.Context(), d.r.Method)
 	}
 	refused := p.record(change)
 	d.used = uses && refused == nil
@@ -244,14 +244,14 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 	switch {
 	case d.sale.Load() == saleLate:
 		d.refuse(tooLate())
-	case p.ask.upload.WasCut():
-		d.refuse(&refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow})
+	case p.ask.Upload.WasCut():
+		d.refuse(&Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow})
 	case err == nil:
 		// Nobody answered. An empty 200 is not what the payer came for.
 		p.sawUpstream(http.StatusBadGateway, true)
-		refused := &refusal{status: http.StatusBadGateway, code: codeNoAnswer}
+		refused := &Refusal{Status: http.StatusBadGateway, Code: codeNoAnswer}
 		if p.result.settled {
-			refused.receipt, refused.retryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
+			refused.Receipt, refused.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
 		}
 		d.refuse(refused)
 	case clientError(err):
@@ -273,7 +273,7 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 }
 
 // refuse sets an answer of ours in place of one that did not come.
-func (d *run) refuse(f *refusal) {
+func (d *run) refuse(f *Refusal) {
 	d.answer.Status = -1
 	d.refused = f
 }
@@ -281,14 +281,14 @@ func (d *run) refuse(f *refusal) {
 // noteUncharged writes down what the upstream has done and nobody was charged for.
 func (d *run) noteUncharged() {
 	p := d.p
-	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.result.status == 0 || p.result.status == statusClientGone || d.refused != nil && d.refused.code == codeClientGone) ||
-		p.ask.body.Broken() && !p.isGoods(p.result.status)
+	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.result.status == 0 || p.result.status == statusClientGone || d.refused != nil && d.refused.Code == codeClientGone) ||
+		p.ask.Body.Broken() && !p.isGoods(p.result.status)
 	control, tab, now := p.desk.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
 	switch {
 	case d.replayed:
 	case p.result.settled && nothingCharged(p.hold.Payment):
 		control.AddUncharged(tab, 1, now)
-	case p.result.settled && (left || d.refused != nil && d.refused.code == codeBoughtElse):
+	case p.result.settled && (left || d.refused != nil && d.refused.Code == codeBoughtElse):
 		control.AddHangUp(tab, now)
 	case p.result.settled && p.result.redeemed && !d.used:
 		control.AddFetch(tab, now)
@@ -315,7 +315,7 @@ func (d *run) finish(err error, returned bool) {
 	}
 	goods := p.isGoods(p.result.status) || p.result.status == http.StatusNotModified || a.Hijacked
 	if p.result.redeemed {
-		goods = a.Hijacked || p.isGoods(p.result.status) && (p.ask.acts || p.chargeable(p.result.status, a.Header()))
+		goods = a.Hijacked || p.isGoods(p.result.status) && (p.ask.Acts || p.chargeable(p.result.status, a.Header()))
 	}
 	arrived := returned && err == nil && a.Complete(d.r.Method)
 	if a.Hijacked || d.r.Method == http.MethodConnect && goods {
@@ -326,10 +326,10 @@ func (d *run) finish(err error, returned bool) {
 	}
 	// A redirect gives a HEAD as much as a GET.
 	head := d.r.Method == http.MethodHead && p.signed.request.Requirement.Scheme != x402.SchemeUpto && (p.result.status < 300 || p.result.status >= 400)
-	if goods && !arrived && !head && (a.EndedByPayer() || p.ask.body.Broken()) {
+	if goods && !arrived && !head && (a.EndedByPayer() || p.ask.Body.Broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.result.ended = 1
-		arrived = p.hold.Payment.Ended+1 >= maxEnded || !p.ask.acts && (p.offered.price.Upto || delivery.IsUnread(p.hold.Payment.Body))
+		arrived = p.hold.Payment.Ended+1 >= maxEnded || !p.ask.Acts && (p.offered.Price.Upto || delivery.IsUnread(p.hold.Payment.Body))
 	}
 	if arrived && !goods && p.usesUp(p.result.status, a.Header()) {
 		// A redirect within the site: it may be of no use to the payer, or all that he wants.
@@ -344,7 +344,7 @@ func (d *run) finish(err error, returned bool) {
 	}
 	p.result.outcome = metrics.Undelivered
 	p.readOn(d.r.Context())
-	if p.ask.acts && a.Goods && !d.replayed {
+	if p.ask.Acts && a.Goods && !d.replayed {
 		p.result.answer = delivery.CredentialsOf(d.r, p.hold.Payment.Key)
 		if returned && err == nil && a.Recorder.Whole(a.Header()) {
 			p.result.answer = a.Recorder.Encode(p.result.answer)
@@ -357,11 +357,11 @@ func (d *run) finish(err error, returned bool) {
 
 // readOn reads a body to its end that the upstream did not want, so that it is known
 // what was bought.
-func (p *purchase) readOn(ctx context.Context) {
-	if _, ok := p.ask.body.Digest(); ok || p.ask.acts && !p.isGoods(p.result.status) {
+func (p *Purchase) readOn(ctx context.Context) {
+	if _, ok := p.ask.Body.Digest(); ok || p.ask.Acts && !p.isGoods(p.result.status) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, delivery.LookWithin)
 	defer cancel()
-	_ = p.ask.body.ReadAhead(ctx)
+	_ = p.ask.Body.ReadAhead(ctx)
 }

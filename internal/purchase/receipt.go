@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"net/http"
@@ -9,7 +9,7 @@ import (
 )
 
 // receipt tells what became of a settled payment.
-func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
+func (p *Purchase) receipt(row ledger.Payment) *x402.Receipt {
 	receipt := &x402.Receipt{
 		Success:     true,
 		Transaction: row.Transaction,
@@ -26,7 +26,7 @@ func (p *purchase) receipt(row ledger.Payment) *x402.Receipt {
 
 // pendingReceipt tells that the money may have moved, and that the same payment
 // is worth sending again.
-func (p *purchase) pendingReceipt(row ledger.Payment) *x402.Receipt {
+func (p *Purchase) pendingReceipt(row ledger.Payment) *x402.Receipt {
 	r := failedReceipt(row, x402.CodeSettlementPending)
 	return &r
 }
@@ -42,7 +42,7 @@ func failedReceipt(row ledger.Payment, code x402.Code) x402.Receipt {
 
 // setReceipt puts the receipt of a settled payment on the paid answer, under
 // the name that the payer's version of the protocol reads.
-func (p *purchase) setReceipt(header http.Header) {
+func (p *Purchase) setReceipt(header http.Header) {
 	receipt := p.receipt(p.hold.Payment)
 	name := x402.HeaderPaymentResponse
 	if p.signed.payment.Version == x402.V1 {

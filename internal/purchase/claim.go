@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"bytes"
@@ -19,9 +19,9 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
-// claim takes the authorization for this request alone. If it was taken
+// Claim takes the authorization for this request alone. If it was taken
 // before, its row says what this request may have of it.
-func (p *purchase) claim(r *http.Request) *refusal {
+func (p *Purchase) Claim(r *http.Request) *Refusal {
 	now := p.desk.Now()
 	if misfit := p.match(now); misfit != nil {
 		return p.boughtBefore(r, misfit, now)
@@ -55,7 +55,7 @@ func (p *purchase) claim(r *http.Request) *refusal {
 // boughtBefore decides about a payment that fits nothing which is offered now: it
 // may have fitted, and moved money, a minute ago. To look costs a try, so that junk
 // does not reach the ledger.
-func (p *purchase) boughtBefore(r *http.Request, misfit *refusal, now time.Time) *refusal {
+func (p *Purchase) boughtBefore(r *http.Request, misfit *Refusal, now time.Time) *Refusal {
 	if p.signed.auth.Key == "" && !p.signed.mayBeKnown {
 		return misfit
 	}
@@ -86,7 +86,7 @@ func (p *purchase) boughtBefore(r *http.Request, misfit *refusal, now time.Time)
 }
 
 // row is what the ledger is to know of this payment for this request.
-func (p *purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
+func (p *Purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
 	window := p.desk.RetryWindow
 	row := ledger.Payment{
 		Key:         ledger.Key(p.signed.auth.Key),
@@ -97,13 +97,13 @@ func (p *purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
 		Payer:       p.signed.auth.Payer,
 		Amount:      p.signed.request.Requirement.Amount,
 		ValidBefore: p.signed.auth.validBefore(),
-		Method:      p.ask.method,
+		Method:      p.ask.Method,
 		Host:        strings.ToLower(r.Host),
 		URL:         request.URI(r),
-		Line:        p.offered.line.ID,
-		Client:      p.ask.client,
+		Line:        p.offered.Line.ID,
+		Client:      p.ask.Client,
 		Identifier:  p.signed.identifier,
-		Effects:     p.ask.acts,
+		Effects:     p.ask.Acts,
 		FetchBy:     now.Add(max(window, keepRequest)),
 		Keep:        now.Add(maxLife + window),
 	}
@@ -116,7 +116,7 @@ func (p *purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
 
 // prove finds out whether the payer has signed. A contract wallet may sign with
 // another key, which only a facilitator can tell from junk.
-func (p *purchase) prove() {
+func (p *Purchase) prove() {
 	if p.signed.auth.Kind == x402.KindSolana {
 		p.signed.proven = p.signed.auth.PayerSigned()
 		return
@@ -130,17 +130,17 @@ func (p *purchase) prove() {
 }
 
 // enterOrder lets one order of a payer be sold at a time; see orderBook.
-func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
-	if p.ask.body != nil && !p.ask.acts {
-		_ = p.ask.body.Record(r.Context(), r.Method) // over HTTP/3 every request may have one
+func (p *Purchase) enterOrder(r *http.Request) (refused *Refusal) {
+	if p.ask.Body != nil && !p.ask.Acts {
+		_ = p.ask.Body.Record(r.Context(), r.Method) // over HTTP/3 every request may have one
 	}
-	digest, _ := p.ask.body.Digest()
-	if (p.ask.acts || p.offered.first && digest != delivery.NoBody) && p.signed.auth.Payer != "" {
+	digest, _ := p.ask.Body.Digest()
+	if (p.ask.Acts || p.offered.First && digest != delivery.NoBody) && p.signed.auth.Payer != "" {
 		name := p.signed.identifier
 		if name == "" {
 			name = r.Header.Get("Idempotency-Key")
 		}
-		p.hold.order, refused = p.desk.Orders.enter(r.Context(), p.hold.Payment, name, p.ask.body)
+		p.hold.order, refused = p.desk.Orders.enter(r.Context(), p.hold.Payment, name, p.ask.Body)
 	}
 	return refused
 }
@@ -149,12 +149,12 @@ func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
 // proves nothing: once settled, anybody can read the signature on the chain.
 // So the goods, or word of them, go only to the request that was paid for, from
 // the network it came from, with the payer's signature.
-func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
+func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 	asked := p.hold.Payment
 	p.result.about = &row
 	busy := ledger.Held(row, p.desk.Now())
 	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
-		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
+		return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
 	}
 	if busy {
 		return inFlight()
@@ -170,7 +170,7 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	case alike == delivery.Different:
 		return boughtElse()
 	case row.Reason == reasonUsedMore:
-		return &refusal{status: http.StatusConflict, code: codeUsedMore, receipt: p.receipt(row)}
+		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
 	}
 	if row.State != ledger.Settled && row.State != ledger.Delivering {
 		return p.askAgain(r.Context(), row)
@@ -182,9 +182,9 @@ func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 }
 
 // askAgain asks once more what became of a settlement of which nobody knows.
-func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
+func (p *Purchase) askAgain(ctx context.Context, row ledger.Payment) *Refusal {
 	if !p.restore(row) {
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 30, receipt: p.pendingReceipt(row)}
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 30, Receipt: p.pendingReceipt(row)}
 	}
 	if refused := p.enter(p.desk.Now()); refused != nil {
 		return refused
@@ -194,7 +194,7 @@ func (p *purchase) askAgain(ctx context.Context, row ledger.Payment) *refusal {
 
 // restore prepares to repeat a settlement: in the same words, to the one that was
 // asked before, whatever is offered now.
-func (p *purchase) restore(row ledger.Payment) bool {
+func (p *Purchase) restore(row ledger.Payment) bool {
 	stored, ok := storedRequest(row)
 	if !ok || p.desk.Facilitators.Closed(row.Network) {
 		return false
@@ -214,7 +214,7 @@ func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
 }
 
 // take makes the purchase the holder of a payment that the ledger knows.
-func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *refusal {
+func (p *Purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *Refusal {
 	taken, err := p.desk.Ledger.Take(ctx, key, to, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
 		return inFlight()
@@ -233,7 +233,7 @@ func (p *purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *r
 // signedLike says whether a payment that comes again has the payer's signature:
 // proven by our own check, or the same as the ledger has. Everything else of it can
 // be read in the events of the token.
-func (p *purchase) signedLike(row ledger.Payment) bool {
+func (p *Purchase) signedLike(row ledger.Payment) bool {
 	if p.signed.proven {
 		return true
 	}
@@ -249,7 +249,7 @@ func (p *purchase) signedLike(row ledger.Payment) bool {
 // Where the upstream must not begin before that is certain, the body is read ahead;
 // one that is too long for that is compared at the status line, or for a copy of an
 // answer read and forgotten.
-func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.Likeness, *refusal) {
+func (p *Purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.Likeness, *Refusal) {
 	p.result.mustBe = ""
 	if refused := p.readLimited(); refused != nil {
 		return delivery.Unclear, refused
@@ -257,12 +257,12 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.
 	if row.Body == "" && p.acted(row) {
 		return delivery.Unclear, nil
 	}
-	alike, err := p.ask.body.Like(ctx, row.Body, p.desk.UploadGrace)
+	alike, err := p.ask.Body.Like(ctx, row.Body, p.desk.UploadGrace)
 	switch {
 	case err == nil:
 		return alike, nil
 	case errors.Is(err, delivery.ErrTooLong) && p.acted(row):
-		if digest, _ := p.ask.body.Drain(row.Body); digest == row.Body {
+		if digest, _ := p.ask.Body.Drain(row.Body); digest == row.Body {
 			return delivery.Same, nil
 		}
 		// It is gone, and cannot be sold any more.
@@ -273,35 +273,35 @@ func (p *purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.
 		}
 		return delivery.Same, nil
 	}
-	return delivery.Unclear, &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+	return delivery.Unclear, &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
 }
 
 // readLimited reads a body ahead that nobody could read later, and refuses one that is
 // longer than the site takes while nothing is paid for it.
-func (p *purchase) readLimited() *refusal {
-	err := p.ask.body.ReadLimited()
+func (p *Purchase) readLimited() *Refusal {
+	err := p.ask.Body.ReadLimited()
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &refusal{status: http.StatusRequestEntityTooLarge, code: codeBodyTooLarge}
+		return &Refusal{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge}
 	}
-	return &refusal{status: http.StatusRequestTimeout, code: codeBodyTooSlow}
+	return &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
 }
 
 // redeemable says whether a settled payment may start the upstream once more.
-func (p *purchase) redeemable(row ledger.Payment) *refusal {
+func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 	switch {
 	case p.acted(row) && !delivery.HasCopy(row) && p.desk.Held.has(row.Key) && p.hold.key != row.Key:
 		return inFlight() // its answer is being kept
 	case p.desk.Now().After(row.Created.Add(p.desk.RetryWindow)),
 		row.Runs >= maxRuns,
-		row.Runs >= maxHeads && p.ask.method == http.MethodHead, // what is left is for the GET
+		row.Runs >= maxHeads && p.ask.Method == http.MethodHead, // what is left is for the GET
 		p.acted(row) && !delivery.HasCopy(row):
 		return p.unconfirmed(row)
 	}
 	if wait, why := p.desk.Admission.WaitToFetch(p.tabFor(row), p.desk.Now()); wait > 0 && !p.acted(row) {
-		return p.limited(&refusal{status: http.StatusTooManyRequests, code: x402.Code(why), retryAfter: seconds(wait), receipt: p.receipt(row)})
+		return p.limited(&Refusal{Status: http.StatusTooManyRequests, Code: x402.Code(why), RetryAfter: seconds(wait), Receipt: p.receipt(row)})
 	}
 	return nil
 }
@@ -309,14 +309,14 @@ func (p *purchase) redeemable(row ledger.Payment) *refusal {
 // sameRequest says whether a request asks for what the payment bought: at the same
 // price line, with the same method, host and URL. A HEAD buys one GET, but where the
 // charge is by use.
-func (p *purchase) sameRequest(bought, asked ledger.Payment) bool {
+func (p *Purchase) sameRequest(bought, asked ledger.Payment) bool {
 	method := bought.Method == asked.Method ||
-		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.offered.price.Upto
+		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.offered.Price.Upto
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
 }
 
 // keep makes the purchase the holder of the claim for as long as it lives.
-func (p *purchase) keep(c ledger.Claim) {
+func (p *Purchase) keep(c ledger.Claim) {
 	p.hold.Claim, p.hold.key = c, c.Payment.Key
 	p.desk.Held.add(p.hold.key, 1)
 	// What else the row has, an open stream need not keep.
@@ -325,7 +325,7 @@ func (p *purchase) keep(c ledger.Claim) {
 }
 
 // release gives a payment back that was claimed and not settled.
-func (p *purchase) release() {
+func (p *Purchase) release() {
 	if p.hold.lease == nil {
 		return
 	}
@@ -338,7 +338,7 @@ func (p *purchase) release() {
 }
 
 // letKeyGo tells copies of the payment that they may ask the ledger.
-func (p *purchase) letKeyGo() {
+func (p *Purchase) letKeyGo() {
 	if p.hold.key != "" {
 		p.desk.Held.add(p.hold.key, -1)
 		p.hold.key = ""
@@ -346,24 +346,24 @@ func (p *purchase) letKeyGo() {
 }
 
 // inFlight refuses what is in another request right now.
-func inFlight() *refusal {
-	return &refusal{status: http.StatusConflict, code: x402.CodePaymentInFlight, retryAfter: 2}
+func inFlight() *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: x402.CodePaymentInFlight, RetryAfter: 2}
 }
 
 // boughtElse refuses what was paid for something else.
-func boughtElse() *refusal {
-	return &refusal{status: http.StatusConflict, code: codeBoughtElse}
+func boughtElse() *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: codeBoughtElse}
 }
 
 // unconfirmed refuses what was paid for and cannot be given once more.
-func (p *purchase) unconfirmed(row ledger.Payment) *refusal {
-	return &refusal{status: http.StatusConflict, code: x402.CodeDeliveryUnconfirmed, receipt: p.receipt(row)}
+func (p *Purchase) unconfirmed(row ledger.Payment) *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: x402.CodeDeliveryUnconfirmed, Receipt: p.receipt(row)}
 }
 
-// close is the end of every purchase: what was claimed and not settled is free
+// Close is the end of every purchase: what was claimed and not settled is free
 // again, what was settled and not delivered can be fetched. Only its first call
 // does anything.
-func (p *purchase) close() {
+func (p *Purchase) Close() {
 	if p.hold.closed {
 		return
 	}
@@ -378,7 +378,7 @@ func (p *purchase) close() {
 	}
 	p.letKeyGo()
 	if p.hold.probing {
-		p.offered.line.Health.DidNotTry()
+		p.offered.Line.Health.DidNotTry()
 	}
 	p.hold.slot.Leave() // unless the settlement goes on alone
 	p.hold.order.leave()

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"errors"
@@ -15,13 +15,13 @@ import (
 // Codes of refusals that are the gate's own. They are stable: payers' software
 // may act on them.
 const (
-	codeUndecided            x402.Code = "price_undecided"
-	codeRefused              x402.Code = "not_for_sale"
-	codeMethodNotAllowed     x402.Code = "method_not_allowed"
-	codeAmbiguousPath                  = x402.CodeAmbiguousPath
-	codeChargedTwice         x402.Code = "priced_twice"
-	codeNoFacilitator        x402.Code = "no_facilitator"
-	codeTooEarly             x402.Code = "too_early"
+	CodeUndecided            x402.Code = "price_undecided"
+	CodeRefused              x402.Code = "not_for_sale"
+	CodeMethodNotAllowed     x402.Code = "method_not_allowed"
+	CodeAmbiguousPath                  = x402.CodeAmbiguousPath
+	CodeChargedTwice         x402.Code = "priced_twice"
+	CodeNoFacilitator        x402.Code = "no_facilitator"
+	CodeTooEarly             x402.Code = "too_early"
 	codeLedger               x402.Code = "ledger_unavailable"
 	codeBoughtElse           x402.Code = "payment_bought_something_else"
 	codeOtherCredentials     x402.Code = "other_credentials"
@@ -41,33 +41,33 @@ const (
 	codeUpstreamSlow         x402.Code = "upstream_too_slow"
 )
 
-// refusal is an answer of the gate instead of the goods.
-type refusal struct {
-	status     int
-	code       x402.Code
-	receipt    *x402.Receipt // nil: none
-	retryAfter int           // seconds; 0: none
-	allow      []string      // for 405
+// Refusal is an answer of the gate instead of the goods.
+type Refusal struct {
+	Status     int
+	Code       x402.Code
+	Receipt    *x402.Receipt // nil: none
+	RetryAfter int           // seconds; 0: none
+	Allow      []string      // for 405
 	cause      error         // for the log, never for the payer
 }
 
 // refuseAnew refuses a payment in a way that makes signing a new one safe.
-func refuseAnew(code x402.Code, cause error) *refusal {
-	return &refusal{status: http.StatusPaymentRequired, code: code, cause: cause}
+func refuseAnew(code x402.Code, cause error) *Refusal {
+	return &Refusal{Status: http.StatusPaymentRequired, Code: code, cause: cause}
 }
 
 // unavailable refuses because nobody could tell whether a payment is good.
-func unavailable(err error) *refusal {
-	r := &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: 10, cause: err}
+func unavailable(err error) *Refusal {
+	r := &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeFacilitatorUnavailable, RetryAfter: 10, cause: err}
 	if e, ok := errors.AsType[*facilitator.Error](err); ok {
 		if e.Status == http.StatusBadGateway {
-			r.status = e.Status
+			r.Status = e.Status
 		}
 		if e.Code != "" {
-			r.code = e.Code
+			r.Code = e.Code
 		}
 		if e.RetryAfter > 0 {
-			r.retryAfter = seconds(e.RetryAfter)
+			r.RetryAfter = seconds(e.RetryAfter)
 		}
 	}
 	return r
@@ -81,24 +81,24 @@ func detail(s string) error {
 	return errors.New(s)
 }
 
-// codeOf is the machine code of an error of the x402 package.
-func codeOf(err error) x402.Code {
+// CodeOf is the machine code of an error of the x402 package.
+func CodeOf(err error) x402.Code {
 	if e, ok := errors.AsType[*x402.Error](err); ok {
 		return e.Code
 	}
 	return x402.CodePaymentMalformed
 }
 
-// end ends a purchase with a refusal, and records why for the operator. It returns what
+// End ends a purchase with a refusal, and records why for the operator. It returns what
 // the payer is told, and for a 402 what he is offered.
-func (p *purchase) end(f refusal) (told refusal, shown *offer.Offer) {
-	if f.status == http.StatusPaymentRequired {
+func (p *Purchase) End(f Refusal) (told Refusal, shown *offer.Offer) {
+	if f.Status == http.StatusPaymentRequired {
 		var wait time.Duration
 		var down error
-		if shown, wait, down = p.offered.price.Offers(p.offered.first).Shown(p.offered.current, p.desk.Now()); down != nil {
+		if shown, wait, down = p.offered.Price.Offers(p.offered.First).Shown(p.offered.Current, p.desk.Now()); down != nil {
 			// Nobody is asked to sign what nobody could settle.
-			closed := outage(wait)
-			closed.receipt, closed.cause, f = f.receipt, f.cause, closed
+			closed := Outage(wait)
+			closed.Receipt, closed.cause, f = f.Receipt, f.cause, closed
 		}
 	}
 	if p.result.outcome == "" {
@@ -108,31 +108,31 @@ func (p *purchase) end(f refusal) (told refusal, shown *offer.Offer) {
 		}
 	}
 	p.result.refused = &f
-	p.close() // before a payer who reads slowly, or sends slowly, is written to
-	if f.receipt != nil && p.signed.payment.Version == x402.V1 {
-		v1 := f.receipt.V1()
-		f.receipt = &v1
+	p.Close() // before a payer who reads slowly, or sends slowly, is written to
+	if f.Receipt != nil && p.signed.payment.Version == x402.V1 {
+		v1 := f.Receipt.V1()
+		f.Receipt = &v1
 	}
 	if shown != nil {
-		p.desk.Offered.Remember(p.offered.resource, shown, p.desk.Now())
+		p.desk.Offered.Remember(p.offered.Resource, shown, p.desk.Now())
 	}
 	return f, shown
 }
 
-// outage refuses to ask for money that nobody could take.
-func outage(wait time.Duration) refusal {
-	return refusal{
-		status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable,
-		retryAfter: seconds(wait),
+// Outage refuses to ask for money that nobody could take.
+func Outage(wait time.Duration) Refusal {
+	return Refusal{
+		Status: http.StatusServiceUnavailable, Code: x402.CodeFacilitatorUnavailable,
+		RetryAfter: seconds(wait),
 	}
 }
 
-func clientGone() *refusal { return &refusal{status: statusClientGone, code: codeClientGone} }
+func clientGone() *Refusal { return &Refusal{Status: statusClientGone, Code: codeClientGone} }
 
 // tooLate refuses a payment for which the upstream took so long that it cannot be
 // settled any more. Nothing has moved.
-func tooLate() *refusal {
-	return &refusal{status: http.StatusGatewayTimeout, code: codeUpstreamSlow}
+func tooLate() *Refusal {
+	return &Refusal{Status: http.StatusGatewayTimeout, Code: codeUpstreamSlow}
 }
 
 // seconds rounds up.

@@ -1,4 +1,4 @@
-package paywall
+package purchase
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 // settle moves the money. The payer waits for it at most answerWithin; the
 // settlement itself goes on without the payer, the request and the config, and
 // records what became of it.
-func (p *purchase) settle(ctx context.Context) *refusal {
+func (p *Purchase) settle(ctx context.Context) *Refusal {
 	if p.hold.Payment.State == ledger.Claimed {
 		if misfit := p.stillLives(); misfit != nil {
 			return misfit
@@ -32,9 +32,9 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			return p.ledgerFailed("storing the request", err)
 		}
 		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.signed.settlers[0].Name, Payer: p.signed.auth.Payer, Status: p.result.status, Body: p.bodySoFar(ctx), Amount: p.signed.due}); err != nil {
-			return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5}
+			return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 		}
-		if p.ask.payer.Err() != nil {
+		if p.ask.Payer.Err() != nil {
 			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
 			_ = p.move(ledger.Change{To: ledger.Released})
 			return clientGone()
@@ -49,7 +49,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 	})
 	timer := time.NewTimer(p.desk.AnswerWithin)
 	defer timer.Stop()
-	gone := p.ask.payer.Done()
+	gone := p.ask.Payer.Done()
 	for {
 		select {
 		case result := <-work.Done():
@@ -64,7 +64,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 			}
 			p.hold.lease, p.hold.slot = nil, nil
 			p.result.outcome = metrics.Pending
-			return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment)}
+			return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
 		}
 	}
 }
@@ -72,10 +72,10 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 // bodySoFar is what the ledger is told of the request's body while the money moves: once
 // the upstream has answered, that it is not known, if it is not; "" leaves what the ledger
 // has from an earlier request.
-func (p *purchase) bodySoFar(ctx context.Context) string {
+func (p *Purchase) bodySoFar(ctx context.Context) string {
 	switch {
 	case p.result.status != 0:
-		return p.ask.body.Record(context.WithoutCancel(ctx), p.ask.method)
+		return p.ask.Body.Record(context.WithoutCancel(ctx), p.ask.Method)
 	case p.hold.Payment.Status != 0:
 		return ""
 	}
@@ -84,16 +84,16 @@ func (p *purchase) bodySoFar(ctx context.Context) string {
 
 // readBody is the digest of the request's body, or "" while it is not known, and where
 // the ledger has the answer to another one.
-func (p *purchase) readBody() string {
+func (p *Purchase) readBody() string {
 	if delivery.HasCopy(p.hold.Payment) {
 		return ""
 	}
-	digest, _ := p.ask.body.Digest()
+	digest, _ := p.ask.Body.Digest()
 	return digest
 }
 
 // afterSettlement says what the payer may have.
-func (p *purchase) afterSettlement(s settlement.Result) *refusal {
+func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 	p.hold.slot.Leave()
 	if s.Err != nil {
 		// It is not recorded, so it is not certain to be found again: not a 402,
@@ -101,7 +101,7 @@ func (p *purchase) afterSettlement(s settlement.Result) *refusal {
 		// on alone, and holds the claim: see settlement.Result.
 		p.hold.lease = nil
 		p.result.outcome = metrics.Unrecorded
-		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment)}
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
 	}
 	p.hold.Payment = s.Row
 	p.hold.Payment.Request = nil // see move
@@ -118,27 +118,27 @@ func (p *purchase) afterSettlement(s settlement.Result) *refusal {
 		p.result.outcome = metrics.Refused
 		code := x402.SafeCode(s.Reason, x402.CodeSettlementFailed)
 		receipt := failedReceipt(p.hold.Payment, code)
-		return &refusal{status: http.StatusPaymentRequired, code: code, receipt: &receipt, cause: detail(s.Detail)}
+		return &Refusal{Status: http.StatusPaymentRequired, Code: code, Receipt: &receipt, cause: detail(s.Detail)}
 	case ledger.Released:
 		p.result.outcome = metrics.Unsent
 		wait := 10
 		if s.RetryAfter > 0 {
 			wait = seconds(min(s.RetryAfter, facilitator.MaxRetryAfter))
 		}
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeFacilitatorUnavailable, retryAfter: wait, cause: detail(s.Detail)}
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeFacilitatorUnavailable, RetryAfter: wait, cause: detail(s.Detail)}
 	default:
 		p.result.outcome = metrics.Unknown
-		return &refusal{status: http.StatusServiceUnavailable, code: x402.CodeSettlementPending, retryAfter: 5, receipt: p.pendingReceipt(p.hold.Payment), cause: detail(s.Detail)}
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment), cause: detail(s.Detail)}
 	}
 }
 
 // stillLives checks, right before the money is asked for, that the
 // authorization reaches a block: the upstream may have taken its time.
-func (p *purchase) stillLives() *refusal {
+func (p *Purchase) stillLives() *Refusal {
 	if err := p.signed.auth.check(p.signed.request.Requirement, p.desk.Now()); err != nil {
 		p.result.outcome = metrics.Expired
 		p.customer().remember(facilitator.Refused)
-		return refuseAnew(codeOf(err), err)
+		return refuseAnew(CodeOf(err), err)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (p *purchase) stillLives() *refusal {
 // buysOnce lets a transaction buy only once where the authorization itself
 // cannot be recognised: a facilitator that answers two payments with one
 // transaction has been paid once.
-func (p *purchase) buysOnce() *refusal {
+func (p *Purchase) buysOnce() *Refusal {
 	row := p.hold.Payment
 	once := row
 	once.Key = ledger.Key("transaction:" + row.Network + ":" + row.Transaction)
@@ -164,7 +164,7 @@ func (p *purchase) buysOnce() *refusal {
 	case err == nil, isTaken && taken.Payment.Client == row.ID && taken.Payment.State != ledger.Claimed:
 		return nil // ours, now or since an earlier run
 	case isTaken && taken.Payment.Client == row.ID:
-		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 10, receipt: p.receipt(row), cause: err}
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 10, Receipt: p.receipt(row), cause: err}
 	case isTaken:
 		p.result.outcome = metrics.TransactionReused
 		// It buys nothing, now or later.
@@ -172,12 +172,12 @@ func (p *purchase) buysOnce() *refusal {
 			_ = p.move(ledger.Change{To: ledger.Delivering})
 		}
 		_ = p.move(ledger.Change{To: ledger.Delivered})
-		return &refusal{status: http.StatusConflict, code: codeBoughtElse, cause: err}
+		return &Refusal{Status: http.StatusConflict, Code: codeBoughtElse, cause: err}
 	default:
 		// Free again, if it is not yet recorded, so that the next try can.
 		_, _ = l.Move(ctx, c, ledger.Change{To: ledger.Released})
 		refused := p.ledgerFailed("recording a transaction", err)
-		refused.receipt = p.receipt(row)
+		refused.Receipt = p.receipt(row)
 		return refused
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/dialect"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -18,7 +19,12 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer.Off
 	url := h.resourceURL(r)
 	header := w.Header()
 	h.ownAnswer(header, r)
-	header[x402.HeaderPaymentRequired] = []string{o.Template.Header(url, code)}
+	var body []byte
+	for _, d := range dialect.All() {
+		if said := d.Challenge(header, o.Template, url, code); body == nil {
+			body = said
+		}
+	}
 	setReceipts(header, receipt)
 	if code == x402.CodePaymentRequired && isBrowser(r) {
 		header["Content-Type"] = []string{"text/html; charset=utf-8"}
@@ -26,7 +32,6 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer.Off
 		_, _ = w.Write(h.page)
 		return nil
 	}
-	body := o.Template.AppendBody(nil, url, code)
 	header.Set("Content-Type", "application/json")
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(http.StatusPaymentRequired)
@@ -97,14 +102,13 @@ func isBrowser(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html") && strings.Contains(r.Header.Get("User-Agent"), "Mozilla")
 }
 
-// setReceipts puts a receipt under the names of both protocol versions; which
-// of them a failed payer reads is not always known.
+// setReceipts says what became of a payment in every dialect; which of them a failed
+// payer reads is not always known.
 func setReceipts(header http.Header, receipt *x402.Receipt) {
 	if receipt == nil {
 		return
 	}
-	// One slice each: Caddy's header directive edits values in place.
-	encoded := receipt.Encode()
-	header[x402.HeaderPaymentResponse] = []string{encoded}
-	header[x402.HeaderXPaymentResponse] = []string{encoded}
+	for _, d := range dialect.All() {
+		d.Receipt(header, receipt)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/internal/dialect"
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
@@ -264,7 +265,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	resource := h.shared.offered.ResourceOf(r.Host, request.URI(r), line.ID, first)
 
 	// Payment, if there is one.
-	payment, err := x402.Decode(r.Header)
+	payment, said, err := dialect.Read(r.Header)
 	if payment == nil {
 		shown, wait, down := offers.Shown(current, now)
 		if down != nil {
@@ -291,7 +292,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	p := h.desk.Open(purchase.Ask{
 		Method: request.Method(r, override), Acts: request.MayAct(r, override), Client: request.ClientNetwork(r), Site: request.ClientSite(r),
 		ResourceURL: h.resourceURL(r), Body: body, Upload: upload, Payer: r.Context(), Started: now,
-	}, purchase.Offered{Price: pr, Line: &line.Line, First: first, Current: current, Resource: resource}, payment)
+	}, purchase.Offered{Price: pr, Line: &line.Line, First: first, Current: current, Resource: resource}, payment, said)
 	defer upload.End()
 	defer p.Close()
 	if refused := p.Claim(r); refused != nil {

@@ -38,13 +38,23 @@ func Decode(h http.Header) (*Payment, error) {
 		return nil, refuse(CodeAmbiguousPayment, "more than one payment header")
 	}
 	if len(v2) == 1 {
-		raw, err := decodeHeader(v2[0])
-		if err != nil {
-			return nil, err
-		}
-		return decodeV2(raw)
+		return DecodeV2(v2[0])
 	}
-	raw, err := decodeHeader(v1[0])
+	return DecodeV1(v1[0])
+}
+
+// DecodeV2 reads the value of a PAYMENT-SIGNATURE header; its errors are those of Decode.
+func DecodeV2(header string) (*Payment, error) {
+	raw, err := decodeHeader(header)
+	if err != nil {
+		return nil, err
+	}
+	return decodeV2(raw)
+}
+
+// DecodeV1 reads the value of an X-PAYMENT header; its errors are those of Decode.
+func DecodeV1(header string) (*Payment, error) {
+	raw, err := decodeHeader(header)
 	if err != nil {
 		return nil, err
 	}

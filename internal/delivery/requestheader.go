@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/dialect"
 	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Headers that hand the upstream what it was paid.
@@ -32,7 +32,9 @@ func RemoveUpstreamHeaders(header http.Header) {
 
 func IsUpstreamHeader(name string) bool { return headers.HasPrefix(name, upstreamPrefix) }
 
-var paymentHeaders = []string{x402.HeaderPaymentSignature, x402.HeaderXPayment}
+// paymentHeaders are those in which one pays, and answered those in which the gate
+// answers, in every dialect.
+var paymentHeaders, answered = dialect.Names()
 
 // RemovePayments removes the payment, which is money until it is settled, in
 // every spelling that an upstream may take for it.

@@ -10,9 +10,7 @@ import (
 )
 
 // receiptHeaders are what an upstream must not say to a payer in our place.
-var receiptHeaders = []string{
-	x402.HeaderPaymentResponse, x402.HeaderXPaymentResponse, x402.HeaderPaymentRequired, x402.HeaderSettlementOverrides,
-}
+var receiptHeaders = append(answered, x402.HeaderSettlementOverrides)
 
 // RemoveReceipts removes receipts and challenges that are not ours, and that
 // they will come as trailers.

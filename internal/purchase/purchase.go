@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/internal/dialect"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -63,6 +64,7 @@ type Offered struct {
 // signed is what the payer signed, and what it means.
 type signed struct {
 	payment  *x402.Payment
+	said     dialect.Dialect     // in which it came, and its receipt goes out
 	request  facilitator.Request // to settle it
 	settlers []facilitator.Named
 	option   *offer.Option // that was chosen
@@ -111,8 +113,8 @@ type result struct {
 }
 
 // Open begins a purchase. Its Close must be called, whatever comes of it.
-func (d *Desk) Open(a Ask, o Offered, payment *x402.Payment) *Purchase {
-	return &Purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment}, result: result{upfront: o.First}}
+func (d *Desk) Open(a Ask, o Offered, payment *x402.Payment, said dialect.Dialect) *Purchase {
+	return &Purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment, said: said}, result: result{upfront: o.First}}
 }
 
 // match finds what the payment pays for, and checks all that can be checked

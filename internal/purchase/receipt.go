@@ -40,15 +40,8 @@ func failedReceipt(row ledger.Payment, code x402.Code) x402.Receipt {
 	}
 }
 
-// setReceipt puts the receipt of a settled payment on the paid answer, under
-// the name that the payer's version of the protocol reads.
+// setReceipt puts the receipt of a settled payment on the paid answer, as the payer reads it.
 func (p *Purchase) setReceipt(header http.Header) {
-	receipt := p.receipt(p.hold.Payment)
-	name := x402.HeaderPaymentResponse
-	if p.signed.payment.Version == x402.V1 {
-		v1 := receipt.V1()
-		receipt, name = &v1, x402.HeaderXPaymentResponse
-	}
 	delivery.RemoveReceipts(header)
-	header[name] = []string{receipt.Encode()}
+	p.signed.said.Receipt(header, p.receipt(p.hold.Payment))
 }

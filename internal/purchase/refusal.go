@@ -109,10 +109,6 @@ func (p *Purchase) End(f Refusal) (told Refusal, shown *offer.Offer) {
 	}
 	p.result.refused = &f
 	p.Close() // before a payer who reads slowly, or sends slowly, is written to
-	if f.Receipt != nil && p.signed.payment.Version == x402.V1 {
-		v1 := f.Receipt.V1()
-		f.Receipt = &v1
-	}
 	if shown != nil {
 		p.desk.Offered.Remember(p.offered.Resource, shown, p.desk.Now())
 	}

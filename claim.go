@@ -2,6 +2,7 @@ package paywall
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -151,7 +152,7 @@ func (p *purchase) enterOrder(r *http.Request) (refused *refusal) {
 func (p *purchase) claimAgain(r *http.Request, row ledger.Payment) *refusal {
 	asked := p.held.Payment
 	p.about = &row
-	busy := ledger.Held(row, p.h.now())
+	busy := ledger.Held(row, p.h.now()) || p.h.shared.held.has(row.Key)
 	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
 		return &refusal{status: http.StatusPaymentRequired, code: x402.CodePaymentAlreadyUsed, receipt: p.receipt(row)}
 	}
@@ -371,15 +372,21 @@ func (p *purchase) unconfirmed(row ledger.Payment) *refusal {
 // again, what was settled and not delivered can be fetched. Only its first call
 // does anything.
 func (p *purchase) letGo() {
-	if p.gone {
+	if p.gone || p.finishing {
 		return
 	}
 	p.gone = true
 	switch {
 	case p.lease == nil: // the settlement goes on alone, and holds the claim
-	case p.held.Payment.State == ledger.Settled, p.held.Payment.State == ledger.Delivering:
-		p.lease.End()
-		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.status, Body: p.readBody(), Answer: p.answer, Reason: p.reason, Ended: p.ended})
+	case p.isOurs():
+		to := ledger.Settled
+		if p.arrived {
+			to = ledger.Delivered
+		}
+		p.end(ledger.Change{
+			To: to, Status: p.status, Runs: p.missed.Runs, Body: cmp.Or(p.readBody(), p.missed.Body),
+			Answer: p.answer, Reason: p.reason, Ended: p.ended,
+		})
 	default:
 		p.release()
 	}

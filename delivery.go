@@ -139,12 +139,15 @@ func (d *run) atStatus(status int, header http.Header) (pass bool) {
 		}
 	}
 	if d.refused != nil {
-		if p.acts && p.inDoubt() {
+		if p.acts && p.inDoubt() && d.answer.Goods && !d.replayed {
 			d.finishForLater(status, header)
 			return false
 		}
 		d.cancel() // an endless upstream would run on
 		return false
+	}
+	if !d.answer.Goods || d.headOnly() {
+		p.h.shared.held.givesNothing(p.holding)
 	}
 	p.order.answered()
 	p.setReceipt(header)
@@ -204,8 +207,18 @@ func (d *run) record(uses bool) *refusal {
 		change.Body = p.body.Record(d.r.Context(), d.r.Method)
 	}
 	refused := p.record(change)
+	if refused != nil {
+		p.missed = change
+	}
 	d.used = uses && refused == nil
 	return refused
+}
+
+// headOnly says whether the run is of a HEAD that delivers nothing: its payment buys one
+// GET. A redirect gives a HEAD as much as a GET.
+func (d *run) headOnly() bool {
+	p := d.p
+	return d.r.Method == http.MethodHead && p.request.Requirement.Scheme != x402.SchemeUpto && (p.status < 300 || p.status >= 400)
 }
 
 // serve runs the upstream, and answers in its place where that is necessary.
@@ -285,7 +298,7 @@ func (d *run) noteUncharged() {
 		p.body.Broken() && !p.isGoods(p.status)
 	control, tab, now := p.h.shared.admission, p.tabFor(p.held.Payment), p.h.now()
 	switch {
-	case d.replayed:
+	case d.replayed, p.outcome == metrics.Unrecorded:
 	case p.settled && nothingCharged(p.held.Payment):
 		control.AddUncharged(tab, 1, now)
 	case p.settled && (left || d.refused != nil && d.refused.code == codeBoughtElse):
@@ -324,8 +337,7 @@ func (d *run) finish(err error, returned bool) {
 	if arrived && goods {
 		p.h.shared.held.payerHasAll(p.holding)
 	}
-	// A redirect gives a HEAD as much as a GET.
-	head := d.r.Method == http.MethodHead && p.request.Requirement.Scheme != x402.SchemeUpto && (p.status < 300 || p.status >= 400)
+	head := d.headOnly()
 	if goods && !arrived && !head && (a.EndedByPayer() || p.body.Broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.ended = 1
@@ -337,10 +349,9 @@ func (d *run) finish(err error, returned bool) {
 		goods = p.held.Payment.Ended+1 >= maxEnded
 	}
 	if arrived && goods && !head || nothingCharged(p.held.Payment) {
-		if p.move(ledger.Change{To: ledger.Delivered, Status: p.status, Ended: p.ended}) == nil {
-			p.outcome = metrics.Delivered
-			return
-		}
+		p.arrived = true
+		p.outcome = metrics.Delivered
+		return
 	}
 	p.outcome = metrics.Undelivered
 	p.readOn(d.r.Context())

@@ -72,10 +72,13 @@ type purchase struct {
 	probing     bool            // the upstream may be tried, and nobody has said yet how it did
 	order       *order          // in the book of orders
 	gone        bool            // letGo was here
+	finishing   bool            // the payer is answered, and the upstream is not done: letGo waits
 	redeemed    bool            // it was paid earlier, and is owed
 	settled     bool            // the money has moved, and held says so
 	sold        *sale           // what an upto purchase was that is fetched
 	mustBe      string          // the digest that the body must turn out to have, or ""
+	arrived     bool            // the payer has the goods
+	missed      ledger.Change   // what the ledger could not be told of the run
 	answer      []byte          // a copy of what did not arrive
 	reason      string          // for the ledger
 	ended       int             // 1 if the payer ended an answer himself
@@ -305,6 +308,7 @@ func (p *purchase) deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 // record writes down how the delivery goes.
 func (p *purchase) record(ch ledger.Change) *refusal {
 	if err := p.move(ch); err != nil {
+		p.outcome = metrics.Unrecorded
 		return &refusal{status: http.StatusServiceUnavailable, code: codeLedger, retryAfter: 5, receipt: p.pendingReceipt(p.held.Payment)}
 	}
 	return nil
@@ -344,6 +348,25 @@ func (p *purchase) move(ch ledger.Change) error {
 	p.held.Payment = row
 	p.held.Payment.Request = nil // the ledger keeps it; an open stream need not
 	return nil
+}
+
+// end lets the claim go with what is known of the purchase. If the ledger cannot take that
+// now it is told later, and the purchase stays held until then: one that has acted does
+// not act again, and what has arrived is not given again.
+func (p *purchase) end(ch ledger.Change) {
+	p.lease.End()
+	err := p.move(ch)
+	var again ledger.State
+	if ch.To == ledger.Delivered || ch.To == ledger.Settled && p.acts && p.isGoods(ch.Status) {
+		again = ledger.Delivering
+	}
+	if err == nil || errors.Is(err, ledger.ErrInvalid) || again == "" && errors.Is(err, ledger.ErrLost) {
+		return
+	}
+	held, key := p.h.shared.held, p.holding
+	p.holding = ""
+	p.h.app.desk.RecordLater(p.held, ch, again, func() { held.add(key, -1) })
+	p.held.Payment.State = ch.To // as far as this request goes
 }
 
 // ledgerFailed answers when the ledger cannot: closed, and not with a 402.

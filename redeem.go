@@ -101,6 +101,9 @@ func (p *purchase) redeem(r *http.Request, row ledger.Payment, named bool) *refu
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:
 		return p.besides(r, row, named)
+	case p.h.shared.unrecorded.Has(row.Key) && (row.State == ledger.Settled || row.State == ledger.Delivering):
+		p.about = &row // its lease is over, and what became of it is known and not in it
+		return inFlight()
 	}
 	switch alike, refused := p.hasBodyOf(ctx, row); {
 	case refused != nil:
@@ -159,8 +162,8 @@ func (p *purchase) besides(r *http.Request, row ledger.Payment, named bool) *ref
 	return p.redeem(r, fresh, named)
 }
 
-// mayBeRetry says whether a request may be a retry of one whose payer is lost
-// though it is still held: it waits then, rather than to be charged.
+// mayBeRetry says whether a request may be a retry of one whose payer is lost, or gets
+// nothing, though it is still held: it waits then, rather than to be charged.
 func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
@@ -168,8 +171,9 @@ func (p *purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if p.h.shared.unrecorded.Has(row.Key) {
 		return true
 	}
-	if p.h.shared.held.hasLeft(row.Key) {
-		// An upstream that acts, or does not notice, goes on for a while without its payer.
+	if p.h.shared.held.isLost(row.Key) {
+		// An upstream that acts, or does not notice, goes on for a while without its payer;
+		// and a payer who has read in the header that there are no goods waits for no body.
 		alike, _ := p.body.Like(ctx, row.Body, p.h.uploadGrace)
 		return alike != delivery.Different && !p.sellsNothing(ctx, row)
 	}

@@ -36,7 +36,7 @@ func (p *purchase) settle(ctx context.Context) *refusal {
 		}
 		if p.payer.Err() != nil {
 			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
-			_ = p.move(ledger.Change{To: ledger.Released})
+			p.end(ledger.Change{To: ledger.Released})
 			return clientGone()
 		}
 	}
@@ -137,7 +137,7 @@ func (p *purchase) afterSettlement(s settlement.Result) *refusal {
 func (p *purchase) stillLives() *refusal {
 	if err := p.auth.check(p.request.Requirement, p.h.now()); err != nil {
 		p.outcome = metrics.Expired
-		p.customer().remember(facilitator.Refused)
+		p.customer().remember(facilitator.Settlement{Outcome: facilitator.Refused})
 		return refuseAnew(codeOf(err), err)
 	}
 	return nil

@@ -228,14 +228,15 @@ func TestErrorStillOnItsWayIsChargedOnce(t *testing.T) {
 			w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}")
 			var fails atomic.Bool
 			fails.Store(true)
-			over := make(chan struct{})
+			over, end := context.WithCancel(t.Context())
+			defer end()
 			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
 				if !fails.Load() {
 					_, _ = io.WriteString(rw, sample)
 					return
 				}
 				rw.WriteHeader(500)
-				rest(rw, over)
+				rest(rw, over.Done())
 			})
 			p := newPayer(t)
 			asked := w.challenge("GET", "/paid/x").Accepts[0]
@@ -248,7 +249,7 @@ func TestErrorStillOnItsWayIsChargedOnce(t *testing.T) {
 				w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
 			}
 			fails.Store(false)
-			close(over)
+			end()
 			res.Body.Close()
 			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
 			if w.fac.transfers() != 1 {
@@ -263,12 +264,13 @@ func TestHeadThatGoesOnBuysItsGet(t *testing.T) {
 	for _, settle := range []string{"first", "on_success"} {
 		t.Run(settle, func(t *testing.T) {
 			w := newWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}", "in_process")
-			over := make(chan struct{})
+			over, end := context.WithCancel(t.Context())
+			defer end()
 			onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 				rw.WriteHeader(200)
 				_ = http.NewResponseController(rw).Flush()
 				if r.Method == http.MethodHead {
-					<-over
+					<-over.Done()
 				}
 				_, err := io.WriteString(rw, sample)
 				return err
@@ -282,7 +284,7 @@ func TestHeadThatGoesOnBuysItsGet(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
-			close(over)
+			end()
 			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
 			if w.fac.transfers() != 1 {
 				t.Errorf("%d transfers for a HEAD and its GET", w.fac.transfers())
@@ -296,11 +298,12 @@ func TestHeadThatGoesOnBuysItsGet(t *testing.T) {
 func TestUptoPayerIsServedAfterAnOutage(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	const many = 8
-	goOn := make(chan struct{})
+	goOn, end := context.WithCancel(t.Context())
+	defer end()
 	var running atomic.Int64
 	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
 		running.Add(1)
-		<-goOn
+		<-goOn.Done()
 		rw.Header().Set("Settlement-Overrides", amountOf("1234"))
 		_, _ = io.WriteString(rw, sample)
 	})
@@ -316,7 +319,7 @@ func TestUptoPayerIsServedAfterAnOutage(t *testing.T) {
 	w.fac.Listener.Close()
 	w.fac.CloseClientConnections()
 	time.Sleep(200 * time.Millisecond) // until the gate knows that its connections are gone
-	close(goOn)
+	end()
 	for range many {
 		w.expect(<-answers, 503, "facilitator_unavailable")
 	}

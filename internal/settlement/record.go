@@ -140,7 +140,12 @@ func (d *Desk) RecordLater(c ledger.Claim, ch ledger.Change, again ledger.State,
 			}
 			return row, err
 		})
-		d.Logger.Warn("what became of a payment was recorded late", zap.String("payment", c.Payment.ID), zap.String("to", string(ch.To)), zap.Error(err))
+		logger := d.Logger.With(zap.String("payment", c.Payment.ID), zap.String("to", string(ch.To)))
+		if err != nil {
+			logger.Error("what became of a payment cannot be recorded", zap.Error(err))
+			return
+		}
+		logger.Warn("what became of a payment was recorded late")
 	})
 }
 

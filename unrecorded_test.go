@@ -200,6 +200,7 @@ func TestWhoLeavesBeforeTheMoneyMovesIsNotChargedLater(t *testing.T) {
 		}
 		return true
 	})
+	s.onMove(func(ledger.Claim, ledger.Change) error { return nil })
 	onInProcess(func(rw http.ResponseWriter, _ *http.Request) error {
 		_, err := io.WriteString(rw, sample)
 		return err

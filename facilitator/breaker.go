@@ -208,13 +208,13 @@ func (b *Breaker) verified(r Request, err error, now time.Time) {
 	switch {
 	case err == nil, ok && e.Code != CodeUnavailable && e.Code != CodeTimeout:
 		b.answered(r.Requirement.Network)
-	case noConnection(err) || b.counts(r, now):
+	case NoConnection(err) || b.counts(r, now):
 		b.noAnswer(r.Requirement.Network, now, retryAfter(err))
 	}
 }
 
-// noConnection says whether the facilitator was not reached, which no payment can cause.
-func noConnection(err error) bool {
+// NoConnection says whether the facilitator was not reached, which no payment can cause.
+func NoConnection(err error) bool {
 	e, ok := errors.AsType[*net.OpError](err)
 	return ok && e.Op == "dial"
 }

@@ -61,7 +61,7 @@ func TestBreakerOpens(t *testing.T) {
 			if !ok || e.Code != CodeUnavailable || e.Status != 503 || e.RetryAfter < time.Second || name != "a" || s.calls != calls {
 				t.Errorf("%v from %q, %d calls", err, name, s.calls-calls)
 			}
-			if got, _ := Settle(t.Context(), order, onNetwork("eip155:1")); got.Outcome != Unsent || s.calls != calls {
+			if got, _ := Settle(t.Context(), order, onNetwork("eip155:1")); got.Outcome != Unsent || !got.Unreached || s.calls != calls {
 				t.Errorf("%+v, %d calls", got, s.calls-calls)
 			}
 		})

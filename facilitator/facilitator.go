@@ -126,6 +126,10 @@ type Settlement struct {
 	Reason string
 	// Detail is for the log only.
 	Detail string
+	// Unreached says of Unsent that the facilitator was not there to be asked: no
+	// connection, or it is left alone because it gave no answers. That is not the
+	// payer's doing.
+	Unreached bool
 	// RetryAfter is how long a payer should wait before the next try, when Unsent;
 	// 0 if the facilitator does not know.
 	RetryAfter time.Duration

@@ -86,10 +86,11 @@ func settle(ctx context.Context, order []Named, r Request, wait sleeper) (Settle
 		Detail:  errNobody.Error(),
 	}
 	var name, details string
+	reached := false
 	for _, n := range order {
 		name = n.Name
 		if n.Breaker.silent(r.Requirement.Network) {
-			last = Settlement{Outcome: Unsent, Network: r.Requirement.Network, Reason: string(CodeUnavailable), Detail: errLeftAlone.Error()}
+			last = Settlement{Outcome: Unsent, Unreached: true, Network: r.Requirement.Network, Reason: string(CodeUnavailable), Detail: errLeftAlone.Error()}
 		} else {
 			// One whose accounts are empty is asked: it may have sent this payment before,
 			// and if not it knows best that it cannot.
@@ -103,6 +104,8 @@ func settle(ctx context.Context, order []Named, r Request, wait sleeper) (Settle
 		}
 		details = joinDetail(details, n.Name+": "+last.Detail)
 		last.Detail = details
+		reached = reached || !last.Unreached
+		last.Unreached = !reached
 		if last.Outcome != Unsent || ctx.Err() != nil {
 			break
 		}

@@ -225,6 +225,31 @@ func TestSettleEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// Nobody was there to be asked only if none was of all who might have been: what one of
+// them says of a payment may be its payer's doing.
+func TestSettleReachesOneOrNobody(t *testing.T) {
+	away, busy := Settlement{Outcome: Unsent, Unreached: true}, Settlement{Outcome: Unsent}
+	silent := &Breaker{}
+	for range breakAfter {
+		silent.noAnswer("", time.Now(), time.Minute)
+	}
+	for name, tc := range map[string]struct {
+		order []Named
+		want  bool
+	}{
+		"away":            {named(&scripted{settlements: []any{away}}), true},
+		"both away":       {named(&scripted{settlements: []any{away}}, &scripted{settlements: []any{away}}), true},
+		"left alone":      {[]Named{{Name: "a", Facilitator: &scripted{}, Breaker: silent}}, true},
+		"busy":            {named(&scripted{settlements: []any{busy}}), false},
+		"busy, then away": {named(&scripted{settlements: []any{busy}}, &scripted{settlements: []any{away}}), false},
+		"nobody":          {nil, false},
+	} {
+		if got, _ := Settle(t.Context(), tc.order, Request{}); got.Outcome != Unsent || got.Unreached != tc.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // The log can tell what happened, step by step.
 func TestSettleDetail(t *testing.T) {
 	first := &scripted{settlements: []any{Settlement{Outcome: Unsent, Detail: "refused connection"}}}

@@ -381,7 +381,7 @@ func notSent(err error, p *payment, r facilitator.Request) facilitator.Settlemen
 func unsent(err error) facilitator.Settlement {
 	s := facilitator.Settlement{Outcome: facilitator.Unsent, Reason: string(facilitator.CodeUnavailable)}
 	if err != nil {
-		s.Reason, s.Detail = string(failure("settle", err).Code), err.Error()
+		s.Reason, s.Detail, s.Unreached = string(failure("settle", err).Code), err.Error(), facilitator.NoConnection(err)
 	}
 	if busy, ok := isBusy(err); ok {
 		s.RetryAfter = busy.wait

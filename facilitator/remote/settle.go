@@ -22,7 +22,9 @@ func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilit
 	a, err := f.call(ctx, "settle", newOnceBody(body), len(body), maxAnswer)
 	if err != nil {
 		if failed, ok := errors.AsType[*callError](err); ok && failed.unsent {
-			return notSettled(r, facilitator.Unsent, failure("settle", err).Code, err)
+			s := notSettled(r, facilitator.Unsent, failure("settle", err).Code, err)
+			s.Unreached = true
+			return s
 		}
 		return notSettled(r, facilitator.Unknown, x402.CodeSettlementPending, err)
 	}

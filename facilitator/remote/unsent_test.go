@@ -41,7 +41,7 @@ func TestSettleUnsent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := at(t, url)
-			if got := f.Settle(t.Context(), request()); got.Outcome != facilitator.Unsent || got.Detail == "" {
+			if got := f.Settle(t.Context(), request()); got.Outcome != facilitator.Unsent || !got.Unreached || got.Detail == "" {
 				t.Errorf("got %+v, want unsent", got)
 			}
 			if _, err := f.Verify(t.Context(), request()); err == nil {

@@ -105,6 +105,7 @@ const (
 // tab is what a payer has had without being charged.
 type tab struct {
 	uncharged int
+	outage    time.Time // when he was last here in one
 	hangUps   int       // on what was paid for
 	fetches   int       // of what was paid for, that gave nothing
 	next      time.Time // no fetching of what is owed before
@@ -129,6 +130,22 @@ func (c *Control) AddUncharged(payer string, cost int, now time.Time) {
 	})
 	if over {
 		c.Distrusted.Add(payer, now)
+	}
+}
+
+// AddOutage writes down that an upstream has run for a payer, since a time, and that there
+// was nobody then to charge him. That is not his doing: what was under way when it
+// happened first counts once together. But it is not for nothing, so that who finds a way
+// to cause it has little of that.
+func (c *Control) AddOutage(payer string, since time.Time, cost int, now time.Time) {
+	known := false
+	c.tabs.Update(payer, now, func(t *tab) {
+		if known = !since.After(t.outage); !known {
+			t.outage = now
+		}
+	})
+	if !known {
+		c.AddUncharged(payer, cost, now)
 	}
 }
 

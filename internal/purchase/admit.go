@@ -147,9 +147,10 @@ type customer struct {
 	payer  string // "" is nobody
 	wallet string // his name as one whose signature is proven, or else the wallet here
 	tab    string
-	ran    bool // the upstream has run for him
-	free   bool // nothing is due
-	doubt  bool // it is not the first time that the money is asked for
+	ran    bool      // the upstream has run for him
+	free   bool      // nothing is due
+	doubt  bool      // it is not the first time that the money is asked for
+	since  time.Time // of his request
 	token  *admission.Token
 	in     *admission.Control
 	now    func() time.Time
@@ -158,7 +159,7 @@ type customer struct {
 func (p *Purchase) customer() customer {
 	c := customer{
 		payer: p.signed.auth.Payer, wallet: p.signed.auth.Payer, tab: p.tabFor(p.hold.Payment), ran: p.result.status != 0,
-		free: settlement.NothingDue(p.signed.request), doubt: p.hold.Payment.Doubt, token: p.hold.token, in: p.desk.Admission, now: p.desk.Now,
+		free: settlement.NothingDue(p.signed.request), doubt: p.hold.Payment.Doubt, since: p.ask.Started, token: p.hold.token, in: p.desk.Admission, now: p.desk.Now,
 	}
 	if !p.signed.proven {
 		c.wallet = p.walletHere()
@@ -168,8 +169,8 @@ func (p *Purchase) customer() customer {
 
 // remember learns from a settlement how the payer fares. A refusal after doubt
 // proves nothing.
-func (c customer) remember(o facilitator.Outcome) {
-	switch {
+func (c customer) remember(s facilitator.Settlement) {
+	switch o := s.Outcome; {
 	case o == facilitator.Settled && !c.free:
 		c.token.Refund()
 		c.in.Charged(c.payer, c.now())
@@ -179,6 +180,8 @@ func (c customer) remember(o facilitator.Outcome) {
 		if c.ran {
 			c.in.Distrusted.Add(c.payer, c.now())
 		}
+	case o == facilitator.Unsent && c.ran && s.Unreached:
+		c.in.AddOutage(c.tab, c.since, admission.CostOfHangUp, c.now())
 	case o == facilitator.Unsent && c.ran:
 		c.in.AddUncharged(c.tab, admission.CostOfHangUp, c.now())
 	}

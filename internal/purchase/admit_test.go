@@ -29,11 +29,28 @@ func TestSettlementsAreOnThePayersAccount(t *testing.T) {
 			control := admission.New()
 			payer := customer{payer: "0x", wallet: "0x", tab: "0x", ran: c.ran, doubt: c.doubt, in: control, now: time.Now}
 			for n := 1; n <= 10; n++ {
-				payer.remember(c.outcome)
+				payer.remember(facilitator.Settlement{Outcome: c.outcome})
 				if got, want := control.Distrusted.Has(payer.payer, time.Now()), c.times > 0 && n >= c.times; got != want {
 					t.Fatalf("after %d: pays first: %v", n, got)
 				}
 			}
 		})
+	}
+}
+
+// Where nobody was there to settle, what the upstream had begun for a payer by then counts
+// once, however much it is: it is not his doing. What he begins after that counts anew.
+func TestAnOutageCountsOnce(t *testing.T) {
+	control, now := admission.New(), time.Now()
+	payer := customer{payer: "0x", wallet: "0x", tab: "0x", ran: true, since: now, in: control, now: func() time.Time { return now }}
+	outage := facilitator.Settlement{Outcome: facilitator.Unsent, Unreached: true}
+	for n := 1; n <= 5; n++ {
+		now = now.Add(time.Second)
+		for range 20 {
+			if payer.remember(outage); control.Distrusted.Has("0x", now) != (n == 5) {
+				t.Fatalf("in outage %d: pays first: %v", n, n != 5)
+			}
+		}
+		payer.since = now.Add(time.Millisecond) // when it is over
 	}
 }

@@ -2,6 +2,7 @@ package purchase
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -152,7 +153,7 @@ func (p *Purchase) enterOrder(r *http.Request) (refused *Refusal) {
 func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 	asked := p.hold.Payment
 	p.result.about = &row
-	busy := ledger.Held(row, p.desk.Now())
+	busy := ledger.Held(row, p.desk.Now()) || p.desk.Held.has(row.Key)
 	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
 		return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
 	}
@@ -364,15 +365,21 @@ func (p *Purchase) unconfirmed(row ledger.Payment) *Refusal {
 // again, what was settled and not delivered can be fetched. Only its first call
 // does anything.
 func (p *Purchase) Close() {
-	if p.hold.closed {
+	if p.hold.closed || p.hold.finishing {
 		return
 	}
 	p.hold.closed = true
 	switch {
 	case p.hold.lease == nil: // the settlement goes on alone, and holds the claim
-	case p.hold.Payment.State == ledger.Settled, p.hold.Payment.State == ledger.Delivering:
-		p.hold.lease.End()
-		_ = p.move(ledger.Change{To: ledger.Settled, Status: p.result.status, Body: p.readBody(), Answer: p.result.answer, Reason: p.result.reason, Ended: p.result.ended})
+	case p.isOurs():
+		to := ledger.Settled
+		if p.result.arrived {
+			to = ledger.Delivered
+		}
+		p.end(ledger.Change{
+			To: to, Status: p.result.status, Runs: p.result.missed.Runs, Body: cmp.Or(p.readBody(), p.result.missed.Body),
+			Answer: p.result.answer, Reason: p.result.reason, Ended: p.result.ended,
+		})
 	default:
 		p.release()
 	}

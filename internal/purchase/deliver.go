@@ -139,12 +139,15 @@ func (d *run) atStatus(status int, header http.Header) (pass bool) {
 		}
 	}
 	if d.refused != nil {
-		if p.ask.Acts && p.inDoubt() {
+		if p.ask.Acts && p.inDoubt() && d.answer.Goods && !d.replayed {
 			d.finishForLater(status, header)
 			return false
 		}
 		d.cancel() // an endless upstream would run on
 		return false
+	}
+	if !d.answer.Goods || d.headOnly() {
+		p.desk.Held.givesNothing(p.hold.key)
 	}
 	p.hold.order.answered()
 	p.setReceipt(header)
@@ -204,8 +207,18 @@ func (d *run) record(uses bool) *Refusal {
 		change.Body = p.ask.Body.Record(d.r.Context(), d.r.Method)
 	}
 	refused := p.record(change)
+	if refused != nil {
+		p.result.missed = change
+	}
 	d.used = uses && refused == nil
 	return refused
+}
+
+// headOnly says whether the run is of a HEAD that delivers nothing: its payment buys one
+// GET. A redirect gives a HEAD as much as a GET.
+func (d *run) headOnly() bool {
+	p := d.p
+	return d.r.Method == http.MethodHead && p.signed.request.Requirement.Scheme != x402.SchemeUpto && (p.result.status < 300 || p.result.status >= 400)
 }
 
 // serve runs the upstream, and answers in its place where that is necessary.
@@ -285,7 +298,7 @@ func (d *run) noteUncharged() {
 		p.ask.Body.Broken() && !p.isGoods(p.result.status)
 	control, tab, now := p.desk.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
 	switch {
-	case d.replayed:
+	case d.replayed, p.result.outcome == metrics.Unrecorded:
 	case p.result.settled && nothingCharged(p.hold.Payment):
 		control.AddUncharged(tab, 1, now)
 	case p.result.settled && (left || d.refused != nil && d.refused.Code == codeBoughtElse):
@@ -324,8 +337,7 @@ func (d *run) finish(err error, returned bool) {
 	if arrived && goods {
 		p.desk.Held.payerHasAll(p.hold.key)
 	}
-	// A redirect gives a HEAD as much as a GET.
-	head := d.r.Method == http.MethodHead && p.signed.request.Requirement.Scheme != x402.SchemeUpto && (p.result.status < 300 || p.result.status >= 400)
+	head := d.headOnly()
 	if goods && !arrived && !head && (a.EndedByPayer() || p.ask.Body.Broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.result.ended = 1
@@ -337,10 +349,9 @@ func (d *run) finish(err error, returned bool) {
 		goods = p.hold.Payment.Ended+1 >= maxEnded
 	}
 	if arrived && goods && !head || nothingCharged(p.hold.Payment) {
-		if p.move(ledger.Change{To: ledger.Delivered, Status: p.result.status, Ended: p.result.ended}) == nil {
-			p.result.outcome = metrics.Delivered
-			return
-		}
+		p.result.arrived = true
+		p.result.outcome = metrics.Delivered
+		return
 	}
 	p.result.outcome = metrics.Undelivered
 	p.readOn(d.r.Context())

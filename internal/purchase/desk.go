@@ -79,10 +79,11 @@ type heldKeys struct {
 	mu   sync.Mutex
 	keys map[ledger.Key]int
 	left map[ledger.Key]bool // whether the payer has left, though the upstream goes on, once that is known
+	vain map[ledger.Key]bool // what goes out gives the payer nothing that he has paid for
 }
 
 func newHeldKeys() *heldKeys {
-	return &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}}
+	return &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}, vain: map[ledger.Key]bool{}}
 }
 
 // payerLeft notes that the payer of a purchase has left that is still held.
@@ -104,6 +105,24 @@ func (h *heldKeys) payerHasAll(key ledger.Key) {
 	}
 }
 
+// givesNothing notes that a purchase that is still held gets an answer that is no goods.
+// The payer knows from its header, and may come again while the rest is on its way.
+func (h *heldKeys) givesNothing(key ledger.Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keys[key] > 0 {
+		h.vain[key] = true
+	}
+}
+
+// isLost says whether the payer of a purchase that is still held may come again for what
+// he has not got.
+func (h *heldKeys) isLost(key ledger.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left[key] || h.vain[key]
+}
+
 func (h *heldKeys) hasLeft(key ledger.Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -122,5 +141,6 @@ func (h *heldKeys) add(key ledger.Key, n int) {
 	if h.keys[key] += n; h.keys[key] <= 0 {
 		delete(h.keys, key)
 		delete(h.left, key)
+		delete(h.vain, key)
 	}
 }

@@ -91,6 +91,7 @@ type hold struct {
 	token        *admission.Token // that the payment costs until money has moved
 	order        *order           // in the book of orders
 	probing      bool             // the upstream may be tried, and nobody has said yet how it did
+	finishing    bool             // the payer is answered, and the upstream is not done: Close waits
 	closed       bool             // all was given back
 }
 
@@ -105,6 +106,8 @@ type result struct {
 	mustBe      string                 // the digest that the body must turn out to have, or ""
 	status      int                    // what the upstream answered
 	ended       int                    // 1 if the payer ended an answer himself
+	arrived     bool                   // the payer has the goods
+	missed      ledger.Change          // what the ledger could not be told of the run
 	answer      []byte                 // a copy of what did not arrive
 	reason      string                 // for the ledger
 	outcome     metrics.Outcome        // for log and metrics; "" while undecided
@@ -336,6 +339,7 @@ func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 // record writes down how the delivery goes.
 func (p *Purchase) record(ch ledger.Change) *Refusal {
 	if err := p.move(ch); err != nil {
+		p.result.outcome = metrics.Unrecorded
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
 	}
 	return nil
@@ -375,6 +379,25 @@ func (p *Purchase) move(ch ledger.Change) error {
 	p.hold.Payment = row
 	p.hold.Payment.Request = nil // the ledger keeps it; an open stream need not
 	return nil
+}
+
+// end lets the claim go with what is known of the purchase. If the ledger cannot take that
+// now it is told later, and the purchase stays held until then: one that has acted does
+// not act again, and what has arrived is not given again.
+func (p *Purchase) end(ch ledger.Change) {
+	p.hold.lease.End()
+	err := p.move(ch)
+	var again ledger.State
+	if ch.To == ledger.Delivered || ch.To == ledger.Settled && p.ask.Acts && p.isGoods(ch.Status) {
+		again = ledger.Delivering
+	}
+	if err == nil || errors.Is(err, ledger.ErrInvalid) || again == "" && errors.Is(err, ledger.ErrLost) {
+		return
+	}
+	held, key := p.desk.Held, p.hold.key
+	p.hold.key = ""
+	p.desk.RecordLater(p.hold.Claim, ch, again, func() { held.add(key, -1) })
+	p.hold.Payment.State = ch.To // as far as this request goes
 }
 
 // ledgerFailed answers when the ledger cannot: closed, and not with a 402.

@@ -100,6 +100,9 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:
 		return p.besides(r, row, named)
+	case p.desk.Unrecorded.Has(row.Key) && (row.State == ledger.Settled || row.State == ledger.Delivering):
+		p.result.about = &row // its lease is over, and what became of it is known and not in it
+		return inFlight()
 	}
 	switch alike, refused := p.hasBodyOf(ctx, row); {
 	case refused != nil:
@@ -158,8 +161,8 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 	return p.redeem(r, fresh, named)
 }
 
-// mayBeRetry says whether a request may be a retry of one whose payer is lost
-// though it is still held: it waits then, rather than to be charged.
+// mayBeRetry says whether a request may be a retry of one whose payer is lost, or gets
+// nothing, though it is still held: it waits then, rather than to be charged.
 func (p *Purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
@@ -167,8 +170,9 @@ func (p *Purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if p.desk.Unrecorded.Has(row.Key) {
 		return true
 	}
-	if p.desk.Held.hasLeft(row.Key) {
-		// An upstream that acts, or does not notice, goes on for a while without its payer.
+	if p.desk.Held.isLost(row.Key) {
+		// An upstream that acts, or does not notice, goes on for a while without its payer;
+		// and a payer who has read in the header that there are no goods waits for no body.
 		alike, _ := p.ask.Body.Like(ctx, row.Body, p.desk.UploadGrace)
 		return alike != delivery.Different && !p.sellsNothing(ctx, row)
 	}

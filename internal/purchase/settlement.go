@@ -36,7 +36,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 		}
 		if p.ask.Payer.Err() != nil {
 			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
-			_ = p.move(ledger.Change{To: ledger.Released})
+			p.end(ledger.Change{To: ledger.Released})
 			return clientGone()
 		}
 	}
@@ -137,7 +137,7 @@ func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 func (p *Purchase) stillLives() *Refusal {
 	if err := p.signed.auth.check(p.signed.request.Requirement, p.desk.Now()); err != nil {
 		p.result.outcome = metrics.Expired
-		p.customer().remember(facilitator.Refused)
+		p.customer().remember(facilitator.Settlement{Outcome: facilitator.Refused})
 		return refuseAnew(CodeOf(err), err)
 	}
 	return nil

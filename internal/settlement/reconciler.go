@@ -239,7 +239,7 @@ func (c *reconciler) record(ctx context.Context, claim ledger.Claim, change ledg
 	row, err := set(claim)
 	if err != nil && change.To == ledger.Settled { // which the facilitator may not say again
 		Go(func() {
-			late, err := recordWithRetry(c.desk.Ledger, claim, true, set)
+			late, err := recordWithRetry(c.desk.Ledger, claim, afterLoss(true), set)
 			if err == nil {
 				_, err = letGo(c.desk.Ledger, late)
 			}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -70,11 +72,11 @@ func letGo(l *ledger.Guarded, c ledger.Claim) (ledger.Payment, error) {
 	return row, nil
 }
 
-// recordWithRetry records an outcome that could not be recorded, until it can. If the
-// claim was lost meanwhile and money has moved, it takes the payment over to say so:
-// whoever holds it only asks what is known here. It returns the claim with the row as it
-// is then.
-func recordWithRetry(l *ledger.Guarded, c ledger.Claim, moved bool, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
+// recordWithRetry records what could not be recorded, until it can. If the claim was lost
+// meanwhile, it takes the payment over, into the state again, to say what nobody else
+// knows, and leaves it alone if that is "". It returns the claim with the row as it is
+// then.
+func recordWithRetry(l *ledger.Guarded, c ledger.Claim, again ledger.State, record func(ledger.Claim) (ledger.Payment, error)) (ledger.Claim, error) {
 	pause := firstRecordPause
 	for end := time.Now().Add(recordFor); ; pause = min(2*pause, lastRecordPause) {
 		time.Sleep(pause)
@@ -88,15 +90,15 @@ func recordWithRetry(l *ledger.Guarded, c ledger.Claim, moved bool, record func(
 			return c, err
 		case !errors.Is(err, ledger.ErrLost):
 			continue
-		case !moved:
+		case again == "":
 			return c, err // whoever holds it finds out
 		}
-		taken, err := l.Take(context.Background(), c.Payment.Key, ledger.Settling, ledger.LeaseFor)
+		taken, err := l.Take(context.Background(), c.Payment.Key, again, ledger.LeaseFor)
 		known, isTaken := errors.AsType[*ledger.TakenError](err)
 		switch {
 		case err == nil:
 			c, pause = taken, firstRecordPause
-		case isTaken && (known.Payment.State == ledger.Settling || known.Payment.State == ledger.Claimed):
+		case isTaken && (known.Payment.State == again || known.Payment.State == ledger.Claimed || again == ledger.Delivering && known.Payment.State.Open()):
 			// Somebody holds it for a while.
 		case isTaken:
 			c.Payment = known.Payment
@@ -106,6 +108,45 @@ func recordWithRetry(l *ledger.Guarded, c ledger.Claim, moved bool, record func(
 			return c, err
 		}
 	}
+}
+
+// afterLoss is the state into which a payment is taken whose claim was lost before it could
+// be recorded what its facilitator said. Of money that has moved nobody else may hear:
+// whoever holds the payment only asks what is known here.
+func afterLoss(moved bool) ledger.State {
+	if moved {
+		return ledger.Settling
+	}
+	return ""
+}
+
+// RecordLater makes a change that the ledger could not take, as soon as it can, and then
+// calls done. Until then it keeps the claim, and who signs anew is told to wait. If the
+// claim was lost, it takes the payment over into the state again, unless that is "". It
+// outlives its caller.
+func (d *Desk) RecordLater(c ledger.Claim, ch ledger.Change, again ledger.State, done func()) {
+	mine := new(mark)
+	d.Unrecorded.add(c.Payment.Key, mine)
+	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
+	lease := d.Ledger.Keep(slim, ledger.RenewEvery, d.Logger)
+	Go(func() {
+		defer done()
+		defer d.Unrecorded.remove(c.Payment.Key, mine)
+		defer lease.End()
+		_, err := recordWithRetry(d.Ledger, c, again, func(c ledger.Claim) (ledger.Payment, error) {
+			row, err := d.Ledger.Move(context.Background(), c, ch)
+			if errors.Is(err, ledger.ErrLost) {
+				lease.End() // it must not keep ourselves out
+			}
+			return row, err
+		})
+		logger := d.Logger.With(zap.String("payment", c.Payment.ID), zap.String("to", string(ch.To)))
+		if err != nil {
+			logger.Error("what became of a payment cannot be recorded", zap.Error(err))
+			return
+		}
+		logger.Warn("what became of a payment was recorded late")
+	})
 }
 
 // KeepAnswer records an upstream's answer, and the digest of the body that it is for, with

@@ -36,19 +36,24 @@ type Desk struct {
 	Logger       *zap.Logger
 }
 
-// Unrecorded are the payments whose outcome is known in this process and not recorded yet.
-// Their payers were told to come back: if they sign anew, that is no other purchase. The
-// zero value has none.
+// Unrecorded are the payments of which this process knows what is not recorded yet: what
+// became of the settlement, or of the goods. Their payers were told to come back: if they
+// sign anew, that is no other purchase. The zero value has none.
 type Unrecorded struct{ keys sync.Map }
 
-// Has says whether the outcome of a payment waits to be recorded.
+// mark says by whom a payment is unrecorded.
+type mark struct{ _ byte } // not empty, so that no two are the same
+
+// Has says whether something of a payment waits to be recorded.
 func (u *Unrecorded) Has(key ledger.Key) bool {
 	_, ok := u.keys.Load(key)
 	return ok
 }
 
-func (u *Unrecorded) add(key ledger.Key)    { u.keys.Store(key, true) }
-func (u *Unrecorded) remove(key ledger.Key) { u.keys.Delete(key) }
+func (u *Unrecorded) add(key ledger.Key, by *mark) { u.keys.Store(key, by) }
+
+// remove takes a payment out again, unless it is somebody else's by now.
+func (u *Unrecorded) remove(key ledger.Key, by *mark) { u.keys.CompareAndDelete(key, by) }
 
 // Order is a payment that is to be settled.
 type Order struct {
@@ -56,7 +61,7 @@ type Order struct {
 	Request      facilitator.Request
 	Facilitators []facilitator.Named // in the order in which they are asked
 	// Heard is told what they said, whether or not somebody waits for it.
-	Heard func(facilitator.Outcome)
+	Heard func(facilitator.Settlement)
 	// Release gives back what the payer's request held, once the outcome is recorded, if
 	// the settlement goes on alone.
 	Release func()
@@ -80,6 +85,7 @@ type Running struct {
 	// the payer's request, or the request that goes without it.
 	left  atomic.Int32
 	ended atomic.Bool
+	mark  mark // while it is not recorded
 }
 
 const (
@@ -102,11 +108,11 @@ func (s *Running) run(ctx context.Context, o Order) {
 	d, claim := s.desk, s.claim
 	defer func() {
 		s.ended.Store(true)
-		d.Unrecorded.remove(s.claim.Payment.Key)
+		d.Unrecorded.remove(s.claim.Payment.Key, &s.mark)
 	}()
 	said, name := ask(ctx, o.Facilitators, o.Request)
 	metrics.CountSettlement(said.Outcome.String())
-	o.Heard(said.Outcome)
+	o.Heard(said)
 	settled := said.Outcome == facilitator.Settled
 	if other := chargedOtherwise(claim.Payment, said); settled && other != "" {
 		d.Logger.Error("the facilitator says that it has charged another amount than it was asked to", zap.String("payment", claim.Payment.ID),
@@ -117,7 +123,7 @@ func (s *Running) run(ctx context.Context, o Order) {
 	if err == nil && settled {
 		d.watch(row, said.Block)
 	} else if err != nil {
-		d.Unrecorded.add(claim.Payment.Key)
+		d.Unrecorded.add(claim.Payment.Key, &s.mark)
 	}
 	if s.left.CompareAndSwap(undecided, handedOver) {
 		s.done <- Result{Settlement: said, Row: row, Err: err}
@@ -129,7 +135,7 @@ func (s *Running) run(ctx context.Context, o Order) {
 	if err != nil {
 		d.Logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", s.claim.Payment.ID),
 			zap.Stringer("outcome", said.Outcome), zap.String("transaction", said.Transaction), zap.Error(err))
-		if claim, err = recordWithRetry(d.Ledger, s.claim, settled, record); err == nil && settled {
+		if claim, err = recordWithRetry(d.Ledger, s.claim, afterLoss(settled), record); err == nil && settled {
 			d.watch(claim.Payment, said.Block)
 		}
 	}
@@ -159,9 +165,9 @@ func (s *Running) LeaveAlone() bool { return s.left.CompareAndSwap(undecided, le
 func (s *Running) Doubt(body string) {
 	_, err := s.desk.Ledger.Move(context.Background(), s.claim, ledger.Change{To: ledger.Settling, Body: body})
 	if err != nil && !errors.Is(err, ledger.ErrLost) {
-		s.desk.Unrecorded.add(s.claim.Payment.Key) // until the settlement ends
+		s.desk.Unrecorded.add(s.claim.Payment.Key, &s.mark) // until the settlement ends
 		if s.ended.Load() {
-			s.desk.Unrecorded.remove(s.claim.Payment.Key)
+			s.desk.Unrecorded.remove(s.claim.Payment.Key, &s.mark)
 		}
 	}
 }

@@ -1,0 +1,335 @@
+package paywall_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+var errBlip = errors.New("the disk is full")
+
+// failsOnce makes the first change fail that is like this.
+func (s *scripted) failsOnce(like func(ledger.Claim, ledger.Change) bool) (failed *atomic.Int64) {
+	failed = new(atomic.Int64)
+	s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+		if like(c, ch) && failed.Add(1) == 1 {
+			return errBlip
+		}
+		return nil
+	})
+	return failed
+}
+
+// A ledger that is away while an upstream acts is told later what was done. Until then
+// nobody makes the upstream act again for the same money, whoever comes, and the exit
+// waits.
+func TestActOfWhichTheLedgerHearsLaterIsDoneOnce(t *testing.T) {
+	for _, settle := range []string{"first", "on_success"} {
+		t.Run(settle, func(t *testing.T) {
+			w := prepareWorld(t)
+			s := w.withScript()
+			w.load(onScript(w.caddyfile("price POST /render $0.01 {\n settle " + settle + "\n}")))
+			advance := clock(t)
+			var acts atomic.Int64
+			var away atomic.Bool
+			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+				acts.Add(1)
+				_, _ = io.WriteString(rw, "acted")
+			})
+			var tries atomic.Int64 // since it is away
+			s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
+				if ch.To == ledger.Delivering && ch.Status != 0 {
+					away.Store(true)
+				}
+				if away.Load() {
+					tries.Add(1)
+					return errBlip
+				}
+				return nil
+			})
+			p := newPayer(t)
+			asked := w.challenge("POST", "/render").Accepts[0]
+			payment := p.sign(t, asked, time.Now()).v2(t)
+			send := func(payment string) answerOf {
+				return w.sendBody(t.Context(), "POST", "/render", payment, "render")
+			}
+			w.expect(send(payment), 503, "ledger_unavailable")
+			w.until(func() bool { return tries.Load() >= 2 }) // the request has let go
+			// A lease later.
+			advance(2 * ledger.LeaseFor)
+			s.ahead.Store(int64(2 * ledger.LeaseFor))
+			w.expect(send(payment), 409, "payment_in_flight")
+			w.expect(send(p.sign(t, asked, time.Now().Add(2*ledger.LeaseFor)).v2(t)), 409, "payment_in_flight")
+			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			paywall.Drain(short)
+			if short.Err() == nil {
+				t.Error("the exit did not wait")
+			}
+			cancel()
+			away.Store(false)
+			s.onMove(func(ledger.Claim, ledger.Change) error { return nil })
+			paywall.Drain(t.Context())
+			res := w.again(func() answerOf { return send(payment) })
+			if res.StatusCode != 200 || res.body != "acted" || acts.Load() != 1 || w.fac.transfers() != 1 {
+				t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.body, acts.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
+// One call of the ledger that fails costs the payer no answer of an upstream that has
+// acted, whichever it is.
+func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
+	for name, tc := range map[string]struct {
+		like   func(ledger.Claim, ledger.Change) bool
+		leaves bool
+	}{
+		"that records the status": {like: func(_ ledger.Claim, ch ledger.Change) bool {
+			return ch.To == ledger.Delivering && ch.Status != 0
+		}},
+		"that keeps the answer": {leaves: true, like: func(_ ledger.Claim, ch ledger.Change) bool {
+			return ch.To == ledger.Settled && ch.Status != 0
+		}},
+	} {
+		for _, settle := range []string{"first", "on_success"} {
+			t.Run(name+", settle "+settle, func(t *testing.T) {
+				w := prepareWorld(t)
+				s := w.withScript()
+				w.load(onScript(w.caddyfile("price POST /render $0.01 {\n settle " + settle + "\n}")))
+				ctx, leave := context.WithCancel(t.Context())
+				defer leave()
+				var acts atomic.Int64
+				left := make(chan struct{})
+				w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+					acts.Add(1)
+					_, _ = io.WriteString(rw, "act")
+					_ = http.NewResponseController(rw).Flush()
+					if tc.leaves {
+						<-left
+					}
+					_, _ = io.WriteString(rw, "ed")
+				})
+				failed := s.failsOnce(tc.like)
+				payment := newPayer(t).sign(t, w.challenge("POST", "/render").Accepts[0], time.Now()).v2(t)
+				send := func(ctx context.Context) answerOf {
+					return w.sendBody(ctx, "POST", "/render", payment, "render")
+				}
+				if !tc.leaves {
+					w.expect(send(ctx), 503, "ledger_unavailable")
+				} else {
+					r := w.orderOf(ctx, "POST", "/render", payment, "render", false)
+					res, err := w.http.Do(r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					leave()
+					res.Body.Close()
+					time.Sleep(50 * time.Millisecond) // the server hears of it
+					close(left)
+					w.until(func() bool { return failed.Load() > 0 })
+				}
+				res := w.again(func() answerOf { return send(t.Context()) })
+				if res.StatusCode != 200 || res.body != "acted" || acts.Load() != 1 || w.fac.transfers() != 1 || failed.Load() == 0 {
+					t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.body, acts.Load(), w.fac.transfers())
+				}
+			})
+		}
+	}
+}
+
+// What has arrived is not given again because one call of the ledger failed.
+func TestGoodsOfWhichTheLedgerHearsLaterAreGivenOnce(t *testing.T) {
+	for _, settle := range []string{"first", "on_success"} {
+		t.Run(settle, func(t *testing.T) {
+			w := prepareWorld(t)
+			s := w.withScript()
+			w.load(onScript(w.caddyfile("price /paid/* $0.01 {\n settle " + settle + "\n}")))
+			s.failsOnce(func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Delivered })
+			pay := w.sign("GET", "/paid/x", newPayer(t)).v2(t)
+			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay), 200, "")
+			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 402, "payment_already_used")
+			if w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
+				t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			}
+		})
+	}
+}
+
+// Nothing is asked of the facilitator for a payer who has left before it could be, also
+// where one call of the ledger fails that says so: the reconciler would charge him.
+func TestWhoLeavesBeforeTheMoneyMovesIsNotChargedLater(t *testing.T) {
+	w := prepareWorld(t)
+	s := w.withScript()
+	w.load(onScript(w.caddyfile("price /paid/* $0.01", "in_process")))
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	gone := make(chan (<-chan struct{}), 1)
+	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		gone <- r.Context().Done()
+		_, err := io.WriteString(rw, sample)
+		return err
+	})
+	var failed atomic.Bool
+	s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+		switch {
+		case c.Payment.State == ledger.Claimed && ch.To == ledger.Settling:
+			leave()
+			<-<-gone
+		case ch.To == ledger.Released && failed.CompareAndSwap(false, true):
+			return errBlip
+		}
+		return nil
+	})
+	p := newPayer(t)
+	if res, err := w.http.Do(w.request("GET", "/paid/x", "PAYMENT-SIGNATURE", w.sign("GET", "/paid/x", p).v2(t)).WithContext(ctx)); err == nil {
+		res.Body.Close()
+	}
+	w.until(failed.Load)
+	w.until(func() bool {
+		for range s.Ledger.List(t.Context(), ledger.Filter{States: []ledger.State{ledger.Settling}}) {
+			return false
+		}
+		return true
+	})
+	s.onMove(func(ledger.Claim, ledger.Change) error { return nil })
+	onInProcess(func(rw http.ResponseWriter, _ *http.Request) error {
+		_, err := io.WriteString(rw, sample)
+		return err
+	})
+	pay := w.sign("GET", "/paid/x", p).v2(t)
+	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 200, "")
+	if w.fac.transfers() != 1 {
+		t.Errorf("%d transfers", w.fac.transfers())
+	}
+}
+
+// Who has paid first, reads in the header that there are no goods, and signs anew while
+// the rest of the error is on its way, is told to wait, and not charged again.
+func TestErrorStillOnItsWayIsChargedOnce(t *testing.T) {
+	for name, rest := range map[string]func(rw http.ResponseWriter, over <-chan struct{}){
+		"it comes slowly": func(rw http.ResponseWriter, over <-chan struct{}) {
+			_ = http.NewResponseController(rw).Flush()
+			<-over
+		},
+		"nobody reads it": func(rw http.ResponseWriter, _ <-chan struct{}) {
+			_, _ = io.WriteString(rw, strings.Repeat("<p>trace</p>", 1_000_000))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}")
+			var fails atomic.Bool
+			fails.Store(true)
+			over, end := context.WithCancel(t.Context())
+			defer end()
+			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+				if !fails.Load() {
+					_, _ = io.WriteString(rw, sample)
+					return
+				}
+				rw.WriteHeader(500)
+				rest(rw, over.Done())
+			})
+			p := newPayer(t)
+			asked := w.challenge("GET", "/paid/x").Accepts[0]
+			fresh := func() string { return p.sign(t, asked, time.Now()).v2(t) }
+			res, err := w.http.Do(w.request("GET", "/paid/x", "PAYMENT-SIGNATURE", fresh()))
+			if err != nil || res.StatusCode != 500 {
+				t.Fatal(res, err)
+			}
+			for range 3 {
+				w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
+			}
+			fails.Store(false)
+			end()
+			res.Body.Close()
+			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
+			if w.fac.transfers() != 1 {
+				t.Errorf("%d transfers", w.fac.transfers())
+			}
+		})
+	}
+}
+
+// A HEAD buys one GET also while its handler goes on behind its header.
+func TestHeadThatGoesOnBuysItsGet(t *testing.T) {
+	for _, settle := range []string{"first", "on_success"} {
+		t.Run(settle, func(t *testing.T) {
+			w := newWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}", "in_process")
+			over, end := context.WithCancel(t.Context())
+			defer end()
+			onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+				rw.WriteHeader(200)
+				_ = http.NewResponseController(rw).Flush()
+				if r.Method == http.MethodHead {
+					<-over.Done()
+				}
+				_, err := io.WriteString(rw, sample)
+				return err
+			})
+			p := newPayer(t)
+			asked := w.challenge("GET", "/paid/x").Accepts[0]
+			fresh := func() string { return p.sign(t, asked, time.Now()).v2(t) }
+			conn, host := w.dial()
+			fmt.Fprintf(conn, "HEAD /paid/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, fresh())
+			if _, err := conn.Read(make([]byte, 4000)); err != nil {
+				t.Fatal(err)
+			}
+			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
+			end()
+			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
+			if w.fac.transfers() != 1 {
+				t.Errorf("%d transfers for a HEAD and its GET", w.fac.transfers())
+			}
+		})
+	}
+}
+
+// A payer with many upto purchases under way when the facilitator is away for a moment is
+// a customer again when it is back: he could not pay first.
+func TestUptoPayerIsServedAfterAnOutage(t *testing.T) {
+	w, b := newUptoWorld(t, "")
+	const many = 8
+	goOn, end := context.WithCancel(t.Context())
+	defer end()
+	var running atomic.Int64
+	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+		running.Add(1)
+		<-goOn.Done()
+		rw.Header().Set("Settlement-Overrides", amountOf("1234"))
+		_, _ = io.WriteString(rw, sample)
+	})
+	p := newPayer(t)
+	answers := make(chan answerOf, many)
+	for i := range many {
+		path := fmt.Sprint("/chat/", i)
+		pay := w.permitFor(http.MethodPost, path, p).v2(t)
+		go func() { answers <- w.payWith(http.MethodPost, path, pay) }()
+	}
+	w.until(func() bool { return running.Load() == many })
+	address, handler := w.fac.Listener.Addr().String(), w.fac.Config.Handler
+	w.fac.Listener.Close()
+	w.fac.CloseClientConnections()
+	time.Sleep(200 * time.Millisecond) // until the gate knows that its connections are gone
+	end()
+	for range many {
+		w.expect(<-answers, 503, "facilitator_unavailable")
+	}
+	serve(t, address, handler)
+	var res answerOf
+	w.until(func() bool {
+		res = w.payWith(http.MethodPost, "/chat/9", w.permitFor(http.MethodPost, "/chat/9", p).v2(t))
+		return res.StatusCode != 503
+	})
+	if w.expect(res, 200, ""); len(b.amounts()) != 1 {
+		t.Errorf("charged %v", b.amounts())
+	}
+}

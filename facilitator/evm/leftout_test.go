@@ -175,6 +175,12 @@ func TestWhoHasNoRoomIsLeftOut(t *testing.T) {
 		r := c.sign(order{from: keyNo(i), before: 1e6})
 		go func() { ends <- outcome{i == 2, f.Settle(during(t, time.Minute), r)} }()
 	}
+	for sent := 0; sent < 3; sent, _ = flying(f) { // the first, and the customers'
+		if len(ends) > 0 {
+			t.Fatalf("%+v", <-ends)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	for got := range 3 {
 		for len(ends) == 0 {
 			time.Sleep(100 * time.Millisecond)

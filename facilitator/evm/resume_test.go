@@ -170,12 +170,12 @@ func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 			}
 			s := &ch.accounts[0].sender
 			s.mu.Lock()
-			fl := s.flights[0]
-			known := len(s.flights)
+			list := slices.Clone(s.flights)
 			s.mu.Unlock()
-			if known != 1 {
-				t.Fatalf("%d transactions", known)
+			if len(list) != 1 {
+				t.Fatalf("%d transactions", len(list))
 			}
+			fl := list[0]
 			_, fees, err := ch.accountNow(t.Context(), ch.accounts[0])
 			if err != nil {
 				t.Fatal(err)
@@ -197,7 +197,7 @@ func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 					s = f.Settle(during(t, 20*time.Second), r) // it was lost, and is sent anew
 				}
 				if s.Outcome != facilitator.Settled || s.Transaction == r.Transaction {
-					t.Errorf("%d: %+v", i, s)
+					t.Fatalf("%d: %+v", i, s)
 				}
 			}
 			if moved := c.balance(payee); moved != (n+1)*10_000 {

@@ -76,9 +76,6 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 			return unknown(p, x402.CodeSettlementPending, "", "an earlier call is still sending this payment")
 		}
 	}
-	if rec.flight != nil {
-		rec.flight.follow(p)
-	}
 	if s := rec.result; rec.flight == nil {
 		if p.doubtful && s.Outcome != facilitator.Settled {
 			return unknown(p, p.codes().transaction, "", "a node has refused a transaction with it and others, which is no proof: "+s.Reason)
@@ -89,6 +86,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		}
 		return c.sawOutcome(p, rec, s)
 	}
+	rec.flight.follow(p)
 	return c.sawOutcome(p, rec, c.await(ctx, p, rec))
 }
 

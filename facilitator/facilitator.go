@@ -59,7 +59,8 @@ type Request struct {
 	Transaction string `json:"-"`
 	// Announce, if there is one, is told of a transaction before it is sent, so that it
 	// is known whatever happens then. If it fails, the transaction must not be sent. It
-	// may be called again, for another transaction in the place of one that was not taken.
+	// may be called again, for another transaction in the place of one that was not taken or
+	// that waits for too long, also after Settle has returned.
 	Announce func(transaction string) error `json:"-"`
 }
 

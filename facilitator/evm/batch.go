@@ -3,6 +3,7 @@ package evm
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -187,10 +188,50 @@ func (c *chain) lead(caller context.Context, b *batch, a *account) {
 	}
 	for _, m := range members { // the only one
 		m.flight, m.answer, m.err = c.send(ctx, m.view, flightOf(m.p))
-		if errors.Is(m.err, errOtherPlace) {
-			m.p.solo = true // it waits until there is room for as much gas as that takes
+		m.seeRoom()
+	}
+}
+
+// seeRoom has a payment that there was no room for go alone: it waits until there is room
+// for as much gas as that takes.
+func (m *member) seeRoom() {
+	if errors.Is(m.err, errTooRisky) {
+		m.p.solo = true
+	}
+}
+
+// leftOutError says which payments cannot be in a transaction, and why. Nothing was sent,
+// and the others can go without them.
+type leftOutError struct{ why map[claim]error }
+
+// leaveOut makes one of what is wrong with single payments, if something is.
+func leaveOut(why map[claim]error) error {
+	if len(why) == 0 {
+		return nil
+	}
+	return &leftOutError{why}
+}
+
+func (e *leftOutError) Error() string { return errors.Join(e.Unwrap()...).Error() }
+
+func (e *leftOutError) Unwrap() []error { return slices.Collect(maps.Values(e.why)) }
+
+// without tells members why they are left out, and returns the others. What was set aside
+// for the former is room for the latter.
+func (e *leftOutError) without(members []*member) (rest []*member) {
+	for _, m := range members {
+		why, out := e.why[m.p.claim()]
+		if !out {
+			rest = append(rest, m)
+			continue
+		}
+		m.sent = sent{answer: turnedAway, err: why}
+		m.seeRoom()
+		if m.p.place != nil {
+			m.p.place.held.end(nil)
 		}
 	}
+	return rest
 }
 
 func tell(list []*member, s sent) {
@@ -204,28 +245,33 @@ func tell(list []*member, s sent) {
 // is to be sent alone, if only one is left.
 func (c *chain) sendTogether(ctx context.Context, a *account, members []*member) []*member {
 	good, v, err := c.trial(ctx, a, members)
-	switch {
-	case err != nil:
+	if err != nil {
 		tell(members, sent{answer: turnedAway, err: err})
 		return nil
-	case len(good) < 2:
-		return good
 	}
-	fl := flightOfAll(a, good)
-	if err := c.affordable(a, fl.gas, len(fl.data), v); err != nil {
-		tell(good, sent{answer: turnedAway, err: err})
+	for len(good) > 1 {
+		fl := flightOfAll(a, good)
+		if !covers(a, fl.gas, v.fees.of(len(fl.data)), v) {
+			// It may be enough for one. Who goes alone is told if it is not.
+			tell(good, sent{answer: turnedAway, err: errAlone})
+			return nil
+		}
+		fl, answer, err := c.send(ctx, v, fl)
+		if left, some := errors.AsType[*leftOutError](err); some {
+			good = left.without(good)
+			continue
+		}
+		if answer == refusedByCall {
+			// It is not on its way, but that is no proof: see payment.doubtful.
+			for _, m := range good {
+				m.p.doubtful = true
+			}
+			fl, answer, err = nil, turnedAway, errAlone
+		}
+		tell(good, sent{fl, answer, err})
 		return nil
 	}
-	fl, answer, err := c.send(ctx, v, fl)
-	if answer == refusedByCall {
-		// It is not on its way, but that is no proof: see payment.doubtful.
-		for _, m := range good {
-			m.p.doubtful = true
-		}
-		fl, answer, err = nil, turnedAway, errAlone
-	}
-	tell(good, sent{fl, answer, err})
-	return nil
+	return good
 }
 
 // flightOfAll makes the flight of a batch.
@@ -252,12 +298,24 @@ func flightOf(p *payment) *flight {
 // carry notes what a payment has to do with a flight besides its call.
 func (fl *flight) carry(p *payment) {
 	fl.places, fl.payments = append(fl.places, p.place), append(fl.payments, p)
+	fl.follow(p)
+}
+
+// follow has whoever asks for a payment now told of what is sent in place of a flight: who
+// asked before may have gone.
+func (fl *flight) follow(p *payment) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
 	if ends := p.ends(); ends.After(fl.ends) {
 		fl.ends = ends
 	}
-	if p.announce != nil {
-		fl.announces = append(fl.announces, p.announce)
+	if p.announce == nil {
+		return
 	}
+	if fl.announces == nil {
+		fl.announces = make(map[claim]func(string) error)
+	}
+	fl.announces[p.claim()] = p.announce
 }
 
 // ends is when the payment is not good any more.

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
 )
@@ -25,10 +27,33 @@ func (s *sender) stuck(now time.Time) *flight {
 			lowest = fl
 		}
 	}
-	if !lowest.waits(stuckAfter, now) {
+	if !lowest.waits(stuckAfter, now) || lowest.isHeldBack(now) {
 		return nil
 	}
 	return lowest
+}
+
+// untoldPause is between two attempts to announce what is to be sent in place of a
+// transaction.
+const untoldPause = 5 * time.Second
+
+// errUntold is for what is not sent in place of a transaction because it cannot be
+// announced: a process that starts anew would look for the one before, and send a second.
+var errUntold = errors.New("it cannot be announced")
+
+// holdBack has a flight wait that could not be sent again, which counts for nothing.
+func (fl *flight) holdBack(until time.Time) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.heldBack = until
+	fl.bumps--
+}
+
+// isHeldBack reports whether a flight is not to be sent again yet.
+func (fl *flight) isHeldBack(now time.Time) bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return now.Before(fl.heldBack)
 }
 
 // waits reports whether the newest transaction of a flight has waited for so long.
@@ -89,9 +114,15 @@ func (s *sender) push(ctx context.Context, c *chain) {
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()), zap.String("reason", why))
 	}
 	a, err := c.resend(ctx, fl, fees, why != "")
-	if why == "" && (a == turnedAway || a == refusedByCall) {
+	switch {
+	case errors.Is(err, errUntold) && !fl.waits(fillAfter, c.now()):
+		c.notices.of(fl.by).warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
+			zap.Uint64("number", fl.number), zap.Error(err))
+		return
+	case why == "" && (a == turnedAway || a == refusedByCall):
 		// No node takes it any more, for example because the authorization has
-		// ended. Its number must be used up all the same.
+		// ended, or nobody takes down what it would be. Its number must be used up all
+		// the same: that moves no money, so nobody has to know of it.
 		a, err = c.resend(ctx, fl, fees, true)
 	}
 	if a != taken {
@@ -108,17 +139,19 @@ const maxBumps = 5
 // us pay ever more for one that never gets into a block.
 func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
 	fl.mu.Lock()
-	filling, bumps := fl.filling, fl.bumps
+	filling, bumps, ends := fl.filling, fl.bumps, fl.ends
 	fl.mu.Unlock()
 	switch {
 	case filling:
 		return "it was given up before"
-	case len(fl.data) == 0, fl.shared > 0 && fl.trial == nil:
-		return "" // coin for somebody, a number that is used up, or of an earlier process
+	case len(fl.data) == 0:
+		return "" // coin for somebody, or a number that is used up
 	case bumps >= maxBumps:
 		return "no block took it for higher fees either"
-	case !c.now().Before(fl.ends):
+	case !c.now().Before(ends):
 		return "what it settles is not good any more"
+	case fl.shared > 0 && fl.trial == nil:
+		return "" // of an earlier process: there is nothing to simulate
 	}
 	var result hexutil.Bytes
 	var refused bool
@@ -198,7 +231,8 @@ func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
 }
 
 // resend sends a flight again for higher fees; filling sends nothing in its
-// place that only uses up the number.
+// place that only uses up the number. The error is errUntold, and nothing was sent, if those
+// whose payments are in it cannot be told before.
 func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
 	fl.mu.Lock()
 	offer, tx := fl.fees.bumped(now.of(len(fl.data))), fl.raw
@@ -210,6 +244,7 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 		offer = fl.fees // as it is: whoever wants more does not want it at all
 	}
 	fl.bumps++
+	before := fl.hashes.newest()
 	fl.mu.Unlock()
 	again := flight{by: fl.by, number: fl.number, to: fl.to, data: fl.data, gas: fl.gas, value: fl.value, shared: fl.shared}
 	if filling {
@@ -217,7 +252,7 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 	}
 	if !offer.excessive(again.gas) {
 		if !filling {
-			c.setAside(fl, offer, true)
+			_ = c.setAside(fl, offer, true) // there is room for it anyhow
 		}
 		var err error
 		if tx, err = c.transaction(&again, offer); err != nil {
@@ -227,10 +262,32 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 	if tx == nil {
 		return turnedAway, errors.New("the gas price is beyond all reason")
 	}
+	another := !filling && tx.Hash().Hex() != before
+	if another {
+		if err := fl.announce(tx.Hash().Hex()); err != nil {
+			fl.holdBack(c.now().Add(untoldPause))
+			return turnedAway, fmt.Errorf("%w: %w", errUntold, err)
+		}
+	}
 	fl.sending(tx, offer, c.now(), filling)
 	a, err := c.broadcast(ctx, tx)
+	if another && a != taken && a != unclear {
+		fl.stays(before)
+	}
 	if a == numberTaken {
 		a = taken // by itself: what was sent before is still wanted, or in a block
 	}
 	return a, err
+}
+
+// stays is for a flight in whose place no node has taken another one: what was sent before
+// is what counts, and is announced again.
+func (fl *flight) stays(before string) {
+	hash := common.HexToHash(before)
+	fl.mu.Lock()
+	if i := slices.Index(fl.hashes, hash); i >= 0 {
+		fl.hashes = append(slices.Delete(fl.hashes, i, i+1), hash)
+	}
+	fl.mu.Unlock()
+	_ = fl.announce(before) // at worst it is sent a second time after a restart
 }

@@ -3,7 +3,9 @@ package evm
 import (
 	"bytes"
 	"context"
+	"maps"
 	"math/big"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -55,7 +57,7 @@ func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	switch {
 	case tx.calls(to) && bytes.Equal(tx.Input, data):
 	case tx.To == nil && bytes.Contains(tx.Input, data):
-		fl.shared = 2 // or more
+		fl.to, fl.shared = common.Address{}, 2 // or more
 	default:
 		return nil
 	}
@@ -68,21 +70,51 @@ func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
 		fl.fees = fees{legacy: fl.fees.legacy, tip: new(big.Int), feeCap: new(big.Int)}
 	}
 	fl.sentAt = c.now()
-	if tx.Block == nil {
-		by.sender.adopt(fl)
-	}
-	return fl
+	fl.follow(p)
+	return by.sender.adopt(fl)
 }
 
-// adopt records a flight that an earlier process began, if that is not known yet.
-func (s *sender) adopt(fl *flight) {
+// adopt records a flight that an earlier process began, and returns what the payment is to
+// wait for: what is known already if that does the same, as for another payment that is in
+// it. If the number is known for something else, only that is sent again, and what becomes
+// of the number decides about both. It may be in a block already: the chain can take that
+// back, and whoever waits has to learn that the number was used otherwise.
+func (s *sender) adopt(fl *flight) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, other := range s.flights {
-		if other.number == fl.number {
-			return
+	for _, known := range s.flights {
+		if known.number != fl.number {
+			continue
 		}
+		for _, one := range known.withTwins() {
+			if one.to == fl.to && bytes.Equal(one.data, fl.data) && (one.shared > 0) == (fl.shared > 0) {
+				one.merge(fl)
+				return one
+			}
+		}
+		known.twins = append(known.twins, fl)
+		return fl
 	}
 	s.next = max(s.next, fl.number+1)
 	s.flights = append(s.flights, fl)
+	return fl
+}
+
+// withTwins are a flight and its twins.
+func (fl *flight) withTwins() []*flight { return append([]*flight{fl}, fl.twins...) }
+
+// merge adds to a flight what it lacks of a new one that does the same.
+func (fl *flight) merge(other *flight) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if hash := other.hashes[0]; !slices.Contains(fl.hashes, hash) {
+		fl.hashes = slices.Insert(fl.hashes, 0, hash) // the newest stays the last
+	}
+	if other.ends.After(fl.ends) {
+		fl.ends = other.ends
+	}
+	if fl.announces == nil {
+		fl.announces = make(map[claim]func(string) error)
+	}
+	maps.Copy(fl.announces, other.announces)
 }

@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
@@ -104,6 +106,284 @@ func TestWhatCannotBeAnnouncedIsNotSent(t *testing.T) {
 	var told announced
 	r.Announce = told.tell
 	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || !slices.Equal(told.list, []string{s.Transaction}) {
+		t.Errorf("%+v, told %v", s, told.list)
+	}
+}
+
+// earlierBatch has a process send payments of one payer in one transaction, and end. It
+// returns them as the next process asks for them.
+func (c *testChain) earlierBatch(f *Facilitator, n int) []facilitator.Request {
+	c.t.Helper()
+	ch := f.chains[baseSepolia]
+	ch.pairing.Store(token, c.now().Add(time.Hour))
+	ch.batchWait = time.Second
+	for range 8 {
+		ch.shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+	}
+	c.idle = true
+	first := c.settleAside(f, c.sign(order{nonce: 99, before: 100_000}))
+	untilSteady(f)
+	books := make([]announced, n)
+	requests := make([]facilitator.Request, n)
+	for i := range n {
+		requests[i] = c.sign(order{nonce: byte(i), before: 100_000})
+		requests[i].Announce = books[i].tell
+	}
+	kill := c.settleAside(f, requests...)
+	if sent := untilSteady(f); sent != n+1 {
+		c.t.Fatalf("%d on their way", sent)
+	}
+	kill()
+	first()
+	forget(f)
+	ch.pairing.Store(token, c.now().Add(time.Hour))
+	for i := range n {
+		requests[i].Transaction = books[i].list[len(books[i].list)-1]
+		requests[i].Announce = nil
+	}
+	return requests
+}
+
+// TestAllPaymentsOfAnEarlierBatchShareItsFate: the next process is asked for each of them,
+// before a block has their transaction. Then that is sent again for a higher fee, or
+// somebody else uses its number. And again when a block has it, as one node says that is
+// wrong.
+func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
+	const n = 3
+	for name, tt := range map[string]struct{ bumped, inABlock bool }{
+		"sent again":                          {bumped: true},
+		"replaced":                            {},
+		"replaced, and said to be in a block": {inABlock: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t)
+			f, _ := c.start("base-sepolia")
+			requests := c.earlierBatch(f, n)
+			ch := f.chains[baseSepolia]
+			if tt.inABlock {
+				ch.nodes[0].client = early{keepOpen{c.client}}
+			}
+			for i, r := range requests {
+				if s := f.Settle(during(t, 200*time.Millisecond), r); s.Outcome != facilitator.Unknown || s.Transaction != r.Transaction {
+					t.Fatalf("%d: %+v", i, s)
+				}
+			}
+			s := &ch.accounts[0].sender
+			s.mu.Lock()
+			list := slices.Clone(s.flights)
+			s.mu.Unlock()
+			if len(list) != 1 {
+				t.Fatalf("%d transactions", len(list))
+			}
+			fl := list[0]
+			_, fees, err := ch.accountNow(t.Context(), ch.accounts[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.bumped {
+				if a, err := ch.resend(t.Context(), fl, fees, false); a != taken {
+					t.Fatal(a, err)
+				}
+			} else { // by another process
+				other := &flight{by: fl.by, number: fl.number, to: fl.by.key.address, gas: fillGas}
+				if a, err := ch.broadcast(t.Context(), must(ch.transaction(other, fl.offers().bumped(fees)))); a != taken {
+					t.Fatal(a, err)
+				}
+			}
+			c.idle = false
+			for i, r := range requests {
+				s := f.Settle(during(t, 20*time.Second), r)
+				if !tt.bumped && s.Outcome == facilitator.Unknown && s.Transaction == r.Transaction {
+					s = f.Settle(during(t, 20*time.Second), r) // it was lost, and is sent anew
+				}
+				if s.Outcome != facilitator.Settled || s.Transaction == r.Transaction {
+					t.Fatalf("%d: %+v", i, s)
+				}
+			}
+			if moved := c.balance(payee); moved != (n+1)*10_000 {
+				t.Errorf("%d moved", moved)
+			}
+		})
+	}
+}
+
+// early is a node that says of transactions that wait that they are in a block.
+type early struct{ caller }
+
+func (e early) CallContext(ctx context.Context, result any, method string, args ...any) error {
+	err := e.caller.CallContext(ctx, result, method, args...)
+	if tx, ok := result.(**sentTransaction); ok && *tx != nil {
+		(*tx).Block = new(hexutil.Uint64)
+	}
+	return err
+}
+
+// TestTwoOfOneNumberShareItsFate: two payments were announced in transactions of one
+// number, of which a block can have one.
+func TestTwoOfOneNumberShareItsFate(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	flightOf := func(hash byte, data string) *flight {
+		return &flight{number: 7, data: []byte(data), hashes: hashes{{hash}}, ends: now.Add(time.Duration(hash) * time.Second)}
+	}
+	s := new(sender)
+	one := s.adopt(flightOf(1, "one"))
+	if again := s.adopt(flightOf(2, "one")); again != one || !slices.Equal(one.hashes, hashes{{2}, {1}}) || !one.ends.Equal(now.Add(2*time.Second)) {
+		t.Errorf("the same for another fee is %+v", again)
+	}
+	other := s.adopt(flightOf(3, "other"))
+	if again := s.adopt(flightOf(3, "other")); other == one || again != other || len(s.flights) != 1 {
+		t.Errorf("something else is %+v, and then %+v", other, again)
+	}
+	s.prune(8, now)
+	for _, fl := range []*flight{one, other} {
+		if _, passed := fl.sent(); !passed {
+			t.Errorf("nobody is told that the number of %v is used up", fl.hashes)
+		}
+	}
+}
+
+// TestAnEarlierBatchIsGivenUp: what it settles is not good any more, or no block takes it.
+func TestAnEarlierBatchIsGivenUp(t *testing.T) {
+	f, node, _, _ := at(t, world{})
+	now := node.clock.now()
+	for name, tt := range map[string]struct {
+		ends  time.Time
+		bumps int
+		given bool
+	}{
+		"it is good":                 {now.Add(time.Minute), maxBumps - 1, false},
+		"it has ended":               {now, 0, true},
+		"it was sent again so often": {now.Add(time.Minute), maxBumps, true},
+	} {
+		fl := &flight{data: []byte{1}, shared: 2, ends: tt.ends, bumps: tt.bumps}
+		if why := f.chains[baseSepolia].hopeless(t.Context(), fl, gwei(1)); (why != "") != tt.given {
+			t.Errorf("%s: %q", name, why)
+		}
+	}
+}
+
+// TestWhatIsSentAgainIsAnnounced: a process has sent payments again for higher fees, and
+// ended. The next one waits for what was sent last.
+func TestWhatIsSentAgainIsAnnounced(t *testing.T) {
+	const n = 4
+	c := startChain(t, payersNo(n))
+	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	ch := f.chains[baseSepolia]
+	c.idle = true
+	requests, books := make([]facilitator.Request, n), make([]announced, n)
+	for i := range n {
+		requests[i] = c.sign(order{from: keyNo(i), before: 100_000})
+		requests[i].Announce = books[i].tell
+	}
+	kill := c.settleAside(f, requests...)
+	untilSteady(f)
+	s := &ch.accounts[0].sender
+	s.mu.Lock()
+	list := slices.Clone(s.flights)
+	s.mu.Unlock()
+	_, fees, err := ch.accountNow(t.Context(), ch.accounts[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fl := range list {
+		if a, err := ch.resend(t.Context(), fl, fees, false); a != taken {
+			t.Fatal(a, err)
+		}
+	}
+	kill()
+	forget(f)
+	c.idle = false
+	for i, r := range requests {
+		r.Transaction = books[i].list[len(books[i].list)-1]
+		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != r.Transaction {
+			t.Errorf("%d: %+v, and %v were announced", i, s, books[i].list)
+		}
+	}
+	if txs, failed, _ := c.burnt(first); txs != n || failed != 0 {
+		t.Errorf("%d transactions, %d reverted", txs, failed)
+	}
+}
+
+// TestWhatCannotBeAnnouncedIsNotSentAgain: the ledger takes nothing down any more when a
+// transaction waits. It goes on when the ledger is back; if that takes long, its number is
+// used up.
+func TestWhatCannotBeAnnouncedIsNotSentAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		away time.Duration
+		sent int // transactions with the payment
+	}{"for a moment": {stuckAfter + 2*untoldPause, 2}, "for long": {time.Hour, 1}} {
+		t.Run(name, func(t *testing.T) {
+			f, node, r, log := at(t, world{ReceiptThrows: true})
+			node.clock.max = 400
+			begin := node.clock.now()
+			var told announced
+			asked := 0
+			r.Announce = func(transaction string) error {
+				asked++
+				if len(told.list) > 0 && node.clock.now().Sub(begin) < tt.away {
+					return errors.New("the ledger is away")
+				}
+				return told.tell(transaction)
+			}
+			node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
+				if method == "eth_sendRawTransaction" && len(node.sent) == 1 {
+					node.world.ReceiptThrows = false // a block takes the next one
+				}
+				return nil, nil, false
+			}
+			s := f.Settle(context.Background(), r)
+			var sent []string
+			for _, tx := range node.sent {
+				if len(tx.Data()) > 0 {
+					sent = append(sent, tx.Hash().Hex())
+				}
+			}
+			if len(sent) != tt.sent || len(node.sent) != 2 || !slices.Equal(told.list, sent) || asked > 10 {
+				t.Errorf("%+v: %d were sent, %d with the payment; %d attempts to tell, told %v", s, len(node.sent), len(sent), asked, told.list)
+			}
+			if !strings.Contains(log(), "the ledger does not take that down") {
+				t.Errorf("log: %s", log())
+			}
+		})
+	}
+}
+
+// TestWhoAsksNowIsTold: the caller of a payment has gone, and it is asked for again before
+// it is sent again.
+func TestWhoAsksNowIsTold(t *testing.T) {
+	f, node, r, _ := at(t, world{ReceiptThrows: true})
+	var before, now announced
+	r.Announce = before.tell
+	if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Unknown || len(before.list) != 1 {
+		t.Fatalf("%+v, told %v", s, before.list)
+	}
+	r.Announce = now.tell
+	node.clock.max = 400
+	node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
+		if method == "eth_sendRawTransaction" {
+			node.world.ReceiptThrows = false
+		}
+		return nil, nil, false
+	}
+	s := f.Settle(context.Background(), r)
+	if len(node.sent) != 2 || len(before.list) != 1 || !slices.Equal(now.list, []string{node.sent[1].Hash().Hex()}) {
+		t.Errorf("%+v, told %v, and before %v", s, now.list, before.list)
+	}
+}
+
+// TestWhatStaysIsAnnouncedAgain: the node takes nothing in the place of a transaction.
+// That one is what the next process has to look for.
+func TestWhatStaysIsAnnouncedAgain(t *testing.T) {
+	f, node, r, _ := at(t, world{ReceiptThrows: true})
+	node.clock.max = 60
+	var told announced
+	r.Announce = told.tell
+	node.override = func(method string, _ []json.RawMessage) (any, *rpcError, bool) {
+		refused := method == "eth_sendRawTransaction" && len(node.sent) > 0
+		return nil, &rpcError{Code: -32000, Message: "replacement transaction underpriced"}, refused
+	}
+	s := f.Settle(context.Background(), r)
+	if stays := node.sent[0].Hash().Hex(); len(told.list) < 3 || told.list[len(told.list)-1] != stays || s.Transaction != stays {
 		t.Errorf("%+v, told %v", s, told.list)
 	}
 }

@@ -2,10 +2,10 @@ package evm
 
 import "math/big"
 
-// memberRisk is what one of several payments in a transaction may use at most, with its
-// part of what they have in common: one of two. Who turns out to go alone, or in a larger
-// company, has as much set aside as that takes: see setAside.
-var memberRisk = programGas(2, programSize(2, false)+2*transferSize) / 2
+// pairSize is how long a transaction of two payments is. A payment that can go together
+// with others has set aside what one of two takes: in a larger company it is less. Who
+// turns out to go alone has as much set aside as that takes: see setAside.
+var pairSize = programSize(2, false) + 2*transferSize
 
 const (
 	// transferSize is how long the call is that settles a payment of several.
@@ -51,39 +51,45 @@ func (c *chain) budget() *big.Int {
 // risk is what a payment could cost us for nothing, in what losses count in, as far as
 // that is known before it is sent.
 func (c *chain) risk(p *payment) *big.Int {
-	gas, size := memberRisk, transferSize
-	if !c.shareable(p) {
-		_, data := p.encoded()
-		gas, size = p.gas(), len(data)
-	}
 	last := c.lastFees.Load()
 	if last == nil {
 		last = &fees{feeCap: new(big.Int), tip: new(big.Int)}
 	}
-	return c.mayCost(gas, last.of(size))
+	if c.shareable(p) {
+		return c.mayCostEach(2, programGas(2, pairSize), last.of(pairSize))
+	}
+	_, data := p.encoded()
+	return c.mayCost(p.gas(), last.of(len(data)))
 }
 
 // setAside makes what is set aside for the payments of a transaction equal to what it may
-// cost that is about to be signed, and reports whether there was room for that. This is
-// the one place that decides it: what was set aside for a payment until now was a guess.
-// One that is sent again has to be, so that for it more is set aside anyhow.
-func (c *chain) setAside(fl *flight, f fees, anyhow bool) bool {
-	n := int64(len(fl.places))
-	if n == 0 {
-		return true // coin for somebody, or a number that is used up
+// cost that is about to be signed. The error is a *leftOutError of those for which there is
+// no room. This is the one place that decides it: what was set aside for a payment until
+// now was a guess. One that is sent again has to be, so that for it more is set aside
+// anyhow.
+func (c *chain) setAside(fl *flight, f fees, anyhow bool) error {
+	if len(fl.places) == 0 {
+		return nil // coin for somebody, or a number that is used up
 	}
-	each := c.mayCost(fl.gas, f)
-	each.Add(each, big.NewInt(n-1))
-	each.Quo(each, big.NewInt(n))
-	room := true
-	for _, p := range fl.places {
+	each := c.mayCostEach(len(fl.places), fl.gas, f)
+	left := make(map[claim]error)
+	for i, p := range fl.places {
 		if p == nil || p.held.of() != c.losses() {
 			continue // of a config that counts otherwise: what was set aside stays so
 		}
-		room = room && p.held.resize(each, c.budget(), c.now(), anyhow)
+		if !p.held.resize(each, c.budget(), c.now(), anyhow) {
+			left[fl.payments[i].claim()] = errTooRisky
+		}
 	}
 	c.shared.queue.wake() // less may be set aside than before
-	return room
+	return leaveOut(left)
+}
+
+// mayCostEach is the part that each of some payments has in mayCost.
+func (c *chain) mayCostEach(n int, gas uint64, f fees) *big.Int {
+	each := c.mayCost(gas, f)
+	each.Add(each, big.NewInt(int64(n-1)))
+	return each.Quo(each, big.NewInt(int64(n)))
 }
 
 // mayCost is the most that so much gas costs at some fees, in what losses count in.

@@ -3,6 +3,7 @@ package evm
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"slices"
@@ -68,29 +69,33 @@ type flight struct {
 	// and trial the one that is simulated.
 	shared int
 	trial  []byte
-	// places are what the payments have until a block holds the transaction, and ends
-	// is when the last of them is not good any more.
+	// places are what the payments have until a block holds the transaction.
 	places []*place
-	ends   time.Time
 	known  bool // a node has taken the first transaction, so that it can forget it
 	// payments are what the places are of, in the same order.
 	payments []*payment
-	// announces are told of a transaction before it is sent.
-	announces []func(transaction string) error
+	// twins are what earlier processes have sent with the number to do something else. A
+	// block has one of all these. Guarded by sender.mu.
+	twins []*flight
 
 	look sync.Mutex // one looks for the others
 	seen seen       // guarded by look
 
-	mu     sync.Mutex // guards what follows
-	hashes hashes
-	raw    *types.Transaction // the newest
-	fees   fees
-	sentAt time.Time
+	mu sync.Mutex // guards what follows
+	// announces are told of a transaction before it is sent, and of each that is sent in
+	// its place. ends is when the last of the payments is not good any more.
+	announces map[claim]func(transaction string) error
+	ends      time.Time
+	hashes    hashes
+	raw       *types.Transaction // the newest
+	fees      fees
+	sentAt    time.Time
 	// filling: the newest transaction does nothing but use up the number. bumps is how
 	// often one was sent again for a higher fee.
-	filling bool
-	bumps   int
-	passed  bool // a block holds a transaction with this number
+	filling  bool
+	bumps    int
+	heldBack time.Time // until when it is not sent again
+	passed   bool      // a block holds a transaction with this number
 	// passedAt is since when that is known, and concluded that it is also known what it
 	// has cost.
 	passedAt  time.Time
@@ -173,12 +178,12 @@ func (c *chain) sendAlone(ctx context.Context, p *payment, v view) (*flight, ans
 }
 
 // send sends a flight, and tells the operator what only an operator can mend. The
-// caller has the turn of the account. errOtherPlace is for one that may cost more than
-// there is room for.
+// caller has the turn of the account. A *leftOutError is of the payments for which it may
+// cost more than there is room for, or that cannot be announced.
 func (c *chain) send(ctx context.Context, v view, what *flight) (*flight, answer, error) {
 	v.fees = v.fees.of(len(what.data))
-	if !c.setAside(what, v.fees, false) {
-		return nil, turnedAway, errOtherPlace
+	if err := c.setAside(what, v.fees, false); err != nil {
+		return nil, turnedAway, err
 	}
 	fl, a, err := what.by.sender.send(ctx, c, v, what)
 	if _, busy := isBusy(err); a == turnedAway && !busy {
@@ -219,13 +224,13 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 	}
 	number := s.nextNumber(c.believable(ctx, what.by, pending, v.mined), c.now())
 	for try := range numberTries {
-		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value, shared: what.shared, trial: what.trial, places: what.places, payments: what.payments, ends: what.ends}
+		fl := &flight{by: what.by, number: number, to: what.to, data: what.data, gas: what.gas, value: what.value, shared: what.shared, trial: what.trial, places: what.places, payments: what.payments, announces: what.announces, ends: what.ends}
 		tx, err := c.transaction(fl, v.fees)
 		if err != nil {
 			return nil, turnedAway, err
 		}
-		if err := what.announce(tx.Hash()); err != nil {
-			return nil, turnedAway, &busyError{why: "the ledger does not take down what is about to be sent: " + err.Error()}
+		if err := fl.announce(tx.Hash().Hex()); err != nil {
+			return nil, turnedAway, err
 		}
 		fl.sending(tx, v.fees, c.now(), false)
 		a, err := c.broadcast(ctx, tx)
@@ -252,18 +257,28 @@ func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*fli
 }
 
 // announce tells those whose payments are in a transaction of it before it is sent:
-// when the process ends on the next line, they are not sent a second time.
-func (fl *flight) announce(hash common.Hash) error {
-	if len(fl.announces) == 1 {
-		return fl.announces[0](hash.Hex())
-	}
-	errs := make([]error, len(fl.announces))
-	var wg sync.WaitGroup
-	for i, tell := range fl.announces {
-		wg.Go(func() { errs[i] = tell(hash.Hex()) })
+// when the process ends on the next line, they are not sent a second time. The error is a
+// *leftOutError.
+func (fl *flight) announce(transaction string) error {
+	fl.mu.Lock()
+	list := maps.Clone(fl.announces)
+	fl.mu.Unlock()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		left = make(map[claim]error)
+	)
+	for of, tell := range list {
+		wg.Go(func() {
+			if err := tell(transaction); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				left[of] = &busyError{why: "the ledger does not take down what is about to be sent: " + err.Error()}
+			}
+		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return leaveOut(left)
 }
 
 // committed is the most that the transactions in flight can still cost.
@@ -346,9 +361,11 @@ func (s *sender) passed(mined uint64, now time.Time) (gone []*flight) {
 			kept = append(kept, fl)
 			continue
 		}
-		fl.mu.Lock()
-		fl.passed, fl.passedAt = true, now
-		fl.mu.Unlock()
+		for _, one := range fl.withTwins() {
+			one.mu.Lock()
+			one.passed, one.passedAt = true, now
+			one.mu.Unlock()
+		}
 		gone = append(gone, fl)
 	}
 	clear(s.flights[len(kept):])

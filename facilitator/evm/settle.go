@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"go.uber.org/zap"
@@ -85,6 +86,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		}
 		return c.sawOutcome(p, rec, s)
 	}
+	rec.flight.follow(p)
 	return c.sawOutcome(p, rec, c.await(ctx, p, rec))
 }
 
@@ -187,7 +189,7 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 			return
 		case errors.Is(err, errShort):
 			last = true
-		case errors.Is(err, errOtherPlace):
+		case errors.Is(err, errOtherPlace), errors.Is(err, errTooRisky):
 		case errors.Is(err, errAlone):
 			p.solo = true
 		case isUnfit(err):
@@ -198,6 +200,7 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 			return
 		}
 		c.leave(p)
+		result = unsent(&busyError{wait: placeWait, why: "no place was found: " + err.Error()})
 	}
 }
 
@@ -205,10 +208,14 @@ func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request,
 // times because of what turned out there.
 const maxPlaces = maxSigners + 4
 
+// placeWait is when a payment may come again that has found no place.
+const placeWait = 10 * time.Second
+
 // Why a payment that was looked at needs another place, or none.
 var (
 	errShort      = errors.New("the payer has less than what is on its way already")
 	errOtherPlace = errors.New("the payer has code, as it turns out")
+	errTooRisky   = errors.New("it may cost more gas than there is room for besides what is on its way")
 )
 
 // ready checks that the payment would settle now, and sees to the payer's approval
@@ -304,9 +311,7 @@ func (c *chain) affordable(a *account, gas uint64, size int, v view) error {
 		c.tellDear(v.fees)
 		return &busyError{wait: dearWait, why: "gas costs more than a settlement may cost"}
 	}
-	need := offer.total(gas)
-	need.Add(need, a.sender.committed())
-	balance := toBig(v.balance)
+	need, balance := needs(a, gas, offer), toBig(v.balance)
 	if balance != nil {
 		c.spending(new(big.Int).Sub(balance, need), v.fees)
 	}
@@ -315,6 +320,19 @@ func (c *chain) affordable(a *account, gas uint64, size int, v view) error {
 		return c.unfit(a, fmt.Errorf("the account %s cannot pay the gas", a.key.address))
 	}
 	return nil
+}
+
+// needs is what an account must have for one more transaction.
+func needs(a *account, gas uint64, offer fees) *big.Int {
+	need := offer.total(gas)
+	return need.Add(need, a.sender.committed())
+}
+
+// covers reports whether an account can pay for a transaction of several payments, which
+// offers much more than one of them does.
+func covers(a *account, gas uint64, offer fees, v view) bool {
+	balance := toBig(v.balance)
+	return balance != nil && !offer.excessive(gas) && balance.Cmp(needs(a, gas, offer)) >= 0
 }
 
 // turnedAway logs why nothing could be sent, if an operator can do something, and

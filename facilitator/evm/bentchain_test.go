@@ -119,10 +119,10 @@ func TestBentPayments(t *testing.T) {
 				r := good
 				r.Payment = p
 				where := name + ": " + strings.Join(path, ".") + ", " + how
-				if v, err := f.Verify(during(t, time.Minute), r); v.Valid || err != nil && v.Reason != "" {
+				if v, err := f.Verify(during(t, 5*time.Minute), r); v.Valid || err != nil && v.Reason != "" {
 					t.Errorf("%s: verify: %+v, %v", where, v, err)
 				}
-				if s := f.Settle(during(t, time.Minute), r); s.Outcome == facilitator.Settled || s.Outcome == facilitator.Unknown {
+				if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome == facilitator.Settled || s.Outcome == facilitator.Unknown {
 					t.Errorf("%s: settle: %+v", where, s)
 				}
 			}
@@ -139,7 +139,7 @@ func TestBentPayments(t *testing.T) {
 		if name == "upto" {
 			continue // its permit has the same number as the first one's
 		}
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}

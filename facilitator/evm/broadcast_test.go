@@ -86,7 +86,7 @@ func TestHangingSendHoldsUpNobody(t *testing.T) {
 	}
 	f, ch := c.startBehind(deaf, good)
 	for i := range byte(3) {
-		s := f.Settle(during(t, time.Minute), c.sign(order{nonce: i}))
+		s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: i}))
 		if s.Outcome != facilitator.Settled || ended.Load() {
 			t.Fatalf("%+v, waited: %v", s, ended.Load())
 		}
@@ -128,7 +128,7 @@ func TestSilentNodeCostsOneWait(t *testing.T) {
 		t.Errorf("asked %d and %d times", silent.asked.Load(), poor.asked.Load())
 	}
 	silent.send, poor.send = nil, nil
-	if s := f.Settle(during(t, time.Minute), c.sign(order{})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{})); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
 }

@@ -206,17 +206,17 @@ func TestWalletsThatTellASimulationFromABlock(t *testing.T) {
 			f, _ := c.start("base-sepolia", func(n *Network) { n.GasBudget = "0.016/day" })
 			reasons := make(map[string]int)
 			for i, a := range at {
-				s := f.Settle(during(t, time.Minute), c.lie(a, byte(i), tt.cond))
+				s := f.Settle(during(t, 5*time.Minute), c.lie(a, byte(i), tt.cond))
 				reasons[s.Reason]++
 			}
 			_, failed, gas := c.burnt(first)
 			if lost := f.chains[baseSepolia].shared.losses.today(c.now()); (failed > 0) != tt.fails || failed == len(at) || lost.Cmp(big.NewInt(4e15)) > 0 {
 				t.Errorf("%d failed, %d gas, %s lost; %v", failed, gas, lost, reasons)
 			}
-			if v, err := f.Verify(during(t, time.Minute), c.lie(at[0], 200, tt.cond)); tt.fails && (err != nil || v.Reason != string(codeGasBudget)) {
+			if v, err := f.Verify(during(t, 5*time.Minute), c.lie(at[0], 200, tt.cond)); tt.fails && (err != nil || v.Reason != string(codeGasBudget)) {
 				t.Errorf("%+v %v", v, err)
 			}
-			if s := f.Settle(during(t, time.Minute), c.sign(order{})); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), c.sign(order{})); s.Outcome != facilitator.Settled {
 				t.Errorf("who has no code: %+v", s)
 			}
 		})
@@ -236,7 +236,7 @@ func TestWalletsWithOneCode(t *testing.T) {
 			}
 			reasons := make(map[string]int)
 			for i, a := range at {
-				reasons[f.Settle(during(t, time.Minute), c.lie(a, byte(i), byRandom)).Reason]++
+				reasons[f.Settle(during(t, 5*time.Minute), c.lie(a, byte(i), byRandom)).Reason]++
 			}
 			if reasons[string(codeReverts)] != tt.want {
 				t.Errorf("%v", reasons)
@@ -250,7 +250,7 @@ func TestNoContractWallets(t *testing.T) {
 	c := startChain(t, withPermit2(t), withWallets(t))
 	f, _ := c.start("base-sepolia", func(n *Network) { n.ContractWallets = "off" })
 	refusedBoth(t, f, c.sign(order{account: wallet}), codeNoWallets)
-	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 1})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 1})); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
 }
@@ -266,14 +266,14 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
 		return &protective{keepOpen{c.client}, &dropping}, nil
 	}
-	ctx, cancel := context.WithCancel(during(t, time.Minute))
+	ctx, cancel := context.WithCancel(during(t, 5*time.Minute))
 	c.asleep = cancel
 	if s := f.Settle(ctx, c.lie(at[0], 0, byRandom)); s.Outcome != facilitator.Unknown || dropping {
 		t.Fatalf("%+v", s)
 	}
 	c.asleep = nil
 	begun := c.now()
-	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 1, before: 1e6})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 1, before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
 	if took := c.now().Sub(begun); took > 3*time.Minute {
@@ -304,7 +304,7 @@ func (n *protective) CallContext(ctx context.Context, result any, method string,
 func TestANodeThatForgetsItsPool(t *testing.T) {
 	c := startChain(t)
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
-	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 100, before: 1e6})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 100, before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
 	for range maxOfPayer {
@@ -318,7 +318,7 @@ func TestANodeThatForgetsItsPool(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, r := range requests {
 		wg.Go(func() {
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -371,7 +371,7 @@ func TestConfirmationsHoldNoPlaces(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, r := range c.many(2*maxInFlight, nil) {
 		wg.Go(func() {
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 				t.Errorf("%+v", s)
 			}
 			settled.Add(1)
@@ -392,7 +392,7 @@ func TestConfirmationsHoldNoPlaces(t *testing.T) {
 		select {
 		case <-done:
 			return
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(200 * time.Millisecond):
 			c.seal()
 		}
 	}
@@ -413,7 +413,7 @@ func TestHonestPayersAreServedWithinThreeBlocks(t *testing.T) {
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = batch })
 			f.chains[baseSepolia].pairing.Store(token, c.now().Add(time.Hour))
 			c.idle = true
-			ctx, cancel := context.WithCancel(during(t, time.Minute))
+			ctx, cancel := context.WithCancel(during(t, 5*time.Minute))
 			var attackers sync.WaitGroup
 			q := f.chains[baseSepolia].shared.queue
 			for _, k := range keys {
@@ -456,7 +456,7 @@ func TestAPlaceComesBackWithoutItsCaller(t *testing.T) {
 	})
 	f, _ := c.start("base-sepolia")
 	c.idle = true
-	ctx, gone := context.WithCancel(during(t, time.Minute))
+	ctx, gone := context.WithCancel(during(t, 5*time.Minute))
 	done := make(chan facilitator.Settlement, 1)
 	go func() { done <- f.Settle(ctx, c.sign(order{account: wallet, before: 1e6})) }()
 	for waiting := uint64(0); waiting == 0; time.Sleep(time.Millisecond) {

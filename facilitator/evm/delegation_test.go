@@ -166,7 +166,7 @@ func TestDelegationBurnsNobodyElsesGas(t *testing.T) {
 	outcomes := make(chan facilitator.Outcome, 20)
 	for i := range 20 {
 		r := c.sign(order{from: keyNo(i), before: 1e6})
-		go func() { outcomes <- f.Settle(during(t, time.Minute), r).Outcome }()
+		go func() { outcomes <- f.Settle(during(t, 5*time.Minute), r).Outcome }()
 	}
 	for sent := 0; sent < 20; time.Sleep(5 * time.Millisecond) {
 		s := &f.chains[baseSepolia].accounts[0].sender
@@ -203,7 +203,7 @@ func TestWhatStrangersCouldBurnIsSetAside(t *testing.T) {
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = batch })
 			f.chains[baseSepolia].pairing.Store(token, c.now().Add(time.Hour))
 			c.idle = true
-			ctx, cancel := context.WithCancel(during(t, time.Minute))
+			ctx, cancel := context.WithCancel(during(t, 5*time.Minute))
 			var wg sync.WaitGroup
 			var keys []*ecdsa.PrivateKey
 			for i := range payers {
@@ -252,7 +252,7 @@ func TestALossIsCountedOnce(t *testing.T) {
 	})
 	before := f.chains[baseSepolia].losses().today(c.now())
 	for range 50 {
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown {
 			t.Fatalf("%+v", s)
 		}
 	}
@@ -469,7 +469,7 @@ func TestWhatAPublicationCostsIsSetAside(t *testing.T) {
 		t.Errorf("%s set aside, and %s lost", held, lost)
 	}
 	dear, _ := c.start("base-sepolia", func(n *Network) { n.MaxFee = "0.0005" })
-	if s := dear.Settle(during(t, time.Minute), c.sign(order{before: 1e6})); s.Outcome != facilitator.Unsent || s.RetryAfter != dearWait {
+	if s := dear.Settle(during(t, 5*time.Minute), c.sign(order{before: 1e6})); s.Outcome != facilitator.Unsent || s.RetryAfter != dearWait {
 		t.Errorf("%+v", s)
 	}
 }
@@ -514,7 +514,7 @@ func TestCustomersCloseNobodyOut(t *testing.T) {
 	if others, _, _ := sums(f, ofAccounts); lost.Cmp(f.chains[baseSepolia].budget()) > 0 || lost.Sign() == 0 || others.Sign() != 0 {
 		t.Errorf("%s lost, and of strangers %s", lost, others)
 	}
-	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(35), before: 1e6})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{from: keyNo(35), before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Errorf("a newcomer: %+v", s)
 	}
 }
@@ -556,7 +556,7 @@ func TestCustomersDoNotCloseOutCustomers(t *testing.T) {
 	if half := new(big.Int).Rsh(ch.budget(), 1); lost.Sign() == 0 || others.Sign() == 0 || lost.Cmp(half) > 0 || others.Cmp(half) > 0 {
 		t.Errorf("%s lost, and %s without a payment against it", lost, others)
 	}
-	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(accounts), before: 1e7})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{from: keyNo(accounts), before: 1e7})); s.Outcome != facilitator.Settled {
 		t.Errorf("who has paid is closed out by others: %+v", s)
 	}
 }
@@ -600,7 +600,7 @@ func TestARevertCountsWhoeverPaid(t *testing.T) {
 	r := c.sign(order{from: keyNo(0), before: 1e6})
 	c.idle = true
 	done := make(chan facilitator.Settlement, 1)
-	go func() { done <- f.Settle(during(t, time.Minute), r) }()
+	go func() { done <- f.Settle(during(t, 5*time.Minute), r) }()
 	untilSteady(f)
 	c.transact(ownerKey, token, calldata(t, r), 50e9)
 	c.seal()
@@ -641,7 +641,7 @@ func TestWhatIsSetAsideComesBackWithoutItsCaller(t *testing.T) {
 	moved := 0
 	standings := f.chains[baseSepolia].shared.standings
 	for i, r := range requests {
-		if p, err := f.Witness(during(t, time.Minute), r, since); err != nil || p.Evidence != facilitator.Moved {
+		if p, err := f.Witness(during(t, 5*time.Minute), r, since); err != nil || p.Evidence != facilitator.Moved {
 			continue
 		}
 		if moved++; standings.paid(addressOf(keyNo(i))) != 1 {
@@ -729,7 +729,7 @@ func TestAReceiptSaysNoMoreThanWasOffered(t *testing.T) {
 	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
 		return garbling{keepOpen{c.client}, func(_ *rpc.BatchElem, r *receipt) { r.L1Fee = (*hexutil.Big)(big.NewInt(1e18)) }}, nil
 	}
-	if s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(0), before: 1e6})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{from: keyNo(0), before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
 	if _, _, paid := sums(f, ofAccounts); paid.Sign() == 0 || paid.Cmp(ch.budget()) > 0 {

@@ -47,7 +47,7 @@ func TestFrontRun(t *testing.T) {
 		theirs := c.transact(ownerKey, token, calldata(t, r), 1e9)
 		c.seal()
 		for range 2 {
-			s := f.Settle(during(t, time.Minute), r)
+			s := f.Settle(during(t, 5*time.Minute), r)
 			if s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
 				t.Errorf("%+v", s)
 			}
@@ -66,7 +66,7 @@ func TestFrontRun(t *testing.T) {
 			theirs = c.transact(ownerKey, token, calldata(t, r), 50e9)
 		}
 		for range 2 {
-			s := f.Settle(during(t, time.Minute), r)
+			s := f.Settle(during(t, 5*time.Minute), r)
 			if s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
 				t.Errorf("%+v", s)
 			}
@@ -93,10 +93,10 @@ func TestOneTransferProvesOnePayment(t *testing.T) {
 	}
 	c.transact(ownerKey, multicall3, data, 1e9)
 	c.seal()
-	if s := f.Settle(during(t, time.Minute), paidFor); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), paidFor); s.Outcome != facilitator.Settled {
 		t.Errorf("what was paid: %+v", s)
 	}
-	if s := f.Settle(during(t, time.Minute), cheated); s.Outcome != facilitator.Unknown || s.Reason != string(codeNonceUsed) {
+	if s := f.Settle(during(t, 5*time.Minute), cheated); s.Outcome != facilitator.Unknown || s.Reason != string(codeNonceUsed) {
 		t.Errorf("what was not: %+v", s)
 	}
 }
@@ -107,7 +107,7 @@ func TestCancelled(t *testing.T) {
 	r := c.sign(order{})
 	verify(t, f, r)
 	c.cancel(r)
-	s := f.Settle(during(t, time.Minute), r)
+	s := f.Settle(during(t, 5*time.Minute), r)
 	if s.Outcome != facilitator.Refused || s.Reason != string(codeNonceUsed) || s.Transaction != "" {
 		t.Errorf("%+v", s)
 	}
@@ -129,7 +129,7 @@ func TestReverted(t *testing.T) {
 		c.transact(payerECDSA, token, away, 50e9)
 	}
 	for range 3 {
-		s := f.Settle(during(t, time.Minute), r)
+		s := f.Settle(during(t, 5*time.Minute), r)
 		if s.Outcome != facilitator.Unknown || s.Reason != string(codeTransaction) || s.Transaction == "" {
 			t.Errorf("%+v", s)
 		}
@@ -143,7 +143,7 @@ func TestConfirmations(t *testing.T) {
 	c := startChain(t)
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Confirmations = 3 })
 	before := must(c.backend.Client().BlockNumber(context.Background()))
-	if s := f.Settle(during(t, time.Minute), c.sign(order{})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{})); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
 	if after := must(c.backend.Client().BlockNumber(context.Background())); after != before+3 {
@@ -166,7 +166,7 @@ func TestPending(t *testing.T) {
 	_ = f.Cleanup()
 	c.idle = false
 	c.seal()
-	if s := reloaded.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != first.Transaction {
+	if s := reloaded.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != first.Transaction {
 		t.Errorf("%+v, the first was %s", s, first.Transaction)
 	}
 	if c.transactions() != 1 {
@@ -180,27 +180,27 @@ func TestAnotherRequirement(t *testing.T) {
 	c := startChain(t)
 	f, _ := c.start("base-sepolia")
 	r := c.sign(order{})
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
 	dearer, other := r, r
 	dearer.Requirement.Amount = "20000"
 	other.Requirement.PayTo = payerAddress
-	if s := f.Settle(during(t, time.Minute), dearer); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeValueMismatch) {
+	if s := f.Settle(during(t, 5*time.Minute), dearer); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeValueMismatch) {
 		t.Errorf("%+v", s)
 	}
-	if s := f.Settle(during(t, time.Minute), other); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeRecipientMismatch) {
+	if s := f.Settle(during(t, 5*time.Minute), other); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeRecipientMismatch) {
 		t.Errorf("%+v", s)
 	}
 	// The same nonce, signed for another amount.
-	if s := f.Settle(during(t, time.Minute), c.sign(order{value: "20000"})); s.Outcome != facilitator.Unknown {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{value: "20000"})); s.Outcome != facilitator.Unknown {
 		t.Errorf("%+v", s)
 	}
 }
 
 func verify(t testing.TB, f *Facilitator, r facilitator.Request) {
 	t.Helper()
-	if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid {
+	if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !v.Valid {
 		t.Fatalf("verify: %+v, %v", v, err)
 	}
 }

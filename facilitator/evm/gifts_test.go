@@ -84,7 +84,7 @@ func TestWhoKeepsAGiftGetsNoOther(t *testing.T) {
 	f.chains[baseSepolia].sawOutcome(must(read(first2(c.permit(permitOrder{asset: tether.Hex(), nonce: 99})))), new(record), facilitator.Settlement{Outcome: facilitator.Settled})
 	armed = false
 	r, _ := c.permit(permitOrder{asset: tether.Hex(), nonce: 100, extensions: next()})
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("after a payment: %+v", s)
 	}
 }
@@ -100,7 +100,7 @@ func TestGiftThatWasNotSentIsNone(t *testing.T) {
 		return turnsAway{client}, nil
 	}
 	r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unsent {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unsent {
 		t.Errorf("%+v", s)
 	}
 	a := &f.chains[baseSepolia].shared.approvals
@@ -108,7 +108,7 @@ func TestGiftThatWasNotSentIsNone(t *testing.T) {
 		t.Errorf("%s of the budget is spent, %s of that of strangers", a.spent, a.ofStrangers)
 	}
 	f.chains[baseSepolia].nodes[0].client = client
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
 }
@@ -161,7 +161,7 @@ func TestGiftsAreAtTheMarketPrice(t *testing.T) {
 			c = startChain(t, withPermit2(t))
 			f, _ = c.start("base-sepolia", budget("1/day"))
 			r, _ = c.permit(o)
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -201,7 +201,7 @@ func TestManyAddressesLeaveCustomersTheirShare(t *testing.T) {
 		t.Errorf("log %s", logged(logs))
 	}
 	shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("who has paid before: %+v", s)
 	}
 }
@@ -229,15 +229,15 @@ func TestGiftsPayForPublication(t *testing.T) {
 			f, logs := c.start("base-sepolia", budget("0.01/day"))
 			r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
 			if tt.want == nil {
-				if v, err := f.Verify(during(t, time.Minute), r); err != nil || v.Reason != string(codePermit2Allowance) {
+				if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(codePermit2Allowance) {
 					t.Errorf("%+v, %v", v, err)
 				}
-				if s := f.Settle(during(t, time.Minute), r); s.Outcome == facilitator.Settled || c.transactions() != 0 {
+				if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome == facilitator.Settled || c.transactions() != 0 {
 					t.Errorf("%+v, %d sent", s, c.transactions())
 				}
 				return
 			}
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 				t.Fatalf("%+v", s)
 			}
 			said := logs.FilterMessageSnippet("was given the gas").All()

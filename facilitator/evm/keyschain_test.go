@@ -112,7 +112,7 @@ func TestSeveralKeysOnDevChain(t *testing.T) {
 				var wg sync.WaitGroup
 				for _, r := range requests {
 					wg.Go(func() {
-						if s := insist(during(t, time.Minute), f, r); s.Outcome != facilitator.Settled {
+						if s := insist(during(t, 5*time.Minute), f, r); s.Outcome != facilitator.Settled {
 							t.Errorf("%+v", s)
 						}
 					})
@@ -186,7 +186,7 @@ func TestKeyRemovedWhileItsPaymentWaits(t *testing.T) {
 			} else {
 				c.idle = false
 			}
-			settlement := f.Settle(during(t, time.Minute), r)
+			settlement := f.Settle(during(t, 5*time.Minute), r)
 			if settlement.Outcome != facilitator.Settled || (settlement.Transaction == s.Transaction) == tt.stuck {
 				t.Errorf("%+v after %s", settlement, s.Transaction)
 			}
@@ -196,17 +196,17 @@ func TestKeyRemovedWhileItsPaymentWaits(t *testing.T) {
 				t.Errorf("%d mined, %d wait, %d and %d of the other; %d moved", mined, waiting, byOther, waitingOther, c.balance(payee))
 			}
 			// New payments are the other's. One that names the removed key is refused.
-			if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 1})); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 1})); s.Outcome != facilitator.Settled {
 				t.Errorf("%+v", s)
 			}
 			if byOther, _ := c.numbers(second); byOther != 1 {
 				t.Errorf("the other has sent %d", byOther)
 			}
 			v, late := c.permit(permitOrder{upto: true, nonce: 2})
-			if v, err := f.Verify(during(t, time.Minute), v); err != nil || v.Reason != string(x402.CodeUptoFacilitator) {
+			if v, err := f.Verify(during(t, 5*time.Minute), v); err != nil || v.Reason != string(x402.CodeUptoFacilitator) {
 				t.Errorf("%+v, %v", v, err)
 			}
-			if s := f.Settle(during(t, time.Minute), late); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeUptoFacilitator) {
+			if s := f.Settle(during(t, 5*time.Minute), late); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeUptoFacilitator) {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -299,7 +299,7 @@ func TestRestartWithSeveralKeys(t *testing.T) {
 	c.idle = false
 	var s facilitator.Settlement
 	for range 3 { // as the reconciler does
-		if s = f.Settle(during(t, time.Minute), r); s.Outcome == facilitator.Settled {
+		if s = f.Settle(during(t, 5*time.Minute), r); s.Outcome == facilitator.Settled {
 			break
 		}
 	}
@@ -333,7 +333,7 @@ func TestGiftsComeFromWhoeverHasGas(t *testing.T) {
 			c := startChain(t, withPermit2(t), poor, genesis, func(a types.GenesisAlloc) { a[first] = types.Account{Balance: big.NewInt(tt.has)} })
 			f, _ := c.start("base-sepolia", keys, budget("0.1/day"))
 			r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
-			if s := insist(during(t, time.Minute), f, r); s.Outcome != facilitator.Settled || c.of(tether, payee) != 10000 {
+			if s := insist(during(t, 5*time.Minute), f, r); s.Outcome != facilitator.Settled || c.of(tether, payee) != 10000 {
 				t.Fatalf("%+v", s)
 			}
 			one, _ := c.numbers(first)
@@ -355,7 +355,7 @@ func TestWalletIsJudgedAsWhoeverHasGas(t *testing.T) {
 	c := startChain(t, withWallets(t), genesis, func(a types.GenesisAlloc) { delete(a, first) })
 	f, logs := c.start("base-sepolia", keys)
 	r := c.sign(order{account: wallet})
-	if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid {
+	if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !v.Valid {
 		t.Errorf("verify: %+v, %v", v, err)
 	}
 	if logs.FilterMessageSnippet("passed over").Len() != 1 {
@@ -363,14 +363,14 @@ func TestWalletIsJudgedAsWhoeverHasGas(t *testing.T) {
 	}
 	f, _ = c.start("base-sepolia", keys)
 	forget(f)
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("settle: %+v", s)
 	}
 	if two, _ := c.numbers(second); two != 1 {
 		t.Errorf("%d transactions", two)
 	}
 	alone, _ := c.start("base-sepolia", withKey(t, signerKey))
-	if s := alone.Settle(during(t, time.Minute), c.sign(order{account: wallet, nonce: 1})); s.Outcome != facilitator.Unsent {
+	if s := alone.Settle(during(t, 5*time.Minute), c.sign(order{account: wallet, nonce: 1})); s.Outcome != facilitator.Unsent {
 		t.Errorf("without gas: %+v", s)
 	}
 }
@@ -398,7 +398,7 @@ func TestNetworkComesBack(t *testing.T) {
 	stop()
 	wg.Wait()
 	c.idle = false
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || c.transactions() != 1 {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || c.transactions() != 1 {
 		t.Errorf("%+v, %d transactions", s, c.transactions())
 	}
 }

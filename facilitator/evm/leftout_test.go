@@ -173,7 +173,7 @@ func TestWhoHasNoRoomIsLeftOut(t *testing.T) {
 	ends := make(chan outcome, 3)
 	for i := range 3 {
 		r := c.sign(order{from: keyNo(i), before: 1e6})
-		go func() { ends <- outcome{i == 2, f.Settle(during(t, time.Minute), r)} }()
+		go func() { ends <- outcome{i == 2, f.Settle(during(t, 5*time.Minute), r)} }()
 	}
 	for sent := 0; sent < 3; sent, _ = flying(f) { // the first, and the customers'
 		if len(ends) > 0 {
@@ -206,7 +206,7 @@ func TestWhoFindsNoPlaceMayComeAgain(t *testing.T) {
 	if _, ok := ch.losses().hold(ofAccounts, false, big.NewInt(defaultGasBudget/2-transferGas), ch.budget(), c.now()); !ok {
 		t.Fatal("there is less room")
 	}
-	s := f.Settle(during(t, time.Minute), c.sign(order{from: keyNo(0), before: 1e6}))
+	s := f.Settle(during(t, 5*time.Minute), c.sign(order{from: keyNo(0), before: 1e6}))
 	if s.Outcome != facilitator.Unsent || s.RetryAfter != placeWait || !strings.Contains(s.Detail, "room") || strings.Contains(s.Detail, "code") {
 		t.Errorf("%+v", s)
 	}

@@ -34,14 +34,14 @@ func TestSettlePermit2OnChain(t *testing.T) {
 		tt.order.nonce = n
 		t.Run(name, func(t *testing.T) {
 			r, toSettle := c.permit(tt.order)
-			if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid || v.Payer != payerAddress {
+			if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !v.Valid || v.Payer != payerAddress {
 				t.Fatalf("verify: %+v, %v", v, err)
 			}
 			asset := common.HexToAddress(r.Requirement.Asset)
 			before, sent := c.of(asset, payee), c.transactions()
 			var first facilitator.Settlement
 			for i := range 3 { // the second and third are repeats
-				s := f.Settle(during(t, time.Minute), toSettle)
+				s := f.Settle(during(t, 5*time.Minute), toSettle)
 				if s.Outcome != facilitator.Settled || s.Payer != payerAddress || s.Network != baseSepolia {
 					t.Fatalf("settle: %+v", s)
 				}
@@ -66,10 +66,10 @@ func TestSettlePermit2OnChain(t *testing.T) {
 			// nothing.
 			stranger, _ := c.start("base-sepolia", withKey(t, "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"))
 			forget(stranger)
-			if v, err := stranger.Verify(during(t, time.Minute), r); err != nil || v.Reason != string(codePermit2Nonce) {
+			if v, err := stranger.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(codePermit2Nonce) {
 				t.Errorf("verify elsewhere: %+v, %v", v, err)
 			}
-			if s := stranger.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown {
+			if s := stranger.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown {
 				t.Errorf("settle elsewhere: %+v", s)
 			}
 		})
@@ -86,7 +86,7 @@ func TestUptoOnChain(t *testing.T) {
 	settle := func(charge string, o permitOrder) facilitator.Settlement {
 		o.upto, o.charge = true, charge
 		_, r := c.permit(o)
-		return f.Settle(during(t, time.Minute), r)
+		return f.Settle(during(t, 5*time.Minute), r)
 	}
 	for charge, reason := range map[string]x402.Code{
 		"10001": codeUptoExceeds, "115792089237316195423570985008687907853269984665640564039457584007913129639935": codeUptoExceeds,
@@ -96,7 +96,7 @@ func TestUptoOnChain(t *testing.T) {
 	} {
 		_, r := c.permit(permitOrder{upto: true})
 		r.Requirement.Amount = charge
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(reason) {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(reason) {
 			t.Errorf("charge %q: %+v, want %s", charge, s, reason)
 		}
 	}
@@ -117,7 +117,7 @@ func TestUptoOnChain(t *testing.T) {
 	charge := func(amount string) facilitator.Settlement {
 		r := r
 		r.Requirement.Amount = amount
-		return f.Settle(during(t, time.Minute), r)
+		return f.Settle(during(t, 5*time.Minute), r)
 	}
 	first := charge("600")
 	if first.Outcome != facilitator.Settled {
@@ -134,10 +134,10 @@ func TestUptoOnChain(t *testing.T) {
 	}
 	other := permitOrder{nonce: 1, upto: true, facilitator: payerAddress}
 	r, _ = c.permit(other)
-	if v, err := f.Verify(during(t, time.Minute), r); err != nil || v.Reason != string(x402.CodeUptoFacilitator) {
+	if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(x402.CodeUptoFacilitator) {
 		t.Errorf("another facilitator: %+v, %v", v, err)
 	}
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeUptoFacilitator) {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(x402.CodeUptoFacilitator) {
 		t.Errorf("another facilitator: %+v", s)
 	}
 }
@@ -191,9 +191,9 @@ func TestPermit2BadWorlds(t *testing.T) {
 			if tt.world != nil {
 				tt.world(c, r)
 			}
-			v, err := f.Verify(during(t, time.Minute), r)
+			v, err := f.Verify(during(t, 5*time.Minute), r)
 			if tt.reason == "503" {
-				if s := f.Settle(during(t, time.Minute), toSettle); err == nil || s.Outcome != facilitator.Unsent {
+				if s := f.Settle(during(t, 5*time.Minute), toSettle); err == nil || s.Outcome != facilitator.Unsent {
 					t.Errorf("%+v, %+v", v, s)
 				}
 				return
@@ -202,7 +202,7 @@ func TestPermit2BadWorlds(t *testing.T) {
 				t.Errorf("verify: %+v, %v; want %s", v, err, tt.reason)
 			}
 			before := c.of(token, payee)
-			s := f.Settle(during(t, time.Minute), toSettle)
+			s := f.Settle(during(t, 5*time.Minute), toSettle)
 			want := facilitator.Refused
 			if tt.unknown {
 				want = facilitator.Unknown

@@ -27,7 +27,7 @@ func TestPermit2FrontRun(t *testing.T) {
 		theirs := c.transactCall(ownerKey, r)
 		c.seal()
 		for range 2 {
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
 				t.Errorf("%+v", s)
 			}
 		}
@@ -45,7 +45,7 @@ func TestPermit2FrontRun(t *testing.T) {
 			theirs = c.transact(ownerKey, to, data, 50e9)
 		}
 		for range 2 {
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
 				t.Errorf("%+v", s)
 			}
 		}
@@ -60,7 +60,7 @@ func TestPermit2FrontRun(t *testing.T) {
 		to, data := must(read(r)).encoded()
 		c.transact(ownerKey, multicall3, pack("tryAggregate", true, []call3{{to, data}}), 1e9)
 		c.seal()
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codePermit2Nonce) {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codePermit2Nonce) {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -68,7 +68,7 @@ func TestPermit2FrontRun(t *testing.T) {
 		c, f, r := start(t)
 		verify(t, f, r)
 		c.giveUp(r)
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(codePermit2Nonce) || s.Transaction != "" {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(codePermit2Nonce) || s.Transaction != "" {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -78,7 +78,7 @@ func TestPermit2FrontRun(t *testing.T) {
 		theirs := c.transactCall(ownerKey, r)
 		c.seal()
 		c.giveUp(r)
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -90,10 +90,10 @@ func TestPermit2FrontRun(t *testing.T) {
 		c.giveUp(other) // uses up the nonce
 		theirs := c.transactCall(ownerKey, r)
 		c.seal()
-		if s := f.Settle(during(t, time.Minute), other); s.Outcome != facilitator.Unknown {
+		if s := f.Settle(during(t, 5*time.Minute), other); s.Outcome != facilitator.Unknown {
 			t.Errorf("what was not paid: %+v", s)
 		}
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != theirs.Hex() {
 			t.Errorf("what was: %+v", s)
 		}
 	})

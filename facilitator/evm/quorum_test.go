@@ -119,7 +119,7 @@ func TestForeignUseNeedsItsQuorum(t *testing.T) {
 				theirs = c.transact(ownerKey, token, calldata(t, r), 1e9)
 				c.seal()
 			}
-			s := f.Settle(during(t, time.Minute), r)
+			s := f.Settle(during(t, 5*time.Minute), r)
 			if s.Outcome != tt.want || s.Outcome == facilitator.Settled && s.Transaction != theirs.Hex() {
 				t.Errorf("%+v, want %v", s, tt.want)
 			}

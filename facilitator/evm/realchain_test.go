@@ -38,13 +38,13 @@ func TestSettleOnChain(t *testing.T) {
 		o.nonce = n
 		t.Run(name, func(t *testing.T) {
 			r := c.sign(o)
-			if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid || v.Payer != payerAddress {
+			if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !v.Valid || v.Payer != payerAddress {
 				t.Fatalf("verify: %+v, %v", v, err)
 			}
 			before, sent := c.balance(payee), c.transactions()
 			var first facilitator.Settlement
 			for i := range 3 { // the second and third are repeats
-				s := f.Settle(during(t, time.Minute), r)
+				s := f.Settle(during(t, 5*time.Minute), r)
 				if s.Outcome != facilitator.Settled || s.Payer != payerAddress || s.Network != baseSepolia {
 					t.Fatalf("settle: %+v", s)
 				}
@@ -64,10 +64,10 @@ func TestSettleOnChain(t *testing.T) {
 			// nothing.
 			stranger, _ := c.start("base-sepolia", withKey(t, "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"))
 			forget(stranger)
-			if v, err := stranger.Verify(during(t, time.Minute), r); err != nil || v.Reason != string(codeNonceUsed) {
+			if v, err := stranger.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(codeNonceUsed) {
 				t.Errorf("verify elsewhere: %+v, %v", v, err)
 			}
-			if s := stranger.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown {
+			if s := stranger.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown {
 				t.Errorf("settle elsewhere: %+v", s)
 			}
 		})
@@ -155,7 +155,7 @@ func TestBadWorlds(t *testing.T) {
 			if tt.world != nil {
 				tt.world(c)
 			}
-			v, err := f.Verify(during(t, time.Minute), r)
+			v, err := f.Verify(during(t, 5*time.Minute), r)
 			got := v.Reason
 			if err != nil {
 				got = "503"
@@ -164,7 +164,7 @@ func TestBadWorlds(t *testing.T) {
 				t.Errorf("verify: %+v, %v; want %q", v, err, tt.verify)
 			}
 			before := c.balance(payee)
-			s := f.Settle(during(t, time.Minute), r)
+			s := f.Settle(during(t, 5*time.Minute), r)
 			if got := strings.TrimSpace(s.Outcome.String() + " " + s.Reason); got != tt.settle {
 				t.Errorf("settle: %q (%s), want %q", got, s.Detail, tt.settle)
 			}
@@ -193,13 +193,13 @@ func TestRecovers(t *testing.T) {
 	c := startChain(t, func(a types.GenesisAlloc) { delete(a, common.HexToAddress(signerAddress)) })
 	f, _ := c.start("base-sepolia")
 	r := c.sign(order{})
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unsent {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unsent {
 		t.Fatalf("%+v", s)
 	}
 	c.fund(signerAddress, 1e17)
 	var s facilitator.Settlement
 	for range 100 {
-		if s = f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unsent {
+		if s = f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unsent {
 			break
 		}
 		time.Sleep(10 * time.Millisecond) // the node's pool learns of new blocks a moment later
@@ -220,7 +220,7 @@ func settlesMany(t *testing.T, batch int, least, most int) {
 	const payments = 120
 	c := startChain(t)
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = batch })
-	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 255})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 255})); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
 	for range maxOfPayer {
@@ -233,7 +233,7 @@ func settlesMany(t *testing.T, batch int, least, most int) {
 	for i := range requests {
 		requests[i] = c.sign(order{nonce: byte(i), before: 100_000})
 	}
-	ctx := during(t, time.Minute)
+	ctx := during(t, 5*time.Minute)
 	for _, r := range requests {
 		for range 2 { // each of them twice, as a repeat that comes too early
 			wg.Go(func() {

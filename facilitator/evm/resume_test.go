@@ -42,7 +42,7 @@ func TestWhatAnEarlierProcessSentIsNotSentAgain(t *testing.T) {
 			requests := make([]facilitator.Request, n)
 			books := make([]announced, n)
 			var begin, ended sync.WaitGroup
-			ctx, kill := context.WithCancel(during(t, time.Minute))
+			ctx, kill := context.WithCancel(during(t, 5*time.Minute))
 			for i := range n {
 				requests[i] = c.sign(order{nonce: byte(i), before: 1000})
 				requests[i].Announce = books[i].tell
@@ -66,7 +66,7 @@ func TestWhatAnEarlierProcessSentIsNotSentAgain(t *testing.T) {
 			c.idle = false
 			for i := range n {
 				requests[i].Transaction, requests[i].Announce = books[i].list[len(books[i].list)-1], nil
-				s := f.Settle(during(t, time.Minute), requests[i])
+				s := f.Settle(during(t, 5*time.Minute), requests[i])
 				if s.Outcome != facilitator.Settled || s.Transaction != requests[i].Transaction {
 					t.Errorf("%d: %+v", i, s)
 				}
@@ -83,11 +83,11 @@ func TestWhatAnEarlierProcessSentIsNotSentAgain(t *testing.T) {
 func TestATransactionOfSomethingElseIsNotWaitedFor(t *testing.T) {
 	c := startChain(t)
 	f, _ := c.start("base-sepolia")
-	other := f.Settle(during(t, time.Minute), c.sign(order{nonce: 9}))
+	other := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 9}))
 	for i, hash := range []string{other.Transaction, "0x" + strings.Repeat("11", 32), "nonsense"} {
 		r := c.sign(order{nonce: byte(i)})
 		r.Transaction = hash
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction == hash {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction == hash {
 			t.Errorf("%s: %+v", hash, s)
 		}
 	}
@@ -100,12 +100,12 @@ func TestWhatCannotBeAnnouncedIsNotSent(t *testing.T) {
 	f, _ := c.start("base-sepolia")
 	r := c.sign(order{})
 	r.Announce = func(string) error { return errors.New("the ledger is away") }
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unsent || c.transactions() != 0 {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unsent || c.transactions() != 0 {
 		t.Errorf("%+v", s)
 	}
 	var told announced
 	r.Announce = told.tell
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || !slices.Equal(told.list, []string{s.Transaction}) {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || !slices.Equal(told.list, []string{s.Transaction}) {
 		t.Errorf("%+v, told %v", s, told.list)
 	}
 }
@@ -295,7 +295,7 @@ func TestWhatIsSentAgainIsAnnounced(t *testing.T) {
 	c.idle = false
 	for i, r := range requests {
 		r.Transaction = books[i].list[len(books[i].list)-1]
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != r.Transaction {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Transaction != r.Transaction {
 			t.Errorf("%d: %+v, and %v were announced", i, s, books[i].list)
 		}
 	}

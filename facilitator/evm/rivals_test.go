@@ -44,7 +44,7 @@ func TestGatewayWithAnotherLedgerIsToldOf(t *testing.T) {
 				r := c.sign(order{nonce: i})
 				verify(t, f, r)
 				tt.settle(c, other, r)
-				if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+				if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 					t.Fatalf("%+v", s)
 				}
 			}

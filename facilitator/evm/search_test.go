@@ -89,7 +89,7 @@ func TestBusyPayerIsFound(t *testing.T) {
 			if want.Evidence == facilitator.Moved {
 				want.Transaction, want.Block = theirs.Hex(), c.blockOf(theirs)
 			}
-			got, err := f.Witness(during(t, time.Minute), r, since)
+			got, err := f.Witness(during(t, 5*time.Minute), r, since)
 			if err != nil || got != want {
 				t.Errorf("%+v, %v; want %+v", got, err, want)
 			}

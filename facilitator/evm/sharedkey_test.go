@@ -36,7 +36,7 @@ func TestGatewaysShareAKey(t *testing.T) {
 				for j := range each {
 					r := order{from: payer.Key(), nonce: byte(i*each + j)}.sign(t, time.Now().Unix())
 					all.Go(func() {
-						if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+						if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 							t.Errorf("%+v\n%s", s, logged(logs))
 						}
 					})

@@ -75,7 +75,7 @@ func TestPermitSponsoringOnChain(t *testing.T) {
 			o.extensions = c.sponsor2612(10000, nil)
 			r, toSettle := c.permit(o)
 			verify(t, f, r)
-			s := f.Settle(during(t, time.Minute), toSettle)
+			s := f.Settle(during(t, 5*time.Minute), toSettle)
 			if s.Outcome != facilitator.Settled || c.transactions() != 1 {
 				t.Errorf("%+v, %d transactions", s, c.transactions())
 			}
@@ -136,10 +136,10 @@ func TestPermitSponsoringOnChain(t *testing.T) {
 // refusedBoth wants a payment refused for a reason, verified or settled.
 func refusedBoth(t *testing.T, f *Facilitator, r facilitator.Request, reason x402.Code) {
 	t.Helper()
-	if v, err := f.Verify(during(t, time.Minute), r); err != nil || v.Valid || v.Reason != string(reason) {
+	if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || v.Valid || v.Reason != string(reason) {
 		t.Errorf("verify: %+v, %v; want %s", v, err, reason)
 	}
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(reason) {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(reason) {
 		t.Errorf("settle: %+v", s)
 	}
 }
@@ -173,7 +173,7 @@ func TestApprovalSponsoringOnChain(t *testing.T) {
 				t.Error("verifying sent something")
 			}
 			for range 2 {
-				if s := f.Settle(during(t, time.Minute), toSettle); s.Outcome != facilitator.Settled {
+				if s := f.Settle(during(t, 5*time.Minute), toSettle); s.Outcome != facilitator.Settled {
 					t.Fatalf("%+v", s)
 				}
 			}
@@ -183,7 +183,7 @@ func TestApprovalSponsoringOnChain(t *testing.T) {
 			// The next payment of this payer needs none of it.
 			o.order.nonce = 1
 			_, next := c.permit(o.order)
-			if s := f.Settle(during(t, time.Minute), next); s.Outcome != facilitator.Settled || c.transactions() != o.sent+1 {
+			if s := f.Settle(during(t, 5*time.Minute), next); s.Outcome != facilitator.Settled || c.transactions() != o.sent+1 {
 				t.Errorf("%+v, %d transactions", s, c.transactions())
 			}
 		})
@@ -198,7 +198,7 @@ func TestApprovalSponsoringOnChain(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, r := range []facilitator.Request{first, second} {
 			wg.Go(func() {
-				if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+				if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 					t.Errorf("%+v", s)
 				}
 			})
@@ -393,7 +393,7 @@ func TestApprovalsTakeNoPlaces(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if s := f.Settle(during(t, time.Minute), requests[maxApprovals]); s.Outcome != facilitator.Refused || s.Reason != string(codePermit2Allowance) {
+	if s := f.Settle(during(t, 5*time.Minute), requests[maxApprovals]); s.Outcome != facilitator.Refused || s.Reason != string(codePermit2Allowance) {
 		t.Errorf("one more: %+v", s)
 	}
 	if must(c.backend.Client().PendingNonceAt(ctx, crypto.PubkeyToAddress(keys[maxApprovals].PublicKey))) != 0 {

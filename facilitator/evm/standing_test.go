@@ -34,7 +34,7 @@ func TestOnlyWhoHasPaidIsRemembered(t *testing.T) {
 				verify(t, f, r) // so that it was seen unused
 				tt.before(c, r)
 			}
-			s := f.Settle(during(t, time.Minute), r)
+			s := f.Settle(during(t, 5*time.Minute), r)
 			if got := f.chains[baseSepolia].hasPaid(payer); got != tt.want || got != (s.Outcome == facilitator.Settled) {
 				t.Errorf("remembered: %v; %+v", got, s)
 			}
@@ -44,7 +44,7 @@ func TestOnlyWhoHasPaidIsRemembered(t *testing.T) {
 		c := startChain(t, withPermit2(t), allows(token, payer))
 		f, _ := c.start("base-sepolia")
 		_, r := c.permit(permitOrder{upto: true, charge: "0"})
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || f.chains[baseSepolia].hasPaid(payer) {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || f.chains[baseSepolia].hasPaid(payer) {
 			t.Errorf("%+v, remembered", s)
 		}
 	})

@@ -102,7 +102,7 @@ func TestBadTokens(t *testing.T) {
 				}
 				verify(t, f, pay.r)
 				for range 2 {
-					if s := f.Settle(during(t, time.Minute), pay.r); s.Outcome != facilitator.Settled {
+					if s := f.Settle(during(t, 5*time.Minute), pay.r); s.Outcome != facilitator.Settled {
 						t.Errorf("%s: %+v", way, s)
 					}
 				}
@@ -114,7 +114,7 @@ func TestBadTokens(t *testing.T) {
 			sent := c.transactions()
 			for i := range byte(5) {
 				_, r := c.permit(permitOrder{asset: asset, upto: true, nonce: 20 + i})
-				s := f.Settle(during(t, time.Minute), r)
+				s := f.Settle(during(t, 5*time.Minute), r)
 				reason, refused := strings.CutPrefix(tt.upto, "refused ")
 				switch {
 				case refused && s.Outcome == facilitator.Refused && s.Reason == reason && c.transactions() == sent:
@@ -141,7 +141,7 @@ func TestTokenOnlyInSimulations(t *testing.T) {
 			f, _ := c.start("base-sepolia")
 			for i := range byte(6) {
 				r := c.sign(order{asset: badToken.Hex(), name: "Bad Token", version712: "1", nonce: i})
-				s := f.Settle(during(t, time.Minute), r)
+				s := f.Settle(during(t, 5*time.Minute), r)
 				if want := i < maxReverts; (s.Outcome == facilitator.Unknown) != want || (s.Outcome == facilitator.Refused) == want {
 					t.Errorf("%d: %+v", i, s)
 				}
@@ -182,12 +182,12 @@ func TestTokenReenters(t *testing.T) {
 			verify(t, f, inner)
 			to, data := must(read(inner)).encoded()
 			hook(c, to, data)
-			if s := f.Settle(during(t, time.Minute), first); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), first); s.Outcome != facilitator.Settled {
 				t.Errorf("the outer one: %+v", s)
 			}
 			// The inner one of EIP-3009 is proven by its own events; of Permit2, hidden
 			// in another call, it stays in doubt.
-			s := f.Settle(during(t, time.Minute), inner)
+			s := f.Settle(during(t, 5*time.Minute), inner)
 			if must(read(inner)).direct() {
 				if s.Outcome != facilitator.Unknown {
 					t.Errorf("the inner one: %+v", s)
@@ -218,12 +218,12 @@ func TestTokenTurnsBad(t *testing.T) {
 	sign := func(nonce byte) facilitator.Request {
 		return c.sign(order{asset: badToken.Hex(), name: "Bad Token", version712: "1", nonce: nonce})
 	}
-	if s := f.Settle(during(t, time.Minute), sign(1)); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), sign(1)); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
 	c.setMode(tokenTakesFee)
 	r := sign(2)
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codeEventMismatch) || s.Transaction == "" {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codeEventMismatch) || s.Transaction == "" {
 		t.Errorf("%+v", s)
 	}
 }

@@ -77,7 +77,7 @@ func TestKeysInTrouble(t *testing.T) {
 	node := &moody{caller: keepOpen{c.client}, draw: rand.New(rand.NewPCG(seed, 0))} // #nosec G404 -- a test
 	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
 	const payments = 45
-	ctx := during(t, time.Minute)
+	ctx := during(t, 5*time.Minute)
 	var wg sync.WaitGroup
 	for i := range byte(payments) {
 		r := c.sign(order{nonce: i, before: 1e6})

@@ -77,14 +77,14 @@ func TestVectorsSettleOnChain(t *testing.T) {
 					ch.now, ch.notices.now = c.clock, c.clock
 				}
 				r := request(t, v.PaymentPayload, v.PaymentRequired.Accepts[0])
-				if verdict, err := f.Verify(during(t, time.Minute), r); err != nil || !verdict.Valid {
+				if verdict, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !verdict.Valid {
 					t.Fatalf("verify: %+v, %v", verdict, err)
 				}
 				if v.SettleCalldata.Amount != "" && r.Requirement.Scheme == "upto" {
 					r.Requirement.Amount = v.SettleCalldata.Amount
 				}
 				had := c.of(r.Requirement)
-				if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+				if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 					t.Fatalf("settle: %+v", s)
 				}
 				if moved := had.Sub(c.of(r.Requirement), had); moved.String() != r.Requirement.Amount {

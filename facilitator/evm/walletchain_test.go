@@ -164,11 +164,11 @@ func TestWalletsOnChain(t *testing.T) {
 							}
 							return
 						}
-						if v, err := f.Verify(during(t, time.Minute), r); err != nil || !v.Valid || v.Payer != o.account.Hex() {
+						if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !v.Valid || v.Payer != o.account.Hex() {
 							t.Fatalf("verify: %+v, %v", v, err)
 						}
 						for range 2 {
-							if s := f.Settle(during(t, time.Minute), toSettle); s.Outcome != facilitator.Settled {
+							if s := f.Settle(during(t, 5*time.Minute), toSettle); s.Outcome != facilitator.Settled {
 								t.Fatalf("settle: %+v", s)
 							}
 						}
@@ -198,14 +198,14 @@ func TestWalletChangesItsMind(t *testing.T) {
 	reverted := 0
 	for i := range byte(6) {
 		r := c.sign(order{account: wallet, nonce: i})
-		if v, err := f.Verify(during(t, time.Minute), r); err != nil || v.Valid != (reverted < maxReverts) || !v.Valid && v.Reason != string(codeReverts) {
+		if v, err := f.Verify(during(t, 5*time.Minute), r); err != nil || v.Valid != (reverted < maxReverts) || !v.Valid && v.Reason != string(codeReverts) {
 			t.Fatalf("%d: verify: %+v, %v", i, v, err)
 		}
 		c.asleep = func() { // our transaction is in the pool now
 			c.asleep = nil
 			c.transact(ownerKey, wallet, closeIt, 50e9)
 		}
-		s := f.Settle(during(t, time.Minute), r)
+		s := f.Settle(during(t, 5*time.Minute), r)
 		c.asleep = nil
 		switch {
 		case reverted < maxReverts && s.Outcome == facilitator.Unknown && s.Reason == string(codeTransaction) && s.Transaction != "":
@@ -223,7 +223,7 @@ func TestWalletChangesItsMind(t *testing.T) {
 	if spent := before.Sub(before, c.coins(signerAddress)); spent.Cmp(limit) > 0 {
 		t.Errorf("%s were spent on gas", spent)
 	}
-	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 99})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 99})); s.Outcome != facilitator.Settled {
 		t.Errorf("an honest payer: %+v", s)
 	}
 }
@@ -246,7 +246,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		r := paying(c)
 		verify(t, f, r)
 		for range 2 {
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || s.Payer != born.Hex() {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled || s.Payer != born.Hex() {
 				t.Fatalf("%+v", s)
 			}
 		}
@@ -256,7 +256,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		// From now on it is a wallet like any other, in its wrapper or without.
 		for i, change := range []func([]byte) []byte{wrap6492(factory, createCall(payer)), nil} {
 			r := c.sign(order{account: born, nonce: byte(1 + i), change: change})
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 				t.Errorf("%d: %+v", i, s)
 			}
 		}
@@ -268,7 +268,7 @@ func TestFactoriesOnChain(t *testing.T) {
 			c.asleep = nil
 			c.transact(ownerKey, factory, createCall(payer), 50e9)
 		}
-		if s := f.Settle(during(t, time.Minute), paying(c)); s.Outcome != facilitator.Settled || c.transactions() != 1 {
+		if s := f.Settle(during(t, 5*time.Minute), paying(c)); s.Outcome != facilitator.Settled || c.transactions() != 1 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -321,7 +321,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		_, data := must(read(other)).encoded()
 		both := pack("tryAggregate", true, []call3{{factory, createCall(payer)}, {token, data}})
 		r := c.sign(order{account: born, change: wrap6492(factory, callOf(multicall3, both))})
-		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 			t.Errorf("%+v", s)
 		}
 		if c.balance(payee) != 20000 || c.transactions() != 1 {
@@ -362,26 +362,26 @@ func TestForgedCopies(t *testing.T) {
 		"Permit2":  {permit(nil), permit(forge)},
 	} {
 		good, forged := pair[0], pair[1]
-		if s := f.Settle(during(t, time.Minute), forged); s.Outcome != facilitator.Refused {
+		if s := f.Settle(during(t, 5*time.Minute), forged); s.Outcome != facilitator.Refused {
 			t.Errorf("%s, before: %+v", name, s)
 		}
 		sent := c.transactions()
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				if s := f.Settle(during(t, time.Minute), forged); s.Outcome != facilitator.Refused && s.Outcome != facilitator.Unknown {
+				if s := f.Settle(during(t, 5*time.Minute), forged); s.Outcome != facilitator.Refused && s.Outcome != facilitator.Unknown {
 					t.Errorf("%s, forged: %+v", name, s)
 				}
 			})
 			wg.Go(func() {
-				if s := f.Settle(during(t, time.Minute), good); s.Outcome != facilitator.Settled {
+				if s := f.Settle(during(t, 5*time.Minute), good); s.Outcome != facilitator.Settled {
 					t.Errorf("%s, good: %+v", name, s)
 				}
 			})
 		}
 		wg.Wait()
 		// Nothing has moved by this copy, and yet by its nonce.
-		if s := f.Settle(during(t, time.Minute), forged); s.Outcome != facilitator.Unknown {
+		if s := f.Settle(during(t, 5*time.Minute), forged); s.Outcome != facilitator.Unknown {
 			t.Errorf("%s, after: %+v", name, s)
 		}
 		if c.transactions() != sent+1 {

@@ -117,8 +117,8 @@ func TestWitnessOnChain(t *testing.T) {
 			c.seal()
 			ask := func() [2]facilitator.Proof {
 				t.Helper()
-				mine, err := f.Witness(during(t, time.Minute), r, since)
-				theirs, err2 := l.Witness(during(t, time.Minute), r, since)
+				mine, err := f.Witness(during(t, 5*time.Minute), r, since)
+				theirs, err2 := l.Witness(during(t, 5*time.Minute), r, since)
 				if err != nil || err2 != nil {
 					t.Fatal(err, err2)
 				}
@@ -167,29 +167,29 @@ func TestWitnessOfAFork(t *testing.T) {
 		c.seal()
 	}
 	moved := facilitator.Proof{Evidence: facilitator.Moved, Transaction: theirs.Hex(), Block: c.blockOf(theirs)}
-	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != moved {
+	if got, err := l.Witness(during(t, 5*time.Minute), r, since); err != nil || got != moved {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if has, err := l.HasBlock(during(t, time.Minute), baseSepolia, moved.Block); !has || err != nil {
+	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); !has || err != nil {
 		t.Fatal(has, err)
 	}
 	if err := c.backend.Fork(parent); err != nil {
 		t.Fatal(err)
 	}
-	if has, err := l.HasBlock(during(t, time.Minute), baseSepolia, moved.Block); has || err == nil {
+	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); has || err == nil {
 		t.Error("taken back, and no other is in its place: ", has, err)
 	}
-	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != (facilitator.Proof{}) {
+	if got, err := l.Witness(during(t, 5*time.Minute), r, since); err != nil || got != (facilitator.Proof{}) {
 		t.Errorf("taken back: %+v, %v", got, err)
 	}
 	for range 2 * lookConfirmations { // it is in the pool again
 		c.seal()
 	}
-	if has, err := l.HasBlock(during(t, time.Minute), baseSepolia, moved.Block); has || err != nil {
+	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); has || err != nil {
 		t.Error("taken back, and another is in its place: ", has, err)
 	}
 	moved.Block = c.blockOf(theirs)
-	if got, err := l.Witness(during(t, time.Minute), r, since); err != nil || got != moved {
+	if got, err := l.Witness(during(t, 5*time.Minute), r, since); err != nil || got != moved {
 		t.Errorf("in another block: %+v, %v", got, err)
 	}
 }
@@ -201,7 +201,7 @@ func TestSettleAfterAFork(t *testing.T) {
 	f, _ := c.start("base-sepolia")
 	r := c.sign(order{})
 	parent := must(c.backend.Client().HeaderByNumber(context.Background(), nil)).Hash()
-	first := f.Settle(during(t, time.Minute), r)
+	first := f.Settle(during(t, 5*time.Minute), r)
 	if want := c.blockOf(common.HexToHash(first.Transaction)); first.Outcome != facilitator.Settled || first.Block != want {
 		t.Fatalf("%+v, want it in %+v", first, want)
 	}
@@ -214,14 +214,14 @@ func TestSettleAfterAFork(t *testing.T) {
 	if c.transactions() != 0 || c.balance(payee) != 0 {
 		t.Fatal("the chain has it")
 	}
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown {
 		t.Fatalf("given up: %+v", s)
 	}
-	again := f.Settle(during(t, time.Minute), r)
+	again := f.Settle(during(t, 5*time.Minute), r)
 	if again.Outcome != facilitator.Settled || again.Block == first.Block || again.Block != c.blockOf(common.HexToHash(again.Transaction)) {
 		t.Errorf("%+v", again)
 	}
-	if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 1})); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: 1})); s.Outcome != facilitator.Settled {
 		t.Errorf("another one: %+v", s)
 	}
 	if c.transactions() != 2 || c.balance(payee) != 20_000 {
@@ -241,7 +241,7 @@ func TestNew(t *testing.T) {
 	}
 	ch := f.chains[baseSepolia]
 	f.now, ch.now, ch.sleep = c.now, c.now, c.sleep
-	if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled {
+	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
 	if err := f.Cleanup(); err != nil {

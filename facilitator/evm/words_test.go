@@ -111,7 +111,7 @@ func TestWalletWordsAreNotTheNodes(t *testing.T) {
 			head := must(c.backend.Client().HeaderByNumber(context.Background(), nil))
 			r, _ := c.permit(permitOrder{account: bad, change: func([]byte) []byte { return append(head.MixDigest.Bytes(), make([]byte, 64)...) }})
 			verify(t, f, r)
-			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codeTransaction) || !strings.Contains(s.Detail, tt.words) {
+			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codeTransaction) || !strings.Contains(s.Detail, tt.words) {
 				t.Errorf("the wallet's payment: %+v", s)
 			}
 			if sent != 1 {
@@ -123,7 +123,7 @@ func TestWalletWordsAreNotTheNodes(t *testing.T) {
 			}
 			for i := range byte(2) {
 				begun := c.now()
-				if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: i})); s.Outcome != facilitator.Settled || c.now().Sub(begun) >= stuckAfter {
+				if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: i})); s.Outcome != facilitator.Settled || c.now().Sub(begun) >= stuckAfter {
 					t.Errorf("an honest payment, after %s: %+v", c.now().Sub(begun), s)
 				}
 			}

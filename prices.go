@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
@@ -114,6 +115,19 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		h.lines[i+1].words = words
 	}
 	return nil
+}
+
+// noteMatcher remembers which request headers a line's matcher looks at, and
+// tells the operator what it reads in one way only.
+func (h *Handler) noteMatcher(line fmt.Stringer, sets caddyhttp.RawMatcherSets) {
+	names := strings.FieldsFunc(h.varies, func(c rune) bool { return c == ',' || c == ' ' })
+	for _, set := range sets {
+		names = append(names, matcher.Headers(set)...)
+		h.warnAboutQuery(line, set)
+	}
+	h.host = max(h.host, matcher.Host(sets))
+	slices.Sort(names)
+	h.varies = strings.Join(slices.Compact(names), ", ")
 }
 
 // line is what the gate knows of a line of the price list, and of `otherwise`,

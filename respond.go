@@ -1,15 +1,24 @@
 package paywall
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/go-json-experiment/json"
+	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/dialect"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
+	"github.com/caddy-paywall/caddy-paywall/internal/request"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -110,5 +119,68 @@ func setReceipts(header http.Header, receipt *x402.Receipt) {
 	}
 	for _, d := range dialect.All() {
 		d.Receipt(header, receipt)
+	}
+}
+
+// noteClosed counts a request that found nothing offered, and tells the log, but
+// not for each of them.
+func (h *Handler) noteClosed(err error, now time.Time) {
+	metrics.Closed.Inc()
+	last := h.complained.Load()
+	if now.Unix()-last < 60 || !h.complained.CompareAndSwap(last, now.Unix()) {
+		h.logger.Debug("nothing is offered", zap.Error(err))
+		return
+	}
+	h.logger.Error("nothing is offered, so priced paths answer 503; said once a minute", zap.Error(err))
+}
+
+// resourceURL is the URL of the goods as the payer knows it.
+func (h *Handler) resourceURL(r *http.Request) string {
+	if h.publicURL != "" {
+		return h.publicURL + request.URI(r)
+	}
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if request.IsTrusted(r) {
+		if proto := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); proto == "http" || proto == "https" {
+			scheme = proto
+		}
+		if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" {
+			host = forwarded
+		}
+	}
+	return scheme + "://" + host + request.URI(r)
+}
+
+// sharedCachesAllow leaves what a matcher set free to shared caches.
+const sharedCachesAllow = "allow"
+
+func checkSharedCaches(s string) error {
+	if s != "" && s != sharedCachesAllow {
+		return fmt.Errorf("shared_caches: want allow, not %q", s)
+	}
+	return nil
+}
+
+// serveFree lets a request through that costs nothing. Where a matcher said so, a
+// cache in front of us must not hand the answer to others: what is free for a
+// person may cost a crawler, at the same URL.
+func (h *Handler) serveFree(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, d pricing.Decision) error {
+	if !d.Depends || h.SharedCaches == sharedCachesAllow {
+		return next.ServeHTTP(w, r)
+	}
+	f := delivery.NewPrivateWriter(w, h.varies)
+	err := next.ServeHTTP(f, r)
+	f.Mark() // an empty answer is one too, and so is an error route's
+	return err
+}
+
+// varyPriced says on the answer to a priced request what its price depended on.
+// It is kept from shared caches anyway.
+func (h *Handler) varyPriced(header http.Header, d pricing.Decision) {
+	if d.Depends && h.SharedCaches != sharedCachesAllow && h.varies != "" {
+		header["Vary"] = slices.Concat(header["Vary"], []string{h.varies})
 	}
 }

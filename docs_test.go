@@ -191,11 +191,11 @@ func readTable(t *testing.T, file string, into any) {
 // TestPagesNameCodes: every code that is the gate's own is in docs/payments.md.
 func TestPagesNameCodes(t *testing.T) {
 	page := pages(t)["docs/payments.md"]
-	source, err := os.ReadFile("challenge.go")
+	source, err := os.ReadFile("internal/purchase/refusal.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	codes := regexp.MustCompile(`(?m)^\tcode\w+ +x402\.Code = "(\w+)"$`).FindAllSubmatch(source, -1)
+	codes := regexp.MustCompile(`(?m)^\t[cC]ode\w+ +x402\.Code = "(\w+)"$`).FindAllSubmatch(source, -1)
 	if len(codes) < 15 {
 		t.Fatalf("%d codes found", len(codes))
 	}

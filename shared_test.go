@@ -2,7 +2,6 @@ package paywall_test
 
 import (
 	"net/http"
-	"sync"
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -53,23 +52,19 @@ func TestSharedLedgerLooksTwice(t *testing.T) {
 			pay := func() answerOf {
 				return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t))
 			}
-			claims, over := make(chan ledger.Claim, 1), make(chan struct{})
-			var once sync.Once
+			claims, release := make(chan ledger.Claim, 1), make(chan struct{})
+			defer close(release)
 			s.onMove(func(c ledger.Claim, ch ledger.Change) error {
-				if ch.To == ledger.Delivered {
+				if ch.To == ledger.Delivered { // that takes its time
 					claims <- c
-					return ledger.ErrUnavailable
-				}
-				if ch.To == ledger.Settled && len(claims) > 0 {
-					once.Do(func() { close(over) })
-					return ledger.ErrUnavailable // nor can it let go
+					<-release
 				}
 				return nil
 			})
 			w.expect(pay(), 200, "")
-			<-over // after the last byte of the answer
-			s.move.Store(nil)
+			w.http.CloseIdleConnections() // its connection waits for the end of the first
 			held := <-claims
+			s.move.Store(nil)
 			s.onListed(func() { _, _ = s.Move(t.Context(), held, ledger.Change{To: end}) })
 			w.expect(pay(), 200, "")
 			want := map[ledger.State]int{ledger.Delivered: 2, ledger.Settled: 1}[end]

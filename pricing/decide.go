@@ -375,9 +375,10 @@ func (q *request) lookUpFolder(path string, verdicts []verdict) error {
 }
 
 // lookUpToo asks also for a beginning of the path, of a length, and joins what is said
-// of that where no more specific line was found. A length of 0 is none.
+// of that where no more specific line was found, or none that surely counts. A length of 0
+// is none.
 func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a, b Decision) Decision) error {
-	if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.head <= at }) {
+	if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.sure || v.head <= at }) {
 		return nil
 	}
 	q.spent += at
@@ -386,8 +387,12 @@ func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a
 		return err
 	}
 	for i := range verdicts {
-		if v := &verdicts[i]; v.head <= at {
+		switch v := &verdicts[i]; {
+		case v.head <= at:
 			v.found = join(v.found, other[i].found)
+		case !v.sure:
+			// Which of the two counts, the request does not say: the dearer one.
+			v.found = q.list.join(v.found, other[i].found)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"net/http"
 	"testing"
 )
 
@@ -126,5 +127,38 @@ func TestWhatFollowsAProgramIsPriced(t *testing.T) {
 	list = mustList(t, Decision{Kind: Refused}, "1 /buy.phtml")
 	if d, err := list.Decide(nil, "GET", "/buy.phtml/x"); err != nil || d.Kind == Free {
 		t.Errorf("refused: %s, %v", outcome(d), err)
+	}
+}
+
+// TestProgramsOfMatchedLines: a line for an index file, or for what follows a program, that
+// perhaps does not count leaves the price of the folder or the program standing.
+func TestProgramsOfMatchedLines(t *testing.T) {
+	yes := func(*http.Request) (bool, error) { return true, nil }
+	no := func(*http.Request) (bool, error) { return false, nil }
+	line := func(kind Kind, number int, path string, surely func(*http.Request) (bool, error)) Line {
+		return Line{Kind: kind, Price: number, Patterns: []string{path}, Matcher: yes, Surely: surely}
+	}
+	for _, of := range []struct{ path, page string }{
+		{"/", "/index.php"}, {"/shop", "/shop/index.html"}, {"/buy.phtml", "/buy.phtml/help"},
+	} {
+		price := Line{Kind: Priced, Price: 1, Patterns: []string{of.path}}
+		for name, tc := range map[string]struct {
+			line Line
+			want Decision
+		}{
+			"free, sure":      {line(Free, 0, of.page, yes), Decision{Kind: Free}},
+			"free, perhaps":   {line(Free, 0, of.page, no), Decision{Kind: Priced, Price: 1}},
+			"dearer, sure":    {line(Priced, 2, of.page, yes), Decision{Kind: Priced, Price: 2}},
+			"dearer, perhaps": {line(Priced, 2, of.page, no), Decision{Kind: Priced, Price: 2}},
+		} {
+			list, err := NewList([]Line{price, tc.line}, Decision{Kind: Free})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = list.WithDearer(func(a, b int) (int, bool) { return max(a, b), true })
+			if d, err := list.Decide(nil, http.MethodGet, of.page); err != nil || d.Kind != tc.want.Kind || d.Price != tc.want.Price {
+				t.Errorf("%s, %s: %+v, %v", of.page, name, d, err)
+			}
+		}
 	}
 }

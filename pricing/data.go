@@ -91,7 +91,7 @@ func pageBelow(folder, page string) string {
 	return folder
 }
 
-// goesBefore says whether a line for the data goes before one for the page. It does if it
+// goesBefore says whether a line for the data goes before one for the page, if there is. It does if it
 // names the data: `free /quote/*` beside `price /quote` does not, and neither does
 // `free /_next/*`.
 func (d dataOf) goesBefore(last, first *entry) bool {
@@ -103,6 +103,6 @@ func (d dataOf) goesBefore(last, first *entry) bool {
 	case d.folder > 0:
 		return last.fixed() >= d.folder
 	default:
-		return last.moreSpecific(first)
+		return first == nil || last.moreSpecific(first)
 	}
 }

@@ -381,13 +381,14 @@ func (q *request) lookUpCompleted(path string, verdicts []verdict) error {
 	return nil
 }
 
-// lookUpData asks also for the page whose data the path is: see pagesOf.
+// lookUpData asks also for the page whose data the path is: see pagesOf. A line for both is
+// not enough to leave it at that: `free /_next/*` beside `price /*` means pictures and code.
 func (q *request) lookUpData(path string, verdicts []verdict) error {
 	for _, d := range pagesOf(path) {
 		if d.page == "" {
 			continue
 		}
-		if err := q.lookUpAs(d.page, path, verdicts, d.goesBefore); err != nil {
+		if err := q.lookUpAs(d.page, "", verdicts, d.goesBefore); err != nil {
 			return err
 		}
 	}
@@ -395,7 +396,8 @@ func (q *request) lookUpData(path string, verdicts []verdict) error {
 }
 
 // lookUpAs asks what is said of another name of a path, and joins that, unless each line
-// that counts for the name is one for the path too, or those for the path go before.
+// that counts for the name is one for the path too, or those for the path go before. It
+// asks the former only if it is told the path.
 func (q *request) lookUpAs(name, path string, verdicts []verdict, before func(last, first *entry) bool) error {
 	q.spent += len(name)
 	var room [1]verdict // as most requests have one method, and should cost no memory
@@ -408,12 +410,12 @@ func (q *request) lookUpAs(name, path string, verdicts []verdict, before func(la
 	}
 	for i := range verdicts {
 		switch v, other := &verdicts[i], &others[i]; {
-		case other.first == nil:
+		case other.first == nil && path != "":
 			// No line is for the name, but perhaps one is for other methods.
 			if v.first == nil && other.found.Kind == MethodNotAllowed {
 				v.found = Join(v.found, other.found)
 			}
-		case !other.apart, v.sure && before(v.last, other.first):
+		case !other.apart && path != "", v.sure && before(v.last, other.first):
 		default:
 			// Of two prices the dearer one, rather than neither.
 			v.found = q.list.join(v.found, other.found)

@@ -35,6 +35,11 @@ func TestFileWithoutItsEndingIsPriced(t *testing.T) {
 			map[string]string{"/a": "1", "/a/b": "1", "/index": "1", "/": "free", "/a/": "free", "/a/b/": "free", "/style.css": "free", "/a.min.js": "free"},
 		},
 		{
+			"and with a line for all that ends with a slash, which does",
+			[]string{"1 *.html */", "free /help/*"},
+			map[string]string{"/a": "1", "/a/": "1", "/": "1", "/style.css": "free", "/help/": "free"},
+		},
+		{
 			"names that begin with an ending",
 			[]string{"1 /quote.* /shop/*.htm* /docs.html/*", "2 /x/*.[gh]*", "3 /y.h*"},
 			map[string]string{

@@ -91,9 +91,9 @@ func pageBelow(folder, page string) string {
 	return folder
 }
 
-// goesBefore says whether a line for the data goes before one for the page, if there is. It does if it
-// names the data: `free /quote/*` beside `price /quote` does not, and neither does
-// `free /_next/*`.
+// goesBefore says whether a line for the data goes before what is said of the page, which
+// may be by no line. It does if it names the data: `free /quote/*` beside `price /quote`
+// does not, and neither does `free /_next/*`.
 func (d dataOf) goesBefore(last, first *entry) bool {
 	switch {
 	case last.fixed() > d.name:

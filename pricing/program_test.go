@@ -160,7 +160,9 @@ func TestProgramsOfMatchedLines(t *testing.T) {
 		return Line{Kind: kind, Price: number, Patterns: []string{path}, Matcher: yes, Surely: surely}
 	}
 	for _, of := range []struct{ path, page string }{
-		{"/", "/index.php"}, {"/shop", "/shop/index.html"}, {"/buy.phtml", "/buy.phtml/help"},
+		{"/", "/index.php"},
+		{"/shop", "/shop/index.html"},
+		{"/buy.phtml", "/buy.phtml/help"},
 		{"/buy.php", "/buy.php/help"},
 	} {
 		price := Line{Kind: Priced, Price: 1, Patterns: []string{of.path}}

@@ -11,6 +11,9 @@ import (
 // page about the paper, which is free.
 var completions = [...]string{".html", ".htm", ".php"}
 
+// maxFile is how long the path of a file may be to an operating system, in bytes.
+const maxFile = 4 << 10
+
 // endings is a set of completions.
 type endings uint8
 
@@ -52,10 +55,10 @@ func (x *index) noteBare(path, ending string, bit endings) {
 // but only for who names the result or where the ending is a number, such as `go-1.22`:
 // else each `/style.css` would cost what `*.html` does.
 func (x *index) completions(path string) endings {
-	if len(x.bare) == 0 && x.ended == 0 {
+	bare := trimSlash(path)
+	if len(bare) > maxFile {
 		return 0
 	}
-	bare := trimSlash(path)
 	which := x.bare[bare]
 	if name := bare[strings.LastIndexByte(bare, '/')+1:]; name == "" || hasEnding(name) {
 		return which

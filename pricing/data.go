@@ -35,20 +35,23 @@ type dataOf struct {
 	folder int
 }
 
+// mayBeData says of most folded paths that they are no data of pages.
+func mayBeData(path string) bool {
+	path = trimSlash(path)
+	for i := len(path) - 1; i >= max(0, len(path)-len(".json")); i-- {
+		if path[i] == '.' {
+			end := path[i:]
+			return end == ".json" || end == ".data" || end == ".js"
+		}
+	}
+	return false
+}
+
 // pagesOf finds the pages whose data a folded path may be; the others are empty.
 func pagesOf(path string) (pages [2]dataOf) {
 	path = trimSlash(path)
-	dot := strings.LastIndexByte(path, '.')
-	if dot < 0 {
-		return pages
-	}
-	switch path[dot:] {
-	case ".json", ".data", ".js":
-	default:
-		return pages
-	}
 	slash := strings.LastIndexByte(path, '/')
-	if slash < 0 {
+	if slash < 0 || !mayBeData(path) {
 		return pages
 	}
 	if _, ok := dataNames[path[slash+1:]]; ok {

@@ -366,7 +366,11 @@ func (q *request) lookUpFormats(path string, verdicts []verdict) error {
 // file of that name: many that serve files, and nginx as it is often set up, answer
 // `/report` with `/report.html`. A line that names the path says otherwise.
 func (q *request) lookUpCompleted(path string, verdicts []verdict) error {
-	which := q.list.index.completions(path)
+	x := &q.list.index
+	if len(x.bare) == 0 && x.ended == 0 {
+		return nil
+	}
+	which := x.completions(path)
 	for i := 0; which != 0; i, which = i+1, which>>1 {
 		if which&1 == 0 || q.over() {
 			continue
@@ -384,6 +388,9 @@ func (q *request) lookUpCompleted(path string, verdicts []verdict) error {
 // lookUpData asks also for the page whose data the path is: see pagesOf. A line for both is
 // not enough to leave it at that: `free /_next/*` beside `price /*` means pictures and code.
 func (q *request) lookUpData(path string, verdicts []verdict) error {
+	if !mayBeData(path) {
+		return nil
+	}
 	for _, d := range pagesOf(path) {
 		if d.page == "" {
 			continue

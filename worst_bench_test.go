@@ -39,6 +39,7 @@ func BenchmarkWorstRequest(b *testing.B) {
 		{"two hundred inside", "price " + manyInside(200) + " $0.01", []string{"w1w2w3w4w5w6w7w8w9w", "w"}},
 		{"methods", "price GET /a/* $0.01\nprice POST PUT /b/* $0.02\nfree PATCH *c*", []string{"a/", "b/", "c"}},
 		{"programs", "price /a.b /buy.phtml /cgi-bin/x $0.01\nprice /a/* $0.02", []string{"a.b/", "buy.phtml/", "cgi-bin/x/"}},
+		{"endings", "price *.html *.php* /a/*.htm $0.01\nprice / /paper.html /index/x $0.02", []string{"a/", "index/", "a.php/", "_next/data/"}},
 	} {
 		b.Run(list.name, func(b *testing.B) {
 			address := loopback.FreeAddress(b)

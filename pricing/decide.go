@@ -200,10 +200,25 @@ func (l *List) Prices(paths ...string) []int {
 		for _, reading := range readings {
 			reading = fold(reading)
 			l.addPrices(reading, add)
-			known, priced := l.index.scripts(reading)
-			for _, at := range [...]int{known, priced, l.index.folder(reading), l.index.folder(reading[:known])} {
-				if at > 0 {
+			if at := l.index.folder(reading); at > 0 {
+				l.addPrices(reading[:at], add)
+			}
+			for at, script := l.index.program(reading); at > 0; at, script = l.index.program(reading[:at]) {
+				if script {
 					l.addPrices(reading[:at], add)
+				}
+				if folder := l.index.folder(reading[:at]); folder > 0 {
+					l.addPrices(reading[:folder], add)
+				}
+			}
+			for i, which := 0, l.index.completions(reading); which != 0; i, which = i+1, which>>1 {
+				if which&1 != 0 {
+					l.addPrices(trimSlash(reading)+completions[i], add)
+				}
+			}
+			for _, d := range pagesOf(reading) {
+				if d.page != "" {
+					l.addPrices(d.page, add)
 				}
 			}
 			for _, at := range l.index.formats(reading) {
@@ -278,6 +293,9 @@ type request struct {
 	named, allow []int
 	// format says that the path looked up is without its ending: see lookUpFormats.
 	format bool
+	// folder says that the path looked up is that of a folder with an ending: see
+	// lookUpCompleted.
+	folder bool
 }
 
 // verdict is what the list says of one reading with one method.
@@ -287,6 +305,9 @@ type verdict struct {
 	first, last *entry
 	// head is how long a fixed beginning the last of them has.
 	head int
+	// apart says that one of them is for the name that was looked up, and not for the
+	// path that has the name: see lookUpAs.
+	apart bool
 	// sure says that the lines found so far count in every reading of the query.
 	sure bool
 	// decided says that no less specific line counts.
@@ -305,10 +326,16 @@ func (q *request) nth(i int) string {
 
 // decideOne looks one folded reading up, with every method.
 func (q *request) decideOne(path string, verdicts []verdict) error {
-	if err := q.lookUp(path, verdicts); err != nil {
+	if err := q.lookUp(path, "", verdicts); err != nil {
 		return err
 	}
 	if err := q.lookUpFormats(path, verdicts); err != nil {
+		return err
+	}
+	if err := q.lookUpCompleted(path, verdicts); err != nil {
+		return err
+	}
+	if err := q.lookUpData(path, verdicts); err != nil {
 		return err
 	}
 	if err := q.lookUpFolder(path, verdicts); err != nil {
@@ -326,44 +353,98 @@ func (q *request) lookUpFormats(path string, verdicts []verdict) error {
 		if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.sure || v.head <= at }) {
 			continue
 		}
-		q.spent += at
-		var room [1]verdict // as most requests have one method, and should cost no memory
-		other := room[:]
-		if len(verdicts) > 1 {
-			other = make([]verdict, len(verdicts))
-		}
 		q.format = true
-		err := q.lookUp(path[:at], other)
+		err := q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
 		if q.format = false; err != nil {
 			return err
-		}
-		for i := range verdicts {
-			v, without := &verdicts[i], &other[i]
-			switch first := without.first; {
-			case first == nil:
-				// No line names the path, but perhaps one does for other methods.
-				if v.first == nil && without.found.Kind == MethodNotAllowed {
-					v.found = Join(v.found, without.found)
-				}
-			case q.matches(first, path), v.sure && v.last.goesBefore(first, at):
-			default:
-				// Of two prices the dearer one, rather than neither.
-				v.found = q.list.join(v.found, without.found)
-			}
 		}
 	}
 	return nil
 }
 
-// goesBefore says whether a line for a path counts before one for that path without its
-// ending, where the ending begins: it names that exactly, or with a beginning that is
-// longer (`/quote.*`), or it is the more specific of the two (`/*/quote.css` beside
-// `/*/quote`). `*.css` is less specific than `/quote`, whose page a server may also have as
-// a style sheet.
-func (e *entry) goesBefore(without *entry, ending int) bool {
-	a, b := e.rank, without.rank
+// lookUpCompleted asks also for the path with an ending that servers add where there is no
+// file of that name: many that serve files, and nginx as it is often set up, answer
+// `/report` with `/report.html`. A line that names the path says otherwise.
+func (q *request) lookUpCompleted(path string, verdicts []verdict) error {
+	x := &q.list.index
+	if len(x.bare) == 0 && x.ended == 0 {
+		return nil
+	}
+	which := x.completions(path)
+	for i := 0; which != 0; i, which = i+1, which>>1 {
+		if which&1 == 0 || q.over() {
+			continue
+		}
+		bare := trimSlash(path)
+		q.folder = len(bare) != len(path)
+		err := q.lookUpAs(bare+completions[i], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, len(path)) })
+		if q.folder = false; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookUpData asks also for the page whose data the path is: see pagesOf. A line for both is
+// not enough to leave it at that: `free /_next/*` beside `price /*` means pictures and code.
+func (q *request) lookUpData(path string, verdicts []verdict) error {
+	if !mayBeData(path) {
+		return nil
+	}
+	for _, d := range pagesOf(path) {
+		if d.page == "" {
+			continue
+		}
+		if err := q.lookUpAs(d.page, "", verdicts, d.goesBefore); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookUpAs asks what is said of another name of a path, and joins that, unless each line
+// that counts for the name is one for the path too, or those for the path go before. It
+// asks the former only if it is told the path.
+func (q *request) lookUpAs(name, path string, verdicts []verdict, before func(last, first *entry) bool) error {
+	q.spent += len(name)
+	var room [1]verdict // as most requests have one method, and should cost no memory
+	others := room[:]
+	if len(verdicts) > 1 {
+		others = make([]verdict, len(verdicts))
+	}
+	if err := q.lookUp(name, path, others); err != nil {
+		return err
+	}
+	for i := range verdicts {
+		switch v, other := &verdicts[i], &others[i]; {
+		case other.first == nil && path != "":
+			// No line is for the name, but perhaps one is for other methods.
+			if v.first == nil && other.found.Kind == MethodNotAllowed {
+				v.found = Join(v.found, other.found)
+			}
+		case !other.apart && path != "", v.sure && before(v.last, other.first):
+		default:
+			// Of two prices the dearer one, rather than neither.
+			v.found = q.list.join(v.found, other.found)
+		}
+	}
+	return nil
+}
+
+// goesBefore says whether a line for a path counts before one for another name of it, that
+// without its ending or with another one. It does where it has a fixed beginning that is
+// longer than what the names have in common (`/quote.*` beside `/quote`, where the ending
+// begins), or is the more specific of the two (`/*/quote.css` beside `/*/quote`). `*.css` is
+// less specific than `/quote`, whose page a server may also have as a style sheet.
+func (e *entry) goesBefore(other *entry, common int) bool {
+	return e.fixed() > common || e.moreSpecific(other)
+}
+
+// moreSpecific compares the paths of two lines, and neither matchers nor methods.
+func (e *entry) moreSpecific(other *entry) bool {
+	a, b := e.rank, other.rank
 	a.tier, b.tier = 0, 0
-	return e.fixed() > ending || compareRank(a, b) < 0
+	return compareRank(a, b) < 0
 }
 
 // lookUpFolder asks also for the folder whose index file the path may be: a server
@@ -383,7 +464,10 @@ func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a
 	}
 	q.spent += at
 	other := make([]verdict, len(verdicts))
-	if err := q.lookUp(path[:at], other); err != nil {
+	if err := q.lookUp(path[:at], "", other); err != nil {
+		return err
+	}
+	if err := q.lookUpFormats(path[:at], other); err != nil {
 		return err
 	}
 	for i := range verdicts {
@@ -398,19 +482,19 @@ func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a
 	return nil
 }
 
-// lookUpScripts asks also for the script that runs with the rest of the path, if
-// there may be one: whatever follows the name of a program, a server may run the
-// program. Who wants to say otherwise of what follows writes a line for it.
+// lookUpScripts asks also for the scripts that may run with the rest of the path:
+// whatever follows the name of a program, a server may run the program. Who wants to say
+// otherwise of what follows writes a line for it.
 func (q *request) lookUpScripts(path string, verdicts []verdict) error {
-	known, priced := q.list.index.scripts(path)
-	if known == priced {
-		known = 0 // once is enough
-	}
-	for _, at := range [...]int{priced, known} {
-		if err := q.lookUpToo(path, at, verdicts, Join); err != nil {
-			return err
+	x := &q.list.index
+	for at, script := x.program(path); at > 0 && !q.over(); at, script = x.program(path[:at]) {
+		q.spent += at
+		if script {
+			if err := q.lookUpToo(path, at, verdicts, Join); err != nil {
+				return err
+			}
 		}
-		if err := q.lookUpFolder(path[:at], verdicts); err != nil {
+		if err := q.lookUpToo(path, x.folder(path[:at]), verdicts, q.list.join); err != nil {
 			return err
 		}
 	}
@@ -418,8 +502,9 @@ func (q *request) lookUpScripts(path string, verdicts []verdict) error {
 }
 
 // lookUp finds out what the list says of one folded path, with every method:
-// the lines that cover it are found once for all of them.
-func (q *request) lookUp(path string, verdicts []verdict) error {
+// the lines that cover it are found once for all of them. If it is another name of a
+// path, it also finds out whether they are for both.
+func (q *request) lookUp(path, nameOf string, verdicts []verdict) error {
 	clear(verdicts)
 	q.named = q.named[:0]
 	found := false // since the rank before
@@ -439,7 +524,7 @@ func (q *request) lookUp(path string, verdicts []verdict) error {
 				continue
 			}
 			var decides bool
-			if decides, err = q.apply(e, verdicts); err != nil {
+			if decides, err = q.apply(e, nameOf, verdicts); err != nil {
 				return false
 			}
 			found = found || decides
@@ -483,7 +568,7 @@ func decided(verdicts []verdict) (open int) {
 }
 
 // apply lets a line that covers a path decide for the methods that it is for.
-func (q *request) apply(e *entry, verdicts []verdict) (found bool, err error) {
+func (q *request) apply(e *entry, nameOf string, verdicts []verdict) (found bool, err error) {
 	line := &q.list.lines[e.line]
 	named := false
 	for i := range verdicts {
@@ -503,6 +588,7 @@ func (q *request) apply(e *entry, verdicts []verdict) (found bool, err error) {
 			found = true
 			v.found = q.list.join(v.found, Decision{Kind: line.Kind, Price: line.price(), Line: e.line})
 			v.head, v.last = e.fixed(), e
+			v.apart = v.apart || nameOf != "" && !q.matches(e, nameOf)
 			if v.first == nil {
 				v.first = e
 			}
@@ -594,9 +680,10 @@ func (q *request) askOnce(answers *map[int]bool, number int, matcher func(*http.
 }
 
 // covers reports whether the pattern matches a path for which the index found
-// the entry. A name that has an ending of its own covers no name that lost one.
+// the entry. A name that has an ending of its own covers no name that lost one, and
+// `*.html` is for no folder, however many servers look for a file of that name.
 func (q *request) covers(e *entry, path string) bool {
-	if q.format && e.ends {
+	if q.format && e.ends || q.folder && e.rank.class >= rankLoose {
 		return false
 	}
 	if e.pattern.shape != shapeGlob {

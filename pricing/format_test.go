@@ -147,3 +147,42 @@ func TestFormatsOfMatchedLines(t *testing.T) {
 		t.Errorf("prices %v", got)
 	}
 }
+
+// TestFormatBehindALineThatPerhapsCounts: a line for the page in every format that perhaps
+// does not count hides no price that is for the page alone.
+func TestFormatBehindALineThatPerhapsCounts(t *testing.T) {
+	yes := func(*http.Request) (bool, error) { return true, nil }
+	no := func(*http.Request) (bool, error) { return false, nil }
+	for _, free := range []string{"/reports/*", "*-full*", "/reports/a-*"} {
+		for name, tc := range map[string]struct {
+			surely func(*http.Request) (bool, error)
+			want   Kind
+		}{"perhaps": {no, Priced}, "surely": {yes, Free}} {
+			list, err := NewList([]Line{
+				{Kind: Priced, Price: 1, Patterns: []string{"*-full"}},
+				{Kind: Free, Patterns: []string{free}, Matcher: yes, Surely: tc.surely},
+			}, Decision{Kind: Free})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{"/reports/a-full", "/reports/a-full.json", "/reports/a-full.tar.gz"} {
+				if d, err := list.Decide(nil, http.MethodGet, path); err != nil || d.Kind != tc.want {
+					t.Errorf("free %s, %s: %s is %s, %v", free, name, path, d.Kind, err)
+				}
+			}
+		}
+	}
+	// Two lines that are equally specific, both counting, of which one is for the page alone.
+	list, err := NewList([]Line{
+		{Kind: Free, Patterns: []string{"*a-fu*"}, Matcher: yes, MatcherName: "@a"},
+		{Kind: Priced, Price: 1, Patterns: []string{"*-full"}, Matcher: yes, MatcherName: "@b"},
+	}, Decision{Kind: Free})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/a-full", "/a-full.json"} {
+		if d, err := list.Decide(nil, http.MethodGet, path); err != nil || d.Kind != Priced {
+			t.Errorf("%s is %s, %v", path, d.Kind, err)
+		}
+	}
+}

@@ -101,6 +101,12 @@ type index struct {
 	kinds   headKind // of all lengths
 	loose   []entry
 	all     []entry
+	// bare holds the fixed paths without the ending that they have, with which a server
+	// completes them: `/report` for a line for `/report.html`.
+	bare map[string]endings
+	// ended are the endings that make a name one of some glob, and endedBelow those of
+	// globs with a fixed beginning, which say what folder it is in.
+	ended, endedBelow endings
 	// globs says that there are globs for names to which servers may add an ending:
 	// `/users/*/export`.
 	globs bool
@@ -123,8 +129,10 @@ func newIndex(entries []entry, lines []Line) index {
 		begins:   make(map[string][]entry),
 		programs: make(map[string]struct{}),
 		folders:  make(map[string]struct{}),
+		bare:     make(map[string]endings),
 	}
 	for _, e := range entries {
+		x.noteEndings(&e)
 		x.globs = x.globs || e.pattern.shape == shapeGlob && !e.ends
 		head := e.pattern.head
 		switch e.rank.class {
@@ -254,26 +262,33 @@ func (x *index) lists(path string, f func([]entry) (more bool)) (probes int) {
 	return probes
 }
 
-// scripts finds the programs that a server may run with the rest of a folded
-// path, as the lengths of their paths, 0 if there is none: the last one whose
-// name is that of a script, and the last one that has a price of its own.
-func (x *index) scripts(path string) (known, priced int) {
-	if x.kinds&headScript != 0 {
-		for n := min(len(path), len(x.lengths)-1); n > 0 && priced == 0; n-- {
-			if x.lengths[n]&headScript != 0 && path[n-1] == '/' {
-				if _, ok := x.programs[path[:n-1]]; ok {
-					priced = n - 1
-				}
-			}
-		}
-	}
-	if strings.IndexByte(path, '.') < 0 {
-		return 0, priced
+// program finds the last program that a server may run with the rest of a folded path, as
+// the length of its path, 0 if there is none: one whose name is that of a script, one that
+// has a price of its own, or, which is no script by its name, an `index` that a server
+// completes.
+func (x *index) program(path string) (at int, script bool) {
+	known := strings.IndexByte(path, '.') >= 0
+	index := len(x.folders) > 0 && strings.Contains(path, indexBelow)
+	if !known && !index && x.kinds&headScript == 0 {
+		return 0, false
 	}
 	for n := len(path) - 1; n > 0; n-- {
-		if path[n] == '/' && endsWithScript(path[:n]) {
-			return n, priced
+		if path[n] != '/' {
+			continue
+		}
+		if n+1 < len(x.lengths) && x.lengths[n+1]&headScript != 0 {
+			if _, ok := x.programs[path[:n]]; ok {
+				return n, true
+			}
+		}
+		if known && endsWithScript(path[:n]) {
+			return n, true
+		}
+		if index && strings.HasSuffix(path[:n+1], indexBelow) {
+			return n, false
 		}
 	}
-	return 0, priced
+	return 0, false
 }
+
+const indexBelow = "/index/"

@@ -3,6 +3,7 @@ package pricing
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/http"
 	"slices"
 	"strings"
@@ -151,6 +152,7 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 			l.budget += looseBudget
 		}
 	}
+	l.budget += bits.OnesCount8(uint8(l.index.ended)) * endingBudget
 	if err := l.checkConflicts(); err != nil {
 		return nil, err
 	}
@@ -166,6 +168,8 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 const (
 	insideBudget = 256
 	looseBudget  = 20 * missCost
+	// endingBudget is for each ending with which every path is looked up once more.
+	endingBudget = 4 << 10
 )
 
 // checkLine checks what one line can get wrong, apart from its patterns.

@@ -345,11 +345,18 @@ func FuzzPattern(f *testing.F) {
 			t.Fatal(err)
 		}
 		q := request{list: list, method: "GET"}
-		if _, program := list.index.scripts(path); program > 0 {
-			got = true // what follows a program costs what the program costs
+		verdicts := make([]verdict, 1)
+		if err := q.lookUp(path, "", verdicts); err != nil || verdicts[0].found.Kind == Priced != got {
+			t.Fatalf("%q for %q: %v, %v, want %v", s, path, verdicts[0].found, err, got)
 		}
-		if d, err := q.decide(path); err != nil || d.Kind == Priced != got {
-			t.Fatalf("%q for %q: %v, %v, want %v", s, path, d, err, got)
+		// It finds too what it matches with an ending, of a file and not of a folder.
+		if path == "" || path[0] != '/' || path[len(path)-1] == '/' || hasEnding(path[strings.LastIndexByte(path, '/')+1:]) {
+			return
+		}
+		for _, ending := range completions {
+			if p.matches(path+ending) && list.index.completions(path) == 0 && !got {
+				t.Fatalf("%q for %q%s is not found", s, path, ending)
+			}
 		}
 	})
 }

@@ -65,9 +65,30 @@ func TestWhatFollowsAProgramIsPriced(t *testing.T) {
 			map[string]string{"/buy.phtml/help": "free", "/buy.phtml/docs/a": "free", "/buy.phtml/a/about": "free", "/buy.phtml/x": "1", "/buy.phtml/help/x": "1", "/buy.phtml/more": "2"},
 		},
 		{
+			"also behind a name that every server knows",
+			[]string{"1 /buy.php /a.cgi/b.php", "free /buy.php/help /buy.php/docs/*", "2 /buy.php/more"},
+			map[string]string{
+				"/buy.php": "1", "/buy.php/x": "1", "/buy.php/help": "free", "/buy.php/docs/a": "free", "/buy.php/more": "2", "/buy.php/help/x": "1",
+				"/buy.php/x.php/y": "1", "/a.cgi/b.php/c.php/d": "1", "/buy.php%3F/help": "1", "/buy.php;/help": "1",
+			},
+		},
+		{
+			"a program in another format",
+			[]string{"1 /quote /shop"},
+			map[string]string{"/quote.php/x": "1", "/quote.phtml/x": "1", "/shop.php/x/y.php/z": "1"},
+		},
+		{
+			"what follows an index file that a server completes",
+			[]string{"1 / /shop", "2 /more", "free /more/* /shop/index/about"},
+			map[string]string{
+				"/index/x": "1", "/shop/index/x": "1", "/shop/index/x/y": "1", "/SHOP//index/x": "1", "/shop/index/about": "free",
+				"/more/index/x": "free", "/x/index/y": "free", "/indexes/x": "free", "/shop/my-index/x": "free",
+			},
+		},
+		{
 			"a line for all that follows",
-			[]string{"1 /buy.phtml", "free /buy.phtml/*"},
-			map[string]string{"/buy.phtml": "1", "/buy.phtml/x": "free"},
+			[]string{"1 /buy.phtml /buy.php", "free /buy.phtml/* /buy.php/*"},
+			map[string]string{"/buy.phtml": "1", "/buy.phtml/x": "free", "/buy.php": "1", "/buy.php/x": "free"},
 		},
 		{
 			"a less specific free line does not open it",
@@ -92,7 +113,7 @@ func TestWhatFollowsAProgramIsPriced(t *testing.T) {
 		{
 			"programs by their ending",
 			[]string{"1 *.phtml", "2 /x/*.svc"},
-			map[string]string{"/a.phtml/b": "1", "/a.phtml/b/c": "1", "/x/y.svc/z": "2", "/a.pdf/b": "free"},
+			map[string]string{"/a.phtml/b": "1", "/a.phtml/b.php/c": "1", "/a.phtml/b/c": "1", "/x/y.svc/z": "2", "/a.pdf/b": "free"},
 		},
 		{
 			"front controllers",
@@ -139,17 +160,22 @@ func TestProgramsOfMatchedLines(t *testing.T) {
 		return Line{Kind: kind, Price: number, Patterns: []string{path}, Matcher: yes, Surely: surely}
 	}
 	for _, of := range []struct{ path, page string }{
-		{"/", "/index.php"}, {"/shop", "/shop/index.html"}, {"/buy.phtml", "/buy.phtml/help"},
+		{"/", "/index.php"},
+		{"/shop", "/shop/index.html"},
+		{"/buy.phtml", "/buy.phtml/help"},
+		{"/buy.php", "/buy.php/help"},
 	} {
 		price := Line{Kind: Priced, Price: 1, Patterns: []string{of.path}}
 		for name, tc := range map[string]struct {
 			line Line
 			want Decision
 		}{
-			"free, sure":      {line(Free, 0, of.page, yes), Decision{Kind: Free}},
-			"free, perhaps":   {line(Free, 0, of.page, no), Decision{Kind: Priced, Price: 1}},
-			"dearer, sure":    {line(Priced, 2, of.page, yes), Decision{Kind: Priced, Price: 2}},
-			"dearer, perhaps": {line(Priced, 2, of.page, no), Decision{Kind: Priced, Price: 2}},
+			"free, sure":       {line(Free, 0, of.page, yes), Decision{Kind: Free}},
+			"free, perhaps":    {line(Free, 0, of.page, no), Decision{Kind: Priced, Price: 1}},
+			"dearer, sure":     {line(Priced, 2, of.page, yes), Decision{Kind: Priced, Price: 2}},
+			"dearer, perhaps":  {line(Priced, 2, of.page, no), Decision{Kind: Priced, Price: 2}},
+			"cheaper, sure":    {line(Priced, 0, of.page, yes), Decision{Kind: Priced, Price: 0}},
+			"cheaper, perhaps": {line(Priced, 0, of.page, no), Decision{Kind: Priced, Price: 1}},
 		} {
 			list, err := NewList([]Line{price, tc.line}, Decision{Kind: Free})
 			if err != nil {

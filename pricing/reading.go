@@ -47,7 +47,8 @@ const (
 // segments, drop control characters and spaces, repair broken UTF-8, write
 // characters in their compatible form, stop reading at a NUL, `?` or `#`, drop
 // what Windows drops from the names of files, take `//name` for a host, or read
-// `/index.php/articles/1` as the script or as what follows it.
+// `/index.php/articles/1` as what follows the script. What a script's own price has to do
+// with that, and the other names of a page, Decide asks of each reading.
 //
 // False means that there are too many: such a path must be refused.
 func Readings(path string) ([]string, bool) {
@@ -222,7 +223,6 @@ func (c *closure) respell(path string) {
 	}
 	if has&featScript != 0 {
 		c.step(path, pathInfo)
-		c.step(path, scriptName)
 	}
 }
 

@@ -88,12 +88,12 @@ func TestReadings(t *testing.T) {
 		{"/a:$I30:$INDEX_ALLOCATION/b", []string{"/a:$I30:$INDEX_ALLOCATION/b", "/a/b"}},
 		{"/a:b$", []string{"/a:b$"}},
 		// Front controllers.
-		{"/index.php/a/b", []string{"/index.php/a/b", "/a/b", "/index.php"}},
-		{"/x/INDEX.PHP/a", []string{"/x/INDEX.PHP/a", "/x/a", "/x/INDEX.PHP"}},
-		{"/a.cgi/b.aspx/c", []string{"/a.cgi/b.aspx/c", "/b.aspx/c", "/c", "/a.cgi/b.aspx", "/a.cgi", "/b.aspx"}},
+		{"/index.php/a/b", []string{"/index.php/a/b", "/a/b"}},
+		{"/x/INDEX.PHP/a", []string{"/x/INDEX.PHP/a", "/x/a"}},
+		{"/a.cgi/b.aspx/c", []string{"/a.cgi/b.aspx/c", "/b.aspx/c", "/c"}},
 		{"/index.php", []string{"/index.php"}},
 		{"/index.phps/a", []string{"/index.phps/a", "/s/a"}},
-		{"/.php/a", []string{"/.php/a", "/a", "/.php"}},
+		{"/.php/a", []string{"/.php/a", "/a"}},
 		// Hosts.
 		{"//a/b", []string{"//a/b", "/a/b", "/b"}},
 		{"///a@b:1//c", []string{"///a@b:1//c", "/a@b:1/c", "//c", "/c", "/"}},

@@ -258,17 +258,15 @@ func dropStreams(path string) string {
 	return b.String()
 }
 
-// isScript reports whether the last segment of a path is the name of a program
-// that servers run with the rest of the path, and whether its kind is one whose
-// every name is served so: the others are known by their prices only, where the
-// price list asks for what stands before the rest. It knows the common ends; what
-// follows any other program is found by the program's price.
-func isScript(path string) (script, always bool) {
+// endsWithScript reports whether the last segment of a path is the name of a program that
+// servers run with the rest of the path. It knows the common ends; what follows any other
+// program is found by the program's price.
+func endsWithScript(path string) bool {
 	const longest = len(".phtml")
 	from := max(0, len(path)-longest)
 	dot := strings.LastIndexByte(path[from:], '.')
 	if dot < 0 || from+dot == 0 {
-		return false, false
+		return false
 	}
 	end := path[from+dot+1:]
 	var low [longest]byte
@@ -276,19 +274,12 @@ func isScript(path string) (script, always bool) {
 		low[i] = end[i] | 0x20 // digits stay what they are
 	}
 	switch string(low[:len(end)]) {
-	case "php", "cgi", "fcgi", "pl", "py", "asp", "aspx", "ashx", "asmx", "cfm", "jsp":
-		return true, true
-	case "phtml", "phar", "pht", "php3", "php4", "php5", "php7", "php8", "fpl", "plx", "wsgi", "rb", "lua", "tcl", "sh",
+	case "php", "cgi", "fcgi", "pl", "py", "asp", "aspx", "ashx", "asmx", "cfm", "jsp",
+		"phtml", "phar", "pht", "php3", "php4", "php5", "php7", "php8", "fpl", "plx", "wsgi", "rb", "lua", "tcl", "sh",
 		"bat", "exe", "dll", "axd", "svc", "cfc", "cfml", "jspx", "jspa", "jhtml", "do", "shtml", "shtm", "stm", "nsf":
-		return true, false
+		return true
 	}
-	return false, false
-}
-
-// endsWithScript reports whether the last segment of s is the name of a script.
-func endsWithScript(s string) bool {
-	script, _ := isScript(s)
-	return script
+	return false
 }
 
 // pathInfo leaves out the first script's name where more follows it:
@@ -297,21 +288,6 @@ func pathInfo(path string) string {
 	for i := range len(path) {
 		if path[i] == '/' && endsWithScript(path[:i]) {
 			return path[:strings.LastIndexByte(path[:i], '/')] + path[i:]
-		}
-	}
-	return path
-}
-
-// scriptName leaves out what follows the last script's name: servers that run
-// the script `/buy.php` run it for `/buy.php/a` too. See index.script for those
-// whose kind is not known.
-func scriptName(path string) string {
-	for i := len(path) - 1; i > 0; i-- {
-		if path[i] != '/' {
-			continue
-		}
-		if _, always := isScript(path[:i]); always {
-			return path[:i]
 		}
 	}
 	return path

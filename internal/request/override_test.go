@@ -46,7 +46,7 @@ func TestOverridesAreBounded(t *testing.T) {
 		"a query that is too long": {nil, strings.Repeat("a=b&", maxQuery/4+1), true, nil},
 		"a path that is too long":  {http.Header{"X-Original-Url": {"/" + strings.Repeat("a", maxTarget)}}, "", true, nil},
 		"a path in the query":      {nil, "/a/b&c=d?e&_method=put", false, []string{"PUT"}},
-		"a long path in the query": {nil, "/" + strings.Repeat("a", maxTarget), true, nil},
+		"a long path in the query": {nil, "/" + strings.Repeat("a/", maxTarget), false, nil},
 		"eight prefixes":           {http.Header{"X-Script-Name": many("/%d", 8)}, "", false, nil},
 		"nine prefixes":            {http.Header{"X-Script-Name": many("/%d", 5), "X-Forwarded-Prefix": many("/a%d", 4)}, "", true, nil},
 		"one prefix, often":        {http.Header{"X-Script-Name": slices.Repeat([]string{"/a"}, 400)}, "", false, nil},
@@ -63,6 +63,38 @@ func TestOverridesAreBounded(t *testing.T) {
 		}
 		if len(o.paths) > maxOverrides || len(o.methods) > maxOverrides || o.looked > maxOverrideWords+1 {
 			t.Errorf("%s: %d paths and %d methods kept, %d looked at", name, len(o.paths), len(o.methods), o.looked)
+		}
+	}
+}
+
+// A route in the query is also read as CodeIgniter reads it, which leaves out the way up.
+func TestRouteInTheQueryHasNoWayUp(t *testing.T) {
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/", RawQuery: "/articles/../1"}}
+	if o := ReadOverrides(r); !slices.Contains(o.paths, "/articles/1") || !slices.Contains(o.paths, "/articles/../1") {
+		t.Errorf("%q", o.paths)
+	}
+}
+
+// What is in a query that begins with a slash is looked at as a path, with the beginning and
+// the end that a price may be for. A picture in base64 begins so too.
+func TestLongPathInTheQueryIsShortened(t *testing.T) {
+	pad := strings.Repeat("ab/", maxRoute)
+	for name, tc := range map[string]struct{ query, want string }{
+		"as long as may be":       {"/" + strings.Repeat("a", maxRoute), "/" + strings.Repeat("a", maxRoute)},
+		"a pair behind it":        {"/articles/1&x=" + pad, "/articles/1"},
+		"a query behind it":       {"/articles/1?x=" + pad, "/articles/1"},
+		"slashes":                 {"/articles" + strings.Repeat("/", 2*maxRoute) + "1", "/articles/1"},
+		"slashes before it":       {strings.Repeat("/", 2*maxRoute) + "articles/1", "/articles/1"},
+		"more in the middle":      {"/articles/" + pad + "x.pdf", "/articles/" + pad[:maxRoute/2-len("articles/")] + (pad + "x.pdf")[len(pad)+len("x.pdf")-maxRoute/2:]},
+		"a slash that is escaped": {"%2farticles/1&" + pad, "/articles/1"},
+	} {
+		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/index.php", RawQuery: tc.query}}
+		o := ReadOverrides(r)
+		if o.tooMany() || !slices.Contains(o.paths, tc.want) || !slices.Contains(o.paths, "/index.php"+tc.want) {
+			t.Errorf("%s: %v, %.100q", name, o.tooMany(), o.paths)
+		}
+		if length := len(strings.Join(o.paths, "")); length > 4*(maxRoute+len("/index.php/")) {
+			t.Errorf("%s: %d bytes of paths", name, length)
 		}
 	}
 }

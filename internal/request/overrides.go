@@ -60,6 +60,10 @@ const (
 	maxOverrideWords = 512
 	// maxTarget is how long a path may be, in bytes.
 	maxTarget = 10 << 10
+	// maxRoute is how long a path in a query may be, in bytes, that is decided about as a
+	// whole. Nobody's is longer but that of who makes it so; and a query may begin with a
+	// slash that is no path, but a picture in base64.
+	maxRoute = 2 << 10
 	// maxQuery is how long a query may be. It is only looked through for
 	// `_method`; what matchers look at has bounds of its own.
 	maxQuery = 64 << 10
@@ -252,15 +256,47 @@ func (o *Overrides) addQueryPath(folder, query string) {
 	route, rest, _ := strings.Cut(strings.TrimLeft(query, "/"), "?")
 	o.addQuery(rest)
 	folder = strings.TrimRight(folder, "/") + "/"
-	if len(folder)+len(route) > maxTarget {
-		o.many = true
-		return
-	}
 	first, _, _ := strings.Cut(route, "&")
-	for _, route := range [...]string{route, first} {
+	for _, route := range [...]string{shorten(route), shorten(first)} {
+		if len(folder)+len(route) > maxTarget {
+			o.many = true
+			return
+		}
 		o.paths = o.with(o.paths, "/"+route)
 		o.paths = o.with(o.paths, folder+route)
+		if plain := withoutDots(route); plain != route {
+			o.paths = o.with(o.paths, "/"+plain)
+		}
 	}
+}
+
+// withoutDots leaves out the names `..` of a route, as CodeIgniter does. A server takes
+// them for the way up in a path, but nobody does in a query.
+func withoutDots(route string) string {
+	if !strings.Contains(route, "..") {
+		return route
+	}
+	names := strings.Split(route, "/")
+	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return name == ".." }), "/")
+}
+
+// shorten leaves out slashes that follow others, and what is too much in the middle of a
+// route: a path that is so long has its price by how it begins or ends.
+func shorten(route string) string {
+	if len(route) <= maxRoute {
+		return route
+	}
+	short := make([]byte, 0, len(route))
+	for i := range len(route) {
+		if route[i] != '/' || i > 0 && route[i-1] != '/' {
+			short = append(short, route[i])
+		}
+	}
+	const half = maxRoute / 2
+	if more := len(short) - maxRoute; more > 0 {
+		short = append(short[:half], short[half+more:]...)
+	}
+	return string(short)
 }
 
 // mayBePath says whether a query begins as a path does.

@@ -51,16 +51,16 @@ type App struct {
 	ledger   *ledger.Guarded
 	shared   *shared
 	settlers *facilitator.Set
-	keys     []string // of the snapshots held in the pool
+	keys     []string // of the memories held in the pool
 	desk     *settlement.Desk
 	watchKey string // of the desk's blocks in the pool, or ""
 	logger   *zap.Logger
 	stop     context.CancelFunc
 	watching context.Context
 
-	testMoney string // the name of a facilitator whose money is worth nothing
-	realMoney string // the name of a network whose money is not
-	playMoney string // the name of a network for tests
+	testFacilitator string // the name of one that settles test money, or ""
+	realNetwork     string // the name of one that is accepted and whose money is real, or ""
+	testNetwork     string // the name of one that is accepted and is for tests, or ""
 }
 
 // CaddyModule returns the Caddy module information.
@@ -68,10 +68,10 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "paywall", New: func() caddy.Module { return new(App) }}
 }
 
-// snapshots keeps what each facilitator said it can do, across reloads, so
+// memories keeps what each facilitator said it can do, across reloads, so
 // that a reload does not forget fee payers until the next fetch, and whether it
 // gives answers.
-var snapshots = caddy.NewUsagePool()
+var memories = caddy.NewUsagePool()
 
 // watches keeps the blocks that are watched for each ledger, across reloads.
 var watches = caddy.NewUsagePool()
@@ -79,7 +79,7 @@ var watches = caddy.NewUsagePool()
 // now is what the metrics say is so now.
 var now = metrics.Now{
 	Facilitators: func(yield func(*facilitator.Memory) bool) {
-		snapshots.Range(func(_, v any) bool { return yield(v.(*facilitator.Memory)) })
+		memories.Range(func(_, v any) bool { return yield(v.(*facilitator.Memory)) })
 	},
 	Unsettled: func() int {
 		if s := currentShared(); s != nil {
@@ -160,13 +160,13 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 		return fmt.Errorf("facilitator %s: module %T is not a facilitator", name, module)
 	}
 	key := fmt.Sprintf("%s %x", name, sha256.Sum256(raw))
-	kept, _, err := snapshots.LoadOrNew(key, func() (caddy.Destructor, error) { return &facilitator.Memory{Name: name}, nil })
+	kept, _, err := memories.LoadOrNew(key, func() (caddy.Destructor, error) { return &facilitator.Memory{Name: name}, nil })
 	if err != nil {
 		return err
 	}
 	a.keys = append(a.keys, key)
 	if t, ok := f.(interface{ TestMoney() bool }); ok && t.TestMoney() {
-		a.testMoney = name
+		a.testFacilitator = name
 		if err := a.checkMoney(); err != nil {
 			return err
 		}
@@ -178,8 +178,8 @@ func (a *App) add(name string, module any, raw json.RawMessage) error {
 // checkMoney keeps play money and real money out of one server: whoever mixes
 // them up gives goods away.
 func (a *App) checkMoney() error {
-	if a.testMoney != "" && a.realMoney != "" {
-		return fmt.Errorf("facilitator %s settles TEST MONEY, and %s is accepted, which is real; a server has one or the other", a.testMoney, a.realMoney)
+	if a.testFacilitator != "" && a.realNetwork != "" {
+		return fmt.Errorf("facilitator %s settles TEST MONEY, and %s is accepted, which is real; a server has one or the other", a.testFacilitator, a.realNetwork)
 	}
 	return nil
 }
@@ -187,9 +187,9 @@ func (a *App) checkMoney() error {
 // accepts records that a network is accepted somewhere.
 func (a *App) accepts(n money.Network) error {
 	if n.Test {
-		a.playMoney = n.Name
+		a.testNetwork = n.Name
 	} else {
-		a.realMoney = n.Name
+		a.realNetwork = n.Name
 	}
 	return a.checkMoney()
 }
@@ -278,7 +278,7 @@ func (a *App) Cleanup() error {
 		errs = append(errs, err)
 	}
 	for _, key := range a.keys {
-		_, err := snapshots.Delete(key)
+		_, err := memories.Delete(key)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

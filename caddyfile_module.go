@@ -11,7 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
@@ -286,6 +285,3 @@ func parseDuration(d *caddyfile.Dispenser, target *caddy.Duration) error {
 func unknownWord(d *caddyfile.Dispenser, where string, words ...string) error {
 	return d.Errf("unknown word %q in %s; there are: %s", d.Val(), where, strings.Join(words, ", "))
 }
-
-// Interface guards
-var _ caddyhttp.MiddlewareHandler = (*Handler)(nil)

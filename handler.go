@@ -97,7 +97,6 @@ type Handler struct {
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
 	app        *App
-	shared     *shared // the app's
 	list       *pricing.List
 	prices     []*offer.Price
 	desk       *purchase.Desk
@@ -138,7 +137,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.shared = h.app.shared
 	h.openDesk()
 	if err := metrics.Register(ctx.GetMetricsRegistry(), now); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -149,7 +147,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // openDesk makes the desk of this gate.
 func (h *Handler) openDesk() {
 	h.desk = &purchase.Desk{
-		Desk: h.app.desk, Shared: h.shared.purchases, Offered: h.shared.offered, Candidates: offer.Candidates{},
+		Desk: h.app.desk, Shared: h.app.shared.purchases, Offered: h.app.shared.offered, Candidates: offer.Candidates{},
 		RetryWindow: time.Duration(h.RetryWindow), AnswerWithin: purchase.AnswerWithin, RenewEvery: ledger.RenewEvery,
 		UploadGrace: delivery.UploadGrace, HoldWithin: purchase.HoldWithin, UpstreamHeaders: h.UpstreamHeaders,
 		Now: time.Now, Logger: h.logger, Sampled: h.sampled,
@@ -198,15 +196,10 @@ func parseOrigin(s string) (string, error) {
 	return u.Scheme + "://" + u.Host, nil
 }
 
-// ServeHTTP is the life of a request at the gate.
+// ServeHTTP is the life of a request at the gate: what it costs, what is asked for it now,
+// and the purchase.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if !purchase.IsPaidFor(r.Context()) { // else they are ours
-		delivery.RemoveUpstreamHeaders(r.Header)
-		delivery.RemoveTrailers(r, func(name string) bool { return delivery.IsUpstreamHeader(name) || request.IsOverride(name) })
-	}
-	if len(r.Header["Upgrade"]) > 0 {
-		delivery.RemoveHTTPUpgrades(r.Header)
-	}
+	removeForeign(r)
 
 	// Price.
 	if !h.host.CanBeRead(r.Host) {
@@ -214,71 +207,46 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	override := request.ReadOverrides(r)
 	decision, err := request.Decide(h.list, r, request.PriceMethod(r), override)
-	if err == nil && isPreflight(r) && h.CORS != corsOff {
-		// It asks for a request of another method, and carries none of its goods.
-		asked, err := request.Decide(h.list, r, r.Header.Get("Access-Control-Request-Method"), override)
-		if err == nil && (asked.Kind == pricing.Priced || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed) {
-			return h.preflight(w, r, next, override)
-		}
+	if err == nil && h.asksToPay(r, override, decision) {
+		return h.preflight(w, r, next, override)
 	}
-	if err != nil {
-		h.logger.Error("the price of a request cannot be decided; refusing it", zap.Error(err))
-		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided})
+	if refused := h.notForSale(decision, err); refused != nil {
+		return h.refuse(w, r, *refused)
 	}
-	switch decision.Kind {
-	case pricing.Free:
+	if decision.Kind == pricing.Free {
 		return h.serveFree(w, r, next, decision)
-	case pricing.Refused:
-		return h.refuse(w, r, purchase.Refusal{Status: http.StatusForbidden, Code: purchase.CodeRefused})
-	case pricing.MethodNotAllowed:
-		return h.refuse(w, r, purchase.Refusal{Status: http.StatusMethodNotAllowed, Code: purchase.CodeMethodNotAllowed, Allow: decision.Allow})
-	case pricing.Ambiguous:
-		return h.refuse(w, r, purchase.Refusal{Status: http.StatusBadRequest, Code: purchase.CodeAmbiguousPath})
-	case pricing.Priced:
-	default:
-		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided})
 	}
-	pr := h.prices[decision.Price]
 	h.varyPriced(w.Header(), decision)
-
-	if purchase.IsPaidFor(r.Context()) {
-		h.logger.Error("a request that was charged by one paywall block has met another that prices it; put all prices into one block")
-		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeChargedTwice})
-	}
-
-	line := &h.lines[decision.Line+1]
-	if err := h.app.tellPlaces(); err != nil || line.ID == "" {
-		h.logger.Error("a paywall block does not know where it stands; refusing what it prices", zap.Error(err))
-		return h.refuse(w, r, purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided})
+	line, refused := h.lineOf(r, decision)
+	if refused != nil {
+		return h.refuse(w, r, *refused)
 	}
 
 	// Offer.
 	now := h.desk.Now()
-	first := settlesFirst(pr, r, override)
-	offers := pr.Offers(first)
-	current, err := offers.Current()
-	if err != nil {
+	asked := purchase.Offered{Price: h.prices[decision.Price], Line: &line.Line}
+	asked.First = settlesFirst(asked.Price, r, override)
+	offers := asked.Price.Offers(asked.First)
+	if asked.Current, err = offers.Current(); err != nil {
 		h.noteClosed(err, now)
 		return h.refuse(w, r, purchase.Refusal{Status: http.StatusServiceUnavailable, Code: purchase.CodeNoFacilitator, RetryAfter: 30})
 	}
-
-	resource := h.shared.offered.ResourceOf(r.Host, request.URI(r), line.ID, first)
+	asked.Resource = h.desk.Offered.ResourceOf(r.Host, request.URI(r), line.ID, asked.First)
 
 	// Payment, if there is one.
 	payment, said, err := dialect.Read(r.Header)
 	if payment == nil {
-		shown, wait, down := offers.Shown(current, now)
+		shown, wait, down := offers.Shown(asked.Current, now)
 		if down != nil {
 			h.noteClosed(down, now)
 			return h.refuse(w, r, purchase.Outage(wait))
 		}
+		h.desk.Offered.Remember(asked.Resource, shown, now)
 		if err != nil {
 			metrics.CountPayment(metrics.Malformed)
-			h.shared.offered.Remember(resource, shown, now)
 			return h.challenge(w, r, shown, purchase.CodeOf(err), nil)
 		}
 		metrics.Challenges.Inc()
-		h.shared.offered.Remember(resource, shown, now)
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
@@ -292,7 +260,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	p := h.desk.Open(purchase.Ask{
 		Method: request.Method(r, override), Acts: request.MayAct(r, override), Client: request.ClientNetwork(r), Site: request.ClientSite(r),
 		ResourceURL: h.resourceURL(r), Body: body, Upload: upload, Payer: r.Context(), Started: now,
-	}, purchase.Offered{Price: pr, Line: &line.Line, First: first, Current: current, Resource: resource}, payment, said)
+	}, asked, payment, said)
 	defer upload.End()
 	defer p.Close()
 	if refused := p.Claim(r); refused != nil {
@@ -302,6 +270,61 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuseSale(w, r, p, *refused)
 	}
 	return p.Deliver(w, r, next)
+}
+
+// removeForeign takes out of a request what only the gate may say to an upstream, and what
+// would lead around the gate.
+func removeForeign(r *http.Request) {
+	if !purchase.IsPaidFor(r.Context()) { // else a block that has sold this request has set these itself
+		delivery.RemoveUpstreamHeaders(r.Header)
+		delivery.RemoveTrailers(r, func(name string) bool { return delivery.IsUpstreamHeader(name) || request.IsOverride(name) })
+	}
+	if len(r.Header["Upgrade"]) > 0 {
+		delivery.RemoveHTTPUpgrades(r.Header)
+	}
+}
+
+// asksToPay says whether a request is the preflight of one that costs something. It carries
+// none of its goods.
+func (h *Handler) asksToPay(r *http.Request, override request.Overrides, decision pricing.Decision) bool {
+	if h.CORS == corsOff || !isPreflight(r) {
+		return false
+	}
+	asked, err := request.Decide(h.list, r, r.Header.Get("Access-Control-Request-Method"), override)
+	return err == nil && (asked.Kind == pricing.Priced || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed)
+}
+
+// notForSale refuses a request that is neither free nor has a price.
+func (h *Handler) notForSale(decision pricing.Decision, err error) *purchase.Refusal {
+	if err != nil {
+		h.logger.Error("the price of a request cannot be decided; refusing it", zap.Error(err))
+		return &purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided}
+	}
+	switch decision.Kind {
+	case pricing.Free, pricing.Priced:
+		return nil
+	case pricing.Refused:
+		return &purchase.Refusal{Status: http.StatusForbidden, Code: purchase.CodeRefused}
+	case pricing.MethodNotAllowed:
+		return &purchase.Refusal{Status: http.StatusMethodNotAllowed, Code: purchase.CodeMethodNotAllowed, Allow: decision.Allow}
+	case pricing.Ambiguous:
+		return &purchase.Refusal{Status: http.StatusBadRequest, Code: purchase.CodeAmbiguousPath}
+	}
+	return &purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided}
+}
+
+// lineOf is the line that prices a request which no other block has sold.
+func (h *Handler) lineOf(r *http.Request, decision pricing.Decision) (*line, *purchase.Refusal) {
+	if purchase.IsPaidFor(r.Context()) {
+		h.logger.Error("a request that was charged by one paywall block has met another that prices it; put all prices into one block")
+		return nil, &purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeChargedTwice}
+	}
+	line := &h.lines[decision.Line+1]
+	if err := h.app.tellPlaces(); err != nil || line.ID == "" {
+		h.logger.Error("a paywall block does not know where it stands; refusing what it prices", zap.Error(err))
+		return nil, &purchase.Refusal{Status: http.StatusInternalServerError, Code: purchase.CodeUndecided}
+	}
+	return line, nil
 }
 
 // Interface guards

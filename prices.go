@@ -43,47 +43,31 @@ func settlesFirst(p *offer.Price, r *http.Request, o request.Overrides) bool {
 func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	var lines []pricing.Line
 	var said []string
-	shared := map[string]int{}
-	h.desk.Candidates = offer.Candidates{}
+	known := map[string]int{} // prices that lines have, by what they say
 	for i := range h.Prices {
 		p := &h.Prices[i]
 		p.matchers = matcher.Raw(p.MatcherSetsRaw) // which loading takes away
 		said = append(said, p.words())
-		h.noteMatcher(p, p.MatcherSetsRaw)
 		h.warnAboutQueryPath(p)
-		byURL := matcher.ReadsQueryOnly(p.MatcherSetsRaw)
-		matcher, surely, err := matcher.Load(ctx, p, p.MatcherSetsRaw)
+		l, err := h.matched(ctx, p, p.MatcherSetsRaw, &p.MatcherName)
 		if err != nil {
+			return err
+		}
+		if l.Price, err = h.price(*p, known); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
-		if matcher != nil && p.MatcherName == "" {
-			p.MatcherName = "match"
-		}
-		index, err := h.price(*p, shared)
-		if err != nil {
-			return fmt.Errorf("%s: %w", p, err)
-		}
-		lines = append(lines, pricing.Line{
-			Kind: pricing.Priced, Methods: p.Methods, Patterns: p.Paths,
-			Matcher: matcher, Surely: surely, ByURL: byURL, MatcherName: p.MatcherName, Price: index, Where: strings.Trim(p.String(), "`"),
-		})
+		l.Kind, l.Methods, l.Patterns = pricing.Priced, p.Methods, p.Paths
+		lines = append(lines, l)
 	}
 	for i := range h.Free {
 		f := &h.Free[i]
 		f.matchers = matcher.Raw(f.MatcherSetsRaw)
-		h.noteMatcher(f, f.MatcherSetsRaw)
-		byURL := matcher.ReadsQueryOnly(f.MatcherSetsRaw)
-		matcher, surely, err := matcher.Load(ctx, f, f.MatcherSetsRaw)
+		l, err := h.matched(ctx, f, f.MatcherSetsRaw, &f.MatcherName)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f, err)
+			return err
 		}
-		if matcher != nil && f.MatcherName == "" {
-			f.MatcherName = "match"
-		}
-		lines = append(lines, pricing.Line{
-			Kind: pricing.Free, Methods: f.Methods, Patterns: f.Paths,
-			Matcher: matcher, Surely: surely, ByURL: byURL, MatcherName: f.MatcherName, Where: strings.Trim(f.String(), "`"),
-		})
+		l.Kind, l.Methods, l.Patterns = pricing.Free, f.Methods, f.Paths
+		lines = append(lines, l)
 	}
 
 	otherwise := pricing.Decision{Kind: pricing.Free, Line: -1}
@@ -95,7 +79,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	case "refuse":
 		otherwise.Kind = pricing.Refused
 	default:
-		index, err := h.price(Price{Amount: h.Otherwise}, shared)
+		index, err := h.price(Price{Amount: h.Otherwise}, known)
 		if err != nil {
 			return fmt.Errorf("otherwise: %w", err)
 		}
@@ -115,6 +99,20 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		h.lines[i+1].words = words
 	}
 	return nil
+}
+
+// matched loads the matcher of a line, and returns what the price list needs of it.
+func (h *Handler) matched(ctx caddy.Context, line fmt.Stringer, sets caddyhttp.RawMatcherSets, name *string) (pricing.Line, error) {
+	h.noteMatcher(line, sets)
+	byURL := matcher.ReadsQueryOnly(sets)
+	matches, surely, err := matcher.Load(ctx, line, sets)
+	if err != nil {
+		return pricing.Line{}, fmt.Errorf("%s: %w", line, err)
+	}
+	if matches != nil && *name == "" {
+		*name = "match"
+	}
+	return pricing.Line{Matcher: matches, Surely: surely, ByURL: byURL, MatcherName: *name, Where: strings.Trim(line.String(), "`")}, nil
 }
 
 // noteMatcher remembers which request headers a line's matcher looks at, and
@@ -138,7 +136,7 @@ type line struct {
 }
 
 // price makes the price of a line, or finds one that says the same.
-func (h *Handler) price(p Price, shared map[string]int) (int, error) {
+func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if err := checkSettle(p.Settle); err != nil {
 		return 0, err
 	}
@@ -175,7 +173,7 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 		return 0, err
 	}
 	key := fmt.Sprintf("%s|%v|%v|%v|%q|%q|%v|%v", scheme, amount, accept, names, p.Description, p.MimeType, settle, p.Charge)
-	if i, ok := shared[key]; ok {
+	if i, ok := known[key]; ok {
 		return i, nil
 	}
 
@@ -196,9 +194,9 @@ func (h *Handler) price(p Price, shared map[string]int) (int, error) {
 	pr.Settle, pr.Upto, pr.Charge = settle, p.Upto, p.Charge
 	h.warnAboutPrice(p, pr)
 	h.desk.Candidates.Add(options)
-	shared[key] = len(h.prices)
+	known[key] = len(h.prices)
 	h.prices = append(h.prices, pr)
-	return shared[key], nil
+	return known[key], nil
 }
 
 func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([]*offer.Option, error) {

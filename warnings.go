@@ -152,8 +152,8 @@ func looksSecret(s string) bool {
 // warnAboutMoney tells the operator, once all sites are loaded, when play money
 // buys in one and real money in another.
 func (a *App) warnAboutMoney() {
-	if a.realMoney != "" && a.playMoney != "" {
+	if a.realNetwork != "" && a.testNetwork != "" {
 		a.logger.Warn("real and test money are accepted by one server; make sure that nothing real is sold for test money",
-			zap.String("real", a.realMoney), zap.String("test", a.playMoney))
+			zap.String("real", a.realNetwork), zap.String("test", a.testNetwork))
 	}
 }

@@ -351,7 +351,7 @@ func TestPaymentIdentifierAtOnce(t *testing.T) {
 	for range 2 {
 		if res := <-answers; res.StatusCode == 200 {
 			served++
-		} else {
+		} else if res.StatusCode != 402 { // else the other one was over when it looked
 			w.expect(res, 409, "payment_in_flight")
 		}
 	}

@@ -67,8 +67,9 @@ func (w *world) audit() {
 }
 
 // excused is how many payments for a purchase may have been delivered without its
-// client knowing: those that are known to have been, and those that may have been.
-func (w *world) excused(p *purchase) int { return int(p.unseen.Load()) + w.crossed(p) }
+// client knowing: those that are known to have been, those that may have been, and those
+// of which a rude client has ended three answers, after which it has got them.
+func (w *world) excused(p *purchase) int { return int(p.unseen.Load()) + w.crossed(p) + len(p.left)/3 }
 
 // crossed counts how often a rude client hung up while the last of its goods may have
 // been on the way: around the moment in which the gateway got the last thing that

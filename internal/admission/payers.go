@@ -79,8 +79,10 @@ func (s *Recent[T]) age(now time.Time) {
 // Payers is a set of payers that forgets.
 type Payers struct{ Recent[struct{}] }
 
+// Add adds a payer, for RememberFor from now on.
 func (s *Payers) Add(payer string, now time.Time) { s.Put(payer, struct{}{}, now) }
 
+// Has says whether a payer is in the set.
 func (s *Payers) Has(payer string, now time.Time) bool {
 	_, ok := s.Get(payer, now)
 	return ok

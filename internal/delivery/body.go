@@ -41,6 +41,7 @@ func (b *Body) beginsLike(digest string) bool {
 	return long && begin != nil && *begin == head
 }
 
+// IsUnread says whether a recorded digest stands for a body that was not read to its end.
 func IsUnread(digest string) bool { return strings.HasSuffix(digest, unread) }
 
 // NoBody is the digest of a request without a body.

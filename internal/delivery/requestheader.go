@@ -30,6 +30,7 @@ func RemoveUpstreamHeaders(header http.Header) {
 	}
 }
 
+// IsUpstreamHeader says whether a header is one of those that only the gate may send.
 func IsUpstreamHeader(name string) bool { return headers.HasPrefix(name, upstreamPrefix) }
 
 // paymentHeaders are those in which one pays, and answered those in which the gate
@@ -46,6 +47,7 @@ func RemovePayments(header http.Header) {
 	}
 }
 
+// IsPayment says whether a header is one in which a payment comes.
 func IsPayment(name string) bool { return headers.Is(name, paymentHeaders) }
 
 // WithoutPayment takes the payment out of a request, whose header becomes a copy.

@@ -6,7 +6,7 @@ import "github.com/caddy-paywall/caddy-paywall/facilitator"
 type Price struct {
 	Settle string // when the money moves: "", first or on_success
 	Upto   bool   // what is charged, the upstream says
-	Charge []int  // the statuses that are charged; none for those that usually are
+	Charge []int  // the statuses that are charged; empty: 2xx, and 3xx that leaves the site
 
 	offers [2]*Offers // by whether the money moves first
 }

@@ -24,8 +24,8 @@ func (p *Purchase) limitKey(now time.Time) admission.Key {
 	return key
 }
 
-// whose are the tries that a purchase takes.
-func (p *Purchase) whose(now time.Time) (*admission.Buckets, string) {
+// triesOf returns the buckets that this purchase takes its try from, and the name there.
+func (p *Purchase) triesOf(now time.Time) (*admission.Buckets, string) {
 	if p.isTrusted(now) {
 		// From here: what he has paid with stands on the chain, and others send it again.
 		return p.desk.Admission.PayerTries, p.ask.Site + " " + p.signed.auth.Payer
@@ -38,7 +38,7 @@ func (p *Purchase) mayTry(now time.Time) *Refusal {
 	if why := p.desk.Admission.Unsettled.Full(p.limitKey(now)); why != "" {
 		return p.limited(noSlot(why))
 	}
-	if t, name := p.whose(now); !t.Left(name, now) {
+	if t, name := p.triesOf(now); !t.Left(name, now) {
 		return p.limited(tooManyTries())
 	}
 	if p.signed.unproven && !p.isKnownWallet(now) && (!p.desk.Admission.Strangers.Left(p.ask.Site, now) || !p.desk.Admission.AllStrangers.Left("", now)) {
@@ -64,7 +64,7 @@ func (p *Purchase) takeTry(now time.Time) *Refusal {
 			return refused
 		}
 	}
-	t, name := p.whose(now)
+	t, name := p.triesOf(now)
 	if p.hold.token = t.Take(name, now); p.hold.token == nil {
 		return p.limited(tooManyTries())
 	}
@@ -141,8 +141,8 @@ func (p *Purchase) tabFor(row ledger.Payment) string {
 	return cmp.Or(p.signed.auth.Payer, row.Payer, string(row.Key))
 }
 
-// customer is a payer as a settlement leaves its mark on him, which may end when nobody
-// waits for it any more.
+// customer is what a settlement must know of its payer when it ends, which may be after
+// the request.
 type customer struct {
 	payer  string // "" is nobody
 	wallet string // his name as one whose signature is proven, or else the wallet here

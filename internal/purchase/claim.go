@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -86,7 +87,7 @@ func (p *Purchase) boughtBefore(r *http.Request, misfit *Refusal, now time.Time)
 	return p.claimAgain(r, known)
 }
 
-// row is what the ledger is to know of this payment for this request.
+// newRow is what the ledger is to know of this payment for this request.
 func (p *Purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
 	window := p.desk.RetryWindow
 	row := ledger.Payment{
@@ -155,7 +156,7 @@ func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 	p.result.about = &row
 	busy := ledger.Held(row, p.desk.Now()) || p.desk.Held.has(row.Key)
 	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
-		return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
+		return p.alreadyUsed(row)
 	}
 	if busy {
 		return inFlight()
@@ -171,7 +172,7 @@ func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 	case alike == delivery.Different:
 		return boughtElse()
 	case row.Reason == reasonUsedMore:
-		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
+		return p.mayCostMore(row)
 	}
 	if row.State != ledger.Settled && row.State != ledger.Delivering {
 		return p.askAgain(r.Context(), row)
@@ -185,7 +186,7 @@ func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 // askAgain asks once more what became of a settlement of which nobody knows.
 func (p *Purchase) askAgain(ctx context.Context, row ledger.Payment) *Refusal {
 	if !p.restore(row) {
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 30, Receipt: p.pendingReceipt(row)}
+		return p.pending(row, 30)
 	}
 	if refused := p.enter(p.desk.Now()); refused != nil {
 		return refused
@@ -274,7 +275,7 @@ func (p *Purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.
 		}
 		return delivery.Same, nil
 	}
-	return delivery.Unclear, &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
+	return delivery.Unclear, bodyTooSlow()
 }
 
 // readLimited reads a body ahead that nobody could read later, and refuses one that is
@@ -287,7 +288,7 @@ func (p *Purchase) readLimited() *Refusal {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &Refusal{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge}
 	}
-	return &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
+	return bodyTooSlow()
 }
 
 // redeemable says whether a settled payment may start the upstream once more.
@@ -349,6 +350,40 @@ func (p *Purchase) letKeyGo() {
 // inFlight refuses what is in another request right now.
 func inFlight() *Refusal {
 	return &Refusal{Status: http.StatusConflict, Code: x402.CodePaymentInFlight, RetryAfter: 2}
+}
+
+// bodyTooSlow refuses a request whose body takes too long to come.
+func bodyTooSlow() *Refusal {
+	return &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
+}
+
+// identifierTaken refuses a payment-identifier that names another purchase.
+func identifierTaken() *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
+}
+
+// pending refuses while it is not known what became of a settlement. The payer comes again
+// after so many seconds.
+func (p *Purchase) pending(row ledger.Payment, after int) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: after, Receipt: p.pendingReceipt(row)}
+}
+
+// unrecorded refuses while the ledger does not take what became of the payment: the payer
+// gets it once it is recorded.
+func (p *Purchase) unrecorded() *Refusal {
+	p.result.outcome = metrics.Unrecorded
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
+}
+
+// alreadyUsed refuses a payment whose goods have arrived.
+func (p *Purchase) alreadyUsed(row ledger.Payment) *Refusal {
+	return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
+}
+
+// mayCostMore refuses an upto purchase whose upstream, asked again, would charge more than
+// was charged.
+func (p *Purchase) mayCostMore(row ledger.Payment) *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
 }
 
 // boughtElse refuses what was paid for something else.

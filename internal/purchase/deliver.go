@@ -117,7 +117,7 @@ func (d *run) atStatus(status int, header http.Header) (pass bool) {
 	case d.sale.Load() == saleLate:
 		d.refused = tooLate() // what comes now speaks of the end that we made
 	case !p.ask.Upload.Free():
-		d.refused = &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
+		d.refused = bodyTooSlow()
 	case p.result.settled && status == http.StatusPaymentRequired:
 		// To the payer a 402 of ours would say that nothing has moved.
 		d.refused = &Refusal{Status: http.StatusBadGateway, Code: codeUpstreamWantsPayment, Receipt: p.receipt(p.hold.Payment), RetryAfter: fetchAgainAfter}
@@ -181,7 +181,7 @@ func (p *Purchase) isOwed(usage []string) *Refusal {
 	}
 	if p.usedMore(usage) {
 		p.result.reason = reasonUsedMore
-		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(p.hold.Payment)}
+		return p.mayCostMore(p.hold.Payment)
 	}
 	return nil
 }
@@ -258,7 +258,7 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 	case d.sale.Load() == saleLate:
 		d.refuse(tooLate())
 	case p.ask.Upload.WasCut():
-		d.refuse(&Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow})
+		d.refuse(bodyTooSlow())
 	case err == nil:
 		// Nobody answered. An empty 200 is not what the payer came for.
 		p.sawUpstream(http.StatusBadGateway, true)
@@ -294,7 +294,7 @@ func (d *run) refuse(f *Refusal) {
 // noteUncharged writes down what the upstream has done and nobody was charged for.
 func (d *run) noteUncharged() {
 	p := d.p
-	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.result.status == 0 || p.result.status == statusClientGone || d.refused != nil && d.refused.Code == codeClientGone) ||
+	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.result.status == 0 || p.result.status == admission.ClientGone || d.refused != nil && d.refused.Code == codeClientGone) ||
 		p.ask.Body.Broken() && !p.isGoods(p.result.status)
 	control, tab, now := p.desk.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
 	switch {

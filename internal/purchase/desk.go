@@ -53,7 +53,7 @@ type Desk struct {
 
 // Line is what purchases know of a line of the price list.
 type Line struct {
-	ID     string           // its words at the place of the gate
+	ID     string           // a digest of the gate's place and the line's words; "" until the place is known
 	Health admission.Health // of the upstream behind it
 }
 
@@ -64,6 +64,7 @@ type Shared struct {
 	Orders   *orderBook
 }
 
+// NewShared makes what a process shares that has sold nothing yet.
 func NewShared() *Shared {
 	held := newHeldKeys()
 	return &Shared{

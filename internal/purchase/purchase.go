@@ -97,7 +97,6 @@ type hold struct {
 
 // result is what has become of the purchase so far.
 type result struct {
-	upfront     bool                   // the money moves before the upstream runs, whatever was offered
 	heardBefore bool                   // the verdict on the payment is some seconds old
 	redeemed    bool                   // it was paid earlier, and is owed
 	settled     bool                   // the money has moved, and the claim says so
@@ -112,12 +111,12 @@ type result struct {
 	reason      string                 // for the ledger
 	outcome     metrics.Outcome        // for log and metrics; "" while undecided
 	refused     *Refusal               // what the payer got instead of goods
-	receipt     facilitator.Settlement // what the facilitator added for the receipt
+	settlement  facilitator.Settlement // what the facilitator added for the receipt
 }
 
 // Open begins a purchase. Its Close must be called, whatever comes of it.
 func (d *Desk) Open(a Ask, o Offered, payment *x402.Payment, said dialect.Dialect) *Purchase {
-	return &Purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment, said: said}, result: result{upfront: o.First}}
+	return &Purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment, said: said}}
 }
 
 // match finds what the payment pays for, and checks all that can be checked
@@ -200,8 +199,8 @@ func (p *Purchase) Prepare(r *http.Request) *Refusal {
 		return refused
 	}
 	// Of a payer whom nobody can name, nothing can be remembered.
-	p.result.upfront = p.offered.First || p.signed.auth.Payer == "" || p.desk.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
-	if !p.result.upfront {
+	upfront := p.offered.First || p.signed.auth.Payer == "" || p.desk.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
+	if !upfront {
 		return nil
 	}
 	if !p.offered.Line.Health.MayTry(p.attempt(), p.desk.Now()) {
@@ -224,8 +223,8 @@ func (p *Purchase) sawUpstream(status int, returned bool) {
 	p.offered.Line.Health.Saw(p.attempt(), status, returned, p.desk.Now())
 }
 
-// verify asks the facilitator whether the payment would settle. Nothing has
-// moved yet, so a payer who hangs up ends it.
+// verify uses what a facilitator said of this payment within the last seconds, and asks if
+// there is nothing.
 func (p *Purchase) verify(ctx context.Context) *Refusal {
 	now := p.desk.Now()
 	if said := p.desk.Verdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
@@ -235,7 +234,8 @@ func (p *Purchase) verify(ctx context.Context) *Refusal {
 	return p.askFacilitator(ctx)
 }
 
-// askFacilitator asks the facilitator whether the payment would settle.
+// askFacilitator asks a facilitator whether the payment would settle. Nothing has moved
+// yet, so a payer who hangs up ends it.
 func (p *Purchase) askFacilitator(ctx context.Context) *Refusal {
 	verdict, name, err := facilitator.Verify(ctx, p.signed.settlers, p.signed.request)
 	if err != nil {
@@ -262,8 +262,8 @@ func (p *Purchase) heed(said *heard) *Refusal {
 		p.hold.Payment.Reason, p.hold.Payment.Facilitator = said.verdict.Reason, said.by
 		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), detail(said.verdict.Detail))
 	}
-	// Who has answered settles: one that gave no answer to verify might give none
-	// to settle, and then nobody would know.
+	// The facilitator that verified is asked first to settle: another may give no answer
+	// after the money has moved.
 	if i := slices.IndexFunc(p.signed.settlers, func(n facilitator.Named) bool { return n.Name == said.by }); i > 0 {
 		p.signed.settlers = slices.Concat(p.signed.settlers[i:], p.signed.settlers[:i])
 	}
@@ -293,7 +293,9 @@ func (p *Purchase) canSettle(name string, now time.Time) bool {
 // or settled when its status line is there.
 func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if p.result.settled && !p.ask.Upload.Free() {
-		return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow, Receipt: p.receipt(p.hold.Payment)})
+		refused := bodyTooSlow()
+		refused.Receipt = p.receipt(p.hold.Payment)
+		return p.desk.Refuse(w, r, p, *refused)
 	}
 	if p.result.settled && p.signed.auth.opaque {
 		if refused := p.buysOnce(); refused != nil {
@@ -339,8 +341,7 @@ func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 // record writes down how the delivery goes.
 func (p *Purchase) record(ch ledger.Change) *Refusal {
 	if err := p.move(ch); err != nil {
-		p.result.outcome = metrics.Unrecorded
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
+		return p.unrecorded()
 	}
 	return nil
 }

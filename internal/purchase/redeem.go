@@ -9,7 +9,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Stock clients never send a payment twice: told to come back, they sign anew.
@@ -84,14 +83,14 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 	ctx, asked := r.Context(), p.hold.Payment
 	now := p.desk.Now()
 	switch {
-	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
-		return nil // itself, or nothing came of it
+	case row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
+		return nil // nothing came of it
 	case named && !p.namesSame(ctx, row):
-		return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
+		return identifierTaken()
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
 		p.result.about = &row
-		return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
+		return p.alreadyUsed(row)
 	case !named && p.signed.identifier != "" && len(row.Answer) > 0 && !delivery.IsFor(row.Answer, r, row.Key):
 		return nil // somebody else's order, whose payer has the same wallet
 	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
@@ -108,7 +107,7 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 	case refused != nil:
 		return refused
 	case alike == delivery.Different && named:
-		return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
+		return identifierTaken()
 	case alike == delivery.Different:
 		return nil // another order to the same address
 	case row.State == ledger.Unknown, row.State == ledger.Settling:
@@ -133,7 +132,7 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 // reconciler finds out.
 func (p *Purchase) waitFor(row ledger.Payment) *Refusal {
 	p.result.about = &row
-	return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(row)}
+	return p.pending(row, 5)
 }
 
 // besides decides about a purchase that somebody holds.
@@ -214,7 +213,7 @@ func (p *Purchase) takeOver(ctx context.Context, seen ledger.Payment) *Refusal {
 func (p *Purchase) stillOwed(seen ledger.Payment) *Refusal {
 	row := p.hold.Payment
 	if row.Reason == reasonUsedMore {
-		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
+		return p.mayCostMore(row)
 	}
 	if row.Body != seen.Body {
 		digest, known := p.ask.Body.Digest()

@@ -123,7 +123,8 @@ func Outage(wait time.Duration) Refusal {
 	}
 }
 
-func clientGone() *Refusal { return &Refusal{Status: statusClientGone, Code: codeClientGone} }
+// clientGone is for a client that has left: nobody reads it.
+func clientGone() *Refusal { return &Refusal{Status: admission.ClientGone, Code: codeClientGone} }
 
 // tooLate refuses a payment for which the upstream took so long that it cannot be
 // settled any more. Nothing has moved.
@@ -133,6 +134,3 @@ func tooLate() *Refusal {
 
 // seconds rounds up.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
-// statusClientGone is what Caddy logs for a client that has left.
-const statusClientGone = admission.ClientGone

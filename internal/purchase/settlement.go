@@ -16,8 +16,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// settle moves the money. The payer waits for it at most answerWithin; the
-// settlement itself goes on without the payer, the request and the config, and
+// settle moves the money. The payer waits for it at most Desk.AnswerWithin;
+// the settlement itself goes on without the payer, the request and the config, and
 // records what became of it.
 func (p *Purchase) settle(ctx context.Context) *Refusal {
 	if p.hold.Payment.State == ledger.Claimed {
@@ -31,7 +31,15 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.signed.settlers[0].Name, Payer: p.signed.auth.Payer, Status: p.result.status, Body: p.bodySoFar(ctx), Amount: p.signed.due}); err != nil {
+		if err := p.move(ledger.Change{
+			To:          ledger.Settling,
+			Request:     stored,
+			Facilitator: p.signed.settlers[0].Name,
+			Payer:       p.signed.auth.Payer,
+			Status:      p.result.status,
+			Body:        p.bodySoFar(ctx),
+			Amount:      p.signed.due,
+		}); err != nil {
 			return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 		}
 		if p.ask.Payer.Err() != nil {
@@ -64,7 +72,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 			}
 			p.hold.lease, p.hold.slot = nil, nil
 			p.result.outcome = metrics.Pending
-			return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
+			return p.pending(p.hold.Payment, 5)
 		}
 	}
 }
@@ -100,8 +108,7 @@ func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 		// and no goods that a second try would get once more. The settlement goes
 		// on alone, and holds the claim: see settlement.Result.
 		p.hold.lease = nil
-		p.result.outcome = metrics.Unrecorded
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
+		return p.unrecorded()
 	}
 	p.hold.Payment = s.Row
 	p.hold.Payment.Request = nil // see move
@@ -112,7 +119,7 @@ func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 	switch state {
 	case ledger.Settled:
 		p.result.settled = true
-		p.result.receipt = s.Settlement
+		p.result.settlement = s.Settlement
 		return nil
 	case ledger.Refused:
 		p.result.outcome = metrics.Refused
@@ -128,7 +135,9 @@ func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeFacilitatorUnavailable, RetryAfter: wait, cause: detail(s.Detail)}
 	default:
 		p.result.outcome = metrics.Unknown
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment), cause: detail(s.Detail)}
+		refused := p.pending(p.hold.Payment, 5)
+		refused.cause = detail(s.Detail)
+		return refused
 	}
 }
 

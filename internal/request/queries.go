@@ -15,9 +15,10 @@ import (
 // lines may ask.
 const queriesKey = "paywall.queries"
 
+// Queries are the readings of the query of a request.
 type Queries struct {
 	Read   []pricing.Query
-	Looked int
+	Looked int // work of matchers so far, which they bound
 }
 
 // forgetQueries is called before a request is decided about: since the last time

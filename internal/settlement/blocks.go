@@ -20,8 +20,8 @@ import (
 // mostWatched is how many payments are watched at most. Others are not.
 const mostWatched = 10_000
 
-// lookAfter is when it is looked after a block, since its first payment was
-// settled. After the last look it is forgotten. Payments of a block that is gone
+// lookAfter are the times after a block's first settlement at which the chain is asked for
+// it. After the last look it is forgotten. Payments of a block that is gone
 // are looked after in the same pauses.
 var lookAfter = [...]time.Duration{15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}
 
@@ -44,6 +44,7 @@ type Blocks struct {
 // Destruct implements caddy.Destructor.
 func (*Blocks) Destruct() error { return nil }
 
+// NewBlocks makes one that watches nothing yet.
 func NewBlocks() *Blocks {
 	return &Blocks{blocks: make(map[blockOf]*watchedBlock), busy: make(map[string]bool)}
 }

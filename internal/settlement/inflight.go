@@ -18,7 +18,7 @@ func Go(f func()) { inFlight.Go(f) }
 type flights struct {
 	mu      sync.Mutex
 	count   int
-	waiting chan struct{} // closed when count is 0; made by who waits
+	waiting chan struct{} // closed when count is 0; made by landed
 }
 
 // Go runs f in a goroutine of its own.

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// owedEvery is how often the ledger is asked for what is owed, and owedMost how
-// many of those are counted.
+// owedEvery is how often the ledger is asked for what is owed, and owedMost how many owed
+// payments are counted.
 const (
 	owedEvery = 30 * time.Second
 	owedMost  = 10_000

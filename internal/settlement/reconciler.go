@@ -46,8 +46,8 @@ type reconciler struct {
 	busy map[asked]bool
 }
 
-// asked is whom a payment is asked about, and the chain that it is on: those of
-// one that gives no answers must not keep those of others waiting.
+// asked is a facilitator and a network. A facilitator that gives no answers delays only its
+// own payments.
 type asked struct{ facilitator, network string }
 
 // attempts is the history of one payment with this reconciler.

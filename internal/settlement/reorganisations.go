@@ -136,7 +136,7 @@ func (l *reorgWatch) seeTo(ctx context.Context, at blockOf, free chan struct{}) 
 	for i := range list {
 		free <- struct{}{}
 		trying.Add(1)
-		Go(func() { // see drain: money may move
+		Go(func() { // see Drain: money may move
 			defer trying.Done()
 			defer func() {
 				if p := recover(); p != nil {

@@ -41,7 +41,7 @@ type Desk struct {
 // sign anew, that is no other purchase. The zero value has none.
 type Unrecorded struct{ keys sync.Map }
 
-// mark says by whom a payment is unrecorded.
+// mark identifies the settlement or change that waits to be recorded.
 type mark struct{ _ byte } // not empty, so that no two are the same
 
 // Has says whether something of a payment waits to be recorded.

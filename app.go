@@ -52,7 +52,7 @@ type App struct {
 	shared   *shared
 	settlers *facilitator.Set
 	keys     []string // of the snapshots held in the pool
-	desk     *settlement.Desk
+	desk     *settlement.Settler
 	watchKey string // of the desk's blocks in the pool, or ""
 	logger   *zap.Logger
 	stop     context.CancelFunc
@@ -146,7 +146,7 @@ func (a *App) openDesk(ledgerConfig json.RawMessage) error {
 		return err
 	}
 	a.watchKey = key
-	a.desk = &settlement.Desk{
+	a.desk = &settlement.Settler{
 		Ledger: a.ledger, Facilitators: a.settlers, Admission: a.shared.admission, Unrecorded: &a.shared.unrecorded,
 		Blocks: kept.(*settlement.Blocks), Logger: a.logger,
 	}

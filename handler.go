@@ -21,7 +21,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
-	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/page"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -148,13 +147,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // openDesk makes the desk of this gate.
 func (h *Handler) openDesk() {
-	h.desk = &purchase.Desk{
-		Desk: h.app.desk, Shared: h.shared.purchases, Offered: h.shared.offered, Candidates: offer.Candidates{},
-		RetryWindow: time.Duration(h.RetryWindow), AnswerWithin: purchase.AnswerWithin, RenewEvery: ledger.RenewEvery,
-		UploadGrace: delivery.UploadGrace, HoldWithin: purchase.HoldWithin, UpstreamHeaders: h.UpstreamHeaders,
-		Now: time.Now, Logger: h.logger, Sampled: h.sampled,
-		Leaves: h.leaves, Secret: h.app.secret, Refuse: h.refuseSale, Decorate: h.addCORS,
-	}
+	h.desk = purchase.NewDesk(h.app.desk, h.shared.purchases, h.shared.offered, h.logger)
+	h.desk.Sampled, h.desk.RetryWindow, h.desk.UpstreamHeaders = h.sampled, time.Duration(h.RetryWindow), h.UpstreamHeaders
+	h.desk.Leaves, h.desk.Secret, h.desk.Refuse, h.desk.Decorate = h.leaves, h.app.secret, h.refuseSale, h.addCORS
 }
 
 func (h *Handler) checkOptions() error {

@@ -74,7 +74,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refu
 
 // refuseSale answers a request that came with a payment.
 func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase.Purchase, f purchase.Refusal) error {
-	f, shown := p.End(f)
+	f, shown := p.Refuse(f)
 	if shown != nil {
 		return h.challenge(w, r, shown, f.Code, f.Receipt)
 	}

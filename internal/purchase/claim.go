@@ -39,7 +39,7 @@ func (p *Purchase) Claim(r *http.Request) *Refusal {
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
-	claimed, err := p.desk.Ledger.Claim(r.Context(), row, ledger.LeaseFor)
+	claimed, err := p.desk.Settler.Ledger.Claim(r.Context(), row, ledger.LeaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		if refused := p.takeLook(now); refused != nil {
 			return refused
@@ -76,7 +76,7 @@ func (p *Purchase) boughtBefore(r *http.Request, misfit *Refusal, now time.Time)
 	}
 	p.prove()
 	p.hold.Payment = p.newRow(r, now)
-	known, err := p.desk.Ledger.Get(r.Context(), p.hold.Payment.Key)
+	known, err := p.desk.Settler.Ledger.Get(r.Context(), p.hold.Payment.Key)
 	if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
 		return misfit
 	}
@@ -198,11 +198,11 @@ func (p *Purchase) askAgain(ctx context.Context, row ledger.Payment) *Refusal {
 // asked before, whatever is offered now.
 func (p *Purchase) restore(row ledger.Payment) bool {
 	stored, ok := storedRequest(row)
-	if !ok || p.desk.Facilitators.Closed(row.Network) {
+	if !ok || p.desk.Settler.Facilitators.Closed(row.Network) {
 		return false
 	}
 	p.signed.request = stored
-	if f, ok := p.desk.Facilitators.Get(row.Facilitator); ok {
+	if f, ok := p.desk.Settler.Facilitators.Get(row.Facilitator); ok {
 		p.signed.settlers = []facilitator.Named{f}
 	}
 	return len(p.signed.settlers) > 0
@@ -217,7 +217,7 @@ func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
 
 // take makes the purchase the holder of a payment that the ledger knows.
 func (p *Purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *Refusal {
-	taken, err := p.desk.Ledger.Take(ctx, key, to, ledger.LeaseFor)
+	taken, err := p.desk.Settler.Ledger.Take(ctx, key, to, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
 		return inFlight()
 	}
@@ -302,7 +302,7 @@ func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 		p.acted(row) && !delivery.HasCopy(row):
 		return p.unconfirmed(row)
 	}
-	if wait, why := p.desk.Admission.WaitToFetch(p.tabFor(row), p.desk.Now()); wait > 0 && !p.acted(row) {
+	if wait, why := p.desk.Settler.Admission.WaitToFetch(p.tabFor(row), p.desk.Now()); wait > 0 && !p.acted(row) {
 		return p.limited(&Refusal{Status: http.StatusTooManyRequests, Code: x402.Code(why), RetryAfter: seconds(wait), Receipt: p.receipt(row)})
 	}
 	return nil
@@ -323,7 +323,7 @@ func (p *Purchase) keep(c ledger.Claim) {
 	p.desk.Held.add(p.hold.key, 1)
 	// What else the row has, an open stream need not keep.
 	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	p.hold.lease = p.desk.Ledger.Keep(slim, p.desk.RenewEvery, p.desk.Logger)
+	p.hold.lease = p.desk.Settler.Ledger.Keep(slim, p.desk.RenewEvery, p.desk.Logger)
 }
 
 // release gives a payment back that was claimed and not settled.
@@ -411,7 +411,7 @@ func (p *Purchase) Close() {
 		if p.result.arrived {
 			to = ledger.Delivered
 		}
-		p.end(ledger.Change{
+		p.endClaim(ledger.Change{
 			To: to, Status: p.result.status, Runs: p.result.missed.Runs, Body: cmp.Or(p.readBody(), p.result.missed.Body),
 			Answer: p.result.answer, Reason: p.result.reason, Ended: p.result.ended,
 		})

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -17,9 +18,9 @@ import (
 
 // Desk is where the purchases of a gate are made.
 type Desk struct {
-	*settlement.Desk
 	*Shared
-	Offered    *offer.History
+	Settler    *settlement.Settler
+	History    *offer.History
 	Candidates offer.Candidates
 
 	// RetryWindow is how long a purchase that was paid for and not delivered can be fetched.
@@ -49,6 +50,15 @@ type Desk struct {
 	Decorate func(header http.Header, r *http.Request)
 
 	warned atomic.Int64 // when the log was last told of a client network, in Unix seconds
+}
+
+// NewDesk makes a desk with the usual bounds, and without words of its own yet.
+func NewDesk(settler *settlement.Settler, shared *Shared, history *offer.History, logger *zap.Logger) *Desk {
+	return &Desk{
+		Shared: shared, Settler: settler, History: history, Candidates: offer.Candidates{},
+		AnswerWithin: answerWithin, RenewEvery: ledger.RenewEvery, UploadGrace: delivery.UploadGrace, HoldWithin: holdWithin,
+		Now: time.Now, Logger: logger, Sampled: logger,
+	}
 }
 
 // Line is what purchases know of a line of the price list.

@@ -129,7 +129,7 @@ func (p *Purchase) match(now time.Time) (misfit *Refusal) {
 		From:     p.ask.Site,
 		Resource: x402.Resource{URL: p.ask.ResourceURL, Description: t.Description, MimeType: t.MimeType},
 	}
-	found, err := p.desk.Offered.Matches(p.signed.payment, p.offered.Current, p.offered.Resource, p.desk.Facilitators, now)
+	found, err := p.desk.History.Matches(p.signed.payment, p.offered.Current, p.offered.Resource, p.desk.Settler.Facilitators, now)
 	for _, f := range found {
 		misfit = p.fit(f, now)
 		if misfit == nil {
@@ -199,7 +199,7 @@ func (p *Purchase) Prepare(r *http.Request) *Refusal {
 		return refused
 	}
 	// Of a payer whom nobody can name, nothing can be remembered.
-	upfront := p.offered.First || p.signed.auth.Payer == "" || p.desk.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
+	upfront := p.offered.First || p.signed.auth.Payer == "" || p.desk.Settler.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
 	if !upfront {
 		return nil
 	}
@@ -256,7 +256,7 @@ func (p *Purchase) heed(said *heard) *Refusal {
 		// Somebody else may have sent what the payer has used elsewhere, or what he has
 		// not signed.
 		if p.signed.proven && strings.Contains(said.verdict.Reason, "insufficient") {
-			p.desk.Admission.Trusted.Remove(p.signed.auth.Payer)
+			p.desk.Settler.Admission.Trusted.Remove(p.signed.auth.Payer)
 		}
 		p.result.outcome = metrics.Invalid
 		p.hold.Payment.Reason, p.hold.Payment.Facilitator = said.verdict.Reason, said.by
@@ -302,9 +302,8 @@ func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 			return p.desk.Refuse(w, r, p, *refused)
 		}
 	}
-	d := &run{p: p, w: w, r: r, answer: delivery.NewResponseWriter(w, p.result.settled, nil)}
-	d.answer.AtStatus = d.atStatus
-	d.answer.Payer = r.Context()
+	d := &run{p: p, w: w, request: r}
+	d.answer = delivery.NewResponseWriter(r.Context(), w, p.result.settled, d.atStatus)
 	ctx, cancel := d.begin()
 	defer cancel()
 	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
@@ -371,7 +370,7 @@ func (p *Purchase) upstreamFailed(err error) *Refusal {
 
 // move changes the row that the purchase holds.
 func (p *Purchase) move(ch ledger.Change) error {
-	row, err := p.desk.Ledger.Move(context.Background(), p.hold.Claim, ch)
+	row, err := p.desk.Settler.Ledger.Move(context.Background(), p.hold.Claim, ch)
 	if err != nil {
 		p.desk.Logger.Error("recording a payment", zap.String("payment", p.hold.Payment.ID),
 			zap.String("from", string(p.hold.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
@@ -382,10 +381,10 @@ func (p *Purchase) move(ch ledger.Change) error {
 	return nil
 }
 
-// end lets the claim go with what is known of the purchase. If the ledger cannot take that
+// endClaim lets the claim go with what is known of the purchase. If the ledger cannot take that
 // now it is told later, and the purchase stays held until then: one that has acted does
 // not act again, and what has arrived is not given again.
-func (p *Purchase) end(ch ledger.Change) {
+func (p *Purchase) endClaim(ch ledger.Change) {
 	p.hold.lease.End()
 	err := p.move(ch)
 	var again ledger.State
@@ -397,7 +396,7 @@ func (p *Purchase) end(ch ledger.Change) {
 	}
 	held, key := p.desk.Held, p.hold.key
 	p.hold.key = ""
-	p.desk.RecordLater(p.hold.Claim, ch, again, func() { held.add(key, -1) })
+	p.desk.Settler.RecordLater(p.hold.Claim, ch, again, func() { held.add(key, -1) })
 	p.hold.Payment.State = ch.To // as far as this request goes
 }
 

@@ -67,7 +67,7 @@ func (p *Purchase) list(ctx context.Context, filters []ledger.Filter) (rows []le
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
 	for _, f := range filters {
-		for row, err := range p.desk.Ledger.List(ctx, f) {
+		for row, err := range p.desk.Settler.Ledger.List(ctx, f) {
 			if err != nil {
 				return nil, err
 			}
@@ -99,7 +99,7 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:
 		return p.besides(r, row, named)
-	case p.desk.Unrecorded.Has(row.Key) && (row.State == ledger.Settled || row.State == ledger.Delivering):
+	case p.desk.Settler.Unrecorded.Has(row.Key) && (row.State == ledger.Settled || row.State == ledger.Delivering):
 		p.result.about = &row // its lease is over, and what became of it is known and not in it
 		return inFlight()
 	}
@@ -142,12 +142,12 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 		p.result.about = &row
 		return wait
 	}
-	if p.desk.Ledger.HeldHere(row.Key) {
+	if p.desk.Settler.Ledger.HeldHere(row.Key) {
 		return nil // somebody is being served: this is another purchase
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
 	// held here, and its end was recorded since it was read.
-	fresh, err := p.desk.Ledger.Get(ctx, row.Key)
+	fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
 		return nil
@@ -166,7 +166,7 @@ func (p *Purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
-	if p.desk.Unrecorded.Has(row.Key) {
+	if p.desk.Settler.Unrecorded.Has(row.Key) {
 		return true
 	}
 	if p.desk.Held.isLost(row.Key) {
@@ -185,7 +185,7 @@ func (p *Purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
 	if row.State != ledger.Claimed {
 		return false
 	}
-	fresh, err := p.desk.Ledger.Get(ctx, row.Key)
+	fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key)
 	return errors.Is(err, ledger.ErrNotFound) || err == nil && (fresh.State == ledger.Claimed || fresh.State == ledger.Released)
 }
 

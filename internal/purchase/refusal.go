@@ -89,9 +89,9 @@ func CodeOf(err error) x402.Code {
 	return x402.CodePaymentMalformed
 }
 
-// End ends a purchase with a refusal, and records why for the operator. It returns what
+// Refuse ends a purchase with a refusal, and records why for the operator. It returns what
 // the payer is told, and for a 402 what he is offered.
-func (p *Purchase) End(f Refusal) (told Refusal, shown *offer.Offer) {
+func (p *Purchase) Refuse(f Refusal) (told Refusal, shown *offer.Offer) {
 	if f.Status == http.StatusPaymentRequired {
 		var wait time.Duration
 		var down error
@@ -110,7 +110,7 @@ func (p *Purchase) End(f Refusal) (told Refusal, shown *offer.Offer) {
 	p.result.refused = &f
 	p.Close() // before a payer who reads slowly, or sends slowly, is written to
 	if shown != nil {
-		p.desk.Offered.Remember(p.offered.Resource, shown, p.desk.Now())
+		p.desk.History.Remember(p.offered.Resource, shown, p.desk.Now())
 	}
 	return f, shown
 }

@@ -44,13 +44,13 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 		}
 		if p.ask.Payer.Err() != nil {
 			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
-			p.end(ledger.Change{To: ledger.Released})
+			p.endClaim(ledger.Change{To: ledger.Released})
 			return clientGone()
 		}
 	}
 
 	lease, slot := p.hold.lease, p.hold.slot
-	work := p.desk.Settle(ctx, settlement.Order{
+	work := p.desk.Settler.Settle(ctx, settlement.Order{
 		Claim: p.hold.Claim, Request: p.signed.request, Facilitators: p.signed.settlers,
 		Heard:   p.customer().remember,
 		Release: func() { lease.End(); slot.Leave() },
@@ -161,7 +161,7 @@ func (p *Purchase) buysOnce() *Refusal {
 	once.Key = ledger.Key("transaction:" + row.Network + ":" + row.Transaction)
 	once.ValidBefore = time.Time{}
 	once.Client, once.Identifier = row.ID, "" // whose transaction it is
-	ctx, l := context.Background(), p.desk.Ledger
+	ctx, l := context.Background(), p.desk.Settler.Ledger
 	c, err := l.Claim(ctx, once, ledger.LeaseFor)
 	for _, to := range []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered} {
 		if err == nil {

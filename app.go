@@ -76,8 +76,8 @@ var snapshots = caddy.NewUsagePool()
 // watches keeps the blocks that are watched for each ledger, across reloads.
 var watches = caddy.NewUsagePool()
 
-// now is what the metrics say is so now.
-var now = metrics.Now{
+// gauges are what the metrics say is so now.
+var gauges = metrics.Gauges{
 	Facilitators: func(yield func(*facilitator.Memory) bool) {
 		snapshots.Range(func(_, v any) bool { return yield(v.(*facilitator.Memory)) })
 	},

@@ -139,7 +139,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.app = app.(*App)
 	h.shared = h.app.shared
 	h.openDesk()
-	if err := metrics.Register(ctx.GetMetricsRegistry(), now); err != nil {
+	if err := metrics.Register(ctx.GetMetricsRegistry(), gauges); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	return h.provisionPrices(ctx)
@@ -272,7 +272,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			h.shared.offered.Remember(resource, shown, now)
 			return h.challenge(w, r, shown, purchase.CodeOf(err), nil)
 		}
-		metrics.Challenges.Inc()
+		metrics.CountChallenge()
 		h.shared.offered.Remember(resource, shown, now)
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
@@ -283,7 +283,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
 	upload := delivery.BoundUpload(w, r, h.desk.UploadGrace)
-	r, body := delivery.ReadsBody(r, upload)
+	r, body := delivery.WrapBody(r, upload)
 	p := h.desk.Open(purchase.Ask{
 		Method: request.Method(r, override), Acts: request.MayAct(r, override), Client: request.ClientNetwork(r), Site: request.ClientSite(r),
 		ResourceURL: h.resourceURL(r), Body: body, Upload: upload, Payer: r.Context(), Started: now,

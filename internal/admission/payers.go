@@ -159,7 +159,7 @@ func (c *Control) Charged(payer string, now time.Time) {
 	}
 	c.tabs.Update(payer, now, func(t *tab) {
 		t.uncharged, t.fetches, t.hangUps = 0, 0, max(0, t.hangUps-1)
-		if t.why == TooManyFetches {
+		if t.why == tooManyFetches {
 			t.next = time.Time{}
 		}
 	})
@@ -169,7 +169,7 @@ func (c *Control) Charged(payer string, now time.Time) {
 func (c *Control) AddHangUp(payer string, now time.Time) {
 	c.tabs.Update(payer, now, func(t *tab) {
 		t.hangUps++
-		t.wait(t.hangUps-freeHangUps+1, TooManyHangUps, now)
+		t.wait(t.hangUps-freeHangUps+1, tooManyHangUps, now)
 	})
 }
 
@@ -178,7 +178,7 @@ func (c *Control) AddHangUp(payer string, now time.Time) {
 func (c *Control) AddFetch(payer string, now time.Time) {
 	c.tabs.Update(payer, now, func(t *tab) {
 		t.fetches++
-		t.wait(t.fetches-freeFetches+1, TooManyFetches, now)
+		t.wait(t.fetches-freeFetches+1, tooManyFetches, now)
 	})
 }
 

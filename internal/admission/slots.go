@@ -63,7 +63,7 @@ func (s *Slots) reason(k Key) Reason {
 	payer, network := k.shares()
 	switch {
 	case k.Payer != "" && s.of[payer] >= s.mostOf, s.of[network] >= s.mostFrom:
-		return TooManyOfPayer
+		return tooManyOfPayer
 	case s.all >= s.most, !k.Trusted && s.others >= s.most-s.kept:
 		return Busy
 	}

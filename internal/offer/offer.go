@@ -52,11 +52,11 @@ var (
 
 // Offers makes the offers of one price, for one time of settlement.
 type Offers struct {
-	Options      []*Option
-	Backends     []*facilitator.Member
-	Facilitators *facilitator.Set
-	// First: the money moves before the upstream runs, and clients are told so.
-	First                 bool
+	options      []*Option
+	backends     []*facilitator.Member
+	facilitators *facilitator.Set
+	// first: the money moves before the upstream runs, and clients are told so.
+	first                 bool
 	Description, MimeType string
 
 	mu        sync.Mutex // of building
@@ -79,8 +79,8 @@ func (o *Offers) Current() (*Offer, error) {
 		}
 	}
 	if len(offer.requirements) == 0 {
-		for _, option := range o.Options {
-			if o.Facilitators.Closed(option.Requirement.Network) {
+		for _, option := range o.options {
+			if o.facilitators.Closed(option.Requirement.Network) {
 				return nil, errWrongChain
 			}
 		}
@@ -90,10 +90,10 @@ func (o *Offers) Current() (*Offer, error) {
 }
 
 func (o *Offers) fresh(offer *Offer) bool {
-	if offer.chains != o.Facilitators.Changes() {
+	if offer.chains != o.facilitators.Changes() {
 		return false
 	}
-	for i, b := range o.Backends {
+	for i, b := range o.backends {
 		if b.Source.Snapshot() != offer.snapshots[i] {
 			return false
 		}
@@ -114,23 +114,23 @@ func (o *Offers) Size() int {
 // in the operator's order; of several only those count that need the same
 // requirement as the first. Those for which skip says so are left out.
 func (o *Offers) build(skip func(backend, option int) bool) (*Offer, error) {
-	offer := &Offer{chains: o.Facilitators.Changes()}
-	for _, b := range o.Backends {
+	offer := &Offer{chains: o.facilitators.Changes()}
+	for _, b := range o.backends {
 		offer.snapshots = append(offer.snapshots, b.Source.Snapshot())
 	}
 	var extensions []string
-	for j, option := range o.Options {
-		if o.Facilitators.Closed(option.Requirement.Network) {
+	for j, option := range o.options {
+		if o.facilitators.Closed(option.Requirement.Network) {
 			continue
 		}
 		var requirement x402.Requirement
 		var settlers []facilitator.Named
-		for i, b := range o.Backends {
+		for i, b := range o.backends {
 			kind, known := kindFor(option, offer.snapshots[i])
 			if known && kind == nil || skip != nil && skip(i, j) {
 				continue
 			}
-			r, ok := option.with(kind, o.First)
+			r, ok := option.with(kind, o.first)
 			if !ok || len(settlers) > 0 && string(r.Extra) != string(requirement.Extra) {
 				continue
 			}
@@ -176,7 +176,7 @@ func (o *Offers) Shown(current *Offer, now time.Time) (offer *Offer, wait time.D
 	}
 	d := o.available.Load()
 	if d == nil || d.of != current || d.down != string(down) {
-		offer, err := o.build(func(backend, option int) bool { return down[backend*len(o.Options)+option] == 1 })
+		offer, err := o.build(func(backend, option int) bool { return down[backend*len(o.options)+option] == 1 })
 		if err != nil {
 			return nil, wait, err
 		}
@@ -192,16 +192,16 @@ func (o *Offers) Shown(current *Offer, now time.Time) (offer *Offer, wait time.D
 // down returns which backends are down for which options, nil if none is, and
 // the shortest wait for one of them.
 func (o *Offers) down(now time.Time) (down []byte, wait time.Duration) {
-	for i, b := range o.Backends {
-		for j, option := range o.Options {
+	for i, b := range o.backends {
+		for j, option := range o.options {
 			pause, open := b.Breaker.Open(option.Requirement.Network, option.Requirement.Scheme, now)
 			if !open {
 				continue
 			}
 			if down == nil {
-				down, wait = make([]byte, len(o.Backends)*len(o.Options)), pause
+				down, wait = make([]byte, len(o.backends)*len(o.options)), pause
 			}
-			down[i*len(o.Options)+j] = 1
+			down[i*len(o.options)+j] = 1
 			wait = min(wait, pause)
 		}
 	}

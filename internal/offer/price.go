@@ -17,8 +17,8 @@ func NewPrice(options []*Option, backends []*facilitator.Member, set *facilitato
 	p := new(Price)
 	for i := range p.offers {
 		p.offers[i] = &Offers{
-			Options: options, Backends: backends, Facilitators: set,
-			First: i == 1, Description: description, MimeType: mimeType,
+			options: options, backends: backends, facilitators: set,
+			first: i == 1, Description: description, MimeType: mimeType,
 		}
 	}
 	return p
@@ -33,4 +33,4 @@ func (p *Price) Offers(first bool) *Offers {
 }
 
 // Options are the ways to pay the price.
-func (p *Price) Options() []*Option { return p.offers[0].Options }
+func (p *Price) Options() []*Option { return p.offers[0].options }

@@ -47,9 +47,7 @@ func QueriesOf(r *http.Request) *Queries {
 		}
 	}
 	add(r.URL.RawQuery)
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
-		add(original.URL.RawQuery)
-	}
+	add(originalURL(r).RawQuery)
 	original, current := pathsOf(r)
 	for _, path := range []string{original, current} {
 		if query, ok := queryInPath(path); ok {

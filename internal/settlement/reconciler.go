@@ -23,6 +23,8 @@ const (
 	// afterEnd is how long after the end of an authorization the facilitator is
 	// still asked: a transaction may have been on its way.
 	afterEnd = 10 * time.Minute
+	// askChainWithin bounds one question about a chain.
+	askChainWithin = 30 * time.Second
 	// triedAtOnce is how many payments of one facilitator and network are asked
 	// about at once, and triedInARow how many before new ones get their turn.
 	triedAtOnce = 16
@@ -218,7 +220,7 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	if change.To == ledger.Unknown && known && !over {
 		request.Transaction, request.Announce = row.Transaction, announce(c.settler.Ledger, claim)
 		s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
-		metrics.CountSettlement(s.Outcome.String())
+		metrics.CountSettlement(s.Outcome)
 		if s.Outcome == facilitator.Settled {
 			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name, Amount: chargedOtherwise(row, s)}
 			block = s.Block
@@ -254,7 +256,7 @@ func (c *reconciler) record(ctx context.Context, claim ledger.Claim, change ledg
 	case err != nil:
 		logger.Error("recording a reconciled payment", zap.String("to", string(change.To)), zap.Error(err))
 	case change.To != ledger.Unknown:
-		metrics.CountPayment(metrics.Reconciled(string(change.To)))
+		metrics.CountPayment(metrics.Reconciled(change.To))
 		logger.Info("a payment in doubt is decided", zap.String("outcome", string(change.To)),
 			zap.String("payer", row.Payer), zap.String("transaction", row.Transaction), zap.String("network", row.Network),
 			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
@@ -279,7 +281,7 @@ func testify(ctx context.Context, w facilitator.Witness, r facilitator.Request, 
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askChainWithin)
 	defer cancel()
 	return w.Witness(ctx, r, since)
 }

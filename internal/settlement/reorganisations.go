@@ -92,7 +92,7 @@ func (w *reorgWatch) hasBlock(ctx context.Context, at blockOf) (has bool, err er
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askChainWithin)
 	defer cancel()
 	err = errors.New("nobody can look at this network")
 	for _, b := range w.blocks(at.network) {
@@ -213,7 +213,7 @@ func (w *reorgWatch) decide(ctx context.Context, network string, p *watched) boo
 		return false // it may be on its way
 	}
 	s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
-	metrics.CountSettlement(s.Outcome.String())
+	metrics.CountSettlement(s.Outcome)
 	if s.Outcome != facilitator.Settled || s.Block == (facilitator.Block{}) {
 		// Nobody's word counts here: the next look tells whether it is true.
 		logger.Warn("a payment that was taken back was asked for again", zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail))

@@ -111,7 +111,7 @@ func (r *Running) run(ctx context.Context, o Order) {
 		d.Unrecorded.remove(r.claim.Payment.Key, &r.mark)
 	}()
 	said, name := ask(ctx, o.Facilitators, o.Request)
-	metrics.CountSettlement(said.Outcome.String())
+	metrics.CountSettlement(said.Outcome)
 	o.Heard(said)
 	settled := said.Outcome == facilitator.Settled
 	if other := chargedOtherwise(claim.Payment, said); settled && other != "" {

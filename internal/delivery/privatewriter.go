@@ -31,7 +31,7 @@ func (w *PrivateWriter) Mark() {
 	}
 	w.marked = true
 	header := w.Header()
-	KeepPrivate(header)
+	keepPrivate(header)
 	if w.varies != "" {
 		header["Vary"] = slices.Concat(header["Vary"], []string{w.varies})
 	}

@@ -2,7 +2,6 @@ package purchase
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
-	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -247,50 +245,6 @@ func (p *Purchase) signedLike(row ledger.Payment) bool {
 	return kept.Canonicalize() == nil && came.Canonicalize() == nil && bytes.Equal(kept, came)
 }
 
-// hasBodyOf says whether this request has the body that a purchase was made with.
-// Where the upstream must not begin before that is certain, the body is read ahead;
-// one that is too long for that is compared at the status line, or for a copy of an
-// answer read and forgotten.
-func (p *Purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.Likeness, *Refusal) {
-	p.result.mustBe = ""
-	if refused := p.readLimited(); refused != nil {
-		return delivery.Unclear, refused
-	}
-	if row.Body == "" && p.acted(row) {
-		return delivery.Unclear, nil
-	}
-	alike, err := p.ask.Body.Like(ctx, row.Body, p.desk.UploadGrace)
-	switch {
-	case err == nil:
-		return alike, nil
-	case errors.Is(err, delivery.ErrTooLong) && p.acted(row):
-		if digest, _ := p.ask.Body.Drain(row.Body); digest == row.Body {
-			return delivery.Same, nil
-		}
-		// It is gone, and cannot be sold any more.
-		return delivery.Unclear, p.unconfirmed(row)
-	case errors.Is(err, delivery.ErrTooLong):
-		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it, once
-			p.result.mustBe = row.Body
-		}
-		return delivery.Same, nil
-	}
-	return delivery.Unclear, bodyTooSlow()
-}
-
-// readLimited reads a body ahead that nobody could read later, and refuses one that is
-// longer than the site takes while nothing is paid for it.
-func (p *Purchase) readLimited() *Refusal {
-	err := p.ask.Body.ReadLimited()
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &Refusal{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge}
-	}
-	return bodyTooSlow()
-}
-
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 	switch {
@@ -315,114 +269,4 @@ func (p *Purchase) sameRequest(bought, asked ledger.Payment) bool {
 	method := bought.Method == asked.Method ||
 		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.offered.Price.Upto
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
-}
-
-// keep makes the purchase the holder of the claim for as long as it lives.
-func (p *Purchase) keep(c ledger.Claim) {
-	p.hold.Claim, p.hold.key = c, c.Payment.Key
-	p.desk.Held.add(p.hold.key, 1)
-	// What else the row has, an open stream need not keep.
-	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	p.hold.lease = p.desk.Settler.Ledger.Keep(slim, p.desk.RenewEvery, p.desk.Logger)
-}
-
-// release gives a payment back that was claimed and not settled.
-func (p *Purchase) release() {
-	if p.hold.lease == nil {
-		return
-	}
-	p.hold.lease.End()
-	p.hold.lease = nil
-	if p.hold.Payment.State == ledger.Claimed {
-		_ = p.move(ledger.Change{To: ledger.Released})
-	}
-	p.letKeyGo()
-}
-
-// letKeyGo tells copies of the payment that they may ask the ledger.
-func (p *Purchase) letKeyGo() {
-	if p.hold.key != "" {
-		p.desk.Held.add(p.hold.key, -1)
-		p.hold.key = ""
-	}
-}
-
-// inFlight refuses what is in another request right now.
-func inFlight() *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: x402.CodePaymentInFlight, RetryAfter: 2}
-}
-
-// bodyTooSlow refuses a request whose body takes too long to come.
-func bodyTooSlow() *Refusal {
-	return &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
-}
-
-// identifierTaken refuses a payment-identifier that names another purchase.
-func identifierTaken() *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
-}
-
-// pending refuses while it is not known what became of a settlement. The payer comes again
-// after so many seconds.
-func (p *Purchase) pending(row ledger.Payment, after int) *Refusal {
-	return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: after, Receipt: p.pendingReceipt(row)}
-}
-
-// unrecorded refuses while the ledger does not take what became of the payment: the payer
-// gets it once it is recorded.
-func (p *Purchase) unrecorded() *Refusal {
-	p.result.outcome = metrics.Unrecorded
-	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
-}
-
-// alreadyUsed refuses a payment whose goods have arrived.
-func (p *Purchase) alreadyUsed(row ledger.Payment) *Refusal {
-	return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
-}
-
-// mayCostMore refuses an upto purchase whose upstream, asked again, would charge more than
-// was charged.
-func (p *Purchase) mayCostMore(row ledger.Payment) *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
-}
-
-// boughtElse refuses what was paid for something else.
-func boughtElse() *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: codeBoughtElse}
-}
-
-// unconfirmed refuses what was paid for and cannot be given once more.
-func (p *Purchase) unconfirmed(row ledger.Payment) *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: x402.CodeDeliveryUnconfirmed, Receipt: p.receipt(row)}
-}
-
-// Close is the end of every purchase: what was claimed and not settled is free
-// again, what was settled and not delivered can be fetched. Only its first call
-// does anything.
-func (p *Purchase) Close() {
-	if p.hold.closed || p.hold.finishing {
-		return
-	}
-	p.hold.closed = true
-	switch {
-	case p.hold.lease == nil: // the settlement goes on alone, and holds the claim
-	case p.isOurs():
-		to := ledger.Settled
-		if p.result.arrived {
-			to = ledger.Delivered
-		}
-		p.endClaim(ledger.Change{
-			To: to, Status: p.result.status, Runs: p.result.missed.Runs, Body: cmp.Or(p.readBody(), p.result.missed.Body),
-			Answer: p.result.answer, Reason: p.result.reason, Ended: p.result.ended,
-		})
-	default:
-		p.release()
-	}
-	p.letKeyGo()
-	if p.hold.probing {
-		p.offered.Line.Health.DidNotTry()
-	}
-	p.hold.slot.Leave() // unless the settlement goes on alone
-	p.hold.order.leave()
-	p.report()
 }

@@ -2,6 +2,7 @@ package purchase
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,54 @@ const (
 	saleClosed       // it is settled, or about to be
 	saleLate         // the upstream took too long
 )
+
+// Deliver runs the upstream and hands its answer to the payer: settled first,
+// or settled when its status line is there.
+func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if p.result.settled && !p.ask.Upload.Free() {
+		refused := bodyTooSlow()
+		refused.Receipt = p.receipt(p.hold.Payment)
+		return p.desk.Refuse(w, r, p, *refused)
+	}
+	if p.result.settled && p.signed.auth.opaque {
+		if refused := p.buysOnce(); refused != nil {
+			return p.desk.Refuse(w, r, p, *refused)
+		}
+	}
+	d := &run{p: p, w: w, request: r}
+	d.answer = delivery.NewResponseWriter(r.Context(), w, p.result.settled, d.atStatus)
+	ctx, cancel := d.begin()
+	defer cancel()
+	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
+	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
+		if !delivery.IsFor(copied, r, p.hold.Payment.Key) {
+			return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusConflict, Code: codeOtherCredentials, Receipt: p.receipt(p.hold.Payment)})
+		}
+		var err error
+		if next, err = delivery.Replay(copied); err != nil {
+			refused := p.unconfirmed(p.hold.Payment)
+			refused.cause = err
+			return p.desk.Refuse(w, r, p, *refused)
+		}
+		d.replayed = true
+	} else if p.ask.Acts && p.result.settled {
+		d.answer.Recorder = &delivery.Recorder{}
+	}
+	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
+	if err != nil {
+		refused := p.ledgerFailed("asking for the secret of the upstream's keys", err)
+		if p.result.settled {
+			refused.Receipt = p.receipt(p.hold.Payment)
+		}
+		return p.desk.Refuse(w, r, p, *refused)
+	}
+	if p.hold.Payment.State == ledger.Settled {
+		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
+			return p.desk.Refuse(w, r, p, *refused)
+		}
+	}
+	return d.serve(w, next, sent)
+}
 
 // begin makes the context of the upstream's run. It ends when the payer leaves, at
 // once where nothing was sold, and a while later where the upstream acts; when the
@@ -366,13 +415,33 @@ func (r *run) finish(err error, returned bool) {
 	}
 }
 
-// readOn reads a body to its end that the upstream did not want, so that it is known
-// what was bought.
-func (p *Purchase) readOn(ctx context.Context) {
-	if _, ok := p.ask.Body.Digest(); ok || p.ask.Acts && !p.isGoods(p.result.status) {
-		return
+// record writes down how the delivery goes.
+func (p *Purchase) record(ch ledger.Change) *Refusal {
+	if err := p.move(ch); err != nil {
+		return p.unrecorded()
 	}
-	ctx, cancel := context.WithTimeout(ctx, delivery.LookWithin)
-	defer cancel()
-	_ = p.ask.Body.ReadAhead(ctx)
+	return nil
+}
+
+// clientError says whether an upstream's error is about the request, and not
+// one that would mean to a payer that nothing has moved.
+func clientError(err error) bool {
+	e, ok := errors.AsType[caddyhttp.HandlerError](err)
+	return ok && e.StatusCode >= 400 && e.StatusCode < 500 && e.StatusCode != http.StatusPaymentRequired
+}
+
+// upstreamFailed answers for an upstream that gave an error and no answer.
+func (p *Purchase) upstreamFailed(err error) *Refusal {
+	p.result.status = http.StatusBadGateway
+	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 500 {
+		p.result.status = e.StatusCode
+	}
+	f := &Refusal{Status: p.result.status, Code: codeUpstreamFailed, cause: err}
+	if p.result.settled {
+		f.Receipt, f.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
+	} else {
+		p.result.outcome = metrics.Uncharged
+	}
+	p.sawUpstream(p.result.status, true)
+	return f
 }

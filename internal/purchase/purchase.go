@@ -5,15 +5,10 @@ package purchase
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
@@ -80,19 +75,6 @@ type signed struct {
 	proven bool
 	// mayBeKnown: it fits nothing, and its key is not known yet.
 	mayBeKnown bool
-}
-
-// hold is what the purchase has taken, and gives back when it is over; see Close.
-type hold struct {
-	ledger.Claim                  // our hold on the authorization
-	key          ledger.Key       // that the claim says is ours, or ""
-	lease        *ledger.Lease    // keeps the claim while the request lives
-	slot         *admission.Slot  // among the payments that are not yet settled
-	token        *admission.Token // that the payment costs until money has moved
-	order        *order           // in the book of orders
-	probing      bool             // the upstream may be tried, and nobody has said yet how it did
-	finishing    bool             // the payer is answered, and the upstream is not done: Close waits
-	closed       bool             // all was given back
 }
 
 // result is what has become of the purchase so far.
@@ -287,121 +269,4 @@ func (p *Purchase) canSettle(name string, now time.Time) bool {
 		_, closed := n.Breaker.Open(r.Network, r.Scheme, now)
 		return n.Name == name && !closed
 	})
-}
-
-// Deliver runs the upstream and hands its answer to the payer: settled first,
-// or settled when its status line is there.
-func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if p.result.settled && !p.ask.Upload.Free() {
-		refused := bodyTooSlow()
-		refused.Receipt = p.receipt(p.hold.Payment)
-		return p.desk.Refuse(w, r, p, *refused)
-	}
-	if p.result.settled && p.signed.auth.opaque {
-		if refused := p.buysOnce(); refused != nil {
-			return p.desk.Refuse(w, r, p, *refused)
-		}
-	}
-	d := &run{p: p, w: w, request: r}
-	d.answer = delivery.NewResponseWriter(r.Context(), w, p.result.settled, d.atStatus)
-	ctx, cancel := d.begin()
-	defer cancel()
-	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
-	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
-		if !delivery.IsFor(copied, r, p.hold.Payment.Key) {
-			return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusConflict, Code: codeOtherCredentials, Receipt: p.receipt(p.hold.Payment)})
-		}
-		var err error
-		if next, err = delivery.Replay(copied); err != nil {
-			refused := p.unconfirmed(p.hold.Payment)
-			refused.cause = err
-			return p.desk.Refuse(w, r, p, *refused)
-		}
-		d.replayed = true
-	} else if p.ask.Acts && p.result.settled {
-		d.answer.Recorder = &delivery.Recorder{}
-	}
-	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
-	if err != nil {
-		refused := p.ledgerFailed("asking for the secret of the upstream's keys", err)
-		if p.result.settled {
-			refused.Receipt = p.receipt(p.hold.Payment)
-		}
-		return p.desk.Refuse(w, r, p, *refused)
-	}
-	if p.hold.Payment.State == ledger.Settled {
-		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
-			return p.desk.Refuse(w, r, p, *refused)
-		}
-	}
-	return d.serve(w, next, sent)
-}
-
-// record writes down how the delivery goes.
-func (p *Purchase) record(ch ledger.Change) *Refusal {
-	if err := p.move(ch); err != nil {
-		return p.unrecorded()
-	}
-	return nil
-}
-
-// clientError says whether an upstream's error is about the request, and not
-// one that would mean to a payer that nothing has moved.
-func clientError(err error) bool {
-	e, ok := errors.AsType[caddyhttp.HandlerError](err)
-	return ok && e.StatusCode >= 400 && e.StatusCode < 500 && e.StatusCode != http.StatusPaymentRequired
-}
-
-// upstreamFailed answers for an upstream that gave an error and no answer.
-func (p *Purchase) upstreamFailed(err error) *Refusal {
-	p.result.status = http.StatusBadGateway
-	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 500 {
-		p.result.status = e.StatusCode
-	}
-	f := &Refusal{Status: p.result.status, Code: codeUpstreamFailed, cause: err}
-	if p.result.settled {
-		f.Receipt, f.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
-	} else {
-		p.result.outcome = metrics.Uncharged
-	}
-	p.sawUpstream(p.result.status, true)
-	return f
-}
-
-// move changes the row that the purchase holds.
-func (p *Purchase) move(ch ledger.Change) error {
-	row, err := p.desk.Settler.Ledger.Move(context.Background(), p.hold.Claim, ch)
-	if err != nil {
-		p.desk.Logger.Error("recording a payment", zap.String("payment", p.hold.Payment.ID),
-			zap.String("from", string(p.hold.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
-		return fmt.Errorf("recording %s: %w", ch.To, err)
-	}
-	p.hold.Payment = row
-	p.hold.Payment.Request = nil // the ledger keeps it; an open stream need not
-	return nil
-}
-
-// endClaim lets the claim go with what is known of the purchase. If the ledger cannot take that
-// now it is told later, and the purchase stays held until then: one that has acted does
-// not act again, and what has arrived is not given again.
-func (p *Purchase) endClaim(ch ledger.Change) {
-	p.hold.lease.End()
-	err := p.move(ch)
-	var again ledger.State
-	if ch.To == ledger.Delivered || ch.To == ledger.Settled && p.ask.Acts && p.isGoods(ch.Status) {
-		again = ledger.Delivering
-	}
-	if err == nil || errors.Is(err, ledger.ErrInvalid) || again == "" && errors.Is(err, ledger.ErrLost) {
-		return
-	}
-	held, key := p.desk.Held, p.hold.key
-	p.hold.key = ""
-	p.desk.Settler.RecordLater(p.hold.Claim, ch, again, func() { held.add(key, -1) })
-	p.hold.Payment.State = ch.To // as far as this request goes
-}
-
-// ledgerFailed answers when the ledger cannot: closed, and not with a 402.
-func (p *Purchase) ledgerFailed(doing string, err error) *Refusal {
-	p.desk.Logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.hold.Payment.ID), zap.Error(err))
-	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -75,29 +74,6 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 			return p.pending(p.hold.Payment, 5)
 		}
 	}
-}
-
-// bodySoFar is what the ledger is told of the request's body while the money moves: once
-// the upstream has answered, that it is not known, if it is not; "" leaves what the ledger
-// has from an earlier request.
-func (p *Purchase) bodySoFar(ctx context.Context) string {
-	switch {
-	case p.result.status != 0:
-		return p.ask.Body.Record(context.WithoutCancel(ctx), p.ask.Method)
-	case p.hold.Payment.Status != 0:
-		return ""
-	}
-	return p.readBody()
-}
-
-// readBody is the digest of the request's body, or "" while it is not known, and where
-// the ledger has the answer to another one.
-func (p *Purchase) readBody() string {
-	if delivery.HasCopy(p.hold.Payment) {
-		return ""
-	}
-	digest, _ := p.ask.Body.Digest()
-	return digest
 }
 
 // afterSettlement says what the payer may have.

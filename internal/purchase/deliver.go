@@ -340,11 +340,27 @@ func (r *run) refuse(f *Refusal) {
 	r.refused = f
 }
 
+// payerLeft says whether it was the payer's doing that he got no goods: he signed for too
+// short a time, broke the request's body off, or left before the answer.
+func (r *run) payerLeft() bool {
+	status := r.p.result.status
+	switch {
+	case r.short && r.sale.Load() == saleLate:
+		return true
+	case r.p.ask.Body.Broken() && !r.p.isGoods(status):
+		return true
+	case r.request.Context().Err() == nil:
+		return false
+	case status == 0, status == admission.ClientGone:
+		return true
+	}
+	return r.refused != nil && r.refused.Code == codeClientGone
+}
+
 // noteUncharged writes down what the upstream has done and nobody was charged for.
 func (r *run) noteUncharged() {
 	p := r.p
-	left := r.short && r.sale.Load() == saleLate || r.request.Context().Err() != nil && (p.result.status == 0 || p.result.status == admission.ClientGone || r.refused != nil && r.refused.Code == codeClientGone) ||
-		p.ask.Body.Broken() && !p.isGoods(p.result.status)
+	left := r.payerLeft()
 	control, tab, now := p.desk.Settler.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
 	switch {
 	case r.replayed, p.result.outcome == metrics.Unrecorded:

@@ -206,33 +206,46 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		return // a payer came back with it, or the ledger is gone
 	}
 	row = claim.Payment // which transaction was announced may have changed meanwhile
-	change := ledger.Change{To: ledger.Unknown}
-	var block facilitator.Block
-	if proof, ok := look(ctx, witnesses, request, row.Created); ok {
-		switch proof.Evidence {
-		case facilitator.Moved:
-			change, block = ledger.Change{To: ledger.Settled, Transaction: proof.Transaction}, proof.Block
-		case facilitator.Void:
-			change = ledger.Change{To: ledger.Refused, Proven: true, Reason: proof.Reason}
-		case facilitator.Open:
-		}
-	}
+	change, block := lookFor(ctx, witnesses, request, row.Created)
 	if change.To == ledger.Unknown && known && !over {
-		request.Transaction, request.Announce = row.Transaction, announce(c.settler.Ledger, claim)
-		s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
-		metrics.CountSettlement(s.Outcome)
-		if s.Outcome == facilitator.Settled {
-			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name, Amount: chargedOtherwise(row, s)}
-			block = s.Block
-		} else {
-			change.Transaction, change.Reason = s.Transaction, s.Reason
-		}
+		change, block = c.askAgain(ctx, claim, named, request)
 	}
 	c.record(ctx, claim, change, logger)
 	if change.To == ledger.Settled && change.Facilitator != "" {
 		row.Facilitator = change.Facilitator
 	}
 	c.settler.watch(row, block)
+}
+
+// lookFor asks the chain what became of a payment, and in which block it is.
+func lookFor(ctx context.Context, witnesses []facilitator.Witness, request facilitator.Request, since time.Time) (ledger.Change, facilitator.Block) {
+	if proof, ok := look(ctx, witnesses, request, since); ok {
+		switch proof.Evidence {
+		case facilitator.Moved:
+			return ledger.Change{To: ledger.Settled, Transaction: proof.Transaction}, proof.Block
+		case facilitator.Void:
+			return ledger.Change{To: ledger.Refused, Proven: true, Reason: proof.Reason}, facilitator.Block{}
+		case facilitator.Open:
+		}
+	}
+	return ledger.Change{To: ledger.Unknown}, facilitator.Block{}
+}
+
+// askAgain asks the facilitator for the money once more, in the same words. Only its yes
+// decides: a no may be about what an earlier try has moved.
+func (c *reconciler) askAgain(ctx context.Context, claim ledger.Claim, named facilitator.Named, request facilitator.Request) (ledger.Change, facilitator.Block) {
+	request.Transaction, request.Announce = claim.Payment.Transaction, announce(c.settler.Ledger, claim)
+	s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
+	metrics.CountSettlement(s.Outcome)
+	if s.Outcome != facilitator.Settled {
+		return ledger.Change{To: ledger.Unknown, Transaction: s.Transaction, Reason: s.Reason}, facilitator.Block{}
+	}
+	return ledger.Change{
+		To:          ledger.Settled,
+		Transaction: s.Transaction,
+		Facilitator: named.Name,
+		Amount:      chargedOtherwise(claim.Payment, s),
+	}, s.Block
 }
 
 // record writes what was found, and lets go.

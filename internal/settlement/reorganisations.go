@@ -187,12 +187,7 @@ func (w *reorgWatch) decide(ctx context.Context, network string, p *watched) boo
 	}
 	if !p.told {
 		p.told = true
-		metrics.CountReorganised(metrics.Reverted)
-		w.admission.Distrusted.Add(row.Payer, w.now())
-		w.admission.Trusted.Remove(row.Payer)
-		logger.Error("a reorganisation of the chain has taken back a payment that was settled, and the chain does not show it in another block",
-			zap.String("transaction", row.Transaction), zap.String("state", string(row.State)), zap.String("payer", row.Payer),
-			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
+		w.tell(row, logger)
 	}
 	if row.State != ledger.Delivered && !ledger.Held(row, w.now()) { // who delivers is not stopped
 		return w.unsettle(ctx, row, logger)
@@ -204,12 +199,28 @@ func (w *reorgWatch) decide(ctx context.Context, network string, p *watched) boo
 		}
 		row.Reason = ledger.ReasonReverted
 	}
+	if proof.Evidence == facilitator.Void {
+		return true
+	}
+	return w.askAgain(ctx, network, p, row, request, logger)
+}
+
+// tell says that a payment was taken back; its payer pays first from now on.
+func (w *reorgWatch) tell(row ledger.Payment, logger *zap.Logger) {
+	metrics.CountReorganised(metrics.Reverted)
+	w.admission.Distrusted.Add(row.Payer, w.now())
+	w.admission.Trusted.Remove(row.Payer)
+	logger.Error("a reorganisation of the chain has taken back a payment that was settled, and the chain does not show it in another block",
+		zap.String("transaction", row.Transaction), zap.String("state", string(row.State)), zap.String("payer", row.Payer),
+		zap.String("asset", row.Asset), zap.String("amount", row.Amount))
+}
+
+// askAgain asks the facilitator once more for the money of a payment whose goods are gone,
+// while the authorization is good. It reports what decide does.
+func (w *reorgWatch) askAgain(ctx context.Context, network string, p *watched, row ledger.Payment, request facilitator.Request, logger *zap.Logger) bool {
 	named, known := w.facilitator(p.facilitator)
 	over := !row.ValidBefore.IsZero() && !w.now().Before(row.ValidBefore)
-	switch {
-	case proof.Evidence == facilitator.Void:
-		return true
-	case over || !known || ctx.Err() != nil:
+	if over || !known || ctx.Err() != nil {
 		return false // it may be on its way
 	}
 	s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)

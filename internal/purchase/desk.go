@@ -51,7 +51,7 @@ type Desk struct {
 	warned atomic.Int64 // when the log was last told of a client network, in Unix seconds
 }
 
-// NewDesk makes a desk with the usual bounds, and without words of its own yet.
+// NewDesk makes a desk with the usual bounds. What is nil or zero in it is for the gate to say.
 func NewDesk(settler *settlement.Settler, shared *Shared, history *offer.History, logger *zap.Logger) *Desk {
 	return &Desk{
 		Shared: shared, Settler: settler, History: history, Candidates: offer.Candidates{},

@@ -52,7 +52,7 @@ type App struct {
 	shared   *shared
 	settlers *facilitator.Set
 	keys     []string // of the memories held in the pool
-	desk     *settlement.Desk
+	desk     *settlement.Settler
 	watchKey string // of the desk's blocks in the pool, or ""
 	logger   *zap.Logger
 	stop     context.CancelFunc
@@ -76,8 +76,8 @@ var memories = caddy.NewUsagePool()
 // watches keeps the blocks that are watched for each ledger, across reloads.
 var watches = caddy.NewUsagePool()
 
-// now is what the metrics say is so now.
-var now = metrics.Now{
+// gauges are what the metrics say is so now.
+var gauges = metrics.Gauges{
 	Facilitators: func(yield func(*facilitator.Memory) bool) {
 		memories.Range(func(_, v any) bool { return yield(v.(*facilitator.Memory)) })
 	},
@@ -146,7 +146,7 @@ func (a *App) openDesk(ledgerConfig json.RawMessage) error {
 		return err
 	}
 	a.watchKey = key
-	a.desk = &settlement.Desk{
+	a.desk = &settlement.Settler{
 		Ledger: a.ledger, Facilitators: a.settlers, Admission: a.shared.admission, Unrecorded: &a.shared.unrecorded,
 		Blocks: kept.(*settlement.Blocks), Logger: a.logger,
 	}
@@ -293,7 +293,7 @@ type shared struct {
 
 	unrecorded settlement.Unrecorded
 
-	// inDoubt is what the reconciler saw in its last round, and owed what countOwed did.
+	// inDoubt is what the reconciler saw in its last round, and owed what WatchOwed last counted.
 	inDoubt, owed atomic.Pointer[metrics.Count]
 }
 

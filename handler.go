@@ -21,7 +21,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
-	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/page"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -138,7 +137,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	h.openDesk()
-	if err := metrics.Register(ctx.GetMetricsRegistry(), now); err != nil {
+	if err := metrics.Register(ctx.GetMetricsRegistry(), gauges); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	return h.provisionPrices(ctx)
@@ -146,13 +145,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // openDesk makes the desk of this gate.
 func (h *Handler) openDesk() {
-	h.desk = &purchase.Desk{
-		Desk: h.app.desk, Shared: h.app.shared.purchases, Offered: h.app.shared.offered, Candidates: offer.Candidates{},
-		RetryWindow: time.Duration(h.RetryWindow), AnswerWithin: purchase.AnswerWithin, RenewEvery: ledger.RenewEvery,
-		UploadGrace: delivery.UploadGrace, HoldWithin: purchase.HoldWithin, UpstreamHeaders: h.UpstreamHeaders,
-		Now: time.Now, Logger: h.logger, Sampled: h.sampled,
-		Leaves: h.leaves, Secret: h.app.secret, Refuse: h.refuseSale, Decorate: h.addCORS,
-	}
+	h.desk = purchase.NewDesk(h.app.desk, h.app.shared.purchases, h.app.shared.offered, h.logger)
+	h.desk.Sampled, h.desk.RetryWindow, h.desk.UpstreamHeaders = h.sampled, time.Duration(h.RetryWindow), h.UpstreamHeaders
+	h.desk.Leaves, h.desk.Secret, h.desk.Refuse, h.desk.Decorate = h.leaves, h.app.secret, h.refuseSale, h.addCORS
 }
 
 func (h *Handler) checkOptions() error {
@@ -231,7 +226,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.noteClosed(err, now)
 		return h.refuse(w, r, purchase.Refusal{Status: http.StatusServiceUnavailable, Code: purchase.CodeNoFacilitator, RetryAfter: 30})
 	}
-	asked.Resource = h.desk.Offered.ResourceOf(r.Host, request.URI(r), line.ID, asked.First)
+	asked.Resource = h.desk.History.ResourceOf(r.Host, request.URI(r), line.ID, asked.First)
 
 	// Payment, if there is one.
 	payment, said, err := dialect.Read(r.Header)
@@ -241,12 +236,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			h.noteClosed(down, now)
 			return h.refuse(w, r, purchase.Outage(wait))
 		}
-		h.desk.Offered.Remember(asked.Resource, shown, now)
+		h.desk.History.Remember(asked.Resource, shown, now)
 		if err != nil {
 			metrics.CountPayment(metrics.Malformed)
 			return h.challenge(w, r, shown, purchase.CodeOf(err), nil)
 		}
-		metrics.Challenges.Inc()
+		metrics.CountChallenge()
 		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
@@ -256,7 +251,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Purchase: match, check, claim, verify, settle, deliver, record.
 	upload := delivery.BoundUpload(w, r, h.desk.UploadGrace)
-	r, body := delivery.ReadsBody(r, upload)
+	r, body := delivery.WrapBody(r, upload)
 	p := h.desk.Open(purchase.Ask{
 		Method: request.Method(r, override), Acts: request.MayAct(r, override), Client: request.ClientNetwork(r), Site: request.ClientSite(r),
 		ResourceURL: h.resourceURL(r), Body: body, Upload: upload, Payer: r.Context(), Started: now,

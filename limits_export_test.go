@@ -27,7 +27,7 @@ func (h *Handler) SetHoldWithin(d time.Duration) { h.desk.HoldWithin = d }
 func (h *Handler) Candidates(network string) int { return len(h.desk.Candidates[network]) }
 
 // Unsettled is how many payments are.
-func Unsettled() int { return now.Unsettled() }
+func Unsettled() int { return gauges.Unsettled() }
 
 // ForgetPayers forgets how all payers and networks fared.
 func ForgetPayers() {

@@ -186,7 +186,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 		return 0, err
 	}
 	for _, o := range options {
-		if !slices.Contains([]string{"eip155", "solana"}, o.Network.Family) && settle != settleFirst {
+		if !x402.TellsApart(o.Network.CAIP2) && settle != settleFirst {
 			return 0, fmt.Errorf("accept %s: what is signed on this chain cannot be recognised before it is settled; add `settle first`", o.Network.Name)
 		}
 	}

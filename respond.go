@@ -74,7 +74,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refu
 
 // refuseSale answers a request that came with a payment.
 func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase.Purchase, f purchase.Refusal) error {
-	f, shown := p.End(f)
+	f, shown := p.Refuse(f)
 	if shown != nil {
 		return h.challenge(w, r, shown, f.Code, f.Receipt)
 	}
@@ -125,7 +125,7 @@ func setReceipts(header http.Header, receipt *x402.Receipt) {
 // noteClosed counts a request that found nothing offered, and tells the log, but
 // not for each of them.
 func (h *Handler) noteClosed(err error, now time.Time) {
-	metrics.Closed.Inc()
+	metrics.CountClosed()
 	last := h.complained.Load()
 	if now.Unix()-last < 60 || !h.complained.CompareAndSwap(last, now.Unix()) {
 		h.logger.Debug("nothing is offered", zap.Error(err))

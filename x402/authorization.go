@@ -99,6 +99,13 @@ func (p *Payment) Authorization(r Requirement) (Authorization, error) {
 	return a, nil
 }
 
+// TellsApart reports whether the authorizations of a network (CAIP-2) can be told
+// apart before they are settled: Authorization has a rule for the key there.
+func TellsApart(network string) bool {
+	family, _, _ := strings.Cut(network, ":")
+	return family == "eip155" || family == "solana"
+}
+
 // isChainID reports whether s is a decimal without leading zero, so that a
 // chain has one spelling in keys.
 func isChainID(s string) bool {

@@ -15,10 +15,10 @@ type Reason string
 
 // Why somebody is refused.
 const (
-	TooManyOfPayer Reason = "too_many_unsettled_payments"
+	tooManyOfPayer Reason = "too_many_unsettled_payments"
 	Busy           Reason = "too_busy"
-	TooManyHangUps Reason = "too_many_hang_ups"
-	TooManyFetches Reason = "too_many_fetches"
+	tooManyHangUps Reason = "too_many_hang_ups"
+	tooManyFetches Reason = "too_many_fetches"
 )
 
 // Control is the state of all bounds. It belongs to the process: a reload gives nobody

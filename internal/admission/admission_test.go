@@ -96,7 +96,7 @@ func TestPurchaseTakesOneHangUpBack(t *testing.T) {
 	c.Charged("p", now)
 	now = now.Add(before)
 	c.AddHangUp("p", now)
-	if after, why := c.WaitToFetch("p", now); after < before || why != TooManyHangUps {
+	if after, why := c.WaitToFetch("p", now); after < before || why != tooManyHangUps {
 		t.Errorf("waits %s %s after %s", after, why, before)
 	}
 	c.Charged("nobody", now)

@@ -43,8 +43,8 @@ func (t ControlForTest) Forget() {
 	}
 }
 
-func (s *Recent[T]) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.younger, s.older = nil, nil
+func (r *Recent[T]) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.younger, r.older = nil, nil
 }

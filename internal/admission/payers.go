@@ -23,66 +23,68 @@ type Recent[T any] struct {
 }
 
 // Put remembers something of a payer, spelled as package x402 does; "" is nobody.
-func (s *Recent[T]) Put(payer string, what T, now time.Time) {
-	s.Update(payer, now, func(t *T) { *t = what })
+func (r *Recent[T]) Put(payer string, what T, now time.Time) {
+	r.Update(payer, now, func(t *T) { *t = what })
 }
 
 // Update changes what is remembered of a payer, which is the zero value at first.
-func (s *Recent[T]) Update(payer string, now time.Time, change func(*T)) {
+func (r *Recent[T]) Update(payer string, now time.Time, change func(*T)) {
 	if payer == "" {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.age(now)
-	what, ok := s.younger[payer]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.age(now)
+	what, ok := r.younger[payer]
 	if !ok {
-		what = s.older[payer]
-		if s.younger == nil || len(s.younger) >= rememberMost {
-			s.older, s.younger, s.since = s.younger, make(map[string]T), now
+		what = r.older[payer]
+		if r.younger == nil || len(r.younger) >= rememberMost {
+			r.older, r.younger, r.since = r.younger, make(map[string]T), now
 		}
 	}
 	change(&what)
-	s.younger[payer] = what
+	r.younger[payer] = what
 }
 
 // Get returns what is remembered of a payer.
-func (s *Recent[T]) Get(payer string, now time.Time) (what T, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.age(now)
-	if what, ok = s.younger[payer]; !ok {
-		what, ok = s.older[payer]
+func (r *Recent[T]) Get(payer string, now time.Time) (what T, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.age(now)
+	if what, ok = r.younger[payer]; !ok {
+		what, ok = r.older[payer]
 	}
 	return what, ok
 }
 
 // Remove forgets a payer.
-func (s *Recent[T]) Remove(payer string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.younger, payer)
-	delete(s.older, payer)
+func (r *Recent[T]) Remove(payer string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.younger, payer)
+	delete(r.older, payer)
 }
 
 // age drops what is too old.
-func (s *Recent[T]) age(now time.Time) {
-	switch old := now.Sub(s.since); {
-	case s.younger == nil, old < RememberFor:
+func (r *Recent[T]) age(now time.Time) {
+	switch old := now.Sub(r.since); {
+	case r.younger == nil, old < RememberFor:
 	case old < 2*RememberFor:
-		s.older, s.younger, s.since = s.younger, make(map[string]T), now
+		r.older, r.younger, r.since = r.younger, make(map[string]T), now
 	default:
-		s.older, s.younger, s.since = nil, make(map[string]T), now
+		r.older, r.younger, r.since = nil, make(map[string]T), now
 	}
 }
 
 // Payers is a set of payers that forgets.
 type Payers struct{ Recent[struct{}] }
 
-func (s *Payers) Add(payer string, now time.Time) { s.Put(payer, struct{}{}, now) }
+// Add adds a payer, for RememberFor from now on.
+func (p *Payers) Add(payer string, now time.Time) { p.Put(payer, struct{}{}, now) }
 
-func (s *Payers) Has(payer string, now time.Time) bool {
-	_, ok := s.Get(payer, now)
+// Has says whether a payer is in the set.
+func (p *Payers) Has(payer string, now time.Time) bool {
+	_, ok := p.Get(payer, now)
 	return ok
 }
 
@@ -157,7 +159,7 @@ func (c *Control) Charged(payer string, now time.Time) {
 	}
 	c.tabs.Update(payer, now, func(t *tab) {
 		t.uncharged, t.fetches, t.hangUps = 0, 0, max(0, t.hangUps-1)
-		if t.why == TooManyFetches {
+		if t.why == tooManyFetches {
 			t.next = time.Time{}
 		}
 	})
@@ -167,7 +169,7 @@ func (c *Control) Charged(payer string, now time.Time) {
 func (c *Control) AddHangUp(payer string, now time.Time) {
 	c.tabs.Update(payer, now, func(t *tab) {
 		t.hangUps++
-		t.wait(t.hangUps-freeHangUps+1, TooManyHangUps, now)
+		t.wait(t.hangUps-freeHangUps+1, tooManyHangUps, now)
 	})
 }
 
@@ -176,7 +178,7 @@ func (c *Control) AddHangUp(payer string, now time.Time) {
 func (c *Control) AddFetch(payer string, now time.Time) {
 	c.tabs.Update(payer, now, func(t *tab) {
 		t.fetches++
-		t.wait(t.fetches-freeFetches+1, TooManyFetches, now)
+		t.wait(t.fetches-freeFetches+1, tooManyFetches, now)
 	})
 }
 

@@ -53,52 +53,52 @@ func (k Key) shares() (payer, network Key) {
 }
 
 // Full says whether one more would be too many, and of what.
-func (c *Slots) Full(k Key) Reason {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reason(k)
+func (s *Slots) Full(k Key) Reason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason(k)
 }
 
-func (c *Slots) reason(k Key) Reason {
+func (s *Slots) reason(k Key) Reason {
 	payer, network := k.shares()
 	switch {
-	case k.Payer != "" && c.of[payer] >= c.mostOf, c.of[network] >= c.mostFrom:
-		return TooManyOfPayer
-	case c.all >= c.most, !k.Trusted && c.others >= c.most-c.kept:
+	case k.Payer != "" && s.of[payer] >= s.mostOf, s.of[network] >= s.mostFrom:
+		return tooManyOfPayer
+	case s.all >= s.most, !k.Trusted && s.others >= s.most-s.kept:
 		return Busy
 	}
 	return ""
 }
 
 // Enter takes a slot, which must be left.
-func (c *Slots) Enter(k Key) (*Slot, Reason) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if why := c.reason(k); why != "" {
+func (s *Slots) Enter(k Key) (*Slot, Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if why := s.reason(k); why != "" {
 		return nil, why
 	}
-	c.add(k, 1)
-	return &Slot{in: c, key: k}, ""
+	s.add(k, 1)
+	return &Slot{in: s, key: k}, ""
 }
 
-func (c *Slots) add(k Key, n int) {
-	c.all += n
+func (s *Slots) add(k Key, n int) {
+	s.all += n
 	if !k.Trusted {
-		c.others += n
+		s.others += n
 	}
 	payer, network := k.shares()
 	for _, share := range []Key{payer, network} {
-		if c.of[share] += n; c.of[share] <= 0 {
-			delete(c.of, share)
+		if s.of[share] += n; s.of[share] <= 0 {
+			delete(s.of, share)
 		}
 	}
 }
 
 // Count is how many slots are taken.
-func (c *Slots) Count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.all
+func (s *Slots) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
 }
 
 // Slot is one place among the payments in flight.

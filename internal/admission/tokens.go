@@ -45,35 +45,35 @@ type bucket struct {
 	at   time.Time
 }
 
-func (t *Buckets) of(name string) *bucket {
-	return &t.buckets[maphash.String(t.seed, name)%uint64(len(t.buckets))]
+func (b *Buckets) of(name string) *bucket {
+	return &b.buckets[maphash.String(b.seed, name)%uint64(len(b.buckets))]
 }
 
 // Left says whether a name has a try left.
-func (t *Buckets) Left(name string, now time.Time) bool {
-	b := t.of(name)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return t.room(b, now)
+func (b *Buckets) Left(name string, now time.Time) bool {
+	from := b.of(name)
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	return b.room(from, now)
 }
 
 // Take takes a try of a name; nil if there is none.
-func (t *Buckets) Take(name string, now time.Time) *Token {
-	b := t.of(name)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !t.room(b, now) {
+func (b *Buckets) Take(name string, now time.Time) *Token {
+	from := b.of(name)
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	if !b.room(from, now) {
 		return nil
 	}
-	b.owed += t.every
-	return &Token{of: t, from: b}
+	from.owed += b.every
+	return &Token{of: b, from: from}
 }
 
-func (t *Buckets) room(b *bucket, now time.Time) bool {
-	if passed := now.Sub(b.at); passed > 0 {
-		b.owed, b.at = max(0, b.owed-passed), now
+func (b *Buckets) room(from *bucket, now time.Time) bool {
+	if passed := now.Sub(from.at); passed > 0 {
+		from.owed, from.at = max(0, from.owed-passed), now
 	}
-	return b.owed+t.every <= time.Duration(t.atOnce)*t.every
+	return from.owed+b.every <= time.Duration(b.atOnce)*b.every
 }
 
 // Token is one that was taken.

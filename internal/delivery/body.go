@@ -41,6 +41,7 @@ func (b *Body) beginsLike(digest string) bool {
 	return long && begin != nil && *begin == head
 }
 
+// IsUnread says whether a recorded digest stands for a body that was not read to its end.
 func IsUnread(digest string) bool { return strings.HasSuffix(digest, unread) }
 
 // NoBody is the digest of a request without a body.
@@ -87,11 +88,11 @@ func newBody(r *http.Request) *Body {
 	return b
 }
 
-// ReadsBody puts the bounds and the digest around the body of a request. What reads
+// WrapBody puts the bounds and the digest around the body of a request. What reads
 // ahead may outlive a wait for it, and the server adds trailers to the request when a
 // body ends: so the request that goes on has a map of its own for them, which only the
 // upstream's reading fills.
-func ReadsBody(r *http.Request, upload *Upload) (*http.Request, *Body) {
+func WrapBody(r *http.Request, upload *Upload) (*http.Request, *Body) {
 	if upload == nil {
 		return r, nil
 	}

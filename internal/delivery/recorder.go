@@ -40,42 +40,42 @@ type Recorder struct {
 }
 
 // Begin records the status line.
-func (s *Recorder) Begin(status int, header http.Header) {
-	s.Status, s.Header = status, header.Clone()
+func (r *Recorder) Begin(status int, header http.Header) {
+	r.Status, r.Header = status, header.Clone()
 	for _, name := range []string{"Connection", "Date", "Trailer", "Transfer-Encoding"} {
-		s.Header.Del(name)
+		r.Header.Del(name)
 	}
 }
 
 // write records a part of the body.
-func (s *Recorder) write(p []byte) {
-	if s.over {
+func (r *Recorder) write(p []byte) {
+	if r.over {
 		return
 	}
-	if len(s.Body)+len(p) > maxCopy {
-		s.over, s.Body = true, nil
+	if len(r.Body)+len(p) > maxCopy {
+		r.over, r.Body = true, nil
 		return
 	}
-	s.Body = append(s.Body, p...)
+	r.Body = append(r.Body, p...)
 }
 
 // Whole says whether the copy is the whole answer, as far as it declared its
 // length. Nil is no copy.
-func (s *Recorder) Whole(header http.Header) bool {
-	if s == nil || s.over {
+func (r *Recorder) Whole(header http.Header) bool {
+	if r == nil || r.over {
 		return false
 	}
 	declared := header.Get("Content-Length")
-	return declared == "" || declared == strconv.Itoa(len(s.Body))
+	return declared == "" || declared == strconv.Itoa(len(r.Body))
 }
 
 // Encode returns whose answer it is, for the ledger, and after that the copy, if there is
 // one to replay.
-func (s *Recorder) Encode(whose []byte) []byte {
-	if s == nil || s.over || s.Status == http.StatusSwitchingProtocols {
+func (r *Recorder) Encode(whose []byte) []byte {
+	if r == nil || r.over || r.Status == http.StatusSwitchingProtocols {
 		return whose
 	}
-	b, err := json.Marshal(s)
+	b, err := json.Marshal(r)
 	if err != nil {
 		return whose // it is listed as unconfirmed
 	}

@@ -30,11 +30,12 @@ func RemoveUpstreamHeaders(header http.Header) {
 	}
 }
 
+// IsUpstreamHeader says whether a header is one of those that only the gate may send.
 func IsUpstreamHeader(name string) bool { return headers.HasPrefix(name, upstreamPrefix) }
 
-// paymentHeaders are those in which one pays, and answered those in which the gate
+// paymentHeaders are those in which one pays, and answerHeaders those in which the gate
 // answers, in every dialect.
-var paymentHeaders, answered = dialect.Names()
+var paymentHeaders, answerHeaders = dialect.Names()
 
 // RemovePayments removes the payment, which is money until it is settled, in
 // every spelling that an upstream may take for it.
@@ -46,6 +47,7 @@ func RemovePayments(header http.Header) {
 	}
 }
 
+// IsPayment says whether a header is one in which a payment comes.
 func IsPayment(name string) bool { return headers.Is(name, paymentHeaders) }
 
 // WithoutPayment takes the payment out of a request, whose header becomes a copy.

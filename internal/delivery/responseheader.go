@@ -10,7 +10,7 @@ import (
 )
 
 // receiptHeaders are what an upstream must not say to a payer in our place.
-var receiptHeaders = append(answered, x402.HeaderSettlementOverrides)
+var receiptHeaders = slices.Concat(answerHeaders, []string{x402.HeaderSettlementOverrides})
 
 // RemoveReceipts removes receipts and challenges that are not ours, and that
 // they will come as trailers.
@@ -46,12 +46,12 @@ func RemoveReceiptTrailers(header http.Header) {
 // the upstream allows shared caches is taken back; what it allows the payer's own
 // stays.
 func ForPayerOnly(header http.Header) {
-	KeepPrivate(header)
+	keepPrivate(header)
 	header["Vary"] = slices.Concat(header["Vary"], []string{variesBy})
 }
 
-// KeepPrivate takes back what an upstream allows shared caches.
-func KeepPrivate(header http.Header) {
+// keepPrivate takes back what an upstream allows shared caches.
+func keepPrivate(header http.Header) {
 	for name := range header {
 		// RFC 9213 and its forerunners: Cdn-Cache-Control, Vercel-Cdn-Cache-Control, …
 		if strings.HasSuffix(name, "-Cache-Control") {
@@ -74,4 +74,4 @@ func KeepPrivate(header http.Header) {
 }
 
 // variesBy is what makes two answers of one URL differ.
-const variesBy = "PAYMENT-SIGNATURE, X-PAYMENT"
+var variesBy = strings.ToUpper(strings.Join(paymentHeaders, ", "))

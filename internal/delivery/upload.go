@@ -42,7 +42,8 @@ const (
 	uploadCut
 )
 
-// BoundUpload bounds the body of a request; nil if there is none. uploadGrace is right.
+// BoundUpload bounds the body of a request; nil if there is none. grace is
+// UploadGrace, except in tests.
 func BoundUpload(w http.ResponseWriter, r *http.Request, grace time.Duration) *Upload {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil

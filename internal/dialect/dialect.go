@@ -4,6 +4,7 @@
 package dialect
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -27,7 +28,10 @@ type Dialect interface {
 }
 
 // All are the dialects, the one first that clients should speak.
-func All() []Dialect { return []Dialect{v2{}, v1{}} }
+func All() []Dialect { return all }
+
+// all is made once, since each request asks for them.
+var all = []Dialect{v2{}, v1{}}
 
 // Names are the headers of all dialects; see Dialect.
 func Names() (paid, answered []string) {
@@ -38,8 +42,7 @@ func Names() (paid, answered []string) {
 	return paid, answered
 }
 
-// all is kept for each request that comes.
-var all = All()
+var errTwo = errors.New("more than one payment header")
 
 // Read reads the payment that a request's header holds, and how it is said; nil if there
 // is none. Two are refused with x402.CodeAmbiguousPayment: whoever reads the header after

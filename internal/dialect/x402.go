@@ -1,13 +1,10 @@
 package dialect
 
 import (
-	"errors"
 	"net/http"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
-
-var errTwo = errors.New("more than one payment header")
 
 // v2 is version 2 of x402: all of it in headers.
 type v2 struct{}

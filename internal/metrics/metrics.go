@@ -6,6 +6,9 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 // Outcome is what became of a request that came with a payment, in the log and as a label;
@@ -40,23 +43,26 @@ const (
 
 // Reconciled is the outcome of a payment that was in doubt, and is now in a state of the
 // ledger.
-func Reconciled(state string) Outcome { return Outcome("reconciled_" + state) }
+func Reconciled(state ledger.State) Outcome { return Outcome("reconciled_" + string(state)) }
 
-// What became of a payment whose block a chain took back.
+// Reorganised is what became of a payment whose block a chain took back.
+type Reorganised string
+
+// What becomes of payments whose block a chain takes back.
 const (
-	Moved    = "moved"    // the chain has it in another block
-	Reverted = "reverted" // it does not show it
-	Restored = "restored" // it does so again
+	Moved    Reorganised = "moved"    // the chain has it in another block
+	Reverted Reorganised = "reverted" // it does not show it
+	Restored Reorganised = "restored" // it does so again
 )
 
 // The collectors belong to the process and are registered anew with each config, so that
 // counts survive reloads.
 var (
-	Challenges = prometheus.NewCounter(prometheus.CounterOpts{
+	challenges = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "paywall", Name: "challenges_total",
 		Help: "Requests for priced paths that came without a payment.",
 	})
-	Closed = prometheus.NewCounter(prometheus.CounterOpts{
+	closed = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "paywall", Name: "closed_total",
 		Help: "Requests for priced paths that were answered 503, because nobody could have settled a payment.",
 	})
@@ -78,18 +84,25 @@ var (
 func CountPayment(o Outcome) { payments.WithLabelValues(string(o)).Inc() }
 
 // CountSettlement counts a settlement that was asked for, by the facilitator's outcome.
-func CountSettlement(outcome string) { settlements.WithLabelValues(outcome).Inc() }
+func CountSettlement(o facilitator.Outcome) { settlements.WithLabelValues(o.String()).Inc() }
+
+// CountChallenge counts a request that came without a payment, and was asked for one.
+func CountChallenge() { challenges.Inc() }
+
+// CountClosed counts a request that was asked for no payment, since nobody could have
+// settled it.
+func CountClosed() { closed.Inc() }
 
 // CountReorganised counts a payment whose block a chain took back.
-func CountReorganised(outcome string) { reorganised.WithLabelValues(outcome).Inc() }
+func CountReorganised(to Reorganised) { reorganised.WithLabelValues(string(to)).Inc() }
 
-// Register registers the collectors, and what is so now, with a config's registry.
-func Register(reg prometheus.Registerer, now Now) error {
+// Register registers the counters and the gauges with a config's registry.
+func Register(reg prometheus.Registerer, gauges Gauges) error {
 	// It happens so seldom that the first must not be missed: an alert needs the 0 before it.
-	for _, outcome := range []string{Moved, Reverted, Restored} {
-		reorganised.WithLabelValues(outcome)
+	for _, to := range []Reorganised{Moved, Reverted, Restored} {
+		reorganised.WithLabelValues(string(to))
 	}
-	for _, c := range []prometheus.Collector{Challenges, payments, Closed, settlements, reorganised, now} {
+	for _, c := range []prometheus.Collector{challenges, payments, closed, settlements, reorganised, gauges} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err

@@ -40,35 +40,35 @@ func NewHistory() *History { return &History{seed: maphash.MakeSeed()} }
 // ResourceOf names what a request asks for: host, path and query, the line that
 // prices it, because one URL may have several prices, and whether it is settled
 // first, which is part of the offer.
-func (q *History) ResourceOf(host, uri, line string, first bool) uint64 {
-	var h maphash.Hash
-	h.SetSeed(q.seed)
-	_, _ = h.WriteString(strings.ToLower(host))
-	_ = h.WriteByte(0)
-	_, _ = h.WriteString(uri)
-	_ = h.WriteByte(0)
-	_, _ = h.WriteString(line)
+func (h *History) ResourceOf(host, uri, line string, first bool) uint64 {
+	var hash maphash.Hash
+	hash.SetSeed(h.seed)
+	_, _ = hash.WriteString(strings.ToLower(host))
+	_ = hash.WriteByte(0)
+	_, _ = hash.WriteString(uri)
+	_ = hash.WriteByte(0)
+	_, _ = hash.WriteString(line)
 	if first {
-		_ = h.WriteByte(1)
+		_ = hash.WriteByte(1)
 	}
-	return h.Sum64()
+	return hash.Sum64()
 }
 
 // recent copies the latest quotes of a chain that can still be paid.
-func (qt *quote) recent(now time.Time, most int) *quote {
-	if qt == nil || most == 0 || !qt.payable(now) {
+func (q *quote) recent(now time.Time, most int) *quote {
+	if q == nil || most == 0 || !q.payable(now) {
 		return nil
 	}
-	kept := *qt
-	kept.earlier = qt.earlier.recent(now, most-1)
+	kept := *q
+	kept.earlier = q.earlier.recent(now, most-1)
 	return &kept
 }
 
-func (qt *quote) payable(now time.Time) bool { return now.Sub(qt.at) <= MaxTimeout+MaxTimeout/10 }
+func (q *quote) payable(now time.Time) bool { return now.Sub(q.at) <= MaxTimeout+MaxTimeout/10 }
 
 // find returns where the quotes for a resource are, or nil.
-func (q *History) find(resource uint64) *atomic.Pointer[quote] {
-	set := &q.sets[resource%uint64(len(q.sets))]
+func (h *History) find(resource uint64) *atomic.Pointer[quote] {
+	set := &h.sets[resource%uint64(len(h.sets))]
 	for i := range set {
 		if last := set[i].Load(); last != nil && last.resource == resource {
 			return &set[i]
@@ -78,8 +78,8 @@ func (q *History) find(resource uint64) *atomic.Pointer[quote] {
 }
 
 // room returns where there is room for another resource.
-func (q *History) room(resource uint64) *atomic.Pointer[quote] {
-	set := &q.sets[resource%uint64(len(q.sets))]
+func (h *History) room(resource uint64) *atomic.Pointer[quote] {
+	set := &h.sets[resource%uint64(len(h.sets))]
 	var oldest *quote
 	slot := &set[0]
 	for i := range set {
@@ -95,10 +95,10 @@ func (q *History) room(resource uint64) *atomic.Pointer[quote] {
 }
 
 // Remember records an offer that goes out.
-func (q *History) Remember(resource uint64, o *Offer, now time.Time) {
-	slot := q.find(resource)
+func (h *History) Remember(resource uint64, o *Offer, now time.Time) {
+	slot := h.find(resource)
 	if slot == nil {
-		q.room(resource).Store(&quote{resource: resource, offer: o, at: now})
+		h.room(resource).Store(&quote{resource: resource, offer: o, at: now})
 		return
 	}
 	next := &quote{resource: resource, offer: o, at: now}
@@ -119,8 +119,8 @@ func (q *History) Remember(resource uint64, o *Offer, now time.Time) {
 
 // recall returns the offers for a resource that can still be paid, the latest
 // first.
-func (q *History) recall(resource uint64, now time.Time) []*Offer {
-	slot := q.find(resource)
+func (h *History) recall(resource uint64, now time.Time) []*Offer {
+	slot := h.find(resource)
 	if slot == nil {
 		return nil
 	}
@@ -143,7 +143,7 @@ type Match struct {
 // Matches returns what a payment matches: of the current offer, and of earlier offers for
 // the same resource, whose facilitators are those of the set under the same names where it
 // has them. The error is why the current offer is none of them.
-func (q *History) Matches(p *x402.Payment, current *Offer, resource uint64, set *facilitator.Set, now time.Time) (found []Match, err error) {
+func (h *History) Matches(p *x402.Payment, current *Offer, resource uint64, set *facilitator.Set, now time.Time) (found []Match, err error) {
 	i, err := x402.Match(p, current.requirements)
 	if err == nil {
 		found = append(found, Match{current.requirements[i], current.settlers[i], current.options[i]})
@@ -151,7 +151,7 @@ func (q *History) Matches(p *x402.Payment, current *Offer, resource uint64, set 
 			return found, nil
 		}
 	}
-	for _, o := range q.recall(resource, now) {
+	for _, o := range h.recall(resource, now) {
 		if o == current {
 			continue // a payment may be long, and matching takes as long
 		}

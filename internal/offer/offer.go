@@ -52,11 +52,11 @@ var (
 
 // Offers makes the offers of one price, for one time of settlement.
 type Offers struct {
-	Options      []*Option
-	Backends     []*facilitator.Member
-	Facilitators *facilitator.Set
-	// First: the money moves before the upstream runs, and clients are told so.
-	First                 bool
+	options      []*Option
+	backends     []*facilitator.Member
+	facilitators *facilitator.Set
+	// first: the money moves before the upstream runs, and clients are told so.
+	first                 bool
 	Description, MimeType string
 
 	mu        sync.Mutex // of building
@@ -65,36 +65,36 @@ type Offers struct {
 }
 
 // Current returns the offer as the facilitators are known now.
-func (t *Offers) Current() (*Offer, error) {
-	o := t.now.Load()
-	if o == nil || !t.fresh(o) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if o = t.now.Load(); o == nil || !t.fresh(o) {
+func (o *Offers) Current() (*Offer, error) {
+	offer := o.now.Load()
+	if offer == nil || !o.fresh(offer) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if offer = o.now.Load(); offer == nil || !o.fresh(offer) {
 			var err error
-			if o, err = t.build(nil); err != nil {
+			if offer, err = o.build(nil); err != nil {
 				return nil, err
 			}
-			t.now.Store(o)
+			o.now.Store(offer)
 		}
 	}
-	if len(o.requirements) == 0 {
-		for _, option := range t.Options {
-			if t.Facilitators.Closed(option.Requirement.Network) {
+	if len(offer.requirements) == 0 {
+		for _, option := range o.options {
+			if o.facilitators.Closed(option.Requirement.Network) {
 				return nil, errWrongChain
 			}
 		}
 		return nil, errNoSettler
 	}
-	return o, nil
+	return offer, nil
 }
 
-func (t *Offers) fresh(o *Offer) bool {
-	if o.chains != t.Facilitators.Changes() {
+func (o *Offers) fresh(offer *Offer) bool {
+	if offer.chains != o.facilitators.Changes() {
 		return false
 	}
-	for i, b := range t.Backends {
-		if b.Source.Snapshot() != o.snapshots[i] {
+	for i, b := range o.backends {
+		if b.Source.Snapshot() != offer.snapshots[i] {
 			return false
 		}
 	}
@@ -102,57 +102,57 @@ func (t *Offers) fresh(o *Offer) bool {
 }
 
 // Size is how many bytes of header a challenge takes that offers everything.
-func (t *Offers) Size() int {
-	o, err := t.build(nil)
-	if err != nil || o.Template == nil {
+func (o *Offers) Size() int {
+	offer, err := o.build(nil)
+	if err != nil || offer.Template == nil {
 		return 0
 	}
-	return len(o.Template.Header("https://"+strings.Repeat("x", 100), ""))
+	return len(offer.Template.Header("https://"+strings.Repeat("x", 100), ""))
 }
 
 // build makes an offer. Each option goes to the facilitators that support it,
 // in the operator's order; of several only those count that need the same
 // requirement as the first. Those for which skip says so are left out.
-func (t *Offers) build(skip func(backend, option int) bool) (*Offer, error) {
-	o := &Offer{chains: t.Facilitators.Changes()}
-	for _, b := range t.Backends {
-		o.snapshots = append(o.snapshots, b.Source.Snapshot())
+func (o *Offers) build(skip func(backend, option int) bool) (*Offer, error) {
+	offer := &Offer{chains: o.facilitators.Changes()}
+	for _, b := range o.backends {
+		offer.snapshots = append(offer.snapshots, b.Source.Snapshot())
 	}
 	var extensions []string
-	for j, option := range t.Options {
-		if t.Facilitators.Closed(option.Requirement.Network) {
+	for j, option := range o.options {
+		if o.facilitators.Closed(option.Requirement.Network) {
 			continue
 		}
 		var requirement x402.Requirement
 		var settlers []facilitator.Named
-		for i, b := range t.Backends {
-			kind, known := kindFor(option, o.snapshots[i])
+		for i, b := range o.backends {
+			kind, known := kindFor(option, offer.snapshots[i])
 			if known && kind == nil || skip != nil && skip(i, j) {
 				continue
 			}
-			r, ok := option.with(kind, t.First)
+			r, ok := option.with(kind, o.first)
 			if !ok || len(settlers) > 0 && string(r.Extra) != string(requirement.Extra) {
 				continue
 			}
-			if name := option.sponsoring(); len(settlers) == 0 && known && slices.Contains(o.snapshots[i].Extensions, name) {
+			if name := option.sponsoring(); len(settlers) == 0 && known && slices.Contains(offer.snapshots[i].Extensions, name) {
 				extensions = append(extensions, name)
 			}
 			requirement = r
 			settlers = append(settlers, b.Named)
 		}
 		if len(settlers) > 0 {
-			o.requirements = append(o.requirements, requirement)
-			o.options = append(o.options, option)
-			o.settlers = append(o.settlers, settlers)
+			offer.requirements = append(offer.requirements, requirement)
+			offer.options = append(offer.options, option)
+			offer.settlers = append(offer.settlers, settlers)
 		}
 	}
-	if len(o.requirements) == 0 {
-		return o, nil
+	if len(offer.requirements) == 0 {
+		return offer, nil
 	}
-	o.Extensions = x402.DeclareExtensions(extensions...)
+	offer.Extensions = x402.DeclareExtensions(extensions...)
 	var err error
-	o.Template, err = x402.NewTemplate(o.requirements, t.Description, t.MimeType, o.Extensions)
-	return o, err
+	offer.Template, err = x402.NewTemplate(offer.requirements, o.Description, o.MimeType, offer.Extensions)
+	return offer, err
 }
 
 // While a facilitator gives no answers, or has nothing to pay the gas with, nobody is
@@ -169,19 +169,19 @@ var errAllDown = errors.New("all facilitators of this price give no answers, or 
 
 // Shown returns what a challenge says: the current offer, or of it what can be
 // settled now. If that is nothing, it says how long to wait.
-func (t *Offers) Shown(current *Offer, now time.Time) (o *Offer, wait time.Duration, err error) {
-	down, wait := t.down(now)
+func (o *Offers) Shown(current *Offer, now time.Time) (offer *Offer, wait time.Duration, err error) {
+	down, wait := o.down(now)
 	if down == nil {
 		return current, 0, nil
 	}
-	d := t.available.Load()
+	d := o.available.Load()
 	if d == nil || d.of != current || d.down != string(down) {
-		o, err := t.build(func(backend, option int) bool { return down[backend*len(t.Options)+option] == 1 })
+		offer, err := o.build(func(backend, option int) bool { return down[backend*len(o.options)+option] == 1 })
 		if err != nil {
 			return nil, wait, err
 		}
-		d = &available{of: current, down: string(down), offer: o}
-		t.available.Store(d)
+		d = &available{of: current, down: string(down), offer: offer}
+		o.available.Store(d)
 	}
 	if len(d.offer.requirements) == 0 {
 		return nil, wait, errAllDown
@@ -191,17 +191,17 @@ func (t *Offers) Shown(current *Offer, now time.Time) (o *Offer, wait time.Durat
 
 // down returns which backends are down for which options, nil if none is, and
 // the shortest wait for one of them.
-func (t *Offers) down(now time.Time) (down []byte, wait time.Duration) {
-	for i, b := range t.Backends {
-		for j, o := range t.Options {
-			pause, open := b.Breaker.Open(o.Requirement.Network, o.Requirement.Scheme, now)
+func (o *Offers) down(now time.Time) (down []byte, wait time.Duration) {
+	for i, b := range o.backends {
+		for j, option := range o.options {
+			pause, open := b.Breaker.Open(option.Requirement.Network, option.Requirement.Scheme, now)
 			if !open {
 				continue
 			}
 			if down == nil {
-				down, wait = make([]byte, len(t.Backends)*len(t.Options)), pause
+				down, wait = make([]byte, len(o.backends)*len(o.options)), pause
 			}
-			down[i*len(t.Options)+j] = 1
+			down[i*len(o.options)+j] = 1
 			wait = min(wait, pause)
 		}
 	}

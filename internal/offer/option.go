@@ -80,48 +80,14 @@ func NewOption(a Accept, price money.Money, scheme string) (*Option, error) {
 	if !ok {
 		return nil, fmt.Errorf("accept: unknown network %q; use a name such as base or base-sepolia, or a CAIP-2 id such as eip155:8453", a.Network)
 	}
-	asset, known := money.FindAsset(network.CAIP2, a.Asset)
-	if !known {
-		var err error
-		if asset, err = customAsset(network, a); err != nil {
-			return nil, err
-		}
-	} else if a.Decimals != nil && *a.Decimals != asset.Decimals {
-		return nil, fmt.Errorf("accept: %s on %s has %d decimals, not %d; leave `decimals` out", asset.Symbol, network.Name, asset.Decimals, *a.Decimals)
-	}
-	if a.Name != "" {
-		asset.Name = a.Name
-	}
-	if a.Version != "" {
-		asset.Version = a.Version
-	}
-	if known && asset.Transfer == money.TransferEIP3009 {
-		// Circle's and Tether's tokens have both, in one domain.
-		asset.EIP2612 = true
-	}
-	switch a.Transfer {
-	case "":
-	case money.TransferEIP3009, money.TransferPermit2:
-		asset.Transfer = a.Transfer
-	default:
-		return nil, fmt.Errorf("accept: transfer: want eip3009 or permit2, not %q", a.Transfer)
-	}
-	switch a.Peg {
-	case "":
-	case "usd":
-		asset.PegUSD = true
-	default:
-		return nil, fmt.Errorf("accept: peg: want usd, not %q", a.Peg)
-	}
-
-	payTo, err := money.CheckPayee(network, a.PayTo)
+	asset, stock, err := assetFor(network, a)
 	if err != nil {
-		return nil, fmt.Errorf("accept: pay_to: %w", err)
+		return nil, err
 	}
-	if strings.EqualFold(payTo, asset.Address) {
-		return nil, fmt.Errorf("accept: pay_to is the token's own address %s: money sent there is lost", payTo)
+	payTo, err := payeeFor(network, a, asset)
+	if err != nil {
+		return nil, err
 	}
-
 	amount, err := optionAmount(a, asset, price)
 	if err != nil || amount == "" {
 		return nil, err
@@ -146,7 +112,7 @@ func NewOption(a Accept, price money.Money, scheme string) (*Option, error) {
 		Decimals: asset.Decimals,
 		Symbol:   asset.Symbol,
 		PegUSD:   asset.PegUSD,
-		Stock:    known && asset.Default,
+		Stock:    stock,
 	}
 	if network.Family == "eip155" {
 		if err := o.addEVMExtra(asset); err != nil {
@@ -154,6 +120,56 @@ func NewOption(a Accept, price money.Money, scheme string) (*Option, error) {
 		}
 	}
 	return o, nil
+}
+
+// assetFor is the token of an accept entry, as the entry changes it, and whether stock
+// clients know it.
+func assetFor(network money.Network, a Accept) (asset money.Asset, stock bool, err error) {
+	asset, known := money.FindAsset(network.CAIP2, a.Asset)
+	if !known {
+		if asset, err = customAsset(network, a); err != nil {
+			return money.Asset{}, false, err
+		}
+	} else if a.Decimals != nil && *a.Decimals != asset.Decimals {
+		return money.Asset{}, false, fmt.Errorf("accept: %s on %s has %d decimals, not %d; leave `decimals` out", asset.Symbol, network.Name, asset.Decimals, *a.Decimals)
+	}
+	if a.Name != "" {
+		asset.Name = a.Name
+	}
+	if a.Version != "" {
+		asset.Version = a.Version
+	}
+	if known && asset.Transfer == money.TransferEIP3009 {
+		// Circle's and Tether's tokens have both, in one domain.
+		asset.EIP2612 = true
+	}
+	switch a.Transfer {
+	case "":
+	case money.TransferEIP3009, money.TransferPermit2:
+		asset.Transfer = a.Transfer
+	default:
+		return money.Asset{}, false, fmt.Errorf("accept: transfer: want eip3009 or permit2, not %q", a.Transfer)
+	}
+	switch a.Peg {
+	case "":
+	case "usd":
+		asset.PegUSD = true
+	default:
+		return money.Asset{}, false, fmt.Errorf("accept: peg: want usd, not %q", a.Peg)
+	}
+	return asset, known && asset.Default, nil
+}
+
+// payeeFor is who receives the money of an accept entry.
+func payeeFor(network money.Network, a Accept, asset money.Asset) (string, error) {
+	payTo, err := money.CheckPayee(network, a.PayTo)
+	if err != nil {
+		return "", fmt.Errorf("accept: pay_to: %w", err)
+	}
+	if strings.EqualFold(payTo, asset.Address) {
+		return "", fmt.Errorf("accept: pay_to is the token's own address %s: money sent there is lost", payTo)
+	}
+	return payTo, nil
 }
 
 // addEVMExtra adds what a payer needs to sign: the token's EIP-712 domain, and

@@ -6,7 +6,7 @@ import "github.com/caddy-paywall/caddy-paywall/facilitator"
 type Price struct {
 	Settle string // when the money moves: "", first or on_success
 	Upto   bool   // what is charged, the upstream says
-	Charge []int  // the statuses that are charged; none for those that usually are
+	Charge []int  // the statuses that are charged; empty: 2xx, and 3xx that leaves the site
 
 	offers [2]*Offers // by whether the money moves first
 }
@@ -17,8 +17,8 @@ func NewPrice(options []*Option, backends []*facilitator.Member, set *facilitato
 	p := new(Price)
 	for i := range p.offers {
 		p.offers[i] = &Offers{
-			Options: options, Backends: backends, Facilitators: set,
-			First: i == 1, Description: description, MimeType: mimeType,
+			options: options, backends: backends, facilitators: set,
+			first: i == 1, Description: description, MimeType: mimeType,
 		}
 	}
 	return p
@@ -33,4 +33,4 @@ func (p *Price) Offers(first bool) *Offers {
 }
 
 // Options are the ways to pay the price.
-func (p *Price) Options() []*Option { return p.offers[0].Options }
+func (p *Price) Options() []*Option { return p.offers[0].options }

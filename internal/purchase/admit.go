@@ -24,24 +24,24 @@ func (p *Purchase) limitKey(now time.Time) admission.Key {
 	return key
 }
 
-// whose are the tries that a purchase takes.
-func (p *Purchase) whose(now time.Time) (*admission.Buckets, string) {
+// triesOf returns the buckets that this purchase takes its try from, and the name there.
+func (p *Purchase) triesOf(now time.Time) (*admission.Buckets, string) {
 	if p.isTrusted(now) {
 		// From here: what he has paid with stands on the chain, and others send it again.
-		return p.desk.Admission.PayerTries, p.ask.Site + " " + p.signed.auth.Payer
+		return p.desk.Settler.Admission.PayerTries, p.ask.Site + " " + p.signed.auth.Payer
 	}
-	return p.desk.Admission.NetworkTries, p.ask.Site
+	return p.desk.Settler.Admission.NetworkTries, p.ask.Site
 }
 
 // mayTry says, before anybody is asked, whether a payment would be looked at.
 func (p *Purchase) mayTry(now time.Time) *Refusal {
-	if why := p.desk.Admission.Unsettled.Full(p.limitKey(now)); why != "" {
+	if why := p.desk.Settler.Admission.Unsettled.Full(p.limitKey(now)); why != "" {
 		return p.limited(noSlot(why))
 	}
-	if t, name := p.whose(now); !t.Left(name, now) {
+	if t, name := p.triesOf(now); !t.Left(name, now) {
 		return p.limited(tooManyTries())
 	}
-	if p.signed.unproven && !p.isKnownWallet(now) && (!p.desk.Admission.Strangers.Left(p.ask.Site, now) || !p.desk.Admission.AllStrangers.Left("", now)) {
+	if p.signed.unproven && !p.isKnownWallet(now) && (!p.desk.Settler.Admission.Strangers.Left(p.ask.Site, now) || !p.desk.Settler.Admission.AllStrangers.Left("", now)) {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
@@ -50,7 +50,7 @@ func (p *Purchase) mayTry(now time.Time) *Refusal {
 // takeLook takes what it costs to look what became of a payment that fits nothing, or
 // was used.
 func (p *Purchase) takeLook(now time.Time) *Refusal {
-	if p.desk.Admission.Looks.Take(p.ask.Site, now) == nil {
+	if p.desk.Settler.Admission.Looks.Take(p.ask.Site, now) == nil {
 		return p.limited(tooManyTries())
 	}
 	return nil
@@ -64,7 +64,7 @@ func (p *Purchase) takeTry(now time.Time) *Refusal {
 			return refused
 		}
 	}
-	t, name := p.whose(now)
+	t, name := p.triesOf(now)
 	if p.hold.token = t.Take(name, now); p.hold.token == nil {
 		return p.limited(tooManyTries())
 	}
@@ -74,12 +74,12 @@ func (p *Purchase) takeTry(now time.Time) *Refusal {
 // takeStrangerTry takes what a signature costs that only a facilitator can judge.
 func (p *Purchase) takeStrangerTry(now time.Time) *Refusal {
 	if p.isKnownWallet(now) {
-		if p.desk.Admission.Strangers.Take(p.walletHere(), now) == nil {
+		if p.desk.Settler.Admission.Strangers.Take(p.walletHere(), now) == nil {
 			return p.limited(tooManyStrangers())
 		}
 		return nil
 	}
-	if p.desk.Admission.Strangers.Take(p.ask.Site, now) == nil || p.desk.Admission.AllStrangers.Take("", now) == nil {
+	if p.desk.Settler.Admission.Strangers.Take(p.ask.Site, now) == nil || p.desk.Settler.Admission.AllStrangers.Take("", now) == nil {
 		return p.limited(tooManyStrangers())
 	}
 	return nil
@@ -91,7 +91,7 @@ func (p *Purchase) walletHere() string { return p.ask.Client + " " + p.signed.au
 
 // isKnownWallet says whether a contract wallet has paid lately from this network.
 func (p *Purchase) isKnownWallet(now time.Time) bool {
-	return p.signed.unproven && p.desk.Admission.Trusted.Has(p.walletHere(), now)
+	return p.signed.unproven && p.desk.Settler.Admission.Trusted.Has(p.walletHere(), now)
 }
 
 // limited marks a refusal as a bound's.
@@ -102,7 +102,7 @@ func (p *Purchase) limited(refused *Refusal) *Refusal {
 
 // isTrusted says whether the payer has paid lately, and has signed this.
 func (p *Purchase) isTrusted(now time.Time) bool {
-	return p.signed.proven && p.desk.Admission.Trusted.Has(p.signed.auth.Payer, now)
+	return p.signed.proven && p.desk.Settler.Admission.Trusted.Has(p.signed.auth.Payer, now)
 }
 
 func tooManyTries() *Refusal {
@@ -116,7 +116,7 @@ func tooManyStrangers() *Refusal {
 // enter takes a slot among the payments that are not yet settled.
 func (p *Purchase) enter(now time.Time) *Refusal {
 	var why admission.Reason
-	if p.hold.slot, why = p.desk.Admission.Unsettled.Enter(p.limitKey(now)); why != "" {
+	if p.hold.slot, why = p.desk.Settler.Admission.Unsettled.Enter(p.limitKey(now)); why != "" {
 		return p.limited(noSlot(why))
 	}
 	return nil
@@ -141,8 +141,8 @@ func (p *Purchase) tabFor(row ledger.Payment) string {
 	return cmp.Or(p.signed.auth.Payer, row.Payer, string(row.Key))
 }
 
-// customer is a payer as a settlement leaves its mark on him, which may end when nobody
-// waits for it any more.
+// customer is what a settlement must know of its payer when it ends, which may be after
+// the request.
 type customer struct {
 	payer  string // "" is nobody
 	wallet string // his name as one whose signature is proven, or else the wallet here
@@ -159,7 +159,7 @@ type customer struct {
 func (p *Purchase) customer() customer {
 	c := customer{
 		payer: p.signed.auth.Payer, wallet: p.signed.auth.Payer, tab: p.tabFor(p.hold.Payment), ran: p.result.status != 0,
-		free: settlement.NothingDue(p.signed.request), doubt: p.hold.Payment.Doubt, since: p.ask.Started, token: p.hold.token, in: p.desk.Admission, now: p.desk.Now,
+		free: settlement.NothingDue(p.signed.request), doubt: p.hold.Payment.Doubt, since: p.ask.Started, token: p.hold.token, in: p.desk.Settler.Admission, now: p.desk.Now,
 	}
 	if !p.signed.proven {
 		c.wallet = p.walletHere()

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -30,8 +29,7 @@ func readAuthorization(p *x402.Payment, r x402.Requirement, first bool) (authori
 		return authorization{Authorization: a}, nil
 	}
 	refused, ok := errors.AsType[*x402.Error](err)
-	family, _, _ := strings.Cut(r.Network, ":")
-	if !ok || refused.Code != x402.CodeUnsupportedAuthorization || !first || family == "eip155" || family == "solana" {
+	if !ok || refused.Code != x402.CodeUnsupportedAuthorization || !first || x402.TellsApart(r.Network) {
 		return authorization{}, err
 	}
 	canonical := slices.Clone(p.Payload)

@@ -2,7 +2,6 @@ package purchase
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -38,7 +37,7 @@ func (p *Purchase) Claim(r *http.Request) *Refusal {
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
-	claimed, err := p.desk.Ledger.Claim(r.Context(), row, ledger.LeaseFor)
+	claimed, err := p.desk.Settler.Ledger.Claim(r.Context(), row, ledger.LeaseFor)
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		if refused := p.takeLook(now); refused != nil {
 			return refused
@@ -75,7 +74,7 @@ func (p *Purchase) boughtBefore(r *http.Request, misfit *Refusal, now time.Time)
 	}
 	p.prove()
 	p.hold.Payment = p.newRow(r, now)
-	known, err := p.desk.Ledger.Get(r.Context(), p.hold.Payment.Key)
+	known, err := p.desk.Settler.Ledger.Get(r.Context(), p.hold.Payment.Key)
 	if errors.Is(err, ledger.ErrNotFound) || err == nil && ledger.Claimable(known, now) {
 		return misfit
 	}
@@ -86,7 +85,7 @@ func (p *Purchase) boughtBefore(r *http.Request, misfit *Refusal, now time.Time)
 	return p.claimAgain(r, known)
 }
 
-// row is what the ledger is to know of this payment for this request.
+// newRow is what the ledger is to know of this payment for this request.
 func (p *Purchase) newRow(r *http.Request, now time.Time) ledger.Payment {
 	window := p.desk.RetryWindow
 	row := ledger.Payment{
@@ -155,7 +154,7 @@ func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 	p.result.about = &row
 	busy := ledger.Held(row, p.desk.Now()) || p.desk.Held.has(row.Key)
 	if row.State == ledger.Delivered || !busy && row.State == ledger.Settled && nothingCharged(row) {
-		return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
+		return p.alreadyUsed(row)
 	}
 	if busy {
 		return inFlight()
@@ -171,7 +170,7 @@ func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 	case alike == delivery.Different:
 		return boughtElse()
 	case row.Reason == reasonUsedMore:
-		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
+		return p.mayCostMore(row)
 	}
 	if row.State != ledger.Settled && row.State != ledger.Delivering {
 		return p.askAgain(r.Context(), row)
@@ -185,7 +184,7 @@ func (p *Purchase) claimAgain(r *http.Request, row ledger.Payment) *Refusal {
 // askAgain asks once more what became of a settlement of which nobody knows.
 func (p *Purchase) askAgain(ctx context.Context, row ledger.Payment) *Refusal {
 	if !p.restore(row) {
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 30, Receipt: p.pendingReceipt(row)}
+		return p.pending(row, 30)
 	}
 	if refused := p.enter(p.desk.Now()); refused != nil {
 		return refused
@@ -197,11 +196,11 @@ func (p *Purchase) askAgain(ctx context.Context, row ledger.Payment) *Refusal {
 // asked before, whatever is offered now.
 func (p *Purchase) restore(row ledger.Payment) bool {
 	stored, ok := storedRequest(row)
-	if !ok || p.desk.Facilitators.Closed(row.Network) {
+	if !ok || p.desk.Settler.Facilitators.Closed(row.Network) {
 		return false
 	}
 	p.signed.request = stored
-	if f, ok := p.desk.Facilitators.Get(row.Facilitator); ok {
+	if f, ok := p.desk.Settler.Facilitators.Get(row.Facilitator); ok {
 		p.signed.settlers = []facilitator.Named{f}
 	}
 	return len(p.signed.settlers) > 0
@@ -216,7 +215,7 @@ func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
 
 // take makes the purchase the holder of a payment that the ledger knows.
 func (p *Purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *Refusal {
-	taken, err := p.desk.Ledger.Take(ctx, key, to, ledger.LeaseFor)
+	taken, err := p.desk.Settler.Ledger.Take(ctx, key, to, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
 		return inFlight()
 	}
@@ -246,50 +245,6 @@ func (p *Purchase) signedLike(row ledger.Payment) bool {
 	return kept.Canonicalize() == nil && came.Canonicalize() == nil && bytes.Equal(kept, came)
 }
 
-// hasBodyOf says whether this request has the body that a purchase was made with.
-// Where the upstream must not begin before that is certain, the body is read ahead;
-// one that is too long for that is compared at the status line, or for a copy of an
-// answer read and forgotten.
-func (p *Purchase) hasBodyOf(ctx context.Context, row ledger.Payment) (delivery.Likeness, *Refusal) {
-	p.result.mustBe = ""
-	if refused := p.readLimited(); refused != nil {
-		return delivery.Unclear, refused
-	}
-	if row.Body == "" && p.acted(row) {
-		return delivery.Unclear, nil
-	}
-	alike, err := p.ask.Body.Like(ctx, row.Body, p.desk.UploadGrace)
-	switch {
-	case err == nil:
-		return alike, nil
-	case errors.Is(err, delivery.ErrTooLong) && p.acted(row):
-		if digest, _ := p.ask.Body.Drain(row.Body); digest == row.Body {
-			return delivery.Same, nil
-		}
-		// It is gone, and cannot be sold any more.
-		return delivery.Unclear, p.unconfirmed(row)
-	case errors.Is(err, delivery.ErrTooLong):
-		if !row.Effects { // else the upstream acts before anybody can tell, and this pays for it, once
-			p.result.mustBe = row.Body
-		}
-		return delivery.Same, nil
-	}
-	return delivery.Unclear, &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
-}
-
-// readLimited reads a body ahead that nobody could read later, and refuses one that is
-// longer than the site takes while nothing is paid for it.
-func (p *Purchase) readLimited() *Refusal {
-	err := p.ask.Body.ReadLimited()
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &Refusal{Status: http.StatusRequestEntityTooLarge, Code: codeBodyTooLarge}
-	}
-	return &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
-}
-
 // redeemable says whether a settled payment may start the upstream once more.
 func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 	switch {
@@ -301,7 +256,7 @@ func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 		p.acted(row) && !delivery.HasCopy(row):
 		return p.unconfirmed(row)
 	}
-	if wait, why := p.desk.Admission.WaitToFetch(p.tabFor(row), p.desk.Now()); wait > 0 && !p.acted(row) {
+	if wait, why := p.desk.Settler.Admission.WaitToFetch(p.tabFor(row), p.desk.Now()); wait > 0 && !p.acted(row) {
 		return p.limited(&Refusal{Status: http.StatusTooManyRequests, Code: x402.Code(why), RetryAfter: seconds(wait), Receipt: p.receipt(row)})
 	}
 	return nil
@@ -314,80 +269,4 @@ func (p *Purchase) sameRequest(bought, asked ledger.Payment) bool {
 	method := bought.Method == asked.Method ||
 		bought.Method == http.MethodHead && asked.Method == http.MethodGet && bought.Scheme != x402.SchemeUpto && !p.offered.Price.Upto
 	return method && bought.Line == asked.Line && bought.Line != "" && bought.Host == asked.Host && bought.URL == asked.URL
-}
-
-// keep makes the purchase the holder of the claim for as long as it lives.
-func (p *Purchase) keep(c ledger.Claim) {
-	p.hold.Claim, p.hold.key = c, c.Payment.Key
-	p.desk.Held.add(p.hold.key, 1)
-	// What else the row has, an open stream need not keep.
-	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	p.hold.lease = p.desk.Ledger.Keep(slim, p.desk.RenewEvery, p.desk.Logger)
-}
-
-// release gives a payment back that was claimed and not settled.
-func (p *Purchase) release() {
-	if p.hold.lease == nil {
-		return
-	}
-	p.hold.lease.End()
-	p.hold.lease = nil
-	if p.hold.Payment.State == ledger.Claimed {
-		_ = p.move(ledger.Change{To: ledger.Released})
-	}
-	p.letKeyGo()
-}
-
-// letKeyGo tells copies of the payment that they may ask the ledger.
-func (p *Purchase) letKeyGo() {
-	if p.hold.key != "" {
-		p.desk.Held.add(p.hold.key, -1)
-		p.hold.key = ""
-	}
-}
-
-// inFlight refuses what is in another request right now.
-func inFlight() *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: x402.CodePaymentInFlight, RetryAfter: 2}
-}
-
-// boughtElse refuses what was paid for something else.
-func boughtElse() *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: codeBoughtElse}
-}
-
-// unconfirmed refuses what was paid for and cannot be given once more.
-func (p *Purchase) unconfirmed(row ledger.Payment) *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: x402.CodeDeliveryUnconfirmed, Receipt: p.receipt(row)}
-}
-
-// Close is the end of every purchase: what was claimed and not settled is free
-// again, what was settled and not delivered can be fetched. Only its first call
-// does anything.
-func (p *Purchase) Close() {
-	if p.hold.closed || p.hold.finishing {
-		return
-	}
-	p.hold.closed = true
-	switch {
-	case p.hold.lease == nil: // the settlement goes on alone, and holds the claim
-	case p.isOurs():
-		to := ledger.Settled
-		if p.result.arrived {
-			to = ledger.Delivered
-		}
-		p.end(ledger.Change{
-			To: to, Status: p.result.status, Runs: p.result.missed.Runs, Body: cmp.Or(p.readBody(), p.result.missed.Body),
-			Answer: p.result.answer, Reason: p.result.reason, Ended: p.result.ended,
-		})
-	default:
-		p.release()
-	}
-	p.letKeyGo()
-	if p.hold.probing {
-		p.offered.Line.Health.DidNotTry()
-	}
-	p.hold.slot.Leave() // unless the settlement goes on alone
-	p.hold.order.leave()
-	p.report()
 }

@@ -2,6 +2,7 @@ package purchase
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ const (
 type run struct {
 	p        *Purchase
 	w        http.ResponseWriter
-	r        *http.Request // the payer's
+	request  *http.Request // the payer's
 	answer   *delivery.ResponseWriter
 	cancel   context.CancelFunc // of the upstream
 	sale     atomic.Int32
@@ -50,17 +51,65 @@ const (
 	saleLate         // the upstream took too long
 )
 
+// Deliver runs the upstream and hands its answer to the payer: settled first,
+// or settled when its status line is there.
+func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if p.result.settled && !p.ask.Upload.Free() {
+		refused := bodyTooSlow()
+		refused.Receipt = p.receipt(p.hold.Payment)
+		return p.desk.Refuse(w, r, p, *refused)
+	}
+	if p.result.settled && p.signed.auth.opaque {
+		if refused := p.buysOnce(); refused != nil {
+			return p.desk.Refuse(w, r, p, *refused)
+		}
+	}
+	d := &run{p: p, w: w, request: r}
+	d.answer = delivery.NewResponseWriter(r.Context(), w, p.result.settled, d.atStatus)
+	ctx, cancel := d.begin()
+	defer cancel()
+	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
+	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
+		if !delivery.IsFor(copied, r, p.hold.Payment.Key) {
+			return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusConflict, Code: codeOtherCredentials, Receipt: p.receipt(p.hold.Payment)})
+		}
+		var err error
+		if next, err = delivery.Replay(copied); err != nil {
+			refused := p.unconfirmed(p.hold.Payment)
+			refused.cause = err
+			return p.desk.Refuse(w, r, p, *refused)
+		}
+		d.replayed = true
+	} else if p.ask.Acts && p.result.settled {
+		d.answer.Recorder = &delivery.Recorder{}
+	}
+	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
+	if err != nil {
+		refused := p.ledgerFailed("asking for the secret of the upstream's keys", err)
+		if p.result.settled {
+			refused.Receipt = p.receipt(p.hold.Payment)
+		}
+		return p.desk.Refuse(w, r, p, *refused)
+	}
+	if p.hold.Payment.State == ledger.Settled {
+		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
+			return p.desk.Refuse(w, r, p, *refused)
+		}
+	}
+	return d.serve(w, next, sent)
+}
+
 // begin makes the context of the upstream's run. It ends when the payer leaves, at
 // once where nothing was sold, and a while later where the upstream acts; when the
 // claim is lost; and when a payment was held for too long without being settled.
-func (d *run) begin() (ctx context.Context, done context.CancelFunc) {
-	p := d.p
+func (r *run) begin() (ctx context.Context, done context.CancelFunc) {
+	p := r.p
 	if p.result.settled {
-		d.sale.Store(saleClosed)
+		r.sale.Store(saleClosed)
 	}
 	key := p.hold.key
-	stop := context.AfterFunc(d.r.Context(), func() {
-		if !d.answer.All.Load() { // else nothing is lost
+	stop := context.AfterFunc(r.request.Context(), func() {
+		if !r.answer.All.Load() { // else nothing is lost
 			p.desk.Held.payerLeft(key)
 		}
 	})
@@ -69,28 +118,28 @@ func (d *run) begin() (ctx context.Context, done context.CancelFunc) {
 		done = func() { stop(); end() }
 	}()
 	if p.ask.Acts {
-		ctx, d.cancel = delivery.Outlive(d.r.Context(), func() bool { return d.sale.Load() == saleClosed })
+		ctx, r.cancel = delivery.Outlive(r.request.Context(), func() bool { return r.sale.Load() == saleClosed })
 	} else {
-		ctx, d.cancel = context.WithCancel(d.r.Context())
+		ctx, r.cancel = context.WithCancel(r.request.Context())
 	}
-	p.ask.Upload.OnCut(d.cancel)
+	p.ask.Upload.OnCut(r.cancel)
 	p.hold.lease.OnLoss(func() { // another may sell it or deliver it now
-		d.cancel()
-		d.answer.Cut.Store(true)
+		r.cancel()
+		r.answer.Cut.Store(true)
 	})
 	if p.result.settled {
-		return ctx, d.cancel
+		return ctx, r.cancel
 	}
 	hold := p.holdFor()
-	d.short = 2*hold < time.Duration(p.signed.request.Requirement.MaxTimeoutSeconds)*time.Second-minLife
+	r.short = 2*hold < time.Duration(p.signed.request.Requirement.MaxTimeoutSeconds)*time.Second-minLife
 	late := time.AfterFunc(hold, func() {
-		if d.sale.CompareAndSwap(saleOpen, saleLate) {
-			d.cancel()
+		if r.sale.CompareAndSwap(saleOpen, saleLate) {
+			r.cancel()
 		}
 	})
 	return ctx, func() {
 		late.Stop()
-		d.cancel()
+		r.cancel()
 	}
 }
 
@@ -105,72 +154,72 @@ func (p *Purchase) holdFor() time.Duration {
 }
 
 // atStatus decides at the status line of the upstream what becomes of its answer.
-func (d *run) atStatus(status int, header http.Header) (pass bool) {
-	p := d.p
+func (r *run) atStatus(status int, header http.Header) (pass bool) {
+	p := r.p
 	p.result.status = status
-	d.answer.Goods = p.isGoods(status)
+	r.answer.Goods = p.isGoods(status)
 	usage := header.Values(x402.HeaderSettlementOverrides)
 	delivery.RemoveReceipts(header)
 	charge := p.chargeable(status, header)
 	uses := charge || p.result.settled && p.usesUp(status, header)
 	switch {
-	case d.sale.Load() == saleLate:
-		d.refused = tooLate() // what comes now speaks of the end that we made
+	case r.sale.Load() == saleLate:
+		r.refused = tooLate() // what comes now speaks of the end that we made
 	case !p.ask.Upload.Free():
-		d.refused = &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
+		r.refused = bodyTooSlow()
 	case p.result.settled && status == http.StatusPaymentRequired:
 		// To the payer a 402 of ours would say that nothing has moved.
-		d.refused = &Refusal{Status: http.StatusBadGateway, Code: codeUpstreamWantsPayment, Receipt: p.receipt(p.hold.Payment), RetryAfter: fetchAgainAfter}
-	case !p.result.settled && d.r.Context().Err() != nil:
-		d.refused = clientGone() // nobody reads it
+		r.refused = &Refusal{Status: http.StatusBadGateway, Code: codeUpstreamWantsPayment, Receipt: p.receipt(p.hold.Payment), RetryAfter: fetchAgainAfter}
+	case !p.result.settled && r.request.Context().Err() != nil:
+		r.refused = clientGone() // nobody reads it
 	case !p.result.settled && !charge:
 		p.result.outcome = metrics.Uncharged
 		p.hold.slot.Leave()
-		d.handOut(header)
+		r.handOut(header)
 		return true
 	case !p.result.settled:
-		d.refused = d.sell(usage)
-	case p.result.redeemed && uses && !d.replayed:
-		d.refused = p.isOwed(usage)
+		r.refused = r.sell(usage)
+	case p.result.redeemed && uses && !r.replayed:
+		r.refused = p.isOwed(usage)
 	}
-	if d.refused == nil || d.refused.Code == codeUsedMore {
-		if refused := d.record(uses); d.refused == nil {
-			d.refused = refused
+	if r.refused == nil || r.refused.Code == codeUsedMore {
+		if refused := r.record(uses); r.refused == nil {
+			r.refused = refused
 		}
 	}
-	if d.refused != nil {
-		if p.ask.Acts && p.inDoubt() && d.answer.Goods && !d.replayed {
-			d.finishForLater(status, header)
+	if r.refused != nil {
+		if p.ask.Acts && p.inDoubt() && r.answer.Goods && !r.replayed {
+			r.finishForLater(status, header)
 			return false
 		}
-		d.cancel() // an endless upstream would run on
+		r.cancel() // an endless upstream would run on
 		return false
 	}
-	if !d.answer.Goods || d.headOnly() {
+	if !r.answer.Goods || r.headOnly() {
 		p.desk.Held.givesNothing(p.hold.key)
 	}
 	p.hold.order.answered()
 	p.setReceipt(header)
-	d.handOut(header)
+	r.handOut(header)
 	return true
 }
 
 // handOut prepares the header of an answer of the upstream that goes to the payer.
-func (d *run) handOut(header http.Header) {
+func (r *run) handOut(header http.Header) {
 	delivery.ForPayerOnly(header)
-	d.p.desk.Decorate(header, d.r)
+	r.p.desk.Decorate(header, r.request)
 }
 
 // sell settles at the status line.
-func (d *run) sell(usage []string) *Refusal {
-	p := d.p
+func (r *run) sell(usage []string) *Refusal {
+	p := r.p
 	if refused := p.meter(usage); refused != nil {
 		return refused
 	}
-	if !d.sale.CompareAndSwap(saleOpen, saleClosed) {
+	if !r.sale.CompareAndSwap(saleOpen, saleClosed) {
 		return tooLate()
 	}
-	return p.settle(d.r.Context())
+	return p.settle(r.request.Context())
 }
 
 // isOwed says whether what the upstream is about to give is what was paid for
@@ -181,7 +230,7 @@ func (p *Purchase) isOwed(usage []string) *Refusal {
 	}
 	if p.usedMore(usage) {
 		p.result.reason = reasonUsedMore
-		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(p.hold.Payment)}
+		return p.mayCostMore(p.hold.Payment)
 	}
 	return nil
 }
@@ -189,13 +238,13 @@ func (p *Purchase) isOwed(usage []string) *Refusal {
 // record writes down that the upstream has answered, before anybody gets anything
 // of it: an upstream that has acted must not be made to act again, whatever comes,
 // and what is charged is run so often and not more often.
-func (d *run) record(uses bool) *Refusal {
-	p := d.p
+func (r *run) record(uses bool) *Refusal {
+	p := r.p
 	if p.hold.Payment.State != ledger.Settled && p.hold.Payment.State != ledger.Delivering {
 		return nil // nothing is sold
 	}
-	if p.ask.Acts && !d.replayed && d.answer.Recorder == nil {
-		d.answer.Recorder = &delivery.Recorder{}
+	if p.ask.Acts && !r.replayed && r.answer.Recorder == nil {
+		r.answer.Recorder = &delivery.Recorder{}
 	}
 	change := ledger.Change{To: ledger.Delivering, Status: p.result.status}
 	if uses {
@@ -203,62 +252,62 @@ func (d *run) record(uses bool) *Refusal {
 	} else if !p.ask.Acts {
 		return nil
 	}
-	if !d.replayed {
-		change.Body = p.ask.Body.Record(d.r.Context(), d.r.Method)
+	if !r.replayed {
+		change.Body = p.ask.Body.Record(r.request.Context(), r.request.Method)
 	}
 	refused := p.record(change)
 	if refused != nil {
 		p.result.missed = change
 	}
-	d.used = uses && refused == nil
+	r.used = uses && refused == nil
 	return refused
 }
 
 // headOnly says whether the run is of a HEAD that delivers nothing: its payment buys one
 // GET. A redirect gives a HEAD as much as a GET.
-func (d *run) headOnly() bool {
-	p := d.p
-	return d.r.Method == http.MethodHead && p.signed.request.Requirement.Scheme != x402.SchemeUpto && (p.result.status < 300 || p.result.status >= 400)
+func (r *run) headOnly() bool {
+	p := r.p
+	return r.request.Method == http.MethodHead && p.signed.request.Requirement.Scheme != x402.SchemeUpto && (p.result.status < 300 || p.result.status >= 400)
 }
 
 // serve runs the upstream, and answers in its place where that is necessary.
-func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Request) (err error) {
-	p, returned := d.p, false
+func (r *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Request) (err error) {
+	p, returned := r.p, false
 	defer func() {
 		panicked := recover()
-		d.noteUncharged()
-		if (d.answered || d.refused != nil) && panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
+		r.noteUncharged()
+		if (r.answered || r.refused != nil) && panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
 			p.desk.Logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack")) // it goes no further
 		}
-		if d.answered {
+		if r.answered {
 			err = nil
-			d.answer.RestoreHeader() // its trailers would follow our answer
-			d.keepForLater(returned)
+			r.answer.RestoreHeader() // its trailers would follow our answer
+			r.keepForLater(returned)
 			return
 		}
-		if d.refused != nil {
+		if r.refused != nil {
 			// The upstream was cut off by us; that is no failure of its own. Its
 			// trailers may have come after its header was taken back.
-			d.answer.RestoreHeader()
-			err = p.desk.Refuse(w, d.r, p, *d.refused)
+			r.answer.RestoreHeader()
+			err = p.desk.Refuse(w, r.request, p, *r.refused)
 			return
 		}
-		delivery.RemoveReceiptTrailers(d.answer.Header())
-		d.finish(err, returned)
+		delivery.RemoveReceiptTrailers(r.answer.Header())
+		r.finish(err, returned)
 		if panicked != nil {
 			panic(panicked) // not ours: http.ErrAbortHandler must reach the server
 		}
 	}()
-	err = next.ServeHTTP(d.answer, sent)
+	err = next.ServeHTTP(r.answer, sent)
 	returned = true
-	if d.refused != nil || d.answer.Status != 0 {
+	if r.refused != nil || r.answer.Status != 0 {
 		return err
 	}
 	switch {
-	case d.sale.Load() == saleLate:
-		d.refuse(tooLate())
+	case r.sale.Load() == saleLate:
+		r.refuse(tooLate())
 	case p.ask.Upload.WasCut():
-		d.refuse(&Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow})
+		r.refuse(bodyTooSlow())
 	case err == nil:
 		// Nobody answered. An empty 200 is not what the payer came for.
 		p.sawUpstream(http.StatusBadGateway, true)
@@ -266,7 +315,7 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 		if p.result.settled {
 			refused.Receipt, refused.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
 		}
-		d.refuse(refused)
+		r.refuse(refused)
 	case clientError(err):
 		if p.result.settled {
 			p.setReceipt(w.Header())
@@ -274,36 +323,52 @@ func (d *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 		delivery.ForPayerOnly(w.Header())
 		// A missing page is the error routes' business. What they ask is an
 		// upstream too.
-		delivery.RemovePayments(d.r.Header)
-		delivery.RemoveTrailers(d.r, delivery.IsPayment)
+		delivery.RemovePayments(r.request.Header)
+		delivery.RemoveTrailers(r.request, delivery.IsPayment)
 		return err
 	default:
 		// An upstream that failed is not: these routes know nothing of payments,
 		// and what they serve in its place would be served for nothing.
-		d.refuse(p.upstreamFailed(err))
+		r.refuse(p.upstreamFailed(err))
 	}
 	return nil
 }
 
 // refuse sets an answer of ours in place of one that did not come.
-func (d *run) refuse(f *Refusal) {
-	d.answer.Status = -1
-	d.refused = f
+func (r *run) refuse(f *Refusal) {
+	r.answer.Status = -1
+	r.refused = f
+}
+
+// payerLeft says whether it was the payer's doing that he got no goods: he signed for too
+// short a time, broke the request's body off, or left before the answer.
+func (r *run) payerLeft() bool {
+	status := r.p.result.status
+	switch {
+	case r.short && r.sale.Load() == saleLate:
+		return true
+	case r.p.ask.Body.Broken() && !r.p.isGoods(status):
+		return true
+	case r.request.Context().Err() == nil:
+		return false
+	case status == 0, status == admission.ClientGone:
+		return true
+	}
+	return r.refused != nil && r.refused.Code == codeClientGone
 }
 
 // noteUncharged writes down what the upstream has done and nobody was charged for.
-func (d *run) noteUncharged() {
-	p := d.p
-	left := d.short && d.sale.Load() == saleLate || d.r.Context().Err() != nil && (p.result.status == 0 || p.result.status == statusClientGone || d.refused != nil && d.refused.Code == codeClientGone) ||
-		p.ask.Body.Broken() && !p.isGoods(p.result.status)
-	control, tab, now := p.desk.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
+func (r *run) noteUncharged() {
+	p := r.p
+	left := r.payerLeft()
+	control, tab, now := p.desk.Settler.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
 	switch {
-	case d.replayed, p.result.outcome == metrics.Unrecorded:
+	case r.replayed, p.result.outcome == metrics.Unrecorded:
 	case p.result.settled && nothingCharged(p.hold.Payment):
 		control.AddUncharged(tab, 1, now)
-	case p.result.settled && (left || d.refused != nil && d.refused.Code == codeBoughtElse):
+	case p.result.settled && (left || r.refused != nil && r.refused.Code == codeBoughtElse):
 		control.AddHangUp(tab, now)
-	case p.result.settled && p.result.redeemed && !d.used:
+	case p.result.settled && p.result.redeemed && !r.used:
 		control.AddFetch(tab, now)
 	case left && p.hold.Payment.State == ledger.Released: // see settle
 		control.AddUncharged(tab, admission.CostOfHangUp, now)
@@ -316,8 +381,8 @@ func (d *run) noteUncharged() {
 }
 
 // finish decides whether the goods have arrived.
-func (d *run) finish(err error, returned bool) {
-	p, a := d.p, d.answer
+func (r *run) finish(err error, returned bool) {
+	p, a := r.p, r.answer
 	p.result.status = max(a.Status, 0)
 	p.sawUpstream(p.result.status, returned)
 	if !p.result.settled {
@@ -330,14 +395,14 @@ func (d *run) finish(err error, returned bool) {
 	if p.result.redeemed {
 		goods = a.Hijacked || p.isGoods(p.result.status) && (p.ask.Acts || p.chargeable(p.result.status, a.Header()))
 	}
-	arrived := returned && err == nil && a.Complete(d.r.Method)
-	if a.Hijacked || d.r.Method == http.MethodConnect && goods {
+	arrived := returned && err == nil && a.Complete(r.request.Method)
+	if a.Hijacked || r.request.Method == http.MethodConnect && goods {
 		arrived = true // a tunnel ends when either side leaves
 	}
 	if arrived && goods {
 		p.desk.Held.payerHasAll(p.hold.key)
 	}
-	head := d.headOnly()
+	head := r.headOnly()
 	if goods && !arrived && !head && (a.EndedByPayer() || p.ask.Body.Broken()) {
 		// Who stops before the last byte has had what he came for, or will have.
 		p.result.ended = 1
@@ -354,9 +419,9 @@ func (d *run) finish(err error, returned bool) {
 		return
 	}
 	p.result.outcome = metrics.Undelivered
-	p.readOn(d.r.Context())
-	if p.ask.Acts && a.Goods && !d.replayed {
-		p.result.answer = delivery.CredentialsOf(d.r, p.hold.Payment.Key)
+	p.readOn(r.request.Context())
+	if p.ask.Acts && a.Goods && !r.replayed {
+		p.result.answer = delivery.CredentialsOf(r.request, p.hold.Payment.Key)
 		if returned && err == nil && a.Recorder.Whole(a.Header()) {
 			p.result.answer = a.Recorder.Encode(p.result.answer)
 		}
@@ -366,13 +431,33 @@ func (d *run) finish(err error, returned bool) {
 	}
 }
 
-// readOn reads a body to its end that the upstream did not want, so that it is known
-// what was bought.
-func (p *Purchase) readOn(ctx context.Context) {
-	if _, ok := p.ask.Body.Digest(); ok || p.ask.Acts && !p.isGoods(p.result.status) {
-		return
+// record writes down how the delivery goes.
+func (p *Purchase) record(ch ledger.Change) *Refusal {
+	if err := p.move(ch); err != nil {
+		return p.unrecorded()
 	}
-	ctx, cancel := context.WithTimeout(ctx, delivery.LookWithin)
-	defer cancel()
-	_ = p.ask.Body.ReadAhead(ctx)
+	return nil
+}
+
+// clientError says whether an upstream's error is about the request, and not
+// one that would mean to a payer that nothing has moved.
+func clientError(err error) bool {
+	e, ok := errors.AsType[caddyhttp.HandlerError](err)
+	return ok && e.StatusCode >= 400 && e.StatusCode < 500 && e.StatusCode != http.StatusPaymentRequired
+}
+
+// upstreamFailed answers for an upstream that gave an error and no answer.
+func (p *Purchase) upstreamFailed(err error) *Refusal {
+	p.result.status = http.StatusBadGateway
+	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 500 {
+		p.result.status = e.StatusCode
+	}
+	f := &Refusal{Status: p.result.status, Code: codeUpstreamFailed, cause: err}
+	if p.result.settled {
+		f.Receipt, f.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
+	} else {
+		p.result.outcome = metrics.Uncharged
+	}
+	p.sawUpstream(p.result.status, true)
+	return f
 }

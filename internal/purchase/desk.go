@@ -3,13 +3,13 @@ package purchase
 import (
 	"context"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -17,9 +17,9 @@ import (
 
 // Desk is where the purchases of a gate are made.
 type Desk struct {
-	*settlement.Desk
 	*Shared
-	Offered    *offer.History
+	Settler    *settlement.Settler
+	History    *offer.History
 	Candidates offer.Candidates
 
 	// RetryWindow is how long a purchase that was paid for and not delivered can be fetched.
@@ -51,9 +51,18 @@ type Desk struct {
 	warned atomic.Int64 // when the log was last told of a client network, in Unix seconds
 }
 
+// NewDesk makes a desk with the usual bounds. What is nil or zero in it is for the gate to say.
+func NewDesk(settler *settlement.Settler, shared *Shared, history *offer.History, logger *zap.Logger) *Desk {
+	return &Desk{
+		Shared: shared, Settler: settler, History: history, Candidates: offer.Candidates{},
+		AnswerWithin: answerWithin, RenewEvery: ledger.RenewEvery, UploadGrace: delivery.UploadGrace, HoldWithin: holdWithin,
+		Now: time.Now, Logger: logger, Sampled: logger,
+	}
+}
+
 // Line is what purchases know of a line of the price list.
 type Line struct {
-	ID     string           // its words at the place of the gate
+	ID     string           // a digest of the gate's place and the line's words; "" until the place is known
 	Health admission.Health // of the upstream behind it
 }
 
@@ -64,83 +73,12 @@ type Shared struct {
 	Orders   *orderBook
 }
 
+// NewShared makes what a process shares that has sold nothing yet.
 func NewShared() *Shared {
 	held := newHeldKeys()
 	return &Shared{
 		Verdicts: new(verdicts),
 		Held:     held,
 		Orders:   &orderBook{open: map[orderKey][]*order{}, held: held},
-	}
-}
-
-// heldKeys are the payments that requests of this process hold. Copies of them, however
-// many come, are told so without asking the ledger.
-type heldKeys struct {
-	mu   sync.Mutex
-	keys map[ledger.Key]int
-	left map[ledger.Key]bool // whether the payer has left, though the upstream goes on, once that is known
-	vain map[ledger.Key]bool // what goes out gives the payer nothing that he has paid for
-}
-
-func newHeldKeys() *heldKeys {
-	return &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}, vain: map[ledger.Key]bool{}}
-}
-
-// payerLeft notes that the payer of a purchase has left that is still held.
-func (h *heldKeys) payerLeft(key ledger.Key) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, known := h.left[key]; !known && h.keys[key] > 0 {
-		h.left[key] = true
-	}
-}
-
-// payerHasAll notes that the payer of a purchase that is still held has got all of it:
-// when he leaves now, nothing is lost.
-func (h *heldKeys) payerHasAll(key ledger.Key) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.keys[key] > 0 {
-		h.left[key] = false
-	}
-}
-
-// givesNothing notes that a purchase that is still held gets an answer that is no goods.
-// The payer knows from its header, and may come again while the rest is on its way.
-func (h *heldKeys) givesNothing(key ledger.Key) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.keys[key] > 0 {
-		h.vain[key] = true
-	}
-}
-
-// isLost says whether the payer of a purchase that is still held may come again for what
-// he has not got.
-func (h *heldKeys) isLost(key ledger.Key) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.left[key] || h.vain[key]
-}
-
-func (h *heldKeys) hasLeft(key ledger.Key) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.left[key]
-}
-
-func (h *heldKeys) has(key ledger.Key) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.keys[key] > 0
-}
-
-func (h *heldKeys) add(key ledger.Key, n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.keys[key] += n; h.keys[key] <= 0 {
-		delete(h.keys, key)
-		delete(h.left, key)
-		delete(h.vain, key)
 	}
 }

@@ -22,7 +22,7 @@ func (p *Purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-// chargeable says whether an upstream's answer is goods.
+// chargeable says whether an upstream's answer is charged for.
 func (p *Purchase) chargeable(status int, header http.Header) bool {
 	if charge := p.offered.Price.Charge; len(charge) > 0 && status != http.StatusSwitchingProtocols {
 		// A range of the goods is goods.
@@ -58,4 +58,5 @@ func (p *Purchase) isGoods(status int) bool {
 // chargedKey marks the context of a request that holds a payment.
 type chargedKey struct{}
 
+// IsPaidFor says whether a request holds a payment already: a gate has let it through.
 func IsPaidFor(ctx context.Context) bool { return ctx.Value(chargedKey{}) != nil }

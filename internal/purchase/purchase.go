@@ -5,15 +5,10 @@ package purchase
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
@@ -82,22 +77,8 @@ type signed struct {
 	mayBeKnown bool
 }
 
-// hold is what the purchase has taken, and gives back when it is over; see Close.
-type hold struct {
-	ledger.Claim                  // our hold on the authorization
-	key          ledger.Key       // that the claim says is ours, or ""
-	lease        *ledger.Lease    // keeps the claim while the request lives
-	slot         *admission.Slot  // among the payments that are not yet settled
-	token        *admission.Token // that the payment costs until money has moved
-	order        *order           // in the book of orders
-	probing      bool             // the upstream may be tried, and nobody has said yet how it did
-	finishing    bool             // the payer is answered, and the upstream is not done: Close waits
-	closed       bool             // all was given back
-}
-
 // result is what has become of the purchase so far.
 type result struct {
-	upfront     bool                   // the money moves before the upstream runs, whatever was offered
 	heardBefore bool                   // the verdict on the payment is some seconds old
 	redeemed    bool                   // it was paid earlier, and is owed
 	settled     bool                   // the money has moved, and the claim says so
@@ -112,12 +93,12 @@ type result struct {
 	reason      string                 // for the ledger
 	outcome     metrics.Outcome        // for log and metrics; "" while undecided
 	refused     *Refusal               // what the payer got instead of goods
-	receipt     facilitator.Settlement // what the facilitator added for the receipt
+	settlement  facilitator.Settlement // what the facilitator added for the receipt
 }
 
 // Open begins a purchase. Its Close must be called, whatever comes of it.
 func (d *Desk) Open(a Ask, o Offered, payment *x402.Payment, said dialect.Dialect) *Purchase {
-	return &Purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment, said: said}, result: result{upfront: o.First}}
+	return &Purchase{desk: d, ask: a, offered: o, signed: signed{payment: payment, said: said}}
 }
 
 // match finds what the payment pays for, and checks all that can be checked
@@ -130,7 +111,7 @@ func (p *Purchase) match(now time.Time) (misfit *Refusal) {
 		From:     p.ask.Site,
 		Resource: x402.Resource{URL: p.ask.ResourceURL, Description: t.Description, MimeType: t.MimeType},
 	}
-	found, err := p.desk.Offered.Matches(p.signed.payment, p.offered.Current, p.offered.Resource, p.desk.Facilitators, now)
+	found, err := p.desk.History.Matches(p.signed.payment, p.offered.Current, p.offered.Resource, p.desk.Settler.Facilitators, now)
 	for _, f := range found {
 		misfit = p.fit(f, now)
 		if misfit == nil {
@@ -200,8 +181,8 @@ func (p *Purchase) Prepare(r *http.Request) *Refusal {
 		return refused
 	}
 	// Of a payer whom nobody can name, nothing can be remembered.
-	p.result.upfront = p.offered.First || p.signed.auth.Payer == "" || p.desk.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
-	if !p.result.upfront {
+	upfront := p.offered.First || p.signed.auth.Payer == "" || p.desk.Settler.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
+	if !upfront {
 		return nil
 	}
 	if !p.offered.Line.Health.MayTry(p.attempt(), p.desk.Now()) {
@@ -224,8 +205,8 @@ func (p *Purchase) sawUpstream(status int, returned bool) {
 	p.offered.Line.Health.Saw(p.attempt(), status, returned, p.desk.Now())
 }
 
-// verify asks the facilitator whether the payment would settle. Nothing has
-// moved yet, so a payer who hangs up ends it.
+// verify uses what a facilitator said of this payment within the last seconds, and asks if
+// there is nothing.
 func (p *Purchase) verify(ctx context.Context) *Refusal {
 	now := p.desk.Now()
 	if said := p.desk.Verdicts.get(p.verdictKey(), now); said != nil && p.canSettle(said.by, now) {
@@ -235,7 +216,8 @@ func (p *Purchase) verify(ctx context.Context) *Refusal {
 	return p.askFacilitator(ctx)
 }
 
-// askFacilitator asks the facilitator whether the payment would settle.
+// askFacilitator asks a facilitator whether the payment would settle. Nothing has moved
+// yet, so a payer who hangs up ends it.
 func (p *Purchase) askFacilitator(ctx context.Context) *Refusal {
 	verdict, name, err := facilitator.Verify(ctx, p.signed.settlers, p.signed.request)
 	if err != nil {
@@ -256,14 +238,14 @@ func (p *Purchase) heed(said *heard) *Refusal {
 		// Somebody else may have sent what the payer has used elsewhere, or what he has
 		// not signed.
 		if p.signed.proven && strings.Contains(said.verdict.Reason, "insufficient") {
-			p.desk.Admission.Trusted.Remove(p.signed.auth.Payer)
+			p.desk.Settler.Admission.Trusted.Remove(p.signed.auth.Payer)
 		}
 		p.result.outcome = metrics.Invalid
 		p.hold.Payment.Reason, p.hold.Payment.Facilitator = said.verdict.Reason, said.by
 		return refuseAnew(x402.SafeCode(said.verdict.Reason, x402.CodePaymentInvalid), detail(said.verdict.Detail))
 	}
-	// Who has answered settles: one that gave no answer to verify might give none
-	// to settle, and then nobody would know.
+	// The facilitator that verified is asked first to settle: another may give no answer
+	// after the money has moved.
 	if i := slices.IndexFunc(p.signed.settlers, func(n facilitator.Named) bool { return n.Name == said.by }); i > 0 {
 		p.signed.settlers = slices.Concat(p.signed.settlers[i:], p.signed.settlers[:i])
 	}
@@ -287,121 +269,4 @@ func (p *Purchase) canSettle(name string, now time.Time) bool {
 		_, closed := n.Breaker.Open(r.Network, r.Scheme, now)
 		return n.Name == name && !closed
 	})
-}
-
-// Deliver runs the upstream and hands its answer to the payer: settled first,
-// or settled when its status line is there.
-func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if p.result.settled && !p.ask.Upload.Free() {
-		return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow, Receipt: p.receipt(p.hold.Payment)})
-	}
-	if p.result.settled && p.signed.auth.opaque {
-		if refused := p.buysOnce(); refused != nil {
-			return p.desk.Refuse(w, r, p, *refused)
-		}
-	}
-	d := &run{p: p, w: w, r: r, answer: delivery.NewResponseWriter(w, p.result.settled, nil)}
-	d.answer.AtStatus = d.atStatus
-	d.answer.Payer = r.Context()
-	ctx, cancel := d.begin()
-	defer cancel()
-	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
-	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
-		if !delivery.IsFor(copied, r, p.hold.Payment.Key) {
-			return p.desk.Refuse(w, r, p, Refusal{Status: http.StatusConflict, Code: codeOtherCredentials, Receipt: p.receipt(p.hold.Payment)})
-		}
-		var err error
-		if next, err = delivery.Replay(copied); err != nil {
-			refused := p.unconfirmed(p.hold.Payment)
-			refused.cause = err
-			return p.desk.Refuse(w, r, p, *refused)
-		}
-		d.replayed = true
-	} else if p.ask.Acts && p.result.settled {
-		d.answer.Recorder = &delivery.Recorder{}
-	}
-	sent, err := p.upstreamRequest(r.WithContext(context.WithValue(ctx, chargedKey{}, true)))
-	if err != nil {
-		refused := p.ledgerFailed("asking for the secret of the upstream's keys", err)
-		if p.result.settled {
-			refused.Receipt = p.receipt(p.hold.Payment)
-		}
-		return p.desk.Refuse(w, r, p, *refused)
-	}
-	if p.hold.Payment.State == ledger.Settled {
-		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
-			return p.desk.Refuse(w, r, p, *refused)
-		}
-	}
-	return d.serve(w, next, sent)
-}
-
-// record writes down how the delivery goes.
-func (p *Purchase) record(ch ledger.Change) *Refusal {
-	if err := p.move(ch); err != nil {
-		p.result.outcome = metrics.Unrecorded
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
-	}
-	return nil
-}
-
-// clientError says whether an upstream's error is about the request, and not
-// one that would mean to a payer that nothing has moved.
-func clientError(err error) bool {
-	e, ok := errors.AsType[caddyhttp.HandlerError](err)
-	return ok && e.StatusCode >= 400 && e.StatusCode < 500 && e.StatusCode != http.StatusPaymentRequired
-}
-
-// upstreamFailed answers for an upstream that gave an error and no answer.
-func (p *Purchase) upstreamFailed(err error) *Refusal {
-	p.result.status = http.StatusBadGateway
-	if e, ok := errors.AsType[caddyhttp.HandlerError](err); ok && e.StatusCode >= 500 {
-		p.result.status = e.StatusCode
-	}
-	f := &Refusal{Status: p.result.status, Code: codeUpstreamFailed, cause: err}
-	if p.result.settled {
-		f.Receipt, f.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
-	} else {
-		p.result.outcome = metrics.Uncharged
-	}
-	p.sawUpstream(p.result.status, true)
-	return f
-}
-
-// move changes the row that the purchase holds.
-func (p *Purchase) move(ch ledger.Change) error {
-	row, err := p.desk.Ledger.Move(context.Background(), p.hold.Claim, ch)
-	if err != nil {
-		p.desk.Logger.Error("recording a payment", zap.String("payment", p.hold.Payment.ID),
-			zap.String("from", string(p.hold.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
-		return fmt.Errorf("recording %s: %w", ch.To, err)
-	}
-	p.hold.Payment = row
-	p.hold.Payment.Request = nil // the ledger keeps it; an open stream need not
-	return nil
-}
-
-// end lets the claim go with what is known of the purchase. If the ledger cannot take that
-// now it is told later, and the purchase stays held until then: one that has acted does
-// not act again, and what has arrived is not given again.
-func (p *Purchase) end(ch ledger.Change) {
-	p.hold.lease.End()
-	err := p.move(ch)
-	var again ledger.State
-	if ch.To == ledger.Delivered || ch.To == ledger.Settled && p.ask.Acts && p.isGoods(ch.Status) {
-		again = ledger.Delivering
-	}
-	if err == nil || errors.Is(err, ledger.ErrInvalid) || again == "" && errors.Is(err, ledger.ErrLost) {
-		return
-	}
-	held, key := p.desk.Held, p.hold.key
-	p.hold.key = ""
-	p.desk.RecordLater(p.hold.Claim, ch, again, func() { held.add(key, -1) })
-	p.hold.Payment.State = ch.To // as far as this request goes
-}
-
-// ledgerFailed answers when the ledger cannot: closed, and not with a 402.
-func (p *Purchase) ledgerFailed(doing string, err error) *Refusal {
-	p.desk.Logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.hold.Payment.ID), zap.Error(err))
-	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 }

@@ -15,8 +15,8 @@ func (p *Purchase) receipt(row ledger.Payment) *x402.Receipt {
 		Transaction: row.Transaction,
 		Network:     row.Network,
 		Payer:       row.Payer,
-		Extensions:  p.result.receipt.Extensions,
-		Extra:       p.result.receipt.Extra,
+		Extensions:  p.result.settlement.Extensions,
+		Extra:       p.result.settlement.Extra,
 	}
 	if row.Scheme == x402.SchemeUpto {
 		receipt.Amount = row.Amount // else it is the price

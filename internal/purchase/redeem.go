@@ -9,7 +9,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Stock clients never send a payment twice: told to come back, they sign anew.
@@ -68,7 +67,7 @@ func (p *Purchase) list(ctx context.Context, filters []ledger.Filter) (rows []le
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.CallWithin)
 	defer cancel()
 	for _, f := range filters {
-		for row, err := range p.desk.Ledger.List(ctx, f) {
+		for row, err := range p.desk.Settler.Ledger.List(ctx, f) {
 			if err != nil {
 				return nil, err
 			}
@@ -84,14 +83,14 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 	ctx, asked := r.Context(), p.hold.Payment
 	now := p.desk.Now()
 	switch {
-	case row.Key == asked.Key, row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
-		return nil // itself, or nothing came of it
+	case row.State == ledger.Released, row.State == ledger.Refused, row.State == ledger.Claimed && !ledger.Held(row, now):
+		return nil // nothing came of it
 	case named && !p.namesSame(ctx, row):
-		return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
+		return identifierTaken()
 	case row.State == ledger.Delivered:
 		// Named again: the same outcome, not another charge.
 		p.result.about = &row
-		return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
+		return p.alreadyUsed(row)
 	case !named && p.signed.identifier != "" && len(row.Answer) > 0 && !delivery.IsFor(row.Answer, r, row.Key):
 		return nil // somebody else's order, whose payer has the same wallet
 	case !named && (!p.sameRequest(row, asked) || row.Reason == reasonUsedMore || nothingCharged(row)):
@@ -100,7 +99,7 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 		return nil // a doubt that nobody could end must not close the shop to its payer
 	case ledger.Held(row, now) && !row.Doubt:
 		return p.besides(r, row, named)
-	case p.desk.Unrecorded.Has(row.Key) && (row.State == ledger.Settled || row.State == ledger.Delivering):
+	case p.desk.Settler.Unrecorded.Has(row.Key) && (row.State == ledger.Settled || row.State == ledger.Delivering):
 		p.result.about = &row // its lease is over, and what became of it is known and not in it
 		return inFlight()
 	}
@@ -108,7 +107,7 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 	case refused != nil:
 		return refused
 	case alike == delivery.Different && named:
-		return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
+		return identifierTaken()
 	case alike == delivery.Different:
 		return nil // another order to the same address
 	case row.State == ledger.Unknown, row.State == ledger.Settling:
@@ -133,7 +132,7 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 // reconciler finds out.
 func (p *Purchase) waitFor(row ledger.Payment) *Refusal {
 	p.result.about = &row
-	return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(row)}
+	return p.pending(row, 5)
 }
 
 // besides decides about a purchase that somebody holds.
@@ -143,12 +142,12 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 		p.result.about = &row
 		return wait
 	}
-	if p.desk.Ledger.HeldHere(row.Key) {
+	if p.desk.Settler.Ledger.HeldHere(row.Key) {
 		return nil // somebody is being served: this is another purchase
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
 	// held here, and its end was recorded since it was read.
-	fresh, err := p.desk.Ledger.Get(ctx, row.Key)
+	fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
 		return nil
@@ -167,7 +166,7 @@ func (p *Purchase) mayBeRetry(ctx context.Context, row ledger.Payment) bool {
 	if row.Doubt {
 		return true // just found out to be paid for
 	}
-	if p.desk.Unrecorded.Has(row.Key) {
+	if p.desk.Settler.Unrecorded.Has(row.Key) {
 		return true
 	}
 	if p.desk.Held.isLost(row.Key) {
@@ -186,7 +185,7 @@ func (p *Purchase) sellsNothing(ctx context.Context, row ledger.Payment) bool {
 	if row.State != ledger.Claimed {
 		return false
 	}
-	fresh, err := p.desk.Ledger.Get(ctx, row.Key)
+	fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key)
 	return errors.Is(err, ledger.ErrNotFound) || err == nil && (fresh.State == ledger.Claimed || fresh.State == ledger.Released)
 }
 
@@ -214,7 +213,7 @@ func (p *Purchase) takeOver(ctx context.Context, seen ledger.Payment) *Refusal {
 func (p *Purchase) stillOwed(seen ledger.Payment) *Refusal {
 	row := p.hold.Payment
 	if row.Reason == reasonUsedMore {
-		return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
+		return p.mayCostMore(row)
 	}
 	if row.Body != seen.Body {
 		digest, known := p.ask.Body.Digest()

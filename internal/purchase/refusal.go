@@ -5,10 +5,13 @@ import (
 	"net/http"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -89,9 +92,9 @@ func CodeOf(err error) x402.Code {
 	return x402.CodePaymentMalformed
 }
 
-// End ends a purchase with a refusal, and records why for the operator. It returns what
+// Refuse ends a purchase with a refusal, and records why for the operator. It returns what
 // the payer is told, and for a 402 what he is offered.
-func (p *Purchase) End(f Refusal) (told Refusal, shown *offer.Offer) {
+func (p *Purchase) Refuse(f Refusal) (told Refusal, shown *offer.Offer) {
 	if f.Status == http.StatusPaymentRequired {
 		var wait time.Duration
 		var down error
@@ -110,7 +113,7 @@ func (p *Purchase) End(f Refusal) (told Refusal, shown *offer.Offer) {
 	p.result.refused = &f
 	p.Close() // before a payer who reads slowly, or sends slowly, is written to
 	if shown != nil {
-		p.desk.Offered.Remember(p.offered.Resource, shown, p.desk.Now())
+		p.desk.History.Remember(p.offered.Resource, shown, p.desk.Now())
 	}
 	return f, shown
 }
@@ -123,7 +126,8 @@ func Outage(wait time.Duration) Refusal {
 	}
 }
 
-func clientGone() *Refusal { return &Refusal{Status: statusClientGone, Code: codeClientGone} }
+// clientGone is for a client that has left: nobody reads it.
+func clientGone() *Refusal { return &Refusal{Status: admission.ClientGone, Code: codeClientGone} }
 
 // tooLate refuses a payment for which the upstream took so long that it cannot be
 // settled any more. Nothing has moved.
@@ -134,5 +138,57 @@ func tooLate() *Refusal {
 // seconds rounds up.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// statusClientGone is what Caddy logs for a client that has left.
-const statusClientGone = admission.ClientGone
+// inFlight refuses what is in another request right now.
+func inFlight() *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: x402.CodePaymentInFlight, RetryAfter: 2}
+}
+
+// bodyTooSlow refuses a request whose body takes too long to come.
+func bodyTooSlow() *Refusal {
+	return &Refusal{Status: http.StatusRequestTimeout, Code: codeBodyTooSlow}
+}
+
+// identifierTaken refuses a payment-identifier that names another purchase.
+func identifierTaken() *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: codeIdentifierTaken}
+}
+
+// pending refuses while it is not known what became of a settlement. The payer comes again
+// after so many seconds.
+func (p *Purchase) pending(row ledger.Payment, after int) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: after, Receipt: p.pendingReceipt(row)}
+}
+
+// unrecorded refuses while the ledger does not take what became of the payment: the payer
+// gets it once it is recorded.
+func (p *Purchase) unrecorded() *Refusal {
+	p.result.outcome = metrics.Unrecorded
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
+}
+
+// alreadyUsed refuses a payment whose goods have arrived.
+func (p *Purchase) alreadyUsed(row ledger.Payment) *Refusal {
+	return &Refusal{Status: http.StatusPaymentRequired, Code: x402.CodePaymentAlreadyUsed, Receipt: p.receipt(row)}
+}
+
+// mayCostMore refuses an upto purchase whose upstream, asked again, would charge more than
+// was charged.
+func (p *Purchase) mayCostMore(row ledger.Payment) *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: codeUsedMore, Receipt: p.receipt(row)}
+}
+
+// boughtElse refuses what was paid for something else.
+func boughtElse() *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: codeBoughtElse}
+}
+
+// unconfirmed refuses what was paid for and cannot be given once more.
+func (p *Purchase) unconfirmed(row ledger.Payment) *Refusal {
+	return &Refusal{Status: http.StatusConflict, Code: x402.CodeDeliveryUnconfirmed, Receipt: p.receipt(row)}
+}
+
+// ledgerFailed answers when the ledger cannot: closed, and not with a 402.
+func (p *Purchase) ledgerFailed(doing string, err error) *Refusal {
+	p.desk.Logger.Error("ledger failed", zap.String("doing", doing), zap.String("payment", p.hold.Payment.ID), zap.Error(err))
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
+}

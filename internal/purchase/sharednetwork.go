@@ -22,7 +22,7 @@ func (p *Purchase) noteNetwork(r *http.Request) {
 	switch {
 	case private && forwarded && !request.IsTrusted(r):
 		p.desk.warnOfNetwork("payments come through a proxy that Caddy does not trust, so all payers seem to be in one network; name the proxy in `servers { trusted_proxies … }`", p.ask.Client)
-	case p.desk.Admission.IsShared(p.ask.Client, p.signed.auth.Payer, p.desk.Now()):
+	case p.desk.Settler.Admission.IsShared(p.ask.Client, p.signed.auth.Payer, p.desk.Now()):
 		p.desk.warnOfNetwork("many payers come from one client network: if that is a CDN or a proxy, name it in `servers { trusted_proxies … }`, or it proves little who fetches what was paid for", p.ask.Client)
 	}
 }

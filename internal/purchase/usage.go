@@ -53,7 +53,7 @@ func charge(said []string, most string, o *offer.Option) (string, error) {
 type sale struct {
 	network, asset string
 	most           string // signed, in atomic units
-	IsPaidFor      uint256.Int
+	charged        uint256.Int
 }
 
 // soldFor reads what an upto purchase was; nil for others, and where nobody can say.
@@ -67,7 +67,7 @@ func soldFor(row ledger.Payment) *sale {
 		return nil
 	}
 	s := &sale{network: row.Network, asset: row.Asset, most: signed.Value.Dec()}
-	if err := s.IsPaidFor.SetFromDecimal(row.Amount); err != nil {
+	if err := s.charged.SetFromDecimal(row.Amount); err != nil {
 		return nil
 	}
 	return s
@@ -94,7 +94,7 @@ func (p *Purchase) usedMore(said []string) bool {
 		return true
 	}
 	now, err := uint256.FromDecimal(due)
-	return err != nil || now.Gt(&p.result.sold.IsPaidFor)
+	return err != nil || now.Gt(&p.result.sold.charged)
 }
 
 // nothingCharged says whether the upstream has charged nothing of an upto payment:

@@ -19,7 +19,7 @@ type verdicts struct {
 	slots [1 << 10]atomic.Pointer[heard]
 }
 
-// heard is a verdict, of whom, and whose.
+// heard is what a facilitator said of one payment, and when.
 type heard struct {
 	of      verdictKey
 	verdict facilitator.Verdict

@@ -55,8 +55,8 @@ func TestOverridesAreBounded(t *testing.T) {
 		r := &http.Request{Method: http.MethodGet, Header: tc.header, URL: mustURL("/x")}
 		r.URL.RawQuery = tc.query
 		o := ReadOverrides(r)
-		if o.tooMany() != tc.many {
-			t.Errorf("%s: too many: %v", name, o.tooMany())
+		if o.many != tc.many {
+			t.Errorf("%s: too many: %v", name, o.many)
 		}
 		if !tc.many && !slices.Equal(o.methods, tc.methods) {
 			t.Errorf("%s: %q", name, o.methods)
@@ -90,8 +90,8 @@ func TestLongPathInTheQueryIsShortened(t *testing.T) {
 	} {
 		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/index.php", RawQuery: tc.query}}
 		o := ReadOverrides(r)
-		if o.tooMany() || !slices.Contains(o.paths, tc.want) || !slices.Contains(o.paths, "/index.php"+tc.want) {
-			t.Errorf("%s: %v, %.100q", name, o.tooMany(), o.paths)
+		if o.many || !slices.Contains(o.paths, tc.want) || !slices.Contains(o.paths, "/index.php"+tc.want) {
+			t.Errorf("%s: %v, %.100q", name, o.many, o.paths)
 		}
 		if length := len(strings.Join(o.paths, "")); length > 4*(maxRoute+len("/index.php/")) {
 			t.Errorf("%s: %d bytes of paths", name, length)
@@ -106,8 +106,8 @@ func TestLongPathIsNotLookedThrough(t *testing.T) {
 	short := &http.Request{Header: long.Header, URL: mustURL("/x")}
 	short = short.WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, *long))
 	for name, r := range map[string]*http.Request{"received": long, "rewritten": short} {
-		if o := ReadOverrides(r); !o.tooMany() || o.looked > 0 || len(o.paths) > 0 {
-			t.Errorf("%s: too many: %v, %d looked at, %d paths kept", name, o.tooMany(), o.looked, len(o.paths))
+		if o := ReadOverrides(r); !o.many || o.looked > 0 || len(o.paths) > 0 {
+			t.Errorf("%s: too many: %v, %d looked at, %d paths kept", name, o.many, o.looked, len(o.paths))
 		}
 	}
 }

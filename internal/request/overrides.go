@@ -9,16 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
-
-// Some upstreams take the path or the method of a request from elsewhere than
-// its request line. We do not know which, so such words are readings like those
-// of a path: what they say is priced beside what the request line says, and
-// nothing is removed.
 
 // pathHeaders are headers that some upstreams read instead of the path: IIS URL
 // Rewrite, Symfony and Zend the first two, applications made for nginx the
@@ -69,13 +62,11 @@ const (
 	maxQuery = 64 << 10
 )
 
-func (o *Overrides) tooMany() bool { return o.many }
-
 // ReadOverrides finds them. Most requests have none, and cost one look at the
 // names of their headers. A path that is too long is not looked at any further.
 func ReadOverrides(r *http.Request) (o Overrides) {
-	original, rewritten := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if rewritten = rewritten && original.URL != nil; tooLong(r.URL) || rewritten && tooLong(original.URL) {
+	original := originalURL(r)
+	if tooLong(r.URL) || tooLong(original) {
 		o.many = true
 		return o
 	}
@@ -112,11 +103,11 @@ func ReadOverrides(r *http.Request) (o Overrides) {
 	}
 	o.addQuery(r.URL.RawQuery)
 	o.addQueryPaths(r.URL)
-	if rewritten {
-		if original.URL.RawQuery != r.URL.RawQuery {
-			o.addQuery(original.URL.RawQuery)
+	if original != r.URL {
+		if original.RawQuery != r.URL.RawQuery {
+			o.addQuery(original.RawQuery)
 		}
-		o.addQueryPaths(original.URL)
+		o.addQueryPaths(original)
 	}
 	slices.Sort(o.paths) // headers come in no order
 	slices.Sort(o.methods)
@@ -386,7 +377,7 @@ func IsOverride(name string) bool {
 // Decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func Decide(list *pricing.List, r *http.Request, method string, o Overrides) (pricing.Decision, error) {
-	if r.URL.Opaque != "" || tooLong(r.URL) || o.tooMany() {
+	if r.URL.Opaque != "" || tooLong(r.URL) || o.many {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}

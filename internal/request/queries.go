@@ -15,9 +15,10 @@ import (
 // lines may ask.
 const queriesKey = "paywall.queries"
 
+// Queries are the readings of the query of a request.
 type Queries struct {
 	Read   []pricing.Query
-	Looked int
+	Looked int // work of matchers so far, which they bound
 }
 
 // forgetQueries is called before a request is decided about: since the last time
@@ -46,9 +47,7 @@ func QueriesOf(r *http.Request) *Queries {
 		}
 	}
 	add(r.URL.RawQuery)
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
-		add(original.URL.RawQuery)
-	}
+	add(originalURL(r).RawQuery)
 	original, current := pathsOf(r)
 	for _, path := range []string{original, current} {
 		if query, ok := queryInPath(path); ok {

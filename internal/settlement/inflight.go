@@ -10,18 +10,15 @@ import (
 // has. It belongs to no config: a reload must not cut it short.
 var inFlight flights
 
-// Go runs f in a goroutine of its own that the exit of the process waits for.
-func Go(f func()) { inFlight.Go(f) }
-
 // flights counts work under way. Unlike a sync.WaitGroup it may be waited for
 // while more begins: at exit, requests of earlier configs still run.
 type flights struct {
 	mu      sync.Mutex
 	count   int
-	waiting chan struct{} // closed when count is 0; made by who waits
+	waiting chan struct{} // closed when count is 0; made by landed
 }
 
-// Go runs f in a goroutine of its own.
+// Go runs f in a goroutine of its own, which counts until f returns.
 func (fl *flights) Go(f func()) {
 	fl.mu.Lock()
 	fl.count++

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// owedEvery is how often the ledger is asked for what is owed, and owedMost how
-// many of those are counted.
+// owedEvery is how often the ledger is asked for what is owed, and owedMost how many owed
+// payments are counted.
 const (
 	owedEvery = 30 * time.Second
 	owedMost  = 10_000
@@ -17,11 +17,11 @@ const (
 
 // WatchOwed counts what is owed until ctx ends, and tells saw. While the ledger does not
 // say, the last count stands.
-func (d *Desk) WatchOwed(ctx context.Context, saw func(metrics.Count)) {
+func (s *Settler) WatchOwed(ctx context.Context, saw func(metrics.Count)) {
 	ticker := time.NewTicker(owedEvery)
 	defer ticker.Stop()
 	for {
-		if owed, err := d.countOwed(ctx); err == nil {
+		if owed, err := s.countOwed(ctx); err == nil {
 			saw(owed)
 		}
 		select {
@@ -32,9 +32,9 @@ func (d *Desk) WatchOwed(ctx context.Context, saw func(metrics.Count)) {
 	}
 }
 
-func (d *Desk) countOwed(ctx context.Context) (owed metrics.Count, err error) {
+func (s *Settler) countOwed(ctx context.Context) (owed metrics.Count, err error) {
 	filter := ledger.Filter{States: []ledger.State{ledger.Settled, ledger.Delivering}, Limit: owedMost, Brief: true}
-	for row, err := range d.Ledger.List(ctx, filter) {
+	for row, err := range s.Ledger.List(ctx, filter) {
 		if err != nil {
 			return owed, err
 		}

@@ -23,6 +23,8 @@ const (
 	// afterEnd is how long after the end of an authorization the facilitator is
 	// still asked: a transaction may have been on its way.
 	afterEnd = 10 * time.Minute
+	// askChainWithin bounds one question about a chain.
+	askChainWithin = 30 * time.Second
 	// triedAtOnce is how many payments of one facilitator and network are asked
 	// about at once, and triedInARow how many before new ones get their turn.
 	triedAtOnce = 16
@@ -35,10 +37,10 @@ const (
 // money, and looks at the chain where it can. One runs per process; of several
 // that share a ledger, one takes each payment.
 type reconciler struct {
-	desk   *Desk
-	saw    func(doubts metrics.Count) // in its last round
-	now    func() time.Time
-	logger *zap.Logger
+	settler *Settler
+	saw     func(doubts metrics.Count) // in its last round
+	now     func() time.Time
+	logger  *zap.Logger
 
 	attempts map[ledger.Key]*attempts
 
@@ -46,8 +48,8 @@ type reconciler struct {
 	busy map[asked]bool
 }
 
-// asked is whom a payment is asked about, and the chain that it is on: those of
-// one that gives no answers must not keep those of others waiting.
+// asked is a facilitator and a network. A facilitator that gives no answers delays only its
+// own payments.
 type asked struct{ facilitator, network string }
 
 // attempts is the history of one payment with this reconciler.
@@ -81,7 +83,7 @@ func (c *reconciler) round(ctx context.Context) error {
 	var due []ledger.Payment
 	seen := make(map[ledger.Key]bool)
 	var doubts metrics.Count
-	for row, err := range c.desk.Ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}, Brief: true}) {
+	for row, err := range c.settler.Ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}, Brief: true}) {
 		if err != nil {
 			return err
 		}
@@ -103,7 +105,7 @@ func (c *reconciler) round(ctx context.Context) error {
 	for _, row := range due {
 		whom := asked{row.Facilitator, row.Network}
 		// What another chain says of it is worth nothing.
-		if c.desk.Facilitators.Closed(row.Network) || len(turns[whom]) == triedInARow || c.isBusy(whom) {
+		if c.settler.Facilitators.Closed(row.Network) || len(turns[whom]) == triedInARow || c.isBusy(whom) {
 			continue
 		}
 		t := c.attempts[row.Key]
@@ -173,7 +175,7 @@ func (c *reconciler) setBusy(whom asked, busy bool) {
 // try asks once about one payment.
 func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 	logger := c.logger.With(zap.String("payment", row.ID))
-	row, err := c.desk.Ledger.Get(ctx, row.Key) // all of it
+	row, err := c.settler.Ledger.Get(ctx, row.Key) // all of it
 	if err != nil || row.State != ledger.Unknown && row.State != ledger.Settling {
 		return // or somebody has found out meanwhile
 	}
@@ -183,15 +185,15 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		return
 	}
 	if NothingDue(request) {
-		if claim, err := c.desk.Ledger.Take(ctx, row.Key, ledger.Settling, ledger.LeaseFor); err == nil {
+		if claim, err := c.settler.Ledger.Take(ctx, row.Key, ledger.Settling, ledger.LeaseFor); err == nil {
 			c.record(ctx, claim, ledger.Change{To: ledger.Settled}, logger)
 		}
 		return
 	}
 	request.Since = row.Created
 	whole := request.Payment != nil
-	named, known := c.desk.Facilitators.Get(row.Facilitator)
-	witnesses := c.desk.Facilitators.Witnesses(row.Network)
+	named, known := c.settler.Facilitators.Get(row.Facilitator)
+	witnesses := c.settler.Facilitators.Witnesses(row.Network)
 	over := !row.ValidBefore.IsZero() && c.now().After(row.ValidBefore.Add(afterEnd))
 	if !whole || (!known || over) && len(witnesses) == 0 {
 		c.once(logger, count, "a payment stays in doubt: it can no longer be asked about, and there is no RPC to look at the chain",
@@ -199,62 +201,75 @@ func (c *reconciler) try(ctx context.Context, row ledger.Payment, count int) {
 		return
 	}
 
-	claim, err := c.desk.Ledger.Take(ctx, row.Key, ledger.Settling, Within+ledger.LeaseFor)
+	claim, err := c.settler.Ledger.Take(ctx, row.Key, ledger.Settling, Within+ledger.LeaseFor)
 	if err != nil {
 		return // a payer came back with it, or the ledger is gone
 	}
 	row = claim.Payment // which transaction was announced may have changed meanwhile
-	change := ledger.Change{To: ledger.Unknown}
-	var block facilitator.Block
-	if proof, ok := look(ctx, witnesses, request, row.Created); ok {
-		switch proof.Evidence {
-		case facilitator.Moved:
-			change, block = ledger.Change{To: ledger.Settled, Transaction: proof.Transaction}, proof.Block
-		case facilitator.Void:
-			change = ledger.Change{To: ledger.Refused, Proven: true, Reason: proof.Reason}
-		case facilitator.Open:
-		}
-	}
+	change, block := lookFor(ctx, witnesses, request, row.Created)
 	if change.To == ledger.Unknown && known && !over {
-		request.Transaction, request.Announce = row.Transaction, announce(c.desk.Ledger, claim)
-		s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
-		metrics.CountSettlement(s.Outcome.String())
-		if s.Outcome == facilitator.Settled {
-			change = ledger.Change{To: ledger.Settled, Transaction: s.Transaction, Facilitator: named.Name, Amount: chargedOtherwise(row, s)}
-			block = s.Block
-		} else {
-			change.Transaction, change.Reason = s.Transaction, s.Reason
-		}
+		change, block = c.askAgain(ctx, claim, named, request)
 	}
 	c.record(ctx, claim, change, logger)
 	if change.To == ledger.Settled && change.Facilitator != "" {
 		row.Facilitator = change.Facilitator
 	}
-	c.desk.watch(row, block)
+	c.settler.watch(row, block)
+}
+
+// lookFor asks the chain what became of a payment, and in which block it is.
+func lookFor(ctx context.Context, witnesses []facilitator.Witness, request facilitator.Request, since time.Time) (ledger.Change, facilitator.Block) {
+	if proof, ok := look(ctx, witnesses, request, since); ok {
+		switch proof.Evidence {
+		case facilitator.Moved:
+			return ledger.Change{To: ledger.Settled, Transaction: proof.Transaction}, proof.Block
+		case facilitator.Void:
+			return ledger.Change{To: ledger.Refused, Proven: true, Reason: proof.Reason}, facilitator.Block{}
+		case facilitator.Open:
+		}
+	}
+	return ledger.Change{To: ledger.Unknown}, facilitator.Block{}
+}
+
+// askAgain asks the facilitator for the money once more, in the same words. Only its yes
+// decides: a no may be about what an earlier try has moved.
+func (c *reconciler) askAgain(ctx context.Context, claim ledger.Claim, named facilitator.Named, request facilitator.Request) (ledger.Change, facilitator.Block) {
+	request.Transaction, request.Announce = claim.Payment.Transaction, announce(c.settler.Ledger, claim)
+	s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
+	metrics.CountSettlement(s.Outcome)
+	if s.Outcome != facilitator.Settled {
+		return ledger.Change{To: ledger.Unknown, Transaction: s.Transaction, Reason: s.Reason}, facilitator.Block{}
+	}
+	return ledger.Change{
+		To:          ledger.Settled,
+		Transaction: s.Transaction,
+		Facilitator: named.Name,
+		Amount:      chargedOtherwise(claim.Payment, s),
+	}, s.Block
 }
 
 // record writes what was found, and lets go.
 func (c *reconciler) record(ctx context.Context, claim ledger.Claim, change ledger.Change, logger *zap.Logger) {
-	set := func(claim ledger.Claim) (ledger.Payment, error) { return c.desk.Ledger.Move(ctx, claim, change) }
+	set := func(claim ledger.Claim) (ledger.Payment, error) { return c.settler.Ledger.Move(ctx, claim, change) }
 	row, err := set(claim)
 	if err != nil && change.To == ledger.Settled { // which the facilitator may not say again
-		Go(func() {
-			late, err := recordWithRetry(c.desk.Ledger, claim, afterLoss(true), set)
+		inFlight.Go(func() {
+			late, err := recordWithRetry(c.settler.Ledger, claim, afterLoss(true), set)
 			if err == nil {
-				_, err = letGo(c.desk.Ledger, late)
+				_, err = letGo(c.settler.Ledger, late)
 			}
 			logger.Warn("a reconciled payment was recorded late", zap.String("transaction", change.Transaction), zap.Error(err))
 		})
 	}
 	if err == nil {
 		claim.Payment = row
-		row, err = letGo(c.desk.Ledger, claim)
+		row, err = letGo(c.settler.Ledger, claim)
 	}
 	switch {
 	case err != nil:
 		logger.Error("recording a reconciled payment", zap.String("to", string(change.To)), zap.Error(err))
 	case change.To != ledger.Unknown:
-		metrics.CountPayment(metrics.Reconciled(string(change.To)))
+		metrics.CountPayment(metrics.Reconciled(change.To))
 		logger.Info("a payment in doubt is decided", zap.String("outcome", string(change.To)),
 			zap.String("payer", row.Payer), zap.String("transaction", row.Transaction), zap.String("network", row.Network),
 			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
@@ -279,7 +294,7 @@ func testify(ctx context.Context, w facilitator.Witness, r facilitator.Request, 
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askChainWithin)
 	defer cancel()
 	return w.Witness(ctx, r, since)
 }
@@ -293,7 +308,7 @@ func (c *reconciler) once(logger *zap.Logger, count int, text string, fields ...
 
 // Reconcile runs the reconciler of the config's ledger until ctx ends. It tells saw what
 // is in doubt, in each round.
-func (d *Desk) Reconcile(ctx context.Context, saw func(metrics.Count)) {
-	c := &reconciler{desk: d, saw: saw, now: time.Now, logger: d.Logger.Named("reconciler")}
+func (s *Settler) Reconcile(ctx context.Context, saw func(metrics.Count)) {
+	c := &reconciler{settler: s, saw: saw, now: time.Now, logger: s.Logger.Named("reconciler")}
 	c.run(ctx)
 }

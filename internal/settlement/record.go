@@ -124,23 +124,23 @@ func afterLoss(moved bool) ledger.State {
 // calls done. Until then it keeps the claim, and who signs anew is told to wait. If the
 // claim was lost, it takes the payment over into the state again, unless that is "". It
 // outlives its caller.
-func (d *Desk) RecordLater(c ledger.Claim, ch ledger.Change, again ledger.State, done func()) {
+func (s *Settler) RecordLater(c ledger.Claim, ch ledger.Change, again ledger.State, done func()) {
 	mine := new(mark)
-	d.Unrecorded.add(c.Payment.Key, mine)
+	s.Unrecorded.add(c.Payment.Key, mine)
 	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	lease := d.Ledger.Keep(slim, ledger.RenewEvery, d.Logger)
-	Go(func() {
+	lease := s.Ledger.Keep(slim, ledger.RenewEvery, s.Logger)
+	inFlight.Go(func() {
 		defer done()
-		defer d.Unrecorded.remove(c.Payment.Key, mine)
+		defer s.Unrecorded.remove(c.Payment.Key, mine)
 		defer lease.End()
-		_, err := recordWithRetry(d.Ledger, c, again, func(c ledger.Claim) (ledger.Payment, error) {
-			row, err := d.Ledger.Move(context.Background(), c, ch)
+		_, err := recordWithRetry(s.Ledger, c, again, func(c ledger.Claim) (ledger.Payment, error) {
+			row, err := s.Ledger.Move(context.Background(), c, ch)
 			if errors.Is(err, ledger.ErrLost) {
 				lease.End() // it must not keep ourselves out
 			}
 			return row, err
 		})
-		logger := d.Logger.With(zap.String("payment", c.Payment.ID), zap.String("to", string(ch.To)))
+		logger := s.Logger.With(zap.String("payment", c.Payment.ID), zap.String("to", string(ch.To)))
 		if err != nil {
 			logger.Error("what became of a payment cannot be recorded", zap.Error(err))
 			return
@@ -152,12 +152,12 @@ func (d *Desk) RecordLater(c ledger.Claim, ch ledger.Change, again ledger.State,
 // KeepAnswer records an upstream's answer, and the digest of the body that it is for, with
 // a purchase that others find out about, as soon as nobody holds it; then it calls done.
 // It outlives its caller.
-func (d *Desk) KeepAnswer(key ledger.Key, answer []byte, body string, done func()) {
-	Go(func() {
+func (s *Settler) KeepAnswer(key ledger.Key, answer []byte, body string, done func()) {
+	inFlight.Go(func() {
 		defer done()
 		pause := 50 * time.Millisecond
 		for end := time.Now().Add(recordFor); time.Now().Before(end); pause = min(2*pause, lastRecordPause) {
-			if d.keepAnswer(key, answer, body) {
+			if s.keepAnswer(key, answer, body) {
 				return
 			}
 			time.Sleep(pause)
@@ -166,11 +166,11 @@ func (d *Desk) KeepAnswer(key ledger.Key, answer []byte, body string, done func(
 }
 
 // keepAnswer tries once, and returns whether there is nothing more to try.
-func (d *Desk) keepAnswer(key ledger.Key, answer []byte, body string) bool {
+func (s *Settler) keepAnswer(key ledger.Key, answer []byte, body string) bool {
 	for _, way := range []struct{ take, leave ledger.State }{{ledger.Settling, ledger.Unknown}, {ledger.Delivering, ledger.Settled}} {
-		c, err := d.Ledger.Take(context.Background(), key, way.take, ledger.LeaseFor)
+		c, err := s.Ledger.Take(context.Background(), key, way.take, ledger.LeaseFor)
 		if err == nil {
-			_, err = d.Ledger.Move(context.Background(), c, ledger.Change{To: way.leave, Answer: answer, Body: body})
+			_, err = s.Ledger.Move(context.Background(), c, ledger.Change{To: way.leave, Answer: answer, Body: body})
 		}
 		taken, isTaken := errors.AsType[*ledger.TakenError](err)
 		switch {

@@ -34,7 +34,7 @@ type reorgWatch struct {
 }
 
 // run looks until ctx ends.
-func (l *reorgWatch) run(ctx context.Context) {
+func (w *reorgWatch) run(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
@@ -43,16 +43,16 @@ func (l *reorgWatch) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		for network, list := range l.watch.due(l.now()) {
-			go l.lookAt(ctx, network, list)
+		for network, list := range w.watch.due(w.now()) {
+			go w.lookAt(ctx, network, list)
 		}
 	}
 }
 
 // lookAt looks at some blocks of a network, and sees to the payments of those that
 // are gone.
-func (l *reorgWatch) lookAt(ctx context.Context, network string, list []blockOf) {
-	defer l.watch.rest(network)
+func (w *reorgWatch) lookAt(ctx context.Context, network string, list []blockOf) {
+	defer w.watch.rest(network)
 	var seeing sync.WaitGroup
 	defer seeing.Wait()
 	free := make(chan struct{}, triedAtOnce)
@@ -60,42 +60,42 @@ func (l *reorgWatch) lookAt(ctx context.Context, network string, list []blockOf)
 		if ctx.Err() != nil {
 			return
 		}
-		if l.closed(network) { // what another chain says is worth nothing
-			l.watch.unclear(at, l.now())
+		if w.closed(network) { // what another chain says is worth nothing
+			w.watch.unclear(at, w.now())
 			continue
 		}
-		if !l.watch.isGone(at) {
-			has, err := l.hasBlock(ctx, at)
+		if !w.watch.isGone(at) {
+			has, err := w.hasBlock(ctx, at)
 			switch {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				l.logger.Debug("it cannot be told whether the chain still has a block", zap.String("network", network), zap.Uint64("block", at.Number), zap.Error(err))
-				l.watch.unclear(at, l.now())
+				w.logger.Debug("it cannot be told whether the chain still has a block", zap.String("network", network), zap.Uint64("block", at.Number), zap.Error(err))
+				w.watch.unclear(at, w.now())
 				return // the others later: nobody may be there to ask
 			case has:
-				l.watch.seen(at, l.now())
+				w.watch.seen(at, w.now())
 				continue
 			}
-			n := l.watch.takenBack(at, l.now())
-			l.logger.Warn("a reorganisation of the chain has taken back a block with payments", zap.String("network", network),
+			n := w.watch.takenBack(at, w.now())
+			w.logger.Warn("a reorganisation of the chain has taken back a block with payments", zap.String("network", network),
 				zap.Uint64("block", at.Number), zap.String("hash", at.Hash), zap.Int("payments", n))
 		}
-		seeing.Go(func() { l.seeTo(ctx, at, free) })
+		seeing.Go(func() { w.seeTo(ctx, at, free) })
 	}
 }
 
 // hasBlock asks those who can look, and survives their panics.
-func (l *reorgWatch) hasBlock(ctx context.Context, at blockOf) (has bool, err error) {
+func (w *reorgWatch) hasBlock(ctx context.Context, at blockOf) (has bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askChainWithin)
 	defer cancel()
 	err = errors.New("nobody can look at this network")
-	for _, b := range l.blocks(at.network) {
+	for _, b := range w.blocks(at.network) {
 		if has, err = b.HasBlock(ctx, at.network, at.Block); err == nil {
 			break
 		}
@@ -105,47 +105,47 @@ func (l *reorgWatch) hasBlock(ctx context.Context, at blockOf) (has bool, err er
 
 // watch watches the block of a payment that was settled, where it is known and
 // somebody can look.
-func (d *Desk) watch(row ledger.Payment, b facilitator.Block) {
-	if b != (facilitator.Block{}) && len(d.Facilitators.Blocks(row.Network)) > 0 {
-		d.Blocks.add(row.Network, b, watched{key: row.Key, facilitator: row.Facilitator, request: row.Request}, time.Now(), d.Logger)
+func (s *Settler) watch(row ledger.Payment, b facilitator.Block) {
+	if b != (facilitator.Block{}) && len(s.Facilitators.Blocks(row.Network)) > 0 {
+		s.Blocks.add(row.Network, b, watched{key: row.Key, facilitator: row.Facilitator, request: row.Request}, time.Now(), s.Logger)
 	}
 }
 
 // WatchBlocks looks at the blocks of the latest payments until ctx ends.
-func (d *Desk) WatchBlocks(ctx context.Context) {
+func (s *Settler) WatchBlocks(ctx context.Context) {
 	l := &reorgWatch{
-		watch:       d.Blocks,
-		ledger:      d.Ledger,
-		admission:   d.Admission,
-		facilitator: d.Facilitators.Get,
-		blocks:      d.Facilitators.Blocks,
-		witnesses:   d.Facilitators.Witnesses,
-		closed:      d.Facilitators.Closed,
+		watch:       s.Blocks,
+		ledger:      s.Ledger,
+		admission:   s.Admission,
+		facilitator: s.Facilitators.Get,
+		blocks:      s.Facilitators.Blocks,
+		witnesses:   s.Facilitators.Witnesses,
+		closed:      s.Facilitators.Closed,
 		now:         time.Now,
-		logger:      d.Logger.Named("reorganisations"),
+		logger:      s.Logger.Named("reorganisations"),
 	}
 	l.run(ctx)
 }
 
 // seeTo sees to the payments of a block that is gone, as many at once as there is
 // room in free.
-func (l *reorgWatch) seeTo(ctx context.Context, at blockOf, free chan struct{}) {
-	list := l.watch.lost(at)
+func (w *reorgWatch) seeTo(ctx context.Context, at blockOf, free chan struct{}) {
+	list := w.watch.lost(at)
 	decided := make([]bool, len(list))
 	var trying sync.WaitGroup
 	for i := range list {
 		free <- struct{}{}
 		trying.Add(1)
-		Go(func() { // see drain: money may move
+		inFlight.Go(func() { // see Drain: money may move
 			defer trying.Done()
 			defer func() {
 				if p := recover(); p != nil {
-					l.logger.Error("seeing to a payment whose block is gone", zap.String("payment", ledger.ID(list[i].key)), zap.Any("panic", p), zap.Stack("stack"))
+					w.logger.Error("seeing to a payment whose block is gone", zap.String("payment", ledger.ID(list[i].key)), zap.Any("panic", p), zap.Stack("stack"))
 				}
 				<-free
 			}()
 			if ctx.Err() == nil {
-				decided[i] = l.decide(ctx, at.network, &list[i])
+				decided[i] = w.decide(ctx, at.network, &list[i])
 			}
 		})
 	}
@@ -156,14 +156,14 @@ func (l *reorgWatch) seeTo(ctx context.Context, at blockOf, free chan struct{}) 
 			undecided = append(undecided, p)
 		}
 	}
-	l.watch.left(at, len(list), undecided, l.now())
+	w.watch.left(at, len(list), undecided, w.now())
 }
 
 // decide finds out what became of one payment whose block is gone, and reports
 // whether there is nothing more to do here.
-func (l *reorgWatch) decide(ctx context.Context, network string, p *watched) bool {
-	logger := l.logger.With(zap.String("payment", ledger.ID(p.key)), zap.String("network", network))
-	row, err := l.ledger.Get(ctx, p.key)
+func (w *reorgWatch) decide(ctx context.Context, network string, p *watched) bool {
+	logger := w.logger.With(zap.String("payment", ledger.ID(p.key)), zap.String("network", network))
+	row, err := w.ledger.Get(ctx, p.key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return true // another ledger's
@@ -178,56 +178,67 @@ func (l *reorgWatch) decide(ctx context.Context, network string, p *watched) boo
 		return true
 	}
 	request.Since = row.Created
-	proof, err := l.seek(ctx, network, request)
+	proof, err := w.seek(ctx, network, request)
 	switch {
 	case err != nil:
 		return false // nobody could tell
 	case proof.Evidence == facilitator.Moved:
-		return l.found(ctx, network, p, row, ledger.Change{Transaction: proof.Transaction}, proof.Block, logger)
+		return w.found(ctx, network, p, row, ledger.Change{Transaction: proof.Transaction}, proof.Block, logger)
 	}
 	if !p.told {
 		p.told = true
-		metrics.CountReorganised(metrics.Reverted)
-		l.admission.Distrusted.Add(row.Payer, l.now())
-		l.admission.Trusted.Remove(row.Payer)
-		logger.Error("a reorganisation of the chain has taken back a payment that was settled, and the chain does not show it in another block",
-			zap.String("transaction", row.Transaction), zap.String("state", string(row.State)), zap.String("payer", row.Payer),
-			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
+		w.tell(row, logger)
 	}
-	if row.State != ledger.Delivered && !ledger.Held(row, l.now()) { // who delivers is not stopped
-		return l.unsettle(ctx, row, logger)
+	if row.State != ledger.Delivered && !ledger.Held(row, w.now()) { // who delivers is not stopped
+		return w.unsettle(ctx, row, logger)
 	}
 	if row.State == ledger.Delivered && row.Reason != ledger.ReasonReverted {
-		if err := l.amend(ctx, row, ledger.Change{Reason: ledger.ReasonReverted}); err != nil {
+		if err := w.amend(ctx, row, ledger.Change{Reason: ledger.ReasonReverted}); err != nil {
 			logger.Error("recording that a payment was taken back", zap.Error(err))
 			return false
 		}
 		row.Reason = ledger.ReasonReverted
 	}
-	named, known := l.facilitator(p.facilitator)
-	over := !row.ValidBefore.IsZero() && !l.now().Before(row.ValidBefore)
-	switch {
-	case proof.Evidence == facilitator.Void:
+	if proof.Evidence == facilitator.Void {
 		return true
-	case over || !known || ctx.Err() != nil:
+	}
+	return w.askAgain(ctx, network, p, row, request, logger)
+}
+
+// tell says that a payment was taken back; its payer pays first from now on.
+func (w *reorgWatch) tell(row ledger.Payment, logger *zap.Logger) {
+	metrics.CountReorganised(metrics.Reverted)
+	w.admission.Distrusted.Add(row.Payer, w.now())
+	w.admission.Trusted.Remove(row.Payer)
+	logger.Error("a reorganisation of the chain has taken back a payment that was settled, and the chain does not show it in another block",
+		zap.String("transaction", row.Transaction), zap.String("state", string(row.State)), zap.String("payer", row.Payer),
+		zap.String("asset", row.Asset), zap.String("amount", row.Amount))
+}
+
+// askAgain asks the facilitator once more for the money of a payment whose goods are gone,
+// while the authorization is good. It reports what decide does.
+func (w *reorgWatch) askAgain(ctx context.Context, network string, p *watched, row ledger.Payment, request facilitator.Request, logger *zap.Logger) bool {
+	named, known := w.facilitator(p.facilitator)
+	over := !row.ValidBefore.IsZero() && !w.now().Before(row.ValidBefore)
+	if over || !known || ctx.Err() != nil {
 		return false // it may be on its way
 	}
 	s, _ := ask(context.WithoutCancel(ctx), []facilitator.Named{named}, request)
-	metrics.CountSettlement(s.Outcome.String())
+	metrics.CountSettlement(s.Outcome)
 	if s.Outcome != facilitator.Settled || s.Block == (facilitator.Block{}) {
 		// Nobody's word counts here: the next look tells whether it is true.
 		logger.Warn("a payment that was taken back was asked for again", zap.Stringer("outcome", s.Outcome), zap.String("reason", s.Reason), zap.String("detail", s.Detail))
 		return false
 	}
-	return l.found(ctx, network, p, row, ledger.Change{Transaction: s.Transaction, Facilitator: named.Name}, s.Block, logger)
+	return w.found(ctx, network, p, row, ledger.Change{Transaction: s.Transaction, Facilitator: named.Name}, s.Block, logger)
 }
 
 // seek looks for a payment on the chain. The error is for when nobody could tell.
-func (l *reorgWatch) seek(ctx context.Context, network string, r facilitator.Request) (facilitator.Proof, error) {
+func (w *reorgWatch) seek(ctx context.Context, network string, r facilitator.Request) (facilitator.Proof, error) {
 	err := errors.New("nobody can look at this network")
 	var said facilitator.Proof
-	for _, w := range l.witnesses(network) {
-		proof, failed := testify(ctx, w, r, r.Since)
+	for _, witness := range w.witnesses(network) {
+		proof, failed := testify(ctx, witness, r, r.Since)
 		switch {
 		case failed != nil && err != nil:
 			err = failed
@@ -243,9 +254,9 @@ func (l *reorgWatch) seek(ctx context.Context, network string, r facilitator.Req
 
 // found is for a payment that the chain has after all. It is watched in its new
 // block.
-func (l *reorgWatch) found(ctx context.Context, network string, p *watched, row ledger.Payment, ch ledger.Change, b facilitator.Block, logger *zap.Logger) bool {
+func (w *reorgWatch) found(ctx context.Context, network string, p *watched, row ledger.Payment, ch ledger.Change, b facilitator.Block, logger *zap.Logger) bool {
 	if row.Reason == ledger.ReasonReverted || ch.Transaction != row.Transaction {
-		if err := l.amend(ctx, row, ch); err != nil {
+		if err := w.amend(ctx, row, ch); err != nil {
 			logger.Error("recording the new transaction of a payment", zap.String("transaction", ch.Transaction), zap.Error(err))
 			return false
 		}
@@ -258,33 +269,33 @@ func (l *reorgWatch) found(ctx context.Context, network string, p *watched, row 
 	logger.Info("a payment whose block was taken back is in another one", zap.String("transaction", ch.Transaction), zap.Uint64("block", b.Number))
 	again := *p
 	again.told = false
-	l.watch.add(network, b, again, l.now(), l.logger)
+	w.watch.add(network, b, again, w.now(), w.logger)
 	return true
 }
 
 // amend records what became of the money of a payment that stays where it is.
-func (l *reorgWatch) amend(ctx context.Context, row ledger.Payment, ch ledger.Change) error {
+func (w *reorgWatch) amend(ctx context.Context, row ledger.Payment, ch ledger.Change) error {
 	take := ledger.Delivered
 	ch.To, ch.Reorganised = ledger.Delivered, true
 	if row.State != ledger.Delivered {
 		take, ch.To = ledger.Delivering, ledger.Settled
 	}
-	claim, err := l.ledger.Take(ctx, row.Key, take, ledger.LeaseFor)
+	claim, err := w.ledger.Take(ctx, row.Key, take, ledger.LeaseFor)
 	if err == nil {
-		_, err = l.ledger.Move(ctx, claim, ch)
+		_, err = w.ledger.Move(ctx, claim, ch)
 	}
 	return err
 }
 
 // unsettle gives a payment whose goods are owed to the reconciler.
-func (l *reorgWatch) unsettle(ctx context.Context, row ledger.Payment, logger *zap.Logger) bool {
-	claim, err := l.ledger.Take(ctx, row.Key, ledger.Delivering, ledger.LeaseFor)
+func (w *reorgWatch) unsettle(ctx context.Context, row ledger.Payment, logger *zap.Logger) bool {
+	claim, err := w.ledger.Take(ctx, row.Key, ledger.Delivering, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok {
 		return false // somebody came for the goods
 	}
 	for _, to := range []ledger.State{ledger.Settling, ledger.Unknown} {
 		if err == nil {
-			_, err = l.ledger.Move(ctx, claim, ledger.Change{To: to, Reorganised: true})
+			_, err = w.ledger.Move(ctx, claim, ledger.Change{To: to, Reorganised: true})
 		}
 	}
 	if err != nil {

@@ -106,7 +106,7 @@ func (o *outlook) counts() map[string]float64 {
 	o.t.Helper()
 	registry := prometheus.NewRegistry()
 	none := func() *metrics.Count { return nil }
-	now := metrics.Now{Facilitators: func(func(*facilitator.Memory) bool) {}, Unsettled: func() int { return 0 }, InDoubt: none, Owed: none}
+	now := metrics.Gauges{Facilitators: func(func(*facilitator.Memory) bool) {}, Unsettled: func() int { return 0 }, InDoubt: none, Owed: none}
 	if err := metrics.Register(registry, now); err != nil {
 		o.t.Fatal(err)
 	}

@@ -26,8 +26,8 @@ import (
 // Within bounds one settlement.
 const Within = 120 * time.Second
 
-// Desk is where a config's payments are settled.
-type Desk struct {
+// Settler settles the payments of a config.
+type Settler struct {
 	Ledger       *ledger.Guarded
 	Facilitators *facilitator.Set
 	Admission    *admission.Control
@@ -41,7 +41,7 @@ type Desk struct {
 // sign anew, that is no other purchase. The zero value has none.
 type Unrecorded struct{ keys sync.Map }
 
-// mark says by whom a payment is unrecorded.
+// mark identifies the settlement or change that waits to be recorded.
 type mark struct{ _ byte } // not empty, so that no two are the same
 
 // Has says whether something of a payment waits to be recorded.
@@ -78,7 +78,7 @@ type Result struct {
 
 // Running is a settlement under way.
 type Running struct {
-	desk  *Desk
+	by    *Settler
 	claim ledger.Claim
 	done  chan Result
 	// left is decided once, by whoever is first: the settlement that hands its result to
@@ -95,23 +95,23 @@ const (
 )
 
 // Settle begins to move the money. What becomes of it is recorded, whatever happens to ctx.
-func (d *Desk) Settle(ctx context.Context, o Order) *Running {
-	s := &Running{desk: d, claim: o.Claim, done: make(chan Result, 1)}
+func (s *Settler) Settle(ctx context.Context, o Order) *Running {
+	running := &Running{by: s, claim: o.Claim, done: make(chan Result, 1)}
 	o.Request.Since = o.Claim.Payment.Created
-	o.Request.Transaction, o.Request.Announce = o.Claim.Payment.Transaction, announce(d.Ledger, o.Claim)
+	o.Request.Transaction, o.Request.Announce = o.Claim.Payment.Transaction, announce(s.Ledger, o.Claim)
 	ctx = context.WithoutCancel(ctx)
-	Go(func() { s.run(ctx, o) })
-	return s
+	inFlight.Go(func() { running.run(ctx, o) })
+	return running
 }
 
-func (s *Running) run(ctx context.Context, o Order) {
-	d, claim := s.desk, s.claim
+func (r *Running) run(ctx context.Context, o Order) {
+	d, claim := r.by, r.claim
 	defer func() {
-		s.ended.Store(true)
-		d.Unrecorded.remove(s.claim.Payment.Key, &s.mark)
+		r.ended.Store(true)
+		d.Unrecorded.remove(r.claim.Payment.Key, &r.mark)
 	}()
 	said, name := ask(ctx, o.Facilitators, o.Request)
-	metrics.CountSettlement(said.Outcome.String())
+	metrics.CountSettlement(said.Outcome)
 	o.Heard(said)
 	settled := said.Outcome == facilitator.Settled
 	if other := chargedOtherwise(claim.Payment, said); settled && other != "" {
@@ -123,19 +123,19 @@ func (s *Running) run(ctx context.Context, o Order) {
 	if err == nil && settled {
 		d.watch(row, said.Block)
 	} else if err != nil {
-		d.Unrecorded.add(claim.Payment.Key, &s.mark)
+		d.Unrecorded.add(claim.Payment.Key, &r.mark)
 	}
-	if s.left.CompareAndSwap(undecided, handedOver) {
-		s.done <- Result{Settlement: said, Row: row, Err: err}
+	if r.left.CompareAndSwap(undecided, handedOver) {
+		r.done <- Result{Settlement: said, Row: row, Err: err}
 		if err == nil {
 			return
 		}
 	}
 	claim.Payment = row
 	if err != nil {
-		d.Logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", s.claim.Payment.ID),
+		d.Logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", r.claim.Payment.ID),
 			zap.Stringer("outcome", said.Outcome), zap.String("transaction", said.Transaction), zap.Error(err))
-		if claim, err = recordWithRetry(d.Ledger, s.claim, afterLoss(settled), record); err == nil && settled {
+		if claim, err = recordWithRetry(d.Ledger, r.claim, afterLoss(settled), record); err == nil && settled {
 			d.watch(claim.Payment, said.Block)
 		}
 	}
@@ -153,21 +153,21 @@ func (s *Running) run(ctx context.Context, o Order) {
 }
 
 // Done has the result, once there is one, unless the settlement was left alone.
-func (s *Running) Done() <-chan Result { return s.done }
+func (r *Running) Done() <-chan Result { return r.done }
 
 // LeaveAlone says that the payer's request does not wait for the result any more: the
 // settlement keeps the claim, and lets go of it. It returns false if the result is there.
-func (s *Running) LeaveAlone() bool { return s.left.CompareAndSwap(undecided, leftAlone) }
+func (r *Running) LeaveAlone() bool { return r.left.CompareAndSwap(undecided, leftAlone) }
 
 // Doubt marks a settlement whose payer no longer waits for it: if the payer signs anew,
 // that is no other purchase, but this one. When the settlement has just ended, the rules
 // refuse the mark, and it is not needed. The body is what is known of the request's, or "".
-func (s *Running) Doubt(body string) {
-	_, err := s.desk.Ledger.Move(context.Background(), s.claim, ledger.Change{To: ledger.Settling, Body: body})
+func (r *Running) Doubt(body string) {
+	_, err := r.by.Ledger.Move(context.Background(), r.claim, ledger.Change{To: ledger.Settling, Body: body})
 	if err != nil && !errors.Is(err, ledger.ErrLost) {
-		s.desk.Unrecorded.add(s.claim.Payment.Key, &s.mark) // until the settlement ends
-		if s.ended.Load() {
-			s.desk.Unrecorded.remove(s.claim.Payment.Key, &s.mark)
+		r.by.Unrecorded.add(r.claim.Payment.Key, &r.mark) // until the settlement ends
+		if r.ended.Load() {
+			r.by.Unrecorded.remove(r.claim.Payment.Key, &r.mark)
 		}
 	}
 }

@@ -8,17 +8,17 @@ import (
 
 // Times and numbers of a payment. Those that tests may shorten are fields of the Desk too.
 const (
-	// HoldWithin is how long a payment may be claimed without being settled: who
+	// holdWithin is how long a payment may be claimed without being settled: who
 	// holds it for longer has an upstream that does not answer.
-	HoldWithin = offer.MaxTimeout
+	holdWithin = offer.MaxTimeout
 	// minLife is how long an authorization must still live when we settle:
 	// settlement has to reach a block before it ends.
 	minLife = 20 * time.Second
 	// maxLife is the longest authorization we take: some wallets sign a day.
 	maxLife = 25 * time.Hour
-	// AnswerWithin is how long a payer waits for a settlement before being told
+	// answerWithin is how long a payer waits for a settlement before being told
 	// that it is pending: below the usual time-outs of clients.
-	AnswerWithin = 15 * time.Second
+	answerWithin = 15 * time.Second
 	// keepWithoutEnd is how long a payment is remembered whose authorization does
 	// not say when it ends: the chain alone refuses it then.
 	keepWithoutEnd = 90 * 24 * time.Hour

@@ -5,10 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
 )
 
@@ -18,25 +16,6 @@ func PriceMethod(r *http.Request) string {
 		return http.MethodGet // extended CONNECT is how HTTP/2 and 3 say GET with Upgrade
 	}
 	return r.Method
-}
-
-// wirePath is a URL's path as it goes over the wire.
-func wirePath(u *url.URL) string {
-	if u.RawPath == "" && goesAsItIs(u.Path) {
-		return u.Path
-	}
-	return u.EscapedPath()
-}
-
-// goesAsItIs says whether a path has nothing that would be escaped; asking for
-// the escaped path costs more.
-func goesAsItIs(path string) bool {
-	for i := range len(path) {
-		if c := path[i]; (c < 'a' || c > 'z') && (c < '.' || c > '9') && (c < '@' || c > 'Z') && c != '-' && c != '_' && c != '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // Method is the method of a request, with those and the paths that it names
@@ -53,14 +32,6 @@ func Method(r *http.Request, o Overrides) string {
 // names elsewhere. A tunnel is no effect, but a POST that asks for one is a POST.
 func MayAct(r *http.Request, o Overrides) bool {
 	return !Safe(r.Method) && r.Method != http.MethodConnect || o.Act()
-}
-
-// URI is the path and query as the client sent them.
-func URI(r *http.Request) string {
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
-		return o.URL.RequestURI()
-	}
-	return r.URL.RequestURI()
 }
 
 // Tunnels says whether a request wants to become a tunnel.
@@ -85,13 +56,4 @@ func Fingerprint(texts ...string) string {
 		_, _ = fmt.Fprintf(sum, "%d:%s", len(text), text)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16])
-}
-
-// pathsOf are a request's path as it was received and as it was rewritten.
-func pathsOf(r *http.Request) (original, current string) {
-	current = wirePath(r.URL)
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil && (o.URL.Path != r.URL.Path || o.URL.RawPath != r.URL.RawPath) {
-		return wirePath(o.URL), current
-	}
-	return current, current
 }

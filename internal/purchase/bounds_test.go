@@ -18,11 +18,11 @@ func TestTimesAreInOrder(t *testing.T) {
 		name            string
 		shorter, longer time.Duration
 	}{
-		{"a payer is answered before the client gives up", AnswerWithin, clients},
-		{"an authorization lives while its payer waits", AnswerWithin, minLife},
+		{"a payer is answered before the client gives up", answerWithin, clients},
+		{"an authorization lives while its payer waits", answerWithin, minLife},
 		{"an authorization lives when it is asked for", minLife, offer.MaxTimeout},
 		{"what is offered is taken", offer.MaxTimeout, maxLife},
-		{"a settlement goes on after its payer was answered", AnswerWithin, settlement.Within},
+		{"a settlement goes on after its payer was answered", answerWithin, settlement.Within},
 		{"a settlement can end before its authorization does", settlement.Within, offer.MaxTimeout},
 		{"who is slow with a body is let go before the claim would be", delivery.UploadGrace, ledger.LeaseFor},
 	} {

@@ -20,7 +20,7 @@ import (
 )
 
 // ResponseWriter is the response writer that the upstream sees. It holds the answer at
-// its status line until AtStatus has decided what becomes of it, and from then
+// its status line until atStatus has decided what becomes of it, and from then
 // on either passes everything through, unbuffered, or swallows it.
 //
 // Nothing is buffered: a held answer waits in WriteHeader, and the upstream
@@ -28,10 +28,10 @@ import (
 type ResponseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 
-	// AtStatus is called once, with the final status, before anything of the
+	// atStatus is called once, with the final status, before anything of the
 	// answer has left. False keeps the answer back for good; then the header is
 	// as it was before the upstream ran, and the caller writes its own answer.
-	AtStatus func(status int, header http.Header) (pass bool)
+	atStatus func(status int, header http.Header) (pass bool)
 
 	// passInformational lets 1xx answers through; they may come from another
 	// goroutine before the status line, so nothing else here looks at them.
@@ -48,8 +48,8 @@ type ResponseWriter struct {
 	// before is the header as it was when the upstream was started.
 	before http.Header
 
-	// Payer ends when the payer leaves.
-	Payer context.Context
+	// payer ends when the payer leaves.
+	payer context.Context
 
 	// Cut: nothing more is sent. A file that the system sends in one piece still goes
 	// to its end.
@@ -59,7 +59,7 @@ type ResponseWriter struct {
 	All atomic.Bool
 
 	Status   int           // 0 until the status line
-	Goods    bool          // it stands for something that was done or given; set by AtStatus
+	Goods    bool          // it stands for something that was done or given; set by atStatus
 	declared int64         // length of the goods, or -1
 	lost     bool          // the payer had left before a part of the answer was sent
 	refused  bool          // the answer is being swallowed
@@ -72,132 +72,134 @@ type ResponseWriter struct {
 	Hijacked bool
 }
 
-func NewResponseWriter(w http.ResponseWriter, passInformational bool, atStatus func(int, http.Header) bool) *ResponseWriter {
+// NewResponseWriter holds an answer for w until atStatus has decided. payer ends when the
+// payer leaves.
+func NewResponseWriter(payer context.Context, w http.ResponseWriter, passInformational bool, atStatus func(int, http.Header) bool) *ResponseWriter {
 	return &ResponseWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
-		AtStatus:              atStatus,
+		atStatus:              atStatus,
 		passInformational:     passInformational,
 		before:                w.Header().Clone(),
-		Payer:                 context.Background(),
+		payer:                 payer,
 		declared:              -1,
 	}
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (a *ResponseWriter) WriteHeader(status int) {
-	if a.Status != 0 {
+func (w *ResponseWriter) WriteHeader(status int) {
+	if w.Status != 0 {
 		return
 	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		if a.passInformational {
-			header := a.Header()
+		if w.passInformational {
+			header := w.Header()
 			all := header.Clone()
 			RemoveReceipts(header)
-			a.ResponseWriterWrapper.WriteHeader(status)
+			w.ResponseWriterWrapper.WriteHeader(status)
 			clear(header) // the final answer may still say what is used
 			maps.Copy(header, all)
 		}
 		return
 	}
-	a.Status = status
-	// Refused until decided: a panic in AtStatus must not open the gate for a
+	w.Status = status
+	// Refused until decided: a panic in atStatus must not open the gate for a
 	// deferred write.
-	a.refused = true
-	if !a.AtStatus(status, a.Header()) {
-		a.RestoreHeader()
+	w.refused = true
+	if !w.atStatus(status, w.Header()) {
+		w.RestoreHeader()
 		return
 	}
-	a.refused = false
-	if a.Goods {
-		a.declared = declaredLength(a.Header())
-		a.All.Store(a.declared == 0)
+	w.refused = false
+	if w.Goods {
+		w.declared = declaredLength(w.Header())
+		w.All.Store(w.declared == 0)
 	}
-	a.look()
-	if a.Recorder != nil {
-		a.Recorder.Begin(status, a.Header())
+	w.look()
+	if w.Recorder != nil {
+		w.Recorder.Begin(status, w.Header())
 	}
-	a.begun = time.Now()
-	a.ResponseWriterWrapper.WriteHeader(status)
+	w.begun = time.Now()
+	w.ResponseWriterWrapper.WriteHeader(status)
 }
 
 // wait notes how long the payer took to take a part of the answer.
-func (a *ResponseWriter) wait(d time.Duration) {
-	a.waited += d
-	a.longest = max(a.longest, d)
+func (w *ResponseWriter) wait(d time.Duration) {
+	w.waited += d
+	w.longest = max(w.longest, d)
 }
 
 // stalled says whether the payer has let the answer wait, so that it may be his doing
 // when the upstream gave up: for long at once, or most of the time and for very long. One
 // who reads all the time over a slow line, from an upstream that breaks, has not.
-func (a *ResponseWriter) stalled() bool {
-	return a.longest >= longWait || a.waited >= longRead && 2*a.waited >= time.Since(a.begun)
+func (w *ResponseWriter) stalled() bool {
+	return w.longest >= longWait || w.waited >= longRead && 2*w.waited >= time.Since(w.begun)
 }
 
 // RestoreHeader undoes what the upstream did to the header.
-func (a *ResponseWriter) RestoreHeader() {
-	h := a.Header()
+func (w *ResponseWriter) RestoreHeader() {
+	h := w.Header()
 	clear(h)
-	maps.Copy(h, a.before)
+	maps.Copy(h, w.before)
 }
 
 // Write implements http.ResponseWriter.
-func (a *ResponseWriter) Write(p []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	if a.refused {
-		if a.Aside != nil {
-			if a.Aside.write(p); a.Aside.over {
-				a.AsideOver()
+func (w *ResponseWriter) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if w.refused {
+		if w.Aside != nil {
+			if w.Aside.write(p); w.Aside.over {
+				w.AsideOver()
 			}
 		}
 		// An error here would make reverse_proxy panic; the upstream is stopped
 		// by its context instead.
 		return len(p), nil
 	}
-	if a.Recorder != nil {
-		a.Recorder.write(p)
-		if a.writeErr != nil && !a.Recorder.over {
+	if w.Recorder != nil {
+		w.Recorder.write(p)
+		if w.writeErr != nil && !w.Recorder.over {
 			return len(p), nil // for the copy alone
 		}
 	}
-	n, err := a.send(p)
-	if err != nil && a.Recorder != nil && !a.Recorder.over {
+	n, err := w.send(p)
+	if err != nil && w.Recorder != nil && !w.Recorder.over {
 		return len(p), nil
 	}
 	return n, err
 }
 
 // ReadFrom implements io.ReaderFrom, so that sendfile keeps working.
-func (a *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
-	a.WriteHeader(http.StatusOK)
+func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.WriteHeader(http.StatusOK)
 	switch {
-	case a.refused && a.Aside == nil:
+	case w.refused && w.Aside == nil:
 		return 0, errHeld // nobody who calls this panics about it
-	case a.refused, a.Recorder != nil:
-		return io.Copy(writerOnly{a}, r)
+	case w.refused, w.Recorder != nil:
+		return io.Copy(writerOnly{w}, r)
 	}
-	if err := a.stopped(); err != nil {
+	if err := w.stopped(); err != nil {
 		return 0, err
 	}
-	a.look()
-	n, err := a.ResponseWriterWrapper.ReadFrom(r)
-	a.count(n, err)
+	w.look()
+	n, err := w.ResponseWriterWrapper.ReadFrom(r)
+	w.count(n, err)
 	if err != nil {
-		a.offered += goodPart // nobody says how much of the last piece has left
+		w.offered += goodPart // nobody says how much of the last piece has left
 	}
 	return n, err
 }
 
 // send sends a part of the body.
-func (a *ResponseWriter) send(p []byte) (int, error) {
-	if err := a.stopped(); err != nil {
+func (w *ResponseWriter) send(p []byte) (int, error) {
+	if err := w.stopped(); err != nil {
 		return 0, err
 	}
-	a.look()
+	w.look()
 	since := time.Now()
-	n, err := a.ResponseWriterWrapper.Write(p)
-	a.wait(time.Since(since))
-	a.count(int64(n), err)
-	a.offered += int64(len(p) - n)
+	n, err := w.ResponseWriterWrapper.Write(p)
+	w.wait(time.Since(since))
+	w.count(int64(n), err)
+	w.offered += int64(len(p) - n)
 	return n, err
 }
 
@@ -206,48 +208,48 @@ type writerOnly struct{ io.Writer }
 
 // look notes whether the payer is still there. Bytes that a connection takes
 // after that arrive nowhere.
-func (a *ResponseWriter) look() { a.lost = a.lost || a.Payer.Err() != nil }
+func (w *ResponseWriter) look() { w.lost = w.lost || w.payer.Err() != nil }
 
 // stopped says whether nothing more may be sent.
-func (a *ResponseWriter) stopped() error {
-	if !a.Cut.Load() {
+func (w *ResponseWriter) stopped() error {
+	if !w.Cut.Load() {
 		return nil
 	}
-	a.count(0, errCut)
+	w.count(0, errCut)
 	return errCut
 }
 
-func (a *ResponseWriter) count(n int64, err error) {
-	a.written += n
-	a.offered += n
-	if a.declared >= 0 && a.written == a.declared {
-		a.All.Store(true)
+func (w *ResponseWriter) count(n int64, err error) {
+	w.written += n
+	w.offered += n
+	if w.declared >= 0 && w.written == w.declared {
+		w.All.Store(true)
 	}
-	if err != nil && a.writeErr == nil {
-		a.writeErr = err
+	if err != nil && w.writeErr == nil {
+		w.writeErr = err
 	}
 }
 
 // FlushError implements what http.ResponseController looks for. A flush before
 // the status line stands for a 200, as everywhere in net/http.
-func (a *ResponseWriter) FlushError() error {
-	a.WriteHeader(http.StatusOK)
-	if a.refused {
+func (w *ResponseWriter) FlushError() error {
+	w.WriteHeader(http.StatusOK)
+	if w.refused {
 		return nil
 	}
 	since := time.Now()
 	//nolint:bodyclose // a controller is no response
-	err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Flush()
-	a.wait(time.Since(since))
-	if err != nil && a.Recorder != nil && !a.Recorder.over && !errors.Is(err, http.ErrNotSupported) {
-		a.count(0, err)
+	err := http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Flush()
+	w.wait(time.Since(since))
+	if err != nil && w.Recorder != nil && !w.Recorder.over && !errors.Is(err, http.ErrNotSupported) {
+		w.count(0, err)
 		return nil
 	}
 	return err
 }
 
 // Flush implements http.Flusher.
-func (a *ResponseWriter) Flush() { _ = a.FlushError() }
+func (w *ResponseWriter) Flush() { _ = w.FlushError() }
 
 var (
 	errHeld = errors.New("the answer is held back: it is not paid for")
@@ -256,37 +258,37 @@ var (
 
 // Hijack implements what http.ResponseController looks for. Only an answer
 // that passed its status line (101) can become a tunnel.
-func (a *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if a.refused || a.Status == 0 && !a.passInformational {
+func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.refused || w.Status == 0 && !w.passInformational {
 		return nil, nil, errHeld
 	}
 	//nolint:bodyclose // a controller is no response
-	conn, brw, err := http.NewResponseController(a.ResponseWriterWrapper.ResponseWriter).Hijack()
-	if a.Hijacked = a.Hijacked || err == nil; a.Hijacked && a.Status == 0 {
-		a.Status = http.StatusSwitchingProtocols // the handler writes it itself
+	conn, brw, err := http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Hijack()
+	if w.Hijacked = w.Hijacked || err == nil; w.Hijacked && w.Status == 0 {
+		w.Status = http.StatusSwitchingProtocols // the handler writes it itself
 	}
 	return conn, brw, err
 }
 
 // Complete says whether all of the answer was taken by the connection, as far
 // as a server can know.
-func (a *ResponseWriter) Complete(method string) bool {
-	if a.Status == 0 || a.refused || a.writeErr != nil || a.lost {
+func (w *ResponseWriter) Complete(method string) bool {
+	if w.Status == 0 || w.refused || w.writeErr != nil || w.lost {
 		return false
 	}
-	if a.Hijacked || a.Status == http.StatusSwitchingProtocols {
-		return a.Hijacked
+	if w.Hijacked || w.Status == http.StatusSwitchingProtocols {
+		return w.Hijacked
 	}
-	if method == http.MethodHead || a.Status == http.StatusNoContent || a.Status == http.StatusNotModified {
+	if method == http.MethodHead || w.Status == http.StatusNoContent || w.Status == http.StatusNotModified {
 		return true
 	}
-	if declared := a.Header().Get("Content-Length"); declared != "" {
+	if declared := w.Header().Get("Content-Length"); declared != "" {
 		n, err := strconv.ParseInt(declared, 10, 64)
-		return err == nil && n == a.written
+		return err == nil && n == w.written
 	}
 	// Its end is not sent before the handler returns: who has left by now has
 	// not seen it.
-	return a.Payer.Err() == nil
+	return w.payer.Err() == nil
 }
 
 // declaredLength is the length of a body as a header declares it, or -1.
@@ -302,16 +304,16 @@ func declaredLength(header http.Header) int64 {
 // it: a tenth, or what fits into a few packets, or the header of what has no declared
 // length. A redirect is all in its header. Who reads so slowly that the upstream gives
 // up has ended it too.
-func (a *ResponseWriter) EndedByPayer() bool {
-	left := a.Payer.Err() != nil || a.writeErr != nil || a.stalled()
-	if a.refused || a.Cut.Load() || !left {
+func (w *ResponseWriter) EndedByPayer() bool {
+	left := w.payer.Err() != nil || w.writeErr != nil || w.stalled()
+	if w.refused || w.Cut.Load() || !left {
 		return false
 	}
-	if a.Status >= 300 && a.Status < 400 {
+	if w.Status >= 300 && w.Status < 400 {
 		return true
 	}
-	declared, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64)
-	return err != nil || a.offered >= goodPart || 10*a.offered >= declared
+	declared, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
+	return err != nil || w.offered >= goodPart || 10*w.offered >= declared
 }
 
 const (

@@ -20,8 +20,8 @@ import (
 // mostWatched is how many payments are watched at most. Others are not.
 const mostWatched = 10_000
 
-// lookAfter is when it is looked after a block, since its first payment was
-// settled. After the last look it is forgotten. Payments of a block that is gone
+// lookAfter are the times after a block's first settlement at which the chain is asked for
+// it. After the last look it is forgotten. Payments of a block that is gone
 // are looked after in the same pauses.
 var lookAfter = [...]time.Duration{15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}
 
@@ -44,6 +44,7 @@ type Blocks struct {
 // Destruct implements caddy.Destructor.
 func (*Blocks) Destruct() error { return nil }
 
+// NewBlocks makes one that watches nothing yet.
 func NewBlocks() *Blocks {
 	return &Blocks{blocks: make(map[blockOf]*watchedBlock), busy: make(map[string]bool)}
 }
@@ -75,43 +76,43 @@ type watched struct {
 }
 
 // add watches a payment, unless nobody has looked where it is.
-func (w *Blocks) add(network string, b facilitator.Block, p watched, now time.Time, logger *zap.Logger) {
-	if b == (facilitator.Block{}) {
+func (b *Blocks) add(network string, in facilitator.Block, p watched, now time.Time, logger *zap.Logger) {
+	if in == (facilitator.Block{}) {
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.count >= mostWatched {
-		if !w.full {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.count >= mostWatched {
+		if !b.full {
 			logger.Warn("too many payments at once: of some it is not watched whether a reorganisation takes them back; more confirmations would do instead",
-				zap.Int("watched", w.count))
+				zap.Int("watched", b.count))
 		}
-		w.full = true
+		b.full = true
 		return
 	}
 	if p.until.IsZero() {
 		p.until = now.Add(watchFor)
 	}
-	at := blockOf{network, b}
-	block := w.blocks[at]
+	at := blockOf{network, in}
+	block := b.blocks[at]
 	if block == nil {
 		block = &watchedBlock{gone: true}
-		w.blocks[at] = block
+		b.blocks[at] = block
 	}
 	if block.gone { // and back, if it was there before
 		block.gone, block.looks, block.since, block.next = false, 0, now, now.Add(lookAfter[0])
 	}
 	block.payments = append(block.payments, p)
-	w.count++
+	b.count++
 }
 
 // due returns the blocks whose time has come, by network, and marks these as busy.
-func (w *Blocks) due(now time.Time) map[string][]blockOf {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (b *Blocks) due(now time.Time) map[string][]blockOf {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var due map[string][]blockOf
-	for at, b := range w.blocks {
-		if now.Before(b.next) || w.busy[at.network] {
+	for at, block := range b.blocks {
+		if now.Before(block.next) || b.busy[at.network] {
 			continue
 		}
 		if due == nil {
@@ -120,118 +121,118 @@ func (w *Blocks) due(now time.Time) map[string][]blockOf {
 		due[at.network] = append(due[at.network], at)
 	}
 	for network := range due {
-		w.busy[network] = true
+		b.busy[network] = true
 	}
 	return due
 }
 
 // rest ends what due began for a network.
-func (w *Blocks) rest(network string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.busy, network)
+func (b *Blocks) rest(network string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.busy, network)
 }
 
 // isGone says whether a block is known to be taken back.
-func (w *Blocks) isGone(at blockOf) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	b := w.blocks[at]
-	return b != nil && b.gone
+func (b *Blocks) isGone(at blockOf) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	block := b.blocks[at]
+	return block != nil && block.gone
 }
 
 // unclear puts a look off.
-func (w *Blocks) unclear(at blockOf, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if b := w.blocks[at]; b != nil {
-		b.next = now.Add(lookAgain)
-		w.expire(at, b, now)
+func (b *Blocks) unclear(at blockOf, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if block := b.blocks[at]; block != nil {
+		block.next = now.Add(lookAgain)
+		b.expire(at, block, now)
 	}
 }
 
 // seen is for a block that the chain has.
-func (w *Blocks) seen(at blockOf, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if b := w.blocks[at]; b != nil {
-		w.looked(at, b, now)
+func (b *Blocks) seen(at blockOf, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if block := b.blocks[at]; block != nil {
+		b.looked(at, block, now)
 	}
 }
 
 // takenBack is for a block that the chain does not have any more, and returns how
 // many payments are in it.
-func (w *Blocks) takenBack(at blockOf, now time.Time) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	b := w.blocks[at]
-	if b == nil {
+func (b *Blocks) takenBack(at blockOf, now time.Time) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	block := b.blocks[at]
+	if block == nil {
 		return 0
 	}
-	b.gone, b.looks, b.since, b.next = true, -1, now, now
-	return len(b.payments)
+	block.gone, block.looks, block.since, block.next = true, -1, now, now
+	return len(block.payments)
 }
 
 // lost returns the payments of a block that is gone, which still count.
-func (w *Blocks) lost(at blockOf) []watched {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	b := w.blocks[at]
-	if b == nil {
+func (b *Blocks) lost(at blockOf) []watched {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	block := b.blocks[at]
+	if block == nil {
 		return nil
 	}
-	list := b.payments
-	b.payments = nil
+	list := block.payments
+	block.payments = nil
 	return list
 }
 
 // left puts back those of the payments from lost of which it is not decided what
 // became of them.
-func (w *Blocks) left(at blockOf, taken int, undecided []watched, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	b := w.blocks[at]
-	if b == nil {
+func (b *Blocks) left(at blockOf, taken int, undecided []watched, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	block := b.blocks[at]
+	if block == nil {
 		return
 	}
-	w.count -= taken - len(undecided)
-	b.payments = append(undecided, b.payments...)
-	if b.gone { // else it is back, and was not looked at since
-		w.looked(at, b, now)
+	b.count -= taken - len(undecided)
+	block.payments = append(undecided, block.payments...)
+	if block.gone { // else it is back, and was not looked at since
+		b.looked(at, block, now)
 	}
 }
 
 // looked counts a look and sets the time of the next one, under the lock.
-func (w *Blocks) looked(at blockOf, b *watchedBlock, now time.Time) {
-	if b.looks++; b.looks >= len(lookAfter) {
-		w.forget(at, b)
+func (b *Blocks) looked(at blockOf, block *watchedBlock, now time.Time) {
+	if block.looks++; block.looks >= len(lookAfter) {
+		b.forget(at, block)
 		return
 	}
-	b.next = b.since.Add(lookAfter[b.looks])
-	w.expire(at, b, now)
+	block.next = block.since.Add(lookAfter[block.looks])
+	b.expire(at, block, now)
 }
 
 // expire forgets the payments that were watched for long, under the lock.
-func (w *Blocks) expire(at blockOf, b *watchedBlock, now time.Time) {
-	before := len(b.payments)
-	b.payments = slices.DeleteFunc(b.payments, func(p watched) bool { return !now.Before(p.until) })
-	w.count -= before - len(b.payments)
-	if len(b.payments) == 0 {
-		w.forget(at, b)
+func (b *Blocks) expire(at blockOf, block *watchedBlock, now time.Time) {
+	before := len(block.payments)
+	block.payments = slices.DeleteFunc(block.payments, func(p watched) bool { return !now.Before(p.until) })
+	b.count -= before - len(block.payments)
+	if len(block.payments) == 0 {
+		b.forget(at, block)
 	}
 }
 
 // forget forgets a block with all in it, under the lock.
-func (w *Blocks) forget(at blockOf, b *watchedBlock) {
-	w.count -= len(b.payments)
-	delete(w.blocks, at)
-	if w.count < mostWatched/2 {
-		w.full = false
+func (b *Blocks) forget(at blockOf, block *watchedBlock) {
+	b.count -= len(block.payments)
+	delete(b.blocks, at)
+	if b.count < mostWatched/2 {
+		b.full = false
 	}
 }
 
 // ForTest returns what tests may do with it, so that they need not wait.
-func (w *Blocks) ForTest() BlocksForTest { return BlocksForTest{w} }
+func (b *Blocks) ForTest() BlocksForTest { return BlocksForTest{b} }
 
 // BlocksForTest is Blocks in the hands of a test.
 type BlocksForTest struct{ w *Blocks }

@@ -53,9 +53,9 @@ var (
 	accountLabels = []string{"facilitator", "network", "account"}
 )
 
-// Now collects what is so now. Of each there is one value: configs that overlap during a
+// Gauges collect what is so now. Of each there is one value: configs that overlap during a
 // reload share it.
-type Now struct {
+type Gauges struct {
 	// Facilitators are those of all configs. Several may have one name.
 	Facilitators iter.Seq[*facilitator.Memory]
 	// Unsettled is how many payments are claimed and not yet settled.
@@ -65,20 +65,20 @@ type Now struct {
 }
 
 // Describe implements prometheus.Collector.
-func (Now) Describe(ch chan<- *prometheus.Desc) {
+func (Gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, gasLost, doubtCount, doubtAge, owedCount} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (n Now) Collect(ch chan<- prometheus.Metric) {
+func (g Gauges) Collect(ch chan<- prometheus.Metric) {
 	value := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...) //nolint:forbidigo // no money
 	}
-	value(unsettled, n.Unsettled())
-	n.collectFacilitators(ch, value)
-	if c := n.InDoubt(); c != nil {
+	value(unsettled, g.Unsettled())
+	g.collectFacilitators(ch, value)
+	if c := g.InDoubt(); c != nil {
 		value(doubtCount, c.Payments)
 		age := 0
 		if c.Payments > 0 {
@@ -86,16 +86,16 @@ func (n Now) Collect(ch chan<- prometheus.Metric) {
 		}
 		value(doubtAge, age)
 	}
-	if c := n.Owed(); c != nil {
+	if c := g.Owed(); c != nil {
 		value(owedCount, c.Payments)
 	}
 }
 
-func (n Now) collectFacilitators(ch chan<- prometheus.Metric, value func(d *prometheus.Desc, v int, labels ...string)) {
+func (g Gauges) collectFacilitators(ch chan<- prometheus.Metric, value func(d *prometheus.Desc, v int, labels ...string)) {
 	up := map[string]int{}
 	networks := map[[2]string]facilitator.Funds{}
 	accounts := map[[3]string]facilitator.Account{} // by their labels: two configs may have the same
-	for s := range n.Facilitators {
+	for s := range g.Facilitators {
 		if _, known := up[s.Name]; !known {
 			up[s.Name] = 1
 		}

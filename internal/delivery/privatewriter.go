@@ -25,54 +25,54 @@ func NewPrivateWriter(w http.ResponseWriter, varies string) *PrivateWriter {
 }
 
 // Mark edits the header, if that was not done yet.
-func (f *PrivateWriter) Mark() {
-	if f.marked {
+func (w *PrivateWriter) Mark() {
+	if w.marked {
 		return
 	}
-	f.marked = true
-	header := f.Header()
-	KeepPrivate(header)
-	if f.varies != "" {
-		header["Vary"] = slices.Concat(header["Vary"], []string{f.varies})
+	w.marked = true
+	header := w.Header()
+	keepPrivate(header)
+	if w.varies != "" {
+		header["Vary"] = slices.Concat(header["Vary"], []string{w.varies})
 	}
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (f *PrivateWriter) WriteHeader(status int) {
+func (w *PrivateWriter) WriteHeader(status int) {
 	if status >= 200 {
-		f.Mark()
+		w.Mark()
 	}
-	f.ResponseWriterWrapper.WriteHeader(status)
+	w.ResponseWriterWrapper.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
-func (f *PrivateWriter) Write(p []byte) (int, error) {
-	f.Mark()
-	return f.ResponseWriterWrapper.Write(p)
+func (w *PrivateWriter) Write(p []byte) (int, error) {
+	w.Mark()
+	return w.ResponseWriterWrapper.Write(p)
 }
 
 // ReadFrom implements io.ReaderFrom, so that sendfile keeps working.
-func (f *PrivateWriter) ReadFrom(r io.Reader) (int64, error) {
-	f.Mark()
-	return f.ResponseWriterWrapper.ReadFrom(r)
+func (w *PrivateWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.Mark()
+	return w.ResponseWriterWrapper.ReadFrom(r)
 }
 
 // FlushError implements what http.ResponseController looks for.
-func (f *PrivateWriter) FlushError() error {
-	f.Mark()
+func (w *PrivateWriter) FlushError() error {
+	w.Mark()
 	//nolint:bodyclose // a controller is no response
-	return http.NewResponseController(f.ResponseWriterWrapper.ResponseWriter).Flush()
+	return http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Flush()
 }
 
 // Flush implements http.Flusher.
-func (f *PrivateWriter) Flush() { _ = f.FlushError() }
+func (w *PrivateWriter) Flush() { _ = w.FlushError() }
 
 // Hijack implements what http.ResponseController looks for. What is said on the
 // connection is no answer that a cache keeps.
-func (f *PrivateWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *PrivateWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	//nolint:bodyclose // a controller is no response
-	conn, brw, err := http.NewResponseController(f.ResponseWriterWrapper.ResponseWriter).Hijack()
-	f.marked = f.marked || err == nil
+	conn, brw, err := http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Hijack()
+	w.marked = w.marked || err == nil
 	return conn, brw, err
 }
 

@@ -9,15 +9,14 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// settle moves the money. The payer waits for it at most answerWithin; the
-// settlement itself goes on without the payer, the request and the config, and
+// settle moves the money. The payer waits for it at most Desk.AnswerWithin;
+// the settlement itself goes on without the payer, the request and the config, and
 // records what became of it.
 func (p *Purchase) settle(ctx context.Context) *Refusal {
 	if p.hold.Payment.State == ledger.Claimed {
@@ -31,18 +30,26 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{To: ledger.Settling, Request: stored, Facilitator: p.signed.settlers[0].Name, Payer: p.signed.auth.Payer, Status: p.result.status, Body: p.bodySoFar(ctx), Amount: p.signed.due}); err != nil {
+		if err := p.move(ledger.Change{
+			To:          ledger.Settling,
+			Request:     stored,
+			Facilitator: p.signed.settlers[0].Name,
+			Payer:       p.signed.auth.Payer,
+			Status:      p.result.status,
+			Body:        p.bodySoFar(ctx),
+			Amount:      p.signed.due,
+		}); err != nil {
 			return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 		}
 		if p.ask.Payer.Err() != nil {
 			// Who comes again is told that nothing is sold to one who has left: see mayBeRetry.
-			p.end(ledger.Change{To: ledger.Released})
+			p.endClaim(ledger.Change{To: ledger.Released})
 			return clientGone()
 		}
 	}
 
 	lease, slot := p.hold.lease, p.hold.slot
-	work := p.desk.Settle(ctx, settlement.Order{
+	work := p.desk.Settler.Settle(ctx, settlement.Order{
 		Claim: p.hold.Claim, Request: p.signed.request, Facilitators: p.signed.settlers,
 		Heard:   p.customer().remember,
 		Release: func() { lease.End(); slot.Leave() },
@@ -64,32 +71,9 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 			}
 			p.hold.lease, p.hold.slot = nil, nil
 			p.result.outcome = metrics.Pending
-			return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
+			return p.pending(p.hold.Payment, 5)
 		}
 	}
-}
-
-// bodySoFar is what the ledger is told of the request's body while the money moves: once
-// the upstream has answered, that it is not known, if it is not; "" leaves what the ledger
-// has from an earlier request.
-func (p *Purchase) bodySoFar(ctx context.Context) string {
-	switch {
-	case p.result.status != 0:
-		return p.ask.Body.Record(context.WithoutCancel(ctx), p.ask.Method)
-	case p.hold.Payment.Status != 0:
-		return ""
-	}
-	return p.readBody()
-}
-
-// readBody is the digest of the request's body, or "" while it is not known, and where
-// the ledger has the answer to another one.
-func (p *Purchase) readBody() string {
-	if delivery.HasCopy(p.hold.Payment) {
-		return ""
-	}
-	digest, _ := p.ask.Body.Digest()
-	return digest
 }
 
 // afterSettlement says what the payer may have.
@@ -100,8 +84,7 @@ func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 		// and no goods that a second try would get once more. The settlement goes
 		// on alone, and holds the claim: see settlement.Result.
 		p.hold.lease = nil
-		p.result.outcome = metrics.Unrecorded
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment)}
+		return p.unrecorded()
 	}
 	p.hold.Payment = s.Row
 	p.hold.Payment.Request = nil // see move
@@ -112,7 +95,7 @@ func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 	switch state {
 	case ledger.Settled:
 		p.result.settled = true
-		p.result.receipt = s.Settlement
+		p.result.settlement = s.Settlement
 		return nil
 	case ledger.Refused:
 		p.result.outcome = metrics.Refused
@@ -128,7 +111,9 @@ func (p *Purchase) afterSettlement(s settlement.Result) *Refusal {
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeFacilitatorUnavailable, RetryAfter: wait, cause: detail(s.Detail)}
 	default:
 		p.result.outcome = metrics.Unknown
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: x402.CodeSettlementPending, RetryAfter: 5, Receipt: p.pendingReceipt(p.hold.Payment), cause: detail(s.Detail)}
+		refused := p.pending(p.hold.Payment, 5)
+		refused.cause = detail(s.Detail)
+		return refused
 	}
 }
 
@@ -152,7 +137,7 @@ func (p *Purchase) buysOnce() *Refusal {
 	once.Key = ledger.Key("transaction:" + row.Network + ":" + row.Transaction)
 	once.ValidBefore = time.Time{}
 	once.Client, once.Identifier = row.ID, "" // whose transaction it is
-	ctx, l := context.Background(), p.desk.Ledger
+	ctx, l := context.Background(), p.desk.Settler.Ledger
 	c, err := l.Claim(ctx, once, ledger.LeaseFor)
 	for _, to := range []ledger.State{ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered} {
 		if err == nil {

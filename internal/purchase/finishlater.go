@@ -26,35 +26,35 @@ func (p *Purchase) isOurs() bool {
 }
 
 // finishForLater answers the payer at the status line, and lets the upstream finish.
-func (d *run) finishForLater(status int, header http.Header) {
-	d.answer.Aside = &delivery.Recorder{}
-	d.answer.Aside.Begin(status, header)
-	d.answer.AsideOver = d.cancel
-	time.AfterFunc(delivery.FinishWithin, d.cancel)
-	d.answer.RestoreHeader()
-	if d.r.ProtoMajor == 1 {
-		d.w.Header().Set("Connection", "close") // it is busy until the upstream has finished
+func (r *run) finishForLater(status int, header http.Header) {
+	r.answer.Aside = &delivery.Recorder{}
+	r.answer.Aside.Begin(status, header)
+	r.answer.AsideOver = r.cancel
+	time.AfterFunc(delivery.FinishWithin, r.cancel)
+	r.answer.RestoreHeader()
+	if r.request.ProtoMajor == 1 {
+		r.w.Header().Set("Connection", "close") // it is busy until the upstream has finished
 	}
-	d.p.desk.Held.add(d.p.hold.Payment.Key, 1) // until its answer is there
-	d.answered, d.p.hold.finishing = true, d.p.isOurs()
-	_ = d.p.desk.Refuse(d.w, d.r, d.p, *d.refused)
+	r.p.desk.Held.add(r.p.hold.Payment.Key, 1) // until its answer is there
+	r.answered, r.p.hold.finishing = true, r.p.isOurs()
+	_ = r.p.desk.Refuse(r.w, r.request, r.p, *r.refused)
 	//nolint:bodyclose // a controller is no response
-	_ = http.NewResponseController(d.w).Flush()
+	_ = http.NewResponseController(r.w).Flush()
 }
 
 // keepForLater hands the upstream's answer to the ledger, if all of it came, and what it
 // has answered.
-func (d *run) keepForLater(whole bool) {
-	d.p.readOn(d.r.Context())
-	held, key := d.p.desk.Held, d.p.hold.Payment.Key
-	answer := delivery.CredentialsOf(d.r, key)
-	if kept := d.answer.Aside; whole && kept.Whole(kept.Header) {
+func (r *run) keepForLater(whole bool) {
+	r.p.readOn(r.request.Context())
+	held, key := r.p.desk.Held, r.p.hold.Payment.Key
+	answer := delivery.CredentialsOf(r.request, key)
+	if kept := r.answer.Aside; whole && kept.Whole(kept.Header) {
 		answer = kept.Encode(answer)
 	}
-	if d.p.hold.finishing {
-		d.p.hold.finishing, d.p.result.answer = false, answer // which Close hands to the ledger
+	if r.p.hold.finishing {
+		r.p.hold.finishing, r.p.result.answer = false, answer // which Close hands to the ledger
 		held.add(key, -1)
 		return
 	}
-	d.p.desk.KeepAnswer(key, answer, d.p.readBody(), func() { held.add(key, -1) })
+	r.p.desk.Settler.KeepAnswer(key, answer, r.p.readBody(), func() { held.add(key, -1) })
 }

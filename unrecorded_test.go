@@ -333,3 +333,93 @@ func TestUptoPayerIsServedAfterAnOutage(t *testing.T) {
 		t.Errorf("charged %v", b.amounts())
 	}
 }
+
+// Where the ledger has a hiccup when the money is about to be asked for, an upstream that
+// has acted waits for it, and is not made to act again.
+func TestActWaitsForTheLedger(t *testing.T) {
+	w := prepareWorld(t)
+	s := w.withScript()
+	w.load(onScript(w.caddyfile("price POST /render $0.01 {\n settle on_success\n}")))
+	var acts atomic.Int64
+	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+		acts.Add(1)
+		_, _ = io.WriteString(rw, "acted")
+	})
+	failed := s.failsOnce(func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Settling })
+	payment := newPayer(t).sign(t, w.challenge("POST", "/render").Accepts[0], time.Now()).v2(t)
+	w.expect(w.sendBody(t.Context(), "POST", "/render", payment, "render"), 200, "")
+	if failed.Load() == 0 || acts.Load() != 1 || w.fac.transfers() != 1 {
+		t.Errorf("acted %d times for %d transfers", acts.Load(), w.fac.transfers())
+	}
+}
+
+// That the ledger is away when the money is about to be asked for is nobody's debt: an
+// honest payer by use, who cannot pay first, is served when it is back.
+func TestUptoPayerIsServedAfterTheLedgerWasAway(t *testing.T) {
+	w, s := newScriptedUptoWorld(t)
+	const many = 50
+	goOn := make(chan struct{})
+	var running atomic.Int64
+	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+		running.Add(1)
+		<-goOn
+		rw.Header().Set("Settlement-Overrides", amountOf("1234"))
+		_, _ = io.WriteString(rw, sample)
+	})
+	p := newPayer(t)
+	answers := make(chan answerOf, many)
+	for i := range many {
+		path := fmt.Sprint("/chat/", i)
+		pay := w.permitFor(http.MethodPost, path, p).v2(t)
+		go func() { answers <- w.payWith(http.MethodPost, path, pay) }()
+		if i%15 == 14 {
+			w.until(func() bool { return running.Load() == int64(i+1) })
+			paywall.ForgetPayers() // his tries
+		}
+	}
+	w.until(func() bool { return running.Load() == many })
+	s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
+		if ch.To == ledger.Settling {
+			return errBlip
+		}
+		return nil
+	})
+	close(goOn)
+	for range many {
+		w.expect(<-answers, 503, "ledger_unavailable")
+	}
+	s.move.Store(nil)
+	w.expect(w.again(func() answerOf {
+		return w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", p).v2(t))
+	}), 200, "")
+}
+
+// A settlement that went on alone lets go of its payment also when the ledger does not
+// take that at once: its payer need not wait for the end of the lease.
+func TestPayerNeedNotWaitForTheLease(t *testing.T) {
+	w := prepareWorld(t)
+	s := w.withScript()
+	w.load(onScript(w.caddyfile("price /paid/* $0.01 {\n settle first\n}")))
+	for _, g := range gates(t) {
+		g.SetAnswerWithin(50 * time.Millisecond)
+	}
+	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := w.fac.keep(r)
+		time.Sleep(300 * time.Millisecond)
+		w.fac.move(rw, body)
+	})
+	var toSettled atomic.Int64
+	s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
+		if ch.To == ledger.Settled && toSettled.Add(1) == 2 { // the first records it, the second lets go
+			return errBlip
+		}
+		return nil
+	})
+	pay := w.sign("GET", "/paid/x", newPayer(t)).v2(t)
+	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay), 503, "settlement_pending")
+	paywall.Drain(t.Context())
+	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 200, "")
+	if w.fac.transfers() != 1 || toSettled.Load() < 3 {
+		t.Errorf("%d transfers, %d moves to settled", w.fac.transfers(), toSettled.Load())
+	}
+}

@@ -363,7 +363,7 @@ func (r *run) noteUncharged() {
 	left := r.payerLeft()
 	control, tab, now := p.desk.Settler.Admission, p.tabFor(p.hold.Payment), p.desk.Now()
 	switch {
-	case r.replayed, p.result.outcome == metrics.Unrecorded:
+	case r.replayed, p.result.excused, p.result.outcome == metrics.Unrecorded:
 	case p.result.settled && nothingCharged(p.hold.Payment):
 		control.AddUncharged(tab, 1, now)
 	case p.result.settled && (left || r.refused != nil && r.refused.Code == codeBoughtElse):

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -66,6 +67,24 @@ func (p *Purchase) move(ch ledger.Change) error {
 	p.hold.Payment = row
 	p.hold.Payment.Request = nil // the ledger keeps it; an open stream need not
 	return nil
+}
+
+// insistFor is how long a change is tried for which an upstream waits.
+const insistFor = 2 * time.Second
+
+// insistOn changes the row as move does, and tries it again where the ledger may just have
+// had a hiccup: an upstream that has acted waits, and would act again for the payer who is
+// told to come back.
+func (p *Purchase) insistOn(ch ledger.Change) error {
+	began, err := time.Now(), p.move(ch)
+	for pause := 50 * time.Millisecond; err != nil && time.Since(began)+pause < insistFor; pause *= 4 {
+		if errors.Is(err, ledger.ErrLost) || errors.Is(err, ledger.ErrInvalid) {
+			break
+		}
+		time.Sleep(pause)
+		err = p.move(ch)
+	}
+	return err
 }
 
 // endClaim lets the claim go with what is known of the purchase. If the ledger cannot take that

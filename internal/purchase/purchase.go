@@ -87,6 +87,7 @@ type result struct {
 	mustBe      string                 // the digest that the body must turn out to have, or ""
 	status      int                    // what the upstream answered
 	ended       int                    // 1 if the payer ended an answer himself
+	excused     bool                   // the ledger failed: what the upstream has done is nobody's debt
 	arrived     bool                   // the payer has the goods
 	missed      ledger.Change          // what the ledger could not be told of the run
 	answer      []byte                 // a copy of what did not arrive

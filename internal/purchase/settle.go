@@ -30,7 +30,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 		if err != nil {
 			return p.ledgerFailed("storing the request", err)
 		}
-		if err := p.move(ledger.Change{
+		if err := p.insistOn(ledger.Change{
 			To:          ledger.Settling,
 			Request:     stored,
 			Facilitator: p.signed.settlers[0].Name,
@@ -39,6 +39,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 			Body:        p.bodySoFar(ctx),
 			Amount:      p.signed.due,
 		}); err != nil {
+			p.result.excused = true
 			return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 		}
 		if p.ask.Payer.Err() != nil {

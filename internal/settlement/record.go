@@ -60,16 +60,23 @@ func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlemen
 }
 
 // letGo ends the claim of a payment that is recorded as settled, so that its payer can
-// come for the goods. Every other outcome has ended it already.
+// come for the goods. Every other outcome has ended it already. What the ledger does not
+// take at once it is told again, for as long as the claim holds.
 func letGo(l *ledger.Guarded, c ledger.Claim) (ledger.Payment, error) {
 	if c.Payment.State != ledger.Settled || c.Payment.Lease.IsZero() {
 		return c.Payment, nil
 	}
-	row, err := l.Move(context.Background(), c, ledger.Change{To: ledger.Settled})
-	if err != nil {
-		return c.Payment, err
+	end := func(c ledger.Claim) (ledger.Payment, error) {
+		return l.Move(context.Background(), c, ledger.Change{To: ledger.Settled})
 	}
-	return row, nil
+	row, err := end(c)
+	if err == nil {
+		return row, nil
+	}
+	if !errors.Is(err, ledger.ErrLost) && !errors.Is(err, ledger.ErrInvalid) {
+		inFlight.Go(func() { _, _ = recordWithRetry(l, c, "", end) })
+	}
+	return c.Payment, err
 }
 
 // recordWithRetry records what could not be recorded, until it can. If the claim was lost

@@ -101,11 +101,12 @@ func TestDown(t *testing.T) {
 // say so. The call's outcome is not known, and not called unavailable.
 func TestLostAnswer(t *testing.T) {
 	l := open(t, Options{})
-	var cut atomic.Bool
+	var left atomic.Int64
+	left.Store(-1)
 	dial := l.config.ConnConfig.DialFunc
 	l.config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		return &deafConn{conn, &cut}, err
+		return &deafConn{conn, &left}, err
 	}
 	if err := sell(l, sample(2)); err != nil { // so that the statements are prepared
 		t.Fatal(err)
@@ -114,12 +115,12 @@ func TestLostAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cut.Store(true)
+	left.Store(2) // it reads the row, and writes it
 	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
 	wantUnknown(t, "Move", err)
 	_, err = l.Get(t.Context(), c.Payment.Key)
 	wantUnavailable(t, "Get", err)
-	cut.Store(false)
+	left.Store(-1)
 	if p, err := l.Get(t.Context(), c.Payment.Key); err != nil || p.State != ledger.Settling {
 		t.Errorf("the row is %s, %v", p.State, err)
 	}
@@ -129,15 +130,23 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// deafConn sends and, when it is cut, does not hear.
+// deafConn does not hear when it may not send any more: left counts how often it may, and
+// less than 0 is always.
 type deafConn struct {
 	net.Conn
-	cut *atomic.Bool
+	left *atomic.Int64
+}
+
+func (c *deafConn) Write(b []byte) (int, error) {
+	if c.left.Load() > 0 {
+		c.left.Add(-1)
+	}
+	return c.Conn.Write(b)
 }
 
 func (c *deafConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if c.cut.Load() {
+	if c.left.Load() == 0 {
 		return 0, net.ErrClosed
 	}
 	return n, err
@@ -233,7 +242,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.exec(t, schema, fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = on", role))
-	l.opening.reset()
+	l.pool.Reset()
 	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
 	wantUnavailable(t, "Move", err)
 	s.exec(t, schema, fmt.Sprintf("ALTER ROLE %s RESET default_transaction_read_only", role))
@@ -260,7 +269,7 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var commit, isolation string
-	if err := l.opening.pool.QueryRow(t.Context(), `SELECT current_setting('synchronous_commit'), current_setting('transaction_isolation')`).Scan(&commit, &isolation); err != nil {
+	if err := l.pool.QueryRow(t.Context(), `SELECT current_setting('synchronous_commit'), current_setting('transaction_isolation')`).Scan(&commit, &isolation); err != nil {
 		t.Fatal(err)
 	}
 	if commit != "on" || isolation != "read committed" {

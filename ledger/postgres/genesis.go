@@ -11,16 +11,12 @@ import (
 
 // RememberGenesis implements ledger.Chains.
 func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) error {
-	if err := ctx.Err(); err != nil {
+	if err := l.begin(ctx); err != nil {
 		return err
 	}
-	if err := l.users.begin(); err != nil {
-		return err
-	}
-	defer l.users.end()
 	conn, err := l.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
+		return unavailable(err)
 	}
 	defer conn.Release()
 
@@ -33,7 +29,7 @@ func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) erro
 	if err := conn.SendBatch(ctx, statements).Close(); err != nil {
 		l.learn(err)
 		// To remember it twice does no harm: whatever happened, ask again.
-		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
+		return unavailable(err)
 	}
 	if known != clean(hash) {
 		return fmt.Errorf("%w: the database has payments of %s with first block %s, and this one has %s", ledger.ErrGenesis, network, known, hash)

@@ -15,7 +15,7 @@ import (
 var schema embed.FS
 
 // latest is the number of files.
-const latest = 3
+const latest = 4
 
 // The names of our advisory locks, in a database that may serve others too.
 const (

@@ -127,3 +127,16 @@ func (l *Ledger) connect(ctx context.Context) (*pgxpool.Conn, error) {
 		}
 	}
 }
+
+// send sends statements that are a transaction of their own.
+func (l *Ledger) send(ctx context.Context, statements *pgx.Batch) error {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if err = conn.SendBatch(ctx, statements).Close(); err != nil {
+		l.learn(err)
+	}
+	return err
+}

@@ -101,12 +101,13 @@ func TestDown(t *testing.T) {
 // say so. The call's outcome is not known, and not called unavailable.
 func TestLostAnswer(t *testing.T) {
 	l := open(t, Options{})
-	var left atomic.Int64
-	left.Store(-1)
+	var cut atomic.Bool
+	commit := &commitWatch{then: func() { cut.Store(true) }}
+	l.config.ConnConfig.Tracer = commit
 	dial := l.config.ConnConfig.DialFunc
 	l.config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		return &deafConn{conn, &left}, err
+		return &deafConn{conn, &cut}, err
 	}
 	if err := sell(l, sample(2)); err != nil { // so that the statements are prepared
 		t.Fatal(err)
@@ -115,12 +116,12 @@ func TestLostAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left.Store(2) // it reads the row, and writes it
+	commit.await()
 	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
 	wantUnknown(t, "Move", err)
 	_, err = l.Get(t.Context(), c.Payment.Key)
 	wantUnavailable(t, "Get", err)
-	left.Store(-1)
+	cut.Store(false)
 	if p, err := l.Get(t.Context(), c.Payment.Key); err != nil || p.State != ledger.Settling {
 		t.Errorf("the row is %s, %v", p.State, err)
 	}
@@ -130,23 +131,38 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// deafConn does not hear when it may not send any more: left counts how often it may, and
-// less than 0 is always.
-type deafConn struct {
-	net.Conn
-	left *atomic.Int64
+// commitWatch does something once when a transaction is about to be committed.
+type commitWatch struct {
+	awaited atomic.Bool
+	then    func()
 }
 
-func (c *deafConn) Write(b []byte) (int, error) {
-	if c.left.Load() > 0 {
-		c.left.Add(-1)
+func (w *commitWatch) await() { w.awaited.Store(true) }
+
+func (w *commitWatch) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (w *commitWatch) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (w *commitWatch) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	all := d.Batch.QueuedQueries
+	if all[len(all)-1].SQL == "COMMIT" && w.awaited.CompareAndSwap(true, false) {
+		w.then()
 	}
-	return c.Conn.Write(b)
+	return ctx
+}
+func (w *commitWatch) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (w *commitWatch) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// deafConn sends and, when it is cut, does not hear.
+type deafConn struct {
+	net.Conn
+	cut *atomic.Bool
 }
 
 func (c *deafConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if c.left.Load() == 0 {
+	if c.cut.Load() {
 		return 0, net.ErrClosed
 	}
 	return n, err

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -177,11 +176,16 @@ func TestTransactions(t *testing.T) {
 
 // TestHoldersAreBounded: claims that nobody ends leave nothing in memory.
 func TestHoldersAreBounded(t *testing.T) {
-	h := holders{rows: map[ledger.Key]holder{}, sweepAt: minSweep}
-	for i := range 10 * minSweep {
-		h.put(ledger.Key(fmt.Sprint(i)), holder{until: time.Now().Add(time.Nanosecond)})
+	l := open(t, Options{})
+	for i := range uint64(10) {
+		if _, err := l.Claim(t.Context(), sample(i), time.Nanosecond); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if len(h.rows) > minSweep {
-		t.Errorf("%d rows", len(h.rows))
+	if _, err := l.Claim(t.Context(), sample(10), lease); err != nil {
+		t.Fatal(err)
+	}
+	if time.Sleep(time.Millisecond); !l.live() || len(l.holders) != 1 {
+		t.Errorf("%d claims are known", len(l.holders))
 	}
 }

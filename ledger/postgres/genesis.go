@@ -14,20 +14,13 @@ func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) erro
 	if err := l.begin(ctx); err != nil {
 		return err
 	}
-	conn, err := l.connect(ctx)
-	if err != nil {
-		return unavailable(err)
-	}
-	defer conn.Release()
-
 	var known string
 	statements := &pgx.Batch{}
 	statements.Queue(`INSERT INTO paywall_networks (network, genesis) VALUES ($1, $2) ON CONFLICT DO NOTHING`, clean(network), clean(hash))
 	statements.Queue(`SELECT genesis FROM paywall_networks WHERE network = $1`, clean(network)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&known)
 	})
-	if err := conn.SendBatch(ctx, statements).Close(); err != nil {
-		l.learn(err)
+	if err := l.send(ctx, statements); err != nil {
 		// To remember it twice does no harm: whatever happened, ask again.
 		return unavailable(err)
 	}

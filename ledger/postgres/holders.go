@@ -1,21 +1,13 @@
 package postgres
 
 import (
+	"maps"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// minSweep is from how many claims on abandoned ones matter.
-const minSweep = 1024
-
-// holders are the claims that were given out here.
-type holders struct {
-	rows map[ledger.Key]holder
-	// sweepAt is the number of claims at which the abandoned ones are cleared away.
-	sweepAt int
-}
-
+// holder is who got a claim here.
 type holder struct {
 	token ledger.Token
 	// until is when the lease is over by the clock of this machine, about.
@@ -28,35 +20,19 @@ func (l *Ledger) noteHolder(c *call, token ledger.Token, now time.Time) {
 	defer l.mu.Unlock()
 	switch {
 	case c.err == nil && token == c.token:
-		l.holders.put(c.key, holder{token, time.Now().Add(c.row.Lease.Sub(now))})
-	case token != c.token && l.holders.rows[c.key].token == c.token: // the caller was the holder
-		delete(l.holders.rows, c.key)
+		l.holders[c.key] = holder{token, time.Now().Add(c.row.Lease.Sub(now))}
+	case token != c.token && l.holders[c.key].token == c.token: // the caller was the holder
+		delete(l.holders, c.key)
 	}
 }
 
-func (h *holders) put(key ledger.Key, one holder) {
-	h.rows[key] = one
-	if len(h.rows) < h.sweepAt {
-		return
-	}
+// live forgets the claims that nobody has ended, and says whether there are others.
+func (l *Ledger) live() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := time.Now()
-	for key, one := range h.rows {
-		if now.After(one.until) {
-			delete(h.rows, key)
-		}
-	}
-	h.sweepAt = max(minSweep, 2*len(h.rows))
-}
-
-// live says whether a lease runs that was given out here.
-func (h *holders) live() bool {
-	now := time.Now()
-	for _, one := range h.rows {
-		if now.Before(one.until) {
-			return true
-		}
-	}
-	return false
+	maps.DeleteFunc(l.holders, func(_ ledger.Key, h holder) bool { return now.After(h.until) })
+	return len(l.holders) > 0
 }
 
 // HeldHere says whether a payment is held by a call to this ledger, and not by
@@ -65,5 +41,5 @@ func (h *holders) live() bool {
 func (l *Ledger) HeldHere(key ledger.Key) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Now().Before(l.holders.rows[key].until)
+	return time.Now().Before(l.holders[key].until)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,19 +45,11 @@ func (l *Ledger) ask(ctx context.Context, q question) ([]ledger.Payment, error) 
 		return nil, err
 	}
 	k := &look{question: q, done: make(chan struct{})}
-	if !q.quick {
-		ctx, cancel := context.WithTimeout(ctx, slowTimeout)
-		defer cancel()
-		patience := fmt.Sprintf(`SELECT set_config('statement_timeout', '%d', true)`, slowTimeout.Milliseconds())
-		if err := l.answerAll(ctx, []*look{k}, patience); err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err()
-			}
-			return nil, unavailable(err)
-		}
-		return k.found, nil
+	if q.quick {
+		l.looks.add(k)
+	} else {
+		l.answer(ctx, slowTimeout, []*look{k})
 	}
-	l.looks.add(k)
 	select {
 	case <-k.done:
 		return k.found, k.err
@@ -65,11 +58,14 @@ func (l *Ledger) ask(ctx context.Context, q question) ([]ledger.Payment, error) 
 	}
 }
 
-// answer answers quick questions.
-func (l *Ledger) answer(batch []*look) {
-	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+// answer answers questions in one round trip, or two if that can help at once.
+func (l *Ledger) answer(ctx context.Context, within time.Duration, batch []*look) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	err := l.answerAll(ctx, batch)
+	err := l.tryAnswer(ctx, within, batch)
+	if err != nil && transient(err) {
+		err = l.tryAnswer(ctx, within, batch)
+	}
 	for _, k := range batch {
 		if err != nil {
 			k.found, k.err = nil, unavailable(err)
@@ -78,26 +74,10 @@ func (l *Ledger) answer(batch []*look) {
 	}
 }
 
-// answerAll asks the database in one round trip, after the statements before, and again
-// if that can succeed at once.
-func (l *Ledger) answerAll(ctx context.Context, batch []*look, before ...string) (err error) {
-	for range 2 {
-		if err = l.tryAnswer(ctx, batch, before); err == nil || !transient(err) {
-			break
-		}
-	}
-	return err
-}
-
-func (l *Ledger) tryAnswer(ctx context.Context, batch []*look, before []string) error {
-	conn, err := l.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
+func (l *Ledger) tryAnswer(ctx context.Context, within time.Duration, batch []*look) error {
 	statements := &pgx.Batch{}
-	for _, sql := range before {
-		statements.Queue(sql)
+	if within > batchTimeout {
+		statements.Queue("SELECT set_config('statement_timeout', $1, true)", strconv.FormatInt(within.Milliseconds(), 10))
 	}
 	for _, k := range batch {
 		k.found = nil
@@ -105,10 +85,7 @@ func (l *Ledger) tryAnswer(ctx context.Context, batch []*look, before []string) 
 			return scanAll(rows, func(r *row) { k.found = append(k.found, r.payment) })
 		})
 	}
-	if err = conn.SendBatch(ctx, statements).Close(); err != nil {
-		l.learn(err)
-	}
-	return err
+	return l.send(ctx, statements)
 }
 
 // Get implements ledger.Ledger.
@@ -162,8 +139,12 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 }
 
 func (l *Ledger) list(ctx context.Context, f ledger.Filter, yield func(ledger.Payment) bool) error {
-	hashed, err := l.hashedURL(ctx, f)
-	if err != nil {
+	if err := l.begin(ctx); err != nil {
+		return err
+	}
+	opening, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := l.Open(opening); err != nil {
 		return err
 	}
 	left := f.Limit
@@ -172,7 +153,7 @@ func (l *Ledger) list(ctx context.Context, f ledger.Filter, yield func(ledger.Pa
 		if f.Limit > 0 {
 			size = min(page, left)
 		}
-		rows, err := l.ask(ctx, listQuery(f, hashed, at, size))
+		rows, err := l.ask(ctx, l.listQuery(f, at, size))
 		if err != nil {
 			return err
 		}
@@ -202,21 +183,6 @@ func (l *Ledger) list(ctx context.Context, f ledger.Filter, yield func(ledger.Pa
 	}
 }
 
-// hashedURL is the filter's URL as finished payments may have it, if it is another
-// one and the filter may select such payments.
-func (l *Ledger) hashedURL(ctx context.Context, f ledger.Filter) (string, error) {
-	if f.Unfinished() || !strings.Contains(f.URL, "?") {
-		return "", nil
-	}
-	if err := l.begin(ctx); err != nil {
-		return "", err
-	}
-	if err := l.Open(ctx); err != nil {
-		return "", err
-	}
-	return ledger.HashQuery(*l.queryKey.Load(), f.URL), nil
-}
-
 // position is where a List stands.
 type position struct {
 	created time.Time
@@ -226,9 +192,8 @@ type position struct {
 	end time.Time
 }
 
-// listQuery writes the statement for a page. hashed is another spelling of the
-// filter's URL, or "".
-func listQuery(f ledger.Filter, hashed string, at position, size int) question {
+// listQuery writes the statement for a page. The ledger is open.
+func (l *Ledger) listQuery(f ledger.Filter, at position, size int) question {
 	var where []string
 	var args []any
 	add := func(condition string, values ...any) {
@@ -268,12 +233,8 @@ func listQuery(f ledger.Filter, hashed string, at position, size int) question {
 	if f.Host != "" {
 		add("host = ?", clean(f.Host))
 	}
-	switch {
-	case f.URL == "":
-	case hashed == "":
-		add("url = ?", []byte(f.URL))
-	default:
-		add("url IN (?, ?)", []byte(f.URL), []byte(hashed))
+	if f.URL != "" {
+		add("url = ANY(?)", [][]byte{[]byte(f.URL), []byte(ledger.HashQuery(*l.queryKey.Load(), f.URL))})
 	}
 	if !f.Since.IsZero() {
 		add("created >= ?", storableTime(f.Since))

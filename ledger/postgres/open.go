@@ -83,14 +83,8 @@ func (l *Ledger) prepareDatabase(ctx context.Context) error {
 		if fsync != "on" {
 			l.logger.Warn("the database runs with fsync off: payments can be lost when it crashes")
 		}
-		if !l.reader {
-			if err := migrate(ctx, tx); err != nil {
-				return err
-			}
-		} else if version, err := schemaVersion(ctx, tx); err != nil {
+		if err := migrate(ctx, tx, l.reader); err != nil {
 			return err
-		} else if version < latest {
-			return fmt.Errorf("the ledger's tables are of version %d, or missing; this program reads version %d", version, latest)
 		}
 		return l.loadQueryKey(ctx, tx)
 	})

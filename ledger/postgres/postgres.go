@@ -119,7 +119,7 @@ type Ledger struct {
 	closed  bool
 	used    time.Time     // when the latest call began
 	quiet   time.Duration // for how long nobody must have come before a retired ledger closes
-	holders holders
+	holders map[ledger.Key]holder
 }
 
 var (
@@ -151,11 +151,11 @@ func New(o Options) (*Ledger, error) {
 	l := &Ledger{
 		config: config, reader: o.ReadOnly, now: o.Now, random: o.Random, logger: o.Logger,
 		quit: make(chan struct{}), used: time.Now(), quiet: 2 * slowTimeout,
-		holders: holders{rows: make(map[ledger.Key]holder), sweepAt: minSweep},
+		holders: make(map[ledger.Key]holder),
 	}
 	l.durable.do = func(batch []*call) { l.start(batch, true) }
 	l.swift.do = func(batch []*call) { l.start(batch, false) }
-	l.looks.do = l.answer
+	l.looks.do = func(batch []*look) { l.answer(context.Background(), batchTimeout, batch) }
 	l.SetKeepFinished(o.KeepFinished)
 	l.SetHashQueries(o.HashQueries)
 	if l.random == nil {
@@ -183,14 +183,13 @@ func (l *Ledger) SetHashQueries(on bool) { l.hashQueries.Store(on) }
 
 // Claim implements ledger.Ledger.
 func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
-	p, err := storable(p)
-	if err != nil {
-		return ledger.Claim{}, err
+	if clean(string(p.Key)) != string(p.Key) {
+		return ledger.Claim{}, fmt.Errorf("%w: the key is not text", ledger.ErrInvalid)
 	}
-	lease = storableLease(lease)
 	if _, err := ledger.ApplyClaim(ledger.Payment{}, p, time.Unix(0, 0), lease); err != nil {
 		return ledger.Claim{}, err
 	}
+	p = p.Clone()
 	return l.hold(ctx, false, &call{key: p.Key, anew: true, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
 		return ledger.ApplyClaim(row, p, now, lease)
 	}})
@@ -198,7 +197,6 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 
 // Take implements ledger.Ledger.
 func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, lease time.Duration) (ledger.Claim, error) {
-	lease = storableLease(lease)
 	return l.hold(ctx, true, &call{key: key, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
 		if row.Key == "" {
 			return row, ledger.ErrNotFound
@@ -223,7 +221,6 @@ func (l *Ledger) hold(ctx context.Context, durable bool, c *call) (_ ledger.Clai
 
 // Renew implements ledger.Ledger.
 func (l *Ledger) Renew(ctx context.Context, c ledger.Claim, lease time.Duration) error {
-	lease = storableLease(lease)
 	_, err := l.do(ctx, &call{key: c.Payment.Key, token: c.Token, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
 		return ledger.ApplyRenew(row, now, lease)
 	}}, true)
@@ -232,7 +229,7 @@ func (l *Ledger) Renew(ctx context.Context, c ledger.Claim, lease time.Duration)
 
 // Move implements ledger.Ledger.
 func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
-	ch = storableChange(ch)
+	ch = ch.Clone()
 	return l.do(ctx, &call{key: c.Payment.Key, token: c.Token, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
 		return ledger.ApplyMove(row, ch, now)
 	}}, ch.To == ledger.Settling)
@@ -257,17 +254,17 @@ func (l *Ledger) begin(ctx context.Context) error {
 // reload finish with the ledger that they began with.
 func (l *Ledger) Retire() {
 	go func() {
-		for {
+		for l.live() || !l.idle() {
 			time.Sleep(l.quiet / 60)
-			l.mu.Lock()
-			over := time.Since(l.used) >= l.quiet && !l.holders.live()
-			l.mu.Unlock()
-			if over {
-				l.Close()
-				return
-			}
 		}
+		l.Close()
 	}()
+}
+
+func (l *Ledger) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.used) >= l.quiet
 }
 
 // Close ends the connections once the transactions under way are done. Later calls

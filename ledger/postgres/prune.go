@@ -23,7 +23,7 @@ const (
 	forever    = 250 * 365 * 24 * time.Hour
 )
 
-// pruneAlways forgets what is of no more use, until the ledger is closed. It begins with
+// pruneAlways forgets what is of no more use, in the database and here, until the ledger is closed. It begins with
 // the first claim, so that who only reads removes nothing.
 func (l *Ledger) pruneAlways() {
 	timer := time.NewTicker(pruneEvery)
@@ -34,6 +34,7 @@ func (l *Ledger) pruneAlways() {
 			return
 		case <-timer.C:
 		}
+		l.live()
 		if err := l.prune(l.quit); err != nil {
 			l.logger.Warn("pruning the ledger", zap.String("error", plain(err)))
 		}

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -198,37 +197,21 @@ func (r raw) ScanBytes(v []byte) error {
 // BytesValue implements pgtype.BytesValuer.
 func (r raw) BytesValue() ([]byte, error) { return append([]byte{}, *r.text...), nil }
 
-// storable returns the payment as the database will give it back, and as the
-// ledger's own. One that cannot be stored would spoil the batch for others.
-func storable(p ledger.Payment) (ledger.Payment, error) {
-	if clean(string(p.Key)) != string(p.Key) {
-		return p, fmt.Errorf("%w: the key is not text", ledger.ErrInvalid)
+// clean makes of the row what the database will give back. What it does not take would
+// spoil the batch for others.
+func (r *row) clean() {
+	for _, f := range r.fields() {
+		switch f := f.(type) {
+		case *string:
+			*f = clean(*f)
+		case instant:
+			*f.Time = storableTime(*f.Time)
+		case *[]byte:
+			if len(*f) == 0 {
+				*f = nil
+			}
+		}
 	}
-	for _, s := range []*string{
-		&p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Payer, &p.Amount, &p.Method, &p.Host, &p.Line, &p.Client, &p.Identifier, &p.Body, &p.Facilitator,
-	} {
-		*s = clean(*s)
-	}
-	p.ValidBefore, p.Keep, p.FetchBy = storableTime(p.ValidBefore), storableTime(p.Keep), storableTime(p.FetchBy)
-	p.Request = some(p.Request)
-	return p, nil
-}
-
-// storableChange is the same for a change.
-func storableChange(ch ledger.Change) ledger.Change {
-	for _, s := range []*string{&ch.Facilitator, &ch.Transaction, &ch.Payer, &ch.Amount, &ch.Body} {
-		*s = clean(*s)
-	}
-	ch.Request, ch.Answer = some(ch.Request), some(ch.Answer)
-	return ch
-}
-
-// some is a copy, and nil for nothing.
-func some(b []byte) []byte {
-	if len(b) == 0 {
-		return nil
-	}
-	return bytes.Clone(b)
 }
 
 // clean makes a string that PostgreSQL takes as text.
@@ -255,11 +238,4 @@ func storableTime(t time.Time) time.Time {
 		return short.Add(time.Microsecond)
 	}
 	return t
-}
-
-// storableLease is the same for a lease: what is added to a time stays within the years
-// that the database knows.
-func storableLease(d time.Duration) time.Duration {
-	const longest = 100 * 365 * 24 * time.Hour
-	return (min(d, longest) + time.Microsecond - 1) / time.Microsecond * time.Microsecond
 }

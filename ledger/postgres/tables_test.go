@@ -127,20 +127,20 @@ func TestPlans(t *testing.T) {
 		name, want string
 		question   question
 	}{
-		{"owed to a payer for a request", "_owed", listQuery(ledger.Filter{
+		{"owed to a payer for a request", "_owed", l.listQuery(ledger.Filter{
 			States: open, Payer: "0x1", Method: "GET", Host: "h", URL: "/",
-		}, "", position{}, page)},
-		{"owed to a large payer", "_owed", listQuery(ledger.Filter{States: open, Payer: "0xlarge"}, "", position{}, page)},
-		{"owed to a payer for something", "_owed", listQuery(ledger.Filter{
+		}, position{}, page)},
+		{"owed to a large payer", "_owed", l.listQuery(ledger.Filter{States: open, Payer: "0xlarge"}, position{}, page)},
+		{"owed to a payer for something", "_owed", l.listQuery(ledger.Filter{
 			States: open, Payer: "0xlarge", Method: "GET", Host: "shop.example", URL: "/a", Since: time.Now().AddDate(0, 0, -1),
-		}, "", position{}, page)},
-		{"an identifier", "_identifier", listQuery(ledger.Filter{Payer: "0xlarge", Identifier: "pay_3"}, "", position{}, page)},
-		{"open ones", "_open", listQuery(ledger.Filter{States: open}, "", position{}, page)},
-		{"the next open ones", "_open", listQuery(ledger.Filter{States: open}, "", position{created: time.Now(), end: time.Now()}, page)},
-		{"refused ones", "_refused", listQuery(ledger.Filter{States: []ledger.State{ledger.Refused}}, "", position{}, page)},
-		{"all", "_age", listQuery(ledger.Filter{}, "", position{}, page)},
-		{"a month", "_age", listQuery(ledger.Filter{Since: time.Now().AddDate(0, -1, 0)}, "", position{}, page)},
-		{"a payer's", "_payer", listQuery(ledger.Filter{Payer: "0x1"}, "", position{}, page)},
+		}, position{}, page)},
+		{"an identifier", "_identifier", l.listQuery(ledger.Filter{Payer: "0xlarge", Identifier: "pay_3"}, position{}, page)},
+		{"open ones", "_open", l.listQuery(ledger.Filter{States: open}, position{}, page)},
+		{"the next open ones", "_open", l.listQuery(ledger.Filter{States: open}, position{created: time.Now(), end: time.Now()}, page)},
+		{"refused ones", "_refused", l.listQuery(ledger.Filter{States: []ledger.State{ledger.Refused}}, position{}, page)},
+		{"all", "_age", l.listQuery(ledger.Filter{}, position{}, page)},
+		{"a month", "_age", l.listQuery(ledger.Filter{Since: time.Now().AddDate(0, -1, 0)}, position{}, page)},
+		{"a payer's", "_payer", l.listQuery(ledger.Filter{Payer: "0x1"}, position{}, page)},
 		{"old claims", "_o", // _open or _owed
 			question{sql: removing(staleClaims), args: []any{now, staleClaim, pruneStep}}},
 		{"to be shed", "_o", question{sql: shedding, args: []any{now, pruneStep}}},

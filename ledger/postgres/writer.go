@@ -193,13 +193,14 @@ func (c *call) judge(r *row, now time.Time) {
 		r.was, r.changed = r.payment, true
 	}
 	r.payment, r.anew = c.row, r.anew || c.anew
+	r.clean()
 	switch {
 	case c.holds:
 		r.token = c.token
-	case c.row.Lease.IsZero():
+	case r.payment.Lease.IsZero():
 		r.token = ""
 	}
-	c.row = c.row.Clone()
+	c.row = r.payment.Clone()
 }
 
 // queue writes the rows as the calls have left them, in the order of their IDs: two

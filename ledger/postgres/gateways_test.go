@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -131,6 +132,62 @@ func TestDatabaseClock(t *testing.T) {
 	}
 	if _, err := l.Move(t.Context(), c, ledger.Change{To: ledger.Settling}); err != nil {
 		t.Errorf("Move after Renew: %v", err)
+	}
+}
+
+// TestCallsOfOneTransaction: calls that share a transaction see what those before them have
+// done, though the row is written once.
+func TestCallsOfOneTransaction(t *testing.T) {
+	l := open(t, Options{})
+	first, err := l.Claim(t.Context(), sample(1), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := func(token ledger.Token) *call {
+		return &call{key: sample(1).Key, token: token, holds: true, anew: true, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+			return ledger.ApplyClaim(row, sample(1), now, lease)
+		}}
+	}
+	move := func(token ledger.Token, to ledger.State) *call {
+		return &call{key: sample(1).Key, token: token, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+			return ledger.ApplyMove(row, ledger.Change{To: to, Answer: []byte("answer")}, now)
+		}}
+	}
+	const a, b = "0123456789abcdef0123456789abcdef", "123456789abcdef0123456789abcdef0"
+	for _, c := range []struct {
+		name  string
+		calls []*call
+		want  string // how they end, and the state of the row
+	}{
+		{"one lets go, and two come", []*call{claim(a), move(first.Token, ledger.Released), claim(a), claim(b)}, "taken, done, done, taken: claimed"},
+		{"one goes on, others try", []*call{move(b, ledger.Settling), move(a, ledger.Settling), claim(b), move(a, ledger.Settled)}, "lost, done, taken, done: settled"},
+		{"to the end", []*call{move(a, ledger.Delivering), move(a, ledger.Delivered), move(a, ledger.Delivered)}, "done, done, lost: delivered"},
+	} {
+		for _, one := range c.calls {
+			one.id, one.done = ledger.ID(one.key), make(chan struct{})
+		}
+		l.start(c.calls, true)
+		var got []string
+		for _, one := range c.calls {
+			<-one.done
+			switch _, taken := errors.AsType[*ledger.TakenError](one.err); {
+			case one.err == nil:
+				got = append(got, "done")
+			case errors.Is(one.err, ledger.ErrLost):
+				got = append(got, "lost")
+			case taken:
+				got = append(got, "taken")
+			default:
+				got = append(got, one.err.Error())
+			}
+		}
+		p, err := l.Get(t.Context(), sample(1).Key)
+		if got := strings.Join(got, ", ") + ": " + string(p.State); got != c.want || err != nil {
+			t.Errorf("%s: %s, %v; want %s", c.name, got, err, c.want)
+		}
+		if gone := p.State == ledger.Delivered; gone != (len(p.Request)+len(p.Answer) == 0) {
+			t.Errorf("%s: it has %d and %d bytes", c.name, len(p.Request), len(p.Answer))
+		}
 	}
 }
 

@@ -69,8 +69,8 @@ type write struct {
 	columns int
 }
 
-// writes are all, and the order in which they are made. Who inserts may have to wait for
-// others who do, and so has changed nothing yet for which they wait.
+// writes are all, in their order. An insert may have to wait for another transaction that
+// inserts the same; nothing comes before for which that one could be waiting.
 var writes = [...]write{
 	insert: {"INSERT INTO paywall_payments (" + each("%[2]s", 0, all) + ") SELECT * FROM " + values(all) + " ON CONFLICT (id) DO NOTHING RETURNING id", all},
 	// What is large is written only when it changes.
@@ -101,7 +101,7 @@ func values(n int) string {
 func each(format string, from, to int) string {
 	texts := make([]string, 0, to-from)
 	for i := from; i < to; i++ {
-		texts = append(texts, fmt.Sprintf(format+"%.0[4]s", i+1, columns[2*i], columns[2*i+1], ""))
+		texts = append(texts, fmt.Sprintf(format, i+1, columns[2*i], columns[2*i+1]))
 	}
 	return strings.Join(texts, ", ")
 }

@@ -131,7 +131,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// commitWatch does something once when a transaction is about to be committed.
+// commitWatch does something once when changes are about to be made.
 type commitWatch struct {
 	awaited atomic.Bool
 	then    func()
@@ -146,7 +146,7 @@ func (w *commitWatch) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEn
 
 func (w *commitWatch) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
 	all := d.Batch.QueuedQueries
-	if all[len(all)-1].SQL == "COMMIT" && w.awaited.CompareAndSwap(true, false) {
+	if strings.HasPrefix(all[len(all)-1].SQL, "UPDATE") && w.awaited.CompareAndSwap(true, false) {
 		w.then()
 	}
 	return ctx

@@ -3,11 +3,12 @@
 //
 // # How it works
 //
-// Calls that wait share a transaction. It locks the rows that they concern, and reads
-// them and the clock; the rules of package ledger judge the calls, one after the other;
-// what they have changed is written and committed. That is two round trips, for one call
-// as for a hundred. A payment that nobody knows has no row to lock: of two gateways that
-// insert it the second finds it there, and judges again.
+// Calls that wait go together. Their rows are read, and the clock; the rules of package
+// ledger judge the calls, one after the other; what they have changed is written in one
+// transaction. That is two round trips, for one call as for a hundred. Nothing is locked
+// between the two: a row is written if it is still the one that was read (nobody else
+// has written it: its xmin is the same), and a new one if there is none. Calls whose row
+// was not are judged again.
 //
 // Leases are judged by the clock of the database alone; the clocks of the gateways may go
 // as they like.

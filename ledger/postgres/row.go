@@ -17,11 +17,12 @@ import (
 type row struct {
 	payment ledger.Payment // without a key: there is none
 	token   ledger.Token
+	version uint32 // the number of the transaction that wrote it
 
 	was     ledger.Payment // what the database has, if it is changed
 	changed bool
 	anew    bool // all of it may have changed
-	missed  bool // another gateway was first to insert it
+	missed  bool // another transaction has written it meanwhile
 }
 
 // columns are those of paywall_payments, and their types: the ID, what calls change, and
@@ -54,30 +55,29 @@ func (r *row) fields() []any {
 }
 
 var (
-	selectRows = "SELECT " + each("%[2]s", 0, all) + " FROM paywall_payments"
+	selectRows = "SELECT " + each("%[2]s", 0, all) + ", xmin FROM paywall_payments"
 	// selectBrief is the same without what is large; see ledger.Filter.
-	selectBrief = fmt.Sprintf("SELECT %s, NULL::bytea, substring(answer FROM 1 FOR %d), %s FROM paywall_payments",
+	selectBrief = fmt.Sprintf("SELECT %s, NULL::bytea, substring(answer FROM 1 FOR %d), %s, xmin FROM paywall_payments",
 		each("%[2]s", 0, large), ledger.BriefAnswer, each("%[2]s", fixed, all))
-	// Everybody locks in one order, so that two do not wait for each other.
-	lockRows = selectRows + " WHERE id = ANY($1::text[]::uuid[]) ORDER BY id FOR UPDATE"
+	selectByID = selectRows + " WHERE id = ANY($1::text[]::uuid[])"
 )
 
-// write is how rows are changed, by a statement for any number of them: their values come
-// as an array for each of the first columns.
+// write is how rows are changed, by a statement for any number of them: their versions
+// and the values of their first columns come as arrays. It returns the IDs of the rows
+// that were as they were read.
 type write struct {
 	sql     string
 	columns int
 }
 
-// writes are all, in their order. An insert may have to wait for another transaction that
-// inserts the same; nothing comes before for which that one could be waiting.
 var writes = [...]write{
-	insert: {"INSERT INTO paywall_payments (" + each("%[2]s", 0, all) + ") SELECT * FROM " + values(all) + " ON CONFLICT (id) DO NOTHING RETURNING id", all},
+	insert: {"INSERT INTO paywall_payments (" + each("%[2]s", 0, all) + ") SELECT " + each("%[2]s", 0, all) + " FROM " + values(all) +
+		" ON CONFLICT (id) DO NOTHING RETURNING id", all},
 	// What is large is written only when it changes.
 	update:     updating(large),
 	updateKept: updating(fixed),
 	replace:    updating(all),
-	remove:     {"DELETE FROM paywall_payments p USING " + values(1) + " WHERE p.id = v.id", 1},
+	remove:     {"DELETE FROM paywall_payments p USING " + values(1) + unchanged, 1},
 }
 
 const (
@@ -88,13 +88,15 @@ const (
 	remove
 )
 
+const unchanged = " WHERE p.id = v.id AND p.xmin = v.version RETURNING p.id"
+
 func updating(n int) write {
-	return write{"UPDATE paywall_payments p SET " + each("%[2]s = v.%[2]s", 1, n) + " FROM " + values(n) + " WHERE p.id = v.id", n}
+	return write{"UPDATE paywall_payments p SET " + each("%[2]s = v.%[2]s", 1, n) + " FROM " + values(n) + unchanged, n}
 }
 
 // values is a table of what comes in arrays for the first n columns.
 func values(n int) string {
-	return "unnest(" + each("$%[1]d::%[3]s[]", 0, n) + ") AS v(" + each("%[2]s", 0, n) + ")"
+	return fmt.Sprintf("unnest(%s, $%d::xid[]) AS v(%s, version)", each("$%[1]d::%[3]s[]", 0, n), n+1, each("%[2]s", 0, n))
 }
 
 // each writes something for each of some columns, of its number, name and type.
@@ -108,13 +110,13 @@ func each(format string, from, to int) string {
 
 // arrays are the values of rows for a write.
 func (w write) arrays(rows []*row) []any {
-	arrays := make([]array, w.columns)
+	arrays := make([]array, w.columns+1)
 	for _, r := range rows {
-		for i, v := range r.fields()[:w.columns] {
+		for i, v := range append(r.fields()[:w.columns], &r.version) {
 			arrays[i] = append(arrays[i], v)
 		}
 	}
-	args := make([]any, w.columns)
+	args := make([]any, len(arrays))
 	for i := range args {
 		args[i] = arrays[i]
 	}
@@ -139,7 +141,7 @@ func (a array) IndexType() any { return a[0] }
 func scanAll(rows pgx.Rows, each func(*row)) error {
 	for rows.Next() {
 		r := &row{}
-		if err := rows.Scan(r.fields()...); err != nil {
+		if err := rows.Scan(append(r.fields(), &r.version)...); err != nil {
 			return err
 		}
 		each(r)

@@ -109,9 +109,10 @@ func (c *call) fail(err error) {
 	close(c.done)
 }
 
-// write makes the changes of a batch in one transaction, and answers the calls unless
-// there is an error. It returns those that have no answer: without an error, another
-// gateway has inserted their row meanwhile.
+// write reads the rows of a batch, lets the rules judge the calls, and writes in one
+// transaction what they have changed. It answers the calls, unless there is an error, and
+// returns those that have no answer: without an error, because their row has changed
+// since it was read.
 func (l *Ledger) write(batch []*call, durable bool) (left []*call, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
@@ -119,8 +120,8 @@ func (l *Ledger) write(batch []*call, durable bool) (left []*call, err error) {
 	if err != nil {
 		return batch, err
 	}
-	defer conn.Release() // it closes a connection that is within a transaction
-	rows, now, err := l.lock(ctx, conn, batch, durable)
+	defer conn.Release()
+	rows, now, err := l.read(ctx, conn, batch)
 	if err != nil {
 		l.learn(err)
 		return batch, unsent{err}
@@ -128,12 +129,11 @@ func (l *Ledger) write(batch []*call, durable bool) (left []*call, err error) {
 	for _, c := range batch {
 		c.judge(rows[c.id], now)
 	}
-	statements := &pgx.Batch{}
-	l.queue(statements, rows)
-	statements.Queue("COMMIT")
-	if err := conn.SendBatch(ctx, statements).Close(); err != nil {
-		l.learn(err)
-		return batch, err
+	if statements := l.changes(rows, durable); statements.Len() > 0 {
+		if err := conn.SendBatch(ctx, statements).Close(); err != nil {
+			l.learn(err)
+			return batch, err
+		}
 	}
 	for _, c := range batch {
 		if rows[c.id].missed {
@@ -146,25 +146,17 @@ func (l *Ledger) write(batch []*call, durable bool) (left []*call, err error) {
 	return left, nil
 }
 
-// lock begins the transaction: it locks and reads the rows of the calls, and then the
-// clock, as the rows may have to be waited for.
-func (l *Ledger) lock(ctx context.Context, conn *pgxpool.Conn, batch []*call, durable bool) (rows map[string]*row, now time.Time, err error) {
+// read reads the rows of the calls, and the clock.
+func (l *Ledger) read(ctx context.Context, conn *pgxpool.Conn, batch []*call) (rows map[string]*row, now time.Time, err error) {
 	rows = make(map[string]*row, len(batch))
 	for _, c := range batch {
 		rows[c.id] = &row{payment: ledger.Payment{ID: c.id}}
 	}
-	commit := "off"
-	if durable {
-		commit = "on"
-	}
 	statements := &pgx.Batch{}
-	statements.Queue("BEGIN")
-	statements.Queue(lockRows, slices.Collect(maps.Keys(rows))).Query(func(found pgx.Rows) error {
+	statements.Queue(selectByID, slices.Collect(maps.Keys(rows))).Query(func(found pgx.Rows) error {
 		return scanAll(found, func(r *row) { rows[r.payment.ID] = r })
 	})
-	statements.Queue("SELECT set_config('synchronous_commit', $1, true), clock_timestamp()", commit).QueryRow(func(r pgx.Row) error {
-		return r.Scan(nil, &now)
-	})
+	statements.Queue("SELECT clock_timestamp()").QueryRow(func(r pgx.Row) error { return r.Scan(&now) })
 	if err := conn.SendBatch(ctx, statements).Close(); err != nil {
 		return nil, now, err
 	}
@@ -174,8 +166,7 @@ func (l *Ledger) lock(ctx context.Context, conn *pgxpool.Conn, batch []*call, du
 	return rows, now.UTC().Truncate(time.Microsecond), nil
 }
 
-// judge applies the rules to the row, which is locked, and to what calls before have made
-// of it.
+// judge applies the rules to the row as calls before have left it.
 func (c *call) judge(r *row, now time.Time) {
 	switch p := r.payment; {
 	case p.Key != "" && p.Key != c.key:
@@ -203,9 +194,10 @@ func (c *call) judge(r *row, now time.Time) {
 	c.row = r.payment.Clone()
 }
 
-// queue writes the rows as the calls have left them, in the order of their IDs: two
-// gateways that insert the same ones do not wait for each other.
-func (l *Ledger) queue(statements *pgx.Batch, rows map[string]*row) {
+// changes are the statements that write the rows as the calls have left them, in the order
+// of their IDs: two gateways that write the same ones do not wait for each other. They are
+// one transaction, and the first to change a row after it was read wins it.
+func (l *Ledger) changes(rows map[string]*row, durable bool) *pgx.Batch {
 	var stored [len(writes)][]*row
 	for _, id := range slices.Sorted(maps.Keys(rows)) {
 		r := rows[id]
@@ -213,24 +205,29 @@ func (l *Ledger) queue(statements *pgx.Batch, rows map[string]*row) {
 		if !ok {
 			continue
 		}
-		r.missed = how == insert
+		r.missed = true
 		s := *r
 		s.payment.URL = l.storedURL(&r.payment)
 		stored[how] = append(stored[how], &s)
 	}
+	statements := &pgx.Batch{}
 	for how, stored := range stored {
 		if len(stored) == 0 {
 			continue
 		}
-		statements.Queue(writes[how].sql, writes[how].arrays(stored)...).Query(func(inserted pgx.Rows) error {
+		if statements.Len() == 0 && !durable {
+			statements.Queue("SELECT set_config('synchronous_commit', 'off', true)")
+		}
+		statements.Queue(writes[how].sql, writes[how].arrays(stored)...).Query(func(written pgx.Rows) error {
 			var name string
-			_, err := pgx.ForEachRow(inserted, []any{id{&name}}, func() error {
+			_, err := pgx.ForEachRow(written, []any{id{&name}}, func() error {
 				rows[name].missed = false
 				return nil
 			})
 			return err
 		})
 	}
+	return statements
 }
 
 // write says how the row is to be written, if it is.

@@ -3,12 +3,12 @@
 //
 // # How it works
 //
-// Calls that wait go together. Their rows are read, and the clock; the rules of package
-// ledger judge the calls, one after the other; what they have changed is written in one
-// transaction. That is two round trips, for one call as for a hundred. Nothing is locked
-// between the two: a row is written if it is still the one that was read (nobody else
-// has written it: its xmin is the same), and a new one if there is none. Calls whose row
-// was not are judged again.
+// Calls that wait go together. The clock is read, and those of their rows that this
+// gateway cannot guess; the rules of package ledger judge the calls, one after the other;
+// what they have changed is written in one transaction. That is two round trips, for one
+// call as for a hundred. Nothing is locked between the two: a row is written if nobody
+// else has written it meanwhile (its xmin is the same), and a new one if there is none.
+// Calls whose row was another are judged again, by the row as it is.
 //
 // Leases are judged by the clock of the database alone; the clocks of the gateways may go
 // as they like.

@@ -22,7 +22,8 @@ type row struct {
 	was     ledger.Payment // what the database has, if it is changed
 	changed bool
 	anew    bool // all of it may have changed
-	missed  bool // another transaction has written it meanwhile
+	guessed bool // and not read
+	missed  bool // it was not as it was read or guessed
 }
 
 // columns are those of paywall_payments, and their types: the ID, what calls change, and
@@ -46,11 +47,19 @@ const (
 func (r *row) fields() []any {
 	p := &r.payment
 	return []any{
-		id{&p.ID}, id{(*string)(&r.token)}, (*string)(&p.State), &p.Doubt, &p.Payer, &p.Amount, &p.Facilitator, &p.Transaction, &p.Reason, &p.Body,
-		&p.Status, &p.Runs, &p.Ended, instant{&p.Updated}, instant{&p.Lease}, raw{&p.URL},
+		id{&p.ID},
+		id{(*string)(&r.token)},
+		(*string)(&p.State), &p.Doubt, &p.Payer, &p.Amount, &p.Facilitator, &p.Transaction, &p.Reason, &p.Body,
+		&p.Status, &p.Runs, &p.Ended,
+		instant{&p.Updated},
+		instant{&p.Lease},
+		raw{&p.URL},
 		&p.Request, &p.Answer,
 		(*string)(&p.Key), &p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Method, &p.Host, &p.Line, &p.Client, &p.Identifier, &p.Effects,
-		instant{&p.Created}, instant{&p.ValidBefore}, instant{&p.Keep}, instant{&p.FetchBy},
+		instant{&p.Created},
+		instant{&p.ValidBefore},
+		instant{&p.Keep},
+		instant{&p.FetchBy},
 	}
 }
 
@@ -64,7 +73,7 @@ var (
 
 // write is how rows are changed, by a statement for any number of them: their versions
 // and the values of their first columns come as arrays. It returns the IDs of the rows
-// that were as they were read.
+// that were as they were read, and their new versions.
 type write struct {
 	sql     string
 	columns int
@@ -72,7 +81,7 @@ type write struct {
 
 var writes = [...]write{
 	insert: {"INSERT INTO paywall_payments (" + each("%[2]s", 0, all) + ") SELECT " + each("%[2]s", 0, all) + " FROM " + values(all) +
-		" ON CONFLICT (id) DO NOTHING RETURNING id", all},
+		" ON CONFLICT (id) DO NOTHING RETURNING id, xmin", all},
 	// What is large is written only when it changes.
 	update:     updating(large),
 	updateKept: updating(fixed),
@@ -88,7 +97,7 @@ const (
 	remove
 )
 
-const unchanged = " WHERE p.id = v.id AND p.xmin = v.version RETURNING p.id"
+const unchanged = " WHERE p.id = v.id AND p.xmin = v.version RETURNING p.id, p.xmin"
 
 func updating(n int) write {
 	return write{"UPDATE paywall_payments p SET " + each("%[2]s = v.%[2]s", 1, n) + " FROM " + values(n) + unchanged, n}

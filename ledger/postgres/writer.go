@@ -79,7 +79,7 @@ func (l *Ledger) start(batch []*call, durable bool) {
 func (l *Ledger) execute(batch []*call, durable bool) {
 	var err error
 	for try := 0; len(batch) > 0 && try < maxTries; try++ {
-		if batch, err = l.write(batch, durable); err != nil && !transient(err) {
+		if batch, err = l.write(batch, durable, try == 0); err != nil && !transient(err) {
 			break
 		}
 	}
@@ -111,9 +111,9 @@ func (c *call) fail(err error) {
 
 // write reads the rows of a batch, lets the rules judge the calls, and writes in one
 // transaction what they have changed. It answers the calls, unless there is an error, and
-// returns those that have no answer: without an error, because their row has changed
-// since it was read.
-func (l *Ledger) write(batch []*call, durable bool) (left []*call, err error) {
+// returns those that have no answer: without an error, because their row is not the one
+// that was read, or guessed.
+func (l *Ledger) write(batch []*call, durable, guess bool) (left []*call, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
 	conn, err := l.connect(ctx)
@@ -121,7 +121,7 @@ func (l *Ledger) write(batch []*call, durable bool) (left []*call, err error) {
 		return batch, err
 	}
 	defer conn.Release()
-	rows, now, err := l.read(ctx, conn, batch)
+	rows, now, err := l.read(ctx, conn, batch, guess)
 	if err != nil {
 		l.learn(err)
 		return batch, unsent{err}
@@ -140,22 +140,32 @@ func (l *Ledger) write(batch []*call, durable bool) (left []*call, err error) {
 			left = append(left, c)
 			continue
 		}
-		l.noteHolder(c, rows[c.id].token, now)
+		l.noteHolder(c, rows[c.id], now)
 		close(c.done)
 	}
 	return left, nil
 }
 
-// read reads the rows of the calls, and the clock.
-func (l *Ledger) read(ctx context.Context, conn *pgxpool.Conn, batch []*call) (rows map[string]*row, now time.Time, err error) {
+// read reads the clock, and the rows of the calls that cannot be guessed.
+func (l *Ledger) read(ctx context.Context, conn *pgxpool.Conn, batch []*call, guess bool) (rows map[string]*row, now time.Time, err error) {
 	rows = make(map[string]*row, len(batch))
+	var unknown []string
 	for _, c := range batch {
-		rows[c.id] = &row{payment: ledger.Payment{ID: c.id}}
+		if rows[c.id] != nil {
+			continue
+		}
+		r := &row{payment: ledger.Payment{ID: c.id}}
+		if !guess || !l.guess(c, r) {
+			unknown = append(unknown, c.id)
+		}
+		rows[c.id] = r
 	}
 	statements := &pgx.Batch{}
-	statements.Queue(selectByID, slices.Collect(maps.Keys(rows))).Query(func(found pgx.Rows) error {
-		return scanAll(found, func(r *row) { rows[r.payment.ID] = r })
-	})
+	if len(unknown) > 0 {
+		statements.Queue(selectByID, unknown).Query(func(found pgx.Rows) error {
+			return scanAll(found, func(r *row) { rows[r.payment.ID] = r })
+		})
+	}
 	statements.Queue("SELECT clock_timestamp()").QueryRow(func(r pgx.Row) error { return r.Scan(&now) })
 	if err := conn.SendBatch(ctx, statements).Close(); err != nil {
 		return nil, now, err
@@ -178,6 +188,7 @@ func (c *call) judge(r *row, now time.Time) {
 	}
 	if c.err != nil {
 		c.err = ledger.CloneTaken(c.err)
+		r.missed = r.missed || r.guessed // only a row that was read can say no
 		return
 	}
 	if !r.changed {
@@ -202,7 +213,7 @@ func (l *Ledger) changes(rows map[string]*row, durable bool) *pgx.Batch {
 	for _, id := range slices.Sorted(maps.Keys(rows)) {
 		r := rows[id]
 		how, ok := r.write()
-		if !ok {
+		if !ok || r.missed {
 			continue
 		}
 		r.missed = true
@@ -220,8 +231,9 @@ func (l *Ledger) changes(rows map[string]*row, durable bool) *pgx.Batch {
 		}
 		statements.Queue(writes[how].sql, writes[how].arrays(stored)...).Query(func(written pgx.Rows) error {
 			var name string
-			_, err := pgx.ForEachRow(written, []any{id{&name}}, func() error {
-				rows[name].missed = false
+			var version uint32
+			_, err := pgx.ForEachRow(written, []any{id{&name}, &version}, func() error {
+				rows[name].missed, rows[name].version = false, version
 				return nil
 			})
 			return err

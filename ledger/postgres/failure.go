@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -10,9 +11,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// unsent is an error from before anything was sent.
+// unsent is an error from before a transaction could have been committed.
 type unsent struct{ error }
 
 func (e unsent) Unwrap() error { return e.error }
@@ -69,9 +72,11 @@ func code(err error, codes ...string) bool {
 func (l *Ledger) learn(err error) {
 	switch {
 	case broken(err), code(err, "25006"): // gone, or read only: no longer the primary
-		l.opening.reset()
+		l.pool.Reset() // new connections look for the primary
 	case code(err, "42P01", "42703"): // no such table or column: another database
-		l.opening.reopen()
+		l.mu.Lock()
+		l.opening = nil
+		l.mu.Unlock()
 	}
 }
 
@@ -80,6 +85,11 @@ func (l *Ledger) learn(err error) {
 func broken(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return !ok || e.SeverityUnlocalized != "ERROR"
+}
+
+// unavailable is the error of a call that has changed nothing.
+func unavailable(err error) error {
+	return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
 }
 
 // plain is the text of an error without who we are to the database.
@@ -100,10 +110,10 @@ func (l *Ledger) connect(ctx context.Context) (*pgxpool.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	for {
-		pool, err := l.open(ctx)
+		err := l.open(ctx)
 		if err == nil {
 			var conn *pgxpool.Conn
-			if conn, err = pool.Acquire(ctx); err == nil {
+			if conn, err = l.pool.Acquire(ctx); err == nil {
 				return conn, nil
 			}
 		}
@@ -116,4 +126,17 @@ func (l *Ledger) connect(ctx context.Context) (*pgxpool.Conn, error) {
 		case <-time.After(retryConnect):
 		}
 	}
+}
+
+// send sends statements that are a transaction of their own.
+func (l *Ledger) send(ctx context.Context, statements *pgx.Batch) error {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if err = conn.SendBatch(ctx, statements).Close(); err != nil {
+		l.learn(err)
+	}
+	return err
 }

@@ -102,6 +102,8 @@ func TestDown(t *testing.T) {
 func TestLostAnswer(t *testing.T) {
 	l := open(t, Options{})
 	var cut atomic.Bool
+	commit := &commitWatch{then: func() { cut.Store(true) }}
+	l.config.ConnConfig.Tracer = commit
 	dial := l.config.ConnConfig.DialFunc
 	l.config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -114,7 +116,7 @@ func TestLostAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cut.Store(true)
+	commit.await()
 	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
 	wantUnknown(t, "Move", err)
 	_, err = l.Get(t.Context(), c.Payment.Key)
@@ -128,6 +130,29 @@ func TestLostAnswer(t *testing.T) {
 		t.Errorf("Move: %v", err)
 	}
 }
+
+// commitWatch does something once when changes are about to be made.
+type commitWatch struct {
+	awaited atomic.Bool
+	then    func()
+}
+
+func (w *commitWatch) await() { w.awaited.Store(true) }
+
+func (w *commitWatch) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (w *commitWatch) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (w *commitWatch) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	all := d.Batch.QueuedQueries
+	if strings.HasPrefix(all[len(all)-1].SQL, "UPDATE") && w.awaited.CompareAndSwap(true, false) {
+		w.then()
+	}
+	return ctx
+}
+func (w *commitWatch) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (w *commitWatch) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
 // deafConn sends and, when it is cut, does not hear.
 type deafConn struct {
@@ -233,7 +258,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.exec(t, schema, fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = on", role))
-	l.opening.reset()
+	l.pool.Reset()
 	_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
 	wantUnavailable(t, "Move", err)
 	s.exec(t, schema, fmt.Sprintf("ALTER ROLE %s RESET default_transaction_read_only", role))
@@ -260,7 +285,7 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var commit, isolation string
-	if err := l.opening.pool.QueryRow(t.Context(), `SELECT current_setting('synchronous_commit'), current_setting('transaction_isolation')`).Scan(&commit, &isolation); err != nil {
+	if err := l.pool.QueryRow(t.Context(), `SELECT current_setting('synchronous_commit'), current_setting('transaction_isolation')`).Scan(&commit, &isolation); err != nil {
 		t.Fatal(err)
 	}
 	if commit != "on" || isolation != "read committed" {

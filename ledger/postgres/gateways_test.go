@@ -3,13 +3,11 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
@@ -137,109 +135,114 @@ func TestDatabaseClock(t *testing.T) {
 	}
 }
 
-// TestPlan: what the database is told to look at makes the rules' decision,
-// whatever the time is when it looks.
-func TestPlan(t *testing.T) {
-	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	rapid.Check(t, func(t *rapid.T) {
-		lease := time.Duration(rapid.IntRange(1, 3).Draw(t, "lease")) * time.Second
-		o := &op{
-			kind: kind(rapid.IntRange(0, int(moving)).Draw(t, "kind")), key: "k", token: "mine", lease: lease,
-			payment: ledger.Payment{Key: "k"},
-			change: ledger.Change{
-				To:     rapid.SampledFrom(ledger.States()).Draw(t, "to"),
-				Proven: rapid.Bool().Draw(t, "proven"), Reorganised: rapid.Bool().Draw(t, "reorganised"),
-			},
-		}
-		r := record{token: "mine", payment: ledger.Payment{
-			Key: "k", State: rapid.SampledFrom(ledger.States()).Draw(t, "state"), Doubt: rapid.Bool().Draw(t, "doubt"),
+// TestCallsOfOneTransaction: calls that share a transaction see what those before them have
+// done, though the row is written once.
+func TestCallsOfOneTransaction(t *testing.T) {
+	l := open(t, Options{})
+	first, err := l.Claim(t.Context(), sample(1), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := func(token ledger.Token) *call {
+		return &call{key: sample(1).Key, token: token, holds: true, anew: true, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+			return ledger.ApplyClaim(row, sample(1), now, lease)
 		}}
-		if rapid.Bool().Draw(t, "held") {
-			r.payment.Lease = start.Add(time.Duration(rapid.IntRange(-2, 2).Draw(t, "end")) * time.Second)
+	}
+	move := func(token ledger.Token, to ledger.State) *call {
+		return &call{key: sample(1).Key, token: token, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+			return ledger.ApplyMove(row, ledger.Change{To: to, Answer: []byte("answer")}, now)
+		}}
+	}
+	const a, b = "0123456789abcdef0123456789abcdef", "123456789abcdef0123456789abcdef0"
+	for _, c := range []struct {
+		name  string
+		calls []*call
+		want  string // how they end, and the state of the row
+	}{
+		{"one lets go, and two come", []*call{claim(a), move(first.Token, ledger.Released), claim(a), claim(b)}, "taken, done, done, taken: claimed"},
+		{"one goes on, others try", []*call{move(b, ledger.Settling), move(a, ledger.Settling), claim(b), move(a, ledger.Settled)}, "lost, done, taken, done: settled"},
+		{"to the end", []*call{move(a, ledger.Delivering), move(a, ledger.Delivered), move(a, ledger.Delivered)}, "done, done, lost: delivered"},
+	} {
+		for _, one := range c.calls {
+			one.id, one.done = ledger.ID(one.key), make(chan struct{})
 		}
-		want, wantErr := o.apply(r, start)
-		w, err := o.plan(r)
-		allowed := err == nil
-		switch runs := start.Before(r.payment.Lease); w.need {
-		case leaseRuns:
-			allowed = allowed && runs
-		case nobodyHolds:
-			allowed = allowed && !runs
-		}
-		if allowed != (wantErr == nil) {
-			t.Fatalf("allowed: %v, by the rules: %v", allowed, wantErr)
-		}
-		if !allowed {
-			return
-		}
-		end := r.payment.Lease
-		grown := start.Add(time.Duration(w.lease) * time.Microsecond)
-		switch w.hold {
-		case holdEnds:
-			end = time.Time{}
-		case holdStarts:
-			end = grown
-		case holdGrows:
-			if end.Before(grown) {
-				end = grown
+		l.start(c.calls, true)
+		var got []string
+		for _, one := range c.calls {
+			<-one.done
+			switch _, taken := errors.AsType[*ledger.TakenError](one.err); {
+			case one.err == nil:
+				got = append(got, "done")
+			case errors.Is(one.err, ledger.ErrLost):
+				got = append(got, "lost")
+			case taken:
+				got = append(got, "taken")
+			default:
+				got = append(got, one.err.Error())
 			}
 		}
-		if !end.Equal(want.Lease) {
-			t.Fatalf("the lease ends %s, by the rules %s", end, want.Lease)
+		p, err := l.Get(t.Context(), sample(1).Key)
+		if got := strings.Join(got, ", ") + ": " + string(p.State); got != c.want || err != nil {
+			t.Errorf("%s: %s, %v; want %s", c.name, got, err, c.want)
 		}
-		if got := w.next.payment; got.State != want.State || got.Doubt != want.Doubt || (w.next.token == "") != want.Lease.IsZero() {
-			t.Fatalf("writes %+v, by the rules %+v", got, want)
+		if gone := p.State == ledger.Delivered; gone != (len(p.Request)+len(p.Answer) == 0) {
+			t.Errorf("%s: it has %d and %d bytes", c.name, len(p.Request), len(p.Answer))
 		}
-	})
+	}
 }
 
-// TestRoundTrips: what a sale costs, and what copies of a payment cost.
-func TestRoundTrips(t *testing.T) {
+// TestTransactions: what a sale costs, and what copies of a payment cost.
+func TestTransactions(t *testing.T) {
 	l := open(t, Options{})
 	if _, err := l.Get(t.Context(), "open"); !errors.Is(err, ledger.ErrNotFound) {
 		t.Fatal(err)
 	}
-	trips := func() int64 { return l.opening.pool.Stat().AcquireCount() }
-	before := trips()
+	transactions := func() int64 { return l.pool.Stat().AcquireCount() }
+	before := transactions()
 	if err := sell(l, sample(1)); err != nil {
 		t.Fatal(err)
 	}
-	if got := trips() - before; got != 5 {
-		t.Errorf("a sale took %d round trips, want one for each call", got)
+	if got := transactions() - before; got != 5 {
+		t.Errorf("a sale took %d transactions, want one for each call", got)
 	}
-	before = trips()
+	before = transactions()
 	var all sync.WaitGroup
 	for range 200 {
 		all.Go(func() { _, _ = l.Claim(context.Background(), sample(1), lease) })
 	}
 	all.Wait()
-	if got := trips() - before; got > 20 {
-		t.Errorf("200 copies took %d round trips", got)
+	if got := transactions() - before; got > 20 {
+		t.Errorf("200 copies took %d transactions", got)
 	}
-	before = trips()
+	before = transactions()
 	for i := range 200 {
 		all.Go(func() { _, _ = l.Claim(context.Background(), sample(uint64(100+i)), lease) })
 	}
 	all.Wait()
-	if got := trips() - before; got > 40 {
-		t.Errorf("200 payments at once took %d round trips", got)
+	if got := transactions() - before; got > 40 {
+		t.Errorf("200 payments at once took %d transactions", got)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.lines); n != 0 {
-		t.Errorf("%d lines are left", n)
+	for _, g := range []*group[*call]{&l.swift, &l.durable} {
+		g.mu.Lock()
+		if n := len(g.waiting); n != 0 {
+			t.Errorf("%d calls are left", n)
+		}
+		g.mu.Unlock()
 	}
 }
 
-// TestHeldIsBounded: claims that nobody ends leave nothing in memory.
-func TestHeldIsBounded(t *testing.T) {
-	h := held{rows: map[ledger.Key]heldRow{}, sweepAt: minSweep}
-	now := time.Now()
-	for i := range 10 * minSweep {
-		r := record{payment: ledger.Payment{Updated: now, Lease: now.Add(time.Nanosecond)}}
-		h.put(ledger.Key(fmt.Sprint(i)), r)
+// TestHoldersAreBounded: claims that nobody ends leave nothing in memory.
+func TestHoldersAreBounded(t *testing.T) {
+	l := open(t, Options{})
+	for i := range uint64(10) {
+		if _, err := l.Claim(t.Context(), sample(i), time.Nanosecond); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if len(h.rows) > minSweep {
-		t.Errorf("%d rows", len(h.rows))
+	if _, err := l.Claim(t.Context(), sample(10), lease); err != nil {
+		t.Fatal(err)
+	}
+	if time.Sleep(time.Millisecond); !l.live() || len(l.holders) != 1 {
+		t.Errorf("%d claims are known", len(l.holders))
 	}
 }

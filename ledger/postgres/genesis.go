@@ -11,29 +11,18 @@ import (
 
 // RememberGenesis implements ledger.Chains.
 func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) error {
-	if err := ctx.Err(); err != nil {
+	if err := l.begin(ctx); err != nil {
 		return err
 	}
-	if err := l.users.begin(); err != nil {
-		return err
-	}
-	defer l.users.end()
-	conn, err := l.connect(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
-	}
-	defer conn.Release()
-
 	var known string
 	statements := &pgx.Batch{}
 	statements.Queue(`INSERT INTO paywall_networks (network, genesis) VALUES ($1, $2) ON CONFLICT DO NOTHING`, clean(network), clean(hash))
 	statements.Queue(`SELECT genesis FROM paywall_networks WHERE network = $1`, clean(network)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&known)
 	})
-	if err := conn.SendBatch(ctx, statements).Close(); err != nil {
-		l.learn(err)
+	if err := l.send(ctx, statements); err != nil {
 		// To remember it twice does no harm: whatever happened, ask again.
-		return fmt.Errorf("%w: %s", ledger.ErrUnavailable, plain(err))
+		return unavailable(err)
 	}
 	if known != clean(hash) {
 		return fmt.Errorf("%w: the database has payments of %s with first block %s, and this one has %s", ledger.ErrGenesis, network, known, hash)

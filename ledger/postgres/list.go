@@ -4,122 +4,23 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// page is how many rows List reads at once. Between pages it holds no connection:
-// the loop may take its time, and call the ledger.
-const page = 100
-
-// List implements ledger.Ledger. Filter.URL also finds what HashQueries has hashed.
-// It looks for a payer's open payments, and for
-// an identifier, through an index; gateways do that with every sale.
-func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
-	return func(yield func(ledger.Payment, error) bool) {
-		left := f.Limit
-		var at position
-		for {
-			size := page
-			if f.Limit > 0 {
-				size = min(page, left)
-			}
-			rows, err := l.page(ctx, f, &at, size)
-			if err != nil {
-				yield(ledger.Payment{}, err)
-				return
-			}
-			for i := range rows {
-				if err := ctx.Err(); err != nil {
-					yield(ledger.Payment{}, err)
-					return
-				}
-				if !yield(rows[i].payment, nil) {
-					return
-				}
-			}
-			left -= len(rows)
-			if len(rows) < size || f.Limit > 0 && left <= 0 {
-				return
-			}
-		}
-	}
-}
-
-// Begins returns the payments whose ID begins so, at most a few of many.
-func (l *Ledger) Begins(ctx context.Context, id string) ([]ledger.Payment, error) {
-	q, ok := beginsQuery(id)
-	if !ok {
-		return nil, nil
-	}
-	if err := l.users.begin(); err != nil {
-		return nil, err
-	}
-	defer l.users.end()
-	rows, err := l.ask(ctx, q)
-	var found []ledger.Payment
-	for _, r := range rows {
-		found = append(found, r.payment)
-	}
-	return found, err
-}
-
-// beginsQuery is the statement of Begins, if there can be such an ID.
-func beginsQuery(id string) (question, bool) {
-	const digits = 32
-	if len(id) > digits {
-		return question{}, false
-	}
-	from, ok := uuid(id + strings.Repeat("0", digits-len(id)))
-	to, _ := uuid(id + strings.Repeat("f", digits-len(id)))
-	return question{
-		sql:  "SELECT " + selected + " FROM paywall_payments p WHERE p.id >= $1 AND p.id <= $2 ORDER BY p.id LIMIT $3",
-		args: []any{pgtype.UUID{Bytes: from, Valid: true}, pgtype.UUID{Bytes: to, Valid: true}, page}, quick: true,
-	}, ok
-}
-
-// position is where a List stands.
-type position struct {
-	created time.Time
-	id      [16]byte
-	// end is the age of the youngest row when the List began, so that it comes to
-	// an end however much is sold meanwhile.
-	end time.Time
-}
-
-// page reads the next rows.
-func (l *Ledger) page(ctx context.Context, f ledger.Filter, at *position, size int) ([]record, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := l.users.begin(); err != nil {
-		return nil, err
-	}
-	defer l.users.end()
-	hashed, err := l.hashedURL(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	q := listQuery(f, hashed, *at, size)
-	rows, err := l.ask(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	if len(rows) < size {
-		return rows, nil
-	}
-	last := rows[len(rows)-1].payment
-	at.created = last.Created
-	at.id, _ = uuid(last.ID)
-	if at.end.IsZero() {
-		at.end, err = l.youngest(ctx)
-	}
-	return rows, err
-}
+const (
+	// page is how many rows List reads at once. Between pages it holds no connection:
+	// the loop may take its time, and call the ledger.
+	page = 100
+	// slowTimeout is for questions that may have to read all rows.
+	slowTimeout = time.Minute
+)
 
 // question is a statement whose answer is rows of payments.
 type question struct {
@@ -129,9 +30,170 @@ type question struct {
 	quick bool
 }
 
-// listQuery writes the statement for a page. hashed is another spelling of the
-// filter's URL, or "".
-func listQuery(f ledger.Filter, hashed string, at position, size int) question {
+// look is somebody who waits for the answer to a question. Quick ones share round trips:
+// a gateway asks with every sale what the payer is owed.
+type look struct {
+	question
+	found []ledger.Payment
+	err   error
+	done  chan struct{}
+}
+
+// ask returns the rows that a question selects.
+func (l *Ledger) ask(ctx context.Context, q question) ([]ledger.Payment, error) {
+	if err := l.begin(ctx); err != nil {
+		return nil, err
+	}
+	k := &look{question: q, done: make(chan struct{})}
+	if q.quick {
+		l.looks.add(k)
+	} else {
+		l.answer(ctx, slowTimeout, []*look{k})
+	}
+	select {
+	case <-k.done:
+		return k.found, k.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ledger.ErrUnavailable, ctx.Err())
+	}
+}
+
+// answer answers questions in one round trip, or two if that can help at once.
+func (l *Ledger) answer(ctx context.Context, within time.Duration, batch []*look) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := l.tryAnswer(ctx, within, batch)
+	if err != nil && transient(err) {
+		err = l.tryAnswer(ctx, within, batch)
+	}
+	for _, k := range batch {
+		if err != nil {
+			k.found, k.err = nil, unavailable(err)
+		}
+		close(k.done)
+	}
+}
+
+func (l *Ledger) tryAnswer(ctx context.Context, within time.Duration, batch []*look) error {
+	statements := &pgx.Batch{}
+	if within > batchTimeout {
+		statements.Queue("SELECT set_config('statement_timeout', $1, true)", strconv.FormatInt(within.Milliseconds(), 10))
+	}
+	for _, k := range batch {
+		k.found = nil
+		statements.Queue(k.sql, k.args...).Query(func(rows pgx.Rows) error {
+			return scanAll(rows, func(r *row) { k.found = append(k.found, r.payment) })
+		})
+	}
+	return l.send(ctx, statements)
+}
+
+// Get implements ledger.Ledger.
+func (l *Ledger) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error) {
+	found, err := l.ask(ctx, getQuery(key))
+	switch {
+	case err != nil:
+		return ledger.Payment{}, err
+	case len(found) == 0 || found[0].Key != key:
+		return ledger.Payment{}, ledger.ErrNotFound
+	}
+	return found[0], nil
+}
+
+func getQuery(key ledger.Key) question {
+	name := ledger.ID(key)
+	return question{sql: selectRows + " WHERE id = $1", args: []any{id{&name}}, quick: true}
+}
+
+// Begins returns the payments whose ID begins so, at most a few of many.
+func (l *Ledger) Begins(ctx context.Context, id string) ([]ledger.Payment, error) {
+	q, ok := beginsQuery(id)
+	if !ok {
+		return nil, nil
+	}
+	return l.ask(ctx, q)
+}
+
+// beginsQuery is the statement of Begins, if there can be such an ID.
+func beginsQuery(begin string) (question, bool) {
+	const digits = 32
+	if len(begin) > digits || strings.Trim(begin, "0123456789abcdefABCDEF") != "" {
+		return question{}, false
+	}
+	from, to := begin+strings.Repeat("0", digits-len(begin)), begin+strings.Repeat("f", digits-len(begin))
+	return question{
+		sql:  selectRows + " WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3",
+		args: []any{id{&from}, id{&to}, page}, quick: true,
+	}, true
+}
+
+// List implements ledger.Ledger. Filter.URL also finds what HashQueries has hashed.
+// It looks for a payer's open payments, and for an identifier, through an index;
+// gateways do that with every sale.
+func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return func(yield func(ledger.Payment, error) bool) {
+		if err := l.list(ctx, f, func(p ledger.Payment) bool { return yield(p, nil) }); err != nil {
+			yield(ledger.Payment{}, err)
+		}
+	}
+}
+
+func (l *Ledger) list(ctx context.Context, f ledger.Filter, yield func(ledger.Payment) bool) error {
+	if err := l.begin(ctx); err != nil {
+		return err
+	}
+	opening, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := l.Open(opening); err != nil {
+		return err
+	}
+	left := f.Limit
+	for at := (position{}); ; {
+		size := page
+		if f.Limit > 0 {
+			size = min(page, left)
+		}
+		rows, err := l.ask(ctx, l.listQuery(f, at, size))
+		if err != nil {
+			return err
+		}
+		full := len(rows) == size
+		if full && at.end.IsZero() {
+			youngest, err := l.ask(ctx, question{sql: selectRows + " ORDER BY created DESC, id DESC LIMIT 1", quick: true})
+			if err != nil {
+				return err
+			}
+			if len(youngest) > 0 {
+				at.end = youngest[0].Created
+			}
+		}
+		for _, p := range rows {
+			at.created, at.id = p.Created, p.ID
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !yield(p) {
+				return nil
+			}
+		}
+		left -= len(rows)
+		if !full || f.Limit > 0 && left <= 0 {
+			return nil
+		}
+	}
+}
+
+// position is where a List stands.
+type position struct {
+	created time.Time
+	id      string
+	// end is the age of the youngest row when the List began, so that it comes to
+	// an end however much is sold meanwhile.
+	end time.Time
+}
+
+// listQuery writes the statement for a page. The ledger is open.
+func (l *Ledger) listQuery(f ledger.Filter, at position, size int) question {
 	var where []string
 	var args []any
 	add := func(condition string, values ...any) {
@@ -144,80 +206,66 @@ func listQuery(f ledger.Filter, hashed string, at position, size int) question {
 	quick := false
 	stage, known := stageOf(f.States)
 	if known {
-		add(fmt.Sprint("p.stage = ", stage)) // a constant: it chooses the index
+		add(fmt.Sprint("stage = ", stage)) // a constant: it chooses the index
 	}
 	if len(f.States) > 0 {
 		states := make([]string, len(f.States))
 		for i, s := range f.States {
 			states[i] = clean(string(s))
 		}
-		add("p.state = ANY(?)", states)
+		add("state = ANY(?)", states)
 	}
+	payer, identifier := clean(f.Payer), clean(f.Identifier)
 	switch {
-	case f.Identifier != "":
+	case identifier != "":
 		quick = true
-		identifier := clean(f.Identifier)
-		add("p.identifier <> '' AND left(p.identifier, 128) = left(?, 128) AND p.identifier = ?", identifier, identifier)
-		if f.Payer != "" {
-			add("p.payer = ?", clean(f.Payer)) // not by the index of payers: one may have bought a lot
+		add("identifier <> '' AND left(identifier, 128) = left(?, 128) AND identifier = ?", identifier, identifier)
+		if payer != "" {
+			add("payer = ?", payer) // not by the index of payers: one may have bought a lot
 		}
-	case f.Payer != "":
+	case payer != "":
 		quick = known && stage == 0
-		payer := clean(f.Payer)
-		add("left(p.payer, 64) = left(?, 64) AND p.payer = ?", payer, payer)
+		add("left(payer, 64) = left(?, 64) AND payer = ?", payer, payer)
 	}
 	if f.Method != "" {
-		add("p.method = ?", clean(f.Method))
+		add("method = ?", clean(f.Method))
 	}
 	if f.Host != "" {
-		add("p.host = ?", clean(f.Host))
+		add("host = ?", clean(f.Host))
 	}
-	switch {
-	case f.URL == "":
-	case hashed == "":
-		add("p.url = ?", []byte(f.URL))
-	default:
-		add("p.url IN (?, ?)", []byte(f.URL), []byte(hashed))
+	if f.URL != "" {
+		add("url = ANY(?)", [][]byte{[]byte(f.URL), []byte(ledger.HashQuery(*l.queryKey.Load(), f.URL))})
 	}
 	if !f.Since.IsZero() {
-		add("p.created >= ?", storableTime(f.Since))
+		add("created >= ?", storableTime(f.Since))
 	}
 	if !f.Until.IsZero() {
-		add("p.created < ?", storableTime(f.Until))
+		add("created < ?", storableTime(f.Until))
 	}
 	if !at.created.IsZero() {
-		add("(p.created, p.id) > (?, ?)", at.created, pgtype.UUID{Bytes: at.id, Valid: true})
-		add("p.created <= ?", at.end)
+		add("(created, id) > (?, ?)", at.created, id{&at.id})
+		add("created <= ?", at.end)
 	}
-	columns := selected
+	sql := selectRows
 	if f.Brief {
-		columns = selectedBriefly
+		sql = selectBrief
 	}
-	sql := "SELECT " + columns + " FROM paywall_payments p"
 	if len(where) > 0 {
 		sql += " WHERE " + strings.Join(where, " AND ")
 	}
 	args = append(args, size)
-	sql += fmt.Sprintf(" ORDER BY p.created, p.id LIMIT $%d", len(args))
+	sql += fmt.Sprintf(" ORDER BY created, id LIMIT $%d", len(args))
 	return question{sql: sql, args: args, quick: quick}
 }
 
 // stageOf returns the stage that the states have in common, by the table's
 // definition of it.
 func stageOf(states []ledger.State) (stage int, ok bool) {
-	for i, s := range states {
-		of := 0
-		switch s {
-		case ledger.Delivered:
-			of = 1
-		case ledger.Refused:
-			of = 2
-		default:
-		}
-		if i > 0 && of != stage {
+	of := func(s ledger.State) int { return 1 + slices.Index([]ledger.State{ledger.Delivered, ledger.Refused}, s) }
+	for _, s := range states {
+		if stage = of(s); stage != of(states[0]) {
 			return 0, false
 		}
-		stage = of
 	}
 	return stage, len(states) > 0
 }

@@ -15,7 +15,7 @@ import (
 var schema embed.FS
 
 // latest is the number of files.
-const latest = 3
+const latest = 4
 
 // The names of our advisory locks, in a database that may serve others too.
 const (
@@ -23,12 +23,22 @@ const (
 	lockPruning   = 0x70617977616c6c02
 )
 
-// migrate brings the tables up to date. Of several gateways that start at once,
-// one does it while the others wait.
-func migrate(ctx context.Context, tx pgx.Tx) error {
-	version, err := schemaVersion(ctx, tx)
-	if err != nil || version == latest {
+// migrate brings the tables up to date, unless it may only read. Of several gateways that
+// start at once, one does it while the others wait.
+func migrate(ctx context.Context, tx pgx.Tx, reader bool) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, `SELECT to_regclass('paywall_schema_version') IS NOT NULL`).Scan(&exists); err != nil {
 		return err
+	}
+	version := 0
+	if exists {
+		var err error
+		if version, err = schemaVersion(ctx, tx); err != nil || version == latest {
+			return err
+		}
+	}
+	if reader {
+		return fmt.Errorf("the ledger's tables are of version %d, or missing; this program reads version %d", version, latest)
 	}
 	if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true),
 		pg_advisory_xact_lock($1)`, int64(lockMigration)); err != nil {
@@ -40,7 +50,8 @@ func migrate(ctx context.Context, tx pgx.Tx) error {
 		version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())`); err != nil {
 		return err
 	}
-	if version, err = newestVersion(ctx, tx); err != nil {
+	version, err := schemaVersion(ctx, tx)
+	if err != nil {
 		return err
 	}
 	for version++; version <= latest; version++ {
@@ -58,21 +69,10 @@ func migrate(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// schemaVersion returns which version the tables have, 0 if there are none.
 func schemaVersion(ctx context.Context, tx pgx.Tx) (version int, err error) {
-	var exists bool
-	if err := tx.QueryRow(ctx, `SELECT to_regclass('paywall_schema_version') IS NOT NULL`).Scan(&exists); err != nil || !exists {
-		return 0, err
+	err = tx.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM paywall_schema_version`).Scan(&version)
+	if err == nil && version > latest {
+		err = fmt.Errorf("the ledger's tables are of version %d, made by a newer gateway; this one knows version %d", version, latest)
 	}
-	return newestVersion(ctx, tx)
-}
-
-func newestVersion(ctx context.Context, tx pgx.Tx) (version int, err error) {
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM paywall_schema_version`).Scan(&version); err != nil {
-		return 0, err
-	}
-	if version > latest {
-		return 0, fmt.Errorf("the ledger's tables are of version %d, made by a newer gateway; this one knows version %d", version, latest)
-	}
-	return version, nil
+	return version, err
 }

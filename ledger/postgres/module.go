@@ -121,47 +121,42 @@ func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if !d.Args(&m.DSN) || d.NextArg() {
 		return d.Err("want `ledger postgres <dsn>`; a DSN of several words goes in quotes")
 	}
+	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		word := d.Val()
-		if word == "hash_queries" {
-			if m.HashQueries {
-				return d.Err("hash_queries given twice")
-			}
-			if d.NextArg() {
+		word, args := d.Val(), d.RemainingArgs()
+		if seen[word] {
+			return d.Errf("%s given twice", word)
+		}
+		seen[word] = true
+		switch word {
+		case "hash_queries":
+			if len(args) > 0 {
 				return d.Err("hash_queries: want no value")
 			}
 			m.HashQueries = true
 			continue
-		}
-		var value string
-		if !d.AllArgs(&value) {
-			return d.Errf("%s: want one value", word)
-		}
-		switch word {
-		case "keep_finished":
-			if m.KeepFinished != 0 {
-				return d.Err("keep_finished given twice")
+		case "keep_finished", "max_connections":
+			if len(args) != 1 {
+				return d.Errf("%s: want one value", word)
 			}
-			if value == "forever" {
-				m.KeepFinished = -1
-				continue
+		default:
+			return d.Errf("unknown word %q; the postgres ledger knows keep_finished, hash_queries and max_connections", word)
+		}
+		switch value := args[0]; {
+		case word == "max_connections":
+			n, err := strconv.ParseUint(value, 10, 15)
+			if err != nil || n == 0 {
+				return d.Errf("max_connections: %q is not a number of connections", value)
 			}
+			m.MaxConnections = int(n)
+		case value == "forever":
+			m.KeepFinished = -1
+		default:
 			keep, err := caddy.ParseDuration(value)
 			if err != nil || keep <= 0 {
 				return d.Errf("keep_finished: %q is no duration; write one like 400d, or forever", value)
 			}
 			m.KeepFinished = caddy.Duration(keep)
-		case "max_connections":
-			n, err := strconv.ParseUint(value, 10, 15)
-			if err != nil || n == 0 {
-				return d.Errf("max_connections: %q is not a number of connections", value)
-			}
-			if m.MaxConnections != 0 {
-				return d.Err("max_connections given twice")
-			}
-			m.MaxConnections = int(n)
-		default:
-			return d.Errf("unknown word %q; the postgres ledger knows keep_finished, hash_queries and max_connections", word)
 		}
 	}
 	return nil

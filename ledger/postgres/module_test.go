@@ -94,7 +94,7 @@ func TestReload(t *testing.T) {
 	s := theServer(t)
 	t.Setenv("PAYWALL_TEST_DSN", s.dsn(s.newSchema(t)))
 	first, end := provisioned(t, &Module{DSN: "{env.PAYWALL_TEST_DSN}"})
-	if first.opening.pool != nil {
+	if first.pool.Stat().NewConnsCount() != 0 {
 		t.Error("Provision connects")
 	}
 	c, err := first.Claim(t.Context(), sample(1), lease)
@@ -113,7 +113,7 @@ func TestReload(t *testing.T) {
 	endOther()
 
 	l := second.Ledger
-	l.users.quiet = 60 * time.Millisecond
+	l.quiet = 60 * time.Millisecond
 	endSecond()
 	for _, ch := range sale[:3] {
 		time.Sleep(100 * time.Millisecond)

@@ -3,17 +3,15 @@
 //
 // # How it works
 //
-// A call reads nothing that it knows already. It applies the rules of package
-// ledger to the row as this gateway saw it last, and writes the outcome on the
-// condition that the row is still that one: every change gives it a new random
-// revision. A new payment is one INSERT ... ON CONFLICT DO NOTHING. Only when
-// the condition fails, or the rules say no, does it read the row and judge
-// again. So a payment is sold in five round trips, and concurrent calls share
-// them: see lane.
+// Calls that wait go together. The clock is read, and those of their rows that this
+// gateway cannot guess; the rules of package ledger judge the calls, one after the other;
+// what they have changed is written in one transaction. That is two round trips, for one
+// call as for a hundred. Nothing is locked between the two: a row is written if nobody
+// else has written it meanwhile (its xmin is the same), and a new one if there is none.
+// Calls whose row was another are judged again, by the row as it is.
 //
-// Leases are judged by the clock of the database alone; the clocks of the
-// gateways may go as they like. Where a rule depends on the time, the
-// condition has it: see plan.
+// Leases are judged by the clock of the database alone; the clocks of the gateways may go
+// as they like.
 //
 // # What a crash of the database can take
 //
@@ -43,12 +41,15 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -95,6 +96,7 @@ type Options struct {
 // ledger.ErrUnavailable.
 type Ledger struct {
 	config *pgxpool.Config
+	pool   *pgxpool.Pool
 	reader bool
 	now    func() time.Time
 	random io.Reader
@@ -104,28 +106,68 @@ type Ledger struct {
 	hashQueries  atomic.Bool
 	queryKey     atomic.Pointer[[]byte] // nil until the database was opened
 
-	// What waits for the database.
-	mu    sync.Mutex
-	seq   uint64
-	lines map[ledger.Key]*line
-	held  held
-	// Calls that must be on disk before they return, and those that need not.
-	durable, swift lane
-	looks          looks
+	// Who waits for the database: with calls that must be on disk before they return,
+	// with those that need not, and with questions.
+	durable, swift group[*call]
+	looks          group[*look]
 
-	opening opening
-	users   users
-	pruner  pruner
+	prunes sync.Once
+	quit   chan struct{} // closed by Close
+
+	mu      sync.Mutex
+	opening *attempt
+	failing bool // the database cannot be used, and the log has it
+	closed  bool
+	used    time.Time     // when the latest call began
+	quiet   time.Duration // for how long nobody must have come before a retired ledger closes
+	holders map[ledger.Key]holder
 }
 
 var (
-	_ ledger.Ledger = (*Ledger)(nil)
-	_ ledger.Chains = (*Ledger)(nil)
+	_ ledger.Ledger  = (*Ledger)(nil)
+	_ ledger.Chains  = (*Ledger)(nil)
+	_ ledger.Secrets = (*Ledger)(nil)
 )
 
 // ErrClosed is the error of calls after Close, together with
 // ledger.ErrUnavailable.
 var ErrClosed = errors.New("the ledger is closed")
+
+// New makes a ledger. It reads the DSN and connects to nothing.
+func New(o Options) (*Ledger, error) {
+	config, err := parseDSN(o.DSN)
+	if err != nil {
+		return nil, err
+	}
+	if o.ReadOnly {
+		config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	} else if config.ConnConfig.ValidateConnect == nil {
+		// Of several hosts, the one that is the primary now.
+		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	config.MaxConns = DefaultMaxConnections
+	if o.MaxConnections > 0 {
+		config.MaxConns = int32(min(o.MaxConnections, 1<<15)) //nolint:gosec // bounded
+	}
+	l := &Ledger{
+		config: config, reader: o.ReadOnly, now: o.Now, random: o.Random, logger: o.Logger,
+		quit: make(chan struct{}), used: time.Now(), quiet: 2 * slowTimeout,
+		holders: make(map[ledger.Key]holder),
+	}
+	l.durable.do = func(batch []*call) { l.start(batch, true) }
+	l.swift.do = func(batch []*call) { l.start(batch, false) }
+	l.looks.do = func(batch []*look) { l.answer(context.Background(), batchTimeout, batch) }
+	l.SetKeepFinished(o.KeepFinished)
+	l.SetHashQueries(o.HashQueries)
+	if l.random == nil {
+		l.random = rand.Reader
+	}
+	if l.logger == nil {
+		l.logger = zap.NewNop()
+	}
+	l.pool, err = pgxpool.NewWithConfig(context.Background(), config)
+	return l, err
+}
 
 // SetKeepFinished changes how long finished payments stay; 0 means
 // DefaultKeepFinished, and less than 0 for ever.
@@ -142,47 +184,98 @@ func (l *Ledger) SetHashQueries(on bool) { l.hashQueries.Store(on) }
 
 // Claim implements ledger.Ledger.
 func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
-	p, err := storable(p)
-	if err != nil {
-		return ledger.Claim{}, err
+	if clean(string(p.Key)) != string(p.Key) {
+		return ledger.Claim{}, fmt.Errorf("%w: the key is not text", ledger.ErrInvalid)
 	}
 	if _, err := ledger.ApplyClaim(ledger.Payment{}, p, time.Unix(0, 0), lease); err != nil {
 		return ledger.Claim{}, err
 	}
-	return l.hold(ctx, &op{kind: claiming, key: p.Key, payment: p, lease: lease})
+	p = p.Clone()
+	return l.hold(ctx, false, &call{key: p.Key, anew: true, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+		return ledger.ApplyClaim(row, p, now, lease)
+	}})
 }
 
 // Take implements ledger.Ledger.
 func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, lease time.Duration) (ledger.Claim, error) {
-	return l.hold(ctx, &op{kind: taking, key: key, change: ledger.Change{To: to}, lease: lease})
+	return l.hold(ctx, true, &call{key: key, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+		if row.Key == "" {
+			return row, ledger.ErrNotFound
+		}
+		return ledger.ApplyTake(row, to, now, lease)
+	}})
 }
 
 // hold does a call by which the caller becomes the holder.
-func (l *Ledger) hold(ctx context.Context, o *op) (ledger.Claim, error) {
-	var err error
-	if o.token, err = ledger.NewToken(l.random); err != nil {
+func (l *Ledger) hold(ctx context.Context, durable bool, c *call) (_ ledger.Claim, err error) {
+	c.holds = true
+	if c.token, err = ledger.NewToken(l.random); err != nil {
 		return ledger.Claim{}, err
 	}
-	p, err := l.do(ctx, o)
+	p, err := l.do(ctx, c, durable)
 	if err != nil {
 		return ledger.Claim{}, err
 	}
-	l.pruner.wake(l)
-	return ledger.Claim{Token: o.token, Payment: p}, nil
+	l.prunes.Do(func() { go l.pruneAlways() })
+	return ledger.Claim{Token: c.token, Payment: p}, nil
 }
 
 // Renew implements ledger.Ledger.
 func (l *Ledger) Renew(ctx context.Context, c ledger.Claim, lease time.Duration) error {
-	_, err := l.do(ctx, &op{kind: renewing, key: c.Payment.Key, token: c.Token, lease: lease})
+	_, err := l.do(ctx, &call{key: c.Payment.Key, token: c.Token, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+		return ledger.ApplyRenew(row, now, lease)
+	}}, true)
 	return err
 }
 
 // Move implements ledger.Ledger.
 func (l *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
-	return l.do(ctx, &op{kind: moving, key: c.Payment.Key, token: c.Token, change: storableChange(ch)})
+	ch = ch.Clone()
+	return l.do(ctx, &call{key: c.Payment.Key, token: c.Token, apply: func(row ledger.Payment, now time.Time) (ledger.Payment, error) {
+		return ledger.ApplyMove(row, ch, now)
+	}}, ch.To == ledger.Settling)
 }
 
-// Get implements ledger.Ledger.
-func (l *Ledger) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error) {
-	return l.do(ctx, &op{kind: getting, key: key})
+// begin is what every call does first.
+func (l *Ledger) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return fmt.Errorf("%w: %w", ledger.ErrUnavailable, ErrClosed)
+	}
+	l.used = time.Now()
+	return nil
+}
+
+// Retire closes the ledger when its last user is gone: no call began for longer than
+// any takes, and no lease runs that was given out here. Requests that began before a
+// reload finish with the ledger that they began with.
+func (l *Ledger) Retire() {
+	go func() {
+		for l.live() || !l.idle() {
+			time.Sleep(l.quiet / 60)
+		}
+		l.Close()
+	}()
+}
+
+func (l *Ledger) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.used) >= l.quiet
+}
+
+// Close ends the connections once the transactions under way are done. Later calls
+// get ErrClosed.
+func (l *Ledger) Close() {
+	l.mu.Lock()
+	if !l.closed {
+		close(l.quit)
+	}
+	l.closed = true
+	l.mu.Unlock()
+	l.pool.Close()
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,31 +23,25 @@ const (
 	forever    = 250 * 365 * 24 * time.Hour
 )
 
-// pruner forgets what is of no more use, in the background. It begins with the
-// first claim, so that who only reads removes nothing.
-type pruner struct {
-	start, end sync.Once
-	stop       chan struct{}
-}
-
-func (p *pruner) wake(l *Ledger) { p.start.Do(func() { go p.run(l) }) }
-func (p *pruner) close()         { p.end.Do(func() { close(p.stop) }) }
-
-func (p *pruner) run(l *Ledger) {
-	timer := time.NewTimer(pruneEvery)
+// pruneAlways forgets what is of no more use, in the database and here, until the ledger is closed. It begins with
+// the first claim, so that who only reads removes nothing.
+func (l *Ledger) pruneAlways() {
+	timer := time.NewTicker(pruneEvery)
 	defer timer.Stop()
 	for {
 		select {
-		case <-p.stop:
+		case <-l.quit:
 			return
 		case <-timer.C:
 		}
-		if err := l.prune(p.stop); err != nil {
+		l.live()
+		if err := l.prune(l.quit); err != nil {
 			l.logger.Warn("pruning the ledger", zap.String("error", plain(err)))
 		}
-		timer.Reset(pruneEvery)
 	}
 }
+
+const clock = `(SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) c`
 
 // What may go, all of it by ledger.Forgettable. Payments whose goods have not
 // arrived stay for ever: a database has room, and their payers may come back.
@@ -69,9 +62,8 @@ func removing(selection string) string {
 	return `DELETE FROM paywall_payments WHERE id = ANY(ARRAY(` + selection + ` LIMIT $3 FOR UPDATE OF p SKIP LOCKED))`
 }
 
-// shedding takes out of rows what serves nobody any more, by ledger.Shed. With another
-// revision, a gateway that has the row from before reads it again.
-const shedding = `UPDATE paywall_payments SET request = NULL, answer = NULL, revision = (random() * 9e18)::bigint
+// shedding takes out of rows what serves nobody any more, by ledger.Shed.
+const shedding = `UPDATE paywall_payments SET request = NULL, answer = NULL
 	WHERE id = ANY(ARRAY(SELECT p.id FROM ` + clock + `, paywall_payments p
 		WHERE p.stage = 0 AND p.state IN ('settled', 'delivering') AND (p.request IS NOT NULL OR p.answer IS NOT NULL)
 			AND coalesce(p.fetch_by, p.keep, p.created) <= c.now AND (p.lease IS NULL OR p.lease <= c.now)
@@ -121,7 +113,7 @@ func (l *Ledger) pruneStep(sql string, args []any) (changed int64, err error) {
 		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(lockPruning)).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		if _, err := tx.Exec(ctx, noWait); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT set_config('synchronous_commit', 'off', true)`); err != nil {
 			return err
 		}
 		done, err := tx.Exec(ctx, sql, append([]any{l.clockNow()}, args...)...)
@@ -129,4 +121,13 @@ func (l *Ledger) pruneStep(sql string, args []any) (changed int64, err error) {
 		return err
 	})
 	return changed, err
+}
+
+// clockNow is the time for clock: none is that of the database.
+func (l *Ledger) clockNow() instant {
+	if l.now == nil {
+		return instant{&time.Time{}}
+	}
+	now := l.now().Truncate(time.Microsecond)
+	return instant{&now}
 }

@@ -117,10 +117,10 @@ func TestPruneSteps(t *testing.T) {
 	a := newAged(t, Options{})
 	a.bring("first")
 	for _, state := range []string{"delivered", "refused"} {
-		a.s.exec(t, a.schema, fmt.Sprintf(`INSERT INTO paywall_payments (id, revision, created, updated, keep, status, runs, doubt,
+		a.s.exec(t, a.schema, fmt.Sprintf(`INSERT INTO paywall_payments (id, created, updated, keep, status, runs, doubt,
 				state, payer, amount, facilitator, transaction, reason, key, scheme, network, asset, pay_to,
 				method, host, client, identifier, body, url)
-			SELECT gen_random_uuid(), 1, '2026-11-22 12:00Z'::timestamptz + n * interval '1 second', now(),
+			SELECT gen_random_uuid(), '2026-11-22 12:00Z'::timestamptz + n * interval '1 second', now(),
 				CASE WHEN '%[1]s' = 'delivered' THEN '2020-01-01Z'::timestamptz END, 0, 0, false,
 				'%[1]s', '', '', '', '', '', 'k' || n, '', '', '', '', '', '', '', '', '', ''
 			FROM generate_series(1, %[2]d) n`, state, maxRefused+1200))
@@ -182,10 +182,10 @@ func TestShed(t *testing.T) {
 	bring("until keep", time.Time{}, ledger.Settling, ledger.Settled, ledger.Settled)
 	bring("unknown", soon, ledger.Settling, ledger.Unknown)
 	bring("delivered", soon, ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered)
-	a.s.exec(t, a.schema, fmt.Sprintf(`INSERT INTO paywall_payments (id, revision, created, updated, fetch_by, status, runs, doubt,
+	a.s.exec(t, a.schema, fmt.Sprintf(`INSERT INTO paywall_payments (id, created, updated, fetch_by, status, runs, doubt,
 			state, payer, amount, facilitator, transaction, reason, key, scheme, network, asset, pay_to,
 			method, host, client, identifier, body, url, answer)
-		SELECT gen_random_uuid(), 1, now(), now(), '2026-11-22 13:00Z', 0, 0, false,
+		SELECT gen_random_uuid(), now(), now(), '2026-11-22 13:00Z', 0, 0, false,
 			'settled', '', '', '', '', '', 'many ' || n, '', '', '', '', '', '', '', '', '', '', 'kept'
 		FROM generate_series(1, %d) n`, 2*pruneStep+1))
 	for _, c := range []struct {

@@ -103,7 +103,7 @@ func TestMigrateFromFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.exec(t, schema, "DROP TABLE paywall_keys")
-	s.exec(t, schema, "ALTER TABLE paywall_payments DROP COLUMN line, DROP COLUMN effects, DROP COLUMN ended, DROP COLUMN fetch_by")
+	s.exec(t, schema, "ALTER TABLE paywall_payments ADD COLUMN revision bigint NOT NULL DEFAULT 1, DROP COLUMN line, DROP COLUMN effects, DROP COLUMN ended, DROP COLUMN fetch_by")
 	s.exec(t, schema, "DELETE FROM paywall_schema_version WHERE version > 1")
 	l := s.gateway(t, schema, Options{})
 	if p, err := l.Get(t.Context(), sample(1).Key); err != nil || p.State != ledger.Delivered ||

@@ -21,6 +21,9 @@ const (
 	htmlData   = ".html__data.json" // SvelteKit, of a page with that ending
 	nextData   = "/_next/data/"     // Next.js: `/_next/data/<build>/quote.json`
 	nextEnd    = ".json"
+	nextBegin  = "__next." // Next.js, exported: `/quote/__next.quote.__PAGE__.txt`
+	nextText   = ".txt"
+	flightData = ".data"       // React Router
 	gatsbyData = "/page-data/" // Gatsby: `/page-data/quote/page-data.json`
 	gatsbyEnd  = "/page-data.json"
 )
@@ -41,7 +44,7 @@ func mayBeData(path string) bool {
 	for i := len(path) - 1; i >= max(0, len(path)-len(".json")); i-- {
 		if path[i] == '.' {
 			end := path[i:]
-			return end == ".json" || end == ".data" || end == ".js"
+			return end == ".json" || end == ".data" || end == ".js" || end == ".txt"
 		}
 	}
 	return false
@@ -56,6 +59,14 @@ func pagesOf(path string) (pages [2]dataOf) {
 	}
 	if _, ok := dataNames[path[slash+1:]]; ok {
 		pages[0] = dataOf{page: path[:max(slash, 1)], name: slash + 1}
+		return pages
+	}
+	if name := path[slash+1:]; strings.HasPrefix(name, nextBegin) && strings.HasSuffix(name, nextText) {
+		pages[0] = dataOf{page: path[:max(slash, 1)], name: slash + 1}
+		return pages
+	}
+	if page, ok := strings.CutSuffix(path, flightData); ok && strings.IndexByte(page[slash+1:], '.') > 0 {
+		pages[0] = dataOf{page: page, name: len(page)} // else it is a format of the page
 		return pages
 	}
 	if strings.HasSuffix(path, htmlData) {

@@ -34,6 +34,14 @@ func TestDataOfAPageIsPriced(t *testing.T) {
 			},
 		},
 		{
+			"names with dots, and Next.js when it is exported",
+			[]string{"1 /node.js /docs/1.2 /quote /feed.xml /a/b", "2 /", "free /node.js.map"},
+			map[string]string{
+				"/node.js.data": "1", "/docs/1.2.data": "1", "/feed.xml.data": "1", "/NODE.js.Data": "1", "/node.js.map": "free", "/docs/1.3.data": "free",
+				"/quote/__next._full.txt": "1", "/quote/__next.quote.__PAGE__.txt": "1", "/__next._index.txt": "2", "/a/b/__next._tree.txt": "1", "/robots.txt": "free", "/c/__next._full.txt": "free",
+			},
+		},
+		{
 			"Gatsby",
 			[]string{"1 /quote /a/b", "2 /", "3 /blog"},
 			map[string]string{

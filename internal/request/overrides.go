@@ -6,6 +6,7 @@ package request
 import (
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -248,28 +249,40 @@ func (o *Overrides) addQueryPath(folder, query string) {
 	o.addQuery(rest)
 	folder = strings.TrimRight(folder, "/") + "/"
 	first, _, _ := strings.Cut(route, "&")
-	for _, route := range [...]string{shorten(route), shorten(first)} {
-		if len(folder)+len(route) > maxTarget {
+	for _, route := range [...]string{route, first} {
+		short := shorten(route)
+		if len(folder)+len(short) > maxTarget || len(route) > maxTarget && hasDots(route) {
 			o.many = true
 			return
 		}
-		o.paths = o.with(o.paths, "/"+route)
-		o.paths = o.with(o.paths, folder+route)
-		if plain := withoutDots(route); plain != route {
-			o.paths = o.with(o.paths, "/"+plain)
+		o.paths = o.with(o.paths, "/"+short)
+		o.paths = o.with(o.paths, folder+short)
+		for _, plain := range withoutDots(route) {
+			o.paths = o.with(o.paths, "/"+shorten(plain))
 		}
 	}
 }
 
-// withoutDots leaves out the names `..` of a route, as CodeIgniter does. A server takes
-// them for the way up in a path, but nobody does in a query.
-func withoutDots(route string) string {
-	if !strings.Contains(route, "..") {
-		return route
+// withoutDots are a route without the names `.` and `..`, as upstreams leave them out:
+// CodeIgniter 3 takes them away, and others go up for them. That comes before a long route
+// is shortened, since it may consist of them.
+func withoutDots(route string) []string {
+	if !hasDots(route) {
+		return nil
 	}
-	names := strings.Split(route, "/")
-	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return name == ".." }), "/")
+	route = unescapedDots.Replace(route)
+	names := slices.DeleteFunc(strings.Split(route, "/"), func(name string) bool { return name == "." || name == ".." })
+	return []string{strings.Join(names, "/"), strings.TrimPrefix(path.Clean("/"+route), "/")}
 }
+
+// hasDots says whether a route may have such names.
+func hasDots(route string) bool {
+	return strings.HasPrefix(route, ".") || strings.Contains(route, "/.") ||
+		strings.Contains(route, "%2e") || strings.Contains(route, "%2E") || strings.Contains(route, "%2f.") || strings.Contains(route, "%2F.")
+}
+
+// unescapedDots makes dots and slashes of those that are escaped.
+var unescapedDots = strings.NewReplacer("%2e", ".", "%2E", ".", "%2f", "/", "%2F", "/")
 
 // shorten leaves out slashes that follow others, and what is too much in the middle of a
 // route: a path that is so long has its price by how it begins or ends.

@@ -85,15 +85,7 @@ func TestDataOfAPageIsPriced(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			for _, order := range [][]string{tc.lines, reversed(tc.lines)} {
-				list := mustList(t, Decision{Kind: Free}, order...)
-				for path, want := range tc.want {
-					d, err := list.Decide(requestWith(), "GET", path)
-					if got := outcome(d); err != nil || got != want {
-						t.Errorf("%s: %s, %v, want %s", path, got, err, want)
-					}
-				}
-			}
+			wantOutcomes(t, tc.lines, tc.want)
 		})
 	}
 	list := mustList(t, Decision{Kind: Refused}, "free /_next/* *.json /a")

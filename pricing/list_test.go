@@ -216,6 +216,21 @@ func TestRanking(t *testing.T) {
 	}
 }
 
+// wantOutcomes compares what GETs of some paths cost with what they should, in words of
+// outcome, whatever the order of the lines. What no line names is free.
+func wantOutcomes(t *testing.T, lines []string, want map[string]string) {
+	t.Helper()
+	for _, order := range [][]string{lines, reversed(lines)} {
+		list := mustList(t, Decision{Kind: Free}, order...)
+		for path, want := range want {
+			d, err := list.Decide(requestWith(), http.MethodGet, path)
+			if got := outcome(d); err != nil || got != want {
+				t.Errorf("%s: %s, %v, want %s", path, got, err, want)
+			}
+		}
+	}
+}
+
 func reversed(s []string) []string {
 	s = slices.Clone(s)
 	slices.Reverse(s)

@@ -31,6 +31,8 @@ type Lease struct {
 
 // Keep renews c until End, every so often; RenewEvery is right.
 func (l *Guarded) Keep(c Claim, every time.Duration, logger *zap.Logger) *Lease {
+	// What else the row has, an open stream need not keep.
+	c = Claim{Token: c.Token, Payment: Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
 	kept := &Lease{every: every, until: time.Now().Add(LeaseFor)}
 	kept.mu.Lock()
 	defer kept.mu.Unlock()

@@ -30,9 +30,7 @@ type hold struct {
 func (p *Purchase) keep(c ledger.Claim) {
 	p.hold.Claim, p.hold.key = c, c.Payment.Key
 	p.desk.Held.add(p.hold.key, 1)
-	// What else the row has, an open stream need not keep.
-	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	p.hold.lease = p.desk.Settler.Ledger.Keep(slim, p.desk.RenewEvery, p.desk.Logger)
+	p.hold.lease = p.desk.Settler.Ledger.Keep(c, p.desk.RenewEvery, p.desk.Logger)
 }
 
 // release gives a payment back that was claimed and not settled.

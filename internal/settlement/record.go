@@ -61,7 +61,8 @@ func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlemen
 
 // letGo ends the claim of a payment that is recorded as settled, so that its payer can
 // come for the goods. Every other outcome has ended it already. What the ledger does not
-// take at once it is told again, for as long as the claim holds.
+// take at once it is told again, until it takes it or somebody else has the claim, for an
+// hour at most.
 func letGo(l *ledger.Guarded, c ledger.Claim) (ledger.Payment, error) {
 	if c.Payment.State != ledger.Settled || c.Payment.Lease.IsZero() {
 		return c.Payment, nil
@@ -134,8 +135,7 @@ func afterLoss(moved bool) ledger.State {
 func (s *Settler) RecordLater(c ledger.Claim, ch ledger.Change, again ledger.State, done func()) {
 	mine := new(mark)
 	s.Unrecorded.add(c.Payment.Key, mine)
-	slim := ledger.Claim{Token: c.Token, Payment: ledger.Payment{Key: c.Payment.Key, ID: c.Payment.ID}}
-	lease := s.Ledger.Keep(slim, ledger.RenewEvery, s.Logger)
+	lease := s.Ledger.Keep(c, ledger.RenewEvery, s.Logger)
 	inFlight.Go(func() {
 		defer done()
 		defer s.Unrecorded.remove(c.Payment.Key, mine)

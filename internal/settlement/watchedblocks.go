@@ -3,6 +3,7 @@ package settlement
 import (
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"go.uber.org/zap"
@@ -231,17 +232,22 @@ func (b *Blocks) forget(at blockOf, block *watchedBlock) {
 	}
 }
 
-// ForTest returns what tests may do with it, so that they need not wait.
-func (b *Blocks) ForTest() BlocksForTest { return BlocksForTest{b} }
+// ForTest returns what only tests may do, so that they need not wait; it panics elsewhere.
+func (b *Blocks) ForTest() BlocksForTest {
+	if !testing.Testing() {
+		panic("settlement: ForTest outside a test")
+	}
+	return BlocksForTest{b}
+}
 
 // BlocksForTest is Blocks in the hands of a test.
-type BlocksForTest struct{ w *Blocks }
+type BlocksForTest struct{ b *Blocks }
 
 // LookNow makes it time for the next look at all blocks that are watched.
 func (t BlocksForTest) LookNow() {
-	t.w.mu.Lock()
-	defer t.w.mu.Unlock()
-	for _, b := range t.w.blocks {
+	t.b.mu.Lock()
+	defer t.b.mu.Unlock()
+	for _, b := range t.b.blocks {
 		b.next = time.Time{}
 	}
 }

@@ -239,7 +239,10 @@ func peak(f func()) uint64 {
 // TestLargeBodies: bodies of 256 MB (1 GB with LARGE set) pass in both directions
 // unchanged, and are held by nobody on the way.
 func TestLargeBodies(t *testing.T) {
-	sizes := map[string]int64{"h1": 256 << 20, "h2": 32 << 20, "h3": 16 << 20}
+	sizes := map[string]int64{"h1": 256 << 20, "h2": 32 << 20, "h3": 48 << 20}
+	// Over QUIC either side may keep up to its window of a connection, 15 MB, when the
+	// one who reads is slow. It is the window that is held, whatever the size.
+	bounds := map[string]uint64{"h1": 10 << 20, "h2": 10 << 20, "h3": 30 << 20}
 	if os.Getenv("LARGE") != "" {
 		for protocol := range sizes {
 			sizes[protocol] = 1 << 30
@@ -281,7 +284,7 @@ func TestLargeBodies(t *testing.T) {
 				}
 			})
 			t.Logf("%d MB each way, %d MB held at most", size>>20, grown>>20)
-			if grown > 10<<20 {
+			if grown > bounds[protocol] {
 				t.Errorf("%d MB are held", grown>>20)
 			}
 		})

@@ -61,15 +61,7 @@ func (c *testChain) delegateTo(code common.Address, keys ...*ecdsa.PrivateKey) c
 		ChainID: uint256.NewInt(84532), Nonce: number, GasTipCap: uint256.NewInt(50e9), GasFeeCap: uint256.NewInt(60e9),
 		Gas: 100_000 + 30_000*uint64(len(keys)), To: owner, AuthList: list,
 	})
-	if err := client.SendTransaction(context.Background(), tx); err != nil {
-		c.t.Error(err)
-	}
-	for range 1000 {
-		if must(client.PendingNonceAt(context.Background(), owner)) > number {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	c.send(tx)
 	return tx.Hash()
 }
 

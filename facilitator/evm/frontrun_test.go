@@ -25,9 +25,7 @@ func (c *testChain) fund(to string, amount int64) {
 	tx := types.MustSignNewTx(ownerKey, types.LatestSignerForChainID(big.NewInt(84532)), &types.LegacyTx{
 		Nonce: number, GasPrice: big.NewInt(10e9), Gas: 21_000, To: &a, Value: big.NewInt(amount),
 	})
-	if err := client.SendTransaction(context.Background(), tx); err != nil {
-		c.t.Fatal(err)
-	}
+	c.send(tx)
 	c.seal()
 }
 

@@ -46,10 +46,7 @@ func TestWhoKeepsAGiftGetsNoOther(t *testing.T) {
 			tx := types.MustSignNewTx(payerECDSA, types.LatestSignerForChainID(big.NewInt(84532)), &types.LegacyTx{
 				Nonce: number, GasPrice: price, Gas: 21_000, To: &thief, Value: new(big.Int).Sub(have, fee),
 			})
-			if err := c.backend.Client().SendTransaction(context.Background(), tx); err != nil {
-				t.Error(err)
-			}
-			time.Sleep(20 * time.Millisecond) // the pool sorts it in
+			c.send(tx)
 			c.seal()
 		}
 	}}

@@ -196,19 +196,29 @@ func (c *testChain) transact(key *ecdsa.PrivateKey, to common.Address, data []by
 		ChainID: big.NewInt(84532), Nonce: number, GasTipCap: big.NewInt(tip), GasFeeCap: big.NewInt(tip + 10e9),
 		Gas: 500_000, To: &to, Data: data,
 	})
-	if err := client.SendTransaction(ctx, tx); err != nil {
-		c.t.Fatal(err)
-	}
-	// The pool sorts it in a moment later, and the next block is made without what
-	// is not sorted in.
-	for range 1000 {
-		if must(client.PendingNonceAt(ctx, crypto.PubkeyToAddress(key.PublicKey))) > number {
-			return tx.Hash()
+	c.send(tx)
+	return tx.Hash()
+}
+
+// send sends a transaction and waits until the next block would take it. The node's
+// pool learns of a block a moment after it is made, until then it may refuse a payer who
+// has his coins from that block; and it sorts a transaction in a moment after it is sent.
+func (c *testChain) send(tx *types.Transaction) {
+	c.t.Helper()
+	ctx, client := context.Background(), c.backend.Client()
+	sender := must(types.Sender(types.LatestSignerForChainID(tx.ChainId()), tx))
+	var refused error
+	for sent, tries := false, 0; tries < 5000; tries++ {
+		if !sent {
+			refused = client.SendTransaction(ctx, tx)
+			sent = refused == nil
+		}
+		if sent && must(client.PendingNonceAt(ctx, sender)) > tx.Nonce() {
+			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	c.t.Fatal("the pool does not take a transaction")
-	return common.Hash{}
+	c.t.Errorf("the pool does not take a transaction: %v", refused)
 }
 
 // blockOf is where a transaction is.

@@ -47,7 +47,7 @@ func newGasAccount(t *testing.T) *gasAccount {
 	if err := os.WriteFile(key, fmt.Appendf(nil, "%x", crypto.FromECDSA(g.key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.lines = fmt.Sprintf("facilitator own evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n }\n }\n", chain.RPC(), key)
+	g.lines = fmt.Sprintf("facilitator own evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n coin_price $1000000\n }\n }\n", chain.RPC(), key)
 	return g
 }
 
@@ -127,6 +127,10 @@ func TestEmptyGasAccountClosesPrices(t *testing.T) {
 		t.Errorf("no balance in %v", now)
 	}
 	w.waitForLog("cannot pay for one settlement")
+	w.waitForLog("a price is below what its settlement costs") // with a coin of a million
+	if now["price_below_cost facilitator=own network=eip155:84532"] != 1 {
+		t.Errorf("it is not told that a cent is less than a settlement costs: %v", now)
+	}
 
 	g.move(g.rich(0), g.address, big.NewInt(1e16))
 	w.comesGood(func() bool { return w.get("/paid/x").is(402) })

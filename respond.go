@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/go-json-experiment/json"
@@ -137,7 +138,7 @@ func (h *Handler) noteClosed(err error, now time.Time) {
 // resourceURL is the URL of the goods as the payer knows it.
 func (h *Handler) resourceURL(r *http.Request) string {
 	if h.publicURL != "" {
-		return h.publicURL + request.URI(r)
+		return asUTF8(h.publicURL + request.URI(r))
 	}
 	scheme, host := "http", r.Host
 	if r.TLS != nil {
@@ -151,7 +152,26 @@ func (h *Handler) resourceURL(r *http.Request) string {
 			host = forwarded
 		}
 	}
-	return scheme + "://" + host + request.URI(r)
+	return asUTF8(scheme + "://" + host + request.URI(r))
+}
+
+// asUTF8 escapes the bytes of a URL that are not UTF-8, as browsers do: a client may send
+// such, and neither JSON nor a facilitator takes them.
+func asUTF8(url string) string {
+	if utf8.ValidString(url) {
+		return url
+	}
+	var b strings.Builder
+	for len(url) > 0 {
+		r, size := utf8.DecodeRuneInString(url)
+		if r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&b, "%%%02X", url[0])
+		} else {
+			b.WriteString(url[:size])
+		}
+		url = url[size:]
+	}
+	return b.String()
 }
 
 // sharedCachesAllow leaves what a matcher set free to shared caches.

@@ -208,6 +208,7 @@ func (c *circuit) suspect(now time.Time) {
 func (b *Breaker) verified(r Request, err error, now time.Time) {
 	e, ok := errors.AsType[*Error](err)
 	switch {
+	case errors.Is(err, ErrNotAsked):
 	case err == nil, ok && e.Code != CodeUnavailable && e.Code != CodeTimeout:
 		b.answered(r.Requirement.Network)
 	case NoConnection(err) || b.counts(r, now):

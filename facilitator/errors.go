@@ -55,6 +55,10 @@ func unavailable(op string, err error) *Error {
 	return &Error{Op: op, Code: CodeUnavailable, Status: http.StatusServiceUnavailable, Err: err}
 }
 
+// ErrNotAsked is for a facilitator that was not asked because the request could not be
+// written: that says nothing of the facilitator.
+var ErrNotAsked = errors.New("the facilitator was not asked")
+
 // errNobody is for a payment that no facilitator in the config can judge.
 var errNobody = errors.New("no facilitator for this payment")
 

@@ -131,6 +131,8 @@ type Settlement struct {
 	// connection, or it is left alone because it gave no answers. That is not the
 	// payer's doing.
 	Unreached bool
+	// NotAsked says of Unsent that the request could not be written, see ErrNotAsked.
+	NotAsked bool
 	// RetryAfter is how long a payer should wait before the next try, when Unsent;
 	// 0 if the facilitator does not know.
 	RetryAfter time.Duration

@@ -95,7 +95,7 @@ func settle(ctx context.Context, order []Named, r Request, wait sleeper) (Settle
 			// One whose accounts are empty is asked: it may have sent this payment before,
 			// and if not it knows best that it cannot.
 			last = settleOne(ctx, n, r)
-			if !r.Unproven && ctx.Err() == nil && !n.Breaker.empty(r.Requirement.Network, r.Requirement.Scheme) {
+			if !r.Unproven && ctx.Err() == nil && !last.NotAsked && !n.Breaker.empty(r.Requirement.Network, r.Requirement.Scheme) {
 				n.Breaker.settled(r, last.Outcome, time.Now())
 			}
 		}

@@ -70,6 +70,12 @@ func FuzzDecode(f *testing.F) {
 		if body, err := FacilitatorBody(p, r, Resource{}, p.Version); err != nil || !jsontext.Value(body).IsValid() {
 			t.Fatalf("%v: %s", err, body)
 		}
+		if body, err := FacilitatorBody(p, r, Resource{URL: "https://a.example/x"}, V2); err != nil || !jsontext.Value(body).IsValid() {
+			t.Fatalf("as version 2: %v: %s", err, body)
+		}
+		if _, err := json.Marshal(p); err != nil { // for the ledger
+			t.Fatal(err)
+		}
 	})
 }
 

@@ -16,7 +16,9 @@ func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilit
 	defer cancel()
 	body, version, err := f.body(r)
 	if err != nil {
-		return notSettled(r, facilitator.Unsent, facilitator.CodeUnavailable, err)
+		s := notSettled(r, facilitator.Unsent, facilitator.CodeUnavailable, err)
+		s.NotAsked = true
+		return s
 	}
 	// The body is read once at most: net/http must not send a settle twice.
 	a, err := f.call(ctx, "settle", newOnceBody(body), len(body), maxAnswer)

@@ -19,7 +19,7 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 	defer cancel()
 	body, _, err := f.body(r)
 	if err != nil {
-		return facilitator.Verdict{}, failure("verify", err)
+		return facilitator.Verdict{}, failure("verify", fmt.Errorf("%w: %w", facilitator.ErrNotAsked, err))
 	}
 	a, err := f.call(ctx, "verify", bytes.NewReader(body), len(body), maxAnswer)
 	if err != nil {

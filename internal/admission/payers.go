@@ -102,6 +102,8 @@ const (
 	// freeFetches is the same for fetching what the upstream then does not give.
 	freeFetches = maxUncharged
 	longestWait = time.Minute
+	// outageFor is how long outages count as one.
+	outageFor = time.Hour
 )
 
 // tab is what a payer has had without being charged.
@@ -137,12 +139,13 @@ func (c *Control) AddUncharged(payer string, cost int, now time.Time) {
 
 // AddOutage writes down that an upstream has run for a payer, since a time, and that there
 // was nobody then to charge him. That is not his doing: what was under way when it
-// happened first counts once together. But it is not for nothing, so that who finds a way
-// to cause it has little of that.
+// happened first, and all that happens within an hour of it, counts once together, or
+// others who cause it could take his standing away. But it is not for nothing, so that who
+// finds a way to cause it himself has little of that.
 func (c *Control) AddOutage(payer string, since time.Time, cost int, now time.Time) {
 	known := false
 	c.tabs.Update(payer, now, func(t *tab) {
-		if known = !since.After(t.outage); !known {
+		if known = !since.After(t.outage) || now.Sub(t.outage) < outageFor; !known {
 			t.outage = now
 		}
 	})

@@ -433,7 +433,11 @@ func (r *run) finish(err error, returned bool) {
 
 // record writes down how the delivery goes.
 func (p *Purchase) record(ch ledger.Change) *Refusal {
-	if err := p.move(ch); err != nil {
+	change := p.move
+	if p.ask.Acts {
+		change = p.insistOn
+	}
+	if err := change(ch); err != nil {
 		return p.unrecorded()
 	}
 	return nil

@@ -57,6 +57,11 @@ func (p *Purchase) letKeyGo() {
 // move changes the row that the purchase holds.
 func (p *Purchase) move(ch ledger.Change) error {
 	row, err := p.desk.Settler.Ledger.Move(context.Background(), p.hold.Claim, ch)
+	return p.moved(row, ch, err)
+}
+
+// moved takes note of what became of a change.
+func (p *Purchase) moved(row ledger.Payment, ch ledger.Change, err error) error {
 	if err != nil {
 		p.desk.Logger.Error("recording a payment", zap.String("payment", p.hold.Payment.ID),
 			zap.String("from", string(p.hold.Payment.State)), zap.String("to", string(ch.To)), zap.Error(err))
@@ -72,17 +77,10 @@ const insistFor = 2 * time.Second
 
 // insistOn changes the row as move does, and tries it again where the ledger may just have
 // had a hiccup: an upstream that has acted waits, and would act again for the payer who is
-// told to come back.
+// told to come back, or could not say any more what it has done.
 func (p *Purchase) insistOn(ch ledger.Change) error {
-	began, err := time.Now(), p.move(ch)
-	for pause := 50 * time.Millisecond; err != nil && time.Since(began)+pause < insistFor; pause *= 4 {
-		if errors.Is(err, ledger.ErrLost) || errors.Is(err, ledger.ErrInvalid) {
-			break
-		}
-		time.Sleep(pause)
-		err = p.move(ch)
-	}
-	return err
+	row, err := p.desk.Settler.Ledger.Insist(context.Background(), p.hold.Claim, ch, insistFor)
+	return p.moved(row, ch, err)
 }
 
 // endClaim lets the claim go with what is known of the purchase. If the ledger cannot take that

@@ -40,6 +40,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 			Amount:      p.signed.due,
 		}); err != nil {
 			p.result.excused = true
+			p.endClaim(ledger.Change{To: ledger.Released}) // it may have been written all the same
 			return &Refusal{Status: http.StatusServiceUnavailable, Code: codeLedger, RetryAfter: 5}
 		}
 		if p.ask.Payer.Err() != nil {

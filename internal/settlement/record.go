@@ -23,9 +23,12 @@ const (
 	recordFor        = time.Hour
 )
 
+// mover is how a change is made: at the first try, or at a later one.
+type mover func(context.Context, ledger.Claim, ledger.Change) (ledger.Payment, error)
+
 // recordSettlement writes an outcome into the ledger. A refusal after doubt
 // stays unknown: an earlier try may be what emptied the account.
-func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlement, name string) (ledger.Payment, error) {
+func recordSettlement(move mover, c ledger.Claim, s facilitator.Settlement, name string) (ledger.Payment, error) {
 	change := ledger.Change{
 		Facilitator: name,
 		Transaction: s.Transaction,
@@ -49,12 +52,12 @@ func recordSettlement(l *ledger.Guarded, c ledger.Claim, s facilitator.Settlemen
 	if c.Payment.Payer != "" {
 		change.Payer = "" // what was signed is better than what was said
 	}
-	row, err := l.Move(context.Background(), c, change)
+	row, err := move(context.Background(), c, change)
 	if errors.Is(err, ledger.ErrLost) && (change.To == ledger.Refused || change.To == ledger.Released) {
 		// The payer has left meanwhile, see Doubt. This settlement still has the claim, has
 		// asked first and alone, and was told that nothing moved.
 		change.To, change.Proven = ledger.Refused, true
-		row, err = l.Move(context.Background(), c, change)
+		row, err = move(context.Background(), c, change)
 	}
 	return row, err
 }
@@ -67,15 +70,15 @@ func letGo(l *ledger.Guarded, c ledger.Claim) (ledger.Payment, error) {
 	if c.Payment.State != ledger.Settled || c.Payment.Lease.IsZero() {
 		return c.Payment, nil
 	}
-	end := func(c ledger.Claim) (ledger.Payment, error) {
-		return l.Move(context.Background(), c, ledger.Change{To: ledger.Settled})
-	}
-	row, err := end(c)
+	change := ledger.Change{To: ledger.Settled}
+	row, err := l.Move(context.Background(), c, change)
 	if err == nil {
 		return row, nil
 	}
 	if !errors.Is(err, ledger.ErrLost) && !errors.Is(err, ledger.ErrInvalid) {
-		inFlight.Go(func() { _, _ = recordWithRetry(l, c, "", end) })
+		inFlight.Go(func() {
+			_, _ = recordWithRetry(l, c, "", func(c ledger.Claim) (ledger.Payment, error) { return l.Again(context.Background(), c, change) })
+		})
 	}
 	return c.Payment, err
 }
@@ -141,7 +144,7 @@ func (s *Settler) RecordLater(c ledger.Claim, ch ledger.Change, again ledger.Sta
 		defer s.Unrecorded.remove(c.Payment.Key, mine)
 		defer lease.End()
 		_, err := recordWithRetry(s.Ledger, c, again, func(c ledger.Claim) (ledger.Payment, error) {
-			row, err := s.Ledger.Move(context.Background(), c, ch)
+			row, err := s.Ledger.Again(context.Background(), c, ch)
 			if errors.Is(err, ledger.ErrLost) {
 				lease.End() // it must not keep ourselves out
 			}

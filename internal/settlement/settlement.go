@@ -118,8 +118,7 @@ func (r *Running) run(ctx context.Context, o Order) {
 		d.Logger.Error("the facilitator says that it has charged another amount than it was asked to", zap.String("payment", claim.Payment.ID),
 			zap.String("facilitator", name), zap.String("asked", claim.Payment.Amount), zap.String("charged", other))
 	}
-	record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(d.Ledger, c, said, name) }
-	row, err := record(claim)
+	row, err := recordSettlement(d.insist, claim, said, name)
 	if err == nil && settled {
 		d.watch(row, said.Block)
 	} else if err != nil {
@@ -135,6 +134,7 @@ func (r *Running) run(ctx context.Context, o Order) {
 	if err != nil {
 		d.Logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", r.claim.Payment.ID),
 			zap.Stringer("outcome", said.Outcome), zap.String("transaction", said.Transaction), zap.Error(err))
+		record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(d.Ledger.Again, c, said, name) }
 		if claim, err = recordWithRetry(d.Ledger, r.claim, afterLoss(settled), record); err == nil && settled {
 			d.watch(claim.Payment, said.Block)
 		}
@@ -150,6 +150,14 @@ func (r *Running) run(ctx context.Context, o Order) {
 		d.Logger.Warn("a settlement ended after its payer had been told to come back", zap.String("payment", claim.Payment.ID),
 			zap.Stringer("outcome", said.Outcome), zap.String("reason", said.Reason), zap.String("detail", said.Detail), zap.Error(err))
 	}
+}
+
+// insistFor is how long it is tried to record a settlement while its payer waits: where the
+// upstream has acted, its answer would be lost.
+const insistFor = 2 * time.Second
+
+func (s *Settler) insist(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
+	return s.Ledger.Insist(ctx, c, ch, insistFor)
 }
 
 // Done has the result, once there is one, unless the settlement was left alone.

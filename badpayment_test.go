@@ -106,6 +106,6 @@ func TestJunkSignatures(t *testing.T) {
 		t.Error("junk was served or settled")
 	}
 	// An honest payer does not notice.
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
 }

@@ -187,7 +187,7 @@ func TestOwedLongQueryBlocksNoOther(t *testing.T) {
 	asked := w.challenge("QUERY", "/search").Accepts[0]
 	query := func(i int) string { return fmt.Sprintf("%05d%s", i, strings.Repeat("x", 100_000)) }
 	w.sendBody(t.Context(), "QUERY", "/search", p.sign(t, asked, time.Now()).v2(t), query(0))
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	codes := map[string]int{}
 	for i := range 30 {
 		res := w.again(func() answerOf {
@@ -294,7 +294,7 @@ func TestStalledBodyOutlivesNoRequest(t *testing.T) {
 	w := prepareWorld(t)
 	w.load(strings.Replace(w.caddyfile("price POST /act $0.01"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
 	for _, g := range gates(t) {
-		g.SetUploadGrace(300 * time.Millisecond)
+		g.ForTest().UploadGrace = 300 * time.Millisecond
 	}
 	w.up.on(says(500, "no"))
 	payment := newPayer(t).sign(t, w.challenge(http.MethodPost, "/act").Accepts[0], time.Now()).v2(t)

@@ -133,7 +133,7 @@ func TestCheckFindsNothingInAGoodGate(t *testing.T) {
 			t.Logf("%s: %d requests", path, r.Requests)
 		}
 	}
-	for _, body := range w.fac.bodies {
+	for _, body := range w.fac.asked() {
 		t.Errorf("a payment was sent: %s", body)
 	}
 }
@@ -149,7 +149,7 @@ func onePage(w http.ResponseWriter, r *http.Request) {
 
 // TestCheckFindsHoles: gates that are broken on purpose, and what is found.
 func TestCheckFindsHoles(t *testing.T) {
-	const gate = "paywall {\nimport pay\nprice /paid/* $0.01\n}\n"
+	const priced = "paywall {\nimport pay\nprice /paid/* $0.01\n}\n"
 	const proxy = "reverse_proxy UPSTREAM\n"
 	for name, tt := range map[string]struct {
 		site, path, finds string
@@ -162,25 +162,25 @@ func TestCheckFindsHoles(t *testing.T) {
 		"nothing there":      {site: "respond 404", finds: "warning not_priced"},
 		"an error":           {site: "respond 500", finds: "warning not_sold"},
 		"a login before":     {site: "respond 401", finds: "warning not_sold"},
-		"a path matcher":     {site: "@paid path /paid/*\nroute @paid {\n" + gate + proxy + "}\n" + proxy, finds: "open served", request: "%252f"},
-		"a method forgotten": {site: "@get method GET\nroute @get {\n" + gate + proxy + "}\n" + proxy, finds: "open served", request: "HEAD"},
+		"a path matcher":     {site: "@paid path /paid/*\nroute @paid {\n" + priced + proxy + "}\n" + proxy, finds: "open served", request: "%252f"},
+		"a method forgotten": {site: "@get method GET\nroute @get {\n" + priced + proxy + "}\n" + proxy, finds: "open served", request: "HEAD"},
 		"a crawler is let through": {
-			site: "@bot header User-Agent *Googlebot*\nhandle @bot {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served", request: "as a search engine",
+			site: "@bot header User-Agent *Googlebot*\nhandle @bot {\n" + proxy + "}\nhandle {\n" + priced + proxy + "}\n", finds: "open served", request: "as a search engine",
 		},
 		"ranges are free": {
-			site: "@range header Range *\nhandle @range {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served", request: "for a range",
+			site: "@range header Range *\nhandle @range {\n" + proxy + "}\nhandle {\n" + priced + proxy + "}\n", finds: "open served", request: "for a range",
 		},
 		"only HTTP/3 is open": {
-			site: "@three protocol http/3\nhandle @three {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served",
+			site: "@three protocol http/3\nhandle @three {\n" + proxy + "}\nhandle {\n" + priced + proxy + "}\n", finds: "open served",
 		},
 		"past the paywall": {
-			site: "@odd path_regexp ;\nhandle @odd {\nrespond 404\n}\nhandle {\n" + gate + proxy + "}\n", finds: "warning reached_upstream",
+			site: "@odd path_regexp ;\nhandle @odd {\nrespond 404\n}\nhandle {\n" + priced + proxy + "}\n", finds: "warning reached_upstream",
 			change: func(_ *check.Options, t *check.Target) { t.Made = true },
 		},
 		"another 402":        {site: "respond 402", finds: "warning challenge"},
 		"an odd offer":       {site: "header Payment-Required eyJ4NDAyVmVyc2lvbiI6MiwiYWNjZXB0cyI6W3sic2NoZW1lIjoiZXhhY3QiLCJhbW91bnQiOjF9XX0=\nrespond 402", finds: "warning unpayable"},
-		"a 402 to be cached": {site: "header >Cache-Control \"max-age=60\"\n" + gate + proxy, finds: "warning cacheable"},
-		"a 402 from a cache": {site: "header >Age 3\n" + gate + proxy, finds: "warning cacheable"},
+		"a 402 to be cached": {site: "header >Cache-Control \"max-age=60\"\n" + priced + proxy, finds: "warning cacheable"},
+		"a 402 from a cache": {site: "header >Age 3\n" + priced + proxy, finds: "warning cacheable"},
 		"cors off":           {site: "paywall {\nimport pay\ncors off\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning cors"},
 		"no preflight":       {site: "paywall {\nimport pay\ncors off\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning preflight", request: "as a CORS preflight"},
 		"another host named": {site: "paywall {\nimport pay\npublic_url https://shop.example\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning resource_url"},
@@ -199,7 +199,7 @@ func TestCheckFindsHoles(t *testing.T) {
 			finds: "warning version_1",
 		},
 		"large":             {site: "paywall {\nimport pay\nprice /paid/* $0.01 \"" + strings.Repeat("long ", 1300) + "\"\n}\n" + proxy, finds: "warning too_large"},
-		"priced page parts": {site: "handle /page {\nheader Content-Type text/html\nrespond `<img src=\"/paid/picture\"><script src=\"/free.js\"></script>`\n}\nhandle {\n" + gate + proxy + "}\n", finds: "warning priced_subresource"},
+		"priced page parts": {site: "handle /page {\nheader Content-Type text/html\nrespond `<img src=\"/paid/picture\"><script src=\"/free.js\"></script>`\n}\nhandle {\n" + priced + proxy + "}\n", finds: "warning priced_subresource"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := secureWorld(t, tt.site)
@@ -229,9 +229,9 @@ func TestCheckFindsHoles(t *testing.T) {
 // one without TLS.
 func TestCheckOtherHost(t *testing.T) {
 	w := prepareWorld(t)
-	gate := strings.Replace(w.gate, "127.0.0.1", "localhost", 1)
-	port := gate[strings.LastIndexByte(gate, ':'):]
-	w.gate = gate
+	origin := strings.Replace(w.gate, "127.0.0.1", "localhost", 1)
+	port := origin[strings.LastIndexByte(origin, ':'):]
+	w.gate = origin
 	w.up.on(onePage)
 	w.load(w.caddyfile("price /paid/* $0.01") + "\nhttp://" + port + " {\nreverse_proxy " + strings.TrimPrefix(w.up.URL, "http://") + "\n}")
 	if r := w.look("/paid/x"); !slices.Contains(rulesOf(r), "warning other_host") {

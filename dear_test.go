@@ -95,7 +95,7 @@ func TestCheapPurchaseRedeemsNothingDear(t *testing.T) {
 			if res := w.do(v.cheap(w, "PAYMENT-SIGNATURE", s.v2(t))); res.err == nil || w.fac.transfers() != 1 {
 				t.Fatalf("%d %s, %d transfers", res.StatusCode, res.body, w.fac.transfers())
 			}
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 			w.waitForLog(`"outcome":"undelivered"`)
 			w.expect(w.do(v.dear(w, "PAYMENT-SIGNATURE", s.v2(t))), 409, "payment_bought_something_else")
 			w.expect(w.do(v.dear(w, "PAYMENT-SIGNATURE", p.sign(t, w.offered(v.dear(w)), time.Now()).v2(t))), 200, "")
@@ -130,7 +130,7 @@ func TestRisenPriceRedeems(t *testing.T) {
 	w.up.on(says(500, "broken"))
 	w.expect(w.get("/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/x", p).v2(t)), 500, "")
 	w.reload(w.caddyfile("price /x $0.02\nprice /y $0.01"))
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(w.get("/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/x", p).v2(t)), 200, "")
 	if w.fac.transfers() != 1 {
 		t.Errorf("%d transfers", w.fac.transfers())

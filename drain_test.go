@@ -10,7 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 )
 
 // When the process is told to exit, a settlement under way is waited for and
@@ -48,13 +48,13 @@ func TestExitWaitsForSettlements(t *testing.T) {
 			t.Fatal(err)
 		}
 		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		paywall.Drain(short)
+		settlement.Drain(short)
 		if short.Err() == nil {
 			t.Fatal("the exit did not wait")
 		}
 		cancel()
 		drained := make(chan struct{})
-		go func() { paywall.Drain(t.Context()); close(drained) }()
+		go func() { settlement.Drain(t.Context()); close(drained) }()
 		hold.release()
 		<-drained
 

@@ -162,7 +162,7 @@ func TestOldVerdictRedeemsNothing(t *testing.T) {
 	t.Log("uncharged:", res.StatusCode)
 	// Meanwhile it is used elsewhere, and so it can be read by everybody.
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	res = w.get("/paid/b", "PAYMENT-SIGNATURE", second, "X-Forwarded-For", elsewhere)
 	t.Log(res.StatusCode, res.body)
 	if res.StatusCode == 200 {

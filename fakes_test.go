@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,11 +30,10 @@ type fakeFacilitator struct {
 	mu     sync.Mutex
 	bodies [][]byte
 	moved  map[string]string // nonce to transaction
-	junk   map[string]bool   // nonces of payments that are no good
 }
 
 func newFakeFacilitator(t testing.TB) *fakeFacilitator {
-	f := &fakeFacilitator{moved: map[string]string{}, junk: map[string]bool{}}
+	f := &fakeFacilitator{moved: map[string]string{}}
 	f.kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"}],"extensions":[],"signers":{}}`)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /supported", func(w http.ResponseWriter, r *http.Request) {
@@ -69,6 +69,7 @@ func newFakeFacilitator(t testing.TB) *fakeFacilitator {
 	return f
 }
 
+// keep reads what it was asked and remembers it.
 func (f *fakeFacilitator) keep(r *http.Request) []byte {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
@@ -111,8 +112,37 @@ func (f *fakeFacilitator) transfers() int {
 	return len(f.moved)
 }
 
-func (f *fakeFacilitator) onVerify(h http.HandlerFunc) { f.verify.Store(&h) }
-func (f *fakeFacilitator) onSettle(h http.HandlerFunc) { f.settle.Store(&h) }
+// asked is what it was asked, the bodies of /verify and /settle.
+func (f *fakeFacilitator) asked() [][]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.bodies)
+}
+
+// moves records a transfer that a test's own answer stands for.
+func (f *fakeFacilitator) moves(nonce, transaction string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moved[nonce] = transaction
+}
+
+// onVerify lets h answer /verify; nil: as at first.
+func (f *fakeFacilitator) onVerify(h http.HandlerFunc) { put(&f.verify, h) }
+
+// onSettle lets h answer /settle; nil: as at first.
+func (f *fakeFacilitator) onSettle(h http.HandlerFunc) { put(&f.settle, h) }
+
+// onAll lets h answer everything, and nothing is counted; nil: as at first.
+func (f *fakeFacilitator) onAll(h http.HandlerFunc) { put(&f.all, h) }
+
+// put stores a handler, or that there is none.
+func put(at *atomic.Pointer[http.HandlerFunc], h http.HandlerFunc) {
+	if h == nil {
+		at.Store(nil)
+		return
+	}
+	at.Store(&h)
+}
 
 // says answers with a status and a body.
 func says(status int, body string) http.HandlerFunc {
@@ -155,8 +185,10 @@ func newFakeUpstream(t testing.TB) *fakeUpstream {
 	return u
 }
 
-func (u *fakeUpstream) on(h http.HandlerFunc) { u.handler.Store(&h) }
+// on lets h answer; nil: as at first.
+func (u *fakeUpstream) on(h http.HandlerFunc) { put(&u.handler, h) }
 
+// seen is the last request, and its body.
 func (u *fakeUpstream) seen() (*http.Request, string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

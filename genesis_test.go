@@ -76,7 +76,7 @@ func TestAnotherChainIsClosed(t *testing.T) {
 	w.fac.onSettle(w.fac.lost)
 	doubt := w.sign(http.MethodGet, "/paid/z", newPayer(t)).v2(t)
 	w.expect(w.get("/paid/z", "PAYMENT-SIGNATURE", doubt), 503, "settlement_pending")
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 
 	node.first.Store("b")
 	w.reload(config(options, node))

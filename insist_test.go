@@ -121,7 +121,7 @@ func TestLateRefusalEndsTheDoubt(t *testing.T) {
 			w.load(onScript(w.caddyfile("price /paid/* $0.01")))
 			if !tc.leave {
 				for _, g := range gates(t) {
-					g.SetAnswerWithin(20 * time.Millisecond)
+					g.ForTest().AnswerWithin = 20 * time.Millisecond
 				}
 			}
 			asked, release, doubted := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -155,7 +155,7 @@ func TestLateRefusalEndsTheDoubt(t *testing.T) {
 			}
 			<-doubted
 			close(release)
-			w.fac.settle.Store(nil)
+			w.fac.onSettle(nil)
 			w.until(func() bool {
 				return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)).StatusCode == 200
 			})

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 )
 
 // Junk does not reach the ledger, and no facilitator where we can judge it; of
@@ -22,42 +23,40 @@ import (
 func TestJunkIsCheap(t *testing.T) {
 	const n = 1500
 	for name, tc := range map[string]struct {
-		junk  func(w *world, i int) string
+		junk  func(m *mold, i int) string
 		asked func(d time.Duration) int64 // at most, for junk that lasted d
 	}{
 		"garbage": {
-			func(_ *world, i int) string {
+			func(_ *mold, i int) string {
 				b := fmt.Appendf(nil, `{"x402Version":%d,"accepted":%s"payload":{}`, i%4, strings.Repeat("[", i%40))
 				return base64.StdEncoding.EncodeToString(b)[:4+i%20]
 			},
 			func(time.Duration) int64 { return 0 },
 		},
 		"another price": {
-			func(w *world, i int) string {
-				return w.bend(i, func(s *signed) { s.authorization["value"] = fmt.Sprint(i) })
+			func(m *mold, i int) string {
+				return m.bend(i, func(s *signed) { s.authorization["value"] = fmt.Sprint(i) })
 			},
 			func(time.Duration) int64 { return 0 },
 		},
 		"the signature of somebody else": { // or of a contract wallet
-			func(w *world, i int) string {
-				return w.bend(i, func(s *signed) { s.signature = s.signature[:20] + fmt.Sprintf("%06x", i) + s.signature[26:] })
+			func(m *mold, i int) string {
+				return m.bend(i, func(s *signed) { s.signature = s.signature[:20] + fmt.Sprintf("%06x", i) + s.signature[26:] })
 			},
 			func(d time.Duration) int64 {
-				return paywall.StrangersAtOnce + int64((d.Seconds()+1)*paywall.StrangersPerSecond)
+				return admission.StrangersAtOnce + int64((d.Seconds()+1)*admission.StrangersPerSecond)
 			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			paywall.ForgetPayers()
+			forgetPayers()
 			w := prepareWorld(t)
+			m := &mold{w: w}
 			s := w.withScript()
 			w.load(onScript(w.caddyfile("price /paid/* $0.01")))
 			w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
-				w.fac.mu.Lock()
-				_, junk := w.fac.junk[nonceOf(body)]
-				w.fac.mu.Unlock()
-				if junk {
+				if m.made(nonceOf(body)) {
 					says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`)(rw, r)
 					return
 				}
@@ -70,7 +69,7 @@ func TestJunkIsCheap(t *testing.T) {
 			buy(customer)
 			headers := make([]string, n)
 			for i := range headers {
-				headers[i] = tc.junk(w, i)
+				headers[i] = tc.junk(m, i)
 			}
 			verified, claims := w.fac.verified.Load(), s.claims.Load()
 			start := time.Now()
@@ -107,31 +106,45 @@ func TestJunkIsCheap(t *testing.T) {
 	}
 }
 
-// bend makes the i-th junk payment of a world out of one good one: signing takes
-// longer than being refused.
-func (w *world) bend(i int, how func(*signed)) string {
-	w.t.Helper()
-	if w.mold == nil {
-		w.mold = w.sign(http.MethodGet, "/paid/x", newPayer(w.t))
+// mold makes junk payments out of one good one: signing takes longer than being
+// refused.
+type mold struct {
+	w    *world
+	good *signed
+
+	mu     sync.Mutex
+	nonces map[string]bool
+}
+
+// bend makes the i-th.
+func (m *mold) bend(i int, how func(*signed)) string {
+	m.w.t.Helper()
+	if m.good == nil {
+		m.good, m.nonces = m.w.sign(http.MethodGet, "/paid/x", newPayer(m.w.t)), map[string]bool{}
 	}
-	authorization := map[string]any{}
-	for k, v := range w.mold.authorization {
-		authorization[k] = v
-	}
-	authorization["nonce"] = fmt.Sprintf("0x%064x", i+1)
-	w.fac.mu.Lock()
-	w.fac.junk[authorization["nonce"].(string)] = true
-	w.fac.mu.Unlock()
-	s := &signed{w.mold.requirement, authorization, w.mold.signature}
+	nonce := fmt.Sprintf("0x%064x", i+1)
+	authorization := maps.Clone(m.good.authorization)
+	authorization["nonce"] = nonce
+	m.mu.Lock()
+	m.nonces[nonce] = true
+	m.mu.Unlock()
+	s := &signed{m.good.requirement, authorization, m.good.signature}
 	how(s)
-	return s.v2(w.t)
+	return s.v2(m.w.t)
+}
+
+// made says whether a nonce is of a payment that it has made.
+func (m *mold) made(nonce string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nonces[nonce]
 }
 
 // Wallets are free, so a correct signature with nothing behind it costs a
 // facilitator only so many calls from one network. Whoever has paid goes on.
 func TestEmptyWalletsAreOnTrial(t *testing.T) {
-	paywall.ForgetPayers()
-	t.Cleanup(paywall.ForgetPayers)
+	forgetPayers()
+	t.Cleanup(forgetPayers)
 	w := newWorld(t, "price /paid/* $0.01")
 	customer := newPayer(t)
 	pay := func(p *payer) answerOf {
@@ -140,14 +153,14 @@ func TestEmptyWalletsAreOnTrial(t *testing.T) {
 	var at atomic.Int64 // the clock stands, so no try comes back
 	at.Store(time.Now().UnixNano())
 	for _, g := range gates(t) {
-		g.SetNow(func() time.Time { return time.Unix(0, at.Load()) })
+		g.ForTest().Now = func() time.Time { return time.Unix(0, at.Load()) }
 	}
 	w.expect(pay(customer), 200, "")
 	empty := says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`)
 	w.fac.onVerify(empty)
 	before := w.fac.verified.Load()
 	limited := 0
-	for range paywall.TriesAtOnce + 20 {
+	for range admission.TriesAtOnce + 20 {
 		if res := pay(newPayer(t)); res.StatusCode == 429 {
 			w.expectBusy(res, 429, "too_many_bad_payments")
 			limited++
@@ -155,21 +168,21 @@ func TestEmptyWalletsAreOnTrial(t *testing.T) {
 			w.expect(res, 402, "insufficient_funds")
 		}
 	}
-	if asked := w.fac.verified.Load() - before; asked != paywall.TriesAtOnce || limited != 20 {
+	if asked := w.fac.verified.Load() - before; asked != admission.TriesAtOnce || limited != 20 {
 		t.Errorf("asked %d times, %d limited", asked, limited)
 	}
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.expect(pay(customer), 200, "")
 	w.expect(pay(newPayer(t)), 429, "too_many_bad_payments")
-	at.Add(int64(time.Second))             // tries come back
-	for range 2 * paywall.TriesPerSecond { // and the good ones are not used up
+	at.Add(int64(time.Second))               // tries come back
+	for range 2 * admission.TriesPerSecond { // and the good ones are not used up
 		w.expect(pay(newPayer(t)), 200, "")
 	}
 
 	// A customer whose payment is refused is one no longer.
 	w.fac.onVerify(empty)
 	w.expect(pay(customer), 402, "insufficient_funds")
-	for range paywall.TriesPerSecond {
+	for range admission.TriesPerSecond {
 		w.expect(pay(newPayer(t)), 402, "insufficient_funds")
 	}
 	w.expect(pay(customer), 429, "too_many_bad_payments")
@@ -235,7 +248,7 @@ func TestDripsHoldNothing(t *testing.T) {
 	s := w.withScript()
 	w.load(onScript(w.caddyfile("price POST /paid/* $0.01 {\n settle on_success\n}\nprice POST /first/* $0.01")))
 	for _, g := range gates(t) {
-		g.SetUploadGrace(150 * time.Millisecond)
+		g.ForTest().UploadGrace = 150 * time.Millisecond
 	}
 	payment := w.sign(http.MethodPost, "/paid/x", newPayer(t)).v2(t)
 	head := func(path, payment string) string {
@@ -259,15 +272,15 @@ func TestDripsHoldNothing(t *testing.T) {
 	headers := w.sendRaw(head("/paid/x", payment))
 	go func() { _, _ = io.WriteString(headers, "X-Slow: "); drip(headers, stop) }()
 	time.Sleep(100 * time.Millisecond)
-	if s.claims.Load() != 0 || paywall.Unsettled() != 0 {
-		t.Errorf("%d claims, %d unsettled by half a header", s.claims.Load(), paywall.Unsettled())
+	if s.claims.Load() != 0 || unsettled() != 0 {
+		t.Errorf("%d claims, %d unsettled by half a header", s.claims.Load(), unsettled())
 	}
 
 	body := w.sendRaw(head("/paid/x", payment) + "\r\n")
 	go drip(body, stop)
 	res, text := readAnswer(t, body)
-	if res.StatusCode != 408 || !strings.Contains(text, "request_body_too_slow") || paywall.Unsettled() != 0 || w.fac.settled.Load() != 0 {
-		t.Errorf("%d %s, %d unsettled, %d settles", res.StatusCode, text, paywall.Unsettled(), w.fac.settled.Load())
+	if res.StatusCode != 408 || !strings.Contains(text, "request_body_too_slow") || unsettled() != 0 || w.fac.settled.Load() != 0 {
+		t.Errorf("%d %s, %d unsettled, %d settles", res.StatusCode, text, unsettled(), w.fac.settled.Load())
 	}
 	// The payment is free again, and buys what it was meant for.
 	w.expect(w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", payment)), 200, "")
@@ -275,7 +288,7 @@ func TestDripsHoldNothing(t *testing.T) {
 	// What is paid for may take its time.
 	paid := w.sendRaw(head("/first/x", w.sign(http.MethodPost, "/first/x", newPayer(t)).v2(t)) + "\r\n")
 	w.until(func() bool { return w.fac.settled.Load() == 2 })
-	w.until(func() bool { return paywall.Unsettled() == 0 })
+	w.until(func() bool { return unsettled() == 0 })
 	go drip(paid, stop)
 	if res, text := readAnswer(t, paid); res.StatusCode != 200 || text != sample {
 		t.Errorf("%d %s", res.StatusCode, text)
@@ -294,12 +307,12 @@ func TestUnreadRefusalHoldsNothing(t *testing.T) {
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	conn := w.sendRaw("POST /paid/x HTTP/1.1\r\nHost: " + strings.TrimPrefix(w.gate, "http://") + "\r\nContent-Length: 100\r\nPayment-Signature: " + payment + "\r\n\r\n")
 	w.until(func() bool { return w.fac.verified.Load() == 1 && s.claims.Load() == 1 })
-	w.until(func() bool { return paywall.Unsettled() == 0 })
+	w.until(func() bool { return unsettled() == 0 })
 	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	if n, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Fatalf("the server did not wait for the body: %d bytes", n)
 	}
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.expect(w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", payment)), 200, "") // it is not held
 	_, _ = io.WriteString(conn, strings.Repeat("x", 100))
 	if res, text := readAnswer(t, conn); res.StatusCode != 402 {

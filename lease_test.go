@@ -15,7 +15,7 @@ func TestLostClaimStopsTheDelivery(t *testing.T) {
 			s := w.withScript()
 			w.load(onScript(w.caddyfile("price /first/* $0.01 {\n settle first\n}\nprice /held/* $0.01")))
 			for _, g := range gates(t) {
-				g.SetRenewEvery(10 * time.Millisecond)
+				g.ForTest().RenewEvery = 10 * time.Millisecond
 			}
 			ended := make(chan struct{})
 			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func TestLostClaimStopsTheDelivery(t *testing.T) {
 			<-ended
 			// It was not delivered, and is owed.
 			s.lost.Store(false)
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 			w.until(func() bool { return w.get(path, "PAYMENT-SIGNATURE", sign()).StatusCode == 200 })
 			if w.fac.transfers() != 1 {
 				t.Error(w.fac.transfers())

@@ -91,7 +91,7 @@ func TestLimitedQueryIsChargedOnce(t *testing.T) {
 			})
 		}
 		query()
-		w.up.handler.Store(nil)
+		w.up.on(nil)
 		w.expect(query(), 200, "")
 		if w.fac.transfers() != 1 {
 			t.Error(w.fac.transfers(), "transfers")

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 )
 
 // expectBusy wants a refusal that asks to come back.
@@ -47,7 +47,7 @@ func TestUnsettledPaymentsAreBounded(t *testing.T) {
 	for _, where := range []string{"verify", "upstream", "settle"} {
 		t.Run(where, func(t *testing.T) {
 			w := newWorld(t, "price /paid/* $0.01")
-			t.Cleanup(paywall.SetMostUnsettled(3, 2))
+			t.Cleanup(setMost(t, 3, 0, 2, 4))
 			hold := newGateOf()
 			t.Cleanup(hold.release)
 			switch where {
@@ -71,7 +71,7 @@ func TestUnsettledPaymentsAreBounded(t *testing.T) {
 				all.Go(func() { w.expect(pay(p), 200, "") })
 				<-hold.come
 			}
-			if got := paywall.Unsettled(); got != 3 {
+			if got := unsettled(); got != 3 {
 				t.Errorf("%d unsettled", got)
 			}
 			asked := w.fac.verified.Load()
@@ -82,7 +82,7 @@ func TestUnsettledPaymentsAreBounded(t *testing.T) {
 			}
 			hold.release()
 			all.Wait()
-			w.until(func() bool { return paywall.Unsettled() == 0 })
+			w.until(func() bool { return unsettled() == 0 })
 			w.expect(pay(busy), 200, "")
 		})
 	}
@@ -93,7 +93,7 @@ func TestUnsettledPaymentsAreBounded(t *testing.T) {
 func TestWhatCountsAsUnsettled(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01")
 	for _, g := range gates(t) {
-		g.SetAnswerWithin(50 * time.Millisecond)
+		g.ForTest().AnswerWithin = 50 * time.Millisecond
 	}
 	hold := newGateOf()
 	t.Cleanup(hold.release)
@@ -104,14 +104,14 @@ func TestWhatCountsAsUnsettled(t *testing.T) {
 	})
 	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 503, "settlement_pending")
-	if got := paywall.Unsettled(); got != 1 {
+	if got := unsettled(); got != 1 {
 		t.Errorf("%d unsettled while a settlement goes on alone", got)
 	}
 	hold.release()
-	w.until(func() bool { return paywall.Unsettled() == 0 })
-	w.fac.settle.Store(nil)
+	w.until(func() bool { return unsettled() == 0 })
+	w.fac.onSettle(nil)
 	for _, g := range gates(t) {
-		g.SetAnswerWithin(15 * time.Second)
+		g.ForTest().AnswerWithin = 15 * time.Second
 	}
 
 	for _, status := range []int{200, 404} { // charged and uncharged, and both endless
@@ -125,7 +125,7 @@ func TestWhatCountsAsUnsettled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := paywall.Unsettled(); res.StatusCode != status || got != 0 {
+		if got := unsettled(); res.StatusCode != status || got != 0 {
 			t.Errorf("status %d, %d unsettled while the answer flows", res.StatusCode, got)
 		}
 		end.release()
@@ -133,7 +133,7 @@ func TestWhatCountsAsUnsettled(t *testing.T) {
 	}
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	w.expect(w.pay(http.MethodGet, "/paid/z"), 402, "insufficient_funds")
-	if got := paywall.Unsettled(); got != 0 {
+	if got := unsettled(); got != 0 {
 		t.Errorf("%d unsettled after a refusal", got)
 	}
 }
@@ -142,7 +142,7 @@ func TestWhatCountsAsUnsettled(t *testing.T) {
 // it. Once: the next one of that payer moves its money first, whatever was
 // offered and however the payer spells the address, and for nobody else.
 func TestWhoCouldNotSettlePaysFirst(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := newWorld(t, "price /paid/* $0.01")
 	advance := clock(t)
 	w.fac.onSettle(refusedSettle)
@@ -167,23 +167,23 @@ func TestWhoCouldNotSettlePaysFirst(t *testing.T) {
 	w.expect(pay(newPayer(t), same), 402, "insufficient_funds")
 	w.counts(2, 5, 5)
 
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	w.up.on(says(500, "broken"))
 	res := pay(p, same) // settled before the upstream could fail: owed now
 	if res.StatusCode != 500 || !receiptOf(t, res).Success {
 		t.Fatalf("%d %v", res.StatusCode, res.Header)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(pay(p, same), 200, "")
 	if got := w.fac.transfers(); got != 1 {
 		t.Errorf("%d transfers for one purchase that failed once", got)
 	}
 
 	w.fac.onSettle(refusedSettle)
-	advance(3 * paywall.RememberFor)
+	advance(3 * admission.RememberFor)
 	hits := w.up.hits.Load()
 	c := w.challenge(http.MethodGet, "/paid/x")
-	s := p.sign(t, c.Accepts[0], time.Now().Add(3*paywall.RememberFor)).v2(t)
+	s := p.sign(t, c.Accepts[0], time.Now().Add(3*admission.RememberFor)).v2(t)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 402, "insufficient_funds")
 	if w.up.hits.Load() != hits+1 {
 		t.Error("it is not forgotten")

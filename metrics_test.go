@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-
-	paywall "github.com/caddy-paywall/caddy-paywall"
 )
 
 // series reads our metrics, by name and label.
@@ -41,11 +39,12 @@ func series(t *testing.T) map[string]float64 {
 // Each outcome has a counter of its own, so that the one on call can tell them
 // apart.
 func TestOutcomesAreCounted(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := prepareWorld(t)
 	s := w.withScript()
 	s.visible.Store(true)
 	w.load(onScript(w.caddyfile("price /paid/* $0.01\nprice /first/* $0.01 {\n settle first\n}")))
+	junk := &mold{w: w}
 	counted := func(want map[string]float64, do func()) {
 		t.Helper()
 		before := series(t)
@@ -71,7 +70,7 @@ func TestOutcomesAreCounted(t *testing.T) {
 	})
 	counted(map[string]float64{outcome("malformed"): 1}, func() { w.get("/paid/x", "X-PAYMENT", "junk") })
 	counted(map[string]float64{"challenges_total": 1, outcome("rejected"): 1}, func() {
-		w.get("/first/x", "PAYMENT-SIGNATURE", w.bend(1, func(s *signed) { s.authorization["value"] = "1" }))
+		w.get("/first/x", "PAYMENT-SIGNATURE", junk.bend(1, func(s *signed) { s.authorization["value"] = "1" }))
 	})
 	counted(map[string]float64{"challenges_total": 1, outcome("delivered"): 1, settled: 1}, func() { w.expect(pay("/paid/x"), 200, "") })
 	w.up.on(says(404, ""))
@@ -79,14 +78,14 @@ func TestOutcomesAreCounted(t *testing.T) {
 	counted(map[string]float64{"challenges_total": 1, outcome("undelivered"): 1, settled: 1}, func() { w.expect(pay("/first/x"), 404, "") })
 	w.up.on(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	counted(map[string]float64{"challenges_total": 1, outcome("undelivered"): 1, settled: 1}, func() { w.expect(pay("/first/x"), 502, "upstream_failed") })
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.fac.onSettle(refusedSettle)
 	counted(map[string]float64{"challenges_total": 1, outcome("refused"): 1, refused: 1}, func() { w.expect(pay("/paid/x"), 402, "insufficient_funds") })
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	counted(map[string]float64{"challenges_total": 1, outcome("invalid"): 1}, func() { w.expect(pay("/paid/x"), 402, "insufficient_funds") })
-	w.fac.verify.Store(nil)
-	restore := paywall.SetMostUnsettled(0, 0)
+	w.fac.onVerify(nil)
+	restore := setMost(t, 0, 0, 0, 1)
 	counted(map[string]float64{"challenges_total": 1, outcome("limited"): 1}, func() { w.expect(pay("/paid/x"), 429, "too_many_unsettled_payments") })
 	restore()
 
@@ -94,7 +93,7 @@ func TestOutcomesAreCounted(t *testing.T) {
 	w.fac.onSettle(says(500, ""))
 	w.expect(pay("/paid/doubt"), 503, "settlement_pending")
 	w.until(func() bool { now := series(t); return now["in_doubt"] == 1 && now["oldest_doubt_seconds"] > 0 })
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	w.comesGood(func() bool { now := series(t); return now["in_doubt"] == 0 && now["oldest_doubt_seconds"] == 0 })
 
 	// A facilitator that gives no answers.
@@ -161,12 +160,13 @@ func TestMetricsAreBounded(t *testing.T) {
 	w.fac.onVerify(func(rw http.ResponseWriter, _ *http.Request) {
 		says(200, fmt.Sprintf(`{"isValid":false,"invalidReason":"reason_%d"}`, time.Now().UnixNano()))(rw, nil)
 	})
+	junk := &mold{w: w}
 	for i := range 100 {
 		path := fmt.Sprintf("/paid/%%2e%%2e%%2f%d%s?x=%d", i, strings.Repeat("y", i), i)
 		for _, method := range []string{http.MethodGet, "METHOD" + fmt.Sprint(i), http.MethodOptions} {
 			w.do(w.request(method, path, "X-PAYMENT", fmt.Sprint(i), "Origin", "https://"+fmt.Sprint(i)))
 		}
-		w.get("/paid/x", "PAYMENT-SIGNATURE", w.bend(i, func(*signed) {}))
+		w.get("/paid/x", "PAYMENT-SIGNATURE", junk.bend(i, func(*signed) {}))
 		w.get(fmt.Sprintf("/other/%d", i), "User-Agent", fmt.Sprint(i))
 	}
 	w.expect(w.pay(http.MethodGet, "/paid/x"), 402, "")

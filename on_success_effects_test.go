@@ -21,7 +21,7 @@ func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, b := newUptoWorld(t, price)
 			if name == "fixed" {
-				w.fac.settle.Store(nil)
+				w.fac.onSettle(nil)
 			}
 			answer := strings.Repeat("token ", 20_000) // 120 kB
 			finished := make(chan struct{}, 8)

@@ -37,9 +37,10 @@ var away = map[string]func(w *world) (back func()){
 	},
 }
 
+// answersAll lets h answer for the facilitator, until it is back.
 func (w *world) answersAll(h http.HandlerFunc) (back func()) {
-	w.fac.all.Store(&h)
-	return func() { w.fac.all.Store(nil) }
+	w.fac.onAll(h)
+	return func() { w.fac.onAll(nil) }
 }
 
 // comesGood waits for longer than the longest pause between two probes.
@@ -71,7 +72,7 @@ func TestOutageClosesPrices(t *testing.T) {
 			redeem := w.sign(http.MethodGet, "/paid/owed", newPayer(t)).v2(t)
 			_ = w.get("/paid/owed", "PAYMENT-SIGNATURE", redeem)
 			w.until(func() bool { return w.fac.transfers() == 1 })
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 
 			var late []string
 			for range 4 {

@@ -87,7 +87,7 @@ func TestPermit2Offer(t *testing.T) {
 	}
 	// A version 1 payment buys by EIP-3009, as it must.
 	s := newPayer(t).sign(t, c.Accepts[2], time.Now())
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	w.expect(w.get("/paid/x", "X-PAYMENT", s.v1(t)), 200, "")
 }
 
@@ -142,7 +142,7 @@ func TestPermit2HidesNoVersion1Payment(t *testing.T) {
 	p := newPayer(t)
 	s := newPayer(t).signWith(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], p.sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now()).authorization)
 	w.expect(w.get("/paid/x", "X-PAYMENT", s.v1(t)), 500, "")
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.reload(w.caddyfile(acceptPermit2 + "accept base-sepolia usdc " + payTo + "\nprice /other $0.01\nprice /paid/* upto $0.50"))
 	w.until(func() bool { return w.get("/paid/x", "X-PAYMENT", s.v1(t)).StatusCode == 200 })
 	if w.fac.transfers() != 1 {
@@ -157,12 +157,12 @@ func TestPermit2StrangerRedeemsNothing(t *testing.T) {
 	w.up.on(says(500, "broken"))
 	victim, thief := newPayer(t), newPayer(t)
 	w.expect(w.payWith(http.MethodGet, "/paid/x", w.permitFor(http.MethodGet, "/paid/x", victim).v2(t)), 500, "")
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_permit2_signature"}`))
 	s := victim.draftPermit(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0])
 	forged := thief.signPermit(t, s).v2(t)
 	w.expect(w.payWith(http.MethodGet, "/paid/x", forged), 402, "invalid_permit2_signature")
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.until(func() bool {
 		return w.payWith(http.MethodGet, "/paid/x", w.permitFor(http.MethodGet, "/paid/x", victim).v2(t)).StatusCode == 200
 	})

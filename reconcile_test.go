@@ -32,7 +32,7 @@ func TestReconcilerWaitsForNobody(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	s.visible.Store(true)
 	<-asked
 	w.until(func() bool { return pay("/paid/x").StatusCode == 200 })

@@ -29,7 +29,7 @@ func TestFreshSignatureRedeems(t *testing.T) {
 	if first.StatusCode != 500 || w.fac.transfers() != 1 {
 		t.Fatalf("%d, %d transfers", first.StatusCode, w.fac.transfers())
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	// Another payer, and another URL, buy their own.
 	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
 	w.expect(pay("/paid/y"), 200, "")
@@ -58,7 +58,7 @@ func TestForgedSignatureRedeemsNothing(t *testing.T) {
 	if res := w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, c.Accepts[0], time.Now()).v2(t)); res.StatusCode != 500 {
 		t.Fatal(res.StatusCode)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`))
 	forged := newPayer(t).sign(t, c.Accepts[0], time.Now())
 	forged.authorization["from"] = p.address.Hex()
@@ -67,7 +67,7 @@ func TestForgedSignatureRedeemsNothing(t *testing.T) {
 		t.Error("the forger was served")
 	}
 	// A contract wallet, which only the facilitator can judge, is served.
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forged.v2(t)), 200, "")
 	if w.fac.transfers() != 1 {
 		t.Error(w.fac.transfers())
@@ -83,7 +83,7 @@ func TestFreshSignatureWaitsForTheUnknown(t *testing.T) {
 	c := w.challenge(http.MethodGet, "/paid/x")
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, c.Accepts[0], time.Now()).v2(t)), 503, "settlement_pending")
 	settled := w.fac.settled.Load()
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	if res := w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, c.Accepts[0], time.Now()).v2(t)); res.StatusCode == 200 && w.fac.transfers() != 1 || res.StatusCode == 402 {
 		t.Errorf("%d, %d settles before, %d after", res.StatusCode, settled, w.fac.settled.Load())
 	}
@@ -123,7 +123,7 @@ func TestPaymentIdentifier(t *testing.T) {
 	if res := pay("/paid/x", id); res.StatusCode != 500 {
 		t.Fatal(res.StatusCode)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(pay("/paid/y", id), 409, "payment_identifier_conflict")
 	w.expect(pay("/paid/x", id), 200, "")
 	// The same name for the same request: the same outcome, no other charge.
@@ -261,7 +261,7 @@ func TestLargeEffectsAreListed(t *testing.T) {
 		t.Errorf("%d hits, %d transfers", w.up.hits.Load(), w.fac.transfers())
 	}
 	// Another order to the same address is another purchase.
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(w.post(p, "/act", "do something else", false), 200, "")
 	if w.fac.transfers() != 2 {
 		t.Error(w.fac.transfers())
@@ -276,7 +276,7 @@ func TestFailedEffectsAreRepeated(t *testing.T) {
 	if res := w.post(p, "/act", "do it", false); res.StatusCode != 500 {
 		t.Fatal(res.StatusCode)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(w.post(p, "/act", "do it", false), 200, "")
 	if w.up.hits.Load() != 2 || w.fac.transfers() != 1 {
 		t.Errorf("%d hits, %d transfers", w.up.hits.Load(), w.fac.transfers())
@@ -319,7 +319,7 @@ func TestIdentifierRedeemsFromElsewhere(t *testing.T) {
 	if res := pay("/paid/x", s.withIdentifier(t, id), "198.51.100.7"); res.StatusCode != 500 {
 		t.Fatal(res.StatusCode, res.body)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(w.again(func() answerOf { return pay("/paid/x", s.v2(t), "203.0.113.7") }), 409, "payment_bought_something_else")
 	w.expect(pay("/paid/x", s.withIdentifier(t, "pay_fedcba9876543210"), "203.0.113.7"), 409, "payment_bought_something_else")
 	w.expect(pay("/paid/y", s.withIdentifier(t, id), "203.0.113.7"), 409, "payment_bought_something_else")
@@ -342,7 +342,7 @@ func TestPaymentIdentifierAtOnce(t *testing.T) {
 	var both sync.WaitGroup
 	both.Add(2)
 	claim := func() { both.Done(); both.Wait() }
-	s.claim.Store(&claim)
+	s.beforeClaim(claim)
 	answers := make(chan answerOf, 2)
 	for range 2 {
 		go func() { answers <- pay() }()
@@ -355,7 +355,7 @@ func TestPaymentIdentifierAtOnce(t *testing.T) {
 			w.expect(res, 409, "payment_in_flight")
 		}
 	}
-	s.claim.Store(nil)
+	s.beforeClaim(nil)
 	w.until(func() bool {
 		res := pay()
 		if res.StatusCode == 200 {

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -42,7 +41,7 @@ func TestUsedPaymentRedeemsNothing(t *testing.T) {
 	w.up.on(breaksOff)
 	owed := w.sign(http.MethodGet, "/paid/b", victim).v2(t)
 	_ = w.get("/paid/b", "PAYMENT-SIGNATURE", owed, "X-Forwarded-For", here)
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 
 	hits := w.up.hits.Load()
 	for _, payment := range []string{owed, public} {
@@ -75,7 +74,7 @@ func TestPaymentUsedElsewhereRedeemsNothing(t *testing.T) {
 	used := w.sign(http.MethodGet, "/paid/b", victim).v2(t)
 	w.up.on(breaksOff)
 	_ = w.get("/paid/b", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/b", victim).v2(t), "X-Forwarded-For", here)
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
 	hits := w.up.hits.Load()
 	res := w.get("/paid/b", "PAYMENT-SIGNATURE", used, "X-Forwarded-For", elsewhere)
@@ -214,7 +213,7 @@ func TestSameNonceWithoutTheSignatureRedeemsNothing(t *testing.T) {
 	w.up.on(says(500, "broken"))
 	payment := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
 	w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t), "X-Forwarded-For", "2001:db8:1:1::1")
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	for _, from := range []string{"2001:db8:1:1::1", "2001:db8:1:ffff::9"} {
 		w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).v2(t), "X-Forwarded-For", from), 409, "payment_bought_something_else")
 	}
@@ -231,7 +230,7 @@ func TestContractWalletsPaymentComesAgain(t *testing.T) {
 	payment := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
 	payment.authorization["from"] = newPayer(t).address.Hex()
 	w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t))
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).v2(t)), 409, "payment_bought_something_else")
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t)), 200, "")
 	if w.fac.transfers() != 1 {
@@ -448,7 +447,7 @@ func TestClientDoesNotChooseItsNetwork(t *testing.T) {
 		}
 		for _, last := range []string{elsewhere + ", 10.1.1.1:80", " [2001:db8::9]:443", "[2001:db8::9]", "unknown"} {
 			t.Run(name+"/to pass the bounds with "+last, func(t *testing.T) {
-				paywall.ForgetPayers()
+				forgetPayers()
 				w := prepareWorld(t)
 				w.load(through(w))
 				w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
@@ -468,7 +467,7 @@ func TestClientDoesNotChooseItsNetwork(t *testing.T) {
 			})
 		}
 		t.Run(name+"/to use up what another has", func(t *testing.T) {
-			paywall.ForgetPayers()
+			forgetPayers()
 			w := prepareWorld(t)
 			w.load(through(w))
 			w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
@@ -485,7 +484,7 @@ func TestClientDoesNotChooseItsNetwork(t *testing.T) {
 			w.up.on(breaksOff)
 			payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
 			_ = w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", here)
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 			for _, forwarded := range []string{
 				elsewhere, here + ", " + elsewhere, here + "," + elsewhere + ",10.1.1.1", here + ", 10.2.2.2, " + elsewhere + ", ::ffff:10.1.1.1",
 				here + ", [2001:db8::9]:443", here + ", [2001:db8::9]", here + ", unknown", here + ", unix:", here + `, "[2001:db8::9]:443"`, here + ",",

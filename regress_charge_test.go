@@ -57,7 +57,7 @@ func TestUpgradeThatIsNoTunnel(t *testing.T) {
 			if res := w.again(pay); res.err == nil {
 				t.Fatalf("a broken body arrived whole: %d %q", res.StatusCode, res.body)
 			}
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 			w.until(func() bool { return pay().StatusCode == 200 })
 			if w.fac.transfers() != 1 {
 				t.Error(w.fac.transfers())
@@ -157,13 +157,13 @@ func TestJunkDoesNotEatTheProbe(t *testing.T) {
 			for range 3 {
 				w.expect(w.pay(http.MethodPost, "/paid/x"), 502, "")
 			}
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 			w.expect(w.pay(http.MethodPost, "/paid/x"), 503, "upstream_unavailable")
 			advance(11 * time.Second)
 			junk(w.fac)
 			w.expect(w.pay(http.MethodPost, "/paid/x"), 402, "insufficient_funds")
-			w.fac.verify.Store(nil)
-			w.fac.settle.Store(nil)
+			w.fac.onVerify(nil)
+			w.fac.onSettle(nil)
 			w.expect(w.pay(http.MethodPost, "/paid/x"), 200, "")
 			w.expect(w.pay(http.MethodPost, "/paid/x"), 200, "") // closed again
 		})
@@ -195,7 +195,7 @@ func TestRedirectDoesNotUseUpWhatIsOwed(t *testing.T) {
 	w.expect(pay(), 500, "")
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/maintenance", http.StatusFound) })
 	w.expect(w.again(pay), 302, "")
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(w.again(pay), 200, "")
 	if w.fac.transfers() != 1 {
 		t.Error(w.fac.transfers())

@@ -97,7 +97,7 @@ func TestRetakeAsksTheOneThatWasAsked(t *testing.T) {
 	back := http.NewServeMux()
 	back.HandleFunc("/", says(200, `{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"eip155:84532"}`))
 	serve(t, first, back)
-	second.settle.Store(nil)
+	second.onSettle(nil)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
 	if second.transfers() != 1 {
 		t.Error(second.transfers())
@@ -113,7 +113,7 @@ func TestDoubtfulOrderActsOnce(t *testing.T) {
 	p := newPayer(t)
 	s := w.sign(http.MethodPost, "/order", p).v2(t)
 	w.expect(w.do(w.request(http.MethodPost, "/order", "PAYMENT-SIGNATURE", s)), 503, "settlement_pending")
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	// Asked again, it is found settled, and the answer of the upstream was kept.
 	res := w.again(func() answerOf { return w.do(w.request(http.MethodPost, "/order", "PAYMENT-SIGNATURE", s)) })
 	if w.expect(res, 200, ""); res.body != sample || !receiptOf(t, res).Success {
@@ -183,7 +183,7 @@ func TestOneTransactionBuysOnceAlsoLate(t *testing.T) {
 	w, _, pay := newOpaqueWorld(t)
 	w.expect(pay("a"), 200, "")
 	for _, g := range gates(t) {
-		g.SetAnswerWithin(20 * time.Millisecond)
+		g.ForTest().AnswerWithin = 20 * time.Millisecond
 	}
 	release := make(chan struct{})
 	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
@@ -250,11 +250,11 @@ func TestLedgerPanicIsAnError(t *testing.T) {
 	// Nor does it end the reconciler's.
 	w.fac.onSettle(w.fac.lost)
 	w.expect(w.pay(http.MethodGet, "/paid/y"), 503, "settlement_pending")
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	before := panics.Load()
 	s.visible.Store(true)
 	w.until(func() bool { return panics.Load() > before })
-	s.move.Store(nil)
+	s.onMove(nil)
 	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
 }
 

@@ -43,14 +43,15 @@ type scripted struct {
 	*memory.Ledger
 	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
 	listed  atomic.Pointer[func()]
-	claim   atomic.Pointer[func()] // is called before a claim
-	lost    atomic.Bool            // every claim, for whoever renews it
+	claim   atomic.Pointer[func()]
+	lost    atomic.Bool // every claim, for whoever renews it
 	visible atomic.Bool
 	rounds  atomic.Int64 // of the reconciler
 	claims  atomic.Int64 // how often it was asked to hold a payment
 	ahead   atomic.Int64 // of its clock, in nanoseconds
 	// elsewhere: what it holds is held by another gateway.
-	elsewhere atomic.Bool
+	elsewhere  atomic.Bool
+	takePanics atomic.Bool // once
 }
 
 // HeldHere is what a ledger has that gateways share.
@@ -104,7 +105,23 @@ func (s *scripted) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.P
 // onListed calls f before each row that a request is shown.
 func (s *scripted) onListed(f func()) { s.listed.Store(&f) }
 
-func (s *scripted) onMove(f func(ledger.Claim, ledger.Change) error) { s.move.Store(&f) }
+// beforeClaim calls f before each claim; nil: no more.
+func (s *scripted) beforeClaim(f func()) {
+	if f == nil {
+		s.claim.Store(nil)
+		return
+	}
+	s.claim.Store(&f)
+}
+
+// onMove calls f before each move, which fails with its error; nil: no more.
+func (s *scripted) onMove(f func(ledger.Claim, ledger.Change) error) {
+	if f == nil {
+		s.move.Store(nil)
+		return
+	}
+	s.move.Store(&f)
+}
 
 // script is the ledger of the test that runs.
 var script atomic.Pointer[scripted]
@@ -156,11 +173,20 @@ func (inProcess) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.H
 func onInProcess(h caddyhttp.HandlerFunc) { inProcessHandler.Store(&h) }
 
 // gates are the paywall blocks of the running config.
-func gates(t *testing.T) (found []*paywall.Handler) {
+func gates(t testing.TB) []*paywall.Handler {
 	t.Helper()
-	app, err := caddy.ActiveContext().App("http")
+	found := running()
+	if len(found) == 0 {
+		t.Fatal("no paywall block is running")
+	}
+	return found
+}
+
+// running are the paywall blocks of the running config, if there is one.
+func running() (found []*paywall.Handler) {
+	app, err := caddy.ActiveContext().AppIfConfigured("http")
 	if err != nil {
-		t.Fatal(err)
+		return nil
 	}
 	var walk func(caddyhttp.RouteList)
 	walk = func(routes caddyhttp.RouteList) {
@@ -178,10 +204,38 @@ func gates(t *testing.T) (found []*paywall.Handler) {
 	for _, s := range app.(*caddyhttp.App).Servers {
 		walk(s.Routes)
 	}
-	if len(found) == 0 {
-		t.Fatal("no paywall block is running")
-	}
 	return found
+}
+
+// unsettled is how many payments are, in the running config.
+func unsettled() int {
+	found := running()
+	if len(found) == 0 {
+		return 0
+	}
+	return found[0].ForTest().Settler.Admission.Unsettled.Count()
+}
+
+// forgetPayers forgets how all payers and networks fared, whose bounds hold over
+// reloads: all tests come from one network.
+func forgetPayers() {
+	if found := running(); len(found) > 0 {
+		found[0].ForTest().Settler.Admission.ForTest().Forget()
+	}
+}
+
+// setMost sets how many payments may be unsettled: in all, of them for trusted payers
+// alone, of one payer, and from one network.
+func setMost(t testing.TB, all, kept, of, from int) (restore func()) {
+	t.Helper()
+	return gates(t)[0].ForTest().Settler.Admission.ForTest().SetMost(all, kept, of, from)
+}
+
+// lookAtBlocks makes it time for the next look at all blocks that are watched.
+func lookAtBlocks() {
+	if found := running(); len(found) > 0 {
+		found[0].ForTest().Settler.Blocks.ForTest().LookNow()
+	}
 }
 
 // clock lets the gates of the running config be ahead of time.
@@ -189,7 +243,7 @@ func clock(t *testing.T) (advance func(time.Duration)) {
 	t.Helper()
 	var ahead atomic.Int64
 	for _, g := range gates(t) {
-		g.SetNow(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+		g.ForTest().Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	}
 	return func(d time.Duration) { ahead.Add(int64(d)) }
 }

@@ -194,7 +194,7 @@ func TestFilesAreServedAsUnpriced(t *testing.T) {
 					return
 				}
 				w.fac.onSettle(refusedSettle)
-				defer w.fac.settle.Store(nil)
+				defer w.fac.onSettle(nil)
 				refused := pay()
 				w.expect(refused, 402, "insufficient_funds")
 				for _, name := range []string{"ETag", "Content-Range", "Last-Modified", "Accept-Ranges"} {
@@ -255,7 +255,7 @@ func TestHTTP2(t *testing.T) {
 	if res.Header.Get("X-Upstream") != "" || len(res.Trailer) != 0 || strings.Contains(res.body, sample) {
 		t.Errorf("%v %v %q", res.Header, res.Trailer, res.body)
 	}
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(rw, sample)
@@ -267,7 +267,7 @@ func TestHTTP2(t *testing.T) {
 	if res = w.get("/paid/x", "PAYMENT-SIGNATURE", s); res.err == nil {
 		t.Fatalf("a cut answer arrived whole: %d %q", res.StatusCode, res.body)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.until(func() bool { return w.get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
 	if got := w.fac.transfers() - moved; got != 1 {
 		t.Errorf("%d transfers", got)

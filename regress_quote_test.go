@@ -95,11 +95,9 @@ func TestEscapedURIGivesNothingAway(t *testing.T) {
 	}
 }
 
-var takePanics atomic.Bool
-
+// Take panics once, when told to.
 func (s *scripted) Take(ctx context.Context, key ledger.Key, to ledger.State, lease time.Duration) (ledger.Claim, error) {
-	if takePanics.Load() {
-		takePanics.Store(false)
+	if s.takePanics.CompareAndSwap(true, false) {
 		panic("a bug in the ledger")
 	}
 	return s.Ledger.Take(ctx, key, to, lease)
@@ -113,10 +111,10 @@ func TestReconcilerSurvivesAPanicInTake(t *testing.T) {
 	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
 	w.fac.onSettle(w.fac.lost)
 	w.expect(w.pay(http.MethodGet, "/paid/x"), 503, "settlement_pending")
-	w.fac.settle.Store(nil)
-	takePanics.Store(true)
+	w.fac.onSettle(nil)
+	s.takePanics.Store(true)
 	s.visible.Store(true)
-	w.until(func() bool { return !takePanics.Load() })
+	w.until(func() bool { return !s.takePanics.Load() })
 	w.expect(w.pay(http.MethodGet, "/paid/y"), 200, "")
 }
 
@@ -131,7 +129,7 @@ func (w *world) newlySigned(p *payer) answerOf {
 func TestFreshSignatureWaitsForTheLateSettlement(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01")
 	for _, g := range gates(t) {
-		g.SetAnswerWithin(500 * time.Millisecond)
+		g.ForTest().AnswerWithin = 500 * time.Millisecond
 	}
 	release := make(chan struct{})
 	var calls atomic.Int32

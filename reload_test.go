@@ -211,9 +211,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 // asked for it.
 func (f *fakeFacilitator) checkCharges(t *testing.T) {
 	t.Helper()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, body := range f.bodies {
+	for _, body := range f.asked() {
 		_, signed, _ := strings.Cut(string(body), `"value":"`)
 		signed, _, _ = strings.Cut(signed, `"`)
 		_, wanted, _ := strings.Cut(string(body[strings.Index(string(body), `"paymentRequirements"`):]), `"amount":"`)

@@ -24,7 +24,6 @@ import (
 	"github.com/ethereum/go-ethereum/node"
 	"github.com/ethereum/go-ethereum/rpc"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -166,7 +165,7 @@ func (c *restless) income() int64 {
 // onRestless is a world whose money is on such a chain, and its Caddyfile.
 func onRestless(t *testing.T, c *restless, network, options string) (w *world, s *scripted, config string) {
 	t.Helper()
-	t.Cleanup(paywall.ForgetPayers)
+	t.Cleanup(forgetPayers)
 	w = prepareWorld(t)
 	s = w.withScript()
 	s.visible.Store(true)
@@ -229,7 +228,7 @@ func TestReorganisationAfterDelivery(t *testing.T) {
 	if c.income() != 0 {
 		t.Fatalf("%d income", c.income())
 	}
-	paywall.LookAtBlocks()
+	lookAtBlocks()
 	w.until(is(ledger.Delivered, ledger.ReasonReverted))
 	w.waitForLog("does not show it in another block")
 	if got := series(t)["reorganised_total outcome=reverted"] - before["reorganised_total outcome=reverted"]; got != 3 {
@@ -238,7 +237,7 @@ func TestReorganisationAfterDelivery(t *testing.T) {
 	c.setCalm(false)
 	for range 3 { // it takes the facilitator some seconds to give its transaction up
 		if !is(ledger.Delivered, "")() {
-			paywall.LookAtBlocks()
+			lookAtBlocks()
 			w.patient(is(ledger.Delivered, ""))
 		}
 	}
@@ -290,7 +289,7 @@ func TestReorganisationMovesAPayment(t *testing.T) {
 	if c.income() != 10_000 {
 		t.Fatalf("%d income", c.income())
 	}
-	paywall.LookAtBlocks()
+	lookAtBlocks()
 	w.until(func() bool {
 		return series(t)["reorganised_total outcome=moved"] > before["reorganised_total outcome=moved"]
 	})
@@ -309,9 +308,9 @@ func TestReorganisationBeforeDelivery(t *testing.T) {
 	w.until(func() bool { row := rowOf(t, s, p); return row.State == ledger.Settled && row.Lease.IsZero() })
 	c.setCalm(true)
 	c.reorganise(1, true)
-	paywall.LookAtBlocks()
+	lookAtBlocks()
 	w.until(func() bool { st := rowOf(t, s, p).State; return st == ledger.Unknown || st == ledger.Settling })
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	pay := func() answerOf {
 		return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t))
 	}
@@ -329,7 +328,7 @@ func TestReorganisationBeforeDelivery(t *testing.T) {
 	w.until(func() bool { return rowOf(t, s, p).State == ledger.Delivered })
 	before := series(t)
 	c.reorganise(1, false)
-	paywall.LookAtBlocks()
+	lookAtBlocks()
 	w.until(func() bool {
 		return series(t)["reorganised_total outcome=moved"] > before["reorganised_total outcome=moved"]
 	})

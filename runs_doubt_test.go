@@ -102,7 +102,7 @@ func TestDoubtThatIsNotRecordedIsRemembered(t *testing.T) {
 // A HEAD at a fixed price, then the price is by use: the GET is free of it.
 func TestFixedHeadBuysNoUptoGet(t *testing.T) {
 	w, b := newUptoWorld(t, "price /chat/* $0.01")
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	p := newPayer(t)
 	payment := w.sign(http.MethodHead, "/chat/x", p).v2(t)
 	w.do(w.request(http.MethodHead, "/chat/x", "PAYMENT-SIGNATURE", payment))

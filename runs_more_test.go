@@ -20,7 +20,7 @@ func TestIdentifierCountsAfterThePaymentHasEnded(t *testing.T) {
 	const id = "pay_0123456789abcdef"
 	s := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
 	w.get("/paid/x", "PAYMENT-SIGNATURE", s.withIdentifier(t, id), "X-Forwarded-For", here)
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	advance(10 * time.Minute)
 	res := w.again(func() answerOf {
 		return w.get("/paid/x", "PAYMENT-SIGNATURE", s.withIdentifier(t, id), "X-Forwarded-For", elsewhere)

@@ -154,7 +154,7 @@ func TestLongQueriesAreBounded(t *testing.T) {
 	payment := newPayer(t).sign(t, w.challenge("QUERY", "/search").Accepts[0], time.Now()).v2(t)
 	query := func(i int) string { return fmt.Sprintf("%05d%s", i, strings.Repeat("x", 100_000)) }
 	w.sendBody(t.Context(), "QUERY", "/search", payment, query(0))
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	codes := map[string]int{}
 	for i := range 40 {
 		res := w.again(func() answerOf { return w.sendBody(t.Context(), "QUERY", "/search", payment, query(i+1)) })

@@ -288,8 +288,8 @@ func TestNothingSecretShows(t *testing.T) {
 			buy(http.MethodPost, "/cdp/y")
 			buy(http.MethodPost, "/header/y")
 		}
-		w.fac.verify.Store(nil)
-		w.fac.settle.Store(nil)
+		w.fac.onVerify(nil)
+		w.fac.onSettle(nil)
 		show(w.get("/bearer/x", "PAYMENT-SIGNATURE", "canary"))
 
 		secrets.search(t, "caddy adapt", adapted)

@@ -68,7 +68,7 @@ func TestVerifyAnswers(t *testing.T) {
 				t.Error("settled or served without a yes")
 			}
 			// The claim is free again: the same payment works once all is well.
-			w.fac.verify.Store(nil)
+			w.fac.onVerify(nil)
 			settled := w.fac.settled.Load()
 			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
 			w.fac.settled.Store(settled)
@@ -125,7 +125,7 @@ func TestSettleAnswers(t *testing.T) {
 				if method == http.MethodPost && w.up.hits.Load() != 0 {
 					t.Error("settle first, and the upstream ran")
 				}
-				w.fac.settle.Store(nil)
+				w.fac.onSettle(nil)
 				res = w.do(w.request(method, "/paid/x", "PAYMENT-SIGNATURE", s))
 				w.expect(res, tc.later, "")
 				if w.fac.transfers() != 1 {
@@ -156,9 +156,8 @@ func TestLostAnswerIsRepeated(t *testing.T) {
 	if w.fac.transfers() != 1 {
 		t.Fatal(w.fac.transfers())
 	}
-	w.fac.mu.Lock()
-	defer w.fac.mu.Unlock()
-	if n := len(w.fac.bodies); string(w.fac.bodies[n-1]) != string(w.fac.bodies[n-2]) {
+	asked := w.fac.asked()
+	if n := len(asked); string(asked[n-1]) != string(asked[n-2]) {
 		t.Error("the repeat is not identical")
 	}
 }
@@ -259,12 +258,11 @@ func TestFacilitatorSeesOurRequirement(t *testing.T) {
 		}
 		PaymentRequirements x402.Requirement
 	}
-	w.fac.mu.Lock()
-	defer w.fac.mu.Unlock()
-	if err := json.Unmarshal(w.fac.bodies[0], &body); err != nil {
+	asked := w.fac.asked()
+	if err := json.Unmarshal(asked[0], &body); err != nil {
 		t.Fatal(err)
 	}
 	if body.X402Version != 2 || body.PaymentPayload.Accepted.Extra["hint"] != "mine" || strings.Contains(string(body.PaymentRequirements.Extra), "hint") {
-		t.Errorf("%s", w.fac.bodies[0])
+		t.Errorf("%s", asked[0])
 	}
 }

@@ -64,7 +64,7 @@ func TestSharedLedgerLooksTwice(t *testing.T) {
 			w.expect(pay(), 200, "")
 			w.http.CloseIdleConnections() // its connection waits for the end of the first
 			held := <-claims
-			s.move.Store(nil)
+			s.onMove(nil)
 			s.onListed(func() { _, _ = s.Move(t.Context(), held, ledger.Change{To: end}) })
 			w.expect(pay(), 200, "")
 			want := map[ledger.State]int{ledger.Delivered: 2, ledger.Settled: 1}[end]

@@ -50,9 +50,7 @@ func solanaWorld(t *testing.T, way, options string, more ...string) (w *world, p
 	world := solanaWorlds.Add(1)
 	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
 		body := w.fac.keep(r)
-		w.fac.mu.Lock()
-		w.fac.moved[fmt.Sprint(sha256.Sum256(body))] = "x"
-		w.fac.mu.Unlock()
+		w.fac.moves(fmt.Sprint(sha256.Sum256(body)), "x")
 		const digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 		i := solanaTransfers.Add(1)
 		fmt.Fprintf(rw, `{"success":true,"transaction":"%s","network":"%s"%s}`,
@@ -176,7 +174,7 @@ func TestFreshSignatureRedeemsOnSolana(t *testing.T) {
 			for i := range 3 {
 				_ = w.get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", i))
 			}
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", 3)), 200, "")
 			if w.fac.transfers() != 1 {
 				t.Errorf("charged %d times", w.fac.transfers())

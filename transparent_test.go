@@ -154,7 +154,7 @@ func TestUpgrade(t *testing.T) {
 		t.Fatalf("upgrade with failed settlement: %d, %d hits", res.StatusCode, w.up.hits.Load())
 	}
 
-	w.fac.settle.Store(nil)
+	w.fac.onSettle(nil)
 	conn, in, res := dial("PAYMENT-SIGNATURE: " + s + "\r\n")
 	defer conn.Close()
 	if res.StatusCode != 101 || res.Header.Get("Payment-Response") == "" {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -101,7 +100,7 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 		"many of both":  {100, func(i int) string { return fmt.Sprintf("/api/crash/%d", i) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			paywall.ForgetPayers()
+			forgetPayers()
 			buy, later := crashingShop(t)
 			var wallets []*payer
 			for range tc.wallets {
@@ -136,7 +135,7 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 
 // Nor do those who come from another network each time, where the payer has paid before.
 func TestTakenProbesCloseNoLineForCustomers(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	buy, later := crashingShop(t)
 	customer := newPayer(t)
 	if got := buy(customer, "/api/ok", here); got != 200 {
@@ -175,7 +174,7 @@ func TestBrokenBodyIsRedelivered(t *testing.T) {
 	if res.err == nil {
 		t.Fatalf("a broken body arrived whole: %d %q", res.StatusCode, res.body)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.until(func() bool { return w.get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
 	if w.fac.transfers() != 1 || w.fac.settled.Load() != 1 {
 		t.Fatalf("%d transfers, %d settles", w.fac.transfers(), w.fac.settled.Load())
@@ -191,7 +190,7 @@ func TestRedeliveryIsBound(t *testing.T) {
 	if res := w.get("/paid/x", "PAYMENT-SIGNATURE", s); res.StatusCode != 500 || !receiptOf(t, res).Success {
 		t.Fatal(res.StatusCode)
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	hits := w.up.hits.Load()
 	w.expect(w.get("/paid/y", "PAYMENT-SIGNATURE", s), 409, "payment_bought_something_else")
 	w.expect(w.get("/paid/x?more=1", "PAYMENT-SIGNATURE", s), 409, "payment_bought_something_else")

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -70,14 +70,14 @@ func TestActOfWhichTheLedgerHearsLaterIsDoneOnce(t *testing.T) {
 			w.expect(send(payment), 409, "payment_in_flight")
 			w.expect(send(p.sign(t, asked, time.Now().Add(2*ledger.LeaseFor)).v2(t)), 409, "payment_in_flight")
 			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			paywall.Drain(short)
+			settlement.Drain(short)
 			if short.Err() == nil {
 				t.Error("the exit did not wait")
 			}
 			cancel()
 			away.Store(false)
 			s.onMove(func(ledger.Claim, ledger.Change) error { return nil })
-			paywall.Drain(t.Context())
+			settlement.Drain(t.Context())
 			res := w.again(func() answerOf { return send(payment) })
 			if res.StatusCode != 200 || res.body != "acted" || acts.Load() != 1 || w.fac.transfers() != 1 {
 				t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.body, acts.Load(), w.fac.transfers())
@@ -374,7 +374,7 @@ func TestUptoPayerIsServedAfterTheLedgerWasAway(t *testing.T) {
 		go func() { answers <- w.payWith(http.MethodPost, path, pay) }()
 		if i%15 == 14 {
 			w.until(func() bool { return running.Load() == int64(i+1) })
-			paywall.ForgetPayers() // his tries
+			forgetPayers() // his tries
 		}
 	}
 	w.until(func() bool { return running.Load() == many })
@@ -388,7 +388,7 @@ func TestUptoPayerIsServedAfterTheLedgerWasAway(t *testing.T) {
 	for range many {
 		w.expect(<-answers, 503, "ledger_unavailable")
 	}
-	s.move.Store(nil)
+	s.onMove(nil)
 	w.expect(w.again(func() answerOf {
 		return w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", p).v2(t))
 	}), 200, "")
@@ -401,7 +401,7 @@ func TestPayerNeedNotWaitForTheLease(t *testing.T) {
 	s := w.withScript()
 	w.load(onScript(w.caddyfile("price /paid/* $0.01 {\n settle first\n}")))
 	for _, g := range gates(t) {
-		g.SetAnswerWithin(50 * time.Millisecond)
+		g.ForTest().AnswerWithin = 50 * time.Millisecond
 	}
 	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
 		body := w.fac.keep(r)
@@ -417,7 +417,7 @@ func TestPayerNeedNotWaitForTheLease(t *testing.T) {
 	})
 	pay := w.sign("GET", "/paid/x", newPayer(t)).v2(t)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay), 503, "settlement_pending")
-	paywall.Drain(t.Context())
+	settlement.Drain(t.Context())
 	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 200, "")
 	if w.fac.transfers() != 1 || toSettled.Load() < 3 {
 		t.Errorf("%d transfers, %d moves to settled", w.fac.transfers(), toSettled.Load())

@@ -113,7 +113,7 @@ func TestUptoNothingReconciled(t *testing.T) {
 	p := newPayer(t)
 	res := w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t))
 	w.expect(res, 503, "ledger_unavailable")
-	s.move.Store(nil)
+	s.onMove(nil)
 	w.load(onScript(strings.ReplaceAll(w.caddyfile(uptoPrice), "facilitator fake", "facilitator other")))
 	s.ahead.Store(0) // its lease is over
 	row := w.rowOf(s, p, ledger.Settled)

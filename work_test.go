@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
+	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 )
 
 // Tests of what a payer may cost us without being charged.
@@ -18,7 +18,7 @@ import (
 // One payment that is never charged does not make the facilitator work again and again,
 // and after a while its payer pays first.
 func TestOneUnspentPaymentCostsLittle(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := newWorld(t, "price /paid/* $0.01")
 	w.up.on(says(404, "no such page"))
 	payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
@@ -33,7 +33,7 @@ func TestOneUnspentPaymentCostsLittle(t *testing.T) {
 // Who leaves before the answer comes, again and again, pays first; and what he has
 // paid for he does not leave again and again either.
 func TestHangingUpIsNotForNothing(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := newWorld(t, "price /paid/* $0.01")
 	var worked atomic.Int64
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
@@ -50,12 +50,12 @@ func TestHangingUpIsNotForNothing(t *testing.T) {
 		time.Sleep(40 * time.Millisecond)
 		conn.Close()
 	}
-	w.until(func() bool { return paywall.Unsettled() == 0 })
+	w.until(func() bool { return unsettled() == 0 })
 	if worked.Load() > 20 || w.fac.transfers() == 0 {
 		t.Errorf("the upstream worked %d times, %d transfers", worked.Load(), w.fac.transfers())
 	}
 	// He gets what he has paid for when he stays.
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	advance(time.Hour)
 	w.expect(w.again(func() answerOf {
 		return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now().Add(time.Hour)).v2(t))
@@ -121,7 +121,7 @@ func TestFetchingInVainIsBounded(t *testing.T) {
 			if res.Header.Get("Retry-After") == "" || !receiptOf(t, res).Success {
 				t.Errorf("%v", res.Header)
 			}
-			w.up.handler.Store(nil)
+			w.up.on(nil)
 			advance(2 * time.Minute)
 			w.expect(send(p.sign(t, asked, time.Now().Add(2*time.Minute)).v2(t)), 200, "")
 		})
@@ -130,7 +130,7 @@ func TestFetchingInVainIsBounded(t *testing.T) {
 
 // One payer who sends a facilitator more than it allows does not close the shop.
 func TestOnePayerClosesNoShop(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := prepareWorld(t)
 	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
@@ -191,7 +191,7 @@ func TestOnePayerClosesNoShop(t *testing.T) {
 // A stranger with payments that the facilitator cannot stand, many wallets and one
 // network closes the shop for a moment, once, and then no more.
 func TestOneNetworkClosesNoShop(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := prepareWorld(t)
 	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
 	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
@@ -229,7 +229,7 @@ func TestOneNetworkClosesNoShop(t *testing.T) {
 
 // Somebody's bad signatures do not keep the contract wallets of others out.
 func TestContractWalletsHaveAShare(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := prepareWorld(t)
 	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
 	w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
@@ -258,11 +258,11 @@ func TestContractWalletsHaveAShare(t *testing.T) {
 		}
 		return limited
 	}
-	if junk(3*paywall.StrangersAtOnce) == 0 {
+	if junk(3*admission.StrangersAtOnce) == 0 {
 		t.Error("bad signatures have no bound")
 	}
 	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
-	if junk(paywall.StrangersAtOnce/2) == 0 {
+	if junk(admission.StrangersAtOnce/2) == 0 {
 		t.Error("a reload gives new tries")
 	}
 	for i := range 10 {
@@ -273,7 +273,7 @@ func TestContractWalletsHaveAShare(t *testing.T) {
 // Wallets without a payment to their name hold so many places, and who has paid finds
 // one.
 func TestUnspentWalletsLeavePlaces(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := prepareWorld(t)
 	w.load(behindProxy(w.caddyfile("price /paid/* $0.01\nprice /slow/* $0.01")))
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
@@ -289,7 +289,7 @@ func TestUnspentWalletsLeavePlaces(t *testing.T) {
 		return w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here)
 	}
 	w.expect(buy(customer), 200, "")
-	t.Cleanup(paywall.SetPlaces(20, 5, 8, 10))
+	t.Cleanup(setMost(t, 20, 5, 8, 10))
 	holding := 0
 	for i := range 30 {
 		conn, host := w.dial()
@@ -297,7 +297,7 @@ func TestUnspentWalletsLeavePlaces(t *testing.T) {
 		fmt.Fprintf(conn, "GET /slow/%d HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 203.0.%d.9\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", i, host, i%3, newPayer(t).sign(t, asked, time.Now()).v2(t))
 	}
 	w.until(func() bool {
-		holding = paywall.Unsettled()
+		holding = unsettled()
 		return holding == 15
 	})
 	w.expectBusy(buy(newPayer(t)), 503, "too_busy")
@@ -309,20 +309,20 @@ func TestPaymentIsNotHeldForEver(t *testing.T) {
 	w := newWorld(t, "price /paid/* $0.01")
 	w.up.on(func(rw http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	for _, g := range gates(t) {
-		g.SetHoldWithin(200 * time.Millisecond)
+		g.ForTest().HoldWithin = 200 * time.Millisecond
 	}
 	payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment), 504, "upstream_too_slow")
-	if paywall.Unsettled() != 0 || w.fac.transfers() != 0 {
-		t.Errorf("%d unsettled, %d transfers", paywall.Unsettled(), w.fac.transfers())
+	if unsettled() != 0 || w.fac.transfers() != 0 {
+		t.Errorf("%d unsettled, %d transfers", unsettled(), w.fac.transfers())
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment), 200, "")
 }
 
 // A forged payment does not take a payer's standing away.
 func TestForgeryTakesNobodysStanding(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := prepareWorld(t)
 	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
 	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
@@ -337,7 +337,7 @@ func TestForgeryTakesNobodysStanding(t *testing.T) {
 	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forged.v2(t), "X-Forwarded-For", elsewhere), 402, "invalid_exact_evm_signature")
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	limited := false
-	for range 2 * paywall.TriesAtOnce { // somebody in the same network, with empty wallets
+	for range 2 * admission.TriesAtOnce { // somebody in the same network, with empty wallets
 		if buy(newPayer(t), here).StatusCode == 429 {
 			limited = true
 			break
@@ -346,7 +346,7 @@ func TestForgeryTakesNobodysStanding(t *testing.T) {
 	if !limited {
 		t.Fatal("bad payments have no bound")
 	}
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.expect(buy(customer, here), 200, "")
 }
 
@@ -359,7 +359,7 @@ func TestVersionOneIsTriedAgainstFewTokens(t *testing.T) {
 	}
 	w := newWorld(t, b.String())
 	for _, g := range gates(t) {
-		if n := g.Candidates("eip155:84532"); n != 1 {
+		if n := len(g.ForTest().Candidates["eip155:84532"]); n != 1 {
 			t.Errorf("%d candidates for one token at 300 prices", n)
 		}
 	}
@@ -368,7 +368,7 @@ func TestVersionOneIsTriedAgainstFewTokens(t *testing.T) {
 
 // What anybody can send for nothing does not fill the log.
 func TestJunkFillsNoLog(t *testing.T) {
-	paywall.ForgetPayers()
+	forgetPayers()
 	w := newWorld(t, "price /paid/* $0.01")
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
@@ -388,7 +388,7 @@ func TestLateRefusalsAreRemembered(t *testing.T) {
 			w := newWorld(t, "price /paid/* $0.01")
 			if late {
 				for _, g := range gates(t) {
-					g.SetAnswerWithin(30 * time.Millisecond)
+					g.ForTest().AnswerWithin = 30 * time.Millisecond
 				}
 			}
 			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
@@ -399,7 +399,7 @@ func TestLateRefusalsAreRemembered(t *testing.T) {
 			asked := w.challenge("GET", "/paid/x").Accepts[0]
 			for range 12 {
 				w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
-				w.until(func() bool { return paywall.Unsettled() == 0 })
+				w.until(func() bool { return unsettled() == 0 })
 			}
 			if w.up.hits.Load() != 1 || w.fac.transfers() != 0 {
 				t.Errorf("%d runs for nothing, %d transfers", w.up.hits.Load(), w.fac.transfers())
@@ -455,7 +455,7 @@ func TestShortLifeCountsAsLeaving(t *testing.T) {
 	if n := round(); n != 5 || w.fac.transfers() != 0 {
 		t.Errorf("%d were cut off, %d transfers", n, w.fac.transfers())
 	}
-	w.up.handler.Store(nil)
+	w.up.on(nil)
 	w.up.on(says(http.StatusNotFound, "none"))
 	w.get("/paid/none", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
 	if w.fac.transfers() != 1 {
@@ -499,13 +499,13 @@ func TestUsedElsewhereTakesNobodysStanding(t *testing.T) {
 		return w.get(path, "PAYMENT-SIGNATURE", customer.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", from)
 	}
 	w.expect(buy("/paid/a", here), 200, "")
-	t.Cleanup(paywall.SetPlaces(1, 1, 1, 1)) // all are for payers who have paid
+	t.Cleanup(setMost(t, 1, 1, 1, 1)) // all are for payers who have paid
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
 	w.expect(buy("/paid/c", elsewhere), 402, "invalid_exact_evm_nonce_already_used")
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.expect(buy("/paid/d", here), 200, "")
 	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	w.expect(buy("/paid/e", here), 402, "insufficient_funds")
-	w.fac.verify.Store(nil)
+	w.fac.onVerify(nil)
 	w.expect(buy("/paid/f", here), 503, "too_busy")
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -50,8 +49,7 @@ type world struct {
 	fac  *fakeFacilitator
 	up   *fakeUpstream
 	http *http.Client
-	log  string  // the file with Caddy's log
-	mold *signed // of junk; see bend
+	log  string // the file with Caddy's log
 }
 
 // newWorld starts one. The options are the lines inside the site's paywall
@@ -66,7 +64,7 @@ func newWorld(t *testing.T, options string, more ...string) *world {
 // prepareWorld makes one without a gate yet.
 func prepareWorld(t *testing.T) *world {
 	t.Helper()
-	paywall.ForgetPayers() // the bounds are of the process, and all tests come from one network
+	forgetPayers() // the bounds are of the process, and all tests come from one network
 	w := &world{t: t, fac: newFakeFacilitator(t), up: newFakeUpstream(t), log: filepath.Join(t.TempDir(), "log")}
 	w.http = &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},

@@ -7,15 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Payment headers that nobody can understand get a fresh challenge and a
 // reason, never a 5xx, and nobody is asked about them.
 func TestBadPayments(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	good := w.sign(http.MethodGet, "/paid/x", newPayer(t))
-	v2, v1 := good.v2(t), good.v1(t)
+	w := gate.New(t, "price /paid/* $0.01")
+	good := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+	v2, v1 := good.V2(t), good.V1(t)
 	for name, tc := range map[string]struct {
 		headers []string
 		code    string
@@ -41,71 +42,71 @@ func TestBadPayments(t *testing.T) {
 		"lives for ever":       {[]string{"PAYMENT-SIGNATURE", signedAs(t, w, "validBefore", "99999999999")}, "authorization_lifetime_too_long"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.t = t
-			r := w.request(http.MethodGet, "/paid/x")
+			w.T = t
+			r := w.Request(http.MethodGet, "/paid/x")
 			for i := 0; i < len(tc.headers); i += 2 {
 				r.Header.Add(tc.headers[i], tc.headers[i+1])
 			}
-			res := w.do(r)
-			w.expect(res, 402, tc.code)
+			res := w.Do(r)
+			w.Expect(res, 402, tc.code)
 			c, err := x402.DecodeChallenge(res.Header.Get("Payment-Required"))
 			if err != nil || len(c.Accepts) != 1 {
 				t.Errorf("no complete challenge: %v", err)
 			}
-			w.counts(0, 0, 0)
+			w.Counts(0, 0, 0)
 		})
 	}
 	// Where HTTP itself is broken, HTTP says so.
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", strings.Repeat("A", 64<<10))
+	res := w.Get("/paid/x", "PAYMENT-SIGNATURE", strings.Repeat("A", 64<<10))
 	if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("64 kB of header: %d", res.StatusCode)
 	}
-	w.t = t
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", v2), 200, "")
+	w.T = t
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", v2), 200, "")
 }
 
 // bent changes a member of the accepted requirement, after signing.
-func bent(t *testing.T, w *world, member, value string) string {
+func bent(t *testing.T, w *gate.World, member, value string) string {
 	t.Helper()
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t))
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
 	switch member {
 	case "payTo":
-		s.requirement.PayTo = value
+		s.Requirement.PayTo = value
 	case "amount":
-		s.requirement.Amount = value
+		s.Requirement.Amount = value
 	}
-	return s.v2(t)
+	return s.V2(t)
 }
 
 // signedAs changes a member of what is signed.
-func signedAs(t *testing.T, w *world, member, value string) string {
+func signedAs(t *testing.T, w *gate.World, member, value string) string {
 	t.Helper()
-	p := newPayer(t)
-	c := w.challenge(http.MethodGet, "/paid/x")
-	good := p.sign(t, c.Accepts[0], time.Now())
-	good.authorization[member] = value
-	return p.signWith(t, c.Accepts[0], good.authorization).v2(t)
+	p := gate.NewPayer(t)
+	c := w.Challenge(http.MethodGet, "/paid/x")
+	good := p.Sign(t, c.Accepts[0], time.Now())
+	good.Authorization[member] = value
+	return p.SignWith(t, c.Accepts[0], good.Authorization).V2(t)
 }
 
 // A signature that is not the payer's own may be a contract wallet's, so the
 // facilitator is asked, but a flood of junk is not passed on.
 func TestJunkSignatures(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	c := w.challenge(http.MethodGet, "/paid/x")
-	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`))
+	w := gate.New(t, "price /paid/* $0.01")
+	c := w.Challenge(http.MethodGet, "/paid/x")
+	w.Facilitator.OnVerify(gate.Says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`))
 	statuses := map[int]int{}
 	for range 200 {
-		junk := newPayer(t).sign(t, c.Accepts[0], time.Now())
-		junk.authorization["from"] = newPayer(t).address.Hex()
-		statuses[w.get("/paid/x", "PAYMENT-SIGNATURE", junk.v2(t)).StatusCode]++
+		junk := gate.NewPayer(t).Sign(t, c.Accepts[0], time.Now())
+		junk.Authorization["from"] = gate.NewPayer(t).Address.Hex()
+		statuses[w.Get("/paid/x", "PAYMENT-SIGNATURE", junk.V2(t)).StatusCode]++
 	}
-	if asked := w.fac.verified.Load(); statuses[402]+statuses[503] != 200 || statuses[503] == 0 || asked != int64(statuses[402]) {
+	if asked := w.Facilitator.Verified.Load(); statuses[402]+statuses[503] != 200 || statuses[503] == 0 || asked != int64(statuses[402]) {
 		t.Errorf("%v, asked %d times", statuses, asked)
 	}
-	if w.up.hits.Load() != 0 || w.fac.settled.Load() != 0 {
+	if w.Upstream.Hits.Load() != 0 || w.Facilitator.Settled.Load() != 0 {
 		t.Error("junk was served or settled")
 	}
 	// An honest payer does not notice.
-	w.fac.onVerify(nil)
-	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
+	w.Facilitator.OnVerify(nil)
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
 }

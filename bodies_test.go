@@ -18,27 +18,15 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // Tests of bodies: stalled, broken off, sent late, long, and of unknown length.
 
-// h2c is a client of HTTP/2 without TLS.
-func (w *world) h2c() *http.Client {
-	var p http.Protocols
-	p.SetUnencryptedHTTP2(true)
-	tr := &http.Transport{Protocols: &p, DisableCompression: true}
-	w.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
-}
-
-func withH2C(caddyfile string) string {
-	return strings.Replace(caddyfile, "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1)
-}
-
 // twoWayUpstream answers at once, and then reads the body and says what it was.
 func twoWayUpstream(t *testing.T, after func(rw http.ResponseWriter, r *http.Request)) string {
 	address := loopback.FreeAddress(t)
-	serve(t, address, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	gate.Serve(t, address, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(rw).EnableFullDuplex()
 		rw.WriteHeader(200)
 		_ = http.NewResponseController(rw).Flush()
@@ -49,7 +37,7 @@ func twoWayUpstream(t *testing.T, after func(rw http.ResponseWriter, r *http.Req
 
 // A query that is sent after the answer has begun cannot be told from others: who ends its answer has got it.
 func TestTwoWayQueryIsAnsweredOncePerPayment(t *testing.T) {
-	w := prepareWorld(t)
+	w := gate.Prepare(t)
 	var answered atomic.Int64
 	up := twoWayUpstream(t, func(rw http.ResponseWriter, r *http.Request) {
 		b := make([]byte, 7)
@@ -64,17 +52,17 @@ func TestTwoWayQueryIsAnsweredOncePerPayment(t *testing.T) {
 		case <-time.After(2 * time.Second):
 		}
 	})
-	c := strings.Replace(w.caddyfile("price QUERY /search $0.05"), strings.TrimPrefix(w.up.URL, "http://"), up, 1)
-	w.load(withH2C(c))
-	p := newPayer(t)
-	asked := w.challenge("QUERY", "/search").Accepts[0]
-	client := w.h2c()
+	c := strings.Replace(w.Caddyfile("price QUERY /search $0.05"), strings.TrimPrefix(w.Upstream.URL, "http://"), up, 1)
+	w.Load(gate.WithH2C(c))
+	p := gate.NewPayer(t)
+	asked := w.Challenge("QUERY", "/search").Accepts[0]
+	client := w.H2C()
 	got := map[string]bool{}
 	for i := range 8 {
 		pr, pw := io.Pipe()
 		ctx, cancel := context.WithCancel(t.Context())
-		r, _ := http.NewRequestWithContext(ctx, "QUERY", w.gate+"/search", pr)
-		r.Header.Set("PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+		r, _ := http.NewRequestWithContext(ctx, "QUERY", w.URL+"/search", pr)
+		r.Header.Set("PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
 		go func() {
 			time.Sleep(300 * time.Millisecond) // after the status line
 			_, _ = fmt.Fprintf(pw, "query %d", i)
@@ -96,19 +84,19 @@ func TestTwoWayQueryIsAnsweredOncePerPayment(t *testing.T) {
 		res.Body.Close()
 		time.Sleep(300 * time.Millisecond)
 	}
-	if len(got) > w.fac.transfers() {
-		t.Errorf("%d different answers for %d transfers: %v", len(got), w.fac.transfers(), got)
+	if len(got) > w.Facilitator.Transfers() {
+		t.Errorf("%d different answers for %d transfers: %v", len(got), w.Facilitator.Transfers(), got)
 	}
 }
 
 // That a client breaks its body off says nothing of the upstream.
 func TestBrokenBodiesCloseNoLine(t *testing.T) {
-	w := newWorld(t, "price POST /render $0.01")
-	asked := w.challenge(http.MethodPost, "/render").Accepts[0]
+	w := gate.New(t, "price POST /render $0.01")
+	asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
 	var kept []string
 	for range 3 {
-		conn, host := w.dial()
-		pay := newPayer(t).sign(t, asked, time.Now()).v2(t)
+		conn, host := w.Dial()
+		pay := gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t)
 		kept = append(kept, pay)
 		fmt.Fprintf(conn, "POST /render HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\nPAYMENT-SIGNATURE: %s\r\n\r\n5\r\ndo it\r\nZZZ\r\n", host, pay)
 		b := make([]byte, 300)
@@ -120,15 +108,15 @@ func TestBrokenBodiesCloseNoLine(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	closed := 0
 	for range 3 {
-		res := w.sendBody(t.Context(), "POST", "/render", newPayer(t).sign(t, asked, time.Now()).v2(t), "fine")
-		t.Log(res.StatusCode, res.body)
+		res := w.SendBody(t.Context(), "POST", "/render", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t), "fine")
+		t.Log(res.StatusCode, res.Text)
 		if res.StatusCode == 503 {
 			closed++
 		}
 	}
 	back := 0
 	for _, pay := range kept {
-		if res := w.sendBody(t.Context(), "POST", "/render", pay, "do it"); res.StatusCode == 200 {
+		if res := w.SendBody(t.Context(), "POST", "/render", pay, "do it"); res.StatusCode == 200 {
 			back++
 		}
 	}
@@ -139,7 +127,7 @@ func TestBrokenBodiesCloseNoLine(t *testing.T) {
 
 // An upstream may answer before it has read the order. Its payer is lost and signs anew: it is not done twice.
 func TestOrderOfALostPayerIsDoneOnce(t *testing.T) {
-	w := prepareWorld(t)
+	w := gate.Prepare(t)
 	var acted atomic.Int64
 	up := twoWayUpstream(t, func(rw http.ResponseWriter, r *http.Request) {
 		time.Sleep(1500 * time.Millisecond) // slow to read
@@ -147,15 +135,15 @@ func TestOrderOfALostPayerIsDoneOnce(t *testing.T) {
 		acted.Add(1)
 		_, _ = fmt.Fprintf(rw, "done with %d", n)
 	})
-	w.load(withH2C(strings.Replace(w.caddyfile("price POST /act $0.01"), strings.TrimPrefix(w.up.URL, "http://"), up, 1)))
-	p := newPayer(t)
-	asked := w.challenge("POST", "/act").Accepts[0]
+	w.Load(gate.WithH2C(strings.Replace(w.Caddyfile("price POST /act $0.01"), strings.TrimPrefix(w.Upstream.URL, "http://"), up, 1)))
+	p := gate.NewPayer(t)
+	asked := w.Challenge("POST", "/act").Accepts[0]
 	body := strings.Repeat("x", 20<<20)
-	client := w.h2c()
+	client := w.H2C()
 	for i := range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
-		r, _ := http.NewRequestWithContext(ctx, "POST", w.gate+"/act", strings.NewReader(body))
-		r.Header.Set("PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+		r, _ := http.NewRequestWithContext(ctx, "POST", w.URL+"/act", strings.NewReader(body))
+		r.Header.Set("PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
 		res, err := client.Do(r)
 		if err != nil {
 			t.Log(i, err)
@@ -173,56 +161,56 @@ func TestOrderOfALostPayerIsDoneOnce(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	time.Sleep(1500 * time.Millisecond)
-	t.Logf("acted %d, transfers %d", acted.Load(), w.fac.transfers())
-	if w.fac.transfers() > 1 {
-		t.Errorf("charged %d times for one order", w.fac.transfers())
+	t.Logf("acted %d, transfers %d", acted.Load(), w.Facilitator.Transfers())
+	if w.Facilitator.Transfers() > 1 {
+		t.Errorf("charged %d times for one order", w.Facilitator.Transfers())
 	}
 }
 
 // A long query whose answer broke off keeps its payer from no other one of its length.
 func TestOwedLongQueryBlocksNoOther(t *testing.T) {
-	w := newWorld(t, "price QUERY /search $0.05")
-	w.up.on(breaksOff)
-	p := newPayer(t)
-	asked := w.challenge("QUERY", "/search").Accepts[0]
+	w := gate.New(t, "price QUERY /search $0.05")
+	w.Upstream.On(gate.BreaksOff)
+	p := gate.NewPayer(t)
+	asked := w.Challenge("QUERY", "/search").Accepts[0]
 	query := func(i int) string { return fmt.Sprintf("%05d%s", i, strings.Repeat("x", 100_000)) }
-	w.sendBody(t.Context(), "QUERY", "/search", p.sign(t, asked, time.Now()).v2(t), query(0))
-	w.up.on(nil)
+	w.SendBody(t.Context(), "QUERY", "/search", p.Sign(t, asked, time.Now()).V2(t), query(0))
+	w.Upstream.On(nil)
 	codes := map[string]int{}
 	for i := range 30 {
-		res := w.again(func() answerOf {
-			return w.sendBody(t.Context(), "QUERY", "/search", p.sign(t, asked, time.Now()).v2(t), query(i+1))
+		res := w.Again(func() gate.Answer {
+			return w.SendBody(t.Context(), "QUERY", "/search", p.Sign(t, asked, time.Now()).V2(t), query(i+1))
 		})
-		codes[fmt.Sprint(res.StatusCode, " ", strings.TrimSpace(res.body))]++
+		codes[fmt.Sprint(res.StatusCode, " ", strings.TrimSpace(res.Text))]++
 	}
 	t.Log(codes)
-	first := w.again(func() answerOf {
-		return w.sendBody(t.Context(), "QUERY", "/search", p.sign(t, asked, time.Now()).v2(t), query(0))
+	first := w.Again(func() gate.Answer {
+		return w.SendBody(t.Context(), "QUERY", "/search", p.Sign(t, asked, time.Now()).V2(t), query(0))
 	})
-	t.Log("the owed one:", first.StatusCode, first.body, w.fac.transfers())
-	if codes["200 "+sample] == 0 {
-		t.Errorf("no other query of that length can be bought: %v; and the owed one then: %d %s", codes, first.StatusCode, first.body)
+	t.Log("the owed one:", first.StatusCode, first.Text, w.Facilitator.Transfers())
+	if codes["200 "+gate.Goods] == 0 {
+		t.Errorf("no other query of that length can be bought: %v; and the owed one then: %d %s", codes, first.StatusCode, first.Text)
 	}
 }
 
 // Over HTTP/3 every request may have a body. Those that have none are no orders.
 func TestParallelGetsOfUnknownLengthAreSold(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(w.caddyfile("price GET /paid/* $0.01 {\n settle first\n}"))
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.Prepare(t)
+	w.Load(w.Caddyfile("price GET /paid/* $0.01 {\n settle first\n}"))
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		time.Sleep(300 * time.Millisecond)
-		_, _ = io.WriteString(rw, sample)
+		_, _ = io.WriteString(rw, gate.Goods)
 	})
-	p := newPayer(t)
-	asked := w.challenge("GET", "/paid/x").Accepts[0]
+	p := gate.NewPayer(t)
+	asked := w.Challenge("GET", "/paid/x").Accepts[0]
 	for name, te := range map[string]string{"none": "", "chunked": "Transfer-Encoding: chunked\r\n"} {
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		codes := map[string]int{}
 		for range 3 {
-			pay := p.sign(t, asked, time.Now()).v2(t)
+			pay := p.Sign(t, asked, time.Now()).V2(t)
 			all.Go(func() {
-				conn, host := w.dial()
+				conn, host := w.Dial()
 				end := ""
 				if te != "" {
 					end = "0\r\n\r\n"
@@ -244,8 +232,8 @@ func TestParallelGetsOfUnknownLengthAreSold(t *testing.T) {
 }
 
 // h2stall opens one stream with a body that never ends: k single bytes, then nothing.
-func (w *world) h2stall(method, path, payment string, k int) (status string) {
-	host := strings.TrimPrefix(w.gate, "http://")
+func h2stall(w *gate.World, method, path, payment string, k int) (status string) {
+	host := strings.TrimPrefix(w.URL, "http://")
 	conn, err := net.Dial("tcp", host)
 	if err != nil {
 		return err.Error()
@@ -291,14 +279,14 @@ func (w *world) h2stall(method, path, payment string, k int) (status string) {
 
 // A body that stalls while it is read ahead is cut off, and nothing of it touches the connection of a request that is over: over HTTP/2 that would crash the process.
 func TestStalledBodyOutlivesNoRequest(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(strings.Replace(w.caddyfile("price POST /act $0.01"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
-	for _, g := range gates(t) {
+	w := gate.Prepare(t)
+	w.Load(strings.Replace(w.Caddyfile("price POST /act $0.01"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
+	for _, g := range gate.Handlers(t) {
 		g.ForTest().UploadGrace = 300 * time.Millisecond
 	}
-	w.up.on(says(500, "no"))
-	payment := newPayer(t).sign(t, w.challenge(http.MethodPost, "/act").Accepts[0], time.Now()).v2(t)
-	res := w.sendBody(context.Background(), "POST", "/act", payment, strings.Repeat("y", 1000))
+	w.Upstream.On(gate.Says(500, "no"))
+	payment := gate.NewPayer(t).Sign(t, w.Challenge(http.MethodPost, "/act").Accepts[0], time.Now()).V2(t)
+	res := w.SendBody(context.Background(), "POST", "/act", payment, strings.Repeat("y", 1000))
 	t.Log(res.StatusCode)
 	counts := map[string]int{}
 	var mu sync.Mutex
@@ -308,7 +296,7 @@ func TestStalledBodyOutlivesNoRequest(t *testing.T) {
 		for i := range 19 {
 			all.Go(func() {
 				time.Sleep(time.Duration(i) * 2 * time.Millisecond)
-				s := w.h2stall("POST", "/act", payment, int(n.Add(1)*7%160))
+				s := h2stall(w, "POST", "/act", payment, int(n.Add(1)*7%160))
 				mu.Lock()
 				counts[s]++
 				mu.Unlock()
@@ -316,7 +304,7 @@ func TestStalledBodyOutlivesNoRequest(t *testing.T) {
 		}
 		all.Wait()
 	}
-	t.Log(fmt.Sprint(counts), w.fac.transfers())
+	t.Log(fmt.Sprint(counts), w.Facilitator.Transfers())
 }
 
 // The body of a GET ends just after the gate has stopped waiting for it: the server adds
@@ -324,9 +312,9 @@ func TestStalledBodyOutlivesNoRequest(t *testing.T) {
 // detector sees it.
 func TestLateTrailersAreNobodysRace(t *testing.T) {
 	const names, rounds = 500, 60
-	w := newWorld(t, "price /paid/* $0.01")
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	w := gate.New(t, "price /paid/* $0.01")
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
 	var announced strings.Builder
 	for i := range names {
 		fmt.Fprintf(&announced, "%s,", strconv.FormatInt(int64(i), 36))
@@ -343,9 +331,9 @@ func TestLateTrailersAreNobodysRace(t *testing.T) {
 		}
 		all.Go(func() {
 			delay := 100*time.Millisecond + time.Duration(i%100)*100*time.Microsecond
-			conn, host := w.dial()
+			conn, host := w.Dial()
 			fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nPAYMENT-SIGNATURE: %s\r\nTrailer: %s\r\n\r\n1\r\nx\r\n",
-				host, p.sign(t, asked, time.Now()).v2(t), announced.String())
+				host, p.Sign(t, asked, time.Now()).V2(t), announced.String())
 			time.Sleep(delay)
 			fmt.Fprintf(conn, "0\r\n%s\r\n", sent.String())
 			_ = conn.SetReadDeadline(time.Now().Add(3 * time.Second))
@@ -361,50 +349,50 @@ func TestLateTrailersAreNobodysRace(t *testing.T) {
 
 // One payer who asks for what gives bad gateways closes a line for nobody.
 func TestOnePayersBadGatewaysCloseNoLine(t *testing.T) {
-	w := newWorld(t, "price /scrape/* $0.01 {\n settle first\n}")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.New(t, "price /scrape/* $0.01 {\n settle first\n}")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "dead") {
 			rw.WriteHeader(502)
 			return
 		}
-		_, _ = rw.Write([]byte(sample))
+		_, _ = rw.Write([]byte(gate.Goods))
 	})
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/scrape/ok").Accepts[0]
-	w.expect(w.get("/scrape/ok", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t)), 200, "")
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/scrape/ok").Accepts[0]
+	w.Expect(w.Get("/scrape/ok", "PAYMENT-SIGNATURE", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t)), 200, "")
 	for i := range 3 {
 		path := fmt.Sprintf("/scrape/dead-%d", i)
-		res := w.get(path, "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
-		w.expect(res, 502, "")
+		res := w.Get(path, "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
+		w.Expect(res, 502, "")
 	}
 	refused := 0
 	for i := range 5 {
-		res := w.get(fmt.Sprintf("/scrape/ok-%d", i), "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t))
+		res := w.Get(fmt.Sprintf("/scrape/ok-%d", i), "PAYMENT-SIGNATURE", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t))
 		if res.StatusCode != 200 {
 			refused++
 		}
 	}
 	if refused > 0 {
-		t.Errorf("%d honest payers of a healthy upstream refused; %d transfers", refused, w.fac.transfers())
+		t.Errorf("%d honest payers of a healthy upstream refused; %d transfers", refused, w.Facilitator.Transfers())
 	}
 }
 
 // A payer for whom the upstream has failed three times in a row does not pay it again,
 // while it is open to others.
 func TestDeadUpstreamIsNotSoldToTheSamePayer(t *testing.T) {
-	w := newWorld(t, "price /scrape/* $0.01 {\n settle first\n}")
-	w.up.on(says(502, ""))
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/scrape/x").Accepts[0]
-	buy := func(i int, p *payer) answerOf {
-		return w.get(fmt.Sprintf("/scrape/%d", i), "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+	w := gate.New(t, "price /scrape/* $0.01 {\n settle first\n}")
+	w.Upstream.On(gate.Says(502, ""))
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/scrape/x").Accepts[0]
+	buy := func(i int, p *gate.Payer) gate.Answer {
+		return w.Get(fmt.Sprintf("/scrape/%d", i), "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
 	}
 	for i := range 3 {
-		w.expect(buy(i, p), 502, "")
+		w.Expect(buy(i, p), 502, "")
 	}
-	w.expect(buy(3, p), 503, "upstream_unavailable")
-	w.expect(buy(4, newPayer(t)), 502, "")
-	if w.fac.transfers() != 4 {
-		t.Error(w.fac.transfers(), "transfers")
+	w.Expect(buy(3, p), 503, "upstream_unavailable")
+	w.Expect(buy(4, gate.NewPayer(t)), 502, "")
+	if w.Facilitator.Transfers() != 4 {
+		t.Error(w.Facilitator.Transfers(), "transfers")
 	}
 }

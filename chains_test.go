@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -22,21 +23,21 @@ const (
 // Solana needs the facilitator's fee payer in the offer, and the message of its
 // transaction is what may be used once, whatever the signatures around it.
 func TestSolana(t *testing.T) {
-	w := newWorld(t, "accept solana-devnet usdc "+solanaPayTo+"\nprice /paid/* $0.01")
+	w := gate.New(t, "accept solana-devnet usdc "+solanaPayTo+"\nprice /paid/* $0.01")
 	// Without a fee payer nothing can be offered.
-	res := w.get("/paid/x")
-	w.expect(res, 503, "no_facilitator")
+	res := w.Get("/paid/x")
+	w.Expect(res, 503, "no_facilitator")
 	if res.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 
-	w = prepareWorld(t)
-	w.fac.kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"` + solanaDevnet + `","extra":{"feePayer":"2wKupLR9q6wXYppw8Gr2NvWxKBUqm4PPJKkQfoxHDBg4"}}],"extensions":[],"signers":{}}`)
-	w.load(w.caddyfile("accept solana-devnet usdc " + solanaPayTo + "\nprice /paid/* $0.01"))
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 402 })
-	w.fac.onSettle(says(200, `{"success":true,"transaction":"`+solanaTx+`","network":"`+solanaDevnet+`"}`))
+	w = gate.Prepare(t)
+	w.Facilitator.Kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"` + solanaDevnet + `","extra":{"feePayer":"2wKupLR9q6wXYppw8Gr2NvWxKBUqm4PPJKkQfoxHDBg4"}}],"extensions":[],"signers":{}}`)
+	w.Load(w.Caddyfile("accept solana-devnet usdc " + solanaPayTo + "\nprice /paid/* $0.01"))
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 402 })
+	w.Facilitator.OnSettle(gate.Says(200, `{"success":true,"transaction":"`+solanaTx+`","network":"`+solanaDevnet+`"}`))
 
-	c := w.challenge(http.MethodGet, "/paid/x")
+	c := w.Challenge(http.MethodGet, "/paid/x")
 	if c.Accepts[0].Network != solanaDevnet || !strings.Contains(string(c.Accepts[0].Extra), "feePayer") {
 		t.Fatalf("%+v", c.Accepts)
 	}
@@ -48,16 +49,16 @@ func TestSolana(t *testing.T) {
 	resigned := append([]byte{1}, random(t, 64)...)    // another one
 	first := append(transaction, message...)           //nolint:gocritic // not reused
 	second := append(resigned, message...)             //nolint:gocritic // not reused
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", solanaPayment(t, c, first)), 200, "")
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", solanaPayment(t, c, second)) }), 402, "payment_already_used")
-	if w.fac.settled.Load() != 1 {
-		t.Error(w.fac.settled.Load())
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", solanaPayment(t, c, first)), 200, "")
+	w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", solanaPayment(t, c, second)) }), 402, "payment_already_used")
+	if w.Facilitator.Settled.Load() != 1 {
+		t.Error(w.Facilitator.Settled.Load())
 	}
 }
 
 func solanaPayment(t *testing.T, c x402.Challenge, transaction []byte) string {
 	t.Helper()
-	return encode(t, map[string]any{
+	return gate.Encode(t, map[string]any{
 		"x402Version": 2, "accepted": c.Accepts[0],
 		"payload": map[string]string{"transaction": base64.StdEncoding.EncodeToString(transaction)},
 	})
@@ -77,25 +78,25 @@ func random(t *testing.T, n int) []byte {
 func TestUnreadableFamily(t *testing.T) {
 	const accept = "accept stellar:testnet CBIELTK6YBZJU5UP2WWQEUCYKLPU6AUNZ2BQ4WWFEIE3USCIHMXQDAMA GDNOTREADBYUSATALLBUTLOOKSLIKEANACCOUNTOFSOMEONEWHOEARNS {\n decimals 7\n peg usd\n}\n"
 	const options = accept + "price /paid/* $0.01 {\n settle first\n}"
-	w := prepareWorld(t)
-	w.fac.kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"stellar:testnet","extra":{"areFeesSponsored":true}}],"extensions":[],"signers":{}}`)
-	w.load(w.caddyfile(options))
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 402 })
-	c := w.challenge(http.MethodGet, "/paid/x")
+	w := gate.Prepare(t)
+	w.Facilitator.Kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"stellar:testnet","extra":{"areFeesSponsored":true}}],"extensions":[],"signers":{}}`)
+	w.Load(w.Caddyfile(options))
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 402 })
+	c := w.Challenge(http.MethodGet, "/paid/x")
 	if c.Accepts[0].Amount != "100000" || !strings.Contains(string(c.Accepts[0].Extra), `"areFeesSponsored":true`) {
 		t.Fatalf("%+v", c.Accepts)
 	}
 	pay := func(text string) string {
-		return encode(t, map[string]any{"x402Version": 2, "accepted": c.Accepts[0], "payload": map[string]string{"transaction": text}})
+		return gate.Encode(t, map[string]any{"x402Version": 2, "accepted": c.Accepts[0], "payload": map[string]string{"transaction": text}})
 	}
 	// The facilitator answers with one transaction whatever comes.
-	w.fac.onSettle(says(200, `{"success":true,"transaction":"one-and-only","network":"stellar:testnet"}`))
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay("a")), 200, "")
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay("a")) }), 402, "payment_already_used")
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay("b")), 409, "payment_bought_something_else")
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay("b")) }), 402, "payment_already_used")
-	if w.up.hits.Load() != 1 {
-		t.Error(w.up.hits.Load())
+	w.Facilitator.OnSettle(gate.Says(200, `{"success":true,"transaction":"one-and-only","network":"stellar:testnet"}`))
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", pay("a")), 200, "")
+	w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", pay("a")) }), 402, "payment_already_used")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", pay("b")), 409, "payment_bought_something_else")
+	w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", pay("b")) }), 402, "payment_already_used")
+	if w.Upstream.Hits.Load() != 1 {
+		t.Error(w.Upstream.Hits.Load())
 	}
 }
 
@@ -106,20 +107,20 @@ func TestVersion1AtTheFacilitator(t *testing.T) {
 		`{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"}],"extensions":[],"signers":{}}`:                                                             2,
 		`{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"},{"x402Version":1,"scheme":"exact","network":"base-sepolia"}],"extensions":[],"signers":{}}`: 1,
 	} {
-		w := prepareWorld(t)
-		w.fac.kinds.Store(kinds)
-		w.load(w.caddyfile("price /paid/* $0.01"))
-		w.waitForLog("facilitator is up")
-		s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v1(t)
+		w := gate.Prepare(t)
+		w.Facilitator.Kinds.Store(kinds)
+		w.Load(w.Caddyfile("price /paid/* $0.01"))
+		w.WaitForLog("facilitator is up")
+		s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V1(t)
 		var version int
-		w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+		w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
 			var body struct{ X402Version int }
 			raw, _ := io.ReadAll(r.Body)
 			_ = json.Unmarshal(raw, &body)
 			version = body.X402Version
-			says(200, `{"isValid":true}`)(rw, r)
+			gate.Says(200, `{"isValid":true}`)(rw, r)
 		})
-		w.expect(w.get("/paid/x", "X-PAYMENT", s), 200, "")
+		w.Expect(w.Get("/paid/x", "X-PAYMENT", s), 200, "")
 		if version != want {
 			t.Errorf("asked in version %d, want %d", version, want)
 		}

@@ -15,15 +15,17 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // stingy fetches over HTTP/2 with a window of so many bytes, resets the stream when it
 // is used up, and returns what came.
-func (w *world) stingy(path, payment string, window int) (status string, got int) {
-	host := strings.TrimPrefix(w.gate, "http://")
+func stingy(w *gate.World, path, payment string, window int) (status string, got int) {
+	host := strings.TrimPrefix(w.URL, "http://")
 	conn, err := net.Dial("tcp", host)
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
@@ -75,21 +77,21 @@ func (w *world) stingy(path, payment string, window int) (status string, got int
 func TestFlowControlHidesNothing(t *testing.T) {
 	for _, size := range []int{20_000, 45_000, 100_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			w := prepareWorld(t)
-			w.load(strings.Replace(w.caddyfile("price /paid/* $0.01 {\n settle first\n}"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
+			w := gate.Prepare(t)
+			w.Load(strings.Replace(w.Caddyfile("price /paid/* $0.01 {\n settle first\n}"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
 			body := strings.Repeat("x", size)
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Content-Length", fmt.Sprint(size))
 				_, _ = io.WriteString(rw, body)
 			})
-			payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
+			payment := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
 			best, answers := 0, 0
 			for _, window := range []int{35_000} {
 				if window >= size {
 					continue
 				}
 				for range 30 {
-					status, got := w.stingy("/paid/x", payment, window)
+					status, got := stingy(w, "/paid/x", payment, window)
 					if status == "409" { // in flight, perhaps
 						time.Sleep(30 * time.Millisecond)
 						continue
@@ -101,9 +103,9 @@ func TestFlowControlHidesNothing(t *testing.T) {
 					best = max(best, got)
 				}
 			}
-			t.Logf("%d answers, the largest part %d of %d, %d transfers", answers, best, size, w.fac.transfers())
+			t.Logf("%d answers, the largest part %d of %d, %d transfers", answers, best, size, w.Facilitator.Transfers())
 			if answers > 3 && best*10 > size {
-				t.Errorf("%d answers of up to %d of %d bytes for %d transfers; the bound is 3", answers, best, size, w.fac.transfers())
+				t.Errorf("%d answers of up to %d of %d bytes for %d transfers; the bound is 3", answers, best, size, w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -111,9 +113,9 @@ func TestFlowControlHidesNothing(t *testing.T) {
 
 // An answer that is all in its header can be ended twenty times.
 func TestHeaderIsAGoodPart(t *testing.T) {
-	w := newWorld(t, "price /token $0.01")
+	w := gate.New(t, "price /token $0.01")
 	var given atomic.Int64
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("X-Token", fmt.Sprint("token-", given.Add(1)))
 		rw.WriteHeader(200)
 		_ = http.NewResponseController(rw).Flush()
@@ -122,12 +124,12 @@ func TestHeaderIsAGoodPart(t *testing.T) {
 		case <-time.After(300 * time.Millisecond):
 		}
 	})
-	payment := w.sign(http.MethodGet, "/token", newPayer(t)).v2(t)
+	payment := w.Sign(http.MethodGet, "/token", gate.NewPayer(t)).V2(t)
 	good := 0
 	for range 30 {
 		var text string
-		w.until(func() bool {
-			conn, host := w.dial()
+		w.Until(func() bool {
+			conn, host := w.Dial()
 			defer conn.Close()
 			fmt.Fprintf(conn, "GET /token HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, payment)
 			b := make([]byte, 4096)
@@ -142,31 +144,31 @@ func TestHeaderIsAGoodPart(t *testing.T) {
 		good++
 	}
 	if good > 3 {
-		t.Errorf("%d tokens for %d transfers; the bound is 3", good, w.fac.transfers())
+		t.Errorf("%d tokens for %d transfers; the bound is 3", good, w.Facilitator.Transfers())
 	}
 }
 
 // A verdict that is three seconds old stands for "unused": a stranger fetches
 // what is owed to the payer of a payment that was used elsewhere meanwhile.
 func TestOldVerdictRedeemsNothing(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
-	victim := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/paid/b").Accepts[0]
-	w.up.on(breaksOff)
-	_ = w.get("/paid/b", "PAYMENT-SIGNATURE", victim.sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here)
-	w.up.on(says(404, "no such page"))
-	second := victim.sign(t, asked, time.Now()).v2(t)
-	w.challenge(http.MethodGet, "/paid/a")
-	res := w.get("/paid/a", "PAYMENT-SIGNATURE", second, "X-Forwarded-For", here)
+	w := gate.Prepare(t)
+	w.Load(gate.BehindProxy(w.Caddyfile("price /paid/* $0.01")))
+	victim := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/paid/b").Accepts[0]
+	w.Upstream.On(gate.BreaksOff)
+	_ = w.Get("/paid/b", "PAYMENT-SIGNATURE", victim.Sign(t, asked, time.Now()).V2(t), "X-Forwarded-For", here)
+	w.Upstream.On(gate.Says(404, "no such page"))
+	second := victim.Sign(t, asked, time.Now()).V2(t)
+	w.Challenge(http.MethodGet, "/paid/a")
+	res := w.Get("/paid/a", "PAYMENT-SIGNATURE", second, "X-Forwarded-For", here)
 	t.Log("uncharged:", res.StatusCode)
 	// Meanwhile it is used elsewhere, and so it can be read by everybody.
-	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
-	w.up.on(nil)
-	res = w.get("/paid/b", "PAYMENT-SIGNATURE", second, "X-Forwarded-For", elsewhere)
-	t.Log(res.StatusCode, res.body)
+	w.Facilitator.OnVerify(gate.Says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
+	w.Upstream.On(nil)
+	res = w.Get("/paid/b", "PAYMENT-SIGNATURE", second, "X-Forwarded-For", elsewhere)
+	t.Log(res.StatusCode, res.Text)
 	if res.StatusCode == 200 {
-		t.Errorf("a stranger has %q of the victim", res.body)
+		t.Errorf("a stranger has %q of the victim", res.Text)
 	}
 }
 
@@ -188,16 +190,16 @@ func TestWhoStallsUntilTheUpstreamGivesUpHasTwoMore(t *testing.T) {
 	up.Config.WriteTimeout = 1500 * time.Millisecond
 	up.Start()
 	t.Cleanup(up.Close)
-	w := prepareWorld(t)
-	w.up.Server = up
-	w.load(w.caddyfile("price /big/* $0.01"))
-	p := newPayer(t)
-	asked := w.challenge("GET", "/big/x").Accepts[0]
+	w := gate.Prepare(t)
+	w.Upstream.Server = up
+	w.Load(w.Caddyfile("price /big/* $0.01"))
+	p := gate.NewPayer(t)
+	asked := w.Challenge("GET", "/big/x").Accepts[0]
 	for range 4 {
-		conn, host := w.dial()
+		conn, host := w.Dial()
 		_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 		_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
-		fmt.Fprintf(conn, "GET /big/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, p.sign(t, asked, time.Now()).v2(t))
+		fmt.Fprintf(conn, "GET /big/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, p.Sign(t, asked, time.Now()).V2(t))
 		if _, err := io.CopyN(io.Discard, conn, size/2); err != nil {
 			t.Fatal(err)
 		}
@@ -207,26 +209,26 @@ func TestWhoStallsUntilTheUpstreamGivesUpHasTwoMore(t *testing.T) {
 		}
 		conn.Close()
 	}
-	if runs.Load() != 4 || w.fac.transfers() != 2 {
-		t.Errorf("%d runs, %d transfers", runs.Load(), w.fac.transfers())
+	if runs.Load() != 4 || w.Facilitator.Transfers() != 2 {
+		t.Errorf("%d runs, %d transfers", runs.Load(), w.Facilitator.Transfers())
 	}
 }
 
 // A redirect that leaves the site gives a HEAD what it gives a GET.
 func TestHeadOfARedirectIsDelivered(t *testing.T) {
-	w := newWorld(t, "price /dl/* $0.01")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("Location", fmt.Sprintf("https://bucket.example/claim?token=%d", w.up.hits.Load()))
+	w := gate.New(t, "price /dl/* $0.01")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Location", fmt.Sprintf("https://bucket.example/claim?token=%d", w.Upstream.Hits.Load()))
 		rw.WriteHeader(http.StatusFound)
 	})
-	p := newPayer(t)
-	asked := w.challenge("GET", "/dl/x").Accepts[0]
+	p := gate.NewPayer(t)
+	asked := w.Challenge("GET", "/dl/x").Accepts[0]
 	for i := range 4 {
-		res := w.again(func() answerOf {
-			return w.do(w.request("HEAD", "/dl/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)))
+		res := w.Again(func() gate.Answer {
+			return w.Do(w.Request("HEAD", "/dl/x", "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t)))
 		})
-		if res.Header.Get("Location") == "" || w.fac.transfers() != i+1 {
-			t.Errorf("HEAD %d: %d, %d transfers", i, res.StatusCode, w.fac.transfers())
+		if res.Header.Get("Location") == "" || w.Facilitator.Transfers() != i+1 {
+			t.Errorf("HEAD %d: %d, %d transfers", i, res.StatusCode, w.Facilitator.Transfers())
 		}
 	}
 }
@@ -242,23 +244,23 @@ func TestChargedStatusIsGivenOnce(t *testing.T) {
 		{"POST", "price POST /x/* $0.01 {\n settle on_success\n charge 200 500\n}", 500},
 	} {
 		t.Run(fmt.Sprint(c.method, c.status), func(t *testing.T) {
-			w := newWorld(t, c.line)
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w := gate.New(t, c.line)
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				rw.WriteHeader(c.status)
-				_, _ = fmt.Fprintf(rw, "charged answer %d", w.up.hits.Load())
+				_, _ = fmt.Fprintf(rw, "charged answer %d", w.Upstream.Hits.Load())
 			})
-			p := newPayer(t)
-			asked := w.challenge(c.method, "/x/1").Accepts[0]
+			p := gate.NewPayer(t)
+			asked := w.Challenge(c.method, "/x/1").Accepts[0]
 			for range 4 {
-				res := w.again(func() answerOf {
-					return w.sendBody(t.Context(), c.method, "/x/1", p.sign(t, asked, time.Now()).v2(t), "")
+				res := w.Again(func() gate.Answer {
+					return w.SendBody(t.Context(), c.method, "/x/1", p.Sign(t, asked, time.Now()).V2(t), "")
 				})
-				if res.StatusCode != c.status || !strings.HasPrefix(res.body, "charged answer") {
-					t.Errorf("%d %s", res.StatusCode, res.body)
+				if res.StatusCode != c.status || !strings.HasPrefix(res.Text, "charged answer") {
+					t.Errorf("%d %s", res.StatusCode, res.Text)
 				}
 			}
-			if w.up.hits.Load() != 4 || w.fac.transfers() != 4 {
-				t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			if w.Upstream.Hits.Load() != 4 || w.Facilitator.Transfers() != 4 {
+				t.Errorf("%d runs, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -267,38 +269,38 @@ func TestChargedStatusIsGivenOnce(t *testing.T) {
 // An upstream that acted and says so with a status that only its line charges for is not
 // asked again: the payer who left fetches its answer.
 func TestChargedActIsNotRepeated(t *testing.T) {
-	w := newWorld(t, "price POST /x/* $0.01 {\n settle on_success\n charge 200 422\n}")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.New(t, "price POST /x/* $0.01 {\n settle on_success\n charge 200 422\n}")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(http.StatusUnprocessableEntity)
 		_, _ = io.WriteString(rw, "charged answer")
 		_ = http.NewResponseController(rw).Flush()
 		time.Sleep(100 * time.Millisecond)
 		_, _ = io.WriteString(rw, strings.Repeat(".", 3000))
 	})
-	p := newPayer(t)
-	asked := w.challenge(http.MethodPost, "/x/1").Accepts[0]
-	w.leaves(http.MethodPost, "/x/1", p.sign(t, asked, time.Now()).v2(t), "{}")
-	res := w.again(func() answerOf {
-		return w.sendBody(t.Context(), http.MethodPost, "/x/1", p.sign(t, asked, time.Now()).v2(t), "{}")
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/x/1").Accepts[0]
+	w.Leaves(http.MethodPost, "/x/1", p.Sign(t, asked, time.Now()).V2(t), "{}")
+	res := w.Again(func() gate.Answer {
+		return w.SendBody(t.Context(), http.MethodPost, "/x/1", p.Sign(t, asked, time.Now()).V2(t), "{}")
 	})
-	if res.StatusCode != 422 || !strings.HasPrefix(res.body, "charged answer") || w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
-		t.Errorf("%d %.40q, %d runs, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+	if res.StatusCode != 422 || !strings.HasPrefix(res.Text, "charged answer") || w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+		t.Errorf("%d %.40q, %d runs, %d transfers", res.StatusCode, res.Text, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 	}
 }
 
 // A payment's heads are bounded, and leave runs for the GET that it has bought.
 func TestHeadsLeaveTheGet(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	p := newPayer(t)
-	asked := w.challenge("GET", "/paid/x").Accepts[0]
+	w := gate.New(t, "price /paid/* $0.01")
+	p := gate.NewPayer(t)
+	asked := w.Challenge("GET", "/paid/x").Accepts[0]
 	codes := map[int]int{}
 	for range 22 {
-		codes[w.again(func() answerOf {
-			return w.do(w.request("HEAD", "/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)))
+		codes[w.Again(func() gate.Answer {
+			return w.Do(w.Request("HEAD", "/paid/x", "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t)))
 		}).StatusCode]++
 	}
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)), 200, "")
-	if w.fac.transfers() != 1 || codes[200] != 10 || codes[409] != 12 {
-		t.Error(w.fac.transfers(), "transfers,", codes)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t)), 200, "")
+	if w.Facilitator.Transfers() != 1 || codes[200] != 10 || codes[409] != 12 {
+		t.Error(w.Facilitator.Transfers(), "transfers,", codes)
 	}
 }

@@ -18,12 +18,13 @@ import (
 	"github.com/ethereum/go-ethereum/ethclient"
 
 	"github.com/caddy-paywall/caddy-paywall/devchain"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // gasAccount is an account that pays the gas of an embedded facilitator on a
 // development chain, and has nothing at first.
 type gasAccount struct {
-	*payer
+	*gate.Payer
 	t      *testing.T
 	chain  *devchain.Chain
 	client *ethclient.Client
@@ -42,9 +43,9 @@ func newGasAccount(t *testing.T) *gasAccount {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	g := &gasAccount{payer: newPayer(t), t: t, chain: chain, client: client}
+	g := &gasAccount{Payer: gate.NewPayer(t), t: t, chain: chain, client: client}
 	key := filepath.Join(t.TempDir(), "gas_key")
-	if err := os.WriteFile(key, fmt.Appendf(nil, "%x", crypto.FromECDSA(g.key)), 0o600); err != nil {
+	if err := os.WriteFile(key, fmt.Appendf(nil, "%x", crypto.FromECDSA(g.Key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g.lines = fmt.Sprintf("facilitator own evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n }\n }\n", chain.RPC(), key)
@@ -52,22 +53,22 @@ func newGasAccount(t *testing.T) *gasAccount {
 }
 
 // move sends coin from one account to another; nil is all but the fee.
-func (g *gasAccount) move(from *payer, to common.Address, amount *big.Int) {
+func (g *gasAccount) move(from *gate.Payer, to common.Address, amount *big.Int) {
 	g.t.Helper()
 	ctx := context.Background()
-	number, err := g.client.PendingNonceAt(ctx, from.address)
+	number, err := g.client.PendingNonceAt(ctx, from.Address)
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	fee := big.NewInt(10e9)
 	if amount == nil {
-		balance, err := g.client.BalanceAt(ctx, from.address, nil)
+		balance, err := g.client.BalanceAt(ctx, from.Address, nil)
 		if err != nil {
 			g.t.Fatal(err)
 		}
 		amount = balance.Sub(balance, new(big.Int).Mul(fee, big.NewInt(21_000)))
 	}
-	tx := types.MustSignNewTx(from.key, types.LatestSignerForChainID(g.chain.ChainID()), &types.DynamicFeeTx{
+	tx := types.MustSignNewTx(from.Key, types.LatestSignerForChainID(g.chain.ChainID()), &types.DynamicFeeTx{
 		ChainID: g.chain.ChainID(), Nonce: number, GasTipCap: fee, GasFeeCap: fee, Gas: 21_000, To: &to, Value: amount,
 	})
 	if err := g.client.SendTransaction(ctx, tx); err != nil {
@@ -83,14 +84,14 @@ func (g *gasAccount) move(from *payer, to common.Address, amount *big.Int) {
 }
 
 // rich is an account of the chain with coin and dollars.
-func (g *gasAccount) rich(i int) *payer {
+func (g *gasAccount) rich(i int) *gate.Payer {
 	a := g.chain.Accounts()[i]
-	return &payer{a.Key(), a.Address}
+	return &gate.Payer{Key: a.Key(), Address: a.Address}
 }
 
 func (g *gasAccount) income() int64 {
 	g.t.Helper()
-	n, err := g.chain.Balance(common.HexToAddress(payTo))
+	n, err := g.chain.Balance(common.HexToAddress(gate.PayTo))
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -102,37 +103,37 @@ func (g *gasAccount) income() int64 {
 // payment that was signed before it ran dry moves nothing.
 func TestEmptyGasAccountClosesPrices(t *testing.T) {
 	g := newGasAccount(t)
-	w := prepareWorld(t)
-	w.load(strings.Replace(w.caddyfile("facilitator own\nprice /paid/* $0.01"), "facilitator fake http", g.lines+"facilitator fake http", 1))
+	w := gate.Prepare(t)
+	w.Load(strings.Replace(w.Caddyfile("facilitator own\nprice /paid/* $0.01"), "facilitator fake http", g.lines+"facilitator fake http", 1))
 	closed := func() bool {
-		res := w.get("/paid/x")
-		if !res.is(503) {
+		res := w.Get("/paid/x")
+		if !res.Is(503) {
 			return false
 		}
-		w.expectBusy(res, 503, "facilitator_unavailable")
+		w.ExpectBusy(res, 503, "facilitator_unavailable")
 		if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 60 {
 			t.Errorf("Retry-After %q", res.Header.Get("Retry-After"))
 		}
 		return true
 	}
-	labels := " account=" + g.address.Hex() + " facilitator=own network=eip155:84532"
-	w.until(closed)
-	before := series(t)
+	labels := " account=" + g.Address.Hex() + " facilitator=own network=eip155:84532"
+	w.Until(closed)
+	before := gate.Series(t)
 	closed()
-	now := series(t)
+	now := gate.Series(t)
 	if now["facilitator_up facilitator=own"] != 0 || now["closed_total"] != before["closed_total"]+1 || now["gas_settlements"+labels] != 0 {
 		t.Errorf("%v", now)
 	}
 	if _, told := now["gas_balance"+labels]; !told {
 		t.Errorf("no balance in %v", now)
 	}
-	w.waitForLog("cannot pay for one settlement")
+	w.WaitForLog("cannot pay for one settlement")
 
-	g.move(g.rich(0), g.address, big.NewInt(1e16))
-	w.comesGood(func() bool { return w.get("/paid/x").is(402) })
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", g.rich(9)).v2(t))
-	w.expect(res, 200, "")
-	now = series(t)
+	g.move(g.rich(0), g.Address, big.NewInt(1e16))
+	w.ComesGood(func() bool { return w.Get("/paid/x").Is(402) })
+	res := w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", g.rich(9)).V2(t))
+	w.Expect(res, 200, "")
+	now = gate.Series(t)
 	if _, told := now["gas_lost facilitator=own network=eip155:84532"]; !told || now["gas_cost facilitator=own network=eip155:84532"] <= 0 {
 		t.Errorf("what a settlement costs is not told: %v", now)
 	}
@@ -140,13 +141,13 @@ func TestEmptyGasAccountClosesPrices(t *testing.T) {
 		t.Errorf("%v, %d income", now, g.income())
 	}
 
-	late := w.sign(http.MethodGet, "/paid/x", g.rich(8)).v2(t)
-	g.move(g.payer, g.rich(0).address, nil)
-	w.expectBusy(w.get("/paid/x", "PAYMENT-SIGNATURE", late), 503, "facilitator_unavailable")
-	w.comesGood(closed)
-	hits := w.up.hits.Load()
-	w.expectBusy(w.get("/paid/x", "PAYMENT-SIGNATURE", late), 503, "facilitator_unavailable")
-	if w.up.hits.Load() != hits || g.income() != 10_000 {
+	late := w.Sign(http.MethodGet, "/paid/x", g.rich(8)).V2(t)
+	g.move(g.Payer, g.rich(0).Address, nil)
+	w.ExpectBusy(w.Get("/paid/x", "PAYMENT-SIGNATURE", late), 503, "facilitator_unavailable")
+	w.ComesGood(closed)
+	hits := w.Upstream.Hits.Load()
+	w.ExpectBusy(w.Get("/paid/x", "PAYMENT-SIGNATURE", late), 503, "facilitator_unavailable")
+	if w.Upstream.Hits.Load() != hits || g.income() != 10_000 {
 		t.Errorf("the upstream ran for what cannot be settled; %d income", g.income())
 	}
 }
@@ -154,13 +155,13 @@ func TestEmptyGasAccountClosesPrices(t *testing.T) {
 // Where another facilitator of the price can settle, it is offered instead.
 func TestEmptyGasAccountOfOneOfTwo(t *testing.T) {
 	g := newGasAccount(t)
-	w := prepareWorld(t)
-	w.load(strings.Replace(w.caddyfile("facilitator own fake\nprice /paid/* $0.01"), "facilitator fake http", g.lines+"facilitator fake http", 1))
-	w.waitForLog("cannot pay for one settlement")
+	w := gate.Prepare(t)
+	w.Load(strings.Replace(w.Caddyfile("facilitator own fake\nprice /paid/* $0.01"), "facilitator fake http", g.lines+"facilitator fake http", 1))
+	w.WaitForLog("cannot pay for one settlement")
 	for range 3 {
-		w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
+		w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
 	}
-	if w.fac.transfers() != 3 || g.income() != 0 {
-		t.Errorf("%d by the other, %d income", w.fac.transfers(), g.income())
+	if w.Facilitator.Transfers() != 3 || g.income() != 0 {
+		t.Errorf("%d by the other, %d income", w.Facilitator.Transfers(), g.income())
 	}
 }

@@ -7,46 +7,47 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 func TestUnpaidIsChallenged(t *testing.T) {
-	w := newWorld(t, `price /paid/* $0.01 "A thing"`)
-	res := w.get("/paid/x?q=1")
-	w.expect(res, http.StatusPaymentRequired, string(x402.CodePaymentRequired))
+	w := gate.New(t, `price /paid/* $0.01 "A thing"`)
+	res := w.Get("/paid/x?q=1")
+	w.Expect(res, http.StatusPaymentRequired, string(x402.CodePaymentRequired))
 	c, err := x402.DecodeChallenge(res.Header.Get("Payment-Required"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := c.Resource.URL, w.gate+"/paid/x?q=1"; got != want {
+	if got, want := c.Resource.URL, w.URL+"/paid/x?q=1"; got != want {
 		t.Errorf("resource %q, want %q", got, want)
 	}
-	if len(c.Accepts) != 1 || c.Accepts[0].Amount != "10000" || c.Accepts[0].Asset != usdc || c.Accepts[0].PayTo != payTo {
+	if len(c.Accepts) != 1 || c.Accepts[0].Amount != "10000" || c.Accepts[0].Asset != gate.USDC || c.Accepts[0].PayTo != gate.PayTo {
 		t.Errorf("accepts %+v", c.Accepts)
 	}
 	if got := res.Header.Get("Cache-Control"); got != "no-store" {
 		t.Errorf("Cache-Control %q", got)
 	}
-	if !strings.Contains(res.body, `"x402Version":1`) || !strings.Contains(res.body, `"maxAmountRequired":"10000"`) {
-		t.Errorf("no version 1 challenge in %s", res.body)
+	if !strings.Contains(res.Text, `"x402Version":1`) || !strings.Contains(res.Text, `"maxAmountRequired":"10000"`) {
+		t.Errorf("no version 1 challenge in %s", res.Text)
 	}
-	w.counts(0, 0, 0)
+	w.Counts(0, 0, 0)
 
 	// What nobody priced is free, and costs the facilitator nothing.
-	if res := w.get("/other"); res.StatusCode != http.StatusOK || res.body != sample {
-		t.Errorf("free path: %d %q", res.StatusCode, res.body)
+	if res := w.Get("/other"); res.StatusCode != http.StatusOK || res.Text != gate.Goods {
+		t.Errorf("free path: %d %q", res.StatusCode, res.Text)
 	}
-	w.counts(1, 0, 0)
+	w.Counts(1, 0, 0)
 }
 
 func TestBrowserSeesPage(t *testing.T) {
-	w := newWorld(t, `price /paid/* $0.01`)
-	res := w.get("/paid/x", "Accept", "text/html,*/*", "User-Agent", "Mozilla/5.0")
+	w := gate.New(t, `price /paid/* $0.01`)
+	res := w.Get("/paid/x", "Accept", "text/html,*/*", "User-Agent", "Mozilla/5.0")
 	if res.StatusCode != http.StatusPaymentRequired || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") || res.Header.Get("Payment-Required") == "" {
 		t.Fatalf("%d %v", res.StatusCode, res.Header)
 	}
-	if !strings.Contains(res.body, "Payment required") {
-		t.Fatal(res.body)
+	if !strings.Contains(res.Text, "Payment required") {
+		t.Fatal(res.Text)
 	}
 }
 
@@ -54,28 +55,28 @@ func TestPaidIsDelivered(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for _, version := range []string{"v1", "v2"} {
 			t.Run(method+" "+version, func(t *testing.T) {
-				w := newWorld(t, "price /paid/* $0.01")
-				s := w.sign(method, "/paid/x", newPayer(t))
-				name, value, receiptName := "PAYMENT-SIGNATURE", s.v2(t), x402.HeaderPaymentResponse
+				w := gate.New(t, "price /paid/* $0.01")
+				s := w.Sign(method, "/paid/x", gate.NewPayer(t))
+				name, value, receiptName := "PAYMENT-SIGNATURE", s.V2(t), x402.HeaderPaymentResponse
 				if version == "v1" {
-					name, value, receiptName = "X-PAYMENT", s.v1(t), x402.HeaderXPaymentResponse
+					name, value, receiptName = "X-PAYMENT", s.V1(t), x402.HeaderXPaymentResponse
 				}
-				res := w.do(w.request(method, "/paid/x", name, value))
-				w.expect(res, http.StatusOK, "")
-				if res.body != sample || res.Header.Get("X-Upstream") != "yes" {
-					t.Fatalf("%q %v", res.body, res.Header)
+				res := w.Do(w.Request(method, "/paid/x", name, value))
+				w.Expect(res, http.StatusOK, "")
+				if res.Text != gate.Goods || res.Header.Get("X-Upstream") != "yes" {
+					t.Fatalf("%q %v", res.Text, res.Header)
 				}
 				receipt, err := x402.DecodeReceipt(res.Header.Get(receiptName))
-				if err != nil || !receipt.Success || len(receipt.Transaction) != 66 || receipt.Payer != s.authorization["from"] {
+				if err != nil || !receipt.Success || len(receipt.Transaction) != 66 || receipt.Payer != s.Authorization["from"] {
 					t.Fatalf("receipt %+v %v", receipt, err)
 				}
 				if got := res.Header.Get("Cache-Control"); got != "private" {
 					t.Errorf("Cache-Control %q", got)
 				}
-				w.counts(1, 1, 1)
+				w.Counts(1, 1, 1)
 
 				// The upstream does not see the payment.
-				r, _ := w.up.seen()
+				r, _ := w.Upstream.Seen()
 				for _, name := range []string{"Payment-Signature", "X-Payment"} {
 					if r.Header.Get(name) != "" {
 						t.Errorf("the upstream saw %s", name)
@@ -83,35 +84,35 @@ func TestPaidIsDelivered(t *testing.T) {
 				}
 
 				// It buys once, and the second answer names the transaction.
-				res = w.again(func() answerOf { return w.do(w.request(method, "/paid/x", name, value)) })
-				w.expect(res, http.StatusPaymentRequired, string(x402.CodePaymentAlreadyUsed))
-				again := receiptOf(t, res)
+				res = w.Again(func() gate.Answer { return w.Do(w.Request(method, "/paid/x", name, value)) })
+				w.Expect(res, http.StatusPaymentRequired, string(x402.CodePaymentAlreadyUsed))
+				again := gate.ReceiptOf(t, res)
 				if again.Transaction != receipt.Transaction {
 					t.Errorf("receipt of the second try: %+v", again)
 				}
-				w.counts(1, 1, 1)
+				w.Counts(1, 1, 1)
 			})
 		}
 	}
 }
 
 func TestOnePaymentManyCopies(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+	w := gate.New(t, "price /paid/* $0.01")
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		time.Sleep(50 * time.Millisecond)
-		_, _ = rw.Write([]byte(sample))
+		_, _ = rw.Write([]byte(gate.Goods))
 	})
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t))
-	headers := [][2]string{{"PAYMENT-SIGNATURE", s.v2(t)}, {"X-PAYMENT", s.v1(t)}}
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+	headers := [][2]string{{"PAYMENT-SIGNATURE", s.V2(t)}, {"X-PAYMENT", s.V1(t)}}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	statuses := map[int]int{}
 	for i := range 100 {
 		wg.Go(func() {
 			h := headers[i%2]
-			res := w.do(w.request(http.MethodGet, "/paid/x", h[0], h[1]))
-			if res.err != nil {
-				t.Error(res.err)
+			res := w.Do(w.Request(http.MethodGet, "/paid/x", h[0], h[1]))
+			if res.Err != nil {
+				t.Error(res.Err)
 				return
 			}
 			mu.Lock()
@@ -123,15 +124,15 @@ func TestOnePaymentManyCopies(t *testing.T) {
 	if statuses[200] != 1 || statuses[200]+statuses[409]+statuses[402] != 100 {
 		t.Fatalf("statuses %v", statuses)
 	}
-	w.counts(1, 1, 1)
+	w.Counts(1, 1, 1)
 }
 
 func TestCheaperPaymentBuysNothingDearer(t *testing.T) {
-	w := newWorld(t, "price /cheap $0.001\n price /dear $1")
-	cheap := w.sign(http.MethodGet, "/cheap", newPayer(t)).v2(t)
-	w.expect(w.get("/dear", "PAYMENT-SIGNATURE", cheap), http.StatusPaymentRequired, string(x402.CodeNoMatchingRequirements))
-	w.counts(0, 0, 0)
-	w.expect(w.get("/cheap", "PAYMENT-SIGNATURE", cheap), http.StatusOK, "")
+	w := gate.New(t, "price /cheap $0.001\n price /dear $1")
+	cheap := w.Sign(http.MethodGet, "/cheap", gate.NewPayer(t)).V2(t)
+	w.Expect(w.Get("/dear", "PAYMENT-SIGNATURE", cheap), http.StatusPaymentRequired, string(x402.CodeNoMatchingRequirements))
+	w.Counts(0, 0, 0)
+	w.Expect(w.Get("/cheap", "PAYMENT-SIGNATURE", cheap), http.StatusOK, "")
 }
 
 func TestRefusedAnswersAreUncharged(t *testing.T) {
@@ -140,12 +141,12 @@ func TestRefusedAnswersAreUncharged(t *testing.T) {
 		answer  http.HandlerFunc
 		charged bool
 	}{
-		{"404", says(404, "no"), false},
-		{"500", says(500, "no"), false},
-		{"304", says(304, ""), false},
-		{"402 of the upstream", says(402, "no credits"), false},
-		{"204", says(204, ""), true},
-		{"206", says(206, "part"), true},
+		{"404", gate.Says(404, "no"), false},
+		{"500", gate.Says(500, "no"), false},
+		{"304", gate.Says(304, ""), false},
+		{"402 of the upstream", gate.Says(402, "no credits"), false},
+		{"204", gate.Says(204, ""), true},
+		{"206", gate.Says(206, "part"), true},
 		{"redirect here", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(302)
@@ -156,12 +157,12 @@ func TestRefusedAnswersAreUncharged(t *testing.T) {
 		}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01")
-			w.up.on(tc.answer)
-			s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-			res := w.get("/paid/x", "PAYMENT-SIGNATURE", s)
-			if res.err != nil {
-				t.Fatal(res.err)
+			w := gate.New(t, "price /paid/* $0.01")
+			w.Upstream.On(tc.answer)
+			s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+			res := w.Get("/paid/x", "PAYMENT-SIGNATURE", s)
+			if res.Err != nil {
+				t.Fatal(res.Err)
 			}
 			if got := res.Header.Get("Payment-Response") != ""; got != tc.charged {
 				t.Errorf("receipt: %v, want %v", got, tc.charged)
@@ -170,61 +171,61 @@ func TestRefusedAnswersAreUncharged(t *testing.T) {
 			if tc.charged {
 				want = 1
 			}
-			if got := w.fac.transfers(); got != want {
+			if got := w.Facilitator.Transfers(); got != want {
 				t.Errorf("%d transfers, want %d", got, want)
 			}
 			if tc.charged {
 				return
 			}
 			// What was not charged is free to buy something else.
-			w.up.on(says(200, sample))
-			if res := w.get("/paid/y", "PAYMENT-SIGNATURE", s); res.StatusCode != 200 {
-				t.Errorf("the same payment afterwards: %d %s", res.StatusCode, res.body)
+			w.Upstream.On(gate.Says(200, gate.Goods))
+			if res := w.Get("/paid/y", "PAYMENT-SIGNATURE", s); res.StatusCode != 200 {
+				t.Errorf("the same payment afterwards: %d %s", res.StatusCode, res.Text)
 			}
 		})
 	}
 }
 
 func TestHeadCostsWhatGetCosts(t *testing.T) {
-	w := newWorld(t, "price GET /paid/* $0.01")
-	res := w.do(w.request(http.MethodHead, "/paid/x"))
-	if res.StatusCode != http.StatusPaymentRequired || res.Header.Get("Payment-Required") == "" || res.body != "" {
+	w := gate.New(t, "price GET /paid/* $0.01")
+	res := w.Do(w.Request(http.MethodHead, "/paid/x"))
+	if res.StatusCode != http.StatusPaymentRequired || res.Header.Get("Payment-Required") == "" || res.Text != "" {
 		t.Fatalf("unpaid HEAD: %d %v", res.StatusCode, res.Header)
 	}
-	w.counts(0, 0, 0)
-	s := w.sign(http.MethodHead, "/paid/x", newPayer(t)).v2(t)
-	res = w.do(w.request(http.MethodHead, "/paid/x", "PAYMENT-SIGNATURE", s))
-	w.expect(res, http.StatusOK, "")
-	w.counts(1, 1, 1)
+	w.Counts(0, 0, 0)
+	s := w.Sign(http.MethodHead, "/paid/x", gate.NewPayer(t)).V2(t)
+	res = w.Do(w.Request(http.MethodHead, "/paid/x", "PAYMENT-SIGNATURE", s))
+	w.Expect(res, http.StatusOK, "")
+	w.Counts(1, 1, 1)
 	// A HEAD delivers nothing: its payment buys one GET.
-	res = w.get("/paid/x", "PAYMENT-SIGNATURE", s)
-	w.expect(res, http.StatusOK, "")
-	if res.body != sample {
-		t.Fatal(res.body)
+	res = w.Get("/paid/x", "PAYMENT-SIGNATURE", s)
+	w.Expect(res, http.StatusOK, "")
+	if res.Text != gate.Goods {
+		t.Fatal(res.Text)
 	}
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) }), http.StatusPaymentRequired, string(x402.CodePaymentAlreadyUsed))
-	w.counts(2, 1, 1)
-	res = w.do(w.request(http.MethodPost, "/paid/x"))
-	w.expect(res, http.StatusMethodNotAllowed, "method_not_allowed")
+	w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", s) }), http.StatusPaymentRequired, string(x402.CodePaymentAlreadyUsed))
+	w.Counts(2, 1, 1)
+	res = w.Do(w.Request(http.MethodPost, "/paid/x"))
+	w.Expect(res, http.StatusMethodNotAllowed, "method_not_allowed")
 	if got := res.Header.Get("Allow"); got != "GET, HEAD" {
 		t.Errorf("Allow %q", got)
 	}
 }
 
 func TestOtherwise(t *testing.T) {
-	w := newWorld(t, "price /paid $0.01\n free /health\n otherwise refuse")
-	w.expect(w.get("/health"), 200, "")
-	w.expect(w.get("/else"), http.StatusForbidden, "not_for_sale")
-	w.expect(w.get("/paid"), http.StatusPaymentRequired, string(x402.CodePaymentRequired))
-	w = newWorld(t, "free /health\n otherwise $0.02")
-	if c := w.challenge(http.MethodGet, "/else"); c.Accepts[0].Amount != "20000" {
+	w := gate.New(t, "price /paid $0.01\n free /health\n otherwise refuse")
+	w.Expect(w.Get("/health"), 200, "")
+	w.Expect(w.Get("/else"), http.StatusForbidden, "not_for_sale")
+	w.Expect(w.Get("/paid"), http.StatusPaymentRequired, string(x402.CodePaymentRequired))
+	w = gate.New(t, "free /health\n otherwise $0.02")
+	if c := w.Challenge(http.MethodGet, "/else"); c.Accepts[0].Amount != "20000" {
 		t.Fatalf("%+v", c.Accepts)
 	}
 }
 
 func TestAmbiguousPath(t *testing.T) {
-	w := newWorld(t, "price /cheap/* $0.001\n price /dear/* $1\n free /cheap/free/*")
-	w.expect(w.get("/cheap/..%2fdear/x"), http.StatusBadRequest, "ambiguous_path")
-	w.expect(w.get("/cheap//free/..%2fx"), http.StatusPaymentRequired, string(x402.CodePaymentRequired))
-	w.counts(0, 0, 0)
+	w := gate.New(t, "price /cheap/* $0.001\n price /dear/* $1\n free /cheap/free/*")
+	w.Expect(w.Get("/cheap/..%2fdear/x"), http.StatusBadRequest, "ambiguous_path")
+	w.Expect(w.Get("/cheap//free/..%2fx"), http.StatusPaymentRequired, string(x402.CodePaymentRequired))
+	w.Counts(0, 0, 0)
 }

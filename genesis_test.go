@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // fakeNode is a node of Base Sepolia, or of a chain that says so.
@@ -57,74 +59,74 @@ func onNodes(caddyfile, facilitator string, nodes ...*fakeNode) string {
 // A network whose nodes are on another chain than the ledger's payments is not
 // sold on, nor are payments in doubt judged by it.
 func TestAnotherChainIsClosed(t *testing.T) {
-	w := prepareWorld(t)
-	w.fac.kinds.Store(twoNetworks)
-	s := w.withScript()
+	w := gate.Prepare(t)
+	w.Facilitator.Kinds.Store(twoNetworks)
+	s := w.WithLedger()
 	node := newFakeNode(t, "a")
 	config := func(options string, nodes ...*fakeNode) string {
-		return onNodes(onScript(w.caddyfile(options)), w.fac.URL, nodes...)
+		return onNodes(gate.OnLedger(w.Caddyfile(options)), w.Facilitator.URL, nodes...)
 	}
 	asked := func(n int64) {
 		t.Helper()
-		w.until(func() bool { return node.asked.Load() >= n })
+		w.Until(func() bool { return node.asked.Load() >= n })
 	}
 	const options = "price /paid/* $0.01"
-	w.load(config(options, node))
+	w.Load(config(options, node))
 	asked(1)
-	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
-	signed := w.sign(http.MethodGet, "/paid/y", newPayer(t)).v2(t)
-	w.fac.onSettle(w.fac.lost)
-	doubt := w.sign(http.MethodGet, "/paid/z", newPayer(t)).v2(t)
-	w.expect(w.get("/paid/z", "PAYMENT-SIGNATURE", doubt), 503, "settlement_pending")
-	w.fac.onSettle(nil)
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
+	signed := w.Sign(http.MethodGet, "/paid/y", gate.NewPayer(t)).V2(t)
+	w.Facilitator.OnSettle(w.Facilitator.Lost)
+	doubt := w.Sign(http.MethodGet, "/paid/z", gate.NewPayer(t)).V2(t)
+	w.Expect(w.Get("/paid/z", "PAYMENT-SIGNATURE", doubt), 503, "settlement_pending")
+	w.Facilitator.OnSettle(nil)
 
 	node.first.Store("b")
-	w.reload(config(options, node))
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 503 })
-	w.waitForLog("correct the rpc URLs, or give this chain a ledger of its own")
-	verified, settled := w.fac.verified.Load(), w.fac.settled.Load()
-	w.expect(w.get("/paid/y", "PAYMENT-SIGNATURE", signed), 503, "no_facilitator")
-	w.expect(w.get("/paid/z", "PAYMENT-SIGNATURE", doubt), 503, "no_facilitator")
-	s.visible.Store(true)
-	before := s.rounds.Load()
-	w.until(func() bool { return s.rounds.Load() >= before+2 }) // the first is through
+	w.Reload(config(options, node))
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 503 })
+	w.WaitForLog("correct the rpc URLs, or give this chain a ledger of its own")
+	verified, settled := w.Facilitator.Verified.Load(), w.Facilitator.Settled.Load()
+	w.Expect(w.Get("/paid/y", "PAYMENT-SIGNATURE", signed), 503, "no_facilitator")
+	w.Expect(w.Get("/paid/z", "PAYMENT-SIGNATURE", doubt), 503, "no_facilitator")
+	s.Visible.Store(true)
+	before := s.Rounds.Load()
+	w.Until(func() bool { return s.Rounds.Load() >= before+2 }) // the first is through
 
 	// Another network goes on being sold.
-	w.reload(config("accept base-sepolia usdc "+payTo+"\naccept base usdc "+payTo+"\n"+options, node))
-	w.until(func() bool { return len(w.challenge(http.MethodGet, "/paid/x").Accepts) == 1 })
-	if c := w.challenge(http.MethodGet, "/paid/x"); c.Accepts[0].Network != "eip155:8453" {
+	w.Reload(config("accept base-sepolia usdc "+gate.PayTo+"\naccept base usdc "+gate.PayTo+"\n"+options, node))
+	w.Until(func() bool { return len(w.Challenge(http.MethodGet, "/paid/x").Accepts) == 1 })
+	if c := w.Challenge(http.MethodGet, "/paid/x"); c.Accepts[0].Network != "eip155:8453" {
 		t.Errorf("offered: %+v", c.Accepts)
 	}
-	if res := w.get("/paid/y", "PAYMENT-SIGNATURE", signed); res.StatusCode != 402 {
-		t.Errorf("a payment on the closed network: %d %s", res.StatusCode, res.body)
+	if res := w.Get("/paid/y", "PAYMENT-SIGNATURE", signed); res.StatusCode != 402 {
+		t.Errorf("a payment on the closed network: %d %s", res.StatusCode, res.Text)
 	}
-	w.expect(w.get("/paid/z", "PAYMENT-SIGNATURE", doubt), 503, "settlement_pending")
-	if w.fac.verified.Load() != verified || w.fac.settled.Load() != settled {
-		t.Errorf("%d verifies and %d settles on a closed network", w.fac.verified.Load()-verified, w.fac.settled.Load()-settled)
+	w.Expect(w.Get("/paid/z", "PAYMENT-SIGNATURE", doubt), 503, "settlement_pending")
+	if w.Facilitator.Verified.Load() != verified || w.Facilitator.Settled.Load() != settled {
+		t.Errorf("%d verifies and %d settles on a closed network", w.Facilitator.Verified.Load()-verified, w.Facilitator.Settled.Load()-settled)
 	}
 
 	// Nodes that disagree are no better, and nothing goes on record.
 	node.first.Store("a")
 	other := newFakeNode(t, "c")
-	w.reload(config(options, node, other))
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 503 })
+	w.Reload(config(options, node, other))
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 503 })
 
 	// The right one is.
-	w.reload(config(options, node))
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 402 })
-	w.until(func() bool { return w.get("/paid/z", "PAYMENT-SIGNATURE", doubt).StatusCode == 200 })
-	w.expect(w.get("/paid/y", "PAYMENT-SIGNATURE", signed), 200, "")
-	if w.fac.transfers() != 3 {
-		t.Errorf("%d transfers", w.fac.transfers())
+	w.Reload(config(options, node))
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 402 })
+	w.Until(func() bool { return w.Get("/paid/z", "PAYMENT-SIGNATURE", doubt).StatusCode == 200 })
+	w.Expect(w.Get("/paid/y", "PAYMENT-SIGNATURE", signed), 200, "")
+	if w.Facilitator.Transfers() != 3 {
+		t.Errorf("%d transfers", w.Facilitator.Transfers())
 	}
 }
 
 // Nodes that cannot be asked close nothing, and loading does not wait for them.
 func TestSilentNodesCloseNothing(t *testing.T) {
-	w := prepareWorld(t)
-	w.withScript()
+	w := gate.Prepare(t)
+	w.WithLedger()
 	node := newFakeNode(t, "a")
 	node.Close()
-	w.load(onNodes(onScript(w.caddyfile("price /paid/* $0.01")), w.fac.URL, node))
-	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
+	w.Load(onNodes(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")), w.Facilitator.URL, node))
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
 }

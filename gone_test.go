@@ -10,31 +10,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // Tests of payers who have left while the upstream goes on without them.
-
-// leaves sends a request, waits for the beginning of its answer, and hangs up.
-func (w *world) leaves(method, path, payment, body string, header ...string) {
-	w.t.Helper()
-	conn, _ := w.begins(method, path, payment, body, header...)
-	if _, err := conn.Read(make([]byte, 300)); err != nil {
-		w.t.Error("no answer began:", err)
-	}
-	conn.Close()
-}
-
-// begins sends a request over a connection of its own.
-func (w *world) begins(method, path, payment, body string, header ...string) (conn net.Conn, host string) {
-	conn, host = w.dial()
-	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\nContent-Length: %d\r\n", method, path, host, payment, len(body))
-	for i := 0; i < len(header); i += 2 {
-		fmt.Fprintf(conn, "%s: %s\r\n", header[i], header[i+1])
-	}
-	fmt.Fprintf(conn, "\r\n%s", body)
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	return conn, host
-}
 
 // An upstream that does not notice that its client has left, as PHP does not, is no
 // reason to charge the payer once more: he waits for it, and then fetches what he has
@@ -43,9 +23,9 @@ func TestPayerWhoLeftADeafUpstreamIsChargedOnce(t *testing.T) {
 	for _, settle := range []string{"on_success", "first"} {
 		for method, body := range map[string]string{"GET": "", "QUERY": "select 1"} {
 			t.Run(settle+" "+method, func(t *testing.T) {
-				w := newWorld(t, "price "+method+" /paid/* $0.01 {\n settle "+settle+"\n}", "in_process")
+				w := gate.New(t, "price "+method+" /paid/* $0.01 {\n settle "+settle+"\n}", "in_process")
 				goOn := make(chan struct{})
-				onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+				gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 					_, _ = io.ReadAll(r.Body)
 					_, _ = io.WriteString(rw, "begin")
 					_ = http.NewResponseController(rw).Flush()
@@ -53,22 +33,22 @@ func TestPayerWhoLeftADeafUpstreamIsChargedOnce(t *testing.T) {
 					_, err := io.WriteString(rw, "end")
 					return err
 				})
-				p := newPayer(t)
-				asked := w.challenge(method, "/paid/x").Accepts[0]
-				sign := func() string { return p.sign(t, asked, time.Now()).v2(t) }
-				w.leaves(method, "/paid/x", sign(), body)
+				p := gate.NewPayer(t)
+				asked := w.Challenge(method, "/paid/x").Accepts[0]
+				sign := func() string { return p.Sign(t, asked, time.Now()).V2(t) }
+				w.Leaves(method, "/paid/x", sign(), body)
 				time.Sleep(100 * time.Millisecond) // until the server has noticed
 				for range 2 {
-					res := w.sendBody(t.Context(), method, "/paid/x", sign(), body)
-					w.expect(res, 409, "payment_in_flight")
+					res := w.SendBody(t.Context(), method, "/paid/x", sign(), body)
+					w.Expect(res, 409, "payment_in_flight")
 					if res.Header.Get("Retry-After") == "" {
 						t.Error("no Retry-After")
 					}
 				}
 				close(goOn)
-				w.expect(w.again(func() answerOf { return w.sendBody(t.Context(), method, "/paid/x", sign(), body) }), 200, "")
-				if w.fac.transfers() != 1 {
-					t.Error(w.fac.transfers(), "transfers")
+				w.Expect(w.Again(func() gate.Answer { return w.SendBody(t.Context(), method, "/paid/x", sign(), body) }), 200, "")
+				if w.Facilitator.Transfers() != 1 {
+					t.Error(w.Facilitator.Transfers(), "transfers")
 				}
 			})
 		}
@@ -77,10 +57,10 @@ func TestPayerWhoLeftADeafUpstreamIsChargedOnce(t *testing.T) {
 
 // Another query of a payer who has left is sold meanwhile.
 func TestAnotherQueryOfAPayerWhoLeftIsSold(t *testing.T) {
-	w := newWorld(t, "price QUERY /q $0.01", "in_process")
+	w := gate.New(t, "price QUERY /q $0.01", "in_process")
 	goOn := make(chan struct{})
 	defer close(goOn)
-	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 		asked, _ := io.ReadAll(r.Body)
 		_, _ = io.WriteString(rw, "begin")
 		_ = http.NewResponseController(rw).Flush()
@@ -89,45 +69,45 @@ func TestAnotherQueryOfAPayerWhoLeftIsSold(t *testing.T) {
 		}
 		return nil
 	})
-	p := newPayer(t)
-	asked := w.challenge("QUERY", "/q").Accepts[0]
-	w.leaves("QUERY", "/q", p.sign(t, asked, time.Now()).v2(t), "select 1")
+	p := gate.NewPayer(t)
+	asked := w.Challenge("QUERY", "/q").Accepts[0]
+	w.Leaves("QUERY", "/q", p.Sign(t, asked, time.Now()).V2(t), "select 1")
 	time.Sleep(100 * time.Millisecond)
-	w.expect(w.sendBody(t.Context(), "QUERY", "/q", p.sign(t, asked, time.Now()).v2(t), "select 2"), 200, "")
+	w.Expect(w.SendBody(t.Context(), "QUERY", "/q", p.Sign(t, asked, time.Now()).V2(t), "select 2"), 200, "")
 }
 
 // Who leaves before anything was sold, and comes again, waits for nobody: he will not be
 // charged for the first one.
 func TestPayerWhoLeftBeforeTheSaleNeedNotWait(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01", "in_process")
+	w := gate.New(t, "price /paid/* $0.01", "in_process")
 	goOn, ended := make(chan struct{}), make(chan struct{})
 	var runs atomic.Int64
-	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 		if runs.Add(1) == 1 {
 			defer close(ended)
 			<-goOn
 		}
-		_, err := io.WriteString(rw, sample)
+		_, err := io.WriteString(rw, gate.Goods)
 		return err
 	})
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
-	conn, _ := w.begins(http.MethodGet, "/paid/x", p.sign(t, asked, time.Now()).v2(t), "")
-	w.until(func() bool { return runs.Load() == 1 })
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
+	conn, _ := w.Begins(http.MethodGet, "/paid/x", p.Sign(t, asked, time.Now()).V2(t), "")
+	w.Until(func() bool { return runs.Load() == 1 })
 	conn.Close()
 	time.Sleep(100 * time.Millisecond)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)), 200, "")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t)), 200, "")
 	close(goOn)
 	<-ended
 	time.Sleep(100 * time.Millisecond)
-	if w.fac.transfers() != 1 {
-		t.Error(w.fac.transfers(), "transfers")
+	if w.Facilitator.Transfers() != 1 {
+		t.Error(w.Facilitator.Transfers(), "transfers")
 	}
 }
 
 // The same over FastCGI, which ends nothing when a client leaves.
 func TestPayerWhoLeftFastCGIIsChargedOnce(t *testing.T) {
-	w := prepareWorld(t)
+	w := gate.Prepare(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -139,56 +119,56 @@ func TestPayerWhoLeftFastCGIIsChargedOnce(t *testing.T) {
 			_, _ = io.WriteString(rw, strings.Repeat("begin ", 2000))
 			rw.(http.Flusher).Flush()
 			time.Sleep(time.Second)
-			_, _ = io.WriteString(rw, sample)
+			_, _ = io.WriteString(rw, gate.Goods)
 		}))
 	}()
-	file := strings.Replace(w.caddyfile("price /paid/* $0.01"), "flush_interval -1", "transport fastcgi {\n root /tmp\n split .php\n}", 1)
-	w.load(strings.Replace(file, "reverse_proxy "+strings.TrimPrefix(w.up.URL, "http://"), "reverse_proxy "+l.Addr().String(), 1))
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/paid/x.php").Accepts[0]
-	sign := func() string { return p.sign(t, asked, time.Now()).v2(t) }
-	w.leaves(http.MethodGet, "/paid/x.php", sign(), "")
+	file := strings.Replace(w.Caddyfile("price /paid/* $0.01"), "flush_interval -1", "transport fastcgi {\n root /tmp\n split .php\n}", 1)
+	w.Load(strings.Replace(file, "reverse_proxy "+strings.TrimPrefix(w.Upstream.URL, "http://"), "reverse_proxy "+l.Addr().String(), 1))
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x.php").Accepts[0]
+	sign := func() string { return p.Sign(t, asked, time.Now()).V2(t) }
+	w.Leaves(http.MethodGet, "/paid/x.php", sign(), "")
 	time.Sleep(100 * time.Millisecond)
-	res := w.again(func() answerOf { return w.get("/paid/x.php", "PAYMENT-SIGNATURE", sign()) })
-	if res.StatusCode != 200 || !strings.HasSuffix(res.body, sample) || w.fac.transfers() != 1 {
-		t.Errorf("%d, %d bytes, %d transfers", res.StatusCode, len(res.body), w.fac.transfers())
+	res := w.Again(func() gate.Answer { return w.Get("/paid/x.php", "PAYMENT-SIGNATURE", sign()) })
+	if res.StatusCode != 200 || !strings.HasSuffix(res.Text, gate.Goods) || w.Facilitator.Transfers() != 1 {
+		t.Errorf("%d, %d bytes, %d transfers", res.StatusCode, len(res.Text), w.Facilitator.Transfers())
 	}
 }
 
 // Clients make new names for what they sign anew. An order is done once, and charged
 // once, under whatever name its lost payer comes again.
 func TestLostOrderIsDoneOnceUnderAnyName(t *testing.T) {
-	for name, named := range map[string]func(s *signed, i int) (payment, key string){
-		"Idempotency-Key": func(s *signed, i int) (payment, key string) { return s.v2(t), fmt.Sprint("order-", i) },
-		"payment-identifier": func(s *signed, i int) (payment, key string) {
-			return s.withIdentifier(t, fmt.Sprint("pay_0123456789abcde", i)), ""
+	for name, named := range map[string]func(s *gate.Payment, i int) (payment, key string){
+		"Idempotency-Key": func(s *gate.Payment, i int) (payment, key string) { return s.V2(t), fmt.Sprint("order-", i) },
+		"payment-identifier": func(s *gate.Payment, i int) (payment, key string) {
+			return s.WithIdentifier(t, fmt.Sprint("pay_0123456789abcde", i)), ""
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price POST /act $0.01")
+			w := gate.New(t, "price POST /act $0.01")
 			goOn := make(chan struct{})
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				<-goOn
 				_, _ = io.WriteString(rw, "done")
 			})
-			p := newPayer(t)
-			asked := w.challenge(http.MethodPost, "/act").Accepts[0]
-			payment, key := named(p.sign(t, asked, time.Now()), 0)
-			conn, _ := w.begins(http.MethodPost, "/act", payment, "order", "Idempotency-Key", key)
-			w.until(func() bool { return w.up.hits.Load() == 1 })
+			p := gate.NewPayer(t)
+			asked := w.Challenge(http.MethodPost, "/act").Accepts[0]
+			payment, key := named(p.Sign(t, asked, time.Now()), 0)
+			conn, _ := w.Begins(http.MethodPost, "/act", payment, "order", "Idempotency-Key", key)
+			w.Until(func() bool { return w.Upstream.Hits.Load() == 1 })
 			conn.Close()
 			time.Sleep(100 * time.Millisecond) // until the server has noticed
-			send := func(i int) answerOf {
-				payment, key := named(p.sign(t, asked, time.Now()), i)
-				return w.sendBody(t.Context(), http.MethodPost, "/act", payment, "order", "Idempotency-Key", key)
+			send := func(i int) gate.Answer {
+				payment, key := named(p.Sign(t, asked, time.Now()), i)
+				return w.SendBody(t.Context(), http.MethodPost, "/act", payment, "order", "Idempotency-Key", key)
 			}
 			for i := range 3 {
-				w.expect(send(i+1), 409, "payment_in_flight")
+				w.Expect(send(i+1), 409, "payment_in_flight")
 			}
 			close(goOn)
-			w.expect(w.again(func() answerOf { return send(4) }), 200, "")
-			if w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
-				t.Errorf("done %d times, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			w.Expect(w.Again(func() gate.Answer { return send(4) }), 200, "")
+			if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("done %d times, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -197,40 +177,40 @@ func TestLostOrderIsDoneOnceUnderAnyName(t *testing.T) {
 // Where the upstream acts before the money moves, a lost payer's order is not begun beside
 // itself under another name.
 func TestLostOrderIsNotBegunBesideItself(t *testing.T) {
-	w := newWorld(t, "price POST /act $0.01 {\n settle on_success\n}", "in_process")
+	w := gate.New(t, "price POST /act $0.01 {\n settle on_success\n}", "in_process")
 	goOn := make(chan struct{})
 	var runs atomic.Int64
-	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 		_, _ = io.ReadAll(r.Body)
 		runs.Add(1)
 		<-goOn
 		_, err := io.WriteString(rw, "done")
 		return err
 	})
-	p := newPayer(t)
-	asked := w.challenge(http.MethodPost, "/act").Accepts[0]
-	conn, _ := w.begins(http.MethodPost, "/act", p.sign(t, asked, time.Now()).v2(t), "order", "Idempotency-Key", "a")
-	w.until(func() bool { return runs.Load() == 1 })
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/act").Accepts[0]
+	conn, _ := w.Begins(http.MethodPost, "/act", p.Sign(t, asked, time.Now()).V2(t), "order", "Idempotency-Key", "a")
+	w.Until(func() bool { return runs.Load() == 1 })
 	conn.Close()
 	time.Sleep(100 * time.Millisecond) // until the server has noticed
 	defer close(goOn)
-	w.expect(w.sendBody(t.Context(), http.MethodPost, "/act", p.sign(t, asked, time.Now()).v2(t), "order", "Idempotency-Key", "b"), 409, "payment_in_flight")
+	w.Expect(w.SendBody(t.Context(), http.MethodPost, "/act", p.Sign(t, asked, time.Now()).V2(t), "order", "Idempotency-Key", "b"), 409, "payment_in_flight")
 }
 
 // Two orders under two names are two, though they say the same, while the payer of the
 // first one is there.
 func TestSameOrderUnderTwoNamesAtOnceIsTwo(t *testing.T) {
-	w := newWorld(t, "price POST /act $0.01")
+	w := gate.New(t, "price POST /act $0.01")
 	goOn := make(chan struct{})
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(rw, "done")
 		_ = http.NewResponseController(rw).Flush()
 		<-goOn
 	})
-	p := newPayer(t)
-	asked := w.challenge(http.MethodPost, "/act").Accepts[0]
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/act").Accepts[0]
 	for _, name := range []string{"a", "b"} {
-		conn, _ := w.begins(http.MethodPost, "/act", p.sign(t, asked, time.Now()).v2(t), "order", "Idempotency-Key", name)
+		conn, _ := w.Begins(http.MethodPost, "/act", p.Sign(t, asked, time.Now()).V2(t), "order", "Idempotency-Key", name)
 		b := make([]byte, 15)
 		if _, err := io.ReadFull(conn, b); err != nil || string(b) != "HTTP/1.1 200 OK" {
 			t.Errorf("%s: %q %v", name, b, err)
@@ -238,31 +218,31 @@ func TestSameOrderUnderTwoNamesAtOnceIsTwo(t *testing.T) {
 		defer conn.Close()
 	}
 	close(goOn)
-	if w.fac.transfers() != 2 {
-		t.Error(w.fac.transfers(), "transfers")
+	if w.Facilitator.Transfers() != 2 {
+		t.Error(w.Facilitator.Transfers(), "transfers")
 	}
 }
 
 // Who has got all of his goods and leaves may buy them again at once, though the upstream
 // is not done.
 func TestPayerWhoHasAllBuysAgainAtOnce(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01", "in_process")
+	w := gate.New(t, "price /paid/* $0.01", "in_process")
 	goOn := make(chan struct{})
 	defer close(goOn)
 	var runs atomic.Int64
-	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
-		rw.Header().Set("Content-Length", fmt.Sprint(len(sample)))
-		_, err := io.WriteString(rw, sample)
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		rw.Header().Set("Content-Length", fmt.Sprint(len(gate.Goods)))
+		_, err := io.WriteString(rw, gate.Goods)
 		_ = http.NewResponseController(rw).Flush()
 		if runs.Add(1) == 1 {
 			<-goOn // it tidies up
 		}
 		return err
 	})
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
-	conn, _ := w.begins(http.MethodGet, "/paid/x", p.sign(t, asked, time.Now()).v2(t), "")
-	for got := ""; !strings.HasSuffix(got, sample); {
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
+	conn, _ := w.Begins(http.MethodGet, "/paid/x", p.Sign(t, asked, time.Now()).V2(t), "")
+	for got := ""; !strings.HasSuffix(got, gate.Goods); {
 		b := make([]byte, 300)
 		n, err := conn.Read(b)
 		if err != nil {
@@ -272,8 +252,8 @@ func TestPayerWhoHasAllBuysAgainAtOnce(t *testing.T) {
 	}
 	conn.Close()
 	time.Sleep(100 * time.Millisecond)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t)), 200, "")
-	if w.fac.transfers() != 2 {
-		t.Error(w.fac.transfers(), "transfers")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t)), 200, "")
+	if w.Facilitator.Transfers() != 2 {
+		t.Error(w.Facilitator.Transfers(), "transfers")
 	}
 }

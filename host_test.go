@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // A line that looks at the host sees the name that the upstream sees: what can be
@@ -22,24 +24,24 @@ func TestHostHasOneSpelling(t *testing.T) {
 		"no such line": {"", "price /paid/* $0.03"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := prepareWorld(t)
-			_, port, _ := net.SplitHostPort(strings.TrimPrefix(w.gate, "http://"))
-			w.load(strings.Replace(w.caddyfile(tc.lines, tc.before), w.gate+" {", "http://:"+port+" {", 1))
+			w := gate.Prepare(t)
+			_, port, _ := net.SplitHostPort(strings.TrimPrefix(w.URL, "http://"))
+			w.Load(strings.Replace(w.Caddyfile(tc.lines, tc.before), w.URL+" {", "http://:"+port+" {", 1))
 			// As nginx and others that drop the dot, cut at the first colon, or read a URL.
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				host := strings.ToLower(r.Host[strings.LastIndexByte(r.Host, '@')+1:])
 				host, _, _ = strings.Cut(host, ":")
 				if strings.TrimRight(host, ".") == "premium.example" {
-					_, _ = io.WriteString(rw, sample)
+					_, _ = io.WriteString(rw, gate.Goods)
 				}
 			})
-			ask := func(host string) answerOf {
-				r := w.request(http.MethodGet, "/h")
+			ask := func(host string) gate.Answer {
+				r := w.Request(http.MethodGet, "/h")
 				r.Host = host
-				return w.do(r)
+				return w.Do(r)
 			}
 			for _, host := range []string{"premium.example.", "premium.example.:80", "PREMIUM.example.", "premium.example..", "premium.example:80:80", "premium.example:x", "x@premium.example", "PREMIUM.example", "premium.example", "premium.example:80"} {
-				if res := ask(host); name != "no such line" && strings.Contains(res.body, sample) {
+				if res := ask(host); name != "no such line" && strings.Contains(res.Text, gate.Goods) {
 					t.Errorf("%s is served unpaid", host)
 				}
 			}
@@ -47,8 +49,8 @@ func TestHostHasOneSpelling(t *testing.T) {
 				if name == "no such line" {
 					want = 200
 				}
-				if res := ask(host); res.err != nil || res.StatusCode != want {
-					t.Errorf("%s: %v %s", host, res.err, fmt.Sprint(res.Response))
+				if res := ask(host); res.Err != nil || res.StatusCode != want {
+					t.Errorf("%s: %v %s", host, res.Err, fmt.Sprint(res.Response))
 				}
 			}
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -25,16 +26,16 @@ type gateAt struct{ before, after, payTo, price string }
 
 // gatesCaddyfile makes a config with several blocks before one upstream, which is told
 // the number of the block in the header X-Gate.
-func (w *world) gatesCaddyfile(blocks ...gateAt) string {
+func gatesCaddyfile(w *gate.World, blocks ...gateAt) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "{\n admin off\n persist_config off\n auto_https off\n log {\n output file %s\n level DEBUG\n }\n paywall {\n ledger memory i_accept_loss\n facilitator fake %s\n }\n}\n", w.log, w.fac.URL)
+	fmt.Fprintf(&b, "{\n admin off\n persist_config off\n auto_https off\n log {\n output file %s\n level DEBUG\n }\n paywall {\n ledger memory i_accept_loss\n facilitator fake %s\n }\n}\n", w.LogFile, w.Facilitator.URL)
 	for i, g := range blocks {
 		to := g.payTo
 		if to == "" {
-			to = payTo
+			to = gate.PayTo
 		}
 		fmt.Fprintf(&b, "%s\npaywall {\n accept base-sepolia usdc %s\n facilitator fake\n price /articles/* %s\n}\nreverse_proxy %s {\n header_up X-Gate %d\n}\n%s\n",
-			g.before, to, g.price, strings.TrimPrefix(w.up.URL, "http://"), i, g.after)
+			g.before, to, g.price, strings.TrimPrefix(w.Upstream.URL, "http://"), i, g.after)
 	}
 	return b.String()
 }
@@ -42,30 +43,22 @@ func (w *world) gatesCaddyfile(blocks ...gateAt) string {
 // goodsOf is what the upstream gives for a block.
 func goodsOf(block int) string { return fmt.Sprintf("goods of %d", block) }
 
-func (w *world) givesGoodsOfGates() {
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+func givesGoodsOfGates(w *gate.World) {
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(rw, "goods of "+r.Header.Get("X-Gate"))
 	})
 }
 
-// breaksOff answers with a part of what it promises.
-func breaksOff(rw http.ResponseWriter, _ *http.Request) {
-	rw.Header().Set("Content-Length", "1000")
-	_, _ = io.WriteString(rw, "part")
-	_ = http.NewResponseController(rw).Flush()
-	panic(http.ErrAbortHandler)
-}
-
 // askAt asks at an origin, under a name.
-func (w *world) askAt(origin, host, path string, header ...string) answerOf {
-	w.t.Helper()
-	r := w.request(http.MethodGet, path, header...)
+func askAt(w *gate.World, origin, host, path string, header ...string) gate.Answer {
+	w.T.Helper()
+	r := w.Request(http.MethodGet, path, header...)
 	r.URL.Host = strings.TrimPrefix(origin, "http://")
 	r.Host = host
-	return w.do(r)
+	return w.Do(r)
 }
 
-func offerIn(t *testing.T, res answerOf) x402.Requirement {
+func offerIn(t *testing.T, res gate.Answer) x402.Requirement {
 	t.Helper()
 	c, err := x402.DecodeChallenge(res.Header.Get(x402.HeaderPaymentRequired))
 	if err != nil {
@@ -105,38 +98,38 @@ func TestQuotesAndPurchasesAreOfTheirGate(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := prepareWorld(t)
+			w := gate.Prepare(t)
 			first, second := loopback.FreeAddress(t), loopback.FreeAddress(t)
 			port := func(address string) string { return address[strings.LastIndex(address, ":"):] }
-			w.load(w.gatesCaddyfile(tc.blocks(port(first), port(second))...))
+			w.Load(gatesCaddyfile(w, tc.blocks(port(first), port(second))...))
 			cheap, dear := "http://"+first, "http://"+second
 			if !tc.twoPorts {
 				dear = cheap
 			}
-			w.givesGoodsOfGates()
-			asked := offerIn(t, w.askAt(cheap, "shop.example", "/articles/1"))
-			p := newPayer(t)
-			quote := p.sign(t, asked, time.Now()).v2(t)
-			res := w.askAt(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", quote)...)
-			w.expect(res, 402, "no_matching_requirements")
+			givesGoodsOfGates(w)
+			asked := offerIn(t, askAt(w, cheap, "shop.example", "/articles/1"))
+			p := gate.NewPayer(t)
+			quote := p.Sign(t, asked, time.Now()).V2(t)
+			res := askAt(w, dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", quote)...)
+			w.Expect(res, 402, "no_matching_requirements")
 
-			w.up.on(breaksOff)
-			owed := p.sign(t, asked, time.Now()).v2(t)
-			_ = w.askAt(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
-			if w.fac.transfers() != 1 {
-				t.Fatal(w.fac.transfers(), "transfers")
+			w.Upstream.On(gate.BreaksOff)
+			owed := p.Sign(t, asked, time.Now()).V2(t)
+			_ = askAt(w, cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
+			if w.Facilitator.Transfers() != 1 {
+				t.Fatal(w.Facilitator.Transfers(), "transfers")
 			}
-			w.givesGoodsOfGates()
-			res = w.again(func() answerOf {
-				return w.askAt(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", owed)...)
+			givesGoodsOfGates(w)
+			res = w.Again(func() gate.Answer {
+				return askAt(w, dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", owed)...)
 			})
-			w.expect(res, 409, "payment_bought_something_else")
-			res = w.askAt(dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))...)
-			w.expect(res, 402, "no_matching_requirements")
+			w.Expect(res, 409, "payment_bought_something_else")
+			res = askAt(w, dear, "shop.example", "/articles/1", append(tc.dearHeader, "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))...)
+			w.Expect(res, 402, "no_matching_requirements")
 			// At its own gate it is had.
-			res = w.askAt(cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
-			if res.body != goodsOf(0) || w.fac.transfers() != 1 {
-				t.Errorf("%d %q, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+			res = askAt(w, cheap, "shop.example", "/articles/1", "PAYMENT-SIGNATURE", owed)
+			if res.Text != goodsOf(0) || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d %q, %d transfers", res.StatusCode, res.Text, w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -144,37 +137,37 @@ func TestQuotesAndPurchasesAreOfTheirGate(t *testing.T) {
 
 // What is owed, and what was quoted, outlives a reload that touches other sites.
 func TestReloadOfOtherSitesKeepsWhatIsOwed(t *testing.T) {
-	w := prepareWorld(t)
+	w := gate.Prepare(t)
 	first, second := loopback.FreeAddress(t), loopback.FreeAddress(t)
 	mine := gateAt{"http://" + second + " {", "}", "", "$0.01"}
 	onDisk := strings.NewReplacer("ledger memory i_accept_loss", "ledger sqlite "+t.TempDir()+"/payments.db")
-	w.load(onDisk.Replace(w.gatesCaddyfile(mine)))
+	w.Load(onDisk.Replace(gatesCaddyfile(w, mine)))
 	origin := "http://" + second
-	w.up.on(breaksOff)
-	p := newPayer(t)
-	asked := offerIn(t, w.askAt(origin, second, "/articles/1"))
-	_ = w.askAt(origin, second, "/articles/1", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
-	quote := p.sign(t, offerIn(t, w.askAt(origin, second, "/articles/2")), time.Now()).v2(t)
+	w.Upstream.On(gate.BreaksOff)
+	p := gate.NewPayer(t)
+	asked := offerIn(t, askAt(w, origin, second, "/articles/1"))
+	_ = askAt(w, origin, second, "/articles/1", "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
+	quote := p.Sign(t, offerIn(t, askAt(w, origin, second, "/articles/2")), time.Now()).V2(t)
 
 	dearer := mine
 	dearer.price = "$0.02"
-	w.load(onDisk.Replace(w.gatesCaddyfile(gateAt{"http://" + first + " {", "}", "", "$5"}, dearer)))
-	w.givesGoodsOfGates()
-	res := w.askAt(origin, second, "/articles/2", "PAYMENT-SIGNATURE", quote)
-	if res.body != goodsOf(1) {
-		t.Errorf("quoted before the reload: %d %s", res.StatusCode, res.body)
+	w.Load(onDisk.Replace(gatesCaddyfile(w, gateAt{"http://" + first + " {", "}", "", "$5"}, dearer)))
+	givesGoodsOfGates(w)
+	res := askAt(w, origin, second, "/articles/2", "PAYMENT-SIGNATURE", quote)
+	if res.Text != goodsOf(1) {
+		t.Errorf("quoted before the reload: %d %s", res.StatusCode, res.Text)
 	}
-	fresh := p.sign(t, offerIn(t, w.askAt(origin, second, "/articles/1")), time.Now()).v2(t)
-	res = w.askAt(origin, second, "/articles/1", "PAYMENT-SIGNATURE", fresh)
-	if res.body != goodsOf(1) || w.fac.transfers() != 2 {
-		t.Errorf("owed before the reload: %d %s, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+	fresh := p.Sign(t, offerIn(t, askAt(w, origin, second, "/articles/1")), time.Now()).V2(t)
+	res = askAt(w, origin, second, "/articles/1", "PAYMENT-SIGNATURE", fresh)
+	if res.Text != goodsOf(1) || w.Facilitator.Transfers() != 2 {
+		t.Errorf("owed before the reload: %d %s, %d transfers", res.StatusCode, res.Text, w.Facilitator.Transfers())
 	}
 }
 
 // In JSON a matcher needs no name. Two lines are two, whatever their names.
 func TestLinesWithUnnamedMatchersAreTwo(t *testing.T) {
-	w := prepareWorld(t)
-	file := w.caddyfile("price @cheap /articles/* $0.01\n price @dear /articles/* $1", "@cheap header X-Tier cheap\n@dear header X-Tier dear")
+	w := gate.Prepare(t)
+	file := w.Caddyfile("price @cheap /articles/* $0.01\n price @dear /articles/* $1", "@cheap header X-Tier cheap\n@dear header X-Tier dear")
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(file), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -188,12 +181,12 @@ func TestLinesWithUnnamedMatchersAreTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = caddy.Stop() })
-	w.waitForSupported()
+	w.WaitForSupported()
 	var asked x402.Requirement
-	w.until(func() bool { return w.get("/articles/1", "X-Tier", "cheap").StatusCode == 402 })
-	asked = offerIn(t, w.get("/articles/1", "X-Tier", "cheap"))
-	res := w.get("/articles/1", "X-Tier", "dear", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t))
-	w.expect(res, 402, "no_matching_requirements")
+	w.Until(func() bool { return w.Get("/articles/1", "X-Tier", "cheap").StatusCode == 402 })
+	asked = offerIn(t, w.Get("/articles/1", "X-Tier", "cheap"))
+	res := w.Get("/articles/1", "X-Tier", "dear", "PAYMENT-SIGNATURE", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t))
+	w.Expect(res, 402, "no_matching_requirements")
 }
 
 // A redirect that leads away may hand out the goods: a signed URL. Whether it leads
@@ -224,20 +217,20 @@ func TestRedirectsThatLeaveAreCharged(t *testing.T) {
 		"public_url's, without a scheme":   {"http://:PORT", "x", "//shop.example/login", "public_url https://shop.example", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := prepareWorld(t)
+			w := gate.Prepare(t)
 			address := loopback.FreeAddress(t)
 			port := address[strings.LastIndex(address, ":")+1:]
-			file := w.caddyfile("price /downloads/* $0.01\n" + tc.options)
-			w.load(strings.Replace(file, w.gate+" {", strings.ReplaceAll(tc.site, "PORT", port)+" {", 1))
+			file := w.Caddyfile("price /downloads/* $0.01\n" + tc.options)
+			w.Load(strings.Replace(file, w.URL+" {", strings.ReplaceAll(tc.site, "PORT", port)+" {", 1))
 			location := strings.ReplaceAll(tc.location, "PORT", port)
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header()["Location"] = []string{location}
 				rw.WriteHeader(http.StatusFound)
 			})
 			origin := "http://" + address
-			pay := newPayer(t).sign(t, offerIn(t, w.askAt(origin, tc.host, "/downloads/x")), time.Now()).v2(t)
-			res := w.askAt(origin, tc.host, "/downloads/x", "PAYMENT-SIGNATURE", pay)
-			if charged := w.fac.transfers() == 1; charged != tc.charged || res.StatusCode != 302 {
+			pay := gate.NewPayer(t).Sign(t, offerIn(t, askAt(w, origin, tc.host, "/downloads/x")), time.Now()).V2(t)
+			res := askAt(w, origin, tc.host, "/downloads/x", "PAYMENT-SIGNATURE", pay)
+			if charged := w.Facilitator.Transfers() == 1; charged != tc.charged || res.StatusCode != 302 {
 				t.Errorf("%d to %q: charged %v", res.StatusCode, location, charged)
 			}
 		})

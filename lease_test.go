@@ -5,20 +5,22 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // Who had lost a claim went on to deliver, beside whoever has it now.
 func TestLostClaimStopsTheDelivery(t *testing.T) {
 	for _, path := range []string{"/first/x", "/held/x"} {
 		t.Run(path, func(t *testing.T) {
-			w := prepareWorld(t)
-			s := w.withScript()
-			w.load(onScript(w.caddyfile("price /first/* $0.01 {\n settle first\n}\nprice /held/* $0.01")))
-			for _, g := range gates(t) {
+			w := gate.Prepare(t)
+			s := w.WithLedger()
+			w.Load(gate.OnLedger(w.Caddyfile("price /first/* $0.01 {\n settle first\n}\nprice /held/* $0.01")))
+			for _, g := range gate.Handlers(t) {
 				g.ForTest().RenewEvery = 10 * time.Millisecond
 			}
 			ended := make(chan struct{})
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				defer close(ended)
 				for r.Context().Err() == nil {
 					_, _ = io.WriteString(rw, "goods ")
@@ -26,9 +28,9 @@ func TestLostClaimStopsTheDelivery(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 			})
-			p := newPayer(t)
-			sign := func() string { return w.sign(http.MethodGet, path, p).v2(t) }
-			res, err := w.http.Do(w.request(http.MethodGet, path, "PAYMENT-SIGNATURE", sign()))
+			p := gate.NewPayer(t)
+			sign := func() string { return w.Sign(http.MethodGet, path, p).V2(t) }
+			res, err := w.HTTP.Do(w.Request(http.MethodGet, path, "PAYMENT-SIGNATURE", sign()))
 			if err != nil || res.StatusCode != 200 {
 				t.Fatal(res, err)
 			}
@@ -36,17 +38,17 @@ func TestLostClaimStopsTheDelivery(t *testing.T) {
 			if _, err := io.ReadFull(res.Body, make([]byte, 60)); err != nil {
 				t.Fatal(err)
 			}
-			s.lost.Store(true)
+			s.Lost.Store(true)
 			if _, err := io.Copy(io.Discard, res.Body); err == nil {
 				t.Error("the delivery has an end")
 			}
 			<-ended
 			// It was not delivered, and is owed.
-			s.lost.Store(false)
-			w.up.on(nil)
-			w.until(func() bool { return w.get(path, "PAYMENT-SIGNATURE", sign()).StatusCode == 200 })
-			if w.fac.transfers() != 1 {
-				t.Error(w.fac.transfers())
+			s.Lost.Store(false)
+			w.Upstream.On(nil)
+			w.Until(func() bool { return w.Get(path, "PAYMENT-SIGNATURE", sign()).StatusCode == 200 })
+			if w.Facilitator.Transfers() != 1 {
+				t.Error(w.Facilitator.Transfers())
 			}
 		})
 	}

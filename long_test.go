@@ -4,12 +4,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // TestLongPathsAreDecided: what long paths and queries of real applications cost is
 // known: nothing where nothing is sold, and what it says where something is.
 func TestLongPathsAreDecided(t *testing.T) {
-	w := newWorld(t, "price /table/* /2.3/* /bucket/* $0.01")
+	w := gate.New(t, "price /table/* /2.3/* /bucket/* $0.01")
 	coordinates := strings.Repeat("13.388860,52.517037;", 99) + "13.388860,52.517037"
 	ids := strings.Repeat("11227809;", 99) + "11227809"
 	for path, want := range map[string]int{
@@ -26,8 +28,8 @@ func TestLongPathsAreDecided(t *testing.T) {
 		"/bucket/x?query=" + strings.Repeat("a", 15<<10):                                             http.StatusPaymentRequired,
 		"/route/" + strings.Repeat("%E1%84%92%E1%85%A1%E1%86%AB;%252f//", 200) + "/../%255c%2e%2e/x": http.StatusBadRequest,
 	} {
-		if res := w.get(path); res.StatusCode != want {
-			t.Errorf("%.60s (%d bytes): %d %s, want %d", path, len(path), res.StatusCode, res.body, want)
+		if res := w.Get(path); res.StatusCode != want {
+			t.Errorf("%.60s (%d bytes): %d %s, want %d", path, len(path), res.StatusCode, res.Text, want)
 		}
 	}
 }

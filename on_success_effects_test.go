@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -19,13 +20,10 @@ func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
 		"upto":  "price POST /act upto $0.50",
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, b := newUptoWorld(t, price)
-			if name == "fixed" {
-				w.fac.onSettle(nil)
-			}
+			w, _ := newUptoWorld(t, price)
 			answer := strings.Repeat("token ", 20_000) // 120 kB
 			finished := make(chan struct{}, 8)
-			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 				rw.Header().Set("Settlement-Overrides", amountOf("77"))
 				for i := range 20 {
 					if _, err := io.WriteString(rw, answer[i*6000:(i+1)*6000]); err != nil {
@@ -36,35 +34,35 @@ func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
 				}
 				finished <- struct{}{}
 			})
-			p := newPayer(t)
+			p := gate.NewPayer(t)
 			payment := func() string {
-				r := w.challenge(http.MethodPost, "/act").Accepts[0]
+				r := w.Challenge(http.MethodPost, "/act").Accepts[0]
 				if r.Scheme == "upto" {
-					return p.permit(t, r).v2(t)
+					return p.Permit(t, r).V2(t)
 				}
-				return p.sign(t, r, time.Now()).v2(t)
+				return p.Sign(t, r, time.Now()).V2(t)
 			}
-			if res := w.postPaid("/act", "a prompt", payment(), true); res.err != nil {
-				t.Fatal(res.err)
+			if res := w.PostPaid("/act", "a prompt", payment(), true); res.Err != nil {
+				t.Fatal(res.Err)
 			}
 			select {
 			case <-finished: // although nobody listened
 			case <-time.After(10 * time.Second):
 				t.Fatal("the upstream did not finish")
 			}
-			var res answerOf
-			w.until(func() bool {
-				res = w.postPaid("/act", "a prompt", payment(), false)
+			var res gate.Answer
+			w.Until(func() bool {
+				res = w.PostPaid("/act", "a prompt", payment(), false)
 				return res.StatusCode == 200
 			})
-			if res.body != answer || res.Header.Get("Settlement-Overrides") != "" {
-				t.Errorf("%d bytes, %v", len(res.body), res.Header)
+			if res.Text != answer || res.Header.Get("Settlement-Overrides") != "" {
+				t.Errorf("%d bytes, %v", len(res.Text), res.Header)
 			}
-			if w.up.hits.Load() != 1 || w.fac.transfers()+len(b.amounts()) != 1 {
-				t.Errorf("%d hits, %d transfers, %v", w.up.hits.Load(), w.fac.transfers(), b.amounts())
+			if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d hits, %v moved", w.Upstream.Hits.Load(), w.Facilitator.Amounts())
 			}
-			if name == "upto" && receiptOf(t, res).Amount != "77" {
-				t.Errorf("receipt %+v", receiptOf(t, res))
+			if name == "upto" && gate.ReceiptOf(t, res).Amount != "77" {
+				t.Errorf("receipt %+v", gate.ReceiptOf(t, res))
 			}
 		})
 	}
@@ -74,23 +72,23 @@ func TestEffectsOnSuccessAreNotRepeated(t *testing.T) {
 func TestEffectsOnSuccessStopUnsold(t *testing.T) {
 	w, b := newUptoWorld(t, "price POST /act upto $0.50")
 	started, stopped := make(chan struct{}), make(chan struct{})
-	w.up.on(func(_ http.ResponseWriter, r *http.Request) {
+	w.Upstream.On(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // or the server does not see that it leaves
 		close(started)
 		<-r.Context().Done()
 		close(stopped)
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.gate+"/act", strings.NewReader("a prompt"))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL+"/act", strings.NewReader("a prompt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set(x402.HeaderPaymentSignature, w.permitFor(http.MethodPost, "/act", newPayer(t)).v2(t))
+	r.Header.Set(x402.HeaderPaymentSignature, w.PermitFor(http.MethodPost, "/act", gate.NewPayer(t)).V2(t))
 	go func() {
 		<-started
 		cancel()
 	}()
-	if res, err := w.http.Do(r); err == nil {
+	if res, err := w.HTTP.Do(r); err == nil {
 		res.Body.Close()
 		t.Fatal("it answered")
 	}
@@ -99,6 +97,6 @@ func TestEffectsOnSuccessStopUnsold(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the upstream runs on")
 	}
-	w.counts(1, 1, 0)
-	b.expect(t)
+	w.Counts(1, 1, 0)
+	b.ExpectMoved(t)
 }

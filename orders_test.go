@@ -9,41 +9,33 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // Tests of orders: requests with effects that differ by their body.
-
-// slowly answers in many parts, and says what it answers.
-func (u *fakeUpstream) slowly(rw http.ResponseWriter, _ *http.Request) {
-	_, body := u.seen()
-	for i := range 20 {
-		_, _ = fmt.Fprintf(rw, "done %.20s %d %s\n", body, i, strings.Repeat("x", 3000))
-		_ = http.NewResponseController(rw).Flush()
-		time.Sleep(5 * time.Millisecond)
-	}
-}
 
 // Order 456 does not get the answer of 123, though it is as long.
 func TestAnotherOrderOfTheSameLengthIsSold(t *testing.T) {
 	for name, size := range map[string]int{"short": 0, "long": 100_000} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price POST /render $0.01")
-			w.up.on(w.up.slowly)
-			p := newPayer(t)
+			w := gate.New(t, "price POST /render $0.01")
+			w.Upstream.On(w.Upstream.Slowly)
+			p := gate.NewPayer(t)
 			order := func(id int) string { return fmt.Sprintf(`{"id":%d}%s`, id, strings.Repeat(" ", size)) }
-			w.post(p, "/render", order(123), true)
-			w.until(func() bool { return w.up.hits.Load() == 1 })
+			w.Post(p, "/render", order(123), true)
+			w.Until(func() bool { return w.Upstream.Hits.Load() == 1 })
 			time.Sleep(200 * time.Millisecond)
-			res := w.again(func() answerOf { return w.post(p, "/render", order(456), false) })
+			res := w.Again(func() gate.Answer { return w.Post(p, "/render", order(456), false) })
 			switch {
-			case strings.Contains(res.body, "123"):
-				t.Errorf("asked for 456, got %.40q", res.body)
-			case size == 0 && (res.StatusCode != 200 || w.fac.transfers() != 2):
-				t.Errorf("%d %.80s, %d transfers", res.StatusCode, res.body, w.fac.transfers())
+			case strings.Contains(res.Text, "123"):
+				t.Errorf("asked for 456, got %.40q", res.Text)
+			case size == 0 && (res.StatusCode != 200 || w.Facilitator.Transfers() != 2):
+				t.Errorf("%d %.80s, %d transfers", res.StatusCode, res.Text, w.Facilitator.Transfers())
 			}
-			res = w.again(func() answerOf { return w.post(p, "/render", order(123), false) })
-			if res.StatusCode != 200 || !strings.Contains(res.body, "123") {
-				t.Errorf("the same order again: %d %.80q", res.StatusCode, res.body)
+			res = w.Again(func() gate.Answer { return w.Post(p, "/render", order(123), false) })
+			if res.StatusCode != 200 || !strings.Contains(res.Text, "123") {
+				t.Errorf("the same order again: %d %.80q", res.StatusCode, res.Text)
 			}
 		})
 	}
@@ -53,13 +45,13 @@ func TestAnotherOrderOfTheSameLengthIsSold(t *testing.T) {
 func TestDifferentOrdersAtOnceAreAllSold(t *testing.T) {
 	for name, chunked := range map[string]bool{"with a length": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price POST /render $0.01")
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w := gate.New(t, "price POST /render $0.01")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				time.Sleep(100 * time.Millisecond)
 				_, _ = io.WriteString(rw, "done")
 			})
-			p := newPayer(t)
-			asked := w.challenge(http.MethodPost, "/render").Accepts[0]
+			p := gate.NewPayer(t)
+			asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
 			const n = 10
 			var all sync.WaitGroup
 			for i := range n {
@@ -68,20 +60,20 @@ func TestDifferentOrdersAtOnceAreAllSold(t *testing.T) {
 					if chunked {
 						body = io.MultiReader(body)
 					}
-					r, err := http.NewRequest(http.MethodPost, w.gate+"/render", body)
+					r, err := http.NewRequest(http.MethodPost, w.URL+"/render", body)
 					if err != nil {
 						t.Error(err)
 						return
 					}
-					r.Header.Set("PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
-					if res := w.do(r); res.StatusCode != 200 {
-						t.Errorf("%d %s", res.StatusCode, res.body)
+					r.Header.Set("PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
+					if res := w.Do(r); res.StatusCode != 200 {
+						t.Errorf("%d %s", res.StatusCode, res.Text)
 					}
 				})
 			}
 			all.Wait()
-			if w.fac.transfers() != n || w.up.hits.Load() != n {
-				t.Errorf("%d transfers, %d runs", w.fac.transfers(), w.up.hits.Load())
+			if w.Facilitator.Transfers() != n || w.Upstream.Hits.Load() != n {
+				t.Errorf("%d transfers, %d runs", w.Facilitator.Transfers(), w.Upstream.Hits.Load())
 			}
 		})
 	}
@@ -92,13 +84,13 @@ func TestDifferentOrdersAtOnceAreAllSold(t *testing.T) {
 func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
 	for name, chunked := range map[string]bool{"with a length": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price POST /render $0.01")
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w := gate.New(t, "price POST /render $0.01")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				time.Sleep(300 * time.Millisecond)
 				_, _ = io.WriteString(rw, "done")
 			})
-			p := newPayer(t)
-			asked := w.challenge(http.MethodPost, "/render").Accepts[0]
+			p := gate.NewPayer(t)
+			asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
 			var good, flying atomic.Int64
 			var all sync.WaitGroup
 			for range 5 {
@@ -107,25 +99,25 @@ func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
 					if chunked {
 						body = io.MultiReader(body)
 					}
-					r, err := http.NewRequest(http.MethodPost, w.gate+"/render", body)
+					r, err := http.NewRequest(http.MethodPost, w.URL+"/render", body)
 					if err != nil {
 						t.Error(err)
 						return
 					}
-					r.Header.Set("PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
-					switch res := w.do(r); {
+					r.Header.Set("PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
+					switch res := w.Do(r); {
 					case res.StatusCode == 200:
 						good.Add(1)
-					case strings.Contains(res.body, "payment_in_flight"):
+					case strings.Contains(res.Text, "payment_in_flight"):
 						flying.Add(1)
 					default:
-						t.Errorf("%d %s", res.StatusCode, res.body)
+						t.Errorf("%d %s", res.StatusCode, res.Text)
 					}
 				})
 			}
 			all.Wait()
-			if good.Load() != 1 || flying.Load() != 4 || w.fac.transfers() != 1 {
-				t.Errorf("%d sold, %d in flight, %d transfers", good.Load(), flying.Load(), w.fac.transfers())
+			if good.Load() != 1 || flying.Load() != 4 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d sold, %d in flight, %d transfers", good.Load(), flying.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -134,13 +126,13 @@ func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
 // An order without a declared length whose answer broke off is not charged and done
 // again when it is signed anew.
 func TestChunkedOrderIsDoneOnce(t *testing.T) {
-	w := newWorld(t, "price POST /act $0.01")
-	w.up.on(w.up.slowly)
-	p := newPayer(t)
+	w := gate.New(t, "price POST /act $0.01")
+	w.Upstream.On(w.Upstream.Slowly)
+	p := gate.NewPayer(t)
 	post := func(hangUp bool) string {
-		conn, host := w.dial()
+		conn, host := w.Dial()
 		defer conn.Close()
-		pay := p.sign(t, w.challenge(http.MethodPost, "/act").Accepts[0], time.Now()).v2(t)
+		pay := p.Sign(t, w.Challenge(http.MethodPost, "/act").Accepts[0], time.Now()).V2(t)
 		fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nPAYMENT-SIGNATURE: %s\r\n\r\n5\r\ndo it\r\n0\r\n\r\n", host, pay)
 		if hangUp {
 			_, _ = conn.Read(make([]byte, 512))
@@ -151,35 +143,35 @@ func TestChunkedOrderIsDoneOnce(t *testing.T) {
 	}
 	post(true)
 	var res string
-	w.until(func() bool {
+	w.Until(func() bool {
 		res = post(false)
 		return !strings.Contains(res, "payment_in_flight")
 	})
-	if w.up.hits.Load() != 1 || w.fac.transfers() != 1 || !strings.Contains(res, "done do it 19") {
-		t.Errorf("done %d times, %d transfers, %.200q", w.up.hits.Load(), w.fac.transfers(), res)
+	if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 || !strings.Contains(res, "done do it 19") {
+		t.Errorf("done %d times, %d transfers, %.200q", w.Upstream.Hits.Load(), w.Facilitator.Transfers(), res)
 	}
 }
 
 // A signature of somebody else does not hold a payer's orders up.
 func TestForgedOrderBlocksNobody(t *testing.T) {
-	w := newWorld(t, "price POST /render $0.01")
+	w := gate.New(t, "price POST /render $0.01")
 	asking := make(chan struct{})
-	w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
-		if strings.Contains(string(w.fac.keep(r)), "deadbeef") {
+	w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(string(gate.Body(r)), "deadbeef") {
 			close(asking)
 			<-r.Context().Done()
 			return
 		}
-		says(200, `{"isValid":true}`)(rw, r)
+		gate.Says(200, `{"isValid":true}`)(rw, r)
 	})
-	victim := newPayer(t)
-	asked := w.challenge(http.MethodPost, "/render").Accepts[0]
-	forged := newPayer(t).sign(t, asked, time.Now())
-	forged.authorization["from"] = victim.address.Hex()
-	forged.authorization["nonce"] = "0xdeadbeef" + strings.Repeat("00", 28)
-	go w.postPaid("/render", "0123456789", forged.v2(t), true)
+	victim := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
+	forged := gate.NewPayer(t).Sign(t, asked, time.Now())
+	forged.Authorization["from"] = victim.Address.Hex()
+	forged.Authorization["nonce"] = "0xdeadbeef" + strings.Repeat("00", 28)
+	go w.PostPaid("/render", "0123456789", forged.V2(t), true)
 	<-asking
-	w.expect(w.postPaid("/render", "0123456789", victim.sign(t, asked, time.Now()).v2(t), false), 200, "")
+	w.Expect(w.PostPaid("/render", "0123456789", victim.Sign(t, asked, time.Now()).V2(t), false), 200, "")
 }
 
 // Several users may pay with one wallet. The answer that was kept for one of them is not
@@ -196,29 +188,29 @@ func TestNamedOrderOfAnotherUserIsSold(t *testing.T) {
 		{400_000, "delivery_unconfirmed", 409, `{"error":"delivery_unconfirmed"}`}, // too long to be kept
 	} {
 		t.Run(fmt.Sprint(c.size), func(t *testing.T) {
-			w := newWorld(t, "price POST /act $0.01")
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w := gate.New(t, "price POST /act $0.01")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				_, _ = io.WriteString(rw, "for "+r.Header.Get("Authorization"))
 				_ = http.NewResponseController(rw).Flush()
 				time.Sleep(50 * time.Millisecond)
 				_, _ = io.WriteString(rw, strings.Repeat(".", c.size))
 			})
-			p := newPayer(t)
-			asked := w.challenge("POST", "/act").Accepts[0]
-			w.leaves("POST", "/act", p.sign(t, asked, time.Now()).v2(t), "report", "Authorization", "alice")
-			send := func(payment, user string) answerOf {
-				return w.again(func() answerOf {
-					return w.sendBody(t.Context(), "POST", "/act", payment, "report", "Authorization", user)
+			p := gate.NewPayer(t)
+			asked := w.Challenge("POST", "/act").Accepts[0]
+			w.Leaves("POST", "/act", p.Sign(t, asked, time.Now()).V2(t), "report", "Authorization", "alice")
+			send := func(payment, user string) gate.Answer {
+				return w.Again(func() gate.Answer {
+					return w.SendBody(t.Context(), "POST", "/act", payment, "report", "Authorization", user)
 				})
 			}
-			w.expect(send(p.sign(t, asked, time.Now()).v2(t), "bob"), 409, c.bob)
-			res := send(p.sign(t, asked, time.Now()).withIdentifier(t, "pay_0123456789abcdef"), "bob")
-			if !strings.HasPrefix(res.body, "for bob") || w.up.hits.Load() != 2 || w.fac.transfers() != 2 {
-				t.Errorf("bob: %d %.40q, %d done, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+			w.Expect(send(p.Sign(t, asked, time.Now()).V2(t), "bob"), 409, c.bob)
+			res := send(p.Sign(t, asked, time.Now()).WithIdentifier(t, "pay_0123456789abcdef"), "bob")
+			if !strings.HasPrefix(res.Text, "for bob") || w.Upstream.Hits.Load() != 2 || w.Facilitator.Transfers() != 2 {
+				t.Errorf("bob: %d %.40q, %d done, %d transfers", res.StatusCode, res.Text, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
-			res = send(p.sign(t, asked, time.Now()).v2(t), "alice")
-			if res.StatusCode != c.alice || !strings.HasPrefix(res.body, c.aliceGets) || w.up.hits.Load() != 2 || w.fac.transfers() != 2 {
-				t.Errorf("alice: %d %.40q, %d done, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+			res = send(p.Sign(t, asked, time.Now()).V2(t), "alice")
+			if res.StatusCode != c.alice || !strings.HasPrefix(res.Text, c.aliceGets) || w.Upstream.Hits.Load() != 2 || w.Facilitator.Transfers() != 2 {
+				t.Errorf("alice: %d %.40q, %d done, %d transfers", res.StatusCode, res.Text, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -229,27 +221,27 @@ func TestNamedOrderOfAnotherUserIsSold(t *testing.T) {
 func TestRenewedCredentialsRedeem(t *testing.T) {
 	for _, settle := range []string{"first", "on_success"} {
 		t.Run(settle, func(t *testing.T) {
-			w := newWorld(t, "price /act $0.01 {\n settle "+settle+"\n}")
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w := gate.New(t, "price /act $0.01 {\n settle "+settle+"\n}")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Authorization") != "new" {
 					rw.WriteHeader(http.StatusUnauthorized)
 					return
 				}
 				_, _ = io.WriteString(rw, "done")
 			})
-			p := newPayer(t)
-			asked := w.challenge("POST", "/act").Accepts[0]
+			p := gate.NewPayer(t)
+			asked := w.Challenge("POST", "/act").Accepts[0]
 			for _, token := range []string{"old", "new"} {
-				payment := p.sign(t, asked, time.Now()).v2(t)
-				res := w.again(func() answerOf {
-					return w.sendBody(t.Context(), "POST", "/act", payment, "order", "Authorization", token, "Cookie", token)
+				payment := p.Sign(t, asked, time.Now()).V2(t)
+				res := w.Again(func() gate.Answer {
+					return w.SendBody(t.Context(), "POST", "/act", payment, "order", "Authorization", token, "Cookie", token)
 				})
 				if want := map[string]int{"old": 401, "new": 200}[token]; res.StatusCode != want {
-					t.Errorf("%s: %d %s", token, res.StatusCode, res.body)
+					t.Errorf("%s: %d %s", token, res.StatusCode, res.Text)
 				}
 			}
-			if w.fac.transfers() != 1 {
-				t.Error(w.fac.transfers(), "transfers")
+			if w.Facilitator.Transfers() != 1 {
+				t.Error(w.Facilitator.Transfers(), "transfers")
 			}
 		})
 	}

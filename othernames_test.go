@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // TestOtherNamesOfAPageArePriced: what servers and frameworks have under other names than
@@ -102,8 +104,8 @@ func TestOtherNamesOfAPageArePriced(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tc.lines, "@sample query sample=1\n@logo query url=/logo.png")
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w := gate.New(t, tc.lines, "@sample query sample=1\n@logo query url=/logo.png")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				page := tc.page(r)
 				for _, goods := range tc.goods {
 					if page == goods {
@@ -125,7 +127,7 @@ func TestOtherNamesOfAPageArePriced(t *testing.T) {
 // TestLongQueryThatBeginsWithASlashPasses: a picture in base64 may begin so. A path in a
 // query is priced, whatever is put behind it.
 func TestLongQueryThatBeginsWithASlashPasses(t *testing.T) {
-	w := newWorld(t, "price /quote $0.01\nprice /articles/* $0.01")
+	w := gate.New(t, "price /quote $0.01\nprice /articles/* $0.01")
 	picture := "/9j/4AAQSkZJRgABAQ" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\xff\xfe\xfb/a+?>", 1500)))
 	pad := strings.Repeat("ab/", 2500)
 	for query, want := range map[string]int{
@@ -138,9 +140,9 @@ func TestLongQueryThatBeginsWithASlashPasses(t *testing.T) {
 	}
 }
 
-func answerTo(t *testing.T, w *world, path string) (status int, body string) {
+func answerTo(t *testing.T, w *gate.World, path string) (status int, body string) {
 	t.Helper()
-	res, err := w.http.Do(w.request(http.MethodGet, path))
+	res, err := w.HTTP.Do(w.Request(http.MethodGet, path))
 	if err != nil {
 		t.Fatal(err)
 	}

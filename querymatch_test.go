@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // TestQueryPrices: a price by query counts however the server behind reads the
 // query, and a query sets nothing free that some server could read otherwise.
 func TestQueryPrices(t *testing.T) {
-	w := newWorld(t, strings.Join([]string{
+	w := gate.New(t, strings.Join([]string{
 		"price @post / $0.01",
 		"price @feed / $0.05",
 		"price @not /not $0.02",
@@ -87,23 +89,23 @@ func TestQueryPrices(t *testing.T) {
 		{"/none?x=1", free},
 		{"/bot?q=1", free},
 	} {
-		res := w.do(w.request(http.MethodGet, tc.uri))
+		res := w.Do(w.Request(http.MethodGet, tc.uri))
 		switch {
 		case tc.costs == free && res.StatusCode != http.StatusOK:
 			t.Errorf("%.60s: %d, want it free", tc.uri, res.StatusCode)
 		case tc.costs != free && res.StatusCode != http.StatusPaymentRequired:
 			t.Errorf("%.60s: %d, want a price", tc.uri, res.StatusCode)
 		case tc.costs != free:
-			if got := w.challenge(http.MethodGet, tc.uri).Accepts[0].Amount; got != tc.costs {
+			if got := w.Challenge(http.MethodGet, tc.uri).Accepts[0].Amount; got != tc.costs {
 				t.Errorf("%.60s costs %s, want %s", tc.uri, got, tc.costs)
 			}
 		}
 	}
 	// A target on the wire has no fragment, but Node takes it for one.
 	for query, status := range map[string]int{"p#=1": 402, "x#&p=1": 402, "x#": 200} {
-		r := w.request(http.MethodGet, "/")
+		r := w.Request(http.MethodGet, "/")
 		r.URL.RawQuery = query
-		if res := w.do(r); res.StatusCode != status {
+		if res := w.Do(r); res.StatusCode != status {
 			t.Errorf("/?%s: %d, want %d", query, res.StatusCode, status)
 		}
 	}
@@ -120,9 +122,9 @@ func TestQueryPrices(t *testing.T) {
 		{"/preview?preview=1", "X-Original-URI", "/preview", 402},
 		{"/bot?q[]=1", "User-Agent", "a bot", 402},
 	} {
-		r := w.request(http.MethodGet, tc.uri)
+		r := w.Request(http.MethodGet, tc.uri)
 		r.Header[tc.name] = []string{tc.value}
-		if res := w.do(r); res.StatusCode != tc.status {
+		if res := w.Do(r); res.StatusCode != tc.status {
 			t.Errorf("%s with %s: %s: %d, want %d", tc.uri, tc.name, tc.value, res.StatusCode, tc.status)
 		}
 	}
@@ -131,15 +133,15 @@ func TestQueryPrices(t *testing.T) {
 // TestQueryOfRewrittenRequest: the query counts as it was received, and as it
 // was rewritten before the gate.
 func TestQueryOfRewrittenRequest(t *testing.T) {
-	w := newWorld(t, "price @post / $0.01\nprice /x $0.02\nfree @preview /x",
+	w := gate.New(t, "price @post / $0.01\nprice /x $0.02\nfree @preview /x",
 		"@post query p=*", "@preview query preview=1", "rewrite /to /?p=1", "@strip header Strip *", "uri @strip query -p", "@add header Add *", "uri @add query preview 1")
 	for request, status := range map[string]int{"/to": 402, "/?p=1": 402, "/?p=1 Strip": 402, "/?q=1 Strip": 200, "/x": 402, "/x?preview=1": 200, "/x Add": 402, "/x?preview=1 Add": 200} {
 		uri, header, _ := strings.Cut(request, " ")
-		r := w.request(http.MethodGet, uri)
+		r := w.Request(http.MethodGet, uri)
 		if header != "" {
 			r.Header.Set(header, "1")
 		}
-		if res := w.do(r); res.StatusCode != status {
+		if res := w.Do(r); res.StatusCode != status {
 			t.Errorf("%s: %d, want %d", request, res.StatusCode, status)
 		}
 	}
@@ -156,22 +158,22 @@ func TestDearerOfTwo(t *testing.T) {
 		"one amount":        {"$0.01 One", "$0.01 Two", "10000"},
 		"longer amount":     {"$0.9", "$1.1", "1100000"},
 		"another payee":     {"$0.01", "$0.02 {\naccept base-sepolia usdc 0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359\n}", ""},
-		"more tokens":       {"$0.01", "$0.02 {\naccept base-sepolia usdc " + payTo + "\naccept polygon-amoy usdc " + payTo + "\n}", ""},
-		"fewer tokens":      {"$0.01 {\naccept base-sepolia usdc " + payTo + "\naccept polygon-amoy usdc " + payTo + "\n}", "$0.02", "20000"},
+		"more tokens":       {"$0.01", "$0.02 {\naccept base-sepolia usdc " + gate.PayTo + "\naccept polygon-amoy usdc " + gate.PayTo + "\n}", ""},
+		"fewer tokens":      {"$0.01 {\naccept base-sepolia usdc " + gate.PayTo + "\naccept polygon-amoy usdc " + gate.PayTo + "\n}", "$0.02", "20000"},
 		"charged otherwise": {"$0.01", "$0.02 {\ncharge 201\n}", ""},
 		"settled otherwise": {"$0.01", "$0.02 {\nsettle first\n}", ""},
 	} {
 		for _, order := range []string{"price @a /x " + tc.a + "\nprice @b /x " + tc.b, "price @b /x " + tc.b + "\nprice @a /x " + tc.a} {
-			w := newWorld(t, "accept base-sepolia usdc "+payTo+"\n"+order, "@a query a=*", "@b header B *")
-			r := w.request(http.MethodGet, "/x?a=1")
+			w := gate.New(t, "accept base-sepolia usdc "+gate.PayTo+"\n"+order, "@a query a=*", "@b header B *")
+			r := w.Request(http.MethodGet, "/x?a=1")
 			r.Header.Set("B", "1")
-			res := w.do(r)
+			res := w.Do(r)
 			if tc.want == "" {
 				if res.StatusCode != http.StatusBadRequest {
 					t.Errorf("%s: %d", name, res.StatusCode)
 				}
-			} else if res.StatusCode != http.StatusPaymentRequired || !strings.Contains(res.body, `"maxAmountRequired":"`+tc.want+`"`) {
-				t.Errorf("%s: %d %s", name, res.StatusCode, res.body)
+			} else if res.StatusCode != http.StatusPaymentRequired || !strings.Contains(res.Text, `"maxAmountRequired":"`+tc.want+`"`) {
+				t.Errorf("%s: %d %s", name, res.StatusCode, res.Text)
 			}
 		}
 	}
@@ -185,7 +187,7 @@ func TestQueryMatchersAreBounded(t *testing.T) {
 		fmt.Fprintf(&matchers, "@p%d query p=%d\n", i, i)
 		fmt.Fprintf(&lines, "price @p%d /* $0.%04d\n", i, i+1)
 	}
-	w := newWorld(t, lines.String(), matchers.String())
+	w := gate.New(t, lines.String(), matchers.String())
 	odd := strings.Repeat("%71=&", 240)
 	for query, want := range map[string]int{
 		odd:          400, // could be any of 50 prices, and free
@@ -196,7 +198,7 @@ func TestQueryMatchersAreBounded(t *testing.T) {
 		strings.Repeat("page=1&", 200):                                  200,
 		strings.Repeat("page=1&", 200) + "p=49":                         402,
 	} {
-		if res := w.get("/a?" + query); res.StatusCode != want && (want != 400 || res.StatusCode != 402) {
+		if res := w.Get("/a?" + query); res.StatusCode != want && (want != 400 || res.StatusCode != 402) {
 			t.Errorf("%.60s… %d bytes: %d, want %d", query, len(query), res.StatusCode, want)
 		}
 	}
@@ -209,9 +211,9 @@ func TestQueryOfTheIndexFile(t *testing.T) {
 		"price @post / $0.01":  {"/?p=1": 402, "/index.php?p=1": 402, "/index.php/x?p=1": 402, "/INDEX.php?p[]=1": 402, "/index.php": 200, "/?q=1": 200},
 		"price @post /* $0.01": {"/?p=1": 402, "/index.php?p=1": 402, "/index.php/x?p=1": 402, "/any/thing?p=1": 402, "/any/thing": 200, "/": 200},
 	} {
-		w := newWorld(t, line, "@post query p=*")
+		w := gate.New(t, line, "@post query p=*")
 		for path, status := range want {
-			if res := w.get(path); res.StatusCode != status {
+			if res := w.Get(path); res.StatusCode != status {
 				t.Errorf("%s: %s: %d, want %d", line, path, res.StatusCode, status)
 			}
 		}

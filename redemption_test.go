@@ -10,15 +10,11 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Tests of who may fetch what was paid for, and how often.
-
-// behindProxy makes Caddy believe this machine what it says of the client's address.
-func behindProxy(caddyfile string) string {
-	return strings.Replace(caddyfile, "admin off", "admin off\nservers {\n trusted_proxies static 127.0.0.0/8\n}", 1)
-}
 
 const (
 	here      = "198.51.100.7"
@@ -26,72 +22,72 @@ const (
 )
 
 // forgedLike is a payment with a signature of nobody.
-func forgedLike(s *signed) *signed {
-	return &signed{s.requirement, s.authorization, "0x" + strings.Repeat("11", 65)}
+func forgedLike(s *gate.Payment) *gate.Payment {
+	return &gate.Payment{Requirement: s.Requirement, Authorization: s.Authorization, Signature: "0x" + strings.Repeat("11", 65)}
 }
 
 // A payment that has bought something stands on the chain, with its signature. It is
 // no word of its payer any more.
 func TestUsedPaymentRedeemsNothing(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
-	victim := newPayer(t)
-	public := w.sign(http.MethodGet, "/paid/a", victim).v2(t)
-	w.expect(w.get("/paid/a", "PAYMENT-SIGNATURE", public, "X-Forwarded-For", here), 200, "")
-	w.up.on(breaksOff)
-	owed := w.sign(http.MethodGet, "/paid/b", victim).v2(t)
-	_ = w.get("/paid/b", "PAYMENT-SIGNATURE", owed, "X-Forwarded-For", here)
-	w.up.on(nil)
+	w := gate.Prepare(t)
+	w.Load(gate.BehindProxy(w.Caddyfile("price /paid/* $0.01")))
+	victim := gate.NewPayer(t)
+	public := w.Sign(http.MethodGet, "/paid/a", victim).V2(t)
+	w.Expect(w.Get("/paid/a", "PAYMENT-SIGNATURE", public, "X-Forwarded-For", here), 200, "")
+	w.Upstream.On(gate.BreaksOff)
+	owed := w.Sign(http.MethodGet, "/paid/b", victim).V2(t)
+	_ = w.Get("/paid/b", "PAYMENT-SIGNATURE", owed, "X-Forwarded-For", here)
+	w.Upstream.On(nil)
 
-	hits := w.up.hits.Load()
+	hits := w.Upstream.Hits.Load()
 	for _, payment := range []string{owed, public} {
 		for _, from := range []string{elsewhere, here} {
 			if payment == owed && from == here {
 				continue
 			}
-			res := w.again(func() answerOf {
-				return w.get("/paid/b", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", from)
+			res := w.Again(func() gate.Answer {
+				return w.Get("/paid/b", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", from)
 			})
 			if res.StatusCode == 200 {
-				t.Errorf("from %s: %q", from, res.body)
+				t.Errorf("from %s: %q", from, res.Text)
 			}
 		}
 	}
-	if w.up.hits.Load() != hits {
+	if w.Upstream.Hits.Load() != hits {
 		t.Error("the upstream was asked")
 	}
-	w.expect(w.get("/paid/b", "PAYMENT-SIGNATURE", owed, "X-Forwarded-For", here), 200, "")
-	if w.fac.transfers() != 2 {
-		t.Error(w.fac.transfers(), "transfers")
+	w.Expect(w.Get("/paid/b", "PAYMENT-SIGNATURE", owed, "X-Forwarded-For", here), 200, "")
+	if w.Facilitator.Transfers() != 2 {
+		t.Error(w.Facilitator.Transfers(), "transfers")
 	}
 }
 
 // Nor does one that the gate has never seen, if the facilitator says that it is used.
 func TestPaymentUsedElsewhereRedeemsNothing(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(behindProxy(w.caddyfile("price /paid/* $0.01")))
-	victim := newPayer(t)
-	used := w.sign(http.MethodGet, "/paid/b", victim).v2(t)
-	w.up.on(breaksOff)
-	_ = w.get("/paid/b", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/b", victim).v2(t), "X-Forwarded-For", here)
-	w.up.on(nil)
-	w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
-	hits := w.up.hits.Load()
-	res := w.get("/paid/b", "PAYMENT-SIGNATURE", used, "X-Forwarded-For", elsewhere)
-	if res.StatusCode != 402 || w.up.hits.Load() != hits {
-		t.Errorf("%d %s", res.StatusCode, res.body)
+	w := gate.Prepare(t)
+	w.Load(gate.BehindProxy(w.Caddyfile("price /paid/* $0.01")))
+	victim := gate.NewPayer(t)
+	used := w.Sign(http.MethodGet, "/paid/b", victim).V2(t)
+	w.Upstream.On(gate.BreaksOff)
+	_ = w.Get("/paid/b", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/b", victim).V2(t), "X-Forwarded-For", here)
+	w.Upstream.On(nil)
+	w.Facilitator.OnVerify(gate.Says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}`))
+	hits := w.Upstream.Hits.Load()
+	res := w.Get("/paid/b", "PAYMENT-SIGNATURE", used, "X-Forwarded-For", elsewhere)
+	if res.StatusCode != 402 || w.Upstream.Hits.Load() != hits {
+		t.Errorf("%d %s", res.StatusCode, res.Text)
 	}
 }
 
 // The answer to an order is the payer's. Who has one of his old payments does not read
 // it, whatever lengths he tries.
 func TestKeptAnswerIsThePayers(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(behindProxy(w.caddyfile("price POST /chat $0.01")))
-	victim := newPayer(t)
-	asked := w.challenge(http.MethodPost, "/chat").Accepts[0]
+	w := gate.Prepare(t)
+	w.Load(gate.BehindProxy(w.Caddyfile("price POST /chat $0.01")))
+	victim := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/chat").Accepts[0]
 	post := func(body, payment, from string, hangUp bool) string {
-		conn, host := w.dial()
+		conn, host := w.Dial()
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /chat HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %s\r\nConnection: close\r\nContent-Length: %d\r\nPAYMENT-SIGNATURE: %s\r\n\r\n%s", host, from, len(body), payment, body)
 		if hangUp {
@@ -101,12 +97,12 @@ func TestKeptAnswerIsThePayers(t *testing.T) {
 		all, _ := io.ReadAll(conn)
 		return string(all)
 	}
-	public := victim.sign(t, asked, time.Now()).v2(t)
+	public := victim.Sign(t, asked, time.Now()).V2(t)
 	if res := post(`{"q":"hi"}`, public, here, false); !strings.Contains(res, "200 OK") {
 		t.Fatal(res)
 	}
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-		_, body := w.up.seen()
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+		_, body := w.Upstream.Seen()
 		for range 30 {
 			_, _ = io.WriteString(rw, "SECRET answer to "+body+"\n"+strings.Repeat("x", 4000))
 			_ = http.NewResponseController(rw).Flush()
@@ -114,24 +110,24 @@ func TestKeptAnswerIsThePayers(t *testing.T) {
 		}
 	})
 	const order = `{"q":"my medical history"}`
-	owed := victim.sign(t, asked, time.Now())
-	post(order, owed.v2(t), here, true)
+	owed := victim.Sign(t, asked, time.Now())
+	post(order, owed.V2(t), here, true)
 	for n := range len(order) + 3 {
-		for _, payment := range []string{public, owed.v2(t), forgedLike(owed).v2(t)} {
+		for _, payment := range []string{public, owed.V2(t), forgedLike(owed).V2(t)} {
 			if res := post(strings.Repeat("?", n), payment, elsewhere, false); strings.Contains(res, "SECRET") {
 				t.Fatalf("%d bytes: %.80q", n, res)
 			}
 		}
 	}
 	// The payer has it, with the same payment or a fresh one, for the same order.
-	hits := w.up.hits.Load()
+	hits := w.Upstream.Hits.Load()
 	var res string
-	w.until(func() bool {
-		res = post(order, victim.sign(t, asked, time.Now()).v2(t), elsewhere, false)
+	w.Until(func() bool {
+		res = post(order, victim.Sign(t, asked, time.Now()).V2(t), elsewhere, false)
 		return !strings.Contains(res, "payment_in_flight")
 	})
-	if !strings.Contains(res, "SECRET answer to "+order) || w.up.hits.Load() != hits || w.fac.transfers() != 2 {
-		t.Errorf("%.200q, %d runs more, %d transfers", res, w.up.hits.Load()-hits, w.fac.transfers())
+	if !strings.Contains(res, "SECRET answer to "+order) || w.Upstream.Hits.Load() != hits || w.Facilitator.Transfers() != 2 {
+		t.Errorf("%.200q, %d runs more, %d transfers", res, w.Upstream.Hits.Load()-hits, w.Facilitator.Transfers())
 	}
 }
 
@@ -146,28 +142,30 @@ func TestKeptAnswerIsTheUsers(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		settle string
-		buy    func(w *world, payment string)
+		buy    func(w *gate.World, payment string)
 	}{
-		"broken off": {"first", func(w *world, payment string) {
-			w.leaves(http.MethodPost, "/export", payment, "{}", "Authorization", "Bearer alice", "Cookie", "a=1")
+		"broken off": {"first", func(w *gate.World, payment string) {
+			w.Leaves(http.MethodPost, "/export", payment, "{}", "Authorization", "Bearer alice", "Cookie", "a=1")
 		}},
-		"in doubt": {"on_success", func(w *world, payment string) {
-			w.fac.onSettle(w.fac.lost)
-			w.expect(w.sendBody(w.t.Context(), http.MethodPost, "/export", payment, "{}", "Authorization", "Bearer alice", "Cookie", "a=1"), 503, "settlement_pending")
-			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) { w.fac.move(rw, w.fac.keep(r)) })
+		"in doubt": {"on_success", func(w *gate.World, payment string) {
+			w.Facilitator.OnSettle(w.Facilitator.Lost)
+			w.Expect(w.SendBody(w.T.Context(), http.MethodPost, "/export", payment, "{}", "Authorization", "Bearer alice", "Cookie", "a=1"), 503, "settlement_pending")
+			w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) { w.Facilitator.Move(rw, gate.Body(r)) })
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price POST /export $0.01 {\n settle "+c.settle+"\n}")
-			w.up.on(secret)
-			p := newPayer(t)
-			asked := w.challenge(http.MethodPost, "/export").Accepts[0]
-			bought := p.sign(t, asked, time.Now()).v2(t)
+			w := gate.New(t, "price POST /export $0.01 {\n settle "+c.settle+"\n}")
+			w.Upstream.On(secret)
+			p := gate.NewPayer(t)
+			asked := w.Challenge(http.MethodPost, "/export").Accepts[0]
+			bought := p.Sign(t, asked, time.Now()).V2(t)
 			c.buy(w, bought)
-			fetch := func(payment string, header ...string) (res answerOf) {
-				w.until(func() bool {
-					res = w.again(func() answerOf { return w.sendBody(t.Context(), http.MethodPost, "/export", payment, "{}", header...) })
-					return !strings.Contains(res.body, "settlement_pending")
+			fetch := func(payment string, header ...string) (res gate.Answer) {
+				w.Until(func() bool {
+					res = w.Again(func() gate.Answer {
+						return w.SendBody(t.Context(), http.MethodPost, "/export", payment, "{}", header...)
+					})
+					return !strings.Contains(res.Text, "settlement_pending")
 				})
 				return res
 			}
@@ -188,18 +186,18 @@ func TestKeptAnswerIsTheUsers(t *testing.T) {
 				} {
 					sent := payment
 					if sent == "" {
-						sent = p.sign(t, asked, time.Now()).v2(t)
+						sent = p.Sign(t, asked, time.Now()).V2(t)
 					}
 					res := fetch(sent, header...)
-					if strings.Contains(res.body, "SECRET") || res.Header.Get("PAYMENT-RESPONSE") == "" {
-						t.Errorf("%v: %.60q", header, res.body)
+					if strings.Contains(res.Text, "SECRET") || res.Header.Get("PAYMENT-RESPONSE") == "" {
+						t.Errorf("%v: %.60q", header, res.Text)
 					}
-					w.expect(res, 409, "other_credentials")
+					w.Expect(res, 409, "other_credentials")
 				}
 			}
-			res := fetch(p.sign(t, asked, time.Now()).v2(t), "Authorization", "Bearer alice", "Cookie", "a=1", "User-Agent", "another", "Idempotency-Key", "another")
-			if res.StatusCode != 200 || !strings.HasPrefix(res.body, "SECRET of Bearer alice") || w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
-				t.Errorf("alice: %d %.60q, %d runs, %d transfers", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+			res := fetch(p.Sign(t, asked, time.Now()).V2(t), "Authorization", "Bearer alice", "Cookie", "a=1", "User-Agent", "another", "Idempotency-Key", "another")
+			if res.StatusCode != 200 || !strings.HasPrefix(res.Text, "SECRET of Bearer alice") || w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("alice: %d %.60q, %d runs, %d transfers", res.StatusCode, res.Text, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -208,54 +206,54 @@ func TestKeptAnswerIsTheUsers(t *testing.T) {
 // The nonce of a used payment stands in the token's events. With it alone nobody
 // fetches anything, also from the payer's own network.
 func TestSameNonceWithoutTheSignatureRedeemsNothing(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(behindProxy(w.caddyfile("price /paid/* $0.01 {\n settle first\n}")))
-	w.up.on(says(500, "broken"))
-	payment := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
-	w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t), "X-Forwarded-For", "2001:db8:1:1::1")
-	w.up.on(nil)
+	w := gate.Prepare(t)
+	w.Load(gate.BehindProxy(w.Caddyfile("price /paid/* $0.01 {\n settle first\n}")))
+	w.Upstream.On(gate.Says(500, "broken"))
+	payment := gate.NewPayer(t).Sign(t, w.Challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
+	w.Get("/paid/x", "PAYMENT-SIGNATURE", payment.V2(t), "X-Forwarded-For", "2001:db8:1:1::1")
+	w.Upstream.On(nil)
 	for _, from := range []string{"2001:db8:1:1::1", "2001:db8:1:ffff::9"} {
-		w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).v2(t), "X-Forwarded-For", from), 409, "payment_bought_something_else")
+		w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).V2(t), "X-Forwarded-For", from), 409, "payment_bought_something_else")
 	}
 	// A neighbour of the same /48 is another customer.
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t), "X-Forwarded-For", "2001:db8:1:ffff::9"), 409, "payment_bought_something_else")
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t), "X-Forwarded-For", "2001:db8:1:1::2"), 200, "")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", payment.V2(t), "X-Forwarded-For", "2001:db8:1:ffff::9"), 409, "payment_bought_something_else")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", payment.V2(t), "X-Forwarded-For", "2001:db8:1:1::2"), 200, "")
 }
 
 // A contract wallet's payment, which only a facilitator can judge, redeems by being
 // the same.
 func TestContractWalletsPaymentComesAgain(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}")
-	w.up.on(says(500, "broken"))
-	payment := newPayer(t).sign(t, w.challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
-	payment.authorization["from"] = newPayer(t).address.Hex()
-	w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t))
-	w.up.on(nil)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).v2(t)), 409, "payment_bought_something_else")
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment.v2(t)), 200, "")
-	if w.fac.transfers() != 1 {
-		t.Error(w.fac.transfers(), "transfers")
+	w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}")
+	w.Upstream.On(gate.Says(500, "broken"))
+	payment := gate.NewPayer(t).Sign(t, w.Challenge(http.MethodGet, "/paid/x").Accepts[0], time.Now())
+	payment.Authorization["from"] = gate.NewPayer(t).Address.Hex()
+	w.Get("/paid/x", "PAYMENT-SIGNATURE", payment.V2(t))
+	w.Upstream.On(nil)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", forgedLike(payment).V2(t)), 409, "payment_bought_something_else")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", payment.V2(t)), 200, "")
+	if w.Facilitator.Transfers() != 1 {
+		t.Error(w.Facilitator.Transfers(), "transfers")
 	}
 }
 
 // Told to wait for an earlier purchase, a contract wallet finds its own payment free
 // when it comes again.
 func TestWhoIsToldToWaitMeetsNoClaimOfHisOwn(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	w.fac.onSettle(drop)
-	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
-	wallet, signer := newPayer(t), newPayer(t)
+	w := gate.New(t, "price /paid/* $0.01")
+	w.Facilitator.OnSettle(gate.Drop)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
+	wallet, signer := gate.NewPayer(t), gate.NewPayer(t)
 	sign := func() string {
-		s := signer.sign(t, asked, time.Now())
-		s.authorization["from"] = wallet.address.Hex()
-		return s.v2(t)
+		s := signer.Sign(t, asked, time.Now())
+		s.Authorization["from"] = wallet.Address.Hex()
+		return s.V2(t)
 	}
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", sign()), 503, "settlement_pending")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", sign()), 503, "settlement_pending")
 	second := sign()
 	for range 3 {
-		res := w.get("/paid/x", "PAYMENT-SIGNATURE", second)
+		res := w.Get("/paid/x", "PAYMENT-SIGNATURE", second)
 		if res.StatusCode == 409 {
-			t.Fatalf("%d %s", res.StatusCode, res.body)
+			t.Fatalf("%d %s", res.StatusCode, res.Text)
 		}
 	}
 }
@@ -264,34 +262,34 @@ func TestWhoIsToldToWaitMeetsNoClaimOfHisOwn(t *testing.T) {
 func TestUptoRedeemsWhatWasCharged(t *testing.T) {
 	t.Run("nothing charged, nothing owed", func(t *testing.T) {
 		w, _ := newUptoWorld(t, "price /chat/* upto $0.50")
-		w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodHead {
 				rw.Header().Set("Settlement-Overrides", amountOf("0"))
 				return
 			}
 			rw.Header().Set("Settlement-Overrides", amountOf(maximum))
-			_, _ = io.WriteString(rw, sample)
+			_, _ = io.WriteString(rw, gate.Goods)
 		})
-		head := w.permitFor(http.MethodHead, "/chat/x", newPayer(t)).v2(t)
-		w.payWith(http.MethodHead, "/chat/x", head)
-		if res := w.payWith(http.MethodGet, "/chat/x", head); res.StatusCode == 200 {
-			t.Errorf("%q for nothing", res.body)
+		head := w.PermitFor(http.MethodHead, "/chat/x", gate.NewPayer(t)).V2(t)
+		w.PayWith(http.MethodHead, "/chat/x", head)
+		if res := w.PayWith(http.MethodGet, "/chat/x", head); res.StatusCode == 200 {
+			t.Errorf("%q for nothing", res.Text)
 		}
 	})
 	t.Run("HEAD buys no GET", func(t *testing.T) {
 		w, _ := newUptoWorld(t, "price /chat/* upto $0.50")
-		w.up.charges(amountOf("10"))
-		p := newPayer(t)
-		w.payWith(http.MethodHead, "/chat/x", w.permitFor(http.MethodHead, "/chat/x", p).v2(t))
-		settled := w.fac.settled.Load()
-		w.expect(w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t)), 200, "")
-		if w.fac.settled.Load() != settled+1 {
+		w.Upstream.Charges(amountOf("10"))
+		p := gate.NewPayer(t)
+		w.PayWith(http.MethodHead, "/chat/x", w.PermitFor(http.MethodHead, "/chat/x", p).V2(t))
+		settled := w.Facilitator.Settled.Load()
+		w.Expect(w.PayWith(http.MethodGet, "/chat/x", w.PermitFor(http.MethodGet, "/chat/x", p).V2(t)), 200, "")
+		if w.Facilitator.Settled.Load() != settled+1 {
 			t.Error("the GET was not charged")
 		}
 	})
 	t.Run("a little charged buys a little", func(t *testing.T) {
 		w, _ := newUptoWorld(t, "price /chat/* upto $0.50")
-		w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+		w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Range") != "" {
 				rw.Header().Set("Settlement-Overrides", amountOf("1"))
 				rw.WriteHeader(206)
@@ -302,22 +300,22 @@ func TestUptoRedeemsWhatWasCharged(t *testing.T) {
 			if r.Header.Get("X-Silent") == "" {
 				rw.Header().Set("Settlement-Overrides", amountOf(maximum))
 			} // else no word, which means the same
-			_, _ = io.WriteString(rw, sample)
+			_, _ = io.WriteString(rw, gate.Goods)
 		})
-		p := newPayer(t)
-		pay := w.permitFor(http.MethodGet, "/chat/x", p).v2(t)
-		conn, host := w.dial()
+		p := gate.NewPayer(t)
+		pay := w.PermitFor(http.MethodGet, "/chat/x", p).V2(t)
+		conn, host := w.Dial()
 		fmt.Fprintf(conn, "GET /chat/x HTTP/1.1\r\nHost: %s\r\nRange: bytes=0-0\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, pay)
 		_, _ = io.ReadAll(conn) // it is the upstream that breaks off
 		conn.Close()
-		res := w.again(func() answerOf { return w.payWith(http.MethodGet, "/chat/x", pay) })
-		w.expect(res, 409, "usage_above_charge")
-		res = w.again(func() answerOf { return w.get("/chat/x", "PAYMENT-SIGNATURE", pay, "X-Silent", "yes") })
-		w.expect(res, 409, "usage_above_charge")
+		res := w.Again(func() gate.Answer { return w.PayWith(http.MethodGet, "/chat/x", pay) })
+		w.Expect(res, 409, "usage_above_charge")
+		res = w.Again(func() gate.Answer { return w.Get("/chat/x", "PAYMENT-SIGNATURE", pay, "X-Silent", "yes") })
+		w.Expect(res, 409, "usage_above_charge")
 		// Who signs anew buys it.
-		settled := w.fac.settled.Load()
-		w.expect(w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t)), 200, "")
-		if w.fac.settled.Load() != settled+1 {
+		settled := w.Facilitator.Settled.Load()
+		w.Expect(w.PayWith(http.MethodGet, "/chat/x", w.PermitFor(http.MethodGet, "/chat/x", p).V2(t)), 200, "")
+		if w.Facilitator.Settled.Load() != settled+1 {
 			t.Error("not charged")
 		}
 	})
@@ -340,9 +338,9 @@ func TestWhoEndsAnAnswerHimselfHasTwoMore(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price /search $0.05 {\n settle on_success\n}")
+			w := gate.New(t, "price /search $0.05 {\n settle on_success\n}")
 			var given atomic.Int64
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				_, _ = fmt.Fprintf(rw, "answer %d %s", given.Add(1), strings.Repeat(".", 6000))
 				_ = http.NewResponseController(rw).Flush()
 				select { // one that acts is not cut off with its payer
@@ -350,28 +348,28 @@ func TestWhoEndsAnAnswerHimselfHasTwoMore(t *testing.T) {
 				case <-time.After(300 * time.Millisecond):
 				}
 			})
-			p := newPayer(t)
-			r := w.request(tc.method, "/search")
+			p := gate.NewPayer(t)
+			r := w.Request(tc.method, "/search")
 			if name, value, ok := strings.Cut(strings.TrimSpace(tc.header), ": "); ok && strings.HasPrefix(name, "X-") {
 				r.Header.Set(name, value)
 			} else if tc.method == "POST" {
 				r.Header.Set("Connection", "Upgrade")
 				r.Header.Set("Upgrade", "websocket")
 			}
-			asked := offerIn(t, w.do(r))
+			asked := offerIn(t, w.Do(r))
 			const tries = 7
 			for i := range tries {
-				conn, host := w.dial()
+				conn, host := w.Dial()
 				body := tc.body(i)
 				fmt.Fprintf(conn, "%s /search HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\nPAYMENT-SIGNATURE: %s\r\n\r\n%s",
-					tc.method, host, tc.header, len(body), p.sign(t, asked, time.Now()).v2(t), body)
+					tc.method, host, tc.header, len(body), p.Sign(t, asked, time.Now()).V2(t), body)
 				_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
 				_, _ = conn.Read(make([]byte, 8192))
 				conn.Close()
 				time.Sleep(100 * time.Millisecond)
 			}
-			if most := int64(tc.answers * w.fac.transfers()); given.Load() > most || given.Load() == 0 {
-				t.Errorf("%d answers for %d payments", given.Load(), w.fac.transfers())
+			if most := int64(tc.answers * w.Facilitator.Transfers()); given.Load() > most || given.Load() == 0 {
+				t.Errorf("%d answers for %d payments", given.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -379,40 +377,40 @@ func TestWhoEndsAnAnswerHimselfHasTwoMore(t *testing.T) {
 
 // Tries while the upstream is away use nothing up of what is owed.
 func TestOutageUsesNothingUp(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	w.up.on(breaksOff)
-	payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	w.get("/paid/x", "PAYMENT-SIGNATURE", payment)
-	address := w.up.Listener.Addr().String()
-	w.up.Listener.Close()
-	w.up.CloseClientConnections()
+	w := gate.New(t, "price /paid/* $0.01")
+	w.Upstream.On(gate.BreaksOff)
+	payment := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	w.Get("/paid/x", "PAYMENT-SIGNATURE", payment)
+	address := w.Upstream.Listener.Addr().String()
+	w.Upstream.Listener.Close()
+	w.Upstream.CloseClientConnections()
 	for range 30 {
-		res := w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", payment) })
-		w.expect(res, 502, "upstream_failed")
+		res := w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", payment) })
+		w.Expect(res, 502, "upstream_failed")
 		if res.Header.Get("Retry-After") == "" {
 			t.Fatal("no Retry-After")
 		}
 	}
-	serve(t, address, says(200, sample))
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment), 200, "")
-	if w.fac.transfers() != 1 {
-		t.Error(w.fac.transfers(), "transfers")
+	gate.Serve(t, address, gate.Says(200, gate.Goods))
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", payment), 200, "")
+	if w.Facilitator.Transfers() != 1 {
+		t.Error(w.Facilitator.Transfers(), "transfers")
 	}
 }
 
 // The key under which an upstream keeps answers cannot be computed from the chain, and
 // a client cannot choose it. It is the same for every run.
 func TestIdempotencyKeyIsOurs(t *testing.T) {
-	w := newWorld(t, "price POST /chat $0.01 {\n settle first\n}\nupstream_headers")
+	w := gate.New(t, "price POST /chat $0.01 {\n settle first\n}\nupstream_headers")
 	var keys, clients []string
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		keys = append(keys, r.Header.Get("Idempotency-Key"))
 		clients = append(clients, r.Header.Get("Paywall-Client-Idempotency-Key"))
 		rw.WriteHeader(500)
 	})
-	asked := w.challenge(http.MethodPost, "/chat").Accepts[0]
-	payment := newPayer(t).sign(t, asked, time.Now())
-	public, err := x402.Decode(http.Header{"Payment-Signature": {payment.v2(t)}})
+	asked := w.Challenge(http.MethodPost, "/chat").Accepts[0]
+	payment := gate.NewPayer(t).Sign(t, asked, time.Now())
+	public, err := x402.Decode(http.Header{"Payment-Signature": {payment.V2(t)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -421,17 +419,17 @@ func TestIdempotencyKeyIsOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	send := func(payment, key string) {
-		r, _ := http.NewRequest(http.MethodPost, w.gate+"/chat", strings.NewReader("x"))
+		r, _ := http.NewRequest(http.MethodPost, w.URL+"/chat", strings.NewReader("x"))
 		r.Header.Set("PAYMENT-SIGNATURE", payment)
 		if key != "" {
 			r.Header.Set("Idempotency-Key", key)
 		}
-		w.again(func() answerOf { return w.do(r.Clone(t.Context())) })
+		w.Again(func() gate.Answer { return w.Do(r.Clone(t.Context())) })
 	}
-	send(payment.v2(t), "")
-	send(payment.v2(t), "")
+	send(payment.V2(t), "")
+	send(payment.V2(t), "")
 	guess := ledger.ID(ledger.Key(auth.Key))
-	send(newPayer(t).sign(t, asked, time.Now()).v2(t), guess)
+	send(gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t), guess)
 	if len(keys) != 3 || keys[0] == "" || keys[0] != keys[1] || keys[2] == keys[0] || keys[2] == guess || keys[0] == guess || clients[2] != guess {
 		t.Errorf("keys %q, the clients' %q", keys, clients)
 	}
@@ -442,61 +440,61 @@ func TestIdempotencyKeyIsOurs(t *testing.T) {
 // trusted_proxies_strict.
 func TestClientDoesNotChooseItsNetwork(t *testing.T) {
 	for name, word := range map[string]string{"trusted_proxies": "", "trusted_proxies_strict": "\ntrusted_proxies_strict"} {
-		through := func(w *world) string {
-			return strings.Replace(behindProxy(w.caddyfile("price /paid/* $0.01")), "127.0.0.0/8", "127.0.0.0/8 10.0.0.0/8"+word, 1)
+		through := func(w *gate.World) string {
+			return strings.Replace(gate.BehindProxy(w.Caddyfile("price /paid/* $0.01")), "127.0.0.0/8", "127.0.0.0/8 10.0.0.0/8"+word, 1)
 		}
 		for _, last := range []string{elsewhere + ", 10.1.1.1:80", " [2001:db8::9]:443", "[2001:db8::9]", "unknown"} {
 			t.Run(name+"/to pass the bounds with "+last, func(t *testing.T) {
-				forgetPayers()
-				w := prepareWorld(t)
-				w.load(through(w))
-				w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
-				asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+				gate.ForgetPayers()
+				w := gate.Prepare(t)
+				w.Load(through(w))
+				w.Facilitator.OnVerify(gate.Says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+				asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
 				refused := 0
 				for i := range 400 {
 					forwarded := fmt.Sprintf("11.%d.1.1, %s", i%250, last)
-					if w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", forwarded).StatusCode == http.StatusTooManyRequests {
+					if w.Get("/paid/x", "PAYMENT-SIGNATURE", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t), "X-Forwarded-For", forwarded).StatusCode == http.StatusTooManyRequests {
 						refused++
 					}
 				}
 				if refused == 0 {
 					t.Error("400 payments of empty wallets from one client passed")
 				}
-				w.fac.onVerify(says(200, `{"isValid":true}`))
-				w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t), "X-Forwarded-For", "11.1.1.1, "+here), 200, "")
+				w.Facilitator.OnVerify(gate.Says(200, `{"isValid":true}`))
+				w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t), "X-Forwarded-For", "11.1.1.1, "+here), 200, "")
 			})
 		}
 		t.Run(name+"/to use up what another has", func(t *testing.T) {
-			forgetPayers()
-			w := prepareWorld(t)
-			w.load(through(w))
-			w.fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
-			asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+			gate.ForgetPayers()
+			w := gate.Prepare(t)
+			w.Load(through(w))
+			w.Facilitator.OnVerify(gate.Says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+			asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
 			for range 300 {
-				w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here+", "+elsewhere)
+				w.Get("/paid/x", "PAYMENT-SIGNATURE", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t), "X-Forwarded-For", here+", "+elsewhere)
 			}
-			w.fac.onVerify(says(200, `{"isValid":true}`))
-			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", newPayer(t).sign(t, asked, time.Now()).v2(t), "X-Forwarded-For", here), 200, "")
+			w.Facilitator.OnVerify(gate.Says(200, `{"isValid":true}`))
+			w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t), "X-Forwarded-For", here), 200, "")
 		})
 		t.Run(name+"/to fetch what another has bought", func(t *testing.T) {
-			w := prepareWorld(t)
-			w.load(through(w))
-			w.up.on(breaksOff)
-			payment := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-			_ = w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", here)
-			w.up.on(nil)
+			w := gate.Prepare(t)
+			w.Load(through(w))
+			w.Upstream.On(gate.BreaksOff)
+			payment := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+			_ = w.Get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", here)
+			w.Upstream.On(nil)
 			for _, forwarded := range []string{
 				elsewhere, here + ", " + elsewhere, here + "," + elsewhere + ",10.1.1.1", here + ", 10.2.2.2, " + elsewhere + ", ::ffff:10.1.1.1",
 				here + ", [2001:db8::9]:443", here + ", [2001:db8::9]", here + ", unknown", here + ", unix:", here + `, "[2001:db8::9]:443"`, here + ",",
 			} {
-				res := w.again(func() answerOf {
-					return w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", forwarded)
+				res := w.Again(func() gate.Answer {
+					return w.Get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", forwarded)
 				})
 				if res.StatusCode == 200 {
 					t.Errorf("with X-Forwarded-For: %s it is handed out", forwarded)
 				}
 			}
-			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", "11.1.1.1, "+here+", 10.1.1.1"), 200, "")
+			w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", payment, "X-Forwarded-For", "11.1.1.1, "+here+", 10.1.1.1"), 200, "")
 		})
 	}
 }

@@ -5,20 +5,22 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // siteWith is a Caddyfile whose site has directives before its block, and lines
 // in it.
 func siteWith(before, lines string) string {
 	return "{\nadmin off\npaywall {\nledger memory i_accept_loss\nfacilitator fake http://127.0.0.1:1\n}\n}\nhttp://127.0.0.1:0 {\n" +
-		before + "\npaywall {\naccept base-sepolia usdc " + payTo + "\nfacilitator fake\n" + lines + "\n}\nrespond ok\n}"
+		before + "\npaywall {\naccept base-sepolia usdc " + gate.PayTo + "\nfacilitator fake\n" + lines + "\n}\nrespond ok\n}"
 }
 
 // loadsOrSays loads a config that is fine if want is "", and else must not load and say
 // so.
 func loadsOrSays(t *testing.T, config, want string) {
 	t.Helper()
-	err := loadOnly(config)
+	err := gate.Validate(config)
 	switch {
 	case want == "" && err != nil:
 		t.Error(err)
@@ -108,14 +110,14 @@ func TestJSONIsCheckedLikeTheCaddyfile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := validate(adapted); err != nil {
+			if err := gate.ValidateJSON(adapted); err != nil {
 				t.Fatalf("before the change: %v", err)
 			}
 			changed := strings.Replace(string(adapted), tc.old, tc.new, 1)
 			if changed == string(adapted) {
 				t.Fatalf("%q is not in %s", tc.old, adapted)
 			}
-			if err := validate([]byte(changed)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if err := gate.ValidateJSON([]byte(changed)); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("it loads, or says something else: %v", err)
 			}
 		})
@@ -125,11 +127,11 @@ func TestJSONIsCheckedLikeTheCaddyfile(t *testing.T) {
 // A path after the amount became the description, and stayed free.
 func TestWordsThatAreNoDescription(t *testing.T) {
 	for _, word := range []string{"/y/*", `"/y"`, "*.pdf", "@m", "$0.02"} {
-		if err := loadOnly(siteWith("@m header a b", "price /x/* $0.01 "+word)); err == nil || !strings.Contains(err.Error(), "too late") {
+		if err := gate.Validate(siteWith("@m header a b", "price /x/* $0.01 "+word)); err == nil || !strings.Contains(err.Error(), "too late") {
 			t.Errorf("%s: %v", word, err)
 		}
 	}
-	if err := loadOnly(siteWith("", `price /x/* $0.01 "A/B: 5 $ * @home"`)); err != nil {
+	if err := gate.Validate(siteWith("", `price /x/* $0.01 "A/B: 5 $ * @home"`)); err != nil {
 		t.Error(err)
 	}
 }

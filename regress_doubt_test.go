@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 const twoNetworks = `{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"},{"x402Version":2,"scheme":"exact","network":"eip155:8453"}],"extensions":[],"signers":{}}`
@@ -19,61 +20,61 @@ const twoNetworks = `{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip1
 func TestDoubtOutlivesTheConfig(t *testing.T) {
 	for name, tc := range map[string]struct {
 		header string
-		change func(w *world, advance func(time.Duration)) // between the two requests
+		change func(w *gate.World, advance func(time.Duration)) // between the two requests
 	}{
-		"nothing changed": {"PAYMENT-SIGNATURE", func(*world, func(time.Duration)) {}},
-		"another price": {"PAYMENT-SIGNATURE", func(w *world, _ func(time.Duration)) {
-			w.reload(onScript(w.caddyfile("price /paid/* $0.02")))
-			w.challenge(http.MethodGet, "/paid/x") // and the old quote is forgotten
+		"nothing changed": {"PAYMENT-SIGNATURE", func(*gate.World, func(time.Duration)) {}},
+		"another price": {"PAYMENT-SIGNATURE", func(w *gate.World, _ func(time.Duration)) {
+			w.Reload(gate.OnLedger(w.Caddyfile("price /paid/* $0.02")))
+			w.Challenge(http.MethodGet, "/paid/x") // and the old quote is forgotten
 		}},
-		"nearly expired": {"PAYMENT-SIGNATURE", func(_ *world, advance func(time.Duration)) { advance(290 * time.Second) }},
-		"expired":        {"PAYMENT-SIGNATURE", func(_ *world, advance func(time.Duration)) { advance(400 * time.Second) }},
-		"version 1, another price": {"X-PAYMENT", func(w *world, _ func(time.Duration)) {
-			w.reload(onScript(w.caddyfile("price /paid/* $0.02")))
-			w.challenge(http.MethodGet, "/paid/x")
+		"nearly expired": {"PAYMENT-SIGNATURE", func(_ *gate.World, advance func(time.Duration)) { advance(290 * time.Second) }},
+		"expired":        {"PAYMENT-SIGNATURE", func(_ *gate.World, advance func(time.Duration)) { advance(400 * time.Second) }},
+		"version 1, another price": {"X-PAYMENT", func(w *gate.World, _ func(time.Duration)) {
+			w.Reload(gate.OnLedger(w.Caddyfile("price /paid/* $0.02")))
+			w.Challenge(http.MethodGet, "/paid/x")
 		}},
-		"version 1, its network left": {"X-PAYMENT", func(w *world, _ func(time.Duration)) {
-			w.reload(onScript(w.caddyfile("accept base usdc " + payTo + "\nprice /paid/* $0.01")))
-			w.challenge(http.MethodGet, "/paid/x")
+		"version 1, its network left": {"X-PAYMENT", func(w *gate.World, _ func(time.Duration)) {
+			w.Reload(gate.OnLedger(w.Caddyfile("accept base usdc " + gate.PayTo + "\nprice /paid/* $0.01")))
+			w.Challenge(http.MethodGet, "/paid/x")
 		}},
-		"another facilitator first": {"PAYMENT-SIGNATURE", func(w *world, _ func(time.Duration)) {
-			other := newFakeFacilitator(w.t)
-			other.kinds.Store(twoNetworks)
-			other.onSettle(says(200, `{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"eip155:84532"}`))
-			config := onScript(w.caddyfile("facilitator other fake\nprice /paid/* $0.01"))
-			w.reload(strings.Replace(config, "ledger test", "facilitator other "+other.URL+"\nledger test", 1))
+		"another facilitator first": {"PAYMENT-SIGNATURE", func(w *gate.World, _ func(time.Duration)) {
+			other := gate.NewFacilitator(w.T)
+			other.Kinds.Store(twoNetworks)
+			other.OnSettle(gate.Says(200, `{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"eip155:84532"}`))
+			config := gate.OnLedger(w.Caddyfile("facilitator other fake\nprice /paid/* $0.01"))
+			w.Reload(strings.Replace(config, "ledger test", "facilitator other "+other.URL+"\nledger test", 1))
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := prepareWorld(t)
-			w.fac.kinds.Store(twoNetworks)
-			w.withScript()
-			w.load(onScript(w.caddyfile("price /paid/* $0.01")))
-			advance := clock(t)
+			w := gate.Prepare(t)
+			w.Facilitator.Kinds.Store(twoNetworks)
+			w.WithLedger()
+			w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
+			advance := gate.Clock(t)
 			var asked recorder
-			w.fac.onSettle(asked.around(w.fac, w.fac.lost))
-			s := w.sign(http.MethodGet, "/paid/x", newPayer(t))
-			value := s.v2(t)
+			w.Facilitator.OnSettle(asked.around(w.Facilitator, w.Facilitator.Lost))
+			s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+			value := s.V2(t)
 			if tc.header == "X-PAYMENT" {
-				value = s.v1(t)
+				value = s.V1(t)
 			}
-			pay := func() answerOf { return w.get("/paid/x", tc.header, value) }
-			w.expect(pay(), 503, "settlement_pending")
+			pay := func() gate.Answer { return w.Get("/paid/x", tc.header, value) }
+			w.Expect(pay(), 503, "settlement_pending")
 			tc.change(w, advance)
 
-			w.fac.onSettle(asked.around(w.fac, refusedSettle)) // which proves nothing any more
-			w.expect(pay(), 503, "settlement_pending")
-			w.fac.onSettle(asked.around(w.fac, func(rw http.ResponseWriter, r *http.Request) { w.fac.move(rw, w.fac.keep(r)) }))
-			w.expect(pay(), 200, "")
-			w.expect(w.again(pay), 402, "payment_already_used")
+			w.Facilitator.OnSettle(asked.around(w.Facilitator, gate.RefusedSettle)) // which proves nothing any more
+			w.Expect(pay(), 503, "settlement_pending")
+			w.Facilitator.OnSettle(asked.around(w.Facilitator, func(rw http.ResponseWriter, r *http.Request) { w.Facilitator.Move(rw, gate.Body(r)) }))
+			w.Expect(pay(), 200, "")
+			w.Expect(w.Again(pay), 402, "payment_already_used")
 			bodies := asked.all()
 			for _, body := range bodies {
 				if body != bodies[0] {
 					t.Errorf("asked in other words:\n%s\n%s", bodies[0], body)
 				}
 			}
-			if len(bodies) != 4 || w.fac.transfers() != 1 || w.fac.verified.Load() != 1 {
-				t.Errorf("%d settles, %d transfers, %d verifies", len(bodies), w.fac.transfers(), w.fac.verified.Load())
+			if len(bodies) != 4 || w.Facilitator.Transfers() != 1 || w.Facilitator.Verified.Load() != 1 {
+				t.Errorf("%d settles, %d transfers, %d verifies", len(bodies), w.Facilitator.Transfers(), w.Facilitator.Verified.Load())
 			}
 		})
 	}
@@ -82,121 +83,121 @@ func TestDoubtOutlivesTheConfig(t *testing.T) {
 // A second facilitator that had settled was not asked again once the first was
 // back, which truly said that the nonce was used.
 func TestRetakeAsksTheOneThatWasAsked(t *testing.T) {
-	w := prepareWorld(t)
-	second := newFakeFacilitator(t)
-	w.withScript()
-	w.load(strings.Replace(onScript(w.caddyfile("facilitator fake second\nprice /paid/* $0.01")),
+	w := gate.Prepare(t)
+	second := gate.NewFacilitator(t)
+	w.WithLedger()
+	w.Load(strings.Replace(gate.OnLedger(w.Caddyfile("facilitator fake second\nprice /paid/* $0.01")),
 		"ledger test", "facilitator second "+second.URL+"\nledger test", 1))
-	w.until(func() bool { return second.supported.Load() > 0 })
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	first := strings.TrimPrefix(w.fac.URL, "http://")
-	w.fac.Close()
-	second.onSettle(second.lost)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 503, "settlement_pending")
+	w.Until(func() bool { return second.Supported.Load() > 0 })
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	first := strings.TrimPrefix(w.Facilitator.URL, "http://")
+	w.Facilitator.Close()
+	second.OnSettle(second.Lost)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 503, "settlement_pending")
 
 	back := http.NewServeMux()
-	back.HandleFunc("/", says(200, `{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"eip155:84532"}`))
-	serve(t, first, back)
-	second.onSettle(nil)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
-	if second.transfers() != 1 {
-		t.Error(second.transfers())
+	back.HandleFunc("/", gate.Says(200, `{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"eip155:84532"}`))
+	gate.Serve(t, first, back)
+	second.OnSettle(nil)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+	if second.Transfers() != 1 {
+		t.Error(second.Transfers())
 	}
 }
 
 // What an order did before its settlement was in doubt, it must not do again.
 func TestDoubtfulOrderActsOnce(t *testing.T) {
-	w := prepareWorld(t)
-	w.withScript()
-	w.load(onScript(w.caddyfile("price POST /order $0.01 {\n settle on_success\n}")))
-	w.fac.onSettle(w.fac.lost)
-	p := newPayer(t)
-	s := w.sign(http.MethodPost, "/order", p).v2(t)
-	w.expect(w.do(w.request(http.MethodPost, "/order", "PAYMENT-SIGNATURE", s)), 503, "settlement_pending")
-	w.fac.onSettle(nil)
+	w := gate.Prepare(t)
+	w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price POST /order $0.01 {\n settle on_success\n}")))
+	w.Facilitator.OnSettle(w.Facilitator.Lost)
+	p := gate.NewPayer(t)
+	s := w.Sign(http.MethodPost, "/order", p).V2(t)
+	w.Expect(w.Do(w.Request(http.MethodPost, "/order", "PAYMENT-SIGNATURE", s)), 503, "settlement_pending")
+	w.Facilitator.OnSettle(nil)
 	// Asked again, it is found settled, and the answer of the upstream was kept.
-	res := w.again(func() answerOf { return w.do(w.request(http.MethodPost, "/order", "PAYMENT-SIGNATURE", s)) })
-	if w.expect(res, 200, ""); res.body != sample || !receiptOf(t, res).Success {
-		t.Errorf("%q, %+v", res.body, receiptOf(t, res))
+	res := w.Again(func() gate.Answer { return w.Do(w.Request(http.MethodPost, "/order", "PAYMENT-SIGNATURE", s)) })
+	if w.Expect(res, 200, ""); res.Text != gate.Goods || !gate.ReceiptOf(t, res).Success {
+		t.Errorf("%q, %+v", res.Text, gate.ReceiptOf(t, res))
 	}
-	if w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
-		t.Errorf("the upstream acted %d times for %d transfers", w.up.hits.Load(), w.fac.transfers())
+	if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+		t.Errorf("the upstream acted %d times for %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 	}
 }
 
 // While the reconciler asks about a payment its row is held, and a fresh
 // signature counted as another purchase: the payer paid twice.
 func TestFreshSignatureWaitsForTheReconciler(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
-	p := newPayer(t)
-	pay := func() answerOf {
-		return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t))
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
+	p := gate.NewPayer(t)
+	pay := func() gate.Answer {
+		return w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", p).V2(t))
 	}
-	w.fac.onSettle(w.fac.lost)
-	w.expect(pay(), 503, "settlement_pending")
+	w.Facilitator.OnSettle(w.Facilitator.Lost)
+	w.Expect(pay(), 503, "settlement_pending")
 	asked, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
-		body := w.fac.keep(r)
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := gate.Body(r)
 		once.Do(func() { close(asked); <-release })
-		w.fac.move(rw, body)
+		w.Facilitator.Move(rw, body)
 	})
-	s.visible.Store(true)
+	s.Visible.Store(true)
 	<-asked
 	res := pay()
 	close(release)
-	w.expect(res, 503, "settlement_pending")
-	w.until(func() bool { return pay().StatusCode == 200 })
-	if w.fac.transfers() != 1 {
-		t.Error(w.fac.transfers())
+	w.Expect(res, 503, "settlement_pending")
+	w.Until(func() bool { return pay().StatusCode == 200 })
+	if w.Facilitator.Transfers() != 1 {
+		t.Error(w.Facilitator.Transfers())
 	}
 }
 
 // newOpaqueWorld sells for a token on a chain whose authorizations cannot be
 // recognised. pay is a payment; each text is another one.
-func newOpaqueWorld(t *testing.T) (w *world, s *scripted, pay func(text string) answerOf) {
+func newOpaqueWorld(t *testing.T) (w *gate.World, s *gate.Ledger, pay func(text string) gate.Answer) {
 	t.Helper()
-	w = prepareWorld(t)
-	s = w.withScript()
-	w.fac.kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"stellar:testnet","extra":{"areFeesSponsored":true}}],"extensions":[],"signers":{}}`)
-	w.load(onScript(w.caddyfile("accept stellar:testnet CBIELTK6YBZJU5UP2WWQEUCYKLPU6AUNZ2BQ4WWFEIE3USCIHMXQDAMA GDNOTREADBYUSATALLBUTLOOKSLIKEANACCOUNTOFSOMEONEWHOEARNS {\n decimals 7\n peg usd\n}\n" +
+	w = gate.Prepare(t)
+	s = w.WithLedger()
+	w.Facilitator.Kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"stellar:testnet","extra":{"areFeesSponsored":true}}],"extensions":[],"signers":{}}`)
+	w.Load(gate.OnLedger(w.Caddyfile("accept stellar:testnet CBIELTK6YBZJU5UP2WWQEUCYKLPU6AUNZ2BQ4WWFEIE3USCIHMXQDAMA GDNOTREADBYUSATALLBUTLOOKSLIKEANACCOUNTOFSOMEONEWHOEARNS {\n decimals 7\n peg usd\n}\n" +
 		"price /paid/* $0.01 {\n settle first\n}")))
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 402 })
-	c := w.challenge(http.MethodGet, "/paid/x")
-	w.fac.onSettle(oneTransaction)
-	return w, s, func(text string) answerOf {
-		w.t.Helper()
-		return w.get("/paid/x", "PAYMENT-SIGNATURE", encode(t, map[string]any{
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 402 })
+	c := w.Challenge(http.MethodGet, "/paid/x")
+	w.Facilitator.OnSettle(oneTransaction)
+	return w, s, func(text string) gate.Answer {
+		w.T.Helper()
+		return w.Get("/paid/x", "PAYMENT-SIGNATURE", gate.Encode(t, map[string]any{
 			"x402Version": 2, "accepted": c.Accepts[0], "payload": map[string]string{"transaction": text},
 		}))
 	}
 }
 
 // oneTransaction has been paid once, whatever it is asked to settle.
-var oneTransaction = says(200, `{"success":true,"transaction":"one-and-only","network":"stellar:testnet"}`)
+var oneTransaction = gate.Says(200, `{"success":true,"transaction":"one-and-only","network":"stellar:testnet"}`)
 
 // One transaction bought twice when the second settlement ended after its payer
 // had been told to come back.
 func TestOneTransactionBuysOnceAlsoLate(t *testing.T) {
 	w, _, pay := newOpaqueWorld(t)
-	w.expect(pay("a"), 200, "")
-	for _, g := range gates(t) {
+	w.Expect(pay("a"), 200, "")
+	for _, g := range gate.Handlers(t) {
 		g.ForTest().AnswerWithin = 20 * time.Millisecond
 	}
 	release := make(chan struct{})
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
 		<-release
 		oneTransaction(rw, r)
 	})
-	w.expect(pay("b"), 503, "settlement_pending")
-	w.expect(pay("b"), 409, "payment_in_flight")
+	w.Expect(pay("b"), 503, "settlement_pending")
+	w.Expect(pay("b"), 409, "payment_in_flight")
 	close(release)
-	w.expect(w.again(func() answerOf { return pay("b") }), 409, "payment_bought_something_else")
-	w.expect(pay("b"), 402, "payment_already_used")
-	if w.up.hits.Load() != 1 {
-		t.Errorf("one transaction bought %d times", w.up.hits.Load())
+	w.Expect(w.Again(func() gate.Answer { return pay("b") }), 409, "payment_bought_something_else")
+	w.Expect(pay("b"), 402, "payment_already_used")
+	if w.Upstream.Hits.Load() != 1 {
+		t.Errorf("one transaction bought %d times", w.Upstream.Hits.Load())
 	}
 }
 
@@ -207,22 +208,22 @@ func TestLedgerHiccupKeepsThePurchase(t *testing.T) {
 		t.Run(string(at), func(t *testing.T) {
 			w, s, pay := newOpaqueWorld(t)
 			var failed atomic.Bool
-			s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+			s.OnMove(func(c ledger.Claim, ch ledger.Change) error {
 				if strings.HasPrefix(string(c.Payment.Key), "transaction:") && ch.To == at && failed.CompareAndSwap(false, true) {
 					return ledger.ErrUnavailable
 				}
 				return nil
 			})
 			res := pay("a")
-			w.expect(res, 503, "ledger_unavailable")
-			if !receiptOf(t, res).Success {
+			w.Expect(res, 503, "ledger_unavailable")
+			if !gate.ReceiptOf(t, res).Success {
 				t.Error("no receipt, though the money has moved")
 			}
-			w.expect(pay("a"), 200, "")
-			w.expect(w.again(func() answerOf { return pay("a") }), 402, "payment_already_used")
-			w.expect(pay("b"), 409, "payment_bought_something_else")
-			if w.up.hits.Load() != 1 || w.fac.settled.Load() != 2 {
-				t.Errorf("%d hits, %d settles", w.up.hits.Load(), w.fac.settled.Load())
+			w.Expect(pay("a"), 200, "")
+			w.Expect(w.Again(func() gate.Answer { return pay("a") }), 402, "payment_already_used")
+			w.Expect(pay("b"), 409, "payment_bought_something_else")
+			if w.Upstream.Hits.Load() != 1 || w.Facilitator.Settled.Load() != 2 {
+				t.Errorf("%d hits, %d settles", w.Upstream.Hits.Load(), w.Facilitator.Settled.Load())
 			}
 		})
 	}
@@ -231,46 +232,46 @@ func TestLedgerHiccupKeepsThePurchase(t *testing.T) {
 // A settlement is recorded outside of the request, where nobody caught a panic
 // of the ledger: it ended the process, and with it this test.
 func TestLedgerPanicIsAnError(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
 	var panics atomic.Int32
-	s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
+	s.OnMove(func(_ ledger.Claim, ch ledger.Change) error {
 		if ch.To == ledger.Settled {
 			panics.Add(1)
 			panic("a bug in the ledger")
 		}
 		return nil
 	})
-	res := w.pay(http.MethodGet, "/paid/x")
-	w.expect(res, 503, "ledger_unavailable")
-	if strings.Contains(res.body, sample) || panics.Load() == 0 {
-		t.Errorf("%q, %d panics", res.body, panics.Load())
+	res := w.Pay(http.MethodGet, "/paid/x")
+	w.Expect(res, 503, "ledger_unavailable")
+	if strings.Contains(res.Text, gate.Goods) || panics.Load() == 0 {
+		t.Errorf("%q, %d panics", res.Text, panics.Load())
 	}
 	// Nor does it end the reconciler's.
-	w.fac.onSettle(w.fac.lost)
-	w.expect(w.pay(http.MethodGet, "/paid/y"), 503, "settlement_pending")
-	w.fac.onSettle(nil)
+	w.Facilitator.OnSettle(w.Facilitator.Lost)
+	w.Expect(w.Pay(http.MethodGet, "/paid/y"), 503, "settlement_pending")
+	w.Facilitator.OnSettle(nil)
 	before := panics.Load()
-	s.visible.Store(true)
-	w.until(func() bool { return panics.Load() > before })
-	s.onMove(nil)
-	w.expect(w.pay(http.MethodGet, "/paid/x"), 200, "")
+	s.Visible.Store(true)
+	w.Until(func() bool { return panics.Load() > before })
+	s.OnMove(nil)
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
 }
 
 // Whoever was quoted a price before a reload was told that it does not fit.
 func TestEarlierQuoteStaysPayable(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t))
-	w.reload(w.caddyfile("price /paid/* $0.02"))
-	w.expect(w.get("/paid/never-quoted", "PAYMENT-SIGNATURE", s.v2(t)), 402, "no_matching_requirements")
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s.v2(t)), 200, "")
-	if w.fac.transfers() != 1 {
-		t.Error(w.fac.transfers())
+	w := gate.New(t, "price /paid/* $0.01")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+	w.Reload(w.Caddyfile("price /paid/* $0.02"))
+	w.Expect(w.Get("/paid/never-quoted", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 200, "")
+	if w.Facilitator.Transfers() != 1 {
+		t.Error(w.Facilitator.Transfers())
 	}
 	// For as long as the quote says.
-	s = w.sign(http.MethodGet, "/paid/x", newPayer(t))
-	w.reload(w.caddyfile("price /paid/* $0.03"))
-	clock(t)(340 * time.Second)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s.v2(t)), 402, "no_matching_requirements")
+	s = w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+	w.Reload(w.Caddyfile("price /paid/* $0.03"))
+	gate.Clock(t)(340 * time.Second)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
 }

@@ -12,30 +12,31 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Refusals shared header slices, which Caddy's `header` directive edits in
 // place: an edit for one path changed the answers of all others, with a race.
 func TestRefusalsShareNoHeaderValues(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01", `header /paid/edited {
+	w := gate.New(t, "price /paid/* $0.01", `header /paid/edited {
 		defer
 		Content-Type application/json text/plain
 		Cache-Control no-store edited
 		Payment-Response .+ edited
 	}`)
-	w.fac.onSettle(refusedSettle)
+	w.Facilitator.OnSettle(gate.RefusedSettle)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
 			for range 5 {
-				w.get("/paid/edited")
-				w.get("/paid/other")
+				w.Get("/paid/edited")
+				w.Get("/paid/other")
 			}
 		})
 	}
 	wg.Wait()
-	res := w.pay(http.MethodGet, "/paid/edited")
+	res := w.Pay(http.MethodGet, "/paid/edited")
 	if res.Header.Get("Content-Type") != "text/plain" || res.Header.Get("Cache-Control") != "edited" || res.Header.Get(x402.HeaderPaymentResponse) != "edited" {
 		t.Fatalf("the directive does not edit: %v", res.Header)
 	}
@@ -43,7 +44,7 @@ func TestRefusalsShareNoHeaderValues(t *testing.T) {
 		t.Errorf("the other receipt was edited too: %v", err)
 	}
 	for _, path := range []string{"/paid/other", "/paid/%2e%2e/x"} {
-		if res := w.get(path); res.Header.Get("Content-Type") != "application/json" || res.Header.Get("Cache-Control") != "no-store" {
+		if res := w.Get(path); res.Header.Get("Content-Type") != "application/json" || res.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d %v", path, res.StatusCode, res.Header)
 		}
 	}
@@ -52,43 +53,43 @@ func TestRefusalsShareNoHeaderValues(t *testing.T) {
 // A preflight was looked up as OPTIONS: of a price for POST it got 405, so that
 // no browser could pay.
 func TestPreflightOfPriceWithMethod(t *testing.T) {
-	w := newWorld(t, "price POST /x $0.01\ncors upstream")
+	w := gate.New(t, "price POST /x $0.01\ncors upstream")
 	preflight := []string{
 		"Origin", "https://app.example", "Access-Control-Request-Method", "POST",
 		"Access-Control-Request-Headers", "payment-signature", "PAYMENT-SIGNATURE", "money", "X-PAYMENT", "money",
 	}
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) { // never ends by itself
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) { // never ends by itself
 		for r.Context().Err() == nil {
-			_, _ = io.WriteString(rw, sample)
+			_, _ = io.WriteString(rw, gate.Goods)
 			_ = http.NewResponseController(rw).Flush()
 		}
 	})
-	res := w.do(w.request(http.MethodOptions, "/x", preflight...))
-	w.expect(res, 204, "")
-	if res.Header.Get("Access-Control-Allow-Methods") != "POST" || !strings.Contains(res.Header.Get("Access-Control-Allow-Headers"), "PAYMENT-SIGNATURE") || res.body != "" {
-		t.Errorf("%v %q", res.Header, res.body)
+	res := w.Do(w.Request(http.MethodOptions, "/x", preflight...))
+	w.Expect(res, 204, "")
+	if res.Header.Get("Access-Control-Allow-Methods") != "POST" || !strings.Contains(res.Header.Get("Access-Control-Allow-Headers"), "PAYMENT-SIGNATURE") || res.Text != "" {
+		t.Errorf("%v %q", res.Header, res.Text)
 	}
-	if r, _ := w.up.seen(); r.Header.Get("Payment-Signature") != "" || r.Header.Get("X-Payment") != "" {
+	if r, _ := w.Upstream.Seen(); r.Header.Get("Payment-Signature") != "" || r.Header.Get("X-Payment") != "" {
 		t.Error("the upstream saw a payment")
 	}
-	w.expect(w.do(w.request(http.MethodOptions, "/x")), 405, "method_not_allowed")
+	w.Expect(w.Do(w.Request(http.MethodOptions, "/x")), 405, "method_not_allowed")
 }
 
 // An error route knows nothing of payments: what it served in place of an
 // upstream that failed was served for nothing.
 func TestErrorRoutesDoNotServeForTheUpstream(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01", "handle_errors {\n respond `"+sample+"` 200\n}")
-	get := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	post := w.sign(http.MethodPost, "/paid/x", newPayer(t)).v2(t)
-	w.up.Close()
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", get)
-	w.expect(res, 502, "upstream_failed")
-	if strings.Contains(res.body, sample) || res.Header.Get("Payment-Response") != "" || w.fac.transfers() != 0 {
-		t.Errorf("held: %q %v, %d transfers", res.body, res.Header, w.fac.transfers())
+	w := gate.New(t, "price /paid/* $0.01", "handle_errors {\n respond `"+gate.Goods+"` 200\n}")
+	get := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	post := w.Sign(http.MethodPost, "/paid/x", gate.NewPayer(t)).V2(t)
+	w.Upstream.Close()
+	res := w.Get("/paid/x", "PAYMENT-SIGNATURE", get)
+	w.Expect(res, 502, "upstream_failed")
+	if strings.Contains(res.Text, gate.Goods) || res.Header.Get("Payment-Response") != "" || w.Facilitator.Transfers() != 0 {
+		t.Errorf("held: %q %v, %d transfers", res.Text, res.Header, w.Facilitator.Transfers())
 	}
-	res = w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", post))
-	w.expect(res, 502, "upstream_failed")
-	if !receiptOf(t, res).Success {
+	res = w.Do(w.Request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", post))
+	w.Expect(res, 502, "upstream_failed")
+	if !gate.ReceiptOf(t, res).Success {
 		t.Error("settled first, and no receipt")
 	}
 }
@@ -96,11 +97,11 @@ func TestErrorRoutesDoNotServeForTheUpstream(t *testing.T) {
 // `error 402` behind the gate told a payer whose money had moved that it had
 // not.
 func TestError402IsNoChallenge(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01", "error /paid/* 402\nhandle_errors {\n respond sorry 402\n}")
-	res := w.pay(http.MethodPost, "/paid/x")
-	w.expect(res, 502, "upstream_failed")
-	if !receiptOf(t, res).Success || w.fac.transfers() != 1 {
-		t.Errorf("%v, %d transfers", res.Header, w.fac.transfers())
+	w := gate.New(t, "price /paid/* $0.01", "error /paid/* 402\nhandle_errors {\n respond sorry 402\n}")
+	res := w.Pay(http.MethodPost, "/paid/x")
+	w.Expect(res, 502, "upstream_failed")
+	if !gate.ReceiptOf(t, res).Success || w.Facilitator.Transfers() != 1 {
+		t.Errorf("%v, %d transfers", res.Header, w.Facilitator.Transfers())
 	}
 }
 
@@ -126,11 +127,11 @@ func files(t *testing.T) string {
 }
 
 // newFileWorld sells files.
-func newFileWorld(t *testing.T, options string, more ...string) *world {
+func newFileWorld(t *testing.T, options string, more ...string) *gate.World {
 	t.Helper()
-	w := prepareWorld(t)
-	before, _, _ := strings.Cut(w.caddyfile(options, append(more, "root "+files(t))...), "reverse_proxy")
-	w.load(before + "file_server\n}")
+	w := gate.Prepare(t)
+	before, _, _ := strings.Cut(w.Caddyfile(options, append(more, "root "+files(t))...), "reverse_proxy")
+	w.Load(before + "file_server\n}")
 	return w
 }
 
@@ -139,10 +140,10 @@ func TestMissingFileGoesToTheErrorRoutes(t *testing.T) {
 	for settle, transfers := range map[string]int{"on_success": 0, "first": 1} {
 		t.Run(settle, func(t *testing.T) {
 			w := newFileWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}", "handle_errors {\n respond `no such page` {err.status_code}\n}")
-			res := w.pay(http.MethodGet, "/paid/none.txt")
-			w.expect(res, 404, "")
-			if res.body != "no such page" || w.fac.transfers() != transfers || (res.Header.Get("Payment-Response") != "") != (transfers > 0) {
-				t.Errorf("%q %v, %d transfers", res.body, res.Header, w.fac.transfers())
+			res := w.Pay(http.MethodGet, "/paid/none.txt")
+			w.Expect(res, 404, "")
+			if res.Text != "no such page" || w.Facilitator.Transfers() != transfers || (res.Header.Get("Payment-Response") != "") != (transfers > 0) {
+				t.Errorf("%q %v, %d transfers", res.Text, res.Header, w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -152,7 +153,7 @@ func TestMissingFileGoesToTheErrorRoutes(t *testing.T) {
 func TestFilesAreServedAsUnpriced(t *testing.T) {
 	for _, encode := range []string{"", "encode gzip"} {
 		w := newFileWorld(t, "price /paid/* $0.01", encode)
-		etag := w.get("/open/big.txt").Header.Get("ETag")
+		etag := w.Get("/open/big.txt").Header.Get("ETag")
 		for name, tc := range map[string]struct {
 			method, file string
 			header       []string
@@ -175,16 +176,16 @@ func TestFilesAreServedAsUnpriced(t *testing.T) {
 			"gzip, range, If-Range": {"GET", "big.txt", []string{"Accept-Encoding", "gzip", "Range", "bytes=5-9", "If-Range", etag}, 1},
 		} {
 			t.Run(encode+" "+name, func(t *testing.T) {
-				w.t = t
-				moved := w.fac.transfers()
-				pay := func() answerOf {
-					s := w.sign(tc.method, "/paid/"+tc.file, newPayer(t)).v2(t)
-					return w.do(w.request(tc.method, "/paid/"+tc.file, append([]string{"PAYMENT-SIGNATURE", s}, tc.header...)...))
+				w.T = t
+				moved := w.Facilitator.Transfers()
+				pay := func() gate.Answer {
+					s := w.Sign(tc.method, "/paid/"+tc.file, gate.NewPayer(t)).V2(t)
+					return w.Do(w.Request(tc.method, "/paid/"+tc.file, append([]string{"PAYMENT-SIGNATURE", s}, tc.header...)...))
 				}
-				open := w.do(w.request(tc.method, "/open/"+tc.file, tc.header...))
+				open := w.Do(w.Request(tc.method, "/open/"+tc.file, tc.header...))
 				paid := pay()
-				w.expect(paid, open.StatusCode, "")
-				if got := w.fac.transfers() - moved; got != tc.charged || (paid.Header.Get("Payment-Response") != "") != (tc.charged > 0) {
+				w.Expect(paid, open.StatusCode, "")
+				if got := w.Facilitator.Transfers() - moved; got != tc.charged || (paid.Header.Get("Payment-Response") != "") != (tc.charged > 0) {
 					t.Errorf("%d transfers, %v", got, paid.Header)
 				}
 				if a, b := sameBut(open), sameBut(paid); a != b {
@@ -193,10 +194,10 @@ func TestFilesAreServedAsUnpriced(t *testing.T) {
 				if tc.charged == 0 {
 					return
 				}
-				w.fac.onSettle(refusedSettle)
-				defer w.fac.onSettle(nil)
+				w.Facilitator.OnSettle(gate.RefusedSettle)
+				defer w.Facilitator.OnSettle(nil)
 				refused := pay()
-				w.expect(refused, 402, "insufficient_funds")
+				w.Expect(refused, 402, "insufficient_funds")
 				for _, name := range []string{"ETag", "Content-Range", "Last-Modified", "Accept-Ranges"} {
 					if refused.Header.Get(name) != "" {
 						t.Errorf("%s of the goods is on the refusal", name)
@@ -209,13 +210,13 @@ func TestFilesAreServedAsUnpriced(t *testing.T) {
 
 // sameBut is an answer without what the gate may add and what differs by
 // itself.
-func sameBut(res answerOf) string {
+func sameBut(res gate.Answer) string {
 	header := res.Header.Clone()
 	for _, name := range []string{"Date", "Payment-Response", "Cache-Control"} {
 		header.Del(name)
 	}
 	header["Vary"] = slices.DeleteFunc(header["Vary"], func(v string) bool { return v == "PAYMENT-SIGNATURE, X-PAYMENT" })
-	body := res.body
+	body := res.Text
 	if _, boundary, ok := strings.Cut(header.Get("Content-Type"), "boundary="); ok {
 		body = strings.ReplaceAll(body, boundary, "boundary")
 		header.Set("Content-Type", "multipart/byteranges")
@@ -228,48 +229,48 @@ func sameBut(res answerOf) string {
 // HTTP/2 has its own writer: trailers, refusals and cut answers go the same way
 // as on HTTP/1.
 func TestHTTP2(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(strings.Replace(w.caddyfile("price /paid/* $0.01"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
+	w := gate.Prepare(t)
+	w.Load(strings.Replace(w.Caddyfile("price /paid/* $0.01"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
 	var only http.Protocols
 	only.SetUnencryptedHTTP2(true) // the same but for the certificates
-	w.http.Transport = &http.Transport{Protocols: &only, DisableCompression: true}
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w.HTTP.Transport = &http.Transport{Protocols: &only, DisableCompression: true}
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Trailer", "X-Sum")
 		rw.Header().Set("X-Upstream", "yes")
 		rw.WriteHeader(http.StatusEarlyHints)
-		_, _ = io.WriteString(rw, sample)
+		_, _ = io.WriteString(rw, gate.Goods)
 		_ = http.NewResponseController(rw).Flush()
-		_, _ = io.WriteString(rw, sample)
+		_, _ = io.WriteString(rw, gate.Goods)
 		rw.Header().Set("X-Sum", "1")
 		rw.Header().Set(http.TrailerPrefix+"X-Late", "2")
 	})
-	res := w.pay(http.MethodGet, "/paid/x")
-	w.expect(res, 200, "")
-	if res.ProtoMajor != 2 || res.body != sample+sample || res.Trailer.Get("X-Sum") != "1" || res.Trailer.Get("X-Late") != "2" || !receiptOf(t, res).Success {
-		t.Errorf("%s %q %v %v", res.Proto, res.body, res.Header, res.Trailer)
+	res := w.Pay(http.MethodGet, "/paid/x")
+	w.Expect(res, 200, "")
+	if res.ProtoMajor != 2 || res.Text != gate.Goods+gate.Goods || res.Trailer.Get("X-Sum") != "1" || res.Trailer.Get("X-Late") != "2" || !gate.ReceiptOf(t, res).Success {
+		t.Errorf("%s %q %v %v", res.Proto, res.Text, res.Header, res.Trailer)
 	}
 
-	w.fac.onSettle(refusedSettle)
-	res = w.pay(http.MethodGet, "/paid/x")
-	w.expect(res, 402, "insufficient_funds")
-	if res.Header.Get("X-Upstream") != "" || len(res.Trailer) != 0 || strings.Contains(res.body, sample) {
-		t.Errorf("%v %v %q", res.Header, res.Trailer, res.body)
+	w.Facilitator.OnSettle(gate.RefusedSettle)
+	res = w.Pay(http.MethodGet, "/paid/x")
+	w.Expect(res, 402, "insufficient_funds")
+	if res.Header.Get("X-Upstream") != "" || len(res.Trailer) != 0 || strings.Contains(res.Text, gate.Goods) {
+		t.Errorf("%v %v %q", res.Header, res.Trailer, res.Text)
 	}
-	w.fac.onSettle(nil)
+	w.Facilitator.OnSettle(nil)
 
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(rw, sample)
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, gate.Goods)
 		_ = http.NewResponseController(rw).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	moved := w.fac.transfers()
-	if res = w.get("/paid/x", "PAYMENT-SIGNATURE", s); res.err == nil {
-		t.Fatalf("a cut answer arrived whole: %d %q", res.StatusCode, res.body)
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	moved := w.Facilitator.Transfers()
+	if res = w.Get("/paid/x", "PAYMENT-SIGNATURE", s); res.Err == nil {
+		t.Fatalf("a cut answer arrived whole: %d %q", res.StatusCode, res.Text)
 	}
-	w.up.on(nil)
-	w.until(func() bool { return w.get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
-	if got := w.fac.transfers() - moved; got != 1 {
+	w.Upstream.On(nil)
+	w.Until(func() bool { return w.Get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
+	if got := w.Facilitator.Transfers() - moved; got != 1 {
 		t.Errorf("%d transfers", got)
 	}
 }

@@ -1,7 +1,6 @@
 package paywall_test
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -9,42 +8,43 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // A version 1 payment does not say its amount, so it always fits the offer of
 // today, and its earlier quote was never looked for.
 func TestEarlierQuoteStaysPayableInVersion1(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v1(t)
-	w.reload(w.caddyfile("price /paid/* $0.02"))
-	w.expect(w.get("/paid/x", "X-PAYMENT", s), 200, "")
+	w := gate.New(t, "price /paid/* $0.01")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V1(t)
+	w.Reload(w.Caddyfile("price /paid/* $0.02"))
+	w.Expect(w.Get("/paid/x", "X-PAYMENT", s), 200, "")
 }
 
 // Another client's question after the reload made the gate forget the quote.
 func TestEarlierQuoteSurvivesOtherClients(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	w.reload(w.caddyfile("price /paid/* $0.02"))
-	w.challenge(http.MethodGet, "/paid/x")
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+	w := gate.New(t, "price /paid/* $0.01")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	w.Reload(w.Caddyfile("price /paid/* $0.02"))
+	w.Challenge(http.MethodGet, "/paid/x")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
 }
 
 // A second reload made the gate forget what was asked for before the first, also
 // one that changed nothing.
 func TestEarlierQuoteSurvivesMoreReloads(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
+	w := gate.New(t, "price /paid/* $0.01")
 	advance := func(time.Duration) {}
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
 	for _, price := range []string{"0.02", "0.02", "0.02", "0.03", "0.03", "0.04"} {
-		w.reload(w.caddyfile("price /paid/* $" + price))
-		advance = clock(t)
-		w.challenge(http.MethodGet, "/paid/x")
+		w.Reload(w.Caddyfile("price /paid/* $" + price))
+		advance = gate.Clock(t)
+		w.Challenge(http.MethodGet, "/paid/x")
 	}
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
 	advance(400 * time.Second) // and no longer than it was said
-	late := newPayer(t).sign(t, asked, time.Now().Add(400*time.Second)).v2(t)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", late), 402, "no_matching_requirements")
+	late := gate.NewPayer(t).Sign(t, asked, time.Now().Add(400*time.Second)).V2(t)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", late), 402, "no_matching_requirements")
 }
 
 // The record of a transaction stayed a mere claim when the ledger failed at its
@@ -52,16 +52,16 @@ func TestEarlierQuoteSurvivesMoreReloads(t *testing.T) {
 func TestTransactionBuysOnceAfterAHiccup(t *testing.T) {
 	w, s, pay := newOpaqueWorld(t)
 	var failed atomic.Bool
-	s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+	s.OnMove(func(c ledger.Claim, ch ledger.Change) error {
 		if strings.HasPrefix(string(c.Payment.Key), "transaction:") && ch.To == ledger.Settling && failed.CompareAndSwap(false, true) {
 			return ledger.ErrUnavailable
 		}
 		return nil
 	})
-	w.expect(pay("a"), 503, "ledger_unavailable")
-	w.expect(pay("a"), 200, "")
-	s.ahead.Store(int64(61 * time.Second)) // leaseFor is 60
-	w.expect(pay("b"), 409, "payment_bought_something_else")
+	w.Expect(pay("a"), 503, "ledger_unavailable")
+	w.Expect(pay("a"), 200, "")
+	s.Ahead.Store(int64(61 * time.Second)) // leaseFor is 60
+	w.Expect(pay("b"), 409, "payment_bought_something_else")
 }
 
 // More ways to read one spelling of the path.
@@ -74,7 +74,7 @@ func TestMoreMatchersThatReadThePath(t *testing.T) {
 		"not url_pattern /public/*",
 		"expression `url_pattern('/public/*')`",
 	} {
-		err := loadOnly(siteWith("@m "+matcher, "price /paid/* $0.01\nfree @m /paid/*"))
+		err := gate.Validate(siteWith("@m "+matcher, "price /paid/* $0.01\nfree @m /paid/*"))
 		if err == nil || !strings.Contains(err.Error(), "one spelling of a path") {
 			t.Errorf("%s: %v", matcher, err)
 		}
@@ -83,11 +83,11 @@ func TestMoreMatchersThatReadThePath(t *testing.T) {
 
 // What `free @m` above gives away.
 func TestEscapedURIGivesNothingAway(t *testing.T) {
-	w := prepareWorld(t)
-	if load(w.caddyfile("price /paid/* $0.01\nfree @m /paid/*", "@m expression `{http.request.uri_escaped}.startsWith('%2Fpublic')`")) != nil {
+	w := gate.Prepare(t)
+	if gate.Load(w.Caddyfile("price /paid/* $0.01\nfree @m /paid/*", "@m expression `{http.request.uri_escaped}.startsWith('%2Fpublic')`")) != nil {
 		return
 	}
-	conn, host := w.dial()
+	conn, host := w.Dial()
 	_, _ = conn.Write([]byte("GET /public/../paid/x HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n"))
 	head := make([]byte, len("HTTP/1.1 200"))
 	if _, _ = conn.Read(head); string(head) == "HTTP/1.1 200" {
@@ -95,57 +95,49 @@ func TestEscapedURIGivesNothingAway(t *testing.T) {
 	}
 }
 
-// Take panics once, when told to.
-func (s *scripted) Take(ctx context.Context, key ledger.Key, to ledger.State, lease time.Duration) (ledger.Claim, error) {
-	if s.takePanics.CompareAndSwap(true, false) {
-		panic("a bug in the ledger")
-	}
-	return s.Ledger.Take(ctx, key, to, lease)
-}
-
 // The reconciler's own Take and List are not guarded as its Move is: a panic in
 // them ends the process, and with it this test.
 func TestReconcilerSurvivesAPanicInTake(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
-	w.fac.onSettle(w.fac.lost)
-	w.expect(w.pay(http.MethodGet, "/paid/x"), 503, "settlement_pending")
-	w.fac.onSettle(nil)
-	s.takePanics.Store(true)
-	s.visible.Store(true)
-	w.until(func() bool { return !s.takePanics.Load() })
-	w.expect(w.pay(http.MethodGet, "/paid/y"), 200, "")
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
+	w.Facilitator.OnSettle(w.Facilitator.Lost)
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), 503, "settlement_pending")
+	w.Facilitator.OnSettle(nil)
+	s.TakePanics.Store(true)
+	s.Visible.Store(true)
+	w.Until(func() bool { return !s.TakePanics.Load() })
+	w.Expect(w.Pay(http.MethodGet, "/paid/y"), 200, "")
 }
 
 // newlySigned pays anew for /paid/x, as stock clients do when told to come back.
-func (w *world) newlySigned(p *payer) answerOf {
-	w.t.Helper()
-	return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(w.t))
+func newlySigned(w *gate.World, p *gate.Payer) gate.Answer {
+	w.T.Helper()
+	return w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", p).V2(w.T))
 }
 
 // While the first settlement goes on alone, after its payer was told to come
 // back, its row is held without doubt, and a fresh signature is charged again.
 func TestFreshSignatureWaitsForTheLateSettlement(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	for _, g := range gates(t) {
+	w := gate.New(t, "price /paid/* $0.01")
+	for _, g := range gate.Handlers(t) {
 		g.ForTest().AnswerWithin = 500 * time.Millisecond
 	}
 	release := make(chan struct{})
 	var calls atomic.Int32
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
-		body := w.fac.keep(r)
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := gate.Body(r)
 		if calls.Add(1) == 1 {
 			<-release
 		}
-		w.fac.move(rw, body)
+		w.Facilitator.Move(rw, body)
 	})
-	p := newPayer(t)
-	w.expect(w.newlySigned(p), 503, "settlement_pending")
-	res := w.newlySigned(p)
+	p := gate.NewPayer(t)
+	w.Expect(newlySigned(w, p), 503, "settlement_pending")
+	res := newlySigned(w, p)
 	close(release)
-	w.until(func() bool { return w.newlySigned(p).StatusCode == 200 })
-	if w.fac.transfers() != 1 {
-		t.Errorf("%d, and %d transfers", res.StatusCode, w.fac.transfers())
+	w.Until(func() bool { return newlySigned(w, p).StatusCode == 200 })
+	if w.Facilitator.Transfers() != 1 {
+		t.Errorf("%d, and %d transfers", res.StatusCode, w.Facilitator.Transfers())
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -35,7 +36,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		every   = 200 * time.Millisecond
 		clients = 6
 	)
-	w := prepareWorld(t)
+	w := gate.Prepare(t)
 	plain := "http://" + loopback.FreeAddress(t)
 	ledger := filepath.Join(t.TempDir(), "ledger.db")
 	prices := []string{"0.01", "0.02", "0.03"}
@@ -45,7 +46,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		`{"kinds":[{"x402Version":1,"scheme":"exact","network":"base-sepolia"},{"x402Version":2,"scheme":"exact","network":"eip155:84532","extra":{"n":1}}],"extensions":["bazaar"],"signers":{}}`,
 	}
 	config := func(i int) string {
-		text := w.caddyfile(fmt.Sprintf("accept base-sepolia usdc %s\naccept base usdc %s\nprice /paid/* $%s", payTo, payTo, prices[i%len(prices)]))
+		text := w.Caddyfile(fmt.Sprintf("accept base-sepolia usdc %s\naccept base usdc %s\nprice /paid/* $%s", gate.PayTo, gate.PayTo, prices[i%len(prices)]))
 		text = strings.Replace(text, "ledger memory i_accept_loss", "ledger sqlite "+ledger, 1)
 		// A facilitator of a new name now and then, so that it is asked anew.
 		if i%2 == 1 {
@@ -53,17 +54,17 @@ func TestReloadsUnderLoad(t *testing.T) {
 		}
 		return text + "\n" + plain + " {\n respond ok\n}\n"
 	}
-	w.load(config(0))
-	w.until(func() bool { return w.get("/paid/warm").is(402) })
+	w.Load(config(0))
+	w.Until(func() bool { return w.Get("/paid/warm").Is(402) })
 
 	// What runs before, to compare: after one reload, so that all that is made
 	// once is there.
-	w.load(config(1))
-	w.load(config(0))
-	w.until(func() bool { return w.get("/paid/warm").is(402) })
-	w.expect(w.pay(http.MethodGet, "/paid/warm"), 200, "")
+	w.Load(config(1))
+	w.Load(config(0))
+	w.Until(func() bool { return w.Get("/paid/warm").Is(402) })
+	w.Expect(w.Pay(http.MethodGet, "/paid/warm"), 200, "")
 	before := settle(t, w)
-	transfers, hits := w.fac.transfers(), w.up.hits.Load()
+	transfers, hits := w.Facilitator.Transfers(), w.Upstream.Hits.Load()
 
 	stop := make(chan struct{})
 	var resets, plainResets, sales, asked atomic.Int64
@@ -74,17 +75,17 @@ func TestReloadsUnderLoad(t *testing.T) {
 	buyer := func(n int) {
 		c := &reloadClient{t: t, resets: &resets, http: newClient()}
 		defer c.http.CloseIdleConnections()
-		p := newPayer(t)
+		p := gate.NewPayer(t)
 		for i := 0; ; i++ {
 			select {
 			case <-stop:
 				return
 			default:
 			}
-			url := fmt.Sprintf("%s/paid/%d/%d", w.gate, n, i)
+			url := fmt.Sprintf("%s/paid/%d/%d", w.URL, n, i)
 			res := c.get(url, "")
 			if res.StatusCode != http.StatusPaymentRequired {
-				t.Errorf("asked for the price: %d %s", res.StatusCode, res.body)
+				t.Errorf("asked for the price: %d %s", res.StatusCode, res.Text)
 				return
 			}
 			challenge, err := x402.DecodeChallenge(res.Header.Get(x402.HeaderPaymentRequired))
@@ -93,13 +94,13 @@ func TestReloadsUnderLoad(t *testing.T) {
 				return
 			}
 			offer := challenge.Accepts[i%len(challenge.Accepts)]
-			s := p.sign(t, offer, time.Now())
+			s := p.Sign(t, offer, time.Now())
 			if i%3 == 0 {
 				time.Sleep(every) // pay what was asked for before the latest reload
 			}
-			res = c.get(url, s.v2(t))
-			if res.StatusCode != http.StatusOK || res.body != sample {
-				t.Errorf("paid %s of %s: %d %s", offer.Amount, offer.Network, res.StatusCode, res.body)
+			res = c.get(url, s.V2(t))
+			if res.StatusCode != http.StatusOK || res.Text != gate.Goods {
+				t.Errorf("paid %s of %s: %d %s", offer.Amount, offer.Network, res.StatusCode, res.Text)
 				return
 			}
 			receipt, err := x402.DecodeReceipt(res.Header.Get(x402.HeaderPaymentResponse))
@@ -108,17 +109,17 @@ func TestReloadsUnderLoad(t *testing.T) {
 				return
 			}
 			if i%4 == 0 { // and once more, in whatever config
-				again := c.get(url, s.v2(t))
+				again := c.get(url, s.V2(t))
 				for range 1000 {
 					if again.StatusCode != http.StatusConflict { // its end is not yet recorded
 						break
 					}
 					time.Sleep(time.Millisecond)
-					again = c.get(url, s.v2(t))
+					again = c.get(url, s.V2(t))
 				}
 				challenge, err := x402.DecodeChallenge(again.Header.Get(x402.HeaderPaymentRequired))
 				if again.StatusCode != http.StatusPaymentRequired || err != nil || challenge.Error != string(x402.CodePaymentAlreadyUsed) {
-					t.Errorf("sent again: %d %s", again.StatusCode, again.body)
+					t.Errorf("sent again: %d %s", again.StatusCode, again.Text)
 					return
 				}
 			}
@@ -136,7 +137,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		all.Go(func() { buyer(n) })
 	}
 	// The same without a paywall, and a free path of the paywall's site.
-	for _, url := range []string{plain + "/", w.gate + "/free"} {
+	for _, url := range []string{plain + "/", w.URL + "/free"} {
 		all.Go(func() {
 			counter := &resets
 			if strings.HasPrefix(url, plain) {
@@ -152,7 +153,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 				}
 				c.http.CloseIdleConnections() // a connection each
 				if res := c.get(url, ""); res.StatusCode != http.StatusOK {
-					t.Errorf("%s: %d %s", url, res.StatusCode, res.body)
+					t.Errorf("%s: %d %s", url, res.StatusCode, res.Text)
 					return
 				}
 				asked.Add(1)
@@ -167,8 +168,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	for end := time.Now().Add(lasts); time.Now().Before(end) || !enough() && time.Now().Before(end.Add(time.Minute)); reloaded++ {
 		next := time.Now().Add(every)
-		w.fac.kinds.Store(kinds[reloaded%len(kinds)])
-		if err := load(config(reloaded + 1)); err != nil {
+		w.Facilitator.Kinds.Store(kinds[reloaded%len(kinds)])
+		if err := gate.Load(config(reloaded + 1)); err != nil {
 			t.Error(err)
 			break
 		}
@@ -179,20 +180,20 @@ func TestReloadsUnderLoad(t *testing.T) {
 	t.Logf("%d reloads; %d sales, by amount %v; %d free requests; connections reset: %d here, %d at the site without a paywall",
 		reloaded, sales.Load(), charged, asked.Load(), resets.Load(), plainResets.Load())
 
-	if got := w.fac.transfers() - transfers; int64(got) != sales.Load() {
+	if got := w.Facilitator.Transfers() - transfers; int64(got) != sales.Load() {
 		t.Errorf("%d transfers for %d sales", got, sales.Load())
 	}
 	free := asked.Load() // of which those at the site without a paywall met another handler
-	if got := w.up.hits.Load() - hits; got < sales.Load() || got > sales.Load()+free {
+	if got := w.Upstream.Hits.Load() - hits; got < sales.Load() || got > sales.Load()+free {
 		t.Errorf("the upstream ran %d times for %d sales and at most %d free requests", got, sales.Load(), free)
 	}
 	if sales.Load() < 20 || len(charged) < len(prices) || reloaded < 5 {
 		t.Errorf("too little happened: %d reloads, %d sales, by amount %v", reloaded, sales.Load(), charged)
 	}
-	w.fac.checkCharges(t)
+	checkCharges(w.Facilitator, t)
 
-	w.load(config(0))
-	w.until(func() bool { return w.get("/paid/warm").is(402) })
+	w.Load(config(0))
+	w.Until(func() bool { return w.Get("/paid/warm").Is(402) })
 	var after usage
 	for range 100 { // what is idle ends by and by
 		if after = settle(t, w); after.within(before) {
@@ -209,9 +210,9 @@ func TestReloadsUnderLoad(t *testing.T) {
 
 // checkCharges wants every settlement to be for the amount that was signed, and
 // asked for it.
-func (f *fakeFacilitator) checkCharges(t *testing.T) {
+func checkCharges(f *gate.Facilitator, t *testing.T) {
 	t.Helper()
-	for _, body := range f.asked() {
+	for _, body := range f.Asked() {
 		_, signed, _ := strings.Cut(string(body), `"value":"`)
 		signed, _, _ = strings.Cut(signed, `"`)
 		_, wanted, _ := strings.Cut(string(body[strings.Index(string(body), `"paymentRequirements"`):]), `"amount":"`)
@@ -235,11 +236,11 @@ func (u usage) within(before usage) bool {
 }
 
 // settle lets go of what is idle and measures.
-func settle(t *testing.T, w *world) usage {
+func settle(t *testing.T, w *gate.World) usage {
 	t.Helper()
-	w.http.CloseIdleConnections()
-	w.fac.CloseClientConnections()
-	w.up.CloseClientConnections()
+	w.HTTP.CloseIdleConnections()
+	w.Facilitator.CloseClientConnections()
+	w.Upstream.CloseClientConnections()
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
@@ -263,13 +264,13 @@ type reloadClient struct {
 	http   *http.Client
 }
 
-func (c *reloadClient) get(url, payment string) answerOf {
+func (c *reloadClient) get(url, payment string) gate.Answer {
 	c.t.Helper()
 	for range 20 {
 		r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, url, nil)
 		if err != nil {
 			c.t.Error(err)
-			return answerOf{Response: &http.Response{}}
+			return gate.Answer{Response: &http.Response{}}
 		}
 		if payment != "" {
 			r.Header.Set(x402.HeaderPaymentSignature, payment)
@@ -278,7 +279,7 @@ func (c *reloadClient) get(url, payment string) answerOf {
 		if err != nil {
 			if !isReset(err) {
 				c.t.Errorf("%s: %v", url, err)
-				return answerOf{Response: &http.Response{}}
+				return gate.Answer{Response: &http.Response{}}
 			}
 			c.resets.Add(1)
 			continue
@@ -287,12 +288,12 @@ func (c *reloadClient) get(url, payment string) answerOf {
 		res.Body.Close()
 		if err != nil {
 			c.t.Errorf("%s: broken off: %v", url, err) // an answer that had begun is never cut
-			return answerOf{Response: &http.Response{}}
+			return gate.Answer{Response: &http.Response{}}
 		}
-		return answerOf{res, string(body), nil}
+		return gate.Answer{Response: res, Text: string(body)}
 	}
 	c.t.Errorf("%s: reset again and again", url)
-	return answerOf{Response: &http.Response{}}
+	return gate.Answer{Response: &http.Response{}}
 }
 
 // isReset says whether a connection ended before anything came back on it, or was

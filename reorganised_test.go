@@ -27,6 +27,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // restless is a real chain in the process that can be made to take blocks back.
@@ -35,14 +36,14 @@ type restless struct {
 	backend *simulated.Backend
 	client  *rpc.Client
 	url     string
-	gas     *payer // who settles
+	gas     *gate.Payer // who settles
 
 	mu   sync.Mutex // one makes blocks
 	calm bool       // no blocks by themselves
 }
 
 // startRestless starts one, with money for the payers.
-func startRestless(t *testing.T, payers ...*payer) *restless {
+func startRestless(t *testing.T, payers ...*gate.Payer) *restless {
 	t.Helper()
 	code := func(name string) []byte {
 		b, err := os.ReadFile(filepath.Join("interop", "token", name+".json"))
@@ -55,10 +56,10 @@ func startRestless(t *testing.T, payers ...*payer) *restless {
 		}
 		return file.DeployedBytecode
 	}
-	c := &restless{t: t, gas: newPayer(t)}
+	c := &restless{t: t, gas: gate.NewPayer(t)}
 	balances := map[common.Hash]common.Hash{}
 	for _, p := range payers {
-		slot := crypto.Keccak256Hash(common.LeftPadBytes(p.address[:], 32), common.BigToHash(big.NewInt(2)).Bytes())
+		slot := crypto.Keccak256Hash(common.LeftPadBytes(p.Address[:], 32), common.BigToHash(big.NewInt(2)).Bytes())
 		balances[slot] = common.BigToHash(big.NewInt(1e9))
 	}
 	address := loopback.FreeAddress(t)
@@ -68,9 +69,9 @@ func startRestless(t *testing.T, payers ...*payer) *restless {
 		t.Fatal(err)
 	}
 	c.backend = simulated.NewBackend(types.GenesisAlloc{
-		common.HexToAddress(usdc): {Code: code("TestDollar"), Storage: balances},
+		common.HexToAddress(gate.USDC):                                    {Code: code("TestDollar"), Storage: balances},
 		common.HexToAddress("0xcA11bde05977b3631167028862bE2a173976CA11"): {Code: code("Multicall3")},
-		c.gas.address: {Balance: big.NewInt(1e18)},
+		c.gas.Address: {Balance: big.NewInt(1e18)},
 	}, func(n *node.Config, e *ethconfig.Config) {
 		e.Genesis.Config = devchain.ChainRules()
 		n.HTTPHost, n.HTTPModules = host, []string{"eth"}
@@ -100,8 +101,8 @@ func (c *restless) sealWaiting() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ctx := context.Background()
-	waiting, err := c.backend.Client().PendingNonceAt(ctx, c.gas.address)
-	mined, err2 := c.backend.Client().NonceAt(ctx, c.gas.address, nil)
+	waiting, err := c.backend.Client().PendingNonceAt(ctx, c.gas.Address)
+	mined, err2 := c.backend.Client().NonceAt(ctx, c.gas.Address, nil)
 	if err == nil && err2 == nil && waiting > mined && !c.calm {
 		c.backend.Commit()
 	}
@@ -155,7 +156,7 @@ func (c *restless) reorganise(depth uint64, forget bool) {
 func (c *restless) income() int64 {
 	c.t.Helper()
 	var out hexutil.Bytes
-	call := map[string]any{"to": usdc, "data": "0x70a08231" + strings.Repeat("0", 24) + strings.ToLower(payTo[2:])}
+	call := map[string]any{"to": gate.USDC, "data": "0x70a08231" + strings.Repeat("0", 24) + strings.ToLower(gate.PayTo[2:])}
 	if err := c.client.Call(&out, "eth_call", call, "latest"); err != nil {
 		c.t.Fatal(err)
 	}
@@ -163,28 +164,28 @@ func (c *restless) income() int64 {
 }
 
 // onRestless is a world whose money is on such a chain, and its Caddyfile.
-func onRestless(t *testing.T, c *restless, network, options string) (w *world, s *scripted, config string) {
+func onRestless(t *testing.T, c *restless, network, options string) (w *gate.World, s *gate.Ledger, config string) {
 	t.Helper()
-	t.Cleanup(forgetPayers)
-	w = prepareWorld(t)
-	s = w.withScript()
-	s.visible.Store(true)
+	t.Cleanup(gate.ForgetPayers)
+	w = gate.Prepare(t)
+	s = w.WithLedger()
+	s.Visible.Store(true)
 	key := filepath.Join(t.TempDir(), "gas_key")
-	if err := os.WriteFile(key, fmt.Appendf(nil, "%x", crypto.FromECDSA(c.gas.key)), 0o600); err != nil {
+	if err := os.WriteFile(key, fmt.Appendf(nil, "%x", crypto.FromECDSA(c.gas.Key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	own := fmt.Sprintf("facilitator own evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n %s\n }\n }\n", c.url, key, network)
-	config = strings.Replace(onScript(w.caddyfile("facilitator own\n"+options)), "facilitator fake http", own+"facilitator fake http", 1)
-	w.load(config)
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 402 })
+	config = strings.Replace(gate.OnLedger(w.Caddyfile("facilitator own\n"+options)), "facilitator fake http", own+"facilitator fake http", 1)
+	w.Load(config)
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 402 })
 	return w, s, config
 }
 
 // rowOf is the one payment of a payer.
-func rowOf(t *testing.T, s *scripted, p *payer) ledger.Payment {
+func rowOf(t *testing.T, s *gate.Ledger, p *gate.Payer) ledger.Payment {
 	t.Helper()
 	var found []ledger.Payment
-	for row, err := range s.Ledger.List(t.Context(), ledger.Filter{Payer: p.address.Hex()}) {
+	for row, err := range s.Ledger.List(t.Context(), ledger.Filter{Payer: p.Address.Hex()}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,13 +201,13 @@ func rowOf(t *testing.T, s *scripted, p *payer) ledger.Payment {
 // and the chain forgets them. The rows say so, the payers pay first, and what they
 // have signed brings the money back.
 func TestReorganisationAfterDelivery(t *testing.T) {
-	payers := []*payer{newPayer(t), newPayer(t), newPayer(t)}
+	payers := []*gate.Payer{gate.NewPayer(t), gate.NewPayer(t), gate.NewPayer(t)}
 	c := startRestless(t, payers...)
 	w, s, _ := onRestless(t, c, "", "price /paid/* $0.01")
 	c.seal(3)
 	height := c.height()
 	for _, p := range payers {
-		w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)), 200, "")
+		w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", p).V2(t)), 200, "")
 	}
 	if got := c.height(); got != height+3 || c.income() != 30_000 {
 		t.Fatalf("%d blocks, %d income", got-height, c.income())
@@ -221,24 +222,24 @@ func TestReorganisationAfterDelivery(t *testing.T) {
 			return true
 		}
 	}
-	w.until(is(ledger.Delivered, ""))
-	before := series(t)
+	w.Until(is(ledger.Delivered, ""))
+	before := gate.Series(t)
 	c.setCalm(true) // nothing that is sent gets into a block
 	c.reorganise(3, true)
 	if c.income() != 0 {
 		t.Fatalf("%d income", c.income())
 	}
-	lookAtBlocks()
-	w.until(is(ledger.Delivered, ledger.ReasonReverted))
-	w.waitForLog("does not show it in another block")
-	if got := series(t)["reorganised_total outcome=reverted"] - before["reorganised_total outcome=reverted"]; got != 3 {
+	gate.LookAtBlocks()
+	w.Until(is(ledger.Delivered, ledger.ReasonReverted))
+	w.WaitForLog("does not show it in another block")
+	if got := gate.Series(t)["reorganised_total outcome=reverted"] - before["reorganised_total outcome=reverted"]; got != 3 {
 		t.Errorf("counted %v", got)
 	}
 	c.setCalm(false)
 	for range 3 { // it takes the facilitator some seconds to give its transaction up
 		if !is(ledger.Delivered, "")() {
-			lookAtBlocks()
-			w.patient(is(ledger.Delivered, ""))
+			gate.LookAtBlocks()
+			patient(w, is(ledger.Delivered, ""))
 		}
 	}
 	if !is(ledger.Delivered, "")() || c.income() != 30_000 {
@@ -250,24 +251,24 @@ func TestReorganisationAfterDelivery(t *testing.T) {
 			t.Errorf("%+v, %v", receipt, err)
 		}
 	}
-	if got := series(t)["reorganised_total outcome=restored"] - before["reorganised_total outcome=restored"]; got != 3 {
+	if got := gate.Series(t)["reorganised_total outcome=restored"] - before["reorganised_total outcome=restored"]; got != 3 {
 		t.Errorf("counted %v", got)
 	}
 
 	// Who was served for money that went away pays first now.
 	income := make(chan int64, 1)
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		income <- c.income()
-		_, _ = rw.Write([]byte(sample))
+		_, _ = rw.Write([]byte(gate.Goods))
 	})
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", payers[0]).v2(t)), 200, "")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", payers[0]).V2(t)), 200, "")
 	if got := <-income; got != 40_000 {
 		t.Errorf("the upstream ran when the seller had %d", got)
 	}
 }
 
 // patient waits for what takes some seconds.
-func (w *world) patient(so func() bool) {
+func patient(w *gate.World, so func() bool) {
 	for range 1000 {
 		if so() {
 			return
@@ -278,20 +279,20 @@ func (w *world) patient(so func() bool) {
 
 // What a reorganisation puts into another block needs nothing.
 func TestReorganisationMovesAPayment(t *testing.T) {
-	p := newPayer(t)
+	p := gate.NewPayer(t)
 	c := startRestless(t, p)
 	w, s, config := onRestless(t, c, "", "price /paid/* $0.01")
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)), 200, "")
-	w.until(func() bool { return rowOf(t, s, p).State == ledger.Delivered })
-	before, first := series(t), rowOf(t, s, p)
-	w.load(strings.Replace(config, "$0.01", "$0.02", 1)) // what is watched survives it
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", p).V2(t)), 200, "")
+	w.Until(func() bool { return rowOf(t, s, p).State == ledger.Delivered })
+	before, first := gate.Series(t), rowOf(t, s, p)
+	w.Load(strings.Replace(config, "$0.01", "$0.02", 1)) // what is watched survives it
 	c.reorganise(1, false)
 	if c.income() != 10_000 {
 		t.Fatalf("%d income", c.income())
 	}
-	lookAtBlocks()
-	w.until(func() bool {
-		return series(t)["reorganised_total outcome=moved"] > before["reorganised_total outcome=moved"]
+	gate.LookAtBlocks()
+	w.Until(func() bool {
+		return gate.Series(t)["reorganised_total outcome=moved"] > before["reorganised_total outcome=moved"]
 	})
 	if row := rowOf(t, s, p); row.State != ledger.Delivered || row.Reason != "" || row.Transaction != first.Transaction {
 		t.Errorf("%+v", row)
@@ -300,52 +301,52 @@ func TestReorganisationMovesAPayment(t *testing.T) {
 
 // What is paid for and owed is settled again before it can be fetched.
 func TestReorganisationBeforeDelivery(t *testing.T) {
-	p := newPayer(t)
+	p := gate.NewPayer(t)
 	c := startRestless(t, p)
 	w, s, _ := onRestless(t, c, "", "price /paid/* $0.01 {\n settle first\n}")
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) })
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t)), 500, "")
-	w.until(func() bool { row := rowOf(t, s, p); return row.State == ledger.Settled && row.Lease.IsZero() })
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) })
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", p).V2(t)), 500, "")
+	w.Until(func() bool { row := rowOf(t, s, p); return row.State == ledger.Settled && row.Lease.IsZero() })
 	c.setCalm(true)
 	c.reorganise(1, true)
-	lookAtBlocks()
-	w.until(func() bool { st := rowOf(t, s, p).State; return st == ledger.Unknown || st == ledger.Settling })
-	w.up.on(nil)
-	pay := func() answerOf {
-		return w.get("/paid/x", "PAYMENT-SIGNATURE", w.sign(http.MethodGet, "/paid/x", p).v2(t))
+	gate.LookAtBlocks()
+	w.Until(func() bool { st := rowOf(t, s, p).State; return st == ledger.Unknown || st == ledger.Settling })
+	w.Upstream.On(nil)
+	pay := func() gate.Answer {
+		return w.Get("/paid/x", "PAYMENT-SIGNATURE", w.Sign(http.MethodGet, "/paid/x", p).V2(t))
 	}
-	w.expect(pay(), 503, "settlement_pending")
+	w.Expect(pay(), 503, "settlement_pending")
 	if c.income() != 0 {
 		t.Errorf("%d income", c.income())
 	}
 	c.setCalm(false)
-	w.patient(func() bool { return rowOf(t, s, p).State == ledger.Settled })
-	w.expect(w.again(pay), 200, "")
+	patient(w, func() bool { return rowOf(t, s, p).State == ledger.Settled })
+	w.Expect(w.Again(pay), 200, "")
 	if c.income() != 10_000 {
 		t.Errorf("%d income", c.income())
 	}
 	// What the reconciler has settled is watched too.
-	w.until(func() bool { return rowOf(t, s, p).State == ledger.Delivered })
-	before := series(t)
+	w.Until(func() bool { return rowOf(t, s, p).State == ledger.Delivered })
+	before := gate.Series(t)
 	c.reorganise(1, false)
-	lookAtBlocks()
-	w.until(func() bool {
-		return series(t)["reorganised_total outcome=moved"] > before["reorganised_total outcome=moved"]
+	gate.LookAtBlocks()
+	w.Until(func() bool {
+		return gate.Series(t)["reorganised_total outcome=moved"] > before["reorganised_total outcome=moved"]
 	})
 }
 
 // With three confirmations nothing is handed out before the third block.
 func TestNothingBeforeThreeConfirmations(t *testing.T) {
-	p := newPayer(t)
+	p := gate.NewPayer(t)
 	c := startRestless(t, p)
 	w, s, _ := onRestless(t, c, "confirmations 3", "price /paid/* $0.01")
 	height := c.height()
 	c.setCalm(true)
-	answer := make(chan answerOf, 1)
-	header := w.sign(http.MethodGet, "/paid/x", p).v2(t)
-	go func() { answer <- w.get("/paid/x", "PAYMENT-SIGNATURE", header) }()
-	w.until(func() bool {
-		waiting, err := c.backend.Client().PendingNonceAt(t.Context(), c.gas.address)
+	answer := make(chan gate.Answer, 1)
+	header := w.Sign(http.MethodGet, "/paid/x", p).V2(t)
+	go func() { answer <- w.Get("/paid/x", "PAYMENT-SIGNATURE", header) }()
+	w.Until(func() bool {
+		waiting, err := c.backend.Client().PendingNonceAt(t.Context(), c.gas.Address)
 		return err == nil && waiting > 0
 	})
 	for n := range uint64(2) {
@@ -361,7 +362,7 @@ func TestNothingBeforeThreeConfirmations(t *testing.T) {
 		}
 	}
 	c.seal(1)
-	w.expect(<-answer, 200, "")
+	w.Expect(<-answer, 200, "")
 	if c.height() != height+3 {
 		t.Errorf("%d blocks", c.height()-height)
 	}

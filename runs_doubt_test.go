@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // On_success with effects, and a settlement whose answer is lost: the money
@@ -18,44 +19,44 @@ func TestAnswerIsKeptWhileASettlementIsInDoubt(t *testing.T) {
 	for name, price := range map[string]string{"fixed": "price POST /act $0.01 {\n settle on_success\n}", "upto": "price POST /act upto $0.50"} {
 		t.Run(name, func(t *testing.T) {
 			w, b := newUptoWorld(t, price)
-			w.up.charges(amountOf("77"))
+			w.Upstream.Charges(amountOf("77"))
 			var back atomic.Bool
-			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+			w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
 				if name == "upto" {
 					if !back.Load() {
-						b.lose(true)(rw, r)
+						b.Lost(rw, r)
 						return
 					}
-					b.settle(rw, r)
+					b.Settle(rw, r)
 					return
 				}
 				if !back.Load() {
-					w.fac.lost(rw, r)
+					w.Facilitator.Lost(rw, r)
 					return
 				}
-				w.fac.move(rw, w.fac.keep(r))
+				w.Facilitator.Move(rw, gate.Body(r))
 			})
-			p := newPayer(t)
-			asked := w.challenge(http.MethodPost, "/act").Accepts[0]
+			p := gate.NewPayer(t)
+			asked := w.Challenge(http.MethodPost, "/act").Accepts[0]
 			sign := func() string {
 				if asked.Scheme == "upto" {
-					return p.permit(t, asked).v2(t)
+					return p.Permit(t, asked).V2(t)
 				}
-				return p.sign(t, asked, time.Now()).v2(t)
+				return p.Sign(t, asked, time.Now()).V2(t)
 			}
 			payment := sign()
-			res := w.sendBody(t.Context(), "POST", "/act", payment, "a prompt")
-			t.Log(res.StatusCode, res.body)
+			res := w.SendBody(t.Context(), "POST", "/act", payment, "a prompt")
+			t.Log(res.StatusCode, res.Text)
 			back.Store(true)
-			w.until(func() bool {
-				res = w.sendBody(t.Context(), "POST", "/act", payment, "a prompt")
-				return !strings.Contains(res.body, "settlement_pending") && !strings.Contains(res.body, "in_flight")
+			w.Until(func() bool {
+				res = w.SendBody(t.Context(), "POST", "/act", payment, "a prompt")
+				return !strings.Contains(res.Text, "settlement_pending") && !strings.Contains(res.Text, "in_flight")
 			})
-			t.Log("same payment:", res.StatusCode, res.body)
-			fresh := w.again(func() answerOf { return w.sendBody(t.Context(), "POST", "/act", sign(), "a prompt") })
-			t.Log("fresh:", fresh.StatusCode, fresh.body)
+			t.Log("same payment:", res.StatusCode, res.Text)
+			fresh := w.Again(func() gate.Answer { return w.SendBody(t.Context(), "POST", "/act", sign(), "a prompt") })
+			t.Log("fresh:", fresh.StatusCode, fresh.Text)
 			if res.StatusCode != 200 && fresh.StatusCode != 200 {
-				t.Errorf("charged (%d transfers, %v), and the payer can never have it; runs %d", w.fac.transfers(), b.amounts(), w.up.hits.Load())
+				t.Errorf("charged (%d transfers, %v), and the payer can never have it; runs %d", w.Facilitator.Transfers(), b.Amounts(), w.Upstream.Hits.Load())
 			}
 		})
 	}
@@ -64,10 +65,10 @@ func TestAnswerIsKeptWhileASettlementIsInDoubt(t *testing.T) {
 // A ledger that cannot take the mark of doubt: the payer who left signs anew
 // and is charged again.
 func TestDoubtThatIsNotRecordedIsRemembered(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
-	s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
+	s.OnMove(func(c ledger.Claim, ch ledger.Change) error {
 		if c.Payment.State == ledger.Settling && ch.To == ledger.Settling {
 			return ledger.ErrUnavailable
 		}
@@ -75,58 +76,58 @@ func TestDoubtThatIsNotRecordedIsRemembered(t *testing.T) {
 	})
 	slow := make(chan struct{})
 	var calls atomic.Int64
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
-		body := w.fac.keep(r)
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := gate.Body(r)
 		if calls.Add(1) == 1 {
 			<-slow
 		}
-		w.fac.move(rw, body)
+		w.Facilitator.Move(rw, body)
 	})
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
-	conn, host := w.dial()
-	fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, p.sign(t, asked, time.Now()).v2(t))
-	w.until(func() bool { return calls.Load() == 1 })
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
+	conn, host := w.Dial()
+	fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, p.Sign(t, asked, time.Now()).V2(t))
+	w.Until(func() bool { return calls.Load() == 1 })
 	conn.Close()
 	time.Sleep(100 * time.Millisecond)
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", p.sign(t, asked, time.Now()).v2(t))
+	res := w.Get("/paid/x", "PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
 	close(slow)
-	t.Log(res.StatusCode, res.body)
-	w.until(func() bool { return w.fac.transfers() > 0 })
+	t.Log(res.StatusCode, res.Text)
+	w.Until(func() bool { return w.Facilitator.Transfers() > 0 })
 	time.Sleep(200 * time.Millisecond)
-	if w.fac.transfers() > 1 {
-		t.Errorf("%d transfers for one request of an honest payer", w.fac.transfers())
+	if w.Facilitator.Transfers() > 1 {
+		t.Errorf("%d transfers for one request of an honest payer", w.Facilitator.Transfers())
 	}
 }
 
 // A HEAD at a fixed price, then the price is by use: the GET is free of it.
 func TestFixedHeadBuysNoUptoGet(t *testing.T) {
 	w, b := newUptoWorld(t, "price /chat/* $0.01")
-	w.fac.onSettle(nil)
-	p := newPayer(t)
-	payment := w.sign(http.MethodHead, "/chat/x", p).v2(t)
-	w.do(w.request(http.MethodHead, "/chat/x", "PAYMENT-SIGNATURE", payment))
-	w.reload(w.caddyfile("price /chat/* upto $0.50"))
-	w.fac.onSettle(b.settle)
-	w.up.charges(amountOf(maximum))
-	res := w.again(func() answerOf { return w.get("/chat/x", "PAYMENT-SIGNATURE", payment) })
-	t.Log(res.StatusCode, res.body)
+	w.Facilitator.OnSettle(nil)
+	p := gate.NewPayer(t)
+	payment := w.Sign(http.MethodHead, "/chat/x", p).V2(t)
+	w.Do(w.Request(http.MethodHead, "/chat/x", "PAYMENT-SIGNATURE", payment))
+	w.Reload(w.Caddyfile("price /chat/* upto $0.50"))
+	w.Facilitator.OnSettle(b.Settle)
+	w.Upstream.Charges(amountOf(maximum))
+	res := w.Again(func() gate.Answer { return w.Get("/chat/x", "PAYMENT-SIGNATURE", payment) })
+	t.Log(res.StatusCode, res.Text)
 	if res.StatusCode == 200 {
-		t.Errorf("PROVEN (memory ledger survived): %d transfers, %v", w.fac.transfers(), b.amounts())
+		t.Errorf("PROVEN (memory ledger survived): %d transfers, %v", w.Facilitator.Transfers(), b.Amounts())
 	}
 }
 
 // Two gateways on one ledger: two fresh signatures for one request that are
 // both claimed and not yet settled do not see each other.
 func TestTwoGatewaysDoNotSellOnePurchaseTwice(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	s.elsewhere.Store(true)
-	w.load(onScript(w.caddyfile("price /paid/* $0.01")))
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/paid/x").Accepts[0]
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	s.Elsewhere.Store(true)
+	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
 	var in atomic.Int64
-	w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+	w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
 		in.Add(1)
 		for range 200 {
 			if in.Load() >= 2 {
@@ -134,46 +135,46 @@ func TestTwoGatewaysDoNotSellOnePurchaseTwice(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		says(200, `{"isValid":true}`)(rw, r)
+		gate.Says(200, `{"isValid":true}`)(rw, r)
 	})
-	answers := make(chan answerOf, 2)
+	answers := make(chan gate.Answer, 2)
 	for range 2 {
-		payment := p.sign(t, asked, time.Now()).v2(t)
-		go func() { answers <- w.get("/paid/x", "PAYMENT-SIGNATURE", payment) }()
+		payment := p.Sign(t, asked, time.Now()).V2(t)
+		go func() { answers <- w.Get("/paid/x", "PAYMENT-SIGNATURE", payment) }()
 	}
 	for range 2 {
 		res := <-answers
-		t.Log(res.StatusCode, res.body)
+		t.Log(res.StatusCode, res.Text)
 	}
-	if w.fac.transfers() > 1 {
-		t.Errorf("%d transfers at once; README: two purchases of one payer for one URL do not overlap at two gateways", w.fac.transfers())
+	if w.Facilitator.Transfers() > 1 {
+		t.Errorf("%d transfers at once; README: two purchases of one payer for one URL do not overlap at two gateways", w.Facilitator.Transfers())
 	}
 }
 
 // One payment closes a price for all others: its bad gateways count each time
 // that it is fetched.
 func TestWhatIsFetchedClosesNoPrice(t *testing.T) {
-	w := newWorld(t, "price POST /render $0.01")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
-		if _, body := w.up.seen(); body == "poison" {
+	w := gate.New(t, "price POST /render $0.01")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+		if _, body := w.Upstream.Seen(); body == "poison" {
 			panic(http.ErrAbortHandler)
 		}
 		_, _ = io.WriteString(rw, "done")
 	})
-	asked := w.challenge(http.MethodPost, "/render").Accepts[0]
-	bad := newPayer(t).sign(t, asked, time.Now()).v2(t)
+	asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
+	bad := gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t)
 	for range 4 {
-		res := w.again(func() answerOf { return w.sendBody(t.Context(), "POST", "/render", bad, "poison") })
-		t.Log(res.StatusCode, res.body)
+		res := w.Again(func() gate.Answer { return w.SendBody(t.Context(), "POST", "/render", bad, "poison") })
+		t.Log(res.StatusCode, res.Text)
 	}
 	closed := 0
 	for range 5 {
-		res := w.sendBody(t.Context(), "POST", "/render", newPayer(t).sign(t, asked, time.Now()).v2(t), "fine")
-		t.Log(res.StatusCode, res.body)
+		res := w.SendBody(t.Context(), "POST", "/render", gate.NewPayer(t).Sign(t, asked, time.Now()).V2(t), "fine")
+		t.Log(res.StatusCode, res.Text)
 		if res.StatusCode == 503 {
 			closed++
 		}
-		_ = w.again(func() answerOf { return w.sendBody(t.Context(), "POST", "/render", bad, "poison") })
+		_ = w.Again(func() gate.Answer { return w.SendBody(t.Context(), "POST", "/render", bad, "poison") })
 	}
 	if closed > 0 {
 		t.Errorf("%d of 5 honest payers turned away, by one payment", closed)
@@ -183,26 +184,26 @@ func TestWhatIsFetchedClosesNoPrice(t *testing.T) {
 // What the upstream adds to its answer while nobody knows whether it is paid for does not
 // follow ours as trailers.
 func TestDoubtfulAnswerLeavesNoTrailers(t *testing.T) {
-	w := prepareWorld(t)
-	w.load(withH2C(w.caddyfile("price POST /act $0.01 {\n settle on_success\n}")))
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.Prepare(t)
+	w.Load(gate.WithH2C(w.Caddyfile("price POST /act $0.01 {\n settle on_success\n}")))
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Trailer", "X-Announced")
 		_, _ = io.WriteString(rw, "begin")
 		_ = http.NewResponseController(rw).Flush()
 		time.Sleep(100 * time.Millisecond)
-		rw.Header().Set("X-Announced", sample)
-		rw.Header().Set(http.TrailerPrefix+"X-Goods", sample)
+		rw.Header().Set("X-Announced", gate.Goods)
+		rw.Header().Set(http.TrailerPrefix+"X-Goods", gate.Goods)
 		rw.Header().Set(http.TrailerPrefix+"Payment-Response", "forged")
 	})
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) { w.fac.keep(r); panic(http.ErrAbortHandler) })
-	for name, client := range map[string]*http.Client{"HTTP/1.1": w.http, "HTTP/2": w.h2c()} {
-		res, err := client.Do(w.request("POST", "/act", "PAYMENT-SIGNATURE", w.sign("POST", "/act", newPayer(t)).v2(t)))
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) { gate.Body(r); panic(http.ErrAbortHandler) })
+	for name, client := range map[string]*http.Client{"HTTP/1.1": w.HTTP, "HTTP/2": w.H2C()} {
+		res, err := client.Do(w.Request("POST", "/act", "PAYMENT-SIGNATURE", w.Sign("POST", "/act", gate.NewPayer(t)).V2(t)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		body, _ := io.ReadAll(res.Body)
 		res.Body.Close()
-		if res.StatusCode != 503 || len(res.Trailer) > 0 || strings.Contains(string(body), sample) {
+		if res.StatusCode != 503 || len(res.Trailer) > 0 || strings.Contains(string(body), gate.Goods) {
 			t.Errorf("%s: %d %q %v", name, res.StatusCode, body, res.Trailer)
 		}
 	}
@@ -211,38 +212,38 @@ func TestDoubtfulAnswerLeavesNoTrailers(t *testing.T) {
 // An order may be answered before it is read, and then nobody may know whether it is paid
 // for. Another order of the same length does not get its answer, and is done for itself.
 func TestDoubtfulOrderThatWasNotReadIsNoOther(t *testing.T) {
-	w := prepareWorld(t)
+	w := gate.Prepare(t)
 	var acted atomic.Int64
 	up := twoWayUpstream(t, func(rw http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		acted.Add(1)
 		_, _ = fmt.Fprintf(rw, "answer to %s", b)
 	})
-	w.load(strings.Replace(w.caddyfile("price POST /act $0.01 {\n settle on_success\n}"), strings.TrimPrefix(w.up.URL, "http://"), up, 1))
-	w.fac.onSettle(w.fac.lost)
-	p := newPayer(t)
-	asked := w.challenge("POST", "/act").Accepts[0]
-	conn, host := w.dial()
-	fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\nPAYMENT-SIGNATURE: %s\r\n\r\nord", host, p.sign(t, asked, time.Now()).v2(t))
+	w.Load(strings.Replace(w.Caddyfile("price POST /act $0.01 {\n settle on_success\n}"), strings.TrimPrefix(w.Upstream.URL, "http://"), up, 1))
+	w.Facilitator.OnSettle(w.Facilitator.Lost)
+	p := gate.NewPayer(t)
+	asked := w.Challenge("POST", "/act").Accepts[0]
+	conn, host := w.Dial()
+	fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\nPAYMENT-SIGNATURE: %s\r\n\r\nord", host, p.Sign(t, asked, time.Now()).V2(t))
 	b := make([]byte, 12)
 	if _, err := io.ReadFull(conn, b); err != nil || string(b) != "HTTP/1.1 503" {
 		t.Fatalf("%q %v", b, err)
 	}
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) { w.fac.move(rw, w.fac.keep(r)) })
-	w.expect(w.sendBody(t.Context(), "POST", "/act", p.sign(t, asked, time.Now()).v2(t), "order 456"), 503, "settlement_pending")
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) { w.Facilitator.Move(rw, gate.Body(r)) })
+	w.Expect(w.SendBody(t.Context(), "POST", "/act", p.Sign(t, asked, time.Now()).V2(t), "order 456"), 503, "settlement_pending")
 	_, _ = io.WriteString(conn, "er 123")
-	w.until(func() bool { return acted.Load() == 1 })
+	w.Until(func() bool { return acted.Load() == 1 })
 	for _, order := range []string{"order 456", "order 123"} {
-		var res answerOf
-		w.until(func() bool {
-			res = w.sendBody(t.Context(), "POST", "/act", p.sign(t, asked, time.Now()).v2(t), order)
-			return res.StatusCode != 503 && !strings.Contains(res.body, "payment_in_flight")
+		var res gate.Answer
+		w.Until(func() bool {
+			res = w.SendBody(t.Context(), "POST", "/act", p.Sign(t, asked, time.Now()).V2(t), order)
+			return res.StatusCode != 503 && !strings.Contains(res.Text, "payment_in_flight")
 		})
-		if res.StatusCode != 200 || res.body != "answer to "+order {
-			t.Errorf("%s: %d %.60q", order, res.StatusCode, res.body)
+		if res.StatusCode != 200 || res.Text != "answer to "+order {
+			t.Errorf("%s: %d %.60q", order, res.StatusCode, res.Text)
 		}
 	}
-	if acted.Load() != 2 || w.fac.transfers() != 2 {
-		t.Errorf("%d orders done, %d transfers", acted.Load(), w.fac.transfers())
+	if acted.Load() != 2 || w.Facilitator.Transfers() != 2 {
+		t.Errorf("%d orders done, %d transfers", acted.Load(), w.Facilitator.Transfers())
 	}
 }

@@ -11,13 +11,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // Upto by the byte: three different parts for the charge of one, since what is
 // owed is not bound to the range.
 func TestUptoPartEndedByItsPayerIsDelivered(t *testing.T) {
 	w, b := newUptoWorld(t, "price /export upto $0.50")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		var from, to int
 		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); err != nil {
 			rw.Header().Set("Settlement-Overrides", amountOf(maximum))
@@ -36,13 +38,13 @@ func TestUptoPartEndedByItsPayerIsDelivered(t *testing.T) {
 		}
 		_, _ = io.WriteString(rw, "!")
 	})
-	p := newPayer(t)
-	payment := w.permitFor(http.MethodGet, "/export", p).v2(t)
+	p := gate.NewPayer(t)
+	payment := w.PermitFor(http.MethodGet, "/export", p).V2(t)
 	parts := ""
 	for i := range 5 {
 		var text string
-		w.until(func() bool {
-			conn, host := w.dial()
+		w.Until(func() bool {
+			conn, host := w.Dial()
 			defer conn.Close()
 			fmt.Fprintf(conn, "GET /export HTTP/1.1\r\nHost: %s\r\nRange: bytes=%d-%d\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, i*1000, i*1000+999, payment)
 			text = ""
@@ -63,7 +65,7 @@ func TestUptoPartEndedByItsPayerIsDelivered(t *testing.T) {
 		parts += string(rune('a' + i))
 	}
 	if len(parts) > 1 {
-		t.Errorf("parts %q of 999 bytes each at one unit a byte, charged %v", parts, b.amounts())
+		t.Errorf("parts %q of 999 bytes each at one unit a byte, charged %v", parts, b.Amounts())
 	}
 }
 
@@ -75,11 +77,11 @@ func TestNobodyGetsMoreThanWasPaidFor(t *testing.T) {
 		"GET": "price GET /x/* $0.01", "GET first": "price GET /x/* $0.01 {\n settle first\n}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, price)
+			w := gate.New(t, price)
 			method, _, _ := strings.Cut(name, " ")
 			var mu sync.Mutex
 			acts := map[string]int{}
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
 				_ = body
@@ -93,33 +95,33 @@ func TestNobodyGetsMoreThanWasPaidFor(t *testing.T) {
 					time.Sleep(2 * time.Millisecond)
 				}
 			})
-			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
-				body := w.fac.keep(r)
+			w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+				body := gate.Body(r)
 				time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
-				w.fac.move(rw, body)
+				w.Facilitator.Move(rw, body)
 			})
-			asked := w.challenge(method, "/x/0").Accepts[0]
+			asked := w.Challenge(method, "/x/0").Accepts[0]
 			var good atomic.Int64
 			var all sync.WaitGroup
 			for i := range 6 {
 				path := fmt.Sprintf("/x/%d", i)
-				p := newPayer(t)
-				w.challenge(method, path)
-				shared := p.sign(t, asked, time.Now()).v2(t)
+				p := gate.NewPayer(t)
+				w.Challenge(method, path)
+				shared := p.Sign(t, asked, time.Now()).V2(t)
 				for j := range 4 {
 					all.Go(func() {
 						for range 8 {
 							payment := shared
 							if j%2 == 0 {
-								payment = p.sign(t, asked, time.Now()).v2(t)
+								payment = p.Sign(t, asked, time.Now()).V2(t)
 							}
 							ctx, cancel := context.WithTimeout(context.Background(), time.Duration(5+rand.IntN(150))*time.Millisecond)
-							r, _ := http.NewRequestWithContext(ctx, method, w.gate+path, nil)
+							r, _ := http.NewRequestWithContext(ctx, method, w.URL+path, nil)
 							if method == "POST" {
-								r, _ = http.NewRequestWithContext(ctx, method, w.gate+path, strings.NewReader("the order"))
+								r, _ = http.NewRequestWithContext(ctx, method, w.URL+path, strings.NewReader("the order"))
 							}
 							r.Header.Set("PAYMENT-SIGNATURE", payment)
-							if res := w.do(r); res.err == nil && res.StatusCode == 200 && len(res.body) == 5000 {
+							if res := w.Do(r); res.Err == nil && res.StatusCode == 200 && len(res.Text) == 5000 {
 								good.Add(1)
 							}
 							cancel()
@@ -135,11 +137,11 @@ func TestNobodyGetsMoreThanWasPaidFor(t *testing.T) {
 			for _, n := range acts {
 				runs += n
 			}
-			t.Logf("%d whole answers, %d runs, %d transfers", good.Load(), runs, w.fac.transfers())
-			if good.Load() > int64(w.fac.transfers()) {
+			t.Logf("%d whole answers, %d runs, %d transfers", good.Load(), runs, w.Facilitator.Transfers())
+			if good.Load() > int64(w.Facilitator.Transfers()) {
 				t.Errorf("more whole answers than transfers")
 			}
-			if name == "POST first" && runs > w.fac.transfers() {
+			if name == "POST first" && runs > w.Facilitator.Transfers() {
 				t.Errorf("more acts than transfers")
 			}
 		})

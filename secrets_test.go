@@ -24,6 +24,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -91,7 +92,7 @@ func (s *seenRequests) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/panic"):
 		panic(http.ErrAbortHandler)
 	default:
-		_, _ = w.Write([]byte(sample))
+		_, _ = w.Write([]byte(gate.Goods))
 	}
 }
 
@@ -115,7 +116,7 @@ func TestNothingSecretShows(t *testing.T) {
 		"the CDP secret":          cdp.Seed(),
 		"the password":            []byte("canary-password-2Ut4"),
 	}
-	w := prepareWorld(t)
+	w := gate.Prepare(t)
 	dir := t.TempDir()
 	write := func(name, content string) string {
 		file := filepath.Join(dir, name)
@@ -124,7 +125,7 @@ func TestNothingSecretShows(t *testing.T) {
 		}
 		return file
 	}
-	node := httptest.NewServer(says(500, "no"))
+	node := httptest.NewServer(gate.Says(500, "no"))
 	t.Cleanup(node.Close)
 	up := &seenRequests{}
 	upstream := httptest.NewServer(up)
@@ -213,37 +214,37 @@ func TestNothingSecretShows(t *testing.T) {
 		respond "{err.message} {err.status_code} {http.request.header.X-None}"
 	}
 }
-`, admin, w.log, filter, ledger, w.fac.URL, w.fac.URL, header, w.fac.URL, cdpFile, signer, w.gate, access, filter, payTo,
+`, admin, w.LogFile, filter, ledger, w.Facilitator.URL, w.Facilitator.URL, header, w.Facilitator.URL, cdpFile, signer, w.URL, access, filter, gate.PayTo,
 			loopback.FreeAddress(t), dir, strings.TrimPrefix(upstream.URL, "http://"))
 	}
 
 	var shown bytes.Buffer // all answers
-	show := func(res answerOf) {
-		if res.err != nil {
-			fmt.Fprintln(&shown, res.err)
+	show := func(res gate.Answer) {
+		if res.Err != nil {
+			fmt.Fprintln(&shown, res.Err)
 			return
 		}
 		fmt.Fprintln(&shown, res.Status)
 		_ = res.Header.Write(&shown)
-		fmt.Fprintln(&shown, res.body)
+		fmt.Fprintln(&shown, res.Text)
 	}
 	var offer x402.Requirement // the same at all paths; some facilitators are soon left alone
 	buy := func(method, path string) {
-		p := newPayer(t)
+		p := gate.NewPayer(t)
 		for i, version := range []string{"PAYMENT-SIGNATURE", "X-PAYMENT"} {
-			s := p.sign(t, offer, time.Now())
-			value := s.v2(t)
+			s := p.Sign(t, offer, time.Now())
+			value := s.V2(t)
 			if i == 1 {
-				value = s.v1(t)
+				value = s.V1(t)
 			}
 			secrets[fmt.Sprintf("payment %d", len(secrets))] = []byte(value)
-			signature, err := hex.DecodeString(strings.TrimPrefix(s.signature, "0x"))
+			signature, err := hex.DecodeString(strings.TrimPrefix(s.Signature, "0x"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			secrets[fmt.Sprintf("signature %d", len(secrets))] = signature
 			for range 2 {
-				show(w.do(w.request(method, path, version, value)))
+				show(w.Do(w.Request(method, path, version, value)))
 			}
 		}
 	}
@@ -266,9 +267,9 @@ func TestNothingSecretShows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.load(text)
-		w.until(func() bool { return w.get("/bearer/x").is(402) })
-		offer = w.challenge(http.MethodGet, "/bearer/x").Accepts[0]
+		w.Load(text)
+		w.Until(func() bool { return w.Get("/bearer/x").Is(402) })
+		offer = w.Challenge(http.MethodGet, "/bearer/x").Accepts[0]
 		for _, path := range []string{"/bearer/x", "/bearer/missing", "/bearer/panic", "/bearer/down", "/bearer/nofile", "/header/x", "/cdp/x", "/own/x"} {
 			buy(http.MethodGet, path)
 		}
@@ -280,17 +281,17 @@ func TestNothingSecretShows(t *testing.T) {
 				body, _ := io.ReadAll(r.Body)
 				fmt.Fprintf(rw, `{"isValid":false,"success":false,"invalidReason":%q,"errorReason":%q}`, r.Header.Get("Authorization"), r.Header.Get("Authorization")+string(body))
 			},
-			says(500, "no"),
+			gate.Says(500, "no"),
 		} {
-			w.fac.onVerify(bad)
-			w.fac.onSettle(bad)
+			w.Facilitator.OnVerify(bad)
+			w.Facilitator.OnSettle(bad)
 			buy(http.MethodGet, "/bearer/y")
 			buy(http.MethodPost, "/cdp/y")
 			buy(http.MethodPost, "/header/y")
 		}
-		w.fac.onVerify(nil)
-		w.fac.onSettle(nil)
-		show(w.get("/bearer/x", "PAYMENT-SIGNATURE", "canary"))
+		w.Facilitator.OnVerify(nil)
+		w.Facilitator.OnSettle(nil)
+		show(w.Get("/bearer/x", "PAYMENT-SIGNATURE", "canary"))
 
 		secrets.search(t, "caddy adapt", adapted)
 		secrets.search(t, "the admin API", get("http://"+admin+"/config/"))
@@ -298,7 +299,7 @@ func TestNothingSecretShows(t *testing.T) {
 			secrets.search(t, path, get("http://"+admin+path))
 		}
 	}
-	for _, file := range []string{autosave, w.log, access} {
+	for _, file := range []string{autosave, w.LogFile, access} {
 		content, err := os.ReadFile(file)
 		if err != nil || len(content) == 0 {
 			t.Fatalf("%s: %d bytes, %v", file, len(content), err)

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // Payers on Solana have the rights and the bounds of all others, whether their messages
@@ -33,10 +35,10 @@ var (
 
 // solanaWorld is a world that is paid on Solana. The n-th payment of its payer is what
 // pay makes.
-func solanaWorld(t *testing.T, way, options string, more ...string) (w *world, pay func(method, path string, n int) string) {
+func solanaWorld(t *testing.T, way, options string, more ...string) (w *gate.World, pay func(method, path string, n int) string) {
 	t.Helper()
-	w = prepareWorld(t)
-	w.fac.kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"` + solanaDevnet + `","extra":{"feePayer":"` + solanaFeePayer + `"}}],"extensions":[],"signers":{}}`)
+	w = gate.Prepare(t)
+	w.Facilitator.Kinds.Store(`{"kinds":[{"x402Version":2,"scheme":"exact","network":"` + solanaDevnet + `","extra":{"feePayer":"` + solanaFeePayer + `"}}],"extensions":[],"signers":{}}`)
 	said := ""
 	transaction := signedOnSolana
 	if way == "by the facilitator" {
@@ -46,20 +48,20 @@ func solanaWorld(t *testing.T, way, options string, more ...string) (w *world, p
 		// It pays the fee for all of them, and so says nothing of who pays.
 		said, transaction = `,"payer":"`+solanaFeePayer+`"`, oddOnSolana
 	}
-	w.fac.onVerify(says(200, `{"isValid":true`+said+`}`))
+	w.Facilitator.OnVerify(gate.Says(200, `{"isValid":true`+said+`}`))
 	world := solanaWorlds.Add(1)
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
-		body := w.fac.keep(r)
-		w.fac.moves(fmt.Sprint(sha256.Sum256(body)), "x")
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := gate.Body(r)
+		w.Facilitator.Moves(fmt.Sprint(sha256.Sum256(body)), "x")
 		const digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 		i := solanaTransfers.Add(1)
 		fmt.Fprintf(rw, `{"success":true,"transaction":"%s","network":"%s"%s}`,
 			solanaTx[:len(solanaTx)-2]+string(digits[i/30%30])+string(digits[i%30]), solanaDevnet, said)
 	})
-	w.load(w.caddyfile("accept solana-devnet usdc "+solanaPayTo+"\n"+options, more...))
-	w.until(func() bool { return w.get("/paid/x").StatusCode == 402 })
+	w.Load(w.Caddyfile("accept solana-devnet usdc "+solanaPayTo+"\n"+options, more...))
+	w.Until(func() bool { return w.Get("/paid/x").StatusCode == 402 })
 	return w, func(method, path string, n int) string {
-		return solanaPayment(t, w.challenge(method, path), transaction(world<<32|uint64(n)))
+		return solanaPayment(t, w.Challenge(method, path), transaction(world<<32|uint64(n)))
 	}
 }
 
@@ -90,7 +92,7 @@ func TestHangingUpIsNotForNothingOnSolana(t *testing.T) {
 			t.Run(fmt.Sprint(way, ", fresh ", fresh), func(t *testing.T) {
 				w, pay := solanaWorld(t, way, "price /paid/* $0.01")
 				started := make(chan struct{}, 100)
-				w.up.on(func(_ http.ResponseWriter, r *http.Request) {
+				w.Upstream.On(func(_ http.ResponseWriter, r *http.Request) {
 					started <- struct{}{}
 					<-r.Context().Done()
 				})
@@ -99,7 +101,7 @@ func TestHangingUpIsNotForNothingOnSolana(t *testing.T) {
 					if fresh {
 						payment = pay(http.MethodGet, "/paid/x", i)
 					}
-					conn, _ := w.begins(http.MethodGet, "/paid/x", payment, "")
+					conn, _ := w.Begins(http.MethodGet, "/paid/x", payment, "")
 					select {
 					case <-started:
 					case <-time.After(100 * time.Millisecond):
@@ -108,8 +110,8 @@ func TestHangingUpIsNotForNothingOnSolana(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 				}
 				// Whom nobody can name pays before each run.
-				if runs := int(w.up.hits.Load()); w.fac.transfers() == 0 || runs > max(10, w.fac.transfers()) {
-					t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+				if runs := int(w.Upstream.Hits.Load()); w.Facilitator.Transfers() == 0 || runs > max(10, w.Facilitator.Transfers()) {
+					t.Errorf("%d runs, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 				}
 			})
 		}
@@ -121,27 +123,27 @@ func TestNothingIsForEverForNothingOnSolana(t *testing.T) {
 	for _, way := range append(solanaWays, "by nobody") {
 		t.Run(way, func(t *testing.T) {
 			w, pay := solanaWorld(t, way, "price /paid/* $0.01")
-			w.up.on(says(404, "no such page"))
+			w.Upstream.On(gate.Says(404, "no such page"))
 			payment := pay(http.MethodGet, "/paid/x", 0)
 			for range 60 {
-				_ = w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", payment) })
+				_ = w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", payment) })
 			}
-			if w.fac.transfers() != 1 {
-				t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			if w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d runs, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 
 			w, pay = solanaWorld(t, way, "price /paid/* $0.01")
-			w.fac.onSettle(says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"`+solanaDevnet+`"}`))
+			w.Facilitator.OnSettle(gate.Says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"`+solanaDevnet+`"}`))
 			for i := range 10 {
-				w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", i)), 402, "insufficient_funds")
+				w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", i)), 402, "insufficient_funds")
 			}
-			if w.up.hits.Load() > 1 {
-				t.Errorf("%d runs for refused settlements", w.up.hits.Load())
+			if w.Upstream.Hits.Load() > 1 {
+				t.Errorf("%d runs for refused settlements", w.Upstream.Hits.Load())
 			}
 
 			w, pay = solanaWorld(t, way, "price POST /paid/* $0.01 {\n settle on_success\n}\nprice GET /paid/* $0.01", "in_process")
 			var acted atomic.Int64
-			onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+			gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 				_, _ = io.ReadAll(r.Body)
 				acted.Add(1)
 				time.Sleep(20 * time.Millisecond)
@@ -151,15 +153,15 @@ func TestNothingIsForEverForNothingOnSolana(t *testing.T) {
 			payment = pay(http.MethodPost, "/paid/x", 0)
 			for i := range 20 {
 				before := acted.Load()
-				conn, _ := w.begins(http.MethodPost, "/paid/x", payment, fmt.Sprint("order ", i))
+				conn, _ := w.Begins(http.MethodPost, "/paid/x", payment, fmt.Sprint("order ", i))
 				for end := time.Now().Add(100 * time.Millisecond); acted.Load() == before && time.Now().Before(end); {
 					time.Sleep(time.Millisecond)
 				}
 				conn.Close()
 				time.Sleep(35 * time.Millisecond)
 			}
-			if acted.Load() > 10 || w.fac.transfers() == 0 {
-				t.Errorf("%d actions, %d transfers", acted.Load(), w.fac.transfers())
+			if acted.Load() > 10 || w.Facilitator.Transfers() == 0 {
+				t.Errorf("%d actions, %d transfers", acted.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -170,24 +172,24 @@ func TestFreshSignatureRedeemsOnSolana(t *testing.T) {
 	for _, way := range solanaWays {
 		t.Run(way, func(t *testing.T) {
 			w, pay := solanaWorld(t, way, "price /paid/* $0.01")
-			w.up.on(breaksOff)
+			w.Upstream.On(gate.BreaksOff)
 			for i := range 3 {
-				_ = w.get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", i))
+				_ = w.Get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", i))
 			}
-			w.up.on(nil)
-			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", 3)), 200, "")
-			if w.fac.transfers() != 1 {
-				t.Errorf("charged %d times", w.fac.transfers())
+			w.Upstream.On(nil)
+			w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", pay(http.MethodGet, "/paid/x", 3)), 200, "")
+			if w.Facilitator.Transfers() != 1 {
+				t.Errorf("charged %d times", w.Facilitator.Transfers())
 			}
 
 			w, pay = solanaWorld(t, way, "price /paid/* $0.01")
-			w.up.on(w.up.slowly)
-			w.leaves(http.MethodPost, "/paid/x", pay(http.MethodPost, "/paid/x", 0), "one order")
-			res := w.again(func() answerOf {
-				return w.sendBody(t.Context(), http.MethodPost, "/paid/x", pay(http.MethodPost, "/paid/x", 1), "one order")
+			w.Upstream.On(w.Upstream.Slowly)
+			w.Leaves(http.MethodPost, "/paid/x", pay(http.MethodPost, "/paid/x", 0), "one order")
+			res := w.Again(func() gate.Answer {
+				return w.SendBody(t.Context(), http.MethodPost, "/paid/x", pay(http.MethodPost, "/paid/x", 1), "one order")
 			})
-			if res.StatusCode != 200 || !strings.Contains(res.body, "done one order 19") || w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
-				t.Errorf("%d %.60q, done %d times, charged %d times", res.StatusCode, res.body, w.up.hits.Load(), w.fac.transfers())
+			if res.StatusCode != 200 || !strings.Contains(res.Text, "done one order 19") || w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d %.60q, done %d times, charged %d times", res.StatusCode, res.Text, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -199,36 +201,36 @@ func TestSameOrderIsSoldOnceOnSolana(t *testing.T) {
 	for _, way := range solanaWays {
 		t.Run(way, func(t *testing.T) {
 			w, pay := solanaWorld(t, way, "price /paid/* $0.01")
-			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 				time.Sleep(300 * time.Millisecond)
 				_, _ = io.WriteString(rw, "done")
 			})
 			var all sync.WaitGroup
 			for i := range 4 {
 				payment := pay(http.MethodPost, "/paid/x", i)
-				all.Go(func() { w.sendBody(t.Context(), http.MethodPost, "/paid/x", payment, "one order") })
+				all.Go(func() { w.SendBody(t.Context(), http.MethodPost, "/paid/x", payment, "one order") })
 			}
 			all.Wait()
-			if w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
-				t.Errorf("done %d times, charged %d times", w.up.hits.Load(), w.fac.transfers())
+			if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("done %d times, charged %d times", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 
 			for _, settle := range []string{"first", "on_success"} {
 				w, pay := solanaWorld(t, way, "price /paid/* $0.01 {\n settle "+settle+"\n}")
 				var mu sync.Mutex
 				asked := map[string]bool{}
-				w.fac.onSettle(func(_ http.ResponseWriter, r *http.Request) {
+				w.Facilitator.OnSettle(func(_ http.ResponseWriter, r *http.Request) {
 					mu.Lock()
 					defer mu.Unlock()
-					asked[string(w.fac.keep(r))] = true
+					asked[string(gate.Body(r))] = true
 					panic(http.ErrAbortHandler)
 				})
 				for i := range 3 {
-					w.expect(w.sendBody(t.Context(), http.MethodPost, "/paid/x", pay(http.MethodPost, "/paid/x", i), "one order"), 503, "settlement_pending")
+					w.Expect(w.SendBody(t.Context(), http.MethodPost, "/paid/x", pay(http.MethodPost, "/paid/x", i), "one order"), 503, "settlement_pending")
 				}
 				mu.Lock()
-				if len(asked) != 1 || w.up.hits.Load() > 1 {
-					t.Errorf("%s: %d payments, done %d times", settle, len(asked), w.up.hits.Load())
+				if len(asked) != 1 || w.Upstream.Hits.Load() > 1 {
+					t.Errorf("%s: %d payments, done %d times", settle, len(asked), w.Upstream.Hits.Load())
 				}
 				mu.Unlock()
 			}

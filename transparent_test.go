@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -17,9 +18,9 @@ import (
 func TestStreamFlows(t *testing.T) {
 	for _, settle := range []string{"first", "on_success"} {
 		t.Run(settle, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}")
+			w := gate.New(t, "price /paid/* $0.01 {\n settle "+settle+"\n}")
 			next := make(chan struct{})
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Content-Type", "text/event-stream")
 				for i := range 3 {
 					_, _ = fmt.Fprintf(rw, "data: %d\n\n", i)
@@ -27,13 +28,13 @@ func TestStreamFlows(t *testing.T) {
 					<-next
 				}
 			})
-			s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-			res, err := w.http.Do(w.request(http.MethodGet, "/paid/x", "PAYMENT-SIGNATURE", s))
+			s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+			res, err := w.HTTP.Do(w.Request(http.MethodGet, "/paid/x", "PAYMENT-SIGNATURE", s))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer res.Body.Close()
-			if !receiptOf(t, answerOf{Response: res}).Success {
+			if !gate.ReceiptOf(t, gate.Answer{Response: res}).Success {
 				t.Fatal("no receipt before the stream")
 			}
 			in := bufio.NewReader(res.Body)
@@ -55,23 +56,23 @@ func TestInformational(t *testing.T) {
 	forged := []string{"Payment-Response", "X-Payment-Response", "Payment-Required", "Settlement-Overrides"}
 	for settle, want := range map[string]int{"first": 1, "on_success": 0} {
 		t.Run(settle, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}")
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w := gate.New(t, "price /paid/* $0.01 {\n settle "+settle+"\n}")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Link", "</x.css>")
 				for _, name := range forged {
 					rw.Header().Set(name, "forged")
 				}
 				rw.WriteHeader(http.StatusEarlyHints)
 				rw.Header().Del("Link")
-				_, _ = rw.Write([]byte(sample))
+				_, _ = rw.Write([]byte(gate.Goods))
 			})
-			s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-			conn, err := net.Dial("tcp", strings.TrimPrefix(w.gate, "http://"))
+			s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+			conn, err := net.Dial("tcp", strings.TrimPrefix(w.URL, "http://"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", strings.TrimPrefix(w.gate, "http://"), s)
+			fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", strings.TrimPrefix(w.URL, "http://"), s)
 			raw, err := io.ReadAll(conn)
 			if err != nil {
 				t.Fatal(err)
@@ -85,7 +86,7 @@ func TestInformational(t *testing.T) {
 			if strings.Contains(string(raw), "forged") || strings.Contains(string(raw), "Settlement-Overrides") {
 				t.Errorf("receipts of the upstream in\n%s", raw)
 			}
-			if !strings.Contains(string(raw), "HTTP/1.1 200") || !strings.HasSuffix(strings.TrimSpace(string(raw)), sample) && !strings.Contains(string(raw), sample) {
+			if !strings.Contains(string(raw), "HTTP/1.1 200") || !strings.HasSuffix(strings.TrimSpace(string(raw)), gate.Goods) && !strings.Contains(string(raw), gate.Goods) {
 				t.Errorf("%s", raw)
 			}
 		})
@@ -94,15 +95,15 @@ func TestInformational(t *testing.T) {
 
 // Trailers, announced and not, survive.
 func TestTrailers(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.New(t, "price /paid/* $0.01")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Trailer", "X-Announced")
-		_, _ = rw.Write([]byte(sample))
+		_, _ = rw.Write([]byte(gate.Goods))
 		rw.Header().Set("X-Announced", "a")
 		rw.Header().Set(http.TrailerPrefix+"X-Late", "b")
 	})
-	res := w.pay(http.MethodGet, "/paid/x")
-	w.expect(res, 200, "")
+	res := w.Pay(http.MethodGet, "/paid/x")
+	w.Expect(res, 200, "")
 	if res.Trailer.Get("X-Announced") != "a" || res.Trailer.Get("X-Late") != "b" {
 		t.Errorf("trailers %v", res.Trailer)
 	}
@@ -110,8 +111,8 @@ func TestTrailers(t *testing.T) {
 
 // An upgrade settles first: 101 is goods.
 func TestUpgrade(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01 {\n settle on_success\n}")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.New(t, "price /paid/* $0.01 {\n settle on_success\n}")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		conn, brw, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
 			return
@@ -123,12 +124,12 @@ func TestUpgrade(t *testing.T) {
 	})
 	dial := func(header string) (net.Conn, *bufio.Reader, *http.Response) {
 		t.Helper()
-		conn, err := net.Dial("tcp", strings.TrimPrefix(w.gate, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-		fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: echo\r\n%s\r\n", strings.TrimPrefix(w.gate, "http://"), header)
+		fmt.Fprintf(conn, "GET /paid/x HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: echo\r\n%s\r\n", strings.TrimPrefix(w.URL, "http://"), header)
 		in := bufio.NewReader(conn)
 		res, err := http.ReadResponse(in, nil)
 		if err != nil {
@@ -138,23 +139,23 @@ func TestUpgrade(t *testing.T) {
 	}
 	conn, _, res := dial("")
 	conn.Close()
-	if res.StatusCode != 402 || w.up.hits.Load() != 0 {
-		t.Fatalf("unpaid upgrade: %d, %d hits", res.StatusCode, w.up.hits.Load())
+	if res.StatusCode != 402 || w.Upstream.Hits.Load() != 0 {
+		t.Fatalf("unpaid upgrade: %d, %d hits", res.StatusCode, w.Upstream.Hits.Load())
 	}
 	c, err := x402.DecodeChallenge(res.Header.Get("Payment-Required"))
 	if err != nil || !strings.Contains(string(c.Accepts[0].Extra), `"paymentFlow":"upfront"`) {
 		t.Fatalf("%v %+v", err, c)
 	}
 
-	w.fac.onSettle(says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`))
-	s := newPayer(t).sign(t, c.Accepts[0], time.Now()).v2(t)
+	w.Facilitator.OnSettle(gate.Says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`))
+	s := gate.NewPayer(t).Sign(t, c.Accepts[0], time.Now()).V2(t)
 	conn, _, res = dial("PAYMENT-SIGNATURE: " + s + "\r\n")
 	conn.Close()
-	if res.StatusCode != 402 || w.up.hits.Load() != 0 {
-		t.Fatalf("upgrade with failed settlement: %d, %d hits", res.StatusCode, w.up.hits.Load())
+	if res.StatusCode != 402 || w.Upstream.Hits.Load() != 0 {
+		t.Fatalf("upgrade with failed settlement: %d, %d hits", res.StatusCode, w.Upstream.Hits.Load())
 	}
 
-	w.fac.onSettle(nil)
+	w.Facilitator.OnSettle(nil)
 	conn, in, res := dial("PAYMENT-SIGNATURE: " + s + "\r\n")
 	defer conn.Close()
 	if res.StatusCode != 101 || res.Header.Get("Payment-Response") == "" {
@@ -165,18 +166,18 @@ func TestUpgrade(t *testing.T) {
 		t.Fatalf("tunnel: %q %v", line, err)
 	}
 	conn.Close()
-	w.until(func() bool {
-		return w.get("/paid/x", "Connection", "Upgrade", "Upgrade", "echo", "PAYMENT-SIGNATURE", s).StatusCode == 402
+	w.Until(func() bool {
+		return w.Get("/paid/x", "Connection", "Upgrade", "Upgrade", "echo", "PAYMENT-SIGNATURE", s).StatusCode == 402
 	})
-	if w.fac.transfers() != 1 {
-		t.Error(w.fac.transfers())
+	if w.Facilitator.Transfers() != 1 {
+		t.Error(w.Facilitator.Transfers())
 	}
 }
 
 // An upstream that speaks x402 itself, or forges our headers.
 func TestUpstreamSpeaksX402(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01\n price POST /first $0.01")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.New(t, "price /paid/* $0.01\n price POST /first $0.01")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Payment-Response", "forged")
 		rw.Header().Set("X-Payment-Response", "forged")
 		rw.Header().Set("Payment-Required", "forged")
@@ -184,30 +185,30 @@ func TestUpstreamSpeaksX402(t *testing.T) {
 		if r.Method == http.MethodPost {
 			rw.WriteHeader(402)
 		}
-		_, _ = rw.Write([]byte(sample))
+		_, _ = rw.Write([]byte(gate.Goods))
 	})
-	res := w.pay(http.MethodGet, "/paid/x")
-	w.expect(res, 200, "")
-	if !receiptOf(t, res).Success || strings.Contains(fmt.Sprint(res.Header), "forged") || res.Header.Get("Settlement-Overrides") != "" {
+	res := w.Pay(http.MethodGet, "/paid/x")
+	w.Expect(res, 200, "")
+	if !gate.ReceiptOf(t, res).Success || strings.Contains(fmt.Sprint(res.Header), "forged") || res.Header.Get("Settlement-Overrides") != "" {
 		t.Errorf("%v", res.Header)
 	}
 	// Money has moved: no 402, whatever the upstream says.
-	res = w.pay(http.MethodPost, "/first")
-	w.expect(res, 502, "upstream_wants_payment")
-	if !receiptOf(t, res).Success {
+	res = w.Pay(http.MethodPost, "/first")
+	w.Expect(res, 502, "upstream_wants_payment")
+	if !gate.ReceiptOf(t, res).Success {
 		t.Error("no receipt")
 	}
 }
 
 func TestPaidAnswersStayPrivate(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.New(t, "price /paid/* $0.01")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Cache-Control", "public, max-age=60, s-maxage=600")
 		rw.Header().Set("Surrogate-Control", "max-age=600")
 		rw.Header().Set("CDN-Cache-Control", "max-age=600")
-		_, _ = rw.Write([]byte(sample))
+		_, _ = rw.Write([]byte(gate.Goods))
 	})
-	res := w.pay(http.MethodGet, "/paid/x")
+	res := w.Pay(http.MethodGet, "/paid/x")
 	if got := res.Header.Get("Cache-Control"); got != "private, max-age=60" {
 		t.Errorf("Cache-Control %q", got)
 	}
@@ -217,50 +218,50 @@ func TestPaidAnswersStayPrivate(t *testing.T) {
 }
 
 func TestUpstreamHeaders(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}\n upstream_headers")
-	p := newPayer(t)
-	w.get("/free", "Paywall-Payer", "mallory", "paywall-transaction", "forged")
-	r, _ := w.up.seen()
+	w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}\n upstream_headers")
+	p := gate.NewPayer(t)
+	w.Get("/free", "Paywall-Payer", "mallory", "paywall-transaction", "forged")
+	r, _ := w.Upstream.Seen()
 	if r.Header.Get("Paywall-Payer") != "" || r.Header.Get("Paywall-Transaction") != "" {
 		t.Errorf("forged headers reach the upstream: %v", r.Header)
 	}
-	s := w.sign(http.MethodGet, "/paid/x", p).v2(t)
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", s, "Paywall-Payer", "mallory")
-	w.expect(res, 200, "")
-	r, _ = w.up.seen()
-	if got := r.Header.Values("Paywall-Payer"); len(got) != 1 || got[0] != p.address.Hex() || r.Header.Get("Paywall-Transaction") != receiptOf(t, res).Transaction || r.Header.Get("Paywall-Amount") != "10000" {
+	s := w.Sign(http.MethodGet, "/paid/x", p).V2(t)
+	res := w.Get("/paid/x", "PAYMENT-SIGNATURE", s, "Paywall-Payer", "mallory")
+	w.Expect(res, 200, "")
+	r, _ = w.Upstream.Seen()
+	if got := r.Header.Values("Paywall-Payer"); len(got) != 1 || got[0] != p.Address.Hex() || r.Header.Get("Paywall-Transaction") != gate.ReceiptOf(t, res).Transaction || r.Header.Get("Paywall-Amount") != "10000" {
 		t.Errorf("%v", r.Header)
 	}
 }
 
 func TestCORS(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01\n cors upstream")
+	w := gate.New(t, "price /paid/* $0.01\n cors upstream")
 	preflight := []string{"Origin", "https://app.example", "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "payment-signature,x-own"}
-	w.up.on(says(404, "secret"))
-	res := w.do(w.request(http.MethodOptions, "/paid/x", preflight...))
-	if res.StatusCode != 204 || res.body != "" || res.Header.Get("Access-Control-Allow-Origin") != "*" ||
+	w.Upstream.On(gate.Says(404, "secret"))
+	res := w.Do(w.Request(http.MethodOptions, "/paid/x", preflight...))
+	if res.StatusCode != 204 || res.Text != "" || res.Header.Get("Access-Control-Allow-Origin") != "*" ||
 		!strings.Contains(res.Header.Get("Access-Control-Allow-Headers"), "x-own") ||
 		!strings.Contains(res.Header.Get("Access-Control-Allow-Headers"), "PAYMENT-SIGNATURE") {
-		t.Errorf("%d %q %v", res.StatusCode, res.body, res.Header)
+		t.Errorf("%d %q %v", res.StatusCode, res.Text, res.Header)
 	}
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Access-Control-Allow-Origin", "https://app.example")
 		rw.Header().Set("Access-Control-Allow-Headers", "X-Own")
 		rw.Header().Set("Access-Control-Expose-Headers", "X-Own")
 		rw.Header().Set("Set-Cookie", "secret=1")
 		_, _ = rw.Write([]byte("secret"))
 	})
-	res = w.do(w.request(http.MethodOptions, "/paid/x", preflight...))
-	if res.StatusCode != 200 || res.body != "" || res.Header.Get("Access-Control-Allow-Origin") != "https://app.example" || res.Header.Get("Set-Cookie") != "" {
-		t.Errorf("%d %q %v", res.StatusCode, res.body, res.Header)
+	res = w.Do(w.Request(http.MethodOptions, "/paid/x", preflight...))
+	if res.StatusCode != 200 || res.Text != "" || res.Header.Get("Access-Control-Allow-Origin") != "https://app.example" || res.Header.Get("Set-Cookie") != "" {
+		t.Errorf("%d %q %v", res.StatusCode, res.Text, res.Header)
 	}
 	// The challenge and the paid answer can be read too; nothing is doubled.
-	res = w.get("/paid/x", "Origin", "https://app.example")
+	res = w.Get("/paid/x", "Origin", "https://app.example")
 	if res.StatusCode != 402 || res.Header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(res.Header.Get("Access-Control-Expose-Headers"), "PAYMENT-REQUIRED") {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	res = w.get("/paid/x", "PAYMENT-SIGNATURE", s, "Origin", "https://app.example")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	res = w.Get("/paid/x", "PAYMENT-SIGNATURE", s, "Origin", "https://app.example")
 	if got := res.Header.Values("Access-Control-Allow-Origin"); len(got) != 1 || got[0] != "https://app.example" {
 		t.Errorf("%v", got)
 	}
@@ -268,21 +269,21 @@ func TestCORS(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	// An OPTIONS that is no preflight costs what the price says.
-	if res := w.do(w.request(http.MethodOptions, "/paid/x")); res.StatusCode != 402 {
+	if res := w.Do(w.Request(http.MethodOptions, "/paid/x")); res.StatusCode != 402 {
 		t.Errorf("OPTIONS: %d", res.StatusCode)
 	}
 	// With `cors off` a preflight is a request like any other.
-	w = newWorld(t, "price /paid/* $0.01\n cors off")
-	if res := w.do(w.request(http.MethodOptions, "/paid/x", preflight...)); res.StatusCode != 402 || res.Header.Get("Access-Control-Allow-Origin") != "" {
+	w = gate.New(t, "price /paid/* $0.01\n cors off")
+	if res := w.Do(w.Request(http.MethodOptions, "/paid/x", preflight...)); res.StatusCode != 402 || res.Header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
 }
 
 // A preflight asks for one method. A list of them, however long, is none.
 func TestListOfMethodsIsNoPreflight(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
+	w := gate.New(t, "price /paid/* $0.01")
 	for method, want := range map[string]int{"PUT": 204, "PUT,DELETE": 402, strings.Repeat("A", 41): 402} {
-		res := w.do(w.request(http.MethodOptions, "/paid/x", "Origin", "https://shop.example", "Access-Control-Request-Method", method))
+		res := w.Do(w.Request(http.MethodOptions, "/paid/x", "Origin", "https://shop.example", "Access-Control-Request-Method", method))
 		if res.StatusCode != want || strings.Contains(res.Header.Get("Access-Control-Allow-Methods"), ",DELETE") {
 			t.Errorf("%s: %d", method, res.StatusCode)
 		}

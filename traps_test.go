@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -18,30 +19,30 @@ import (
 
 // An error route must not turn a refusal into an answer.
 func TestErrorRoutesDoNotSeeRefusals(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01", "handle_errors {\n respond sorry 200\n}")
-	w.expect(w.get("/paid/x"), 402, string(x402.CodePaymentRequired))
-	w.fac.onSettle(says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`))
-	res := w.pay(http.MethodGet, "/paid/x")
-	w.expect(res, 402, "insufficient_funds")
+	w := gate.New(t, "price /paid/* $0.01", "handle_errors {\n respond sorry 200\n}")
+	w.Expect(w.Get("/paid/x"), 402, string(x402.CodePaymentRequired))
+	w.Facilitator.OnSettle(gate.Says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`))
+	res := w.Pay(http.MethodGet, "/paid/x")
+	w.Expect(res, 402, "insufficient_funds")
 }
 
 // A failing upstream costs nothing, and no error route answers in its place.
 func TestUpstreamDown(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01", "handle_errors {\n respond sorry 502\n}")
-	get := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	post := w.sign(http.MethodPost, "/paid/x", newPayer(t)).v2(t)
-	w.up.Close()
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", get)
-	w.expect(res, 502, "upstream_failed")
-	if res.Header.Get("Payment-Response") != "" || w.fac.transfers() != 0 {
-		t.Fatalf("held: %d %q %v, %d transfers", res.StatusCode, res.body, res.Header, w.fac.transfers())
+	w := gate.New(t, "price /paid/* $0.01", "handle_errors {\n respond sorry 502\n}")
+	get := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	post := w.Sign(http.MethodPost, "/paid/x", gate.NewPayer(t)).V2(t)
+	w.Upstream.Close()
+	res := w.Get("/paid/x", "PAYMENT-SIGNATURE", get)
+	w.Expect(res, 502, "upstream_failed")
+	if res.Header.Get("Payment-Response") != "" || w.Facilitator.Transfers() != 0 {
+		t.Fatalf("held: %d %q %v, %d transfers", res.StatusCode, res.Text, res.Header, w.Facilitator.Transfers())
 	}
 	// Settled first: the payer learns that it paid, and can come again.
-	res = w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", post))
-	if res.StatusCode != 502 || w.fac.transfers() != 1 {
-		t.Fatalf("first: %d, %d transfers", res.StatusCode, w.fac.transfers())
+	res = w.Do(w.Request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", post))
+	if res.StatusCode != 502 || w.Facilitator.Transfers() != 1 {
+		t.Fatalf("first: %d, %d transfers", res.StatusCode, w.Facilitator.Transfers())
 	}
-	if !receiptOf(t, res).Success {
+	if !gate.ReceiptOf(t, res).Success {
 		t.Error("no receipt")
 	}
 }
@@ -49,37 +50,37 @@ func TestUpstreamDown(t *testing.T) {
 // Nobody pays for a dead upstream: after three bad gateways a price that
 // settles first asks for no more money, until a probe comes through.
 func TestDeadUpstreamIsNotSold(t *testing.T) {
-	w := newWorld(t, "price POST /paid/* $0.01")
-	w.up.on(says(503, "down"))
+	w := gate.New(t, "price POST /paid/* $0.01")
+	w.Upstream.On(gate.Says(503, "down"))
 	for range 3 {
-		if res := w.pay(http.MethodPost, "/paid/x"); res.StatusCode != 503 || !receiptOf(t, res).Success {
+		if res := w.Pay(http.MethodPost, "/paid/x"); res.StatusCode != 503 || !gate.ReceiptOf(t, res).Success {
 			t.Fatal(res.StatusCode)
 		}
 	}
-	res := w.pay(http.MethodPost, "/paid/x")
-	w.expect(res, 503, "upstream_unavailable")
-	if w.fac.transfers() != 3 || res.Header.Get("Retry-After") != "10" {
-		t.Fatalf("%d transfers, %v", w.fac.transfers(), res.Header)
+	res := w.Pay(http.MethodPost, "/paid/x")
+	w.Expect(res, 503, "upstream_unavailable")
+	if w.Facilitator.Transfers() != 3 || res.Header.Get("Retry-After") != "10" {
+		t.Fatalf("%d transfers, %v", w.Facilitator.Transfers(), res.Header)
 	}
 }
 
 // crashingShop is a line that settles first, behind a proxy, with an upstream that is dead
 // below /api/crash. buy sends a payment from a client network, and later lets time pass.
-func crashingShop(t *testing.T) (buy func(p *payer, path, from string) int, later func(time.Duration)) {
+func crashingShop(t *testing.T) (buy func(p *gate.Payer, path, from string) int, later func(time.Duration)) {
 	t.Helper()
-	w := prepareWorld(t)
-	w.load(behindProxy(w.caddyfile("price POST /api/* $0.01")))
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.Prepare(t)
+	w.Load(gate.BehindProxy(w.Caddyfile("price POST /api/* $0.01")))
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/crash") {
 			panic(http.ErrAbortHandler)
 		}
-		_, _ = rw.Write([]byte(sample))
+		_, _ = rw.Write([]byte(gate.Goods))
 	})
-	advance := clock(t)
+	advance := gate.Clock(t)
 	now := time.Now()
-	buy = func(p *payer, path, from string) int {
-		asked := w.challenge(http.MethodPost, path).Accepts[0]
-		return w.do(w.request(http.MethodPost, path, "PAYMENT-SIGNATURE", p.sign(t, asked, now).v2(t), "X-Forwarded-For", from)).StatusCode
+	buy = func(p *gate.Payer, path, from string) int {
+		asked := w.Challenge(http.MethodPost, path).Accepts[0]
+		return w.Do(w.Request(http.MethodPost, path, "PAYMENT-SIGNATURE", p.Sign(t, asked, now).V2(t), "X-Forwarded-For", from)).StatusCode
 	}
 	return buy, func(d time.Duration) {
 		advance(d)
@@ -100,11 +101,11 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 		"many of both":  {100, func(i int) string { return fmt.Sprintf("/api/crash/%d", i) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			forgetPayers()
+			gate.ForgetPayers()
 			buy, later := crashingShop(t)
-			var wallets []*payer
+			var wallets []*gate.Payer
 			for range tc.wallets {
-				wallets = append(wallets, newPayer(t))
+				wallets = append(wallets, gate.NewPayer(t))
 			}
 			tried := 0
 			attack := func() {
@@ -117,7 +118,7 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 			refused := 0
 			for range 20 {
 				for range 2 {
-					if buy(newPayer(t), "/api/ok", here) != 200 {
+					if buy(gate.NewPayer(t), "/api/ok", here) != 200 {
 						refused++
 					}
 				}
@@ -135,20 +136,20 @@ func TestBadGatewaysCloseNoLineForOthers(t *testing.T) {
 
 // Nor do those who come from another network each time, where the payer has paid before.
 func TestTakenProbesCloseNoLineForCustomers(t *testing.T) {
-	forgetPayers()
+	gate.ForgetPayers()
 	buy, later := crashingShop(t)
-	customer := newPayer(t)
+	customer := gate.NewPayer(t)
 	if got := buy(customer, "/api/ok", here); got != 200 {
 		t.Fatal(got)
 	}
 	refused := 0
 	for i := range 6 {
 		for j := range 4 {
-			buy(newPayer(t), fmt.Sprintf("/api/crash/%d/%d", i, j), fmt.Sprintf("192.%d.%d.9", i, j))
+			buy(gate.NewPayer(t), fmt.Sprintf("/api/crash/%d/%d", i, j), fmt.Sprintf("192.%d.%d.9", i, j))
 		}
 		later(10100 * time.Millisecond)
 		for j := range 2 {
-			buy(newPayer(t), fmt.Sprintf("/api/crash/x%d-%d", i, j), fmt.Sprintf("193.%d.%d.9", i, j))
+			buy(gate.NewPayer(t), fmt.Sprintf("/api/crash/x%d-%d", i, j), fmt.Sprintf("193.%d.%d.9", i, j))
 		}
 		if buy(customer, "/api/ok", here) != 200 {
 			refused++
@@ -162,44 +163,44 @@ func TestTakenProbesCloseNoLineForCustomers(t *testing.T) {
 // An upstream that breaks off after its header: the money has moved, so the
 // payer can fetch the rest with the same payment.
 func TestBrokenBodyIsRedelivered(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w := gate.New(t, "price /paid/* $0.01")
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Length", "1000")
 		_, _ = rw.Write([]byte("half"))
 		_ = http.NewResponseController(rw).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	res := w.get("/paid/x", "PAYMENT-SIGNATURE", s)
-	if res.err == nil {
-		t.Fatalf("a broken body arrived whole: %d %q", res.StatusCode, res.body)
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	res := w.Get("/paid/x", "PAYMENT-SIGNATURE", s)
+	if res.Err == nil {
+		t.Fatalf("a broken body arrived whole: %d %q", res.StatusCode, res.Text)
 	}
-	w.up.on(nil)
-	w.until(func() bool { return w.get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
-	if w.fac.transfers() != 1 || w.fac.settled.Load() != 1 {
-		t.Fatalf("%d transfers, %d settles", w.fac.transfers(), w.fac.settled.Load())
+	w.Upstream.On(nil)
+	w.Until(func() bool { return w.Get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
+	if w.Facilitator.Transfers() != 1 || w.Facilitator.Settled.Load() != 1 {
+		t.Fatalf("%d transfers, %d settles", w.Facilitator.Transfers(), w.Facilitator.Settled.Load())
 	}
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) }), 402, "payment_already_used")
+	w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", s) }), 402, "payment_already_used")
 }
 
 // The same header for another URL, or by another method, does not fetch it.
 func TestRedeliveryIsBound(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}")
-	w.up.on(says(500, "broken"))
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-	if res := w.get("/paid/x", "PAYMENT-SIGNATURE", s); res.StatusCode != 500 || !receiptOf(t, res).Success {
+	w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}")
+	w.Upstream.On(gate.Says(500, "broken"))
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	if res := w.Get("/paid/x", "PAYMENT-SIGNATURE", s); res.StatusCode != 500 || !gate.ReceiptOf(t, res).Success {
 		t.Fatal(res.StatusCode)
 	}
-	w.up.on(nil)
-	hits := w.up.hits.Load()
-	w.expect(w.get("/paid/y", "PAYMENT-SIGNATURE", s), 409, "payment_bought_something_else")
-	w.expect(w.get("/paid/x?more=1", "PAYMENT-SIGNATURE", s), 409, "payment_bought_something_else")
-	w.expect(w.do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", s)), 409, "payment_bought_something_else")
-	if w.up.hits.Load() != hits {
+	w.Upstream.On(nil)
+	hits := w.Upstream.Hits.Load()
+	w.Expect(w.Get("/paid/y", "PAYMENT-SIGNATURE", s), 409, "payment_bought_something_else")
+	w.Expect(w.Get("/paid/x?more=1", "PAYMENT-SIGNATURE", s), 409, "payment_bought_something_else")
+	w.Expect(w.Do(w.Request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", s)), 409, "payment_bought_something_else")
+	if w.Upstream.Hits.Load() != hits {
 		t.Error("the upstream ran")
 	}
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
-	w.counts(2, 1, 1)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+	w.Counts(2, 1, 1)
 }
 
 // A settlement that fails after the upstream has begun an endless stream: a
@@ -215,9 +216,9 @@ func TestFailedSettlementStopsStream(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01")
+			w := gate.New(t, "price /paid/* $0.01")
 			stopped := make(chan struct{})
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				defer close(stopped)
 				rw.Header().Set("Set-Cookie", "secret=1")
 				rw.Header().Set("ETag", `"secret"`)
@@ -230,10 +231,10 @@ func TestFailedSettlementStopsStream(t *testing.T) {
 					time.Sleep(5 * time.Millisecond)
 				}
 			})
-			w.fac.onSettle(says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`))
-			res := w.pay(http.MethodGet, "/paid/x")
-			w.expect(res, 402, "insufficient_funds")
-			dump := fmt.Sprint(res.Header, res.body, res.Trailer)
+			w.Facilitator.OnSettle(gate.Says(200, `{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}`))
+			res := w.Pay(http.MethodGet, "/paid/x")
+			w.Expect(res, 402, "insufficient_funds")
+			dump := fmt.Sprint(res.Header, res.Text, res.Trailer)
 			if strings.Contains(dump, "secret") || strings.Contains(dump, "Secret") {
 				t.Errorf("leaked: %s", dump)
 			}
@@ -261,7 +262,7 @@ func TestPayerHangsUp(t *testing.T) {
 		"first, in upstream":    {"first", "upstream", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01 {\n settle "+tc.settle+"\n}")
+			w := gate.New(t, "price /paid/* $0.01 {\n settle "+tc.settle+"\n}")
 			ctx, hangUp := context.WithCancel(context.Background())
 			defer hangUp()
 			stage := func(at string) {
@@ -270,37 +271,37 @@ func TestPayerHangsUp(t *testing.T) {
 					time.Sleep(100 * time.Millisecond) // let the news travel
 				}
 			}
-			w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+			w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
 				stage("verify")
-				says(200, `{"isValid":true}`)(rw, r)
+				gate.Says(200, `{"isValid":true}`)(rw, r)
 			})
-			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+			w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				stage("settle")
 				if r.Context().Err() != nil {
 					t.Error("the settlement was cut short")
 				}
-				w.fac.move(rw, body)
+				w.Facilitator.Move(rw, body)
 			})
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				stage("upstream")
-				_, _ = rw.Write([]byte(sample))
+				_, _ = rw.Write([]byte(gate.Goods))
 			})
-			s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-			res := w.do(w.request(http.MethodGet, "/paid/x", "PAYMENT-SIGNATURE", s).WithContext(ctx))
-			if !errors.Is(res.err, context.Canceled) {
-				t.Fatalf("the request ended otherwise: %v", res.err)
+			s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+			res := w.Do(w.Request(http.MethodGet, "/paid/x", "PAYMENT-SIGNATURE", s).WithContext(ctx))
+			if !errors.Is(res.Err, context.Canceled) {
+				t.Fatalf("the request ended otherwise: %v", res.Err)
 			}
 			time.Sleep(200 * time.Millisecond)
-			if got := w.fac.transfers(); got != tc.transfers {
+			if got := w.Facilitator.Transfers(); got != tc.transfers {
 				t.Errorf("%d transfers, want %d", got, tc.transfers)
 			}
 			// Coming back with the same payment brings the goods, once.
-			w.until(func() bool { return w.get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
-			if got := w.fac.transfers(); got != 1 {
+			w.Until(func() bool { return w.Get("/paid/x", "PAYMENT-SIGNATURE", s).StatusCode == 200 })
+			if got := w.Facilitator.Transfers(); got != 1 {
 				t.Errorf("%d transfers in the end", got)
 			}
-			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) }), 402, "payment_already_used")
+			w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", s) }), 402, "payment_already_used")
 		})
 	}
 }
@@ -310,41 +311,41 @@ func TestPayerHangsUp(t *testing.T) {
 func TestReloadDuringPurchase(t *testing.T) {
 	for _, during := range []string{"verify", "upstream", "settle"} {
 		t.Run(during, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01")
-			caddyfile := w.caddyfile("price /paid/* $0.02\nprice /new $0.01")
+			w := gate.New(t, "price /paid/* $0.01")
+			caddyfile := w.Caddyfile("price /paid/* $0.02\nprice /new $0.01")
 			reload := func(at string) {
 				if at == during {
-					w.load(caddyfile)
+					w.Load(caddyfile)
 				}
 			}
-			w.fac.onVerify(func(rw http.ResponseWriter, r *http.Request) {
+			w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
 				reload("verify")
-				says(200, `{"isValid":true}`)(rw, r)
+				gate.Says(200, `{"isValid":true}`)(rw, r)
 			})
-			w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
+			w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				reload("settle")
-				w.fac.move(rw, body)
+				w.Facilitator.Move(rw, body)
 			})
-			w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				reload("upstream")
-				_, _ = rw.Write([]byte(sample))
+				_, _ = rw.Write([]byte(gate.Goods))
 			})
-			s := w.sign(http.MethodGet, "/paid/x", newPayer(t)).v2(t)
-			res := w.get("/paid/x", "PAYMENT-SIGNATURE", s)
-			w.expect(res, 200, "")
-			if res.body != sample || w.fac.transfers() != 1 {
-				t.Fatalf("%q, %d transfers", res.body, w.fac.transfers())
+			s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+			res := w.Get("/paid/x", "PAYMENT-SIGNATURE", s)
+			w.Expect(res, 200, "")
+			if res.Text != gate.Goods || w.Facilitator.Transfers() != 1 {
+				t.Fatalf("%q, %d transfers", res.Text, w.Facilitator.Transfers())
 			}
 			// The ledger survived: the payment is used under the new config too.
-			res = w.again(func() answerOf {
-				return w.reconnecting(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", s) })
+			res = w.Again(func() gate.Answer {
+				return w.Reconnecting(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", s) })
 			})
-			w.expect(res, 402, "payment_already_used")
+			w.Expect(res, 402, "payment_already_used")
 			// And the new price is in force.
-			w.until(func() bool {
-				res := w.reconnecting(func() answerOf { return w.get("/paid/x") })
-				w.expect(res, 402, "")
+			w.Until(func() bool {
+				res := w.Reconnecting(func() gate.Answer { return w.Get("/paid/x") })
+				w.Expect(res, 402, "")
 				c, err := x402.DecodeChallenge(res.Header.Get(x402.HeaderPaymentRequired))
 				return err == nil && c.Accepts[0].Amount == "20000"
 			})
@@ -355,48 +356,36 @@ func TestReloadDuringPurchase(t *testing.T) {
 // Two blocks: the second one prices what the first let through, and refuses
 // what the first has charged.
 func TestTwoBlocks(t *testing.T) {
-	w := newWorld(t, "price /a/* $0.01", `
+	w := gate.New(t, "price /a/* $0.01", `
 		route {
 			paywall {
-				accept base-sepolia usdc `+payTo+`
+				accept base-sepolia usdc `+gate.PayTo+`
 				facilitator fake
 				price /a/* $0.01
 				price /b/* $0.02
 			}
 		}`)
 	// route comes after paywall, so the block in it is the second one.
-	if c := w.challenge(http.MethodGet, "/b/x"); c.Accepts[0].Amount != "20000" {
+	if c := w.Challenge(http.MethodGet, "/b/x"); c.Accepts[0].Amount != "20000" {
 		t.Fatalf("%+v", c.Accepts)
 	}
-	w.expect(w.pay(http.MethodGet, "/b/x"), 200, "")
-	res := w.pay(http.MethodGet, "/a/x")
-	w.expect(res, 500, "priced_twice")
-	w.counts(1, 2, 1)
+	w.Expect(w.Pay(http.MethodGet, "/b/x"), 200, "")
+	res := w.Pay(http.MethodGet, "/a/x")
+	w.Expect(res, 500, "priced_twice")
+	w.Counts(1, 2, 1)
 }
 
 // Payments and secrets do not reach the log, even at debug level.
 func TestPaymentsAreNotLogged(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	s := w.sign(http.MethodGet, "/paid/x", newPayer(t))
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", s.v2(t)), 200, "")
+	w := gate.New(t, "price /paid/* $0.01")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 200, "")
 	var log []byte
-	w.until(func() bool { // the line comes after the answer
-		log, _ = os.ReadFile(w.log)
+	w.Until(func() bool { // the line comes after the answer
+		log, _ = os.ReadFile(w.LogFile)
 		return strings.Contains(string(log), `"outcome":"delivered"`)
 	})
-	if strings.Contains(string(log), s.signature) || strings.Contains(string(log), s.v2(t)) {
+	if strings.Contains(string(log), s.Signature) || strings.Contains(string(log), s.V2(t)) {
 		t.Errorf("the payment is in the log:\n%s", log)
 	}
-}
-
-// until repeats until something is so; a test that cannot get there fails.
-func (w *world) until(so func() bool) {
-	w.t.Helper()
-	for range 200 {
-		if so() {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	w.t.Fatal("it did not come to be")
 }

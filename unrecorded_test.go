@@ -13,14 +13,15 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 var errBlip = errors.New("the disk is full")
 
 // failsOnce makes the first change fail that is like this.
-func (s *scripted) failsOnce(like func(ledger.Claim, ledger.Change) bool) (failed *atomic.Int64) {
+func failsOnce(s *gate.Ledger, like func(ledger.Claim, ledger.Change) bool) (failed *atomic.Int64) {
 	failed = new(atomic.Int64)
-	s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+	s.OnMove(func(c ledger.Claim, ch ledger.Change) error {
 		if like(c, ch) && failed.Add(1) == 1 {
 			return errBlip
 		}
@@ -35,18 +36,18 @@ func (s *scripted) failsOnce(like func(ledger.Claim, ledger.Change) bool) (faile
 func TestActOfWhichTheLedgerHearsLaterIsDoneOnce(t *testing.T) {
 	for _, settle := range []string{"first", "on_success"} {
 		t.Run(settle, func(t *testing.T) {
-			w := prepareWorld(t)
-			s := w.withScript()
-			w.load(onScript(w.caddyfile("price POST /render $0.01 {\n settle " + settle + "\n}")))
-			advance := clock(t)
+			w := gate.Prepare(t)
+			s := w.WithLedger()
+			w.Load(gate.OnLedger(w.Caddyfile("price POST /render $0.01 {\n settle " + settle + "\n}")))
+			advance := gate.Clock(t)
 			var acts atomic.Int64
 			var away atomic.Bool
-			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 				acts.Add(1)
 				_, _ = io.WriteString(rw, "acted")
 			})
 			var tries atomic.Int64 // since it is away
-			s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
+			s.OnMove(func(_ ledger.Claim, ch ledger.Change) error {
 				if ch.To == ledger.Delivering && ch.Status != 0 {
 					away.Store(true)
 				}
@@ -56,19 +57,19 @@ func TestActOfWhichTheLedgerHearsLaterIsDoneOnce(t *testing.T) {
 				}
 				return nil
 			})
-			p := newPayer(t)
-			asked := w.challenge("POST", "/render").Accepts[0]
-			payment := p.sign(t, asked, time.Now()).v2(t)
-			send := func(payment string) answerOf {
-				return w.sendBody(t.Context(), "POST", "/render", payment, "render")
+			p := gate.NewPayer(t)
+			asked := w.Challenge("POST", "/render").Accepts[0]
+			payment := p.Sign(t, asked, time.Now()).V2(t)
+			send := func(payment string) gate.Answer {
+				return w.SendBody(t.Context(), "POST", "/render", payment, "render")
 			}
-			w.expect(send(payment), 503, "ledger_unavailable")
-			w.until(func() bool { return tries.Load() >= 2 }) // the request has let go
+			w.Expect(send(payment), 503, "ledger_unavailable")
+			w.Until(func() bool { return tries.Load() >= 2 }) // the request has let go
 			// A lease later.
 			advance(2 * ledger.LeaseFor)
-			s.ahead.Store(int64(2 * ledger.LeaseFor))
-			w.expect(send(payment), 409, "payment_in_flight")
-			w.expect(send(p.sign(t, asked, time.Now().Add(2*ledger.LeaseFor)).v2(t)), 409, "payment_in_flight")
+			s.Ahead.Store(int64(2 * ledger.LeaseFor))
+			w.Expect(send(payment), 409, "payment_in_flight")
+			w.Expect(send(p.Sign(t, asked, time.Now().Add(2*ledger.LeaseFor)).V2(t)), 409, "payment_in_flight")
 			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			settlement.Drain(short)
 			if short.Err() == nil {
@@ -76,11 +77,11 @@ func TestActOfWhichTheLedgerHearsLaterIsDoneOnce(t *testing.T) {
 			}
 			cancel()
 			away.Store(false)
-			s.onMove(func(ledger.Claim, ledger.Change) error { return nil })
+			s.OnMove(func(ledger.Claim, ledger.Change) error { return nil })
 			settlement.Drain(t.Context())
-			res := w.again(func() answerOf { return send(payment) })
-			if res.StatusCode != 200 || res.body != "acted" || acts.Load() != 1 || w.fac.transfers() != 1 {
-				t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.body, acts.Load(), w.fac.transfers())
+			res := w.Again(func() gate.Answer { return send(payment) })
+			if res.StatusCode != 200 || res.Text != "acted" || acts.Load() != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.Text, acts.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -102,14 +103,14 @@ func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
 	} {
 		for _, settle := range []string{"first", "on_success"} {
 			t.Run(name+", settle "+settle, func(t *testing.T) {
-				w := prepareWorld(t)
-				s := w.withScript()
-				w.load(onScript(w.caddyfile("price POST /render $0.01 {\n settle " + settle + "\n}")))
+				w := gate.Prepare(t)
+				s := w.WithLedger()
+				w.Load(gate.OnLedger(w.Caddyfile("price POST /render $0.01 {\n settle " + settle + "\n}")))
 				ctx, leave := context.WithCancel(t.Context())
 				defer leave()
 				var acts atomic.Int64
 				left := make(chan struct{})
-				w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+				w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 					acts.Add(1)
 					_, _ = io.WriteString(rw, "act")
 					_ = http.NewResponseController(rw).Flush()
@@ -118,16 +119,16 @@ func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
 					}
 					_, _ = io.WriteString(rw, "ed")
 				})
-				failed := s.failsOnce(tc.like)
-				payment := newPayer(t).sign(t, w.challenge("POST", "/render").Accepts[0], time.Now()).v2(t)
-				send := func(ctx context.Context) answerOf {
-					return w.sendBody(ctx, "POST", "/render", payment, "render")
+				failed := failsOnce(s, tc.like)
+				payment := gate.NewPayer(t).Sign(t, w.Challenge("POST", "/render").Accepts[0], time.Now()).V2(t)
+				send := func(ctx context.Context) gate.Answer {
+					return w.SendBody(ctx, "POST", "/render", payment, "render")
 				}
 				if !tc.leaves {
-					w.expect(send(ctx), 503, "ledger_unavailable")
+					w.Expect(send(ctx), 503, "ledger_unavailable")
 				} else {
-					r := w.orderOf(ctx, "POST", "/render", payment, "render", false)
-					res, err := w.http.Do(r)
+					r := w.OrderOf(ctx, "POST", "/render", payment, "render", false)
+					res, err := w.HTTP.Do(r)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -135,11 +136,11 @@ func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
 					res.Body.Close()
 					time.Sleep(50 * time.Millisecond) // the server hears of it
 					close(left)
-					w.until(func() bool { return failed.Load() > 0 })
+					w.Until(func() bool { return failed.Load() > 0 })
 				}
-				res := w.again(func() answerOf { return send(t.Context()) })
-				if res.StatusCode != 200 || res.body != "acted" || acts.Load() != 1 || w.fac.transfers() != 1 || failed.Load() == 0 {
-					t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.body, acts.Load(), w.fac.transfers())
+				res := w.Again(func() gate.Answer { return send(t.Context()) })
+				if res.StatusCode != 200 || res.Text != "acted" || acts.Load() != 1 || w.Facilitator.Transfers() != 1 || failed.Load() == 0 {
+					t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.Text, acts.Load(), w.Facilitator.Transfers())
 				}
 			})
 		}
@@ -150,15 +151,15 @@ func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
 func TestGoodsOfWhichTheLedgerHearsLaterAreGivenOnce(t *testing.T) {
 	for _, settle := range []string{"first", "on_success"} {
 		t.Run(settle, func(t *testing.T) {
-			w := prepareWorld(t)
-			s := w.withScript()
-			w.load(onScript(w.caddyfile("price /paid/* $0.01 {\n settle " + settle + "\n}")))
-			s.failsOnce(func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Delivered })
-			pay := w.sign("GET", "/paid/x", newPayer(t)).v2(t)
-			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay), 200, "")
-			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 402, "payment_already_used")
-			if w.up.hits.Load() != 1 || w.fac.transfers() != 1 {
-				t.Errorf("%d runs, %d transfers", w.up.hits.Load(), w.fac.transfers())
+			w := gate.Prepare(t)
+			s := w.WithLedger()
+			w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01 {\n settle " + settle + "\n}")))
+			failsOnce(s, func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Delivered })
+			pay := w.Sign("GET", "/paid/x", gate.NewPayer(t)).V2(t)
+			w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", pay), 200, "")
+			w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 402, "payment_already_used")
+			if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d runs, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -167,19 +168,19 @@ func TestGoodsOfWhichTheLedgerHearsLaterAreGivenOnce(t *testing.T) {
 // Nothing is asked of the facilitator for a payer who has left before it could be, also
 // where one call of the ledger fails that says so: the reconciler would charge him.
 func TestWhoLeavesBeforeTheMoneyMovesIsNotChargedLater(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /paid/* $0.01", "in_process")))
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01", "in_process")))
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	gone := make(chan (<-chan struct{}), 1)
-	onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 		gone <- r.Context().Done()
-		_, err := io.WriteString(rw, sample)
+		_, err := io.WriteString(rw, gate.Goods)
 		return err
 	})
 	var failed atomic.Bool
-	s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+	s.OnMove(func(c ledger.Claim, ch ledger.Change) error {
 		switch {
 		case c.Payment.State == ledger.Claimed && ch.To == ledger.Settling:
 			leave()
@@ -189,26 +190,26 @@ func TestWhoLeavesBeforeTheMoneyMovesIsNotChargedLater(t *testing.T) {
 		}
 		return nil
 	})
-	p := newPayer(t)
-	if res, err := w.http.Do(w.request("GET", "/paid/x", "PAYMENT-SIGNATURE", w.sign("GET", "/paid/x", p).v2(t)).WithContext(ctx)); err == nil {
+	p := gate.NewPayer(t)
+	if res, err := w.HTTP.Do(w.Request("GET", "/paid/x", "PAYMENT-SIGNATURE", w.Sign("GET", "/paid/x", p).V2(t)).WithContext(ctx)); err == nil {
 		res.Body.Close()
 	}
-	w.until(failed.Load)
-	w.until(func() bool {
+	w.Until(failed.Load)
+	w.Until(func() bool {
 		for range s.Ledger.List(t.Context(), ledger.Filter{States: []ledger.State{ledger.Settling}}) {
 			return false
 		}
 		return true
 	})
-	s.onMove(func(ledger.Claim, ledger.Change) error { return nil })
-	onInProcess(func(rw http.ResponseWriter, _ *http.Request) error {
-		_, err := io.WriteString(rw, sample)
+	s.OnMove(func(ledger.Claim, ledger.Change) error { return nil })
+	gate.OnInProcess(func(rw http.ResponseWriter, _ *http.Request) error {
+		_, err := io.WriteString(rw, gate.Goods)
 		return err
 	})
-	pay := w.sign("GET", "/paid/x", p).v2(t)
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 200, "")
-	if w.fac.transfers() != 1 {
-		t.Errorf("%d transfers", w.fac.transfers())
+	pay := w.Sign("GET", "/paid/x", p).V2(t)
+	w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 200, "")
+	if w.Facilitator.Transfers() != 1 {
+		t.Errorf("%d transfers", w.Facilitator.Transfers())
 	}
 }
 
@@ -225,35 +226,35 @@ func TestErrorStillOnItsWayIsChargedOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01 {\n settle first\n}")
+			w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}")
 			var fails atomic.Bool
 			fails.Store(true)
 			over, end := context.WithCancel(t.Context())
 			defer end()
-			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 				if !fails.Load() {
-					_, _ = io.WriteString(rw, sample)
+					_, _ = io.WriteString(rw, gate.Goods)
 					return
 				}
 				rw.WriteHeader(500)
 				rest(rw, over.Done())
 			})
-			p := newPayer(t)
-			asked := w.challenge("GET", "/paid/x").Accepts[0]
-			fresh := func() string { return p.sign(t, asked, time.Now()).v2(t) }
-			res, err := w.http.Do(w.request("GET", "/paid/x", "PAYMENT-SIGNATURE", fresh()))
+			p := gate.NewPayer(t)
+			asked := w.Challenge("GET", "/paid/x").Accepts[0]
+			fresh := func() string { return p.Sign(t, asked, time.Now()).V2(t) }
+			res, err := w.HTTP.Do(w.Request("GET", "/paid/x", "PAYMENT-SIGNATURE", fresh()))
 			if err != nil || res.StatusCode != 500 {
 				t.Fatal(res, err)
 			}
 			for range 3 {
-				w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
+				w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
 			}
 			fails.Store(false)
 			end()
 			res.Body.Close()
-			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
-			if w.fac.transfers() != 1 {
-				t.Errorf("%d transfers", w.fac.transfers())
+			w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
+			if w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d transfers", w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -263,31 +264,31 @@ func TestErrorStillOnItsWayIsChargedOnce(t *testing.T) {
 func TestHeadThatGoesOnBuysItsGet(t *testing.T) {
 	for _, settle := range []string{"first", "on_success"} {
 		t.Run(settle, func(t *testing.T) {
-			w := newWorld(t, "price /paid/* $0.01 {\n settle "+settle+"\n}", "in_process")
+			w := gate.New(t, "price /paid/* $0.01 {\n settle "+settle+"\n}", "in_process")
 			over, end := context.WithCancel(t.Context())
 			defer end()
-			onInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+			gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 				rw.WriteHeader(200)
 				_ = http.NewResponseController(rw).Flush()
 				if r.Method == http.MethodHead {
 					<-over.Done()
 				}
-				_, err := io.WriteString(rw, sample)
+				_, err := io.WriteString(rw, gate.Goods)
 				return err
 			})
-			p := newPayer(t)
-			asked := w.challenge("GET", "/paid/x").Accepts[0]
-			fresh := func() string { return p.sign(t, asked, time.Now()).v2(t) }
-			conn, host := w.dial()
+			p := gate.NewPayer(t)
+			asked := w.Challenge("GET", "/paid/x").Accepts[0]
+			fresh := func() string { return p.Sign(t, asked, time.Now()).V2(t) }
+			conn, host := w.Dial()
 			fmt.Fprintf(conn, "HEAD /paid/x HTTP/1.1\r\nHost: %s\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", host, fresh())
 			if _, err := conn.Read(make([]byte, 4000)); err != nil {
 				t.Fatal(err)
 			}
-			w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
+			w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", fresh()), 409, "payment_in_flight")
 			end()
-			w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
-			if w.fac.transfers() != 1 {
-				t.Errorf("%d transfers for a HEAD and its GET", w.fac.transfers())
+			w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", fresh()) }), 200, "")
+			if w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d transfers for a HEAD and its GET", w.Facilitator.Transfers())
 			}
 		})
 	}
@@ -301,55 +302,55 @@ func TestUptoPayerIsServedAfterAnOutage(t *testing.T) {
 	goOn, end := context.WithCancel(t.Context())
 	defer end()
 	var running atomic.Int64
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		running.Add(1)
 		<-goOn.Done()
 		rw.Header().Set("Settlement-Overrides", amountOf("1234"))
-		_, _ = io.WriteString(rw, sample)
+		_, _ = io.WriteString(rw, gate.Goods)
 	})
-	p := newPayer(t)
-	answers := make(chan answerOf, many)
+	p := gate.NewPayer(t)
+	answers := make(chan gate.Answer, many)
 	for i := range many {
 		path := fmt.Sprint("/chat/", i)
-		pay := w.permitFor(http.MethodPost, path, p).v2(t)
-		go func() { answers <- w.payWith(http.MethodPost, path, pay) }()
+		pay := w.PermitFor(http.MethodPost, path, p).V2(t)
+		go func() { answers <- w.PayWith(http.MethodPost, path, pay) }()
 	}
-	w.until(func() bool { return running.Load() == many })
-	address, handler := w.fac.Listener.Addr().String(), w.fac.Config.Handler
-	w.fac.Listener.Close()
-	w.fac.CloseClientConnections()
+	w.Until(func() bool { return running.Load() == many })
+	address, handler := w.Facilitator.Listener.Addr().String(), w.Facilitator.Config.Handler
+	w.Facilitator.Listener.Close()
+	w.Facilitator.CloseClientConnections()
 	time.Sleep(200 * time.Millisecond) // until the gate knows that its connections are gone
 	end()
 	for range many {
-		w.expect(<-answers, 503, "facilitator_unavailable")
+		w.Expect(<-answers, 503, "facilitator_unavailable")
 	}
-	serve(t, address, handler)
-	var res answerOf
-	w.until(func() bool {
-		res = w.payWith(http.MethodPost, "/chat/9", w.permitFor(http.MethodPost, "/chat/9", p).v2(t))
+	gate.Serve(t, address, handler)
+	var res gate.Answer
+	w.Until(func() bool {
+		res = w.PayWith(http.MethodPost, "/chat/9", w.PermitFor(http.MethodPost, "/chat/9", p).V2(t))
 		return res.StatusCode != 503
 	})
-	if w.expect(res, 200, ""); len(b.amounts()) != 1 {
-		t.Errorf("charged %v", b.amounts())
+	if w.Expect(res, 200, ""); len(b.Amounts()) != 1 {
+		t.Errorf("charged %v", b.Amounts())
 	}
 }
 
 // Where the ledger has a hiccup when the money is about to be asked for, an upstream that
 // has acted waits for it, and is not made to act again.
 func TestActWaitsForTheLedger(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price POST /render $0.01 {\n settle on_success\n}")))
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price POST /render $0.01 {\n settle on_success\n}")))
 	var acts atomic.Int64
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		acts.Add(1)
 		_, _ = io.WriteString(rw, "acted")
 	})
-	failed := s.failsOnce(func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Settling })
-	payment := newPayer(t).sign(t, w.challenge("POST", "/render").Accepts[0], time.Now()).v2(t)
-	w.expect(w.sendBody(t.Context(), "POST", "/render", payment, "render"), 200, "")
-	if failed.Load() == 0 || acts.Load() != 1 || w.fac.transfers() != 1 {
-		t.Errorf("acted %d times for %d transfers", acts.Load(), w.fac.transfers())
+	failed := failsOnce(s, func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Settling })
+	payment := gate.NewPayer(t).Sign(t, w.Challenge("POST", "/render").Accepts[0], time.Now()).V2(t)
+	w.Expect(w.SendBody(t.Context(), "POST", "/render", payment, "render"), 200, "")
+	if failed.Load() == 0 || acts.Load() != 1 || w.Facilitator.Transfers() != 1 {
+		t.Errorf("acted %d times for %d transfers", acts.Load(), w.Facilitator.Transfers())
 	}
 }
 
@@ -360,25 +361,25 @@ func TestUptoPayerIsServedAfterTheLedgerWasAway(t *testing.T) {
 	const many = 50
 	goOn := make(chan struct{})
 	var running atomic.Int64
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		running.Add(1)
 		<-goOn
 		rw.Header().Set("Settlement-Overrides", amountOf("1234"))
-		_, _ = io.WriteString(rw, sample)
+		_, _ = io.WriteString(rw, gate.Goods)
 	})
-	p := newPayer(t)
-	answers := make(chan answerOf, many)
+	p := gate.NewPayer(t)
+	answers := make(chan gate.Answer, many)
 	for i := range many {
 		path := fmt.Sprint("/chat/", i)
-		pay := w.permitFor(http.MethodPost, path, p).v2(t)
-		go func() { answers <- w.payWith(http.MethodPost, path, pay) }()
+		pay := w.PermitFor(http.MethodPost, path, p).V2(t)
+		go func() { answers <- w.PayWith(http.MethodPost, path, pay) }()
 		if i%15 == 14 {
-			w.until(func() bool { return running.Load() == int64(i+1) })
-			forgetPayers() // his tries
+			w.Until(func() bool { return running.Load() == int64(i+1) })
+			gate.ForgetPayers() // his tries
 		}
 	}
-	w.until(func() bool { return running.Load() == many })
-	s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
+	w.Until(func() bool { return running.Load() == many })
+	s.OnMove(func(_ ledger.Claim, ch ledger.Change) error {
 		if ch.To == ledger.Settling {
 			return errBlip
 		}
@@ -386,40 +387,40 @@ func TestUptoPayerIsServedAfterTheLedgerWasAway(t *testing.T) {
 	})
 	close(goOn)
 	for range many {
-		w.expect(<-answers, 503, "ledger_unavailable")
+		w.Expect(<-answers, 503, "ledger_unavailable")
 	}
-	s.onMove(nil)
-	w.expect(w.again(func() answerOf {
-		return w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", p).v2(t))
+	s.OnMove(nil)
+	w.Expect(w.Again(func() gate.Answer {
+		return w.PayWith(http.MethodPost, "/chat/x", w.PermitFor(http.MethodPost, "/chat/x", p).V2(t))
 	}), 200, "")
 }
 
 // A settlement that went on alone lets go of its payment also when the ledger does not
 // take that at once: its payer need not wait for the end of the lease.
 func TestPayerNeedNotWaitForTheLease(t *testing.T) {
-	w := prepareWorld(t)
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /paid/* $0.01 {\n settle first\n}")))
-	for _, g := range gates(t) {
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01 {\n settle first\n}")))
+	for _, g := range gate.Handlers(t) {
 		g.ForTest().AnswerWithin = 50 * time.Millisecond
 	}
-	w.fac.onSettle(func(rw http.ResponseWriter, r *http.Request) {
-		body := w.fac.keep(r)
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := gate.Body(r)
 		time.Sleep(300 * time.Millisecond)
-		w.fac.move(rw, body)
+		w.Facilitator.Move(rw, body)
 	})
 	var toSettled atomic.Int64
-	s.onMove(func(_ ledger.Claim, ch ledger.Change) error {
+	s.OnMove(func(_ ledger.Claim, ch ledger.Change) error {
 		if ch.To == ledger.Settled && toSettled.Add(1) == 2 { // the first records it, the second lets go
 			return errBlip
 		}
 		return nil
 	})
-	pay := w.sign("GET", "/paid/x", newPayer(t)).v2(t)
-	w.expect(w.get("/paid/x", "PAYMENT-SIGNATURE", pay), 503, "settlement_pending")
+	pay := w.Sign("GET", "/paid/x", gate.NewPayer(t)).V2(t)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", pay), 503, "settlement_pending")
 	settlement.Drain(t.Context())
-	w.expect(w.again(func() answerOf { return w.get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 200, "")
-	if w.fac.transfers() != 1 || toSettled.Load() < 3 {
-		t.Errorf("%d transfers, %d moves to settled", w.fac.transfers(), toSettled.Load())
+	w.Expect(w.Again(func() gate.Answer { return w.Get("/paid/x", "PAYMENT-SIGNATURE", pay) }), 200, "")
+	if w.Facilitator.Transfers() != 1 || toSettled.Load() < 3 {
+		t.Errorf("%d transfers, %d moves to settled", w.Facilitator.Transfers(), toSettled.Load())
 	}
 }

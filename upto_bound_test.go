@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // byRange charges little for a range, whose answer breaks off, and the word for the whole.
-func (u *fakeUpstream) byRange(little, all string) {
-	u.on(func(rw http.ResponseWriter, r *http.Request) {
+func byRange(u *gate.Upstream, little, all string) {
+	u.On(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Range") != "" {
 			rw.Header().Set("Settlement-Overrides", amountOf(little))
 			rw.WriteHeader(206)
@@ -24,12 +25,12 @@ func (u *fakeUpstream) byRange(little, all string) {
 		if all != "" {
 			rw.Header().Set("Settlement-Overrides", amountOf(all))
 		}
-		_, _ = io.WriteString(rw, sample)
+		_, _ = io.WriteString(rw, gate.Goods)
 	})
 }
 
-func (w *world) buysARange(path, payment string) {
-	conn, host := w.dial()
+func buysARange(w *gate.World, path, payment string) {
+	conn, host := w.Dial()
 	defer conn.Close()
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nRange: bytes=0-0\r\nPAYMENT-SIGNATURE: %s\r\n\r\n", path, host, payment)
 	_, _ = io.ReadAll(conn) // it is the upstream that breaks off
@@ -41,17 +42,17 @@ func TestUptoBoundIsWhatWasSigned(t *testing.T) {
 	for _, all := range []string{"", "100%"} {
 		t.Run("the whole costs "+all, func(t *testing.T) {
 			w, b := newUptoWorld(t, "price /chat/* upto $0.50")
-			w.up.byRange("1%", all)
-			p := newPayer(t)
-			first := w.permitFor(http.MethodGet, "/chat/x", p)
-			w.buysARange("/chat/x", first.v2(t))
-			w.expect(w.again(func() answerOf { return w.payWith(http.MethodGet, "/chat/x", first.v2(t)) }), 409, "usage_above_charge")
-			less := p.draftPermit(t, first.requirement)
-			less.nonce, less.amount = first.nonce, "5000"
-			res := w.again(func() answerOf { return w.payWith(http.MethodGet, "/chat/x", p.signPermit(t, less).v2(t)) })
-			t.Log(res.StatusCode, res.body)
+			byRange(w.Upstream, "1%", all)
+			p := gate.NewPayer(t)
+			first := w.PermitFor(http.MethodGet, "/chat/x", p)
+			buysARange(w, "/chat/x", first.V2(t))
+			w.Expect(w.Again(func() gate.Answer { return w.PayWith(http.MethodGet, "/chat/x", first.V2(t)) }), 409, "usage_above_charge")
+			less := p.DraftPermit(t, first.Requirement)
+			less.Nonce, less.Amount = first.Nonce, "5000"
+			res := w.Again(func() gate.Answer { return w.PayWith(http.MethodGet, "/chat/x", p.SignPermit(t, less).V2(t)) })
+			t.Log(res.StatusCode, res.Text)
 			if res.StatusCode == 200 {
-				t.Errorf("goods for 100%% of 500000, charged %v", b.amounts())
+				t.Errorf("goods for 100%% of 500000, charged %v", b.Amounts())
 			}
 		})
 	}
@@ -61,21 +62,21 @@ func TestUptoBoundIsWhatWasSigned(t *testing.T) {
 func TestUptoBoundIsOfItsToken(t *testing.T) {
 	for _, all := range []string{"", "100%", "$0.50"} {
 		t.Run("the whole costs "+all, func(t *testing.T) {
-			w, b := newUptoWorld(t, "accept base-sepolia usdc "+payTo+"\naccept base-sepolia 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC "+payTo+" {\n decimals 18\n peg usd\n}\nprice /chat/* upto $0.50")
-			w.up.byRange("$0.0001", all)
-			p := newPayer(t)
+			w, b := newUptoWorld(t, "accept base-sepolia usdc "+gate.PayTo+"\naccept base-sepolia 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC "+gate.PayTo+" {\n decimals 18\n peg usd\n}\nprice /chat/* upto $0.50")
+			byRange(w.Upstream, "$0.0001", all)
+			p := gate.NewPayer(t)
 			var cents, wei x402.Requirement
-			for _, a := range w.challenge(http.MethodGet, "/chat/x").Accepts {
+			for _, a := range w.Challenge(http.MethodGet, "/chat/x").Accepts {
 				if len(a.Amount) > 10 {
 					wei = a
 				} else {
 					cents = a
 				}
 			}
-			w.buysARange("/chat/x", p.permit(t, wei).v2(t))
-			res := w.again(func() answerOf { return w.payWith(http.MethodGet, "/chat/x", p.permit(t, cents).v2(t)) })
-			t.Log(res.StatusCode, res.body)
-			if moved := b.amounts(); res.StatusCode == 200 && len(moved) == 1 {
+			buysARange(w, "/chat/x", p.Permit(t, wei).V2(t))
+			res := w.Again(func() gate.Answer { return w.PayWith(http.MethodGet, "/chat/x", p.Permit(t, cents).V2(t)) })
+			t.Log(res.StatusCode, res.Text)
+			if moved := b.Amounts(); res.StatusCode == 200 && len(moved) == 1 {
 				t.Errorf("goods for $0.50, charged %v wei of a dollar ($0.0001)", moved)
 			}
 		})
@@ -85,37 +86,37 @@ func TestUptoBoundIsOfItsToken(t *testing.T) {
 // An upstream that would charge more is run without a bound.
 func TestUptoRunsAreBounded(t *testing.T) {
 	w, b := newUptoWorld(t, "price /chat/* upto $0.50")
-	w.up.byRange("1", "100%")
-	payment := w.permitFor(http.MethodGet, "/chat/x", newPayer(t)).v2(t)
-	w.buysARange("/chat/x", payment)
+	byRange(w.Upstream, "1", "100%")
+	payment := w.PermitFor(http.MethodGet, "/chat/x", gate.NewPayer(t)).V2(t)
+	buysARange(w, "/chat/x", payment)
 	codes := map[string]int{}
 	for range 40 {
-		res := w.again(func() answerOf { return w.payWith(http.MethodGet, "/chat/x", payment) })
-		codes[fmt.Sprint(res.StatusCode, " ", strings.TrimSpace(res.body))]++
+		res := w.Again(func() gate.Answer { return w.PayWith(http.MethodGet, "/chat/x", payment) })
+		codes[fmt.Sprint(res.StatusCode, " ", strings.TrimSpace(res.Text))]++
 	}
 	t.Log(codes)
-	if w.up.hits.Load() > 21 {
-		t.Errorf("%d runs of the upstream, charged %v; the bound is 20", w.up.hits.Load(), b.amounts())
+	if w.Upstream.Hits.Load() > 21 {
+		t.Errorf("%d runs of the upstream, charged %v; the bound is 20", w.Upstream.Hits.Load(), b.Amounts())
 	}
 }
 
 // What upto charges zero for is not counted among what a payer had for nothing.
 func TestNothingChargedIsBounded(t *testing.T) {
 	w, b := newUptoWorld(t, "price /chat/* upto $0.50")
-	w.up.charges(amountOf("$0.0000001"))
-	p := newPayer(t)
-	asked := w.challenge(http.MethodGet, "/chat/x").Accepts[0]
+	w.Upstream.Charges(amountOf("$0.0000001"))
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodGet, "/chat/x").Accepts[0]
 	good := 0
 	for i := range 120 {
-		res := w.payWith(http.MethodGet, "/chat/x", p.permit(t, asked).v2(t))
+		res := w.PayWith(http.MethodGet, "/chat/x", p.Permit(t, asked).V2(t))
 		if res.StatusCode != 200 {
-			t.Log(i, res.StatusCode, res.body)
+			t.Log(i, res.StatusCode, res.Text)
 			break
 		}
 		good++
 		time.Sleep(time.Millisecond)
 	}
 	if good > 60 {
-		t.Errorf("%d answers for nothing, charged %v", good, b.amounts())
+		t.Errorf("%d answers for nothing, charged %v", good, b.Amounts())
 	}
 }

@@ -9,73 +9,52 @@ import (
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 const maximum = "500000" // $0.50
 
 // newUptoWorld sells for up to $0.50, through a facilitator that can.
-func newUptoWorld(t *testing.T, options string, more ...string) (*world, *bank) {
+func newUptoWorld(t *testing.T, options string, more ...string) (*gate.World, *gate.Facilitator) {
 	t.Helper()
-	w := prepareWorld(t)
-	w.fac.kinds.Store(kindsOf(facilitatorA))
+	w := gate.Prepare(t)
+	w.Facilitator.Kinds.Store(gate.KindsWithUpto(gate.FacilitatorA))
 	if options == "" {
 		options = `price /chat/* upto $0.50 "Chat"`
 	}
-	w.load(w.caddyfile(options, more...))
-	return w, w.bank()
+	w.Load(w.Caddyfile(options, more...))
+	return w, w.Facilitator
 }
 
 // newScriptedUptoWorld is one whose ledger does as told.
-func newScriptedUptoWorld(t *testing.T) (*world, *scripted) {
+func newScriptedUptoWorld(t *testing.T) (*gate.World, *gate.Ledger) {
 	t.Helper()
-	w := prepareWorld(t)
-	w.fac.kinds.Store(kindsOf(facilitatorA))
-	s := w.withScript()
-	s.visible.Store(true)
-	w.load(onScript(w.caddyfile(uptoPrice)))
+	w := gate.Prepare(t)
+	w.Facilitator.Kinds.Store(gate.KindsWithUpto(gate.FacilitatorA))
+	s := w.WithLedger()
+	s.Visible.Store(true)
+	w.Load(gate.OnLedger(w.Caddyfile(uptoPrice)))
 	return w, s
 }
 
 const uptoPrice = "price /chat/* upto $0.50"
 
-// charges makes the upstream charge, and answer.
-func (u *fakeUpstream) charges(overrides ...string) {
-	u.on(func(rw http.ResponseWriter, _ *http.Request) {
-		for _, o := range overrides {
-			rw.Header().Add("Settlement-Overrides", o)
-		}
-		rw.Header().Set("X-Upstream", "yes")
-		_, _ = io.WriteString(rw, sample)
-	})
-}
-
 func amountOf(amount string) string { return `{"amount":"` + amount + `"}` }
-
-// permitFor makes a payment for a path.
-func (w *world) permitFor(method, path string, p *payer) *permit {
-	w.t.Helper()
-	return p.permit(w.t, w.challenge(method, path).Accepts[0])
-}
-
-func (w *world) payWith(method, path, header string) answerOf {
-	w.t.Helper()
-	return w.do(w.request(method, path, "PAYMENT-SIGNATURE", header))
-}
 
 // TestUptoOffer: what an upto price asks for, in both versions.
 func TestUptoOffer(t *testing.T) {
 	w, _ := newUptoWorld(t, "")
-	res := w.do(w.request(http.MethodPost, "/chat/x"))
-	w.expect(res, 402, string(x402.CodePaymentRequired))
-	if res.body != "{}" {
-		t.Errorf("version 1 body %q: its clients cannot pay this", res.body)
+	res := w.Do(w.Request(http.MethodPost, "/chat/x"))
+	w.Expect(res, 402, string(x402.CodePaymentRequired))
+	if res.Text != "{}" {
+		t.Errorf("version 1 body %q: its clients cannot pay this", res.Text)
 	}
-	c := w.challenge(http.MethodPost, "/chat/x")
+	c := w.Challenge(http.MethodPost, "/chat/x")
 	if len(c.Accepts) != 1 {
 		t.Fatalf("%+v", c.Accepts)
 	}
-	const extra = `{"assetTransferMethod":"permit2","facilitatorAddress":"` + facilitatorA + `","name":"USDC","version":"2"}`
+	const extra = `{"assetTransferMethod":"permit2","facilitatorAddress":"` + gate.FacilitatorA + `","name":"USDC","version":"2"}`
 	if a := c.Accepts[0]; a.Scheme != "upto" || a.Amount != maximum || string(a.Extra) != extra {
 		t.Errorf("%+v", a)
 	}
@@ -85,8 +64,8 @@ func TestUptoOffer(t *testing.T) {
 // facilitator is asked for exactly that; the upstream learns of the maximum.
 func TestUptoCharges(t *testing.T) {
 	w, _ := newUptoWorld(t, "price /chat/* upto $0.50\nupstream_headers")
-	s := w.withScript()
-	w.load(onScript(w.caddyfile("price /chat/* upto $0.50\nupstream_headers")))
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price /chat/* upto $0.50\nupstream_headers")))
 	for name, tt := range map[string]struct {
 		overrides []string
 		charged   string
@@ -99,37 +78,37 @@ func TestUptoCharges(t *testing.T) {
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			t.Run(method+" "+name, func(t *testing.T) {
-				w.t = t
-				b := w.bank()
-				w.up.charges(tt.overrides...)
-				p := newPayer(t)
-				header := w.permitFor(method, "/chat/x", p).v2(t)
-				res := w.payWith(method, "/chat/x", header)
-				w.expect(res, 200, "")
-				if res.body != sample || res.Header.Get("Settlement-Overrides") != "" || res.Header.Get("X-Upstream") != "yes" {
-					t.Errorf("%q %v", res.body, res.Header)
+				w.T = t
+				b := w.Facilitator.Anew()
+				w.Upstream.Charges(tt.overrides...)
+				p := gate.NewPayer(t)
+				header := w.PermitFor(method, "/chat/x", p).V2(t)
+				res := w.PayWith(method, "/chat/x", header)
+				w.Expect(res, 200, "")
+				if res.Text != gate.Goods || res.Header.Get("Settlement-Overrides") != "" || res.Header.Get("X-Upstream") != "yes" {
+					t.Errorf("%q %v", res.Text, res.Header)
 				}
-				receipt := receiptOf(t, res)
-				if !receipt.Success || receipt.Amount != tt.charged || receipt.Transaction == "" || receipt.Payer != p.address.Hex() {
+				receipt := gate.ReceiptOf(t, res)
+				if !receipt.Success || receipt.Amount != tt.charged || receipt.Transaction == "" || receipt.Payer != p.Address.Hex() {
 					t.Errorf("receipt %+v", receipt)
 				}
-				b.expect(t, tt.charged)
-				calls := b.asked()
+				b.ExpectMoved(t, tt.charged)
+				calls := b.Settlements()
 				if len(calls) != 1 || calls[0].PaymentRequirements.Amount != tt.charged || calls[0].PaymentPayload.Accepted.Amount != maximum {
 					t.Errorf("asked %+v", calls)
 				}
-				if seen, _ := w.up.seen(); seen.Header.Get("Paywall-Amount") != maximum {
+				if seen, _ := w.Upstream.Seen(); seen.Header.Get("Paywall-Amount") != maximum {
 					t.Errorf("the upstream was told %q", seen.Header.Get("Paywall-Amount"))
 				}
-				row := w.rowOf(s, p, ledger.Delivered)
+				row := rowIn(w, s, p, ledger.Delivered)
 				if row.Amount != tt.charged || row.Scheme != "upto" || row.State != ledger.Delivered {
 					t.Errorf("row %+v", row)
 				}
-				w.expect(w.again(func() answerOf { return w.payWith(method, "/chat/x", header) }), 402, "payment_already_used")
+				w.Expect(w.Again(func() gate.Answer { return w.PayWith(method, "/chat/x", header) }), 402, "payment_already_used")
 			})
 		}
 	}
-	log, err := os.ReadFile(w.log)
+	log, err := os.ReadFile(w.LogFile)
 	if err != nil || !strings.Contains(string(log), `"amount":"1234"`) {
 		t.Errorf("the log does not say what was charged (%v)", err)
 	}
@@ -137,12 +116,12 @@ func TestUptoCharges(t *testing.T) {
 
 // rowOf waits until the one purchase of a payer is in one of some states, and
 // returns its row.
-func (w *world) rowOf(s *scripted, p *payer, states ...ledger.State) (found ledger.Payment) {
-	w.t.Helper()
-	w.until(func() bool {
-		for row, err := range s.Ledger.List(w.t.Context(), ledger.Filter{Payer: p.address.Hex()}) {
+func rowIn(w *gate.World, s *gate.Ledger, p *gate.Payer, states ...ledger.State) (found ledger.Payment) {
+	w.T.Helper()
+	w.Until(func() bool {
+		for row, err := range s.Ledger.List(w.T.Context(), ledger.Filter{Payer: p.Address.Hex()}) {
 			if err != nil {
-				w.t.Fatal(err)
+				w.T.Fatal(err)
 			}
 			found = row
 		}
@@ -157,20 +136,20 @@ func TestUptoChargesNothing(t *testing.T) {
 	for name, overrides := range map[string]string{"units": amountOf("0"), "percent": amountOf("0%"), "dollars": amountOf("$0.0000001")} {
 		t.Run(name, func(t *testing.T) {
 			w, b := newUptoWorld(t, "")
-			w.up.charges(overrides)
-			header := w.permitFor(http.MethodPost, "/chat/x", newPayer(t)).v2(t)
-			res := w.payWith(http.MethodPost, "/chat/x", header)
-			w.expect(res, 200, "")
-			if receipt := receiptOf(t, res); !receipt.Success || receipt.Amount != "0" || receipt.Transaction != "" || res.body != sample {
-				t.Errorf("%q, receipt %+v", res.body, receipt)
+			w.Upstream.Charges(overrides)
+			header := w.PermitFor(http.MethodPost, "/chat/x", gate.NewPayer(t)).V2(t)
+			res := w.PayWith(http.MethodPost, "/chat/x", header)
+			w.Expect(res, 200, "")
+			if receipt := gate.ReceiptOf(t, res); !receipt.Success || receipt.Amount != "0" || receipt.Transaction != "" || res.Text != gate.Goods {
+				t.Errorf("%q, receipt %+v", res.Text, receipt)
 			}
-			w.counts(1, 1, 0)
-			b.expect(t)
-			w.expect(w.again(func() answerOf { return w.payWith(http.MethodPost, "/chat/x", header) }), 402, "payment_already_used")
-			if again := w.payWith(http.MethodPost, "/chat/y", header); again.StatusCode == 200 {
+			w.Counts(1, 1, 0)
+			b.ExpectMoved(t)
+			w.Expect(w.Again(func() gate.Answer { return w.PayWith(http.MethodPost, "/chat/x", header) }), 402, "payment_already_used")
+			if again := w.PayWith(http.MethodPost, "/chat/y", header); again.StatusCode == 200 {
 				t.Error("one authorization, two deliveries")
 			}
-			w.counts(1, 1, 0)
+			w.Counts(1, 1, 0)
 		})
 	}
 }
@@ -201,77 +180,77 @@ func TestUptoUnusableUsage(t *testing.T) {
 		{amountOf("5") + ", " + amountOf("6")},
 	} {
 		t.Run(strings.Join(overrides, "|"), func(t *testing.T) {
-			w.t = t
-			b := w.bank()
-			hits, settled := w.up.hits.Load(), w.fac.settled.Load()
-			w.up.charges(overrides...)
-			header := w.permitFor(http.MethodPost, "/chat/x", newPayer(t)).v2(t)
-			res := w.payWith(http.MethodPost, "/chat/x", header)
-			w.expect(res, 502, "upstream_usage_invalid")
-			if strings.Contains(res.body, sample) || res.Header.Get("X-Upstream") != "" || res.Header.Get("Settlement-Overrides") != "" ||
+			w.T = t
+			b := w.Facilitator.Anew()
+			hits, settled := w.Upstream.Hits.Load(), w.Facilitator.Settled.Load()
+			w.Upstream.Charges(overrides...)
+			header := w.PermitFor(http.MethodPost, "/chat/x", gate.NewPayer(t)).V2(t)
+			res := w.PayWith(http.MethodPost, "/chat/x", header)
+			w.Expect(res, 502, "upstream_usage_invalid")
+			if strings.Contains(res.Text, gate.Goods) || res.Header.Get("X-Upstream") != "" || res.Header.Get("Settlement-Overrides") != "" ||
 				res.Header.Get("Payment-Response") != "" || res.Header.Get("Payment-Required") != "" {
-				t.Errorf("%q %v", res.body, res.Header)
+				t.Errorf("%q %v", res.Text, res.Header)
 			}
-			if w.fac.settled.Load() != settled || w.up.hits.Load() != hits+1 {
+			if w.Facilitator.Settled.Load() != settled || w.Upstream.Hits.Load() != hits+1 {
 				t.Error("the facilitator was asked for money")
 			}
-			b.expect(t)
-			w.up.charges(amountOf("7"))
-			w.expect(w.again(func() answerOf { return w.payWith(http.MethodPost, "/chat/x", header) }), 200, "")
-			b.expect(t, "7")
+			b.ExpectMoved(t)
+			w.Upstream.Charges(amountOf("7"))
+			w.Expect(w.Again(func() gate.Answer { return w.PayWith(http.MethodPost, "/chat/x", header) }), 200, "")
+			b.ExpectMoved(t, "7")
 		})
 	}
-	w.t = t
-	w.waitForLog("Settlement-Overrides header cannot be used")
+	w.T = t
+	w.WaitForLog("Settlement-Overrides header cannot be used")
 }
 
 // What is no goods is not charged, whatever the upstream says of usage.
 func TestUptoUncharged(t *testing.T) {
 	w, b := newUptoWorld(t, "")
-	w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Settlement-Overrides", amountOf("1234"))
 		rw.WriteHeader(http.StatusNotFound)
 	})
-	res := w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", newPayer(t)).v2(t))
-	w.expect(res, 404, "")
+	res := w.PayWith(http.MethodPost, "/chat/x", w.PermitFor(http.MethodPost, "/chat/x", gate.NewPayer(t)).V2(t))
+	w.Expect(res, 404, "")
 	if res.Header.Get("Settlement-Overrides") != "" {
 		t.Error("the header reached the payer")
 	}
-	w.counts(1, 1, 0)
-	b.expect(t)
+	w.Counts(1, 1, 0)
+	b.ExpectMoved(t)
 }
 
 // The header means nothing at a fixed price, and reaches no payer: neither as a
 // header nor as a trailer.
 func TestUsageAtFixedPrice(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
+	w := gate.New(t, "price /paid/* $0.01")
 	for name, trailers := range map[string]func(http.Header){
 		"announced":   func(h http.Header) { h.Set("Settlement-Overrides", amountOf("2")) },
 		"unannounced": func(h http.Header) { h.Set(http.TrailerPrefix+"Settlement-Overrides", amountOf("3")) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.t = t
-			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+			w.T = t
+			w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 				rw.Header().Set("Settlement-Overrides", amountOf("1"))
 				announced := "X-Checksum"
 				if name == "announced" {
 					announced += ", Settlement-Overrides"
 				}
 				rw.Header().Set("Trailer", announced)
-				_, _ = io.WriteString(rw, sample)
+				_, _ = io.WriteString(rw, gate.Goods)
 				_ = http.NewResponseController(rw).Flush()
 				rw.Header().Set("X-Checksum", "abc")
 				trailers(rw.Header())
 			})
-			res := w.pay(http.MethodGet, "/paid/x")
-			w.expect(res, 200, "")
+			res := w.Pay(http.MethodGet, "/paid/x")
+			w.Expect(res, 200, "")
 			if res.Header.Get("Settlement-Overrides") != "" || res.Trailer.Get("Settlement-Overrides") != "" {
 				t.Errorf("%v %v", res.Header, res.Trailer)
 			}
 			if res.Trailer.Get("X-Checksum") != "abc" {
 				t.Errorf("the other trailer is gone: %v", res.Trailer)
 			}
-			if receipt := receiptOf(t, res); receipt.Amount != "" {
+			if receipt := gate.ReceiptOf(t, res); receipt.Amount != "" {
 				t.Errorf("receipt %+v", receipt)
 			}
 		})
@@ -281,32 +260,32 @@ func TestUsageAtFixedPrice(t *testing.T) {
 // A facilitator that charges something else than it was asked to is on record.
 func TestUptoChargedOtherwise(t *testing.T) {
 	w, s := newScriptedUptoWorld(t)
-	w.fac.onSettle(says(200, `{"success":true,"transaction":"0xabababababababababababababababababababababababababababababababab","network":"eip155:84532","amount":"500000"}`))
-	w.up.charges(amountOf("1234"))
-	p := newPayer(t)
-	res := w.payWith(http.MethodGet, "/chat/x", w.permitFor(http.MethodGet, "/chat/x", p).v2(t))
-	w.expect(res, 200, "")
-	if receipt := receiptOf(t, res); receipt.Amount != maximum {
+	w.Facilitator.OnSettle(gate.Says(200, `{"success":true,"transaction":"0xabababababababababababababababababababababababababababababababab","network":"eip155:84532","amount":"500000"}`))
+	w.Upstream.Charges(amountOf("1234"))
+	p := gate.NewPayer(t)
+	res := w.PayWith(http.MethodGet, "/chat/x", w.PermitFor(http.MethodGet, "/chat/x", p).V2(t))
+	w.Expect(res, 200, "")
+	if receipt := gate.ReceiptOf(t, res); receipt.Amount != maximum {
 		t.Errorf("receipt %+v", receipt)
 	}
-	if row := w.rowOf(s, p, ledger.Delivered); row.Amount != maximum {
+	if row := rowIn(w, s, p, ledger.Delivered); row.Amount != maximum {
 		t.Errorf("row %+v", row)
 	}
-	w.waitForLog("another amount than it was asked to")
+	w.WaitForLog("another amount than it was asked to")
 }
 
 // Who could not settle once has to pay first, and what is not known cannot be
 // paid first: nothing is asked of anybody, above all not the maximum.
 func TestUptoDefaulter(t *testing.T) {
 	w, b := newUptoWorld(t, "")
-	w.up.charges(amountOf("1234"))
-	p := newPayer(t)
-	w.fac.onSettle(refusedSettle)
-	w.expect(w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", p).v2(t)), 402, "insufficient_funds")
-	w.fac.onSettle(b.settle)
-	w.expect(w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", p).v2(t)), 402, "upto_cannot_be_settled_first")
-	w.counts(1, 2, 1)
-	b.expect(t)
-	w.expect(w.payWith(http.MethodPost, "/chat/x", w.permitFor(http.MethodPost, "/chat/x", newPayer(t)).v2(t)), 200, "")
-	b.expect(t, "1234")
+	w.Upstream.Charges(amountOf("1234"))
+	p := gate.NewPayer(t)
+	w.Facilitator.OnSettle(gate.RefusedSettle)
+	w.Expect(w.PayWith(http.MethodPost, "/chat/x", w.PermitFor(http.MethodPost, "/chat/x", p).V2(t)), 402, "insufficient_funds")
+	w.Facilitator.OnSettle(b.Settle)
+	w.Expect(w.PayWith(http.MethodPost, "/chat/x", w.PermitFor(http.MethodPost, "/chat/x", p).V2(t)), 402, "upto_cannot_be_settled_first")
+	w.Counts(1, 2, 1)
+	b.ExpectMoved(t)
+	w.Expect(w.PayWith(http.MethodPost, "/chat/x", w.PermitFor(http.MethodPost, "/chat/x", gate.NewPayer(t)).V2(t)), 200, "")
+	b.ExpectMoved(t, "1234")
 }

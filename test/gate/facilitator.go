@@ -70,6 +70,10 @@ func NewFacilitator(t testing.TB) *Facilitator {
 	mux.HandleFunc("POST /settle", func(w http.ResponseWriter, r *http.Request) {
 		f.Settled.Add(1)
 		f.keep(r)
+		call := callOf(Body(r))
+		f.mu.Lock()
+		f.settlements = append(f.settlements, call)
+		f.mu.Unlock()
 		if h := f.settle.Load(); h != nil {
 			(*h)(w, r)
 			return
@@ -118,14 +122,12 @@ func (f *Facilitator) Settle(w http.ResponseWriter, r *http.Request) { f.Move(w,
 // Move settles what /settle is asked with a body: once per nonce, the same
 // transaction and amount ever after.
 func (f *Facilitator) Move(w http.ResponseWriter, body []byte) {
-	call := SettleCall{Body: string(body)}
-	_ = json.Unmarshal(body, &call)
+	call := callOf(body)
 	a, permit := call.PaymentPayload.Payload.Authorization, call.PaymentPayload.Payload.Permit2Authorization
 	if permit.Nonce != "" {
 		a = permit
 	}
 	f.mu.Lock()
-	f.settlements = append(f.settlements, call)
 	made, ok := f.moved[a.Nonce]
 	if !ok {
 		made = transfer{randomHash(), call.PaymentRequirements.Amount}
@@ -139,6 +141,12 @@ func (f *Facilitator) Move(w http.ResponseWriter, body []byte) {
 		answer["amount"] = made.amount
 	}
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func callOf(body []byte) SettleCall {
+	call := SettleCall{Body: string(body)}
+	_ = json.Unmarshal(body, &call)
+	return call
 }
 
 func (f *Facilitator) put(nonce string, made transfer) {
@@ -187,7 +195,7 @@ func (f *Facilitator) ExpectMoved(t testing.TB, amounts ...string) {
 	}
 }
 
-// Settlements is what it was asked to settle, as often as it did.
+// Settlements is what /settle was asked.
 func (f *Facilitator) Settlements() []SettleCall {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -26,7 +26,7 @@ export const artifact = name =>
   JSON.parse(readFileSync(new URL(`token/${name}.json`, import.meta.url), "utf8"));
 
 // The runtime code of the contracts that the development chain has too, by name.
-const code = JSON.parse(readFileSync(new URL("../devchain/contracts/code.json", import.meta.url), "utf8"));
+const code = JSON.parse(readFileSync(new URL("../../devchain/contracts/code.json", import.meta.url), "utf8"));
 
 // Starts anvil on a free port and places the contracts, owned by account 0.
 // Returns { rpc, client, ended, stop }: client is viem's, with every kind of action;

@@ -133,11 +133,11 @@ func TestDemoOnce(t *testing.T) {
 func demo(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "demo")
-	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/demo").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/demo").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	cmd := exec.Command(binary, append([]string{
-		"-config", "../Caddyfile.example", "-site", "http://" + loopback.FreeAddress(t), "-chain", loopback.FreeAddress(t),
+		"-config", "../../Caddyfile.example", "-site", "http://" + loopback.FreeAddress(t), "-chain", loopback.FreeAddress(t),
 	}, args...)...)
 	dir := t.TempDir()
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)

@@ -95,7 +95,7 @@ func ownFacilitator(t *testing.T, s *stack) string {
 func buildCaddy(t *testing.T, dir string) string {
 	t.Helper()
 	binary := filepath.Join(dir, "caddy")
-	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/caddy").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/caddy").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, bytes.TrimSpace(out))
 	}
 	return binary

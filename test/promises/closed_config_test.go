@@ -37,7 +37,7 @@ func TestJSONIsCheckedLikeTheCaddyfile(t *testing.T) {
 	}
 }
 
-// A path after the amount became the description, and stayed free.
+// A path after the amount is no description: it would stay free.
 func TestWordsThatAreNoDescription(t *testing.T) {
 	for _, word := range []string{"/y/*", `"/y"`, "*.pdf", "@m", "$0.02"} {
 		if err := gate.Validate(siteWith("@m header a b", "price /x/* $0.01 "+word)); err == nil || !strings.Contains(err.Error(), "too late") {
@@ -73,7 +73,7 @@ func TestPublicPayeesDoNotLoad(t *testing.T) {
 }
 
 // What loads and what does not, of upto and of how tokens move.
-func TestUptoConfig(t *testing.T) {
+func TestUptoLoadsWhereItCanBeCharged(t *testing.T) {
 	const global = "ledger memory i_accept_loss\n facilitator fake http://127.0.0.1:1"
 	const base = "accept base-sepolia usdc " + gate.PayTo
 	const solana = "accept solana-devnet usdc CmGgLQL36Y9ubtTsy2zmE46TAxwCBm66onZmPPhUWNqv\n"

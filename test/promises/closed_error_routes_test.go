@@ -20,8 +20,8 @@ func TestErrorRoutesDoNotSeeRefusals(t *testing.T) {
 	w.Expect(res, 402, "insufficient_funds")
 }
 
-// An error route knows nothing of payments: what it served in place of an
-// upstream that failed was served for nothing.
+// An error route knows nothing of payments. What it would serve in place of an
+// upstream that failed is not served for nothing.
 func TestErrorRoutesDoNotServeForTheUpstream(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01", "handle_errors {\n respond `"+gate.Goods+"` 200\n}")
 	get := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)

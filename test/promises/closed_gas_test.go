@@ -153,7 +153,7 @@ func TestEmptyGasAccountClosesPrices(t *testing.T) {
 }
 
 // Where another facilitator of the price can settle, it is offered instead.
-func TestEmptyGasAccountOfOneOfTwo(t *testing.T) {
+func TestAnotherFacilitatorStandsInForAnEmptyGasAccount(t *testing.T) {
 	g := newGasAccount(t)
 	w := gate.Prepare(t)
 	w.Load(strings.Replace(w.Caddyfile("facilitator own fake\nprice /paid/* $0.01"), "facilitator fake http", g.lines+"facilitator fake http", 1))

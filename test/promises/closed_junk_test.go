@@ -191,7 +191,7 @@ func TestEmptyWalletsAreOnTrial(t *testing.T) {
 
 // A payment header is bounded before it is decoded, however long Caddy lets
 // headers be.
-func TestLongPaymentHeader(t *testing.T) {
+func TestLongPaymentHeaderIsRefused(t *testing.T) {
 	w := gate.Prepare(t)
 	w.Load(strings.Replace(w.Caddyfile("price /paid/* $0.01"), "admin off", "admin off\nservers {\nmax_header_size 4MB\n}", 1))
 	for _, name := range []string{"PAYMENT-SIGNATURE", "X-PAYMENT"} {

@@ -106,7 +106,7 @@ func TestOutageClosesPrices(t *testing.T) {
 }
 
 // With a second facilitator nobody notices: it is asked in the place of the first.
-func TestOutageOfOneOfTwo(t *testing.T) {
+func TestSecondFacilitatorStandsInForTheFirst(t *testing.T) {
 	w := gate.Prepare(t)
 	second := gate.NewFacilitator(t)
 	w.Load(strings.Replace(w.Caddyfile("facilitator fake second\nprice /paid/* $0.01"), "ledger memory", "facilitator second "+second.URL+"\nledger memory", 1))

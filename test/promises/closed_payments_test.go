@@ -13,7 +13,7 @@ import (
 
 // Payment headers that nobody can understand get a fresh challenge and a
 // reason, never a 5xx, and nobody is asked about them.
-func TestBadPayments(t *testing.T) {
+func TestBadPaymentsGetAFreshChallenge(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	good := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
 	v2, v1 := good.V2(t), good.V1(t)
@@ -90,7 +90,7 @@ func signedAs(t *testing.T, w *gate.World, member, value string) string {
 
 // A signature that is not the payer's own may be a contract wallet's, so the
 // facilitator is asked, but a flood of junk is not passed on.
-func TestJunkSignatures(t *testing.T) {
+func TestJunkSignaturesAreNotPassedOn(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	c := w.Challenge(http.MethodGet, "/paid/x")
 	w.Facilitator.OnVerify(gate.Says(200, `{"isValid":false,"invalidReason":"invalid_exact_evm_signature"}`))

@@ -12,7 +12,7 @@ import (
 )
 
 // A failing upstream costs nothing, and no error route answers in its place.
-func TestUpstreamDown(t *testing.T) {
+func TestFailingUpstreamCostsNothing(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01", "handle_errors {\n respond sorry 502\n}")
 	get := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
 	post := w.Sign(http.MethodPost, "/paid/x", gate.NewPayer(t)).V2(t)
@@ -145,8 +145,8 @@ func TestTakenProbesCloseNoLineForCustomers(t *testing.T) {
 	}
 }
 
-// The breaker's one probe was used up by payments that never reached the
-// upstream, so that junk kept a price shut after the upstream was well again.
+// Payments that never reach the upstream do not use up the breaker's one probe: the
+// price opens once the upstream is well again.
 func TestJunkDoesNotEatTheProbe(t *testing.T) {
 	for name, junk := range map[string]func(*gate.Facilitator){
 		"refused by verify": func(f *gate.Facilitator) {
@@ -174,8 +174,8 @@ func TestJunkDoesNotEatTheProbe(t *testing.T) {
 	}
 }
 
-// Two lines with one price shared one breaker: one dead upstream shut the other
-// line too.
+// Two lines with one price have a breaker each: one dead upstream does not shut the
+// other line.
 func TestEachLineHasItsBreaker(t *testing.T) {
 	w := gate.New(t, "price POST /dead/* $0.01\nprice POST /well/* $0.01")
 	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
@@ -276,8 +276,8 @@ func TestDeadUpstreamIsNotSoldToTheSamePayer(t *testing.T) {
 	}
 }
 
-// One payment closes a price for all others: its bad gateways count each time
-// that it is fetched.
+// The bad gateways of one payment count once, however often it is fetched: they do
+// not close the price for others.
 func TestWhatIsFetchedClosesNoPrice(t *testing.T) {
 	w := gate.New(t, "price POST /render $0.01")
 	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {

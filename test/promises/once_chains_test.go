@@ -22,7 +22,7 @@ const (
 
 // Solana needs the facilitator's fee payer in the offer, and the message of its
 // transaction is what may be used once, whatever the signatures around it.
-func TestSolana(t *testing.T) {
+func TestSolanaMessageBuysOnce(t *testing.T) {
 	w := gate.New(t, "accept solana-devnet usdc "+solanaPayTo+"\nprice /paid/* $0.01")
 	// Without a fee payer nothing can be offered.
 	res := w.Get("/paid/x")
@@ -75,7 +75,7 @@ func random(t *testing.T, n int) []byte {
 
 // A facilitator that lists no version 1 gets version 1 payments translated;
 // one that does gets them as they are.
-func TestVersion1AtTheFacilitator(t *testing.T) {
+func TestFacilitatorGetsTheVersionItLists(t *testing.T) {
 	for kinds, want := range map[string]int{
 		`{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"}],"extensions":[],"signers":{}}`:                                                             2,
 		`{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"},{"x402Version":1,"scheme":"exact","network":"base-sepolia"}],"extensions":[],"signers":{}}`: 1,

@@ -73,7 +73,7 @@ func stingy(w *gate.World, path, payment string, window int) (status string, got
 	}
 }
 
-// HTTP/2 flow control: what a blocked Write has sent already is not counted.
+// HTTP/2 flow control: what a blocked Write has sent already is counted.
 func TestFlowControlHidesNothing(t *testing.T) {
 	for _, size := range []int{20_000, 45_000, 100_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestFlowControlHidesNothing(t *testing.T) {
 	}
 }
 
-// An answer that is all in its header can be ended twenty times.
+// An answer that is all in its header is a good part of it: who ends it has two more.
 func TestHeaderIsAGoodPart(t *testing.T) {
 	w := gate.New(t, "price /token $0.01")
 	var given atomic.Int64
@@ -148,8 +148,9 @@ func TestHeaderIsAGoodPart(t *testing.T) {
 	}
 }
 
-// A verdict that is three seconds old stands for "unused": a stranger fetches
-// what is owed to the payer of a payment that was used elsewhere meanwhile.
+// A verdict that is three seconds old does not stand for "unused": the payment may
+// have been used elsewhere meanwhile, and then a stranger would fetch what is owed to
+// its payer.
 func TestOldVerdictRedeemsNothing(t *testing.T) {
 	w := gate.Prepare(t)
 	w.Load(gate.BehindProxy(w.Caddyfile("price /paid/* $0.01")))

@@ -247,8 +247,8 @@ func TestRenewedCredentialsRedeem(t *testing.T) {
 	}
 }
 
-// An order that was answered before its body was read, and is owed, blocks all
-// other orders of its payer at that address.
+// An order that was answered before its body was read, and is owed, blocks no other
+// order of its payer at that address.
 func TestOrderThatWasNotReadBlocksNoOther(t *testing.T) {
 	w := gate.New(t, "price POST /act $0.01", "in_process")
 	first := true

@@ -260,9 +260,9 @@ func TestPayerWhoHasAllBuysAgainAtOnce(t *testing.T) {
 	}
 }
 
-// Who has left before the status line was charged for an answer that nobody
-// reads: a handler in this process goes on writing.
-func TestPayerWhoLeftIsNotCharged(t *testing.T) {
+// Who has left before the status line is not charged for an answer that nobody reads,
+// though a handler in this process goes on writing.
+func TestPayerWhoLeftBeforeTheStatusLineIsNotCharged(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01", "in_process")
 	written := make(chan struct{})
 	started := make(chan struct{})
@@ -293,7 +293,7 @@ func TestPayerWhoLeftIsNotCharged(t *testing.T) {
 
 // A payer who hangs up: what was not settled is not charged, what was settled
 // is recorded and can be fetched.
-func TestPayerHangsUp(t *testing.T) {
+func TestWhoHangsUpFetchesWhatHeHasPaidFor(t *testing.T) {
 	for name, tc := range map[string]struct {
 		settle    string
 		during    string
@@ -350,8 +350,8 @@ func TestPayerHangsUp(t *testing.T) {
 	}
 }
 
-// A safe request with a body that is settled first: the server does not learn
-// that its payer has left, so there is no doubt, and who signs anew is charged again.
+// Of a safe request with a body that is settled first the server does not learn that
+// its payer has left. Who signs anew is not charged again.
 func TestQueryPaidFirstIsSoldOnce(t *testing.T) {
 	w := gate.New(t, "price QUERY /search $0.01 {\n settle first\n}")
 	slow := make(chan struct{})

@@ -32,8 +32,8 @@ func newPermit2World(t *testing.T, options string, extensions ...string) (*gate.
 	return w, w.Facilitator
 }
 
-// TestPermit2: any token is paid through Permit2, settled on success and first.
-func TestPermit2(t *testing.T) {
+// TestPermit2PaysWithAnyToken: any token is paid through Permit2, settled on success and first.
+func TestPermit2PaysWithAnyToken(t *testing.T) {
 	for name, accept := range map[string]string{"USDC": acceptPermit2, "a plain token": acceptPlain} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			t.Run(method+" "+name, func(t *testing.T) {
@@ -56,9 +56,9 @@ func TestPermit2(t *testing.T) {
 	}
 }
 
-// TestPermit2Offer: the token's domain is in the offer where payers can sign an
+// TestPermit2OfferHasTheTokensDomain: the token's domain is in the offer where payers can sign an
 // EIP-2612 permit with it, and version 1 is not offered what it cannot pay.
-func TestPermit2Offer(t *testing.T) {
+func TestPermit2OfferHasTheTokensDomain(t *testing.T) {
 	w, _ := newPermit2World(t, acceptPermit2+acceptPlain+"accept base-sepolia usdc "+gate.PayTo+"\nprice /paid/* $0.01")
 	c := w.Challenge(http.MethodGet, "/paid/x")
 	want := []string{
@@ -104,7 +104,7 @@ func refusesPermit(w *gate.World, path string, change func(*gate.Permit), code s
 }
 
 // Every member that a payer could bend is refused here, without a facilitator.
-func TestPermit2Misfits(t *testing.T) {
+func TestBentPermit2IsRefused(t *testing.T) {
 	w, b := newPermit2World(t, acceptPermit2+"price /paid/* $0.01")
 	soon := strconv.FormatInt(time.Now().Unix()+5, 10)
 	late := strconv.FormatInt(time.Now().Unix()+26*3600, 10)
@@ -133,8 +133,8 @@ func TestPermit2Misfits(t *testing.T) {
 	}
 }
 
-// A contract wallet's payment of version 1, which names no token, was not found
-// again when the first offer on its network was one for Permit2.
+// A contract wallet's payment of version 1, which names no token, is found again
+// although the first offer on its network is one for Permit2.
 func TestPermit2HidesNoVersion1Payment(t *testing.T) {
 	w := gate.Prepare(t)
 	w.Facilitator.Kinds.Store(gate.KindsWithUpto(gate.FacilitatorA))
@@ -192,7 +192,7 @@ func TestPermit2NonceIsOne(t *testing.T) {
 
 // A missing allowance is told with 402, which clients act on, whatever status
 // the facilitator has for it.
-func TestPermit2Allowance(t *testing.T) {
+func TestMissingAllowanceIsA402(t *testing.T) {
 	w, b := newPermit2World(t, acceptPermit2+"price /paid/* $0.01")
 	for _, status := range []int{200, 412} {
 		w.Facilitator.OnVerify(gate.Says(status, `{"isValid":false,"invalidReason":"permit2_allowance_required"}`))
@@ -204,7 +204,7 @@ func TestPermit2Allowance(t *testing.T) {
 
 // The gas sponsoring that the facilitator lists is offered where a token needs
 // it, and what the payer adds reaches the facilitator untouched.
-func TestGasSponsoring(t *testing.T) {
+func TestGasSponsoringReachesTheFacilitatorUntouched(t *testing.T) {
 	both := []string{x402.EIP2612GasSponsoring, x402.ERC20ApprovalGasSponsoring, "somethingElse"}
 	for name, tt := range map[string]struct {
 		options string

@@ -30,7 +30,7 @@ import (
 // paywall is asked beside the others, to show that. So clients connect again
 // after a reset before the first byte of an answer, as every client does, and
 // send the same payment again, which must be safe.
-func TestReloadsUnderLoad(t *testing.T) {
+func TestReloadsUnderLoadLoseNoPayment(t *testing.T) {
 	const (
 		lasts   = 4 * time.Second
 		every   = 200 * time.Millisecond
@@ -190,7 +190,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	if sales.Load() < 20 || len(charged) < len(prices) || reloaded < 5 {
 		t.Errorf("too little happened: %d reloads, %d sales, by amount %v", reloaded, sales.Load(), charged)
 	}
-	checkCharges(w.Facilitator, t)
+	checkCharges(t, w.Facilitator)
 
 	w.Load(config(0))
 	w.Until(func() bool { return w.Get("/paid/warm").Is(402) })
@@ -210,7 +210,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 
 // checkCharges wants every settlement to be for the amount that was signed, and
 // asked for it.
-func checkCharges(f *gate.Facilitator, t *testing.T) {
+func checkCharges(t *testing.T, f *gate.Facilitator) {
 	t.Helper()
 	for _, body := range f.Asked() {
 		_, signed, _ := strings.Cut(string(body), `"value":"`)
@@ -306,7 +306,7 @@ func isReset(err error) bool {
 
 // A reload does not wait for requests, cancels the old config's context and
 // cleans its modules up; a purchase under way does not notice.
-func TestReloadDuringPurchase(t *testing.T) {
+func TestPurchaseDoesNotNoticeAReload(t *testing.T) {
 	for _, during := range []string{"verify", "upstream", "settle"} {
 		t.Run(during, func(t *testing.T) {
 			w := gate.New(t, "price /paid/* $0.01")

@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
-// One payment, any number of orders. `first`, POST, an upstream that answers
-// 303 to a page of its own (Post/Redirect/Get).
+// One payment buys one order, where the upstream answers 303 to a page of its own
+// (Post/Redirect/Get).
 func TestRedirectAfterAnOrderUsesItUp(t *testing.T) {
 	w := gate.New(t, "price POST /orders $0.01")
 	var acted atomic.Int64
@@ -47,8 +47,8 @@ func TestRedirectAfterAnOrderUsesItUp(t *testing.T) {
 	}
 }
 
-// An honest payer whose connection broke signs the same order anew: it is
-// done again, since a 303 does not count as an act.
+// An honest payer whose connection broke signs the same order anew: a 303 counts as
+// an act, and it is not done again.
 func TestOrderAnsweredByARedirectIsDoneOnce(t *testing.T) {
 	w := gate.New(t, "price POST /orders $0.01")
 	var acted atomic.Int64
@@ -136,7 +136,7 @@ func TestLongOrdersAreDoneOncePerPayment(t *testing.T) {
 	}
 }
 
-// The upstream works for other long bodies without a bound, for one payment.
+// The upstream works for other long bodies of one payment only so often.
 func TestLongQueriesAreBounded(t *testing.T) {
 	w := gate.New(t, "price QUERY /search $0.05")
 	w.Upstream.On(gate.BreaksOff)
@@ -155,7 +155,7 @@ func TestLongQueriesAreBounded(t *testing.T) {
 	}
 }
 
-// A line with `charge 200`: tunnels redeem without end.
+// One payment opens one tunnel, also on a line with `charge 200`.
 func TestOnePaymentOpensOneTunnel(t *testing.T) {
 	w := gate.New(t, "price /ws $0.01 {\n charge 200\n}")
 	var tunnels atomic.Int64
@@ -198,7 +198,7 @@ func TestOnePaymentOpensOneTunnel(t *testing.T) {
 	}
 }
 
-// GET that is settled first and answered with redirects that stay: any number of
+// A GET that is settled first and answered with redirects that stay has so many
 // answers for one payment, with a fresh signature too.
 func TestRedirectsThatStayUseUpWhatWasPaidFirst(t *testing.T) {
 	w := gate.New(t, "price GET /download $0.01 {\n settle first\n}")

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
-// On a ledger that gateways share, a payer that bought a page and comes for it
-// again at once was told to wait until the first delivery was on record.
+// On a ledger that gateways share, a payer that bought a page and comes for it again
+// at once is sold it, though the first delivery is not on record yet.
 func TestSharedLedgerSellsAgainAtOnce(t *testing.T) {
 	w := gate.Prepare(t)
 	s := w.WithLedger()

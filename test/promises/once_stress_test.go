@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
-// Upto by the byte: three different parts for the charge of one, since what is
-// owed is not bound to the range.
+// Upto by the byte: what its payer ends himself is delivered, and buys no other part
+// at the charge of the first.
 func TestUptoPartEndedByItsPayerIsDelivered(t *testing.T) {
 	w, b := newUptoWorld(t, "price /export upto $0.50")
 	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {

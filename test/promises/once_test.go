@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
-func TestOnePaymentManyCopies(t *testing.T) {
+func TestCopiesOfOnePaymentBuyOnce(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		time.Sleep(50 * time.Millisecond)

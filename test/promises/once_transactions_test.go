@@ -13,7 +13,7 @@ import (
 
 // A chain family that we cannot read: only with `settle first`, and a
 // transaction of its chain buys once.
-func TestUnreadableFamily(t *testing.T) {
+func TestTransactionOfAnUnreadableFamilyBuysOnce(t *testing.T) {
 	const accept = "accept stellar:testnet CBIELTK6YBZJU5UP2WWQEUCYKLPU6AUNZ2BQ4WWFEIE3USCIHMXQDAMA GDNOTREADBYUSATALLBUTLOOKSLIKEANACCOUNTOFSOMEONEWHOEARNS {\n decimals 7\n peg usd\n}\n"
 	const options = accept + "price /paid/* $0.01 {\n settle first\n}"
 	w := gate.Prepare(t)
@@ -61,8 +61,8 @@ func newOpaqueWorld(t *testing.T) (w *gate.World, s *gate.Ledger, pay func(text 
 // oneTransaction has been paid once, whatever it is asked to settle.
 var oneTransaction = gate.Says(200, `{"success":true,"transaction":"one-and-only","network":"stellar:testnet"}`)
 
-// One transaction bought twice when the second settlement ended after its payer
-// had been told to come back.
+// One transaction buys once, also when the second settlement ends after its payer was
+// told to come back.
 func TestOneTransactionBuysOnceAlsoLate(t *testing.T) {
 	w, _, pay := newOpaqueWorld(t)
 	w.Expect(pay("a"), 200, "")
@@ -84,9 +84,9 @@ func TestOneTransactionBuysOnceAlsoLate(t *testing.T) {
 	}
 }
 
-// The record of a transaction stayed a mere claim when the ledger failed at its
-// first change, and was free again a lease later.
-func TestTransactionBuysOnceAfterAHiccup(t *testing.T) {
+// A ledger that fails at the first change of a transaction's record does not make it
+// free again a lease later.
+func TestTransactionBuysOnceAlsoAfterAHiccup(t *testing.T) {
 	w, s, pay := newOpaqueWorld(t)
 	var failed atomic.Bool
 	s.OnMove(func(c ledger.Claim, ch ledger.Change) error {

@@ -200,7 +200,7 @@ func rowOf(t *testing.T, s *gate.Ledger, p *gate.Payer) ledger.Payment {
 // A reorganisation takes back three blocks, with a payment each that was delivered,
 // and the chain forgets them. The rows say so, the payers pay first, and what they
 // have signed brings the money back.
-func TestReorganisationAfterDelivery(t *testing.T) {
+func TestForgottenPaymentOfADeliveryIsSettledAgain(t *testing.T) {
 	payers := []*gate.Payer{gate.NewPayer(t), gate.NewPayer(t), gate.NewPayer(t)}
 	c := startRestless(t, payers...)
 	w, s, _ := onRestless(t, c, "", "price /paid/* $0.01")
@@ -278,7 +278,7 @@ func patient(w *gate.World, so func() bool) {
 }
 
 // What a reorganisation puts into another block needs nothing.
-func TestReorganisationMovesAPayment(t *testing.T) {
+func TestPaymentInAnotherBlockNeedsNothing(t *testing.T) {
 	p := gate.NewPayer(t)
 	c := startRestless(t, p)
 	w, s, config := onRestless(t, c, "", "price /paid/* $0.01")
@@ -300,7 +300,7 @@ func TestReorganisationMovesAPayment(t *testing.T) {
 }
 
 // What is paid for and owed is settled again before it can be fetched.
-func TestReorganisationBeforeDelivery(t *testing.T) {
+func TestForgottenPaymentIsSettledBeforeItIsFetched(t *testing.T) {
 	p := gate.NewPayer(t)
 	c := startRestless(t, p)
 	w, s, _ := onRestless(t, c, "", "price /paid/* $0.01 {\n settle first\n}")
@@ -336,7 +336,7 @@ func TestReorganisationBeforeDelivery(t *testing.T) {
 }
 
 // With three confirmations nothing is handed out before the third block.
-func TestNothingBeforeThreeConfirmations(t *testing.T) {
+func TestNothingIsHandedOutBeforeThreeConfirmations(t *testing.T) {
 	p := gate.NewPayer(t)
 	c := startRestless(t, p)
 	w, s, _ := onRestless(t, c, "confirmations 3", "price /paid/* $0.01")

@@ -96,7 +96,7 @@ func TestFreshSignatureWaitsForTheUnknown(t *testing.T) {
 	}
 }
 
-func TestPaymentIdentifier(t *testing.T) {
+func TestPurchaseIsFetchedByItsIdentifier(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}")
 	if c := w.Challenge(http.MethodGet, "/paid/x"); !strings.Contains(string(c.Extensions), `"payment-identifier"`) {
 		t.Fatalf("not declared: %s", c.Extensions)
@@ -128,7 +128,7 @@ func TestPaymentIdentifier(t *testing.T) {
 
 // A purchase is known by its name also when the ledger has only a hash of the query
 // that it was for.
-func TestPaymentIdentifierWithHashedQuery(t *testing.T) {
+func TestIdentifierIsKnownWhereTheQueryIsHashed(t *testing.T) {
 	w := gate.Prepare(t)
 	file := filepath.Join(t.TempDir(), "payments.db")
 	w.Load(strings.Replace(w.Caddyfile("price /paid/* $0.01"), "ledger memory i_accept_loss", "ledger sqlite "+file+" {\n hash_queries\n}", 1))
@@ -246,7 +246,7 @@ func TestFailedEffectsAreRepeated(t *testing.T) {
 }
 
 // An upstream gives what is owed a limited number of times, however often it breaks off.
-func TestRunsAreLimited(t *testing.T) {
+func TestOwedGoodsAreRunOnlySoOften(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}")
 	w.Upstream.On(gate.BreaksOff)
 	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
@@ -291,8 +291,8 @@ func TestIdentifierRedeemsFromElsewhere(t *testing.T) {
 	}
 }
 
-// Two payments of one name that came at the same time were both settled.
-func TestPaymentIdentifierAtOnce(t *testing.T) {
+// Of two payments of one name that come at the same time one is settled.
+func TestTwoPaymentsOfOneIdentifierAtOnceSettleOnce(t *testing.T) {
 	w := gate.Prepare(t)
 	s := w.WithLedger()
 	w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
@@ -330,7 +330,7 @@ func TestPaymentIdentifierAtOnce(t *testing.T) {
 	}
 }
 
-// What a first payer is not charged for used up a purchase that was owed.
+// What a payer is not charged for does not use up a purchase that is owed to him.
 func TestRedirectDoesNotUseUpWhatIsOwed(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}")
 	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)

@@ -25,7 +25,7 @@ func charging(u *gate.Upstream) {
 }
 
 // identical makes sure that every call asked for the same.
-func identical(b *gate.Facilitator, t *testing.T) {
+func identical(t *testing.T, b *gate.Facilitator) {
 	t.Helper()
 	calls := b.Settlements()
 	for _, c := range calls {
@@ -60,13 +60,13 @@ func TestUptoRepeatsTheAmount(t *testing.T) {
 				t.Errorf("receipt %+v, %q", receipt, res.Text)
 			}
 			b.ExpectMoved(t, "1001")
-			identical(b, t)
+			identical(t, b)
 		})
 	}
 }
 
 // The reconciler asks for the amount that the ledger holds.
-func TestUptoReconciled(t *testing.T) {
+func TestReconcilerAsksForTheAmountOnRecord(t *testing.T) {
 	w, s := newScriptedUptoWorld(t)
 	b := w.Facilitator
 	charging(w.Upstream)
@@ -79,7 +79,7 @@ func TestUptoReconciled(t *testing.T) {
 		t.Errorf("row %+v, %d runs", row, w.Upstream.Hits.Load())
 	}
 	b.ExpectMoved(t, "1001")
-	identical(b, t)
+	identical(t, b)
 	// What is fetched is not charged again.
 	res := w.PayWith(http.MethodGet, "/chat/x", w.PermitFor(http.MethodGet, "/chat/x", p).V2(t))
 	w.Expect(res, 200, "")
@@ -91,7 +91,7 @@ func TestUptoReconciled(t *testing.T) {
 
 // A gateway that died while it charged nothing owes the goods, and asks nobody:
 // not even when its facilitator has left the config.
-func TestUptoNothingReconciled(t *testing.T) {
+func TestWhatWasChargedNothingIsOwedAfterACrash(t *testing.T) {
 	w, s := newScriptedUptoWorld(t)
 	w.Upstream.Charges(amountOf("0"))
 	s.Ahead.Store(-int64(2 * time.Minute))
@@ -115,7 +115,7 @@ func TestUptoNothingReconciled(t *testing.T) {
 
 // What broke off on its way is fetched without a second charge, where the upstream
 // charges no more by then.
-func TestUptoRedelivery(t *testing.T) {
+func TestBrokenUptoIsFetchedWithoutASecondCharge(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	var runs atomic.Int64
 	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
@@ -142,7 +142,7 @@ func TestUptoRedelivery(t *testing.T) {
 }
 
 // An upgrade is charged at its status line as well: 101 is goods.
-func TestUptoUpgrade(t *testing.T) {
+func TestUptoChargesUpgradesAtTheirStatusLine(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(rw).Hijack()
@@ -169,7 +169,7 @@ func TestUptoUpgrade(t *testing.T) {
 // A facilitator with several accounts names another one each time: what was
 // asked for stays payable, over a reload too, and new challenges name the new
 // one.
-func TestUptoFacilitatorChanges(t *testing.T) {
+func TestUptoOfAnEarlierAccountStaysPayable(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	w.Upstream.Charges(amountOf("5"))
 	old := w.PermitFor(http.MethodGet, "/chat/x", gate.NewPayer(t))
@@ -193,7 +193,7 @@ func TestUptoFacilitatorChanges(t *testing.T) {
 }
 
 // Without an account that may charge there is nothing to sign, so no offer.
-func TestUptoWithoutAccount(t *testing.T) {
+func TestUptoWithoutAnAccountIsNotOffered(t *testing.T) {
 	for name, account := range map[string]string{"none": "", "zero": "0x0000000000000000000000000000000000000000", "short": "0x12"} {
 		t.Run(name, func(t *testing.T) {
 			w := gate.Prepare(t)
@@ -206,7 +206,7 @@ func TestUptoWithoutAccount(t *testing.T) {
 }
 
 // Who signed for another facilitator's account is refused by us.
-func TestUptoMisfits(t *testing.T) {
+func TestUptoForAnotherAccountIsRefused(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	for name, tt := range map[string]struct {
 		change func(*gate.Permit)

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
-// A version 1 payment does not say its amount, so it always fits the offer of
-// today, and its earlier quote was never looked for.
+// A version 1 payment does not say its amount, so it always fits the offer of today;
+// its earlier quote is looked for all the same.
 func TestEarlierQuoteStaysPayableInVersion1(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V1(t)
@@ -17,7 +17,7 @@ func TestEarlierQuoteStaysPayableInVersion1(t *testing.T) {
 	w.Expect(w.Get("/paid/x", "X-PAYMENT", s), 200, "")
 }
 
-// Another client's question after the reload made the gate forget the quote.
+// Another client's question after the reload does not make the gate forget the quote.
 func TestEarlierQuoteSurvivesOtherClients(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
@@ -26,8 +26,8 @@ func TestEarlierQuoteSurvivesOtherClients(t *testing.T) {
 	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
 }
 
-// A second reload made the gate forget what was asked for before the first, also
-// one that changed nothing.
+// A second reload, also one that changes nothing, does not make the gate forget what
+// was asked for before the first.
 func TestEarlierQuoteSurvivesMoreReloads(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	advance := func(time.Duration) {}
@@ -44,7 +44,7 @@ func TestEarlierQuoteSurvivesMoreReloads(t *testing.T) {
 	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", late), 402, "no_matching_requirements")
 }
 
-// Whoever was quoted a price before a reload was told that it does not fit.
+// Whoever was quoted a price before a reload pays it.
 func TestEarlierQuoteStaysPayable(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))

@@ -17,7 +17,7 @@ import (
 // Promise 1 and 5: whatever the facilitator says on /verify that is not a clear
 // yes, nothing is served, and the upstream is not asked where that can be
 // avoided.
-func TestVerifyAnswers(t *testing.T) {
+func TestNothingIsServedWithoutAClearYes(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	for name, tc := range map[string]struct {
 		answer http.HandlerFunc
@@ -77,7 +77,7 @@ func TestVerifyAnswers(t *testing.T) {
 
 // Promises 1 to 4: what a settlement's answer means to the payer, held
 // (GET) and first (POST).
-func TestSettleAnswers(t *testing.T) {
+func TestPayerIsToldWhatTheSettlementMeans(t *testing.T) {
 	const tx = `"transaction":"0xabababababababababababababababababababababababababababababababab"`
 	for name, tc := range map[string]struct {
 		answer http.HandlerFunc
@@ -190,7 +190,7 @@ func TestNoAfterDoubtIsNoNo(t *testing.T) {
 
 // A facilitator that was never reached moved nothing, and the answer is not a
 // 402: signing anew would help nobody.
-func TestFacilitatorDown(t *testing.T) {
+func TestFacilitatorThatIsDownIsNoRefusal(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
 	w.Facilitator.Close()
@@ -206,7 +206,7 @@ func TestFacilitatorDown(t *testing.T) {
 
 // A facilitator that settles slowly: the payer is told to come back, and gets
 // the goods for the same payment.
-func TestSlowSettlement(t *testing.T) {
+func TestSlowSettlementIsFetchedLater(t *testing.T) {
 	if testing.Short() {
 		t.Log("waits 15 seconds")
 	}
@@ -260,8 +260,7 @@ func TestFacilitatorSeesOurRequirement(t *testing.T) {
 	}
 }
 
-// `error 402` behind the gate told a payer whose money had moved that it had
-// not.
+// `error 402` behind the gate is no challenge: the money of its payer has moved.
 func TestError402IsNoChallenge(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01", "error /paid/* 402\nhandle_errors {\n respond sorry 402\n}")
 	res := w.Pay(http.MethodPost, "/paid/x")

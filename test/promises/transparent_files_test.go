@@ -16,8 +16,8 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// Refusals shared header slices, which Caddy's `header` directive edits in
-// place: an edit for one path changed the answers of all others, with a race.
+// Caddy's `header` directive edits header slices in place. Refusals share none: an
+// edit for one path changes no answer of another, and the race detector sees none.
 func TestRefusalsShareNoHeaderValues(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01", `header /paid/edited {
 		defer
@@ -50,9 +50,9 @@ func TestRefusalsShareNoHeaderValues(t *testing.T) {
 	}
 }
 
-// A preflight was looked up as OPTIONS: of a price for POST it got 405, so that
-// no browser could pay.
-func TestPreflightOfPriceWithMethod(t *testing.T) {
+// A preflight is looked up by the method that it asks for: a price for POST alone can
+// be paid by browsers.
+func TestPreflightIsOfTheMethodItAsksFor(t *testing.T) {
 	w := gate.New(t, "price POST /x $0.01\ncors upstream")
 	preflight := []string{
 		"Origin", "https://app.example", "Access-Control-Request-Method", "POST",
@@ -184,7 +184,7 @@ func sameBut(res gate.Answer) string {
 
 // HTTP/2 has its own writer: trailers, refusals and cut answers go the same way
 // as on HTTP/1.
-func TestHTTP2(t *testing.T) {
+func TestHTTP2IsAnsweredLikeHTTP1(t *testing.T) {
 	w := gate.Prepare(t)
 	w.Load(strings.Replace(w.Caddyfile("price /paid/* $0.01"), "auto_https off", "auto_https off\nservers {\nprotocols h1 h2c\n}", 1))
 	var only http.Protocols

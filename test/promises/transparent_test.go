@@ -52,7 +52,7 @@ func TestStreamFlows(t *testing.T) {
 }
 
 // 1xx answers are dropped while an answer is held, and pass when it is paid.
-func TestInformational(t *testing.T) {
+func TestInformationalAnswersPassWhenPaid(t *testing.T) {
 	forged := []string{"Payment-Response", "X-Payment-Response", "Payment-Required", "Settlement-Overrides"}
 	for settle, want := range map[string]int{"first": 1, "on_success": 0} {
 		t.Run(settle, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestInformational(t *testing.T) {
 }
 
 // Trailers, announced and not, survive.
-func TestTrailers(t *testing.T) {
+func TestTrailersSurvive(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Trailer", "X-Announced")
@@ -110,7 +110,7 @@ func TestTrailers(t *testing.T) {
 }
 
 // An upgrade settles first: 101 is goods.
-func TestUpgrade(t *testing.T) {
+func TestUpgradesSettleFirst(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01 {\n settle on_success\n}")
 	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		conn, brw, err := http.NewResponseController(rw).Hijack()
@@ -175,7 +175,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 // An upstream that speaks x402 itself, or forges our headers.
-func TestUpstreamSpeaksX402(t *testing.T) {
+func TestUpstreamDoesNotSpeakForTheGate(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01\n price POST /first $0.01")
 	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Payment-Response", "forged")
@@ -234,7 +234,7 @@ func TestUpstreamHeaders(t *testing.T) {
 	}
 }
 
-func TestCORS(t *testing.T) {
+func TestBrowsersOfOtherOriginsSeeTheChallenge(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01\n cors upstream")
 	preflight := []string{"Origin", "https://app.example", "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "payment-signature,x-own"}
 	w.Upstream.On(gate.Says(404, "secret"))

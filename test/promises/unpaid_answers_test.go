@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
-// `charge 200` let `Range: bytes=0-` have the goods for nothing.
+// With `charge 200` a range of the goods is charged too.
 func TestChargeOf200ChargesRanges(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01 {\n charge 200\n}")
 	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
@@ -28,9 +28,9 @@ func TestChargeOf200ChargesRanges(t *testing.T) {
 	w.Expect(w.Again(pay), 402, "payment_already_used")
 }
 
-// What any client can send is no tunnel: `Upgrade: h2c` made a GET settle first,
-// so that a 404 was charged, and took a broken body for a tunnel that ended.
-func TestUpgradeThatIsNoTunnel(t *testing.T) {
+// What any client can send is no tunnel: `Upgrade: h2c` makes no GET settle first,
+// and a broken body is no tunnel that has ended.
+func TestUpgradeOfAnyClientIsNoTunnel(t *testing.T) {
 	broken := func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Length", "1000")
 		_, _ = rw.Write([]byte("half"))
@@ -67,9 +67,9 @@ func TestUpgradeThatIsNoTunnel(t *testing.T) {
 	}
 }
 
-// A handler that hijacks without a status line, as the common websocket
-// libraries do, was refused although the tunnel was paid for.
-func TestHijackWithoutStatusLine(t *testing.T) {
+// A handler that hijacks without a status line, as the common websocket libraries do,
+// opens the tunnel that was paid for.
+func TestHijackWithoutAStatusLineIsDelivered(t *testing.T) {
 	w := gate.New(t, "price /ws $0.01", "in_process")
 	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
 		conn, _, err := http.NewResponseController(rw).Hijack()

@@ -213,7 +213,7 @@ func TestPathBehindAScriptNameIsPriced(t *testing.T) {
 	w.Expect(w.Do(r), 200, "")
 }
 
-// What `free @m` above gives away.
+// A line that is free by the escaped URI gives nothing away.
 func TestEscapedURIGivesNothingAway(t *testing.T) {
 	w := gate.Prepare(t)
 	if gate.Load(w.Caddyfile("price /paid/* $0.01\nfree @m /paid/*", "@m expression `{http.request.uri_escaped}.startsWith('%2Fpublic')`")) != nil {

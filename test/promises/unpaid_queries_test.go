@@ -9,9 +9,9 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
-// TestQueryPrices: a price by query counts however the server behind reads the
+// TestPriceByQueryCountsHoweverItIsRead: a price by query counts however the server behind reads the
 // query, and a query sets nothing free that some server could read otherwise.
-func TestQueryPrices(t *testing.T) {
+func TestPriceByQueryCountsHoweverItIsRead(t *testing.T) {
 	w := gate.New(t, strings.Join([]string{
 		"price @post / $0.01",
 		"price @feed / $0.05",
@@ -130,9 +130,9 @@ func TestQueryPrices(t *testing.T) {
 	}
 }
 
-// TestQueryOfRewrittenRequest: the query counts as it was received, and as it
+// TestQueryCountsAsReceivedAndAsRewritten: the query counts as it was received, and as it
 // was rewritten before the gate.
-func TestQueryOfRewrittenRequest(t *testing.T) {
+func TestQueryCountsAsReceivedAndAsRewritten(t *testing.T) {
 	w := gate.New(t, "price @post / $0.01\nprice /x $0.02\nfree @preview /x",
 		"@post query p=*", "@preview query preview=1", "rewrite /to /?p=1", "@strip header Strip *", "uri @strip query -p", "@add header Add *", "uri @add query preview 1")
 	for request, status := range map[string]int{"/to": 402, "/?p=1": 402, "/?p=1 Strip": 402, "/?q=1 Strip": 200, "/x": 402, "/x?preview=1": 200, "/x Add": 402, "/x?preview=1 Add": 200} {
@@ -147,9 +147,9 @@ func TestQueryOfRewrittenRequest(t *testing.T) {
 	}
 }
 
-// TestDearerOfTwo: of two prices that one request has by two matchers the dearer
+// TestDearerOfTwoMatchersIsAsked: of two prices that one request has by two matchers the dearer
 // is asked, and none where nobody can say which that is.
-func TestDearerOfTwo(t *testing.T) {
+func TestDearerOfTwoMatchersIsAsked(t *testing.T) {
 	for name, tc := range map[string]struct {
 		a, b string
 		want string // the amount; empty: 400
@@ -206,7 +206,7 @@ func TestQueryMatchersAreBounded(t *testing.T) {
 
 // The index file of the front page is the front page, with its query; and what
 // programs serve at any path has its price with `/*`, as the docs write it.
-func TestQueryOfTheIndexFile(t *testing.T) {
+func TestIndexFileIsItsPageWithItsQuery(t *testing.T) {
 	for line, want := range map[string]map[string]int{
 		"price @post / $0.01":  {"/?p=1": 402, "/index.php?p=1": 402, "/index.php/x?p=1": 402, "/INDEX.php?p[]=1": 402, "/index.php": 200, "/?q=1": 200},
 		"price @post /* $0.01": {"/?p=1": 402, "/index.php?p=1": 402, "/index.php/x?p=1": 402, "/any/thing?p=1": 402, "/any/thing": 200, "/": 200},

@@ -179,7 +179,7 @@ func TestHeadCostsWhatGetCosts(t *testing.T) {
 	}
 }
 
-func TestOtherwise(t *testing.T) {
+func TestOtherwisePricesOrRefusesTheRest(t *testing.T) {
 	w := gate.New(t, "price /paid $0.01\n free /health\n otherwise refuse")
 	w.Expect(w.Get("/health"), 200, "")
 	w.Expect(w.Get("/else"), http.StatusForbidden, "not_for_sale")
@@ -190,7 +190,7 @@ func TestOtherwise(t *testing.T) {
 	}
 }
 
-func TestAmbiguousPath(t *testing.T) {
+func TestAmbiguousPathsAreRefused(t *testing.T) {
 	w := gate.New(t, "price /cheap/* $0.001\n price /dear/* $1\n free /cheap/free/*")
 	w.Expect(w.Get("/cheap/..%2fdear/x"), http.StatusBadRequest, "ambiguous_path")
 	w.Expect(w.Get("/cheap//free/..%2fx"), http.StatusPaymentRequired, string(x402.CodePaymentRequired))
@@ -199,7 +199,7 @@ func TestAmbiguousPath(t *testing.T) {
 
 // Two blocks: the second one prices what the first let through, and refuses
 // what the first has charged.
-func TestTwoBlocks(t *testing.T) {
+func TestSecondBlockRefusesWhatTheFirstHasCharged(t *testing.T) {
 	w := gate.New(t, "price /a/* $0.01", `
 		route {
 			paywall {

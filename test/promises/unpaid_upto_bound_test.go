@@ -36,8 +36,8 @@ func buysARange(w *gate.World, path, payment string) {
 	_, _ = io.ReadAll(conn) // it is the upstream that breaks off
 }
 
-// The bound of what is owed is computed from a value that the payer signs
-// after the purchase: a second signature of the same nonce, over less.
+// The bound of what is owed is what was signed at the purchase, and not what a second
+// signature of the same nonce says, over less.
 func TestUptoBoundIsWhatWasSigned(t *testing.T) {
 	for _, all := range []string{"", "100%"} {
 		t.Run("the whole costs "+all, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestUptoBoundIsWhatWasSigned(t *testing.T) {
 	}
 }
 
-// Amounts of two tokens with different decimals are compared as numbers.
+// Amounts of two tokens with different decimals are not compared as numbers.
 func TestUptoBoundIsOfItsToken(t *testing.T) {
 	for _, all := range []string{"", "100%", "$0.50"} {
 		t.Run("the whole costs "+all, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestUptoBoundIsOfItsToken(t *testing.T) {
 	}
 }
 
-// An upstream that would charge more is run without a bound.
+// An upstream that would charge more is run so often.
 func TestUptoRunsAreBounded(t *testing.T) {
 	w, b := newUptoWorld(t, "price /chat/* upto $0.50")
 	byRange(w.Upstream, "1", "100%")
@@ -100,7 +100,7 @@ func TestUptoRunsAreBounded(t *testing.T) {
 	}
 }
 
-// What upto charges zero for is not counted among what a payer had for nothing.
+// What upto charges zero for counts among what a payer had for nothing.
 func TestNothingChargedIsBounded(t *testing.T) {
 	w, b := newUptoWorld(t, "price /chat/* upto $0.50")
 	w.Upstream.Charges(amountOf("$0.0000001"))

@@ -42,8 +42,8 @@ const uptoPrice = "price /chat/* upto $0.50"
 
 func amountOf(amount string) string { return `{"amount":"` + amount + `"}` }
 
-// TestUptoOffer: what an upto price asks for, in both versions.
-func TestUptoOffer(t *testing.T) {
+// TestUptoOffersItsMaximum: what an upto price asks for, in both versions.
+func TestUptoOffersItsMaximum(t *testing.T) {
 	w, _ := newUptoWorld(t, "")
 	res := w.Do(w.Request(http.MethodPost, "/chat/x"))
 	w.Expect(res, 402, string(x402.CodePaymentRequired))
@@ -60,9 +60,9 @@ func TestUptoOffer(t *testing.T) {
 	}
 }
 
-// TestUptoCharges: the payer is charged what the upstream says, and told so; the
+// TestUptoChargesWhatTheUpstreamSays: the payer is charged what the upstream says, and told so; the
 // facilitator is asked for exactly that; the upstream learns of the maximum.
-func TestUptoCharges(t *testing.T) {
+func TestUptoChargesWhatTheUpstreamSays(t *testing.T) {
 	w, _ := newUptoWorld(t, "price /chat/* upto $0.50\nupstream_headers")
 	s := w.WithLedger()
 	w.Load(gate.OnLedger(w.Caddyfile("price /chat/* upto $0.50\nupstream_headers")))
@@ -132,7 +132,7 @@ func rowIn(w *gate.World, s *gate.Ledger, p *gate.Payer, states ...ledger.State)
 
 // Nothing was used: success without a transaction, without the facilitator, and
 // the payment buys nothing else.
-func TestUptoChargesNothing(t *testing.T) {
+func TestUptoOfNothingIsSuccessWithoutATransaction(t *testing.T) {
 	for name, overrides := range map[string]string{"units": amountOf("0"), "percent": amountOf("0%"), "dollars": amountOf("$0.0000001")} {
 		t.Run(name, func(t *testing.T) {
 			w, b := newUptoWorld(t, "")
@@ -156,7 +156,7 @@ func TestUptoChargesNothing(t *testing.T) {
 
 // What an upstream says and nobody can make sense of costs nothing, and its
 // answer stays here. Once it is mended the same payment buys.
-func TestUptoUnusableUsage(t *testing.T) {
+func TestUnusableUsageCostsNothing(t *testing.T) {
 	w, _ := newUptoWorld(t, "")
 	for _, overrides := range [][]string{
 		{amountOf("500001")},
@@ -205,7 +205,7 @@ func TestUptoUnusableUsage(t *testing.T) {
 }
 
 // What is no goods is not charged, whatever the upstream says of usage.
-func TestUptoUncharged(t *testing.T) {
+func TestUptoChargesNothingForNoGoods(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Settlement-Overrides", amountOf("1234"))
@@ -222,7 +222,7 @@ func TestUptoUncharged(t *testing.T) {
 
 // The header means nothing at a fixed price, and reaches no payer: neither as a
 // header nor as a trailer.
-func TestUsageAtFixedPrice(t *testing.T) {
+func TestUsageMeansNothingAtAFixedPrice(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	for name, trailers := range map[string]func(http.Header){
 		"announced":   func(h http.Header) { h.Set("Settlement-Overrides", amountOf("2")) },
@@ -258,7 +258,7 @@ func TestUsageAtFixedPrice(t *testing.T) {
 }
 
 // A facilitator that charges something else than it was asked to is on record.
-func TestUptoChargedOtherwise(t *testing.T) {
+func TestChargeThatWasNotAskedForIsOnRecord(t *testing.T) {
 	w, s := newScriptedUptoWorld(t)
 	w.Facilitator.OnSettle(gate.Says(200, `{"success":true,"transaction":"0xabababababababababababababababababababababababababababababababab","network":"eip155:84532","amount":"500000"}`))
 	w.Upstream.Charges(amountOf("1234"))
@@ -276,7 +276,7 @@ func TestUptoChargedOtherwise(t *testing.T) {
 
 // Who could not settle once has to pay first, and what is not known cannot be
 // paid first: nothing is asked of anybody, above all not the maximum.
-func TestUptoDefaulter(t *testing.T) {
+func TestWhoCouldNotSettleBuysNothingByUse(t *testing.T) {
 	w, b := newUptoWorld(t, "")
 	w.Upstream.Charges(amountOf("1234"))
 	p := gate.NewPayer(t)

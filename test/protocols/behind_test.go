@@ -66,7 +66,7 @@ func TestTransparentFiles(t *testing.T) {
 				if around != "" {
 					x.only = "h1 h2 h3"
 				}
-				compare(w, t, x)
+				compare(t, w, x)
 			}
 		})
 	}
@@ -85,7 +85,7 @@ func TestTransparentFastCGI(t *testing.T) {
 	for _, x := range exchanges() {
 		if slices.Contains(able, x.name) {
 			x.only = "h1 h2 h3"
-			compare(w, t, x)
+			compare(t, w, x)
 		}
 	}
 }

@@ -152,7 +152,7 @@ func wantTouched(t *testing.T, open, gated http.Header, charged bool) {
 }
 
 // compare runs an exchange on both sites in every version of HTTP that can do it.
-func compare(w *gate.Twins, t *testing.T, x exchange) {
+func compare(t *testing.T, w *gate.Twins, x exchange) {
 	t.Helper()
 	for _, protocol := range gate.Protocols {
 		if x.only != "" && !slices.Contains(strings.Fields(x.only), protocol) {
@@ -302,13 +302,13 @@ func TestTransparent(t *testing.T) {
 				if name != "alone" {
 					x.only = "h1 h2"
 				}
-				compare(w, t, x)
+				compare(t, w, x)
 				if name == "encode" && x.method == http.MethodGet && x.answer == nil {
 					for _, coding := range []string{"gzip", "zstd"} {
 						x := x
 						// With a length nobody flushes in between, which would show in the coding.
 						x.name, x.header, x.answer = coding, []string{"Accept-Encoding", coding}, says(200, text(5000), "Content-Type", "text/plain", "ETag", `"x"`, "Content-Length", "5000")
-						compare(w, t, x)
+						compare(t, w, x)
 					}
 				}
 			}

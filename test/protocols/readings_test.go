@@ -65,7 +65,7 @@ func TestNoSpellingIsServedUnpaid(t *testing.T) {
 		{"h2", "/shop", 20},
 		{"h3", "", 40},
 	} {
-		t.Run(tc.protocol+" "+tc.prefix, func(t *testing.T) { sellsEverySpelling(w, t, tc.protocol, tc.prefix, tc.each) })
+		t.Run(tc.protocol+" "+tc.prefix, func(t *testing.T) { sellsEverySpelling(t, w, tc.protocol, tc.prefix, tc.each) })
 	}
 
 	// A front controller, to which every path is rewritten.
@@ -82,12 +82,12 @@ func TestNoSpellingIsServedUnpaid(t *testing.T) {
 			request_buffers 4k
 		}`})
 	for _, protocol := range []string{"h1", "h3"} {
-		t.Run(protocol+" try_files", func(t *testing.T) { sellsEverySpelling(w, t, protocol, "", 40) })
+		t.Run(protocol+" try_files", func(t *testing.T) { sellsEverySpelling(t, w, protocol, "", 40) })
 	}
 }
 
 // sellsEverySpelling sends spellings of what is sold to both sites.
-func sellsEverySpelling(w *gate.Twins, t *testing.T, protocol, prefix string, each int) {
+func sellsEverySpelling(t *testing.T, w *gate.Twins, protocol, prefix string, each int) {
 	var targets []string
 	for _, path := range sold {
 		spellings := model.Spellings(path, 260)

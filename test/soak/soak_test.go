@@ -56,7 +56,7 @@ func caddy(t testing.TB) string {
 			return
 		}
 		binary.path = filepath.Join(binary.dir, "caddy")
-		args := []string{"build", "-o", binary.path, "../cmd/caddy"}
+		args := []string{"build", "-o", binary.path, "../../cmd/caddy"}
 		if racing { // what was compiled for the tests is used again
 			args = slices.Insert(args, 1, "-race")
 		}

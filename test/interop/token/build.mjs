@@ -62,7 +62,7 @@ for (const name of contracts) {
     writeFileSync(path, text);
     console.log(`${name}: ${evm.deployedBytecode.object.length / 2} bytes of code`);
   } else if (read(path) !== text) {
-    console.error(`${name}.json is stale: run "npm run build" in interop/`);
+    console.error(`${name}.json is stale: run "npm run build" in test/interop/`);
     stale = true;
   }
 }

@@ -6,8 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,32 +89,16 @@ func TestLimitedQueryIsChargedOnce(t *testing.T) {
 func TestLimitedOrdersAtOnceAreToldApart(t *testing.T) {
 	withAndWithoutLength(t, func(t *testing.T, chunked bool) {
 		w := gate.New(t, "price POST /render $0.01", limitedTo1MB)
-		var good, inFlight atomic.Int64
+		var s sales
 		w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
-			for end := time.Now().Add(10 * time.Second); inFlight.Load() < 4 && time.Now().Before(end); {
+			for end := time.Now().Add(10 * time.Second); s.inFlight.Load() < 4 && time.Now().Before(end); {
 				time.Sleep(10 * time.Millisecond)
 			}
 			_, _ = io.WriteString(rw, "done")
 		})
-		p := gate.NewPayer(t)
-		asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
-		var all sync.WaitGroup
-		for i := range 8 {
-			pay := p.Sign(t, asked, time.Now()).V2(t)
-			all.Go(func() {
-				switch res := sendOrder(w, http.MethodPost, "/render", pay, fmt.Sprintf(`{"order":%d}`, i/2), chunked); {
-				case res.StatusCode == 200:
-					good.Add(1)
-				case strings.Contains(res.Text, "payment_in_flight"):
-					inFlight.Add(1)
-				default:
-					t.Errorf("%d %s", res.StatusCode, res.Text)
-				}
-			})
-		}
-		all.Wait()
-		if good.Load() != 4 || inFlight.Load() != 4 || w.Facilitator.Transfers() != 4 {
-			t.Errorf("%d sold, %d in flight, %d transfers", good.Load(), inFlight.Load(), w.Facilitator.Transfers())
+		s.atOnce(t, w, 8, func(i int) string { return fmt.Sprintf(`{"order":%d}`, i/2) }, chunked)
+		if s.sold.Load() != 4 || s.inFlight.Load() != 4 || w.Facilitator.Transfers() != 4 {
+			t.Errorf("%d sold, %d in flight, %d transfers", s.sold.Load(), s.inFlight.Load(), w.Facilitator.Transfers())
 		}
 	})
 }

@@ -43,84 +43,62 @@ func TestAnotherOrderOfTheSameLengthIsSold(t *testing.T) {
 
 // Different orders of one payer do not wait for each other, whatever they declare.
 func TestDifferentOrdersAtOnceAreAllSold(t *testing.T) {
-	for name, chunked := range map[string]bool{"with a length": false, "without": true} {
-		t.Run(name, func(t *testing.T) {
-			w := gate.New(t, "price POST /render $0.01")
-			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
-				time.Sleep(100 * time.Millisecond)
-				_, _ = io.WriteString(rw, "done")
-			})
-			p := gate.NewPayer(t)
-			asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
-			const n = 10
-			var all sync.WaitGroup
-			for i := range n {
-				all.Go(func() {
-					var body io.Reader = strings.NewReader(fmt.Sprintf(`{"id":%d}`, i))
-					if chunked {
-						body = io.MultiReader(body)
-					}
-					r, err := http.NewRequest(http.MethodPost, w.URL+"/render", body)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					r.Header.Set("PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
-					if res := w.Do(r); res.StatusCode != 200 {
-						t.Errorf("%d %s", res.StatusCode, res.Text)
-					}
-				})
-			}
-			all.Wait()
-			if w.Facilitator.Transfers() != n || w.Upstream.Hits.Load() != n {
-				t.Errorf("%d transfers, %d runs", w.Facilitator.Transfers(), w.Upstream.Hits.Load())
-			}
+	withAndWithoutLength(t, func(t *testing.T, chunked bool) {
+		w := gate.New(t, "price POST /render $0.01")
+		w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(100 * time.Millisecond)
+			_, _ = io.WriteString(rw, "done")
 		})
-	}
+		const n = 10
+		var s sales
+		s.atOnce(t, w, n, func(i int) string { return fmt.Sprintf(`{"id":%d}`, i) }, chunked)
+		if s.sold.Load() != n || w.Facilitator.Transfers() != n || w.Upstream.Hits.Load() != n {
+			t.Errorf("%d sold, %d transfers, %d runs", s.sold.Load(), w.Facilitator.Transfers(), w.Upstream.Hits.Load())
+		}
+	})
 }
 
 // The same order, signed anew while it is sold, is sold once; also where its length
 // is not declared.
 func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
-	for name, chunked := range map[string]bool{"with a length": false, "without": true} {
-		t.Run(name, func(t *testing.T) {
-			w := gate.New(t, "price POST /render $0.01")
-			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
-				time.Sleep(300 * time.Millisecond)
-				_, _ = io.WriteString(rw, "done")
-			})
-			p := gate.NewPayer(t)
-			asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
-			var good, flying atomic.Int64
-			var all sync.WaitGroup
-			for range 5 {
-				all.Go(func() {
-					var body io.Reader = strings.NewReader(`{"id":1}`)
-					if chunked {
-						body = io.MultiReader(body)
-					}
-					r, err := http.NewRequest(http.MethodPost, w.URL+"/render", body)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					r.Header.Set("PAYMENT-SIGNATURE", p.Sign(t, asked, time.Now()).V2(t))
-					switch res := w.Do(r); {
-					case res.StatusCode == 200:
-						good.Add(1)
-					case strings.Contains(res.Text, "payment_in_flight"):
-						flying.Add(1)
-					default:
-						t.Errorf("%d %s", res.StatusCode, res.Text)
-					}
-				})
-			}
-			all.Wait()
-			if good.Load() != 1 || flying.Load() != 4 || w.Facilitator.Transfers() != 1 {
-				t.Errorf("%d sold, %d in flight, %d transfers", good.Load(), flying.Load(), w.Facilitator.Transfers())
+	withAndWithoutLength(t, func(t *testing.T, chunked bool) {
+		w := gate.New(t, "price POST /render $0.01")
+		w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(300 * time.Millisecond)
+			_, _ = io.WriteString(rw, "done")
+		})
+		var s sales
+		s.atOnce(t, w, 5, func(int) string { return `{"id":1}` }, chunked)
+		if s.sold.Load() != 1 || s.inFlight.Load() != 4 || w.Facilitator.Transfers() != 1 {
+			t.Errorf("%d sold, %d in flight, %d transfers", s.sold.Load(), s.inFlight.Load(), w.Facilitator.Transfers())
+		}
+	})
+}
+
+// sales count the orders that were sold, and those that were told to wait.
+type sales struct{ sold, inFlight atomic.Int64 }
+
+// atOnce sends so many orders of one payer at once, each signed anew. There is no
+// answer but the two that are counted.
+func (s *sales) atOnce(t *testing.T, w *gate.World, n int, order func(i int) string, chunked bool) {
+	t.Helper()
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
+	var all sync.WaitGroup
+	for i := range n {
+		pay := p.Sign(t, asked, time.Now()).V2(t)
+		all.Go(func() {
+			switch res := sendOrder(w, http.MethodPost, "/render", pay, order(i), chunked); {
+			case res.StatusCode == http.StatusOK:
+				s.sold.Add(1)
+			case strings.Contains(res.Text, "payment_in_flight"):
+				s.inFlight.Add(1)
+			default:
+				t.Errorf("%d %s", res.StatusCode, res.Text)
 			}
 		})
 	}
+	all.Wait()
 }
 
 // An order without a declared length whose answer broke off is not charged and done

@@ -5,26 +5,9 @@
 package servers
 
 import (
-	"os"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
-
-	_ "github.com/caddy-paywall/caddy-paywall"
+	harness "github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
-func TestMain(m *testing.M) {
-	// Caddy keeps state in the user's directories; tests must not.
-	dir, err := os.MkdirTemp("", "paywall-servers-")
-	if err != nil {
-		panic(err)
-	}
-	for _, name := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"} {
-		os.Setenv(name, dir)
-	}
-	code := m.Run()
-	_ = caddy.Stop()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { harness.Main(m) }

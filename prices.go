@@ -193,6 +193,13 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	pr := offer.NewPrice(options, backends, h.app.settlers, p.Description, p.MimeType)
 	pr.Settle, pr.Upto, pr.Charge = settle, p.Upto, p.Charge
 	h.warnAboutPrice(p, pr)
+	for _, b := range backends {
+		for _, o := range options {
+			if micros := o.Micros(); micros != nil {
+				b.Sells(o.Network.CAIP2, facilitator.Sale{Line: p.String(), Micros: micros})
+			}
+		}
+	}
 	h.desk.Candidates.Add(options)
 	known[key] = len(h.prices)
 	h.prices = append(h.prices, pr)

@@ -48,9 +48,11 @@ const (
 // It may be shared by several configs, and used from many goroutines.
 type Breaker struct {
 	mu       sync.Mutex
-	circuits map[string]*circuit // by network: those that have failed
-	changed  chan struct{}       // closed when one opens; made on demand
-	funds    map[string]Funds    // by network, of a facilitator that is Funded
+	circuits map[string]*circuit  // by network: those that have failed
+	changed  chan struct{}        // closed when one opens; made on demand
+	funds    map[string]Funds     // by network, of a facilitator that is Funded
+	cheapest map[string]Sale      // by network, of the config that runs
+	toldCost map[string]time.Time // when the operator was told that it is below its cost
 }
 
 // circuit is a Breaker for one network.

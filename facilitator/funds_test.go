@@ -3,6 +3,7 @@ package facilitator
 import (
 	"context"
 	"errors"
+	"math/big"
 	"testing"
 	"time"
 
@@ -22,8 +23,8 @@ func onScheme(network, scheme string) Request {
 // else; whoever asks next has another facilitator asked. Only the accounts open it.
 func TestEmptyAccountsClose(t *testing.T) {
 	b := &Breaker{}
-	b.saw("eip155:1", Funds{Empty: []string{"upto"}})
-	b.saw("eip155:2", Funds{})
+	b.saw("eip155:1", Funds{Empty: []string{"upto"}}, time.Now())
+	b.saw("eip155:2", Funds{}, time.Now())
 	isClosed := func(network, scheme string) bool {
 		wait, open := b.Open(network, scheme, time.Now())
 		if open && wait != emptyWait {
@@ -68,7 +69,7 @@ func TestEmptyAccountsClose(t *testing.T) {
 	if !isClosed("eip155:1", "upto") {
 		t.Error("a good answer fills no account")
 	}
-	b.saw("eip155:1", Funds{})
+	b.saw("eip155:1", Funds{}, time.Now())
 	if isClosed("eip155:1", "upto") || b.Networks() != 0 {
 		t.Error("closed, though it is filled up")
 	}
@@ -77,7 +78,7 @@ func TestEmptyAccountsClose(t *testing.T) {
 // TestNetworkIsCountedOnce that is closed for two reasons.
 func TestNetworkIsCountedOnce(t *testing.T) {
 	b := &Breaker{}
-	b.saw("eip155:1", Funds{Empty: []string{"exact"}})
+	b.saw("eip155:1", Funds{Empty: []string{"exact"}}, time.Now())
 	for range breakAfter {
 		b.noAnswer("eip155:1", time.Now(), 0)
 	}
@@ -119,4 +120,45 @@ func TestWatchFundsSurvivesAPanic(t *testing.T) {
 	}
 	stop()
 	<-ended
+}
+
+// TestPriceBelowItsCostIsTold: once an hour, while what a settlement costs is worth more
+// than the cheapest price.
+func TestPriceBelowItsCostIsTold(t *testing.T) {
+	const network = "eip155:8453"
+	core, logs := observer.New(zapcore.WarnLevel)
+	costs := []*big.Int{nil, big.NewInt(999), big.NewInt(1000), big.NewInt(1001), big.NewInt(1002), nil, big.NewInt(1)}
+	told := []int{0, 0, 0, 1, 1, 1, 1}
+	set, known := NewSet(), &Memory{Name: "own"}
+	m := set.Add(&funded{}, known, zap.NewNop())
+	m.Sells(network, Sale{Line: "price /dear $0.01", Micros: big.NewInt(10_000)})
+	m.Sells(network, Sale{Line: "price /cheap $0.001", Micros: big.NewInt(1000)})
+	m.Sells("eip155:1", Sale{Line: "price /elsewhere $0.0001", Micros: big.NewInt(100)})
+	known.Breaker.sells(m.cheapest)
+	watch := func(_ context.Context, saw func(string, Funds)) {
+		for i, cost := range costs {
+			saw(network, Funds{CostMicros: cost})
+			below := known.Breaker.BelowCost()
+			if len(below) > 1 || cost == nil && len(below) > 0 || cost != nil && below[network] != (cost.Int64() > 1000) {
+				t.Errorf("cost %s: %v", cost, below)
+			}
+			if logs.Len() != told[i] {
+				t.Errorf("cost %s: told %d times", cost, logs.Len())
+			}
+		}
+	}
+	if err := known.Breaker.watchOnce(t.Context(), &funded{watch: watch}, zap.New(core)); err != nil {
+		t.Fatal(err)
+	}
+	said := logs.All()[0].ContextMap()
+	if said["line"] != "price /cheap $0.001" || said["price"] != "$0.001" || said["cost"] != "$0.001001" || said["network"] != network {
+		t.Errorf("%v", said)
+	}
+	if known.Breaker.saw(network, Funds{CostMicros: big.NewInt(2000)}, time.Now().Add(costNoticeEvery+time.Minute)) == nil {
+		t.Error("it is not told again")
+	}
+	known.Breaker.sells(m.cheapest) // a reload
+	if known.Breaker.saw(network, Funds{CostMicros: big.NewInt(2000)}, time.Now()) == nil {
+		t.Error("a new config is not told")
+	}
 }

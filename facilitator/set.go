@@ -29,6 +29,20 @@ type Member struct {
 	Named
 	Source *Source
 	wrong  *wrongChains
+	// cheapest is the lowest price by network.
+	cheapest map[string]Sale
+}
+
+// Sells takes note of a price that it settles on a network (CAIP-2), so that the operator
+// is told when the cheapest one is below what it costs. It is called before Set.Run.
+func (m *Member) Sells(network string, sale Sale) {
+	if known, ok := m.cheapest[network]; ok && known.Micros.Cmp(sale.Micros) <= 0 {
+		return
+	}
+	if m.cheapest == nil {
+		m.cheapest = make(map[string]Sale)
+	}
+	m.cheapest[network] = sale
 }
 
 // Set has the facilitators of a configuration, by their names. It is built before it is
@@ -71,6 +85,7 @@ func (s *Set) Names() []string { return slices.Sorted(maps.Keys(s.members)) }
 // ends.
 func (s *Set) Run(ctx context.Context, logger *zap.Logger) {
 	for _, m := range s.members {
+		m.Breaker.sells(m.cheapest)
 		go m.Source.Run(ctx)
 		go m.Breaker.Watch(ctx, m.Named, logger)
 	}

@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"iter"
 	"slices"
 	"strings"
 )
@@ -67,6 +68,21 @@ func (x *index) completions(path string) endings {
 		return which | x.endedBelow
 	}
 	return which | x.ended
+}
+
+// files yields the folded path of a page, and with each ending with which it may be one
+// that a line is for. An empty path has none.
+func (x *index) files(page string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if page == "" || !yield(page) {
+			return
+		}
+		for i, which := 0, x.completions(page); which != 0; i, which = i+1, which>>1 {
+			if which&1 != 0 && !yield(trimSlash(page)+completions[i]) {
+				return
+			}
+		}
+	}
 }
 
 // hasEnding says whether a name has an ending that says of what kind it is.

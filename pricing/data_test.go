@@ -42,6 +42,14 @@ func TestDataOfAPageIsPriced(t *testing.T) {
 			},
 		},
 		{
+			"a page that is a file",
+			[]string{"1 /articles/*.html", "2 /report.htm /blog/x.php", "free /articles/4/__data.json"},
+			map[string]string{
+				"/articles/1/__data.json": "1", "/articles/1/_payload.json": "1", "/articles/4/__data.json": "free", "/_next/data/B/articles/1.json": "1", "/report/.data": "2", "/page-data/blog/x/page-data.json": "2",
+				"/other/__data.json": "free", "/articles.x/__data.json": "free",
+			},
+		},
+		{
 			"Gatsby",
 			[]string{"1 /quote /a/b", "2 /", "3 /blog"},
 			map[string]string{

@@ -200,14 +200,14 @@ func (l *List) Prices(paths ...string) []int {
 		for _, reading := range readings {
 			reading = fold(reading)
 			l.addPrices(reading, add)
-			if at := l.index.folder(reading); at > 0 {
+			if at, _ := l.index.folder(reading); at > 0 {
 				l.addPrices(reading[:at], add)
 			}
 			for at, script := l.index.program(reading); at > 0; at, script = l.index.program(reading[:at]) {
 				if script {
 					l.addPrices(reading[:at], add)
 				}
-				if folder := l.index.folder(reading[:at]); folder > 0 {
+				if folder, _ := l.index.folder(reading[:at]); folder > 0 {
 					l.addPrices(reading[:folder], add)
 				}
 			}
@@ -217,8 +217,8 @@ func (l *List) Prices(paths ...string) []int {
 				}
 			}
 			for _, d := range pagesOf(reading) {
-				if d.page != "" {
-					l.addPrices(d.page, add)
+				for page := range l.index.files(d.page) {
+					l.addPrices(page, add)
 				}
 			}
 			for _, at := range l.index.formats(reading) {
@@ -338,7 +338,7 @@ func (q *request) decideOne(path string, verdicts []verdict) error {
 	if err := q.lookUpData(path, verdicts); err != nil {
 		return err
 	}
-	if err := q.lookUpFolder(path, verdicts); err != nil {
+	if err := q.lookUpFolder(path, path, verdicts); err != nil {
 		return err
 	}
 	return q.lookUpScripts(path, verdicts)
@@ -392,11 +392,10 @@ func (q *request) lookUpData(path string, verdicts []verdict) error {
 		return nil
 	}
 	for _, d := range pagesOf(path) {
-		if d.page == "" {
-			continue
-		}
-		if err := q.lookUpAs(d.page, "", verdicts, d.goesBefore); err != nil {
-			return err
+		for page := range q.list.index.files(d.page) {
+			if err := q.lookUpAs(page, "", verdicts, d.goesBefore); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -447,12 +446,17 @@ func (e *entry) moreSpecific(other *entry) bool {
 	return compareRank(a, b) < 0
 }
 
-// lookUpFolder asks also for the folder whose index file the path may be: a server
-// that has a program or a page for `/` has it at `/index.php` too, with whatever query
-// the price of `/` is for. Who wants to say otherwise writes a line for the file.
-func (q *request) lookUpFolder(path string, verdicts []verdict) error {
-	// Of `/` and `/*` with two prices the dearer one, rather than neither.
-	return q.lookUpToo(path, q.list.index.folder(path), verdicts, q.list.join)
+// lookUpFolder asks also for the folder whose index file the path, or the program at its
+// beginning, may be: a server that has a program or a page for `/` has it at `/index.php`
+// too, with whatever query the price of `/` is for. Who wants to say otherwise writes a
+// line for the file.
+func (q *request) lookUpFolder(path, file string, verdicts []verdict) error {
+	at, own := q.list.index.folder(file)
+	if at == 0 || own {
+		// Of `/` and `/*` with two prices the dearer one, rather than neither.
+		return q.lookUpToo(path, at, verdicts, q.list.join)
+	}
+	return q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
 }
 
 // lookUpToo asks also for a beginning of the path, of a length, and joins what is said
@@ -494,7 +498,7 @@ func (q *request) lookUpScripts(path string, verdicts []verdict) error {
 				return err
 			}
 		}
-		if err := q.lookUpToo(path, x.folder(path[:at]), verdicts, q.list.join); err != nil {
+		if err := q.lookUpFolder(path, path[:at], verdicts); err != nil {
 			return err
 		}
 	}

@@ -181,19 +181,23 @@ func mayBeProgram(path string) bool {
 	return strings.LastIndexByte(name, '.') > 0 || strings.Contains(dir, "cgi-bin/")
 }
 
-// folder finds the folder with a price of its own whose index file a folded path may
-// be, as the length of its path, 0 if there is none.
-func (x *index) folder(path string) int {
+// folder finds the folder whose index file a folded path may be, as the length of its
+// path, 0 if there is none, and says whether the folder has a price of its own. Where
+// globs have prices, any folder may be one of theirs.
+func (x *index) folder(path string) (at int, own bool) {
 	slash := strings.LastIndexByte(path, '/')
-	if len(x.folders) == 0 || slash < 0 || !isIndexName(path[slash+1:]) {
-		return 0
+	if !x.hasFolders() || slash < 0 || !isIndexName(path[slash+1:]) {
+		return 0, false
 	}
 	dir := max(slash, 1) // the root keeps its slash
-	if _, ok := x.folders[path[:dir]]; !ok {
-		return 0
+	if _, own = x.folders[path[:dir]]; !own && !x.globs {
+		return 0, false
 	}
-	return dir
+	return dir, own
 }
+
+// hasFolders says whether a line may be for the path of a folder.
+func (x *index) hasFolders() bool { return len(x.folders) > 0 || x.globs }
 
 // formats finds where the ending of the name of a folded path may begin that a server
 // takes for a format, 0 for nowhere: at its first dot (Spring reads `/quote.tar.gz` so),
@@ -268,7 +272,7 @@ func (x *index) lists(path string, f func([]entry) (more bool)) (probes int) {
 // completes.
 func (x *index) program(path string) (at int, script bool) {
 	known := strings.IndexByte(path, '.') >= 0
-	index := len(x.folders) > 0 && strings.Contains(path, indexBelow)
+	index := x.hasFolders() && strings.Contains(path, indexBelow)
 	if !known && !index && x.kinds&headScript == 0 {
 		return 0, false
 	}

@@ -35,6 +35,14 @@ func TestWhatFollowsAProgramIsPriced(t *testing.T) {
 			},
 		},
 		{
+			"the index file of a folder that a glob is for",
+			[]string{"1 /users/*/full *-pro", "2 /shop/*/x", "free *.html /users/9/* /open/* /users/*/full/index.txt"},
+			map[string]string{
+				"/users/7/full/index.html": "1", "/users/7/full/index": "1", "/users/7/full/index.php/x": "1", "/users/7/full/index/x/y": "1", "/USERS/7/full//Default.aspx": "1", "/a/b-pro/index.php": "1",
+				"/shop/a/x/index.php": "2", "/shop/a/b/x/index.php": "free", "/users/7/full/index.txt": "free", "/users/9/full/index.htm": "free", "/users/7/index.html": "free", "/users/7/full/x": "free", "/open/b-pro/index.txt": "free",
+			},
+		},
+		{
 			"a line for the index file wins",
 			[]string{"1 / /shop", "free /index.html /shop/*", "2 /index.php"},
 			map[string]string{"/index.html": "free", "/index.php": "2", "/index.htm": "1", "/shop/index.html": "free", "/shop": "1"},

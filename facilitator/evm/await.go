@@ -73,7 +73,7 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 			// may send it anew.
 			fl.by.sender.wasLost()
 			if rec.place != nil {
-				rec.place.held.end(nil)
+				c.unused(fl, rec.place.held)
 			}
 			rec.place.landed()
 			c.shared.payments.forget(p.claim(), rec)

@@ -279,6 +279,16 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 	if took := c.now().Sub(begun); took > 3*time.Minute {
 		t.Errorf("it took %s", took)
 	}
+	// What used up the number has cost us something, for nothing.
+	if err := c.backend.AdjustTime(settlementWait); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.funds(t.Context(), f.chains[baseSepolia]); err != nil {
+		t.Fatal(err)
+	}
+	if lost := f.chains[baseSepolia].losses().today(c.now()); lost.Int64() != fillGas {
+		t.Errorf("%s gas was lost, want %d", lost, fillGas)
+	}
 	if text := logged(logs); !strings.Contains(text, "it would be reverted now") && !strings.Contains(text, "number before ours") {
 		t.Errorf("log: %s", text)
 	}

@@ -19,6 +19,7 @@ import (
 //			approval_budget <amount>/day
 //			gas_budget      <amount>/day
 //			max_fee         <amount>
+//			coin_price      <dollars>
 //			contract_wallets off|<gas>
 //			batch           <n> [<duration>]
 //		}
@@ -117,6 +118,8 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		given = n.GasBudget != ""
 	case "max_fee":
 		given = n.MaxFee != ""
+	case "coin_price":
+		given = n.CoinPrice != ""
 	case "contract_wallets":
 		given = n.ContractWallets != ""
 	case "batch":
@@ -124,7 +127,7 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "quorum":
 		given = n.Quorum != 0
 	default:
-		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, quorum, approval_budget, gas_budget, max_fee, contract_wallets and batch", word)
+		return d.Errf("unknown word %q in a network; known are rpc, signer, confirmations, quorum, approval_budget, gas_budget, max_fee, coin_price, contract_wallets and batch", word)
 	}
 	if given {
 		return d.Errf("%s is given twice; write all of it in one line", word)
@@ -149,6 +152,8 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 		err = unmarshalBudget(d, args, &n.GasBudget)
 	case "max_fee":
 		err = n.unmarshalMaxFee(d, args)
+	case "coin_price":
+		err = n.unmarshalCoinPrice(d, args)
 	case "contract_wallets":
 		err = n.unmarshalWallets(d, args)
 	case "batch":
@@ -232,6 +237,17 @@ func (n *Network) unmarshalMaxFee(d *caddyfile.Dispenser, args []string) error {
 		return d.Errf("max_fee: %v", err)
 	}
 	n.MaxFee = args[0]
+	return nil
+}
+
+func (n *Network) unmarshalCoinPrice(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.Err("coin_price wants what one of the chain's own coin is worth, like $3000")
+	}
+	if _, err := parseCoinPrice(args[0]); err != nil {
+		return d.Errf("coin_price: %v", err)
+	}
+	n.CoinPrice = args[0]
 	return nil
 }
 

@@ -59,6 +59,8 @@ type chain struct {
 	// maxFee is what a settlement may cost, in the chain's smallest unit; nil is
 	// dearTimes what is usual.
 	maxFee *big.Int
+	// coinMicros is what a coin is worth in millionths of a dollar, nil if nobody said.
+	coinMicros *big.Int
 	// noWallets: payers with code are not taken. walletGas is what their code may use.
 	noWallets bool
 	walletGas uint64

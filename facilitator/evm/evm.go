@@ -124,6 +124,11 @@ type Network struct {
 	// offered and nothing sent. Default: ten times what was usual in the last hours.
 	MaxFee string `json:"max_fee,omitempty"`
 
+	// What one of the chain's own coin is worth in US dollars, like `$3000`. Only
+	// prices are compared with it: the log and the metrics tell of one that is below what
+	// its settlement costs. Default: not known, and nothing is told.
+	CoinPrice string `json:"coin_price,omitempty"`
+
 	// Whether payers with code can pay: contract wallets, and accounts that have
 	// delegated to one (EIP-7702). `off`, or the gas that their code may use to say
 	// whether a signature is good. Default: `400000`.
@@ -242,6 +247,11 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 			return fmt.Errorf("max_fee: %w", err)
 		}
 	}
+	if n.CoinPrice != "" {
+		if c.coinMicros, err = parseCoinPrice(n.CoinPrice); err != nil {
+			return fmt.Errorf("coin_price: %w", err)
+		}
+	}
 	if c.walletGas, c.noWallets, err = parseWallets(n.ContractWallets); err != nil {
 		return fmt.Errorf("contract_wallets: %w", err)
 	}
@@ -281,6 +291,11 @@ func (n *Network) check(chain uint64) error {
 	if n.MaxFee != "" {
 		if _, err := parseCoin(n.MaxFee); err != nil {
 			return fmt.Errorf("max_fee: %w", err)
+		}
+	}
+	if n.CoinPrice != "" {
+		if _, err := parseCoinPrice(n.CoinPrice); err != nil {
+			return fmt.Errorf("coin_price: %w", err)
 		}
 	}
 	if _, _, err := parseWallets(n.ContractWallets); err != nil {

@@ -8,10 +8,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/params"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -112,7 +115,7 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 	}
 	c.askOtherTip(ctx)
 	price := now.fees(c)
-	funds := facilitator.Funds{Cost: price.usual(), Lost: c.lostToday()}
+	funds := facilitator.Funds{Cost: price.usual(), Lost: c.lostToday(), CostMicros: c.micros(price.usual())}
 	able := 0
 	for i, a := range c.accounts {
 		c.reached(ctx, a, uint64(mined[i]))
@@ -135,6 +138,39 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 		funds.Empty = append(funds.Empty, x402.SchemeUpto)
 	}
 	return funds, nil
+}
+
+// parseCoinPrice reads what a coin is worth, like `$3000`, in millionths of a dollar.
+func parseCoinPrice(s string) (*big.Int, error) {
+	price, err := money.ParseMoney(s)
+	if err != nil {
+		return nil, err
+	}
+	if price.Symbol != "" {
+		return nil, fmt.Errorf("%q: write dollars, like $3000", s)
+	}
+	atomic, err := price.Atomic(6)
+	if err != nil {
+		return nil, err
+	}
+	n, ok := new(big.Int).SetString(atomic, 10)
+	if !ok {
+		return nil, fmt.Errorf("%q is no amount", s)
+	}
+	return n, nil
+}
+
+// micros is what an amount of the chain's smallest unit is worth in millionths of a
+// dollar, rounded up; nil if nobody has said what a coin is worth.
+func (c *chain) micros(wei *big.Int) *big.Int {
+	if c.coinMicros == nil {
+		return nil
+	}
+	worth, rest := new(big.Int).QuoRem(new(big.Int).Mul(wei, c.coinMicros), big.NewInt(params.Ether), new(big.Int))
+	if rest.Sign() > 0 {
+		worth.Add(worth, common.Big1)
+	}
+	return worth
 }
 
 // lostToday is what was lost today, in the chain's smallest unit.

@@ -52,6 +52,22 @@ func TestFundsAreCounted(t *testing.T) {
 	}
 }
 
+// TestCoinPriceSaysWhatASettlementCosts in dollars, rounded up.
+func TestCoinPriceSaysWhatASettlementCosts(t *testing.T) {
+	f, _, _ := withTwo(t)
+	c := f.chains[baseSepolia]
+	for price, want := range map[string]string{"": "<nil>", "$3000": "600000", "$0.5": "100", "$0.000001": "1"} {
+		c.coinMicros = nil
+		if price != "" {
+			c.coinMicros = must(parseCoinPrice(price))
+		}
+		funds, err := f.funds(t.Context(), c) // 100,000 gas of 2 gwei
+		if err != nil || funds.CostMicros.String() != want {
+			t.Errorf("%s: a settlement costs %s of a coin and %s micros, want %s, %v", price, funds.Cost, funds.CostMicros, want, err)
+		}
+	}
+}
+
 // TestFundsInFlightAreSpent: what transactions on their way can cost is not there for
 // the next one.
 func TestFundsInFlightAreSpent(t *testing.T) {

@@ -205,10 +205,10 @@ func (c *chain) readCost(ctx context.Context, fl *flight) {
 
 // concludeUnseen ends what is set aside for a transaction whose number is in a block for
 // some time, while no node has a receipt of it. If it was replaced by one that does
-// nothing, it has cost nothing; else all of it may have been lost.
+// nothing, that has cost something; else all of it may have been lost.
 func (c *chain) concludeUnseen(fl *flight) {
 	fl.mu.Lock()
-	late, filling := c.now().Sub(fl.passedAt) >= settlementWait, fl.filling
+	late, replaced := c.now().Sub(fl.passedAt) >= settlementWait, fl.filling
 	fl.mu.Unlock()
 	if !late || !fl.concludes() {
 		return
@@ -216,11 +216,25 @@ func (c *chain) concludeUnseen(fl *flight) {
 	for _, p := range fl.places {
 		switch {
 		case p == nil:
-		case filling:
-			p.held.end(nil)
+		case replaced:
+			c.unused(fl, p.held)
 		default:
 			p.held.lose()
 		}
 	}
 	c.shared.queue.wake()
+}
+
+// unused ends what is set aside for a payment that no transaction in a block was for. If
+// its number was used up by one of ours that does nothing, the payment has cost its part of
+// that: who has us send what is then dropped would burn this without end otherwise.
+func (c *chain) unused(fl *flight, h *held) {
+	fl.mu.Lock()
+	filling, f := fl.filling, fl.fees
+	fl.mu.Unlock()
+	if !filling {
+		h.end(nil)
+		return
+	}
+	h.end(c.mayCostEach(max(1, len(fl.places)), fillGas, f))
 }

@@ -36,6 +36,8 @@ var (
 		"For how many more settlements the account is good at the present price of gas, at the most that each of them may cost.", accountLabels, nil)
 	gasCost = prometheus.NewDesc("caddy_paywall_gas_cost",
 		"What one settlement costs now, as a rule, in whole coins of the chain: at most what is sold.", networkLabels, nil)
+	belowCost = prometheus.NewDesc("caddy_paywall_price_below_cost",
+		"1 while the cheapest price on the network is below what its settlement costs; without coin_price there is none.", networkLabels, nil)
 	gasLost = prometheus.NewDesc("caddy_paywall_gas_lost",
 		"What transactions cost today (UTC) that moved no money, in whole coins of the chain; see gas_budget.", networkLabels, nil)
 	doubtCount = prometheus.NewDesc("caddy_paywall_in_doubt",
@@ -66,7 +68,7 @@ type Gauges struct {
 
 // Describe implements prometheus.Collector.
 func (Gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, gasLost, doubtCount, doubtAge, owedCount} {
+	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, belowCost, gasLost, doubtCount, doubtAge, owedCount} {
 		ch <- d
 	}
 }
@@ -94,6 +96,7 @@ func (g Gauges) Collect(ch chan<- prometheus.Metric) {
 func (g Gauges) collectFacilitators(ch chan<- prometheus.Metric, value func(d *prometheus.Desc, v int, labels ...string)) {
 	up := map[string]int{}
 	networks := map[[2]string]facilitator.Funds{}
+	below := map[[2]string]int{}
 	accounts := map[[3]string]facilitator.Account{} // by their labels: two configs may have the same
 	for s := range g.Facilitators {
 		if _, known := up[s.Name]; !known {
@@ -101,6 +104,12 @@ func (g Gauges) collectFacilitators(ch chan<- prometheus.Metric, value func(d *p
 		}
 		if s.Breaker.Networks() > 0 {
 			up[s.Name] = 0
+		}
+		for network, yes := range s.Breaker.BelowCost() {
+			below[[2]string{s.Name, network}] = 0
+			if yes {
+				below[[2]string{s.Name, network}] = 1
+			}
 		}
 		for network, f := range s.Breaker.Funds() {
 			networks[[2]string{s.Name, network}] = f
@@ -118,6 +127,9 @@ func (g Gauges) collectFacilitators(ch chan<- prometheus.Metric, value func(d *p
 		}
 		v, _ := new(big.Float).Quo(new(big.Float).SetInt(n), big.NewFloat(1e18)).Float64()
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for labels, v := range below {
+		value(belowCost, v, labels[:]...)
 	}
 	for labels, f := range networks {
 		coins(gasCost, f.Cost, labels[:]...)

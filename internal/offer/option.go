@@ -3,6 +3,7 @@ package offer
 import (
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"time"
@@ -120,6 +121,17 @@ func NewOption(a Accept, price money.Money, scheme string) (*Option, error) {
 		}
 	}
 	return o, nil
+}
+
+// Micros is the amount in millionths of a US dollar, rounded down; nil if the token is not
+// pegged to it.
+func (o *Option) Micros() *big.Int {
+	n, ok := new(big.Int).SetString(o.Requirement.Amount, 10)
+	if !o.PegUSD || !ok {
+		return nil
+	}
+	scale := func(zeros int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(zeros)), nil) }
+	return n.Quo(n.Mul(n, scale(6)), scale(o.Decimals))
 }
 
 // assetFor is the token of an accept entry, as the entry changes it, and whether stock

@@ -48,7 +48,7 @@ func newGasAccount(t *testing.T) *gasAccount {
 	if err := os.WriteFile(key, fmt.Appendf(nil, "%x", crypto.FromECDSA(g.Key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.lines = fmt.Sprintf("facilitator own evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n }\n }\n", chain.RPC(), key)
+	g.lines = fmt.Sprintf("facilitator own evm {\n network base-sepolia {\n rpc %s\n signer {file.%s}\n coin_price $1000000\n }\n }\n", chain.RPC(), key)
 	return g
 }
 
@@ -128,6 +128,10 @@ func TestEmptyGasAccountClosesPrices(t *testing.T) {
 		t.Errorf("no balance in %v", now)
 	}
 	w.WaitForLog("cannot pay for one settlement")
+	w.WaitForLog("a price is below what its settlement costs") // with a coin of a million
+	if now["price_below_cost facilitator=own network=eip155:84532"] != 1 {
+		t.Errorf("it is not told that a cent is less than a settlement costs: %v", now)
+	}
 
 	g.move(g.rich(0), g.Address, big.NewInt(1e16))
 	w.ComesGood(func() bool { return w.Get("/paid/x").Is(402) })

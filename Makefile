@@ -22,7 +22,7 @@ deps: need ## Install what the tests need: Go modules, and the official clients 
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || \
 		{ command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } || \
 		{ echo "PostgreSQL is missing: apt-get install postgresql, or your system's way (the tests start it themselves)"; exit 1; }
-	cd interop && $(NPM) ci --no-audit --no-fund
+	cd test/interop && $(NPM) ci --no-audit --no-fund
 
 .PHONY: test
 test: deps ## Run all tests
@@ -38,16 +38,16 @@ demo: ## Show it: a chain, an old site, Caddy, and a payment (needs Go only)
 
 .PHONY: kill
 kill: ## Kill it for some minutes: the long form of the money tests
-	SOAK=long $(GO) test -timeout 30m -v ./soak
+	SOAK=long $(GO) test -timeout 30m -v ./test/soak
 
 .PHONY: soak
 soak: ## Kill it 520 times: the full form of the money tests (some ten minutes)
-	SOAK=full $(GO) test -timeout 80m -v ./soak
+	SOAK=full $(GO) test -timeout 80m -v ./test/soak
 
 .PHONY: servers
 servers: need ## Attack nginx, Apache, PHP, Express and gunicorn behind the gate (installs them; Debian, as root)
-	interop/servers/install.sh
-	$(GO) test -tags servers -timeout 20m -count 1 -v ./interop/servers
+	test/interop/servers/install.sh
+	$(GO) test -tags servers -timeout 20m -count 1 -v ./test/interop/servers
 
 .PHONY: bench
 bench: ## Run the benchmarks

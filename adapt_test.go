@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -56,7 +57,7 @@ func TestAdapt(t *testing.T) {
 				t.Errorf("files named bad_ fail to adapt, and only these: %v", err)
 			}
 			if !bad {
-				if err := validate(adapted); err != nil {
+				if err := gate.ValidateJSON(adapted); err != nil {
 					t.Errorf("does not validate: %v", err)
 				}
 			}
@@ -68,12 +69,12 @@ func TestAdapt(t *testing.T) {
 // provisioned, as `caddy validate` does: closed means not loading.
 func TestBadConfig(t *testing.T) {
 	const global = "ledger memory i_accept_loss\n facilitator fake http://127.0.0.1:1"
-	const site = "accept base-sepolia usdc " + payTo + "\nfacilitator fake\n"
+	const site = "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator fake\n"
 	t.Setenv("PAYWALL_TEST_EMPTY", "")
 	for name, tc := range map[string]struct{ global, site, want string }{
-		"unknown facilitator":   {global, "accept base-sepolia usdc " + payTo + "\nfacilitator other\nprice /x $1", `unknown facilitator "other"`},
-		"no development chain":  {global, "accept base-sepolia usdc " + payTo + "\nfacilitator dev\nprice /x $1", "this build has no development chain"},
-		"no facilitator":        {global, "accept base-sepolia usdc " + payTo + "\nprice /x $1", "no facilitator"},
+		"unknown facilitator":   {global, "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator other\nprice /x $1", `unknown facilitator "other"`},
+		"no development chain":  {global, "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator dev\nprice /x $1", "this build has no development chain"},
+		"no facilitator":        {global, "accept base-sepolia usdc " + gate.PayTo + "\nprice /x $1", "no facilitator"},
 		"nothing accepted":      {global, "facilitator fake\nprice /x $1", "nothing is accepted"},
 		"no price":              {global, site, "no price line"},
 		"free only":             {global, site + "free /x", "no price line"},
@@ -82,11 +83,11 @@ func TestBadConfig(t *testing.T) {
 		"negative":              {global, site + "price /x $-1", ""},
 		"comma":                 {global, site + "price /x $0,01", ""},
 		"wrong currency":        {global, site + "price /x 0.02 eurc", "eurc"},
-		"unknown network":       {global, "accept nowhere usdc " + payTo + "\nfacilitator fake\nprice /x $1", "unknown network"},
-		"unknown token":         {global, "accept base-sepolia doge " + payTo + "\nfacilitator fake\nprice /x $1", "doge"},
-		"no checksum":           {global, "accept base-sepolia usdc " + strings.ToLower(payTo) + "\nfacilitator fake\nprice /x $1", payTo},
+		"unknown network":       {global, "accept nowhere usdc " + gate.PayTo + "\nfacilitator fake\nprice /x $1", "unknown network"},
+		"unknown token":         {global, "accept base-sepolia doge " + gate.PayTo + "\nfacilitator fake\nprice /x $1", "doge"},
+		"no checksum":           {global, "accept base-sepolia usdc " + strings.ToLower(gate.PayTo) + "\nfacilitator fake\nprice /x $1", gate.PayTo},
 		"zero address":          {global, "accept base-sepolia usdc 0x0000000000000000000000000000000000000000\nfacilitator fake\nprice /x $1", "pay_to"},
-		"token as payee":        {global, "accept base-sepolia usdc " + usdc + "\nfacilitator fake\nprice /x $1", "token USDC itself"},
+		"token as payee":        {global, "accept base-sepolia usdc " + gate.USDC + "\nfacilitator fake\nprice /x $1", "token USDC itself"},
 		"empty env":             {global, site + "price /x {env.PAYWALL_TEST_EMPTY}", "PAYWALL_TEST_EMPTY"},
 		"unset env":             {global, site + "price /x {env.PAYWALL_TEST_UNSET}", "PAYWALL_TEST_UNSET"},
 		"price from the query":  {global, site + "price /x {query.price}", "only {env.*} and {file.*}"},
@@ -98,15 +99,15 @@ func TestBadConfig(t *testing.T) {
 		"double slash":          {global, site + "price /a//b $1", "//"},
 		"bad glob":              {global, site + "price /a[/b $1", ""},
 		"charge with first":     {global, site + "price /x $1 {\nsettle first\ncharge 200\n}", "charge"},
-		"token listed twice":    {global, site + "accept base-sepolia usdc " + payTo + "\nprice /x $1", "listed twice"},
-		"facilitator twice":     {global, "accept base-sepolia usdc " + payTo + "\nfacilitator fake fake\nprice /x $1", "named twice"},
+		"token listed twice":    {global, site + "accept base-sepolia usdc " + gate.PayTo + "\nprice /x $1", "listed twice"},
+		"facilitator twice":     {global, "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator fake fake\nprice /x $1", "named twice"},
 		"plain http far away":   {"ledger memory i_accept_loss\nfacilitator fake http://facilitator.example", site + "price /x $1", "https"},
 		"page is missing":       {global, site + "price /x $1\npage /nowhere.html", "page"},
 		"public_url with path":  {global, site + "price /x $1\npublic_url https://a.example/b", "origin"},
 		"family without a rule": {global, "accept stellar:testnet CBIELTK6YBZJU5UP2WWQEUCYKLPU6AUNZ2BQ4WWFEIE3USCIHMXQDAMA GABC {\ndecimals 7\npeg usd\n}\nfacilitator fake\nprice /x $1", "settle first"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := loadOnly("{\nadmin off\npaywall {\n" + tc.global + "\n}\n}\nhttp://127.0.0.1:0 {\npaywall {\n" + tc.site + "\n}\nrespond ok\n}")
+			err := gate.Validate("{\nadmin off\npaywall {\n" + tc.global + "\n}\n}\nhttp://127.0.0.1:0 {\npaywall {\n" + tc.site + "\n}\nrespond ok\n}")
 			if err == nil {
 				t.Fatal("it loads")
 			}
@@ -117,29 +118,12 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
-// loadOnly adapts and validates.
-func loadOnly(caddyfile string) error {
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
-	if err != nil {
-		return err
-	}
-	return validate(adapted)
-}
-
-func validate(config []byte) error {
-	var c caddy.Config
-	if err := json.Unmarshal(config, &c); err != nil {
-		return err
-	}
-	return caddy.Validate(&c)
-}
-
 func TestExampleAdapts(t *testing.T) {
 	content, err := os.ReadFile("Caddyfile.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := loadOnly(string(content)); err != nil {
+	if err := gate.Validate(string(content)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 const module = "github.com/caddy-paywall/caddy-paywall"
 
 // notOfTheHouse are packages that only tests and measurements use.
-var notOfTheHouse = regexp.MustCompile(`^(bench|gatetest|interop|soak|tools)(/|$)|^internal/(loopback|typeddata)$`)
+var notOfTheHouse = regexp.MustCompile(`^(bench|test|tools)(/|$)|^internal/(loopback|typeddata)$`)
 
 // TestImportsGoDown: a package imports only what stands below it in the table of
 // docs/architecture.md, and the table has them all. With -v it prints the graph.

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -19,7 +20,7 @@ import (
 // an answer of the same size, in one run and through the whole of Caddy's
 // server but for the socket. Read the ratios to `floor`, not the absolutes.
 func BenchmarkGate(b *testing.B) {
-	fac := newFakeFacilitator(b)
+	fac := gate.NewFacilitator(b)
 	body := strings.Repeat("x", 420) // the size of a challenge's body
 	address := loopback.FreeAddress(b)
 	server := serversOf(b, fac, `http://`+address+` {
@@ -32,7 +33,7 @@ func BenchmarkGate(b *testing.B) {
 		}
 		handle {
 			paywall {
-				accept base-sepolia usdc `+payTo+`
+				accept base-sepolia usdc `+gate.PayTo+`
 				facilitator fake
 				price /paid/* $0.01 "A thing"
 			}
@@ -73,7 +74,7 @@ func BenchmarkGate(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		r.Header.Set("Payment-Signature", newPayer(b).sign(b, c.Accepts[0], time.Now()).v2(b))
+		r.Header.Set("Payment-Signature", gate.NewPayer(b).Sign(b, c.Accepts[0], time.Now()).V2(b))
 		w := &sink{header: http.Header{}}
 		for b.Loop() {
 			clear(w.header)
@@ -88,12 +89,12 @@ func BenchmarkGate(b *testing.B) {
 // BenchmarkJunk measures what bad payments cost, from which on nobody is asked
 // about them any more.
 func BenchmarkJunk(b *testing.B) {
-	fac := newFakeFacilitator(b)
-	fac.onVerify(says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
+	fac := gate.NewFacilitator(b)
+	fac.OnVerify(gate.Says(200, `{"isValid":false,"invalidReason":"insufficient_funds"}`))
 	address := loopback.FreeAddress(b)
 	server := serversOf(b, fac, `http://`+address+` {
 		paywall {
-			accept base-sepolia usdc `+payTo+`
+			accept base-sepolia usdc `+gate.PayTo+`
 			facilitator fake
 			price /paid/* $0.01 "A thing"
 		}
@@ -112,21 +113,21 @@ func BenchmarkJunk(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	empty := newPayer(b).sign(b, c.Accepts[0], time.Now())
+	empty := gate.NewPayer(b).Sign(b, c.Accepts[0], time.Now())
 	other := *empty
-	other.signature = newPayer(b).sign(b, c.Accepts[0], time.Now()).signature
+	other.Signature = gate.NewPayer(b).Sign(b, c.Accepts[0], time.Now()).Signature
 	cheap := *empty
-	cheap.authorization = maps.Clone(empty.authorization)
-	cheap.authorization["value"] = "1"
+	cheap.Authorization = maps.Clone(empty.Authorization)
+	cheap.Authorization["value"] = "1"
 	for _, tc := range []struct {
 		name, payment string
 		status        int
 	}{
 		{"unpaid", "", 402},
 		{"garbage", strings.Repeat("junk", 250), 402},
-		{"another amount", cheap.v2(b), 402},
-		{"another signature", other.v2(b), 503},
-		{"empty wallet", empty.v2(b), 429},
+		{"another amount", cheap.V2(b), 402},
+		{"another signature", other.V2(b), 503},
+		{"empty wallet", empty.V2(b), 429},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -137,22 +138,22 @@ func BenchmarkJunk(b *testing.B) {
 				}
 			}
 			w := &sink{header: http.Header{}}
-			asked := fac.verified.Load()
+			asked := fac.Verified.Load()
 			for b.Loop() {
 				clear(w.header)
 				server.ServeHTTP(w, r)
 			}
 			// Some tries come back meanwhile, and are used.
-			b.ReportMetric(float64(fac.verified.Load()-asked)/float64(b.N), "asked/op")
+			b.ReportMetric(float64(fac.Verified.Load()-asked)/float64(b.N), "asked/op")
 		})
 	}
 }
 
 // serversOf runs sites in a Caddy that logs nothing, with a facilitator "fake", and
 // returns their servers by address.
-func serversOf(t testing.TB, fac *fakeFacilitator, sites string) map[string]*caddyhttp.Server {
+func serversOf(t testing.TB, fac *gate.Facilitator, sites string) map[string]*caddyhttp.Server {
 	t.Helper()
-	if err := load(`{
+	if err := gate.Load(`{
 		admin off
 		persist_config off
 		auto_https off

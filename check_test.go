@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/check"
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // command runs caddy paywall with arguments.
@@ -41,19 +42,19 @@ func command(t *testing.T, args ...string) (code int, out, errOut string) {
 }
 
 // secureWorld is a gate over TLS, on all three versions of HTTP.
-func secureWorld(t *testing.T, site string) *world {
+func secureWorld(t *testing.T, site string) *gate.World {
 	t.Helper()
-	w := prepareWorld(t)
-	w.gate = "https://" + strings.Replace(strings.TrimPrefix(w.gate, "http://"), "127.0.0.1", "localhost", 1)
-	w.load(w.secureCaddyfile(site))
+	w := gate.Prepare(t)
+	w.URL = "https://" + strings.Replace(strings.TrimPrefix(w.URL, "http://"), "127.0.0.1", "localhost", 1)
+	w.Load(secureCaddyfile(w, site))
 	return w
 }
 
-func (w *world) secureCaddyfile(site string) string {
-	w.t.Helper()
-	certificate, err := loopback.Certificate(w.t.TempDir(), "localhost")
+func secureCaddyfile(w *gate.World, site string) string {
+	w.T.Helper()
+	certificate, err := loopback.Certificate(w.T.TempDir(), "localhost")
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	return `{
 		admin off
@@ -61,30 +62,30 @@ func (w *world) secureCaddyfile(site string) string {
 		auto_https off
 		grace_period 1s
 		log {
-			output file ` + w.log + `
+			output file ` + w.LogFile + `
 			level DEBUG
 		}
 		paywall {
 			ledger memory i_accept_loss
-			facilitator fake ` + w.fac.URL + `
+			facilitator fake ` + w.Facilitator.URL + `
 		}
 	}
 	(pay) {
-		accept base-sepolia usdc ` + payTo + `
+		accept base-sepolia usdc ` + gate.PayTo + `
 		facilitator fake
 	}
-	` + w.gate + ` {
+	` + w.URL + ` {
 		tls ` + certificate + ` ` + certificate + `
-		` + strings.ReplaceAll(site, "UPSTREAM", strings.TrimPrefix(w.up.URL, "http://")) + `
+		` + strings.ReplaceAll(site, "UPSTREAM", strings.TrimPrefix(w.Upstream.URL, "http://")) + `
 	}`
 }
 
 // look checks a path of the gate.
-func (w *world) look(path string, change ...func(*check.Options, *check.Target)) *check.Report {
-	w.t.Helper()
-	u, err := check.ParseURL(w.gate + path)
+func look(w *gate.World, path string, change ...func(*check.Options, *check.Target)) *check.Report {
+	w.T.Helper()
+	u, err := check.ParseURL(w.URL + path)
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	target := check.Target{URL: u}
 	options := check.Options{Rate: 100000, Insecure: true}
@@ -93,7 +94,7 @@ func (w *world) look(path string, change ...func(*check.Options, *check.Target))
 	}
 	report, err := check.Run(context.Background(), options, []check.Target{target})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	return report
 }
@@ -115,14 +116,14 @@ func TestCheckFindsNothingInAGoodGate(t *testing.T) {
 			price /paid/* $0.01 "A thing"
 		}
 		reverse_proxy UPSTREAM`)
-	w.up.on(func(rw http.ResponseWriter, r *http.Request) {
+	w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodOptions && strings.HasPrefix(strings.ToLower(r.URL.Path), "/paid") {
 			t.Errorf("the upstream was asked: %s %s", r.Method, r.RequestURI)
 		}
 		http.NotFound(rw, r)
 	})
 	for _, path := range []string{"/paid/x", "/paid/x?a=b", "/paid/deep/er/x"} {
-		r := w.look(path, func(o *check.Options, _ *check.Target) { o.AllMethods = true })
+		r := look(w, path, func(o *check.Options, _ *check.Target) { o.AllMethods = true })
 		if got := rulesOf(r); !slices.Equal(got, []string{"warning test_money"}) {
 			t.Errorf("%s: %v", path, r.Findings)
 		}
@@ -133,7 +134,7 @@ func TestCheckFindsNothingInAGoodGate(t *testing.T) {
 			t.Logf("%s: %d requests", path, r.Requests)
 		}
 	}
-	for _, body := range w.fac.bodies {
+	for _, body := range w.Facilitator.Asked() {
 		t.Errorf("a payment was sent: %s", body)
 	}
 }
@@ -144,12 +145,12 @@ func onePage(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	_, _ = w.Write([]byte(sample))
+	_, _ = w.Write([]byte(gate.Goods))
 }
 
 // TestCheckFindsHoles: gates that are broken on purpose, and what is found.
 func TestCheckFindsHoles(t *testing.T) {
-	const gate = "paywall {\nimport pay\nprice /paid/* $0.01\n}\n"
+	const priced = "paywall {\nimport pay\nprice /paid/* $0.01\n}\n"
 	const proxy = "reverse_proxy UPSTREAM\n"
 	for name, tt := range map[string]struct {
 		site, path, finds string
@@ -162,54 +163,54 @@ func TestCheckFindsHoles(t *testing.T) {
 		"nothing there":      {site: "respond 404", finds: "warning not_priced"},
 		"an error":           {site: "respond 500", finds: "warning not_sold"},
 		"a login before":     {site: "respond 401", finds: "warning not_sold"},
-		"a path matcher":     {site: "@paid path /paid/*\nroute @paid {\n" + gate + proxy + "}\n" + proxy, finds: "open served", request: "%252f"},
-		"a method forgotten": {site: "@get method GET\nroute @get {\n" + gate + proxy + "}\n" + proxy, finds: "open served", request: "HEAD"},
+		"a path matcher":     {site: "@paid path /paid/*\nroute @paid {\n" + priced + proxy + "}\n" + proxy, finds: "open served", request: "%252f"},
+		"a method forgotten": {site: "@get method GET\nroute @get {\n" + priced + proxy + "}\n" + proxy, finds: "open served", request: "HEAD"},
 		"a crawler is let through": {
-			site: "@bot header User-Agent *Googlebot*\nhandle @bot {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served", request: "as a search engine",
+			site: "@bot header User-Agent *Googlebot*\nhandle @bot {\n" + proxy + "}\nhandle {\n" + priced + proxy + "}\n", finds: "open served", request: "as a search engine",
 		},
 		"ranges are free": {
-			site: "@range header Range *\nhandle @range {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served", request: "for a range",
+			site: "@range header Range *\nhandle @range {\n" + proxy + "}\nhandle {\n" + priced + proxy + "}\n", finds: "open served", request: "for a range",
 		},
 		"only HTTP/3 is open": {
-			site: "@three protocol http/3\nhandle @three {\n" + proxy + "}\nhandle {\n" + gate + proxy + "}\n", finds: "open served",
+			site: "@three protocol http/3\nhandle @three {\n" + proxy + "}\nhandle {\n" + priced + proxy + "}\n", finds: "open served",
 		},
 		"past the paywall": {
-			site: "@odd path_regexp ;\nhandle @odd {\nrespond 404\n}\nhandle {\n" + gate + proxy + "}\n", finds: "warning reached_upstream",
+			site: "@odd path_regexp ;\nhandle @odd {\nrespond 404\n}\nhandle {\n" + priced + proxy + "}\n", finds: "warning reached_upstream",
 			change: func(_ *check.Options, t *check.Target) { t.Made = true },
 		},
 		"another 402":        {site: "respond 402", finds: "warning challenge"},
 		"an odd offer":       {site: "header Payment-Required eyJ4NDAyVmVyc2lvbiI6MiwiYWNjZXB0cyI6W3sic2NoZW1lIjoiZXhhY3QiLCJhbW91bnQiOjF9XX0=\nrespond 402", finds: "warning unpayable"},
-		"a 402 to be cached": {site: "header >Cache-Control \"max-age=60\"\n" + gate + proxy, finds: "warning cacheable"},
-		"a 402 from a cache": {site: "header >Age 3\n" + gate + proxy, finds: "warning cacheable"},
+		"a 402 to be cached": {site: "header >Cache-Control \"max-age=60\"\n" + priced + proxy, finds: "warning cacheable"},
+		"a 402 from a cache": {site: "header >Age 3\n" + priced + proxy, finds: "warning cacheable"},
 		"cors off":           {site: "paywall {\nimport pay\ncors off\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning cors"},
 		"no preflight":       {site: "paywall {\nimport pay\ncors off\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning preflight", request: "as a CORS preflight"},
 		"another host named": {site: "paywall {\nimport pay\npublic_url https://shop.example\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning resource_url"},
 		"http named":         {site: "paywall {\nimport pay\npublic_url http://localhost\nprice /paid/* $0.01\n}\n" + proxy, finds: "warning resource_url"},
 		"dear":               {site: "paywall {\nimport pay\nprice /paid/* $1.01\n}\n" + proxy, finds: "warning not_paid_unasked"},
 		"strange token": {
-			site:  "paywall {\naccept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + payTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
+			site:  "paywall {\naccept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + gate.PayTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
 			finds: "warning not_paid_unasked",
 		},
 		"wrong domain": {
-			site:  "paywall {\naccept base-sepolia usdc " + payTo + " {\nname \"USD Coin\"\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
+			site:  "paywall {\naccept base-sepolia usdc " + gate.PayTo + " {\nname \"USD Coin\"\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
 			finds: "warning unpayable",
 		},
 		"no old clients": {
-			site:  "paywall {\naccept base-sepolia usdc " + payTo + " {\ntransfer permit2\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
+			site:  "paywall {\naccept base-sepolia usdc " + gate.PayTo + " {\ntransfer permit2\n}\nfacilitator fake\nprice /paid/* $0.01\n}\n" + proxy,
 			finds: "warning version_1",
 		},
 		"large":             {site: "paywall {\nimport pay\nprice /paid/* $0.01 \"" + strings.Repeat("long ", 1300) + "\"\n}\n" + proxy, finds: "warning too_large"},
-		"priced page parts": {site: "handle /page {\nheader Content-Type text/html\nrespond `<img src=\"/paid/picture\"><script src=\"/free.js\"></script>`\n}\nhandle {\n" + gate + proxy + "}\n", finds: "warning priced_subresource"},
+		"priced page parts": {site: "handle /page {\nheader Content-Type text/html\nrespond `<img src=\"/paid/picture\"><script src=\"/free.js\"></script>`\n}\nhandle {\n" + priced + proxy + "}\n", finds: "warning priced_subresource"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := secureWorld(t, tt.site)
-			w.up.on(onePage)
-			r := w.look("/paid/x", func(o *check.Options, target *check.Target) {
+			w.Upstream.On(onePage)
+			r := look(w, "/paid/x", func(o *check.Options, target *check.Target) {
 				if o.MaxRequests = 10; tt.request != "" || tt.change != nil {
 					o.MaxRequests = 0 // it is found among all the others
 				}
 				if name == "priced page parts" {
-					o.Pages = []string{w.gate + "/page"}
+					o.Pages = []string{w.URL + "/page"}
 				}
 				if tt.change != nil {
 					tt.change(o, target)
@@ -228,21 +229,21 @@ func TestCheckFindsHoles(t *testing.T) {
 // TestCheckOtherHost: a site for all hosts beside the gate is found, and so is
 // one without TLS.
 func TestCheckOtherHost(t *testing.T) {
-	w := prepareWorld(t)
-	gate := strings.Replace(w.gate, "127.0.0.1", "localhost", 1)
-	port := gate[strings.LastIndexByte(gate, ':'):]
-	w.gate = gate
-	w.up.on(onePage)
-	w.load(w.caddyfile("price /paid/* $0.01") + "\nhttp://" + port + " {\nreverse_proxy " + strings.TrimPrefix(w.up.URL, "http://") + "\n}")
-	if r := w.look("/paid/x"); !slices.Contains(rulesOf(r), "warning other_host") {
+	w := gate.Prepare(t)
+	origin := strings.Replace(w.URL, "127.0.0.1", "localhost", 1)
+	port := origin[strings.LastIndexByte(origin, ':'):]
+	w.URL = origin
+	w.Upstream.On(onePage)
+	w.Load(w.Caddyfile("price /paid/* $0.01") + "\nhttp://" + port + " {\nreverse_proxy " + strings.TrimPrefix(w.Upstream.URL, "http://") + "\n}")
+	if r := look(w, "/paid/x"); !slices.Contains(rulesOf(r), "warning other_host") {
 		t.Errorf("%v", r.Findings)
 	}
 }
 
 // TestCheckIsBounded: it stops where it is told to.
 func TestCheckIsBounded(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	r := w.look("/paid/x", func(o *check.Options, _ *check.Target) { o.MaxRequests = 17 })
+	w := gate.New(t, "price /paid/* $0.01")
+	r := look(w, "/paid/x", func(o *check.Options, _ *check.Target) { o.MaxRequests = 17 })
 	if r.Requests != 17 || !r.Bounded || r.Complete != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -259,9 +260,9 @@ func TestCheckUnreachable(t *testing.T) {
 // TestCheckCommand: the lines of a config, at the origin that is given or the one
 // that the config names, and the exit codes.
 func TestCheckCommand(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01\n price POST /act $0.02\n price *.pdf $0.03\n price @m /matched $0.04", "@m header A b")
+	w := gate.New(t, "price /paid/* $0.01\n price POST /act $0.02\n price *.pdf $0.03\n price @m /matched $0.04", "@m header A b")
 	file := filepath.Join(t.TempDir(), "Caddyfile")
-	text := w.caddyfile("price /paid/* $0.01\n price POST /act $0.02\n price *.pdf $0.03\n price @m /matched $0.04", "@m header A b")
+	text := w.Caddyfile("price /paid/* $0.01\n price POST /act $0.02\n price *.pdf $0.03\n price @m /matched $0.04", "@m header A b")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -273,15 +274,15 @@ func TestCheckCommand(t *testing.T) {
 	if code != 4 || r.Targets != 3 || r.Complete != 3 || !slices.Equal(rulesOf(&r), []string{"warning test_money"}) {
 		t.Errorf("exit %d: %s %s", code, out, errOut)
 	}
-	for _, text := range []string{w.gate + "/paid/x in every way", "not checked: `price /matched $0.04`"} {
+	for _, text := range []string{w.URL + "/paid/x in every way", "not checked: `price /matched $0.04`"} {
 		if !strings.Contains(errOut, text) {
 			t.Errorf("%q is not said: %s", text, errOut)
 		}
 	}
-	w.counts(w.up.hits.Load(), 0, 0)
+	w.Counts(w.Upstream.Hits.Load(), 0, 0)
 
 	// The free path is open, of course, and so the exit code.
-	code, out, _ = command(t, "check", "--rate", "100000", "--quiet", w.gate+"/free")
+	code, out, _ = command(t, "check", "--rate", "100000", "--quiet", w.URL+"/free")
 	if code != 3 || !strings.Contains(out, "OPEN") || !strings.Contains(out, "served without a payment") {
 		t.Errorf("exit %d: %s", code, out)
 	}
@@ -289,7 +290,7 @@ func TestCheckCommand(t *testing.T) {
 	if code != 8 || !strings.Contains(out, "not reached") {
 		t.Errorf("another origin: exit %d: %s %s", code, out, errOut)
 	}
-	for _, args := range [][]string{{}, {"ftp://a/b"}, {"--rate", "0", w.gate + "/x"}, {"--format", "xml", w.gate + "/x"}, {"--nope"}} {
+	for _, args := range [][]string{{}, {"ftp://a/b"}, {"--rate", "0", w.URL + "/x"}, {"--format", "xml", w.URL + "/x"}, {"--nope"}} {
 		if code, _, errOut := command(t, append([]string{"check"}, args...)...); code != 2 || errOut == "" {
 			t.Errorf("%q: exit %d %s", args, code, errOut)
 		}

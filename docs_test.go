@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // pages are the pages that a reader of the README comes to, by file.
@@ -36,12 +38,10 @@ var (
 	caddyfileBlock = regexp.MustCompile("(?ms)^ *```caddyfile\n(.*?)^ *```$")
 	secretPath     = regexp.MustCompile(`/run/secrets/\w+`)
 	firstWord      = regexp.MustCompile(`^\s*(\S+)`)
-	examplePayees  = strings.NewReplacer(examplePayee, payTo, "CmGgLQL36Y9ubtTsy2zmE46TAxwCBm66onZmPPhUWNqv", "4Nd1mBQtrMJVYVfKf2PJy9NZUZdTAsp7D4xWLs4gDB4T")
+	examplePayees  = strings.NewReplacer(gate.ExamplePayee, gate.PayTo, "CmGgLQL36Y9ubtTsy2zmE46TAxwCBm66onZmPPhUWNqv", "4Nd1mBQtrMJVYVfKf2PJy9NZUZdTAsp7D4xWLs4gDB4T")
 	// What an example accepts on a network with real money.
-	acceptsReal = regexp.MustCompile(`(?m)^\s*accept +(base|solana|eip155:42161) .*(` + examplePayee + `|CmGgLQL)`)
+	acceptsReal = regexp.MustCompile(`(?m)^\s*accept +(base|solana|eip155:42161) .*(` + gate.ExamplePayee + `|CmGgLQL)`)
 )
-
-const examplePayee = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 
 // TestExamplesLoad: every Caddyfile in the pages is valid, fragments in the place
 // that their first word belongs to.
@@ -57,7 +57,7 @@ func TestExamplesLoad(t *testing.T) {
 	cdpKey := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	for name, value := range map[string]string{
 		"CDP_API_KEY_ID": "id", "CDP_API_KEY_SECRET": base64.StdEncoding.EncodeToString(cdpKey),
-		"PAYWALL_DSN": "postgres://db.example/paywall?sslmode=verify-full", "PAYEE": payTo,
+		"PAYWALL_DSN": "postgres://db.example/paywall?sslmode=verify-full", "PAYEE": gate.PayTo,
 		"BASE_SEPOLIA_RPC": "https://rpc.example", "POLYGON_RPC": "https://rpc.example", "POLYGON_GAS_KEY": strings.Repeat("7", 64),
 	} {
 		t.Setenv(name, value)
@@ -72,12 +72,12 @@ func TestExamplesLoad(t *testing.T) {
 			// told so, where real money would go to another one's.
 			if acceptsReal.MatchString(example) {
 				asItIs++
-				if err := loadOnly(inPlace(example)); err == nil || !strings.Contains(err.Error(), "is the payee of examples") {
+				if err := gate.Validate(inPlace(example)); err == nil || !strings.Contains(err.Error(), "is the payee of examples") {
 					t.Errorf("%s:%d: real money for the payee of examples: %v", file, line, err)
 				}
 				example = examplePayees.Replace(example)
 			}
-			if err := loadOnly(inPlace(example)); err != nil {
+			if err := gate.Validate(inPlace(example)); err != nil {
 				t.Errorf("%s:%d: %v", file, line, err)
 			}
 		}
@@ -92,7 +92,7 @@ func TestExamplesLoad(t *testing.T) {
 func inPlace(example string) string {
 	const (
 		global = "{\npaywall {\nfacilitator x402org http://127.0.0.1:1\nfacilitator own http://127.0.0.1:1\n}\n}\n"
-		accept = "accept base usdc " + payTo + "\n"
+		accept = "accept base usdc " + gate.PayTo + "\n"
 	)
 	switch word := firstWord.FindStringSubmatch(example)[1]; word {
 	case "{":
@@ -129,11 +129,11 @@ func TestReferenceHasEveryWord(t *testing.T) {
 		"evm facilitator":      global("facilitator a evm {\nother\n}"),
 		"network":              global("facilitator a evm {\nnetwork base {\nother\n}\n}"),
 		"directive":            site("other"),
-		"accept":               site("accept base usdc " + payTo + " {\nother\n}"),
+		"accept":               site("accept base usdc " + gate.PayTo + " {\nother\n}"),
 		"price":                site(price + "other\n}"),
-		"accept of a price":    site(price + "accept base usdc " + payTo + " {\nother\n}\n}"),
+		"accept of a price":    site(price + "accept base usdc " + gate.PayTo + " {\nother\n}\n}"),
 	} {
-		err := loadOnly(caddyfile)
+		err := gate.Validate(caddyfile)
 		if err == nil {
 			t.Fatalf("%s: a word that is none loads", where)
 		}

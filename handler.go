@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -148,6 +149,15 @@ func (h *Handler) openDesk() {
 	h.desk = purchase.NewDesk(h.app.desk, h.app.shared.purchases, h.app.shared.offered, h.logger)
 	h.desk.Sampled, h.desk.RetryWindow, h.desk.UpstreamHeaders = h.sampled, time.Duration(h.RetryWindow), h.UpstreamHeaders
 	h.desk.Leaves, h.desk.Secret, h.desk.Refuse, h.desk.Decorate = h.leaves, h.app.secret, h.refuseSale, h.addCORS
+}
+
+// ForTest returns the gate's desk, whose bounds and clock tests may change; it panics
+// elsewhere.
+func (h *Handler) ForTest() *purchase.Desk {
+	if !testing.Testing() {
+		panic("paywall: ForTest outside a test")
+	}
+	return h.desk
 }
 
 func (h *Handler) checkOptions() error {

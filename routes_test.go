@@ -24,6 +24,7 @@ import (
 	paywall "github.com/caddy-paywall/caddy-paywall"
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
 	"github.com/caddy-paywall/caddy-paywall/routes"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 func init() {
@@ -68,7 +69,7 @@ func (fakeAnswerer) CaddyModule() caddy.ModuleInfo {
 }
 
 func (fakeAnswerer) ServeHTTP(w http.ResponseWriter, _ *http.Request, _ caddyhttp.Handler) error {
-	_, err := w.Write([]byte(sample))
+	_, err := w.Write([]byte(gate.Goods))
 	return err
 }
 
@@ -89,14 +90,14 @@ type routeWorld struct {
 
 func newRouteWorld(t *testing.T) routeWorld {
 	t.Helper()
-	up := httptest.NewServer(says(200, sample))
+	up := httptest.NewServer(gate.Says(200, gate.Goods))
 	t.Cleanup(up.Close)
 	root := t.TempDir()
 	for _, name := range []string{"paid/x", "index.html", "report.pdf", "report.pdf.gz", "report.pdf.br", "shop/index.html", "shop/start.html", "page.html", "paid/photo.png", "photos/a.png", "wp-content/uploads/report.pdf"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(root, name), []byte(sample), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(gate.Goods), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -104,7 +105,7 @@ func newRouteWorld(t *testing.T) routeWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return routeWorld{root: root, upstream: strings.TrimPrefix(up.URL, "http://"), facilitator: newFakeFacilitator(t).URL, hash: string(hash)}
+	return routeWorld{root: root, upstream: strings.TrimPrefix(up.URL, "http://"), facilitator: gate.NewFacilitator(t).URL, hash: string(hash)}
 }
 
 func (w routeWorld) read(t *testing.T, file string) routeFixture {
@@ -149,7 +150,7 @@ func (w routeWorld) read(t *testing.T, file string) routeFixture {
 	accept base-sepolia usdc %s
 	facilitator fake
 }
-%s`, global, w.facilitator, payTo, strings.Join(body, ""))
+%s`, global, w.facilitator, gate.PayTo, strings.Join(body, ""))
 	f.text = strings.NewReplacer("PORT", f.ports[0], "OTHER", f.ports[1], "UPSTREAM", w.upstream, "ROOT", w.root,
 		"HASH", w.hash, "LOG", filepath.Join(t.TempDir(), "access")).Replace(f.text)
 	return f
@@ -198,7 +199,7 @@ func TestRoutes(t *testing.T) {
 
 			var live []routes.Finding
 			restore := paywall.SetRouteFindings(func(f []routes.Finding) []routes.Finding { live = f; return f })
-			err = load(f.text)
+			err = gate.Load(f.text)
 			restore()
 			t.Cleanup(func() { _ = caddy.Stop() })
 			if refused := strings.HasPrefix(name, "bad_"); refused != (err != nil) {
@@ -209,7 +210,7 @@ func TestRoutes(t *testing.T) {
 			}
 			f = w.read(t, file) // on another port: the server that goes may still listen on the first
 			defer paywall.SetRouteFindings(func([]routes.Finding) []routes.Finding { return nil })()
-			if err := load(f.text); err != nil {
+			if err := gate.Load(f.text); err != nil {
 				t.Fatal(err)
 			}
 			for _, words := range f.requests {
@@ -253,7 +254,7 @@ func (f routeFixture) try(t *testing.T, words []string) {
 	}
 	defer res.Body.Close()
 	body, _ := io.ReadAll(res.Body)
-	open := strings.Contains(string(body), sample) || res.StatusCode == 200 && len(body) > 0
+	open := strings.Contains(string(body), gate.Goods) || res.StatusCode == 200 && len(body) > 0
 	if open != (words[0] == "open") {
 		t.Errorf("%s: %d %s", words, res.StatusCode, body)
 	}
@@ -262,18 +263,18 @@ func (f routeFixture) try(t *testing.T, words []string) {
 // TestCacheOutsideIsOpen shows what a cache before the paywall does: one pays, and
 // all are served.
 func TestCacheOutsideIsOpen(t *testing.T) {
-	w := prepareWorld(t)
-	text := strings.Replace(w.caddyfile("price /paid/* $0.01", "cache"), "admin off", "admin off\norder cache before paywall", 1)
-	if err := load(text); err == nil || !strings.Contains(err.Error(), "order cache after paywall") {
+	w := gate.Prepare(t)
+	text := strings.Replace(w.Caddyfile("price /paid/* $0.01", "cache"), "admin off", "admin off\norder cache before paywall", 1)
+	if err := gate.Load(text); err == nil || !strings.Contains(err.Error(), "order cache after paywall") {
 		t.Fatalf("it loads, or says something else: %v", err)
 	}
 	defer paywall.SetRouteFindings(func([]routes.Finding) []routes.Finding { return nil })()
-	w.gate = "http://" + loopback.FreeAddress(t)
-	w.load(strings.Replace(w.caddyfile("price /paid/* $0.01", "cache"), "admin off", "admin off\norder cache before paywall", 1))
-	w.expect(w.get("/paid/x"), http.StatusPaymentRequired, "Payment required")
-	w.expect(w.pay(http.MethodGet, "/paid/x"), http.StatusOK, "")
-	if res := w.get("/paid/x"); res.StatusCode != http.StatusOK || res.body != sample {
-		t.Errorf("the cache is not open: %d %s", res.StatusCode, res.body)
+	w.URL = "http://" + loopback.FreeAddress(t)
+	w.Load(strings.Replace(w.Caddyfile("price /paid/* $0.01", "cache"), "admin off", "admin off\norder cache before paywall", 1))
+	w.Expect(w.Get("/paid/x"), http.StatusPaymentRequired, "Payment required")
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), http.StatusOK, "")
+	if res := w.Get("/paid/x"); res.StatusCode != http.StatusOK || res.Text != gate.Goods {
+		t.Errorf("the cache is not open: %d %s", res.StatusCode, res.Text)
 	}
 }
 
@@ -299,7 +300,7 @@ func TestSidecarsWithoutAnOrderAreSeen(t *testing.T) {
 
 // TestExamplesAreClosed: nothing is found in the configs of the pages.
 func TestExamplesAreClosed(t *testing.T) {
-	t.Setenv("PAYEE", payTo)
+	t.Setenv("PAYEE", gate.PayTo)
 	for file, text := range pages(t) {
 		for _, m := range caddyfileBlock.FindAllStringSubmatchIndex(text, -1) {
 			adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(inPlace(text[m[2]:m[3]])), nil)
@@ -326,18 +327,18 @@ func TestExamplesAreClosed(t *testing.T) {
 // TestRefusedRoutesLeaveTheOldConfig: a config that is refused says which rule of which site,
 // and the one before it goes on.
 func TestRefusedRoutesLeaveTheOldConfig(t *testing.T) {
-	w := newWorld(t, "price /paid/* $0.01")
-	bad := strings.Replace(w.caddyfile("price /paid/* $0.01"), w.gate+" {", w.gate+" {\nhandle /paid/* {\nrespond free\n}", 1)
+	w := gate.New(t, "price /paid/* $0.01")
+	bad := strings.Replace(w.Caddyfile("price /paid/* $0.01"), w.URL+" {", w.URL+" {\nhandle /paid/* {\nrespond free\n}", 1)
 	bad = strings.Replace(bad, "admin off", "admin off\norder handle before paywall", 1)
-	if err := load(bad); err == nil || !strings.Contains(err.Error(), "127.0.0.1: respond answers before the paywall") {
+	if err := gate.Load(bad); err == nil || !strings.Contains(err.Error(), "127.0.0.1: respond answers before the paywall") {
 		t.Fatalf("it loads, or says something else: %v", err)
 	}
 	for range 20 {
-		var res answerOf
-		w.until(func() bool { // what the refused config's listener had taken is reset
-			res = w.get("/paid/x")
-			return res.err == nil
+		var res gate.Answer
+		w.Until(func() bool { // what the refused config's listener had taken is reset
+			res = w.Get("/paid/x")
+			return res.Err == nil
 		})
-		w.expect(res, http.StatusPaymentRequired, "Payment required")
+		w.Expect(res, http.StatusPaymentRequired, "Payment required")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // bystander is a handler that does nothing. What it costs is what Caddy takes
@@ -48,7 +49,7 @@ func (*bystander) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // bystander, and a paywall with a hundred prices.
 func unpriced(t testing.TB) (servers [3]*caddyhttp.Server) {
 	t.Helper()
-	fac := newFakeFacilitator(t)
+	fac := gate.NewFacilitator(t)
 	var prices strings.Builder
 	for i := range 100 {
 		prices.WriteString("price /section" + string(rune('a'+i%26)) + strings.Repeat("x", i/26) + "/* $0.01\n")
@@ -64,7 +65,7 @@ func unpriced(t testing.TB) (servers [3]*caddyhttp.Server) {
 	}
 	http://`+addresses[2]+` {
 		paywall {
-			accept base-sepolia usdc `+payTo+`
+			accept base-sepolia usdc `+gate.PayTo+`
 			facilitator fake
 			`+prices.String()+`
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // TestWarnings: what loads and is probably not meant is said at load, and
@@ -14,9 +16,9 @@ import (
 func TestWarnings(t *testing.T) {
 	t.Setenv("PAYWALL_TEST_RPC", "https://rpc.example/v2/AbCdEf0123456789AbCdEf0123456789")
 	const quiet = "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1\n}"
-	const site = "accept base-sepolia usdc " + payTo + "\nfacilitator fake\n"
+	const site = "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator fake\n"
 	const price = "price /x $0.01"
-	mixed := "accept base usdc " + payTo + "\naccept base-sepolia usdc " + payTo + "\nfacilitator fake\n"
+	mixed := "accept base usdc " + gate.PayTo + "\naccept base-sepolia usdc " + gate.PayTo + "\nfacilitator fake\n"
 	for name, tt := range map[string]struct {
 		global, site, before, matcher, want string
 	}{
@@ -26,9 +28,9 @@ func TestWarnings(t *testing.T) {
 		"large challenge":          {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 1200) + `"`, want: "challenge is near 8 kB"},
 		"dear":                     {global: quiet, site: site + "price /x $1.01", want: "price is above 1 USD"},
 		"one dollar":               {global: quiet, site: site + "price /x $1"},
-		"unknown token":            {global: quiet, site: "accept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + payTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\n" + price, want: "stock clients refuse this token"},
+		"unknown token":            {global: quiet, site: "accept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + gate.PayTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\n" + price, want: "stock clients refuse this token"},
 		"mixed in one price":       {global: quiet, site: mixed + price, want: "accepted for one price"},
-		"mixed in two":             {global: quiet, site: site + price + "\nprice /y $0.01 {\naccept base usdc " + payTo + "\n}", want: "accepted by one server"},
+		"mixed in two":             {global: quiet, site: site + price + "\nprice /y $0.01 {\naccept base usdc " + gate.PayTo + "\n}", want: "accepted by one server"},
 		"no rpc":                   {global: "facilitator fake http://127.0.0.1:1", site: site + price, want: "without `rpc`"},
 		"token in the clear":       {global: "facilitator fake http://127.0.0.1:1 {\nauth bearer canary\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "credentials of the facilitator are in the config in the clear"},
 		"key in the clear":         {global: "facilitator fake http://127.0.0.1:1 {\nauth header X-Key 0x" + strings.Repeat("ab", 32) + "\nrpc base-sepolia http://127.0.0.1:1\n}", site: site + price, want: "looks like a secret in the clear"},
@@ -62,11 +64,11 @@ func TestWarnings(t *testing.T) {
 			text := "{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\nlevel WARN\n}\npaywall {\n" + ledger + tt.global + "\n}\n}\nhttp://127.0.0.1:0 {\n" +
 				before + "\npaywall " + matcher + " {\n" + tt.site + "\n}\nrespond ok\n}"
 			// What is said while a Caddyfile is adapted goes to the log of before.
-			if err := load("{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\n}\n}"); err != nil {
+			if err := gate.Load("{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\n}\n}"); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = caddy.Stop() })
-			if err := load(text); err != nil {
+			if err := gate.Load(text); err != nil {
 				t.Fatalf("%s\n%v", text, err)
 			}
 			content, err := os.ReadFile(log)

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // BenchmarkWorstRequest looks for the dearest unpaid request by changing dear
@@ -26,7 +27,7 @@ import (
 // request than twenty others for theirs. Without the connection and the parsing,
 // which an ordinary request mostly consists of, it is worst/ordinary-inside.
 func BenchmarkWorstRequest(b *testing.B) {
-	fac := newFakeFacilitator(b)
+	fac := gate.NewFacilitator(b)
 	for _, list := range []struct {
 		name, lines string
 		fill        []string // what makes its globs look at much
@@ -45,7 +46,7 @@ func BenchmarkWorstRequest(b *testing.B) {
 			address := loopback.FreeAddress(b)
 			server := serversOf(b, fac, `http://`+address+` {
 				paywall {
-					accept base-sepolia usdc `+payTo+`
+					accept base-sepolia usdc `+gate.PayTo+`
 					facilitator fake
 					price /ordinary/* $0.01 "A thing"
 					`+list.lines+`

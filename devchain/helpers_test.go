@@ -67,7 +67,7 @@ type contract struct {
 // artifact reads a contract of the tests with the official software.
 func artifact(t testing.TB, name string) contract {
 	t.Helper()
-	return readJSON[contract](t, "../interop/token/"+name+".json")
+	return readJSON[contract](t, "../test/interop/token/"+name+".json")
 }
 
 func readJSON[T any](t testing.TB, file string) T {

@@ -328,7 +328,7 @@ func TestLineErrors(t *testing.T) {
 	}
 }
 
-func TestOtherwise(t *testing.T) {
+func TestOtherwisePricesOrRefusesTheRest(t *testing.T) {
 	for _, tc := range []struct {
 		otherwise Decision
 		want      map[string]string

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-paywall/caddy-paywall/gatetest/model"
+	"github.com/caddy-paywall/caddy-paywall/test/model"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-paywall/caddy-paywall/gatetest/model"
+	"github.com/caddy-paywall/caddy-paywall/test/model"
 )
 
 // What spellings are made of.

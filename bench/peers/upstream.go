@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddy-paywall/caddy-paywall/gatetest/model"
+	"github.com/caddy-paywall/caddy-paywall/test/model"
 )
 
 // event is the first event of a stream.

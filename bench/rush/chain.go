@@ -34,7 +34,7 @@ var (
 const (
 	chainID = 84532
 	// slotSupply and slotBalance are where the test dollar keeps what there is of it,
-	// and what accounts have; see interop/token/TestDollar.sol.
+	// and what accounts have; see test/interop/token/TestDollar.sol.
 	slotSupply, slotBalance = 1, 2
 	// atOnce is how many accounts get money in one round trip.
 	atOnce = 500
@@ -102,7 +102,7 @@ func (r *rush) startChain(ctx context.Context) (*chain, error) {
 }
 
 func (r *rush) anvilProgram() string {
-	pinned := filepath.Join(r.root, "interop", "node_modules", "@foundry-rs", "anvil-linux-amd64", "bin", "anvil")
+	pinned := filepath.Join(r.root, "test", "interop", "node_modules", "@foundry-rs", "anvil-linux-amd64", "bin", "anvil")
 	switch _, missing := os.Stat(pinned); {
 	case r.anvil != "":
 		return r.anvil

@@ -68,7 +68,7 @@ func main() {
 	flag.IntVar(&o.attack.regulars, "regulars", -1, "how many of the payers have paid once before the attack; default: half of them while there are attackers, else none")
 	flag.StringVar(&o.profile, "profile", "", "write profiles of the gateway to this directory")
 	flag.StringVar(&o.gateway, "gateway", "", "a gateway that is built already")
-	flag.StringVar(&o.anvil, "anvil", "", "anvil; default: $ANVIL, that of interop/node_modules, or that on the PATH")
+	flag.StringVar(&o.anvil, "anvil", "", "anvil; default: $ANVIL, that of test/interop/node_modules, or that on the PATH")
 	flag.StringVar(&o.dir, "dir", "", "where the ledger is; default: the directory for temporary files")
 	flag.Parse()
 	// What is started here is told to end with the thread that has started it.

@@ -1,11 +1,11 @@
 // Writes code.json: the runtime code of the contracts that the development chain
 // has in its genesis block. Those of this folder are compiled; the others come from
-// interop/token, where the tests with the official software have them from too.
+// test/interop/token, where the tests with the official software have them from too.
 //
 //   node devchain/contracts/build.mjs          writes it
 //   node devchain/contracts/build.mjs --check  fails when it is not what the sources give
 //
-// The compiler is the one of interop/ (npm ci there). code.json is checked in, so
+// The compiler is the one of test/interop/ (npm ci there). code.json is checked in, so
 // that who only runs the Go code needs no compiler.
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { createRequire } from "node:module";
 
 const here = name => new URL(name, import.meta.url);
 const read = name => readFileSync(here(name), "utf8");
-const solc = createRequire(here("../../interop/package.json"))("solc");
+const solc = createRequire(here("../../test/interop/package.json"))("solc");
 
 const sources = ["Permit2.sol", "Permit2Proxy.sol"];
 const compiled = { Permit2: "Permit2.sol", ExactPermit2Proxy: "Permit2Proxy.sol", UptoPermit2Proxy: "Permit2Proxy.sol" };
@@ -41,7 +41,7 @@ if (output.errors?.length) {
 
 const code = {};
 for (const name of copied) {
-  code[name] = JSON.parse(read(`../../interop/token/${name}.json`)).deployedBytecode;
+  code[name] = JSON.parse(read(`../../test/interop/token/${name}.json`)).deployedBytecode;
 }
 for (const [name, file] of Object.entries(compiled)) {
   code[name] = "0x" + output.contracts[file][name].evm.deployedBytecode.object;

@@ -58,7 +58,7 @@ type testChain struct {
 // artifact is the runtime code of a contract of the test token's folder.
 func artifact(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile("../../interop/token/" + name + ".json")
+	b, err := os.ReadFile("../../test/interop/token/" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func artifact(t testing.TB, name string) []byte {
 // artifactCreation is the code that makes such a contract.
 func artifactCreation(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile("../../interop/token/" + name + ".json")
+	b, err := os.ReadFile("../../test/interop/token/" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}

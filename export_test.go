@@ -1,0 +1,14 @@
+package paywall
+
+import "github.com/caddy-paywall/caddy-paywall/routes"
+
+// SetRouteFindings replaces what Start does with the findings of the routes, and
+// returns what restores it: the tests of the routes show what each of them is
+// refused for, which nobody else may load.
+func SetRouteFindings(change func([]routes.Finding) []routes.Finding) (restore func()) {
+	routeFindings = func(a *App) ([]routes.Finding, error) {
+		findings, err := a.routeFindings()
+		return change(findings), err
+	}
+	return func() { routeFindings = (*App).routeFindings }
+}

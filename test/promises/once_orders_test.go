@@ -1,0 +1,251 @@
+package promises
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
+)
+
+// Tests of orders: requests with effects that differ by their body.
+
+// Order 456 does not get the answer of 123, though it is as long.
+func TestAnotherOrderOfTheSameLengthIsSold(t *testing.T) {
+	for name, size := range map[string]int{"short": 0, "long": 100_000} {
+		t.Run(name, func(t *testing.T) {
+			w := gate.New(t, "price POST /render $0.01")
+			w.Upstream.On(w.Upstream.Slowly)
+			p := gate.NewPayer(t)
+			order := func(id int) string { return fmt.Sprintf(`{"id":%d}%s`, id, strings.Repeat(" ", size)) }
+			w.Post(p, "/render", order(123), true)
+			w.Until(func() bool { return w.Upstream.Hits.Load() == 1 })
+			time.Sleep(200 * time.Millisecond)
+			res := w.Again(func() gate.Answer { return w.Post(p, "/render", order(456), false) })
+			switch {
+			case strings.Contains(res.Text, "123"):
+				t.Errorf("asked for 456, got %.40q", res.Text)
+			case size == 0 && (res.StatusCode != 200 || w.Facilitator.Transfers() != 2):
+				t.Errorf("%d %.80s, %d transfers", res.StatusCode, res.Text, w.Facilitator.Transfers())
+			}
+			res = w.Again(func() gate.Answer { return w.Post(p, "/render", order(123), false) })
+			if res.StatusCode != 200 || !strings.Contains(res.Text, "123") {
+				t.Errorf("the same order again: %d %.80q", res.StatusCode, res.Text)
+			}
+		})
+	}
+}
+
+// Different orders of one payer do not wait for each other, whatever they declare.
+func TestDifferentOrdersAtOnceAreAllSold(t *testing.T) {
+	withAndWithoutLength(t, func(t *testing.T, chunked bool) {
+		w := gate.New(t, "price POST /render $0.01")
+		w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(100 * time.Millisecond)
+			_, _ = io.WriteString(rw, "done")
+		})
+		const n = 10
+		var s sales
+		s.atOnce(t, w, n, func(i int) string { return fmt.Sprintf(`{"id":%d}`, i) }, chunked)
+		if s.sold.Load() != n || w.Facilitator.Transfers() != n || w.Upstream.Hits.Load() != n {
+			t.Errorf("%d sold, %d transfers, %d runs", s.sold.Load(), w.Facilitator.Transfers(), w.Upstream.Hits.Load())
+		}
+	})
+}
+
+// The same order, signed anew while it is sold, is sold once; also where its length
+// is not declared.
+func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
+	withAndWithoutLength(t, func(t *testing.T, chunked bool) {
+		w := gate.New(t, "price POST /render $0.01")
+		w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(300 * time.Millisecond)
+			_, _ = io.WriteString(rw, "done")
+		})
+		var s sales
+		s.atOnce(t, w, 5, func(int) string { return `{"id":1}` }, chunked)
+		if s.sold.Load() != 1 || s.inFlight.Load() != 4 || w.Facilitator.Transfers() != 1 {
+			t.Errorf("%d sold, %d in flight, %d transfers", s.sold.Load(), s.inFlight.Load(), w.Facilitator.Transfers())
+		}
+	})
+}
+
+// sales count the orders that were sold, and those that were told to wait.
+type sales struct{ sold, inFlight atomic.Int64 }
+
+// atOnce sends so many orders of one payer at once, each signed anew. There is no
+// answer but the two that are counted.
+func (s *sales) atOnce(t *testing.T, w *gate.World, n int, order func(i int) string, chunked bool) {
+	t.Helper()
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
+	var all sync.WaitGroup
+	for i := range n {
+		pay := p.Sign(t, asked, time.Now()).V2(t)
+		all.Go(func() {
+			switch res := sendOrder(w, http.MethodPost, "/render", pay, order(i), chunked); {
+			case res.StatusCode == http.StatusOK:
+				s.sold.Add(1)
+			case strings.Contains(res.Text, "payment_in_flight"):
+				s.inFlight.Add(1)
+			default:
+				t.Errorf("%d %s", res.StatusCode, res.Text)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// An order without a declared length whose answer broke off is not charged and done
+// again when it is signed anew.
+func TestChunkedOrderIsDoneOnce(t *testing.T) {
+	w := gate.New(t, "price POST /act $0.01")
+	w.Upstream.On(w.Upstream.Slowly)
+	p := gate.NewPayer(t)
+	post := func(hangUp bool) string {
+		conn, host := w.Dial()
+		defer conn.Close()
+		pay := p.Sign(t, w.Challenge(http.MethodPost, "/act").Accepts[0], time.Now()).V2(t)
+		fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nPAYMENT-SIGNATURE: %s\r\n\r\n5\r\ndo it\r\n0\r\n\r\n", host, pay)
+		if hangUp {
+			_, _ = conn.Read(make([]byte, 512))
+			return ""
+		}
+		all, _ := io.ReadAll(conn)
+		return string(all)
+	}
+	post(true)
+	var res string
+	w.Until(func() bool {
+		res = post(false)
+		return !strings.Contains(res, "payment_in_flight")
+	})
+	if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 || !strings.Contains(res, "done do it 19") {
+		t.Errorf("done %d times, %d transfers, %.200q", w.Upstream.Hits.Load(), w.Facilitator.Transfers(), res)
+	}
+}
+
+// A signature of somebody else does not hold a payer's orders up.
+func TestForgedOrderBlocksNobody(t *testing.T) {
+	w := gate.New(t, "price POST /render $0.01")
+	asking := make(chan struct{})
+	w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(string(gate.Body(r)), "deadbeef") {
+			close(asking)
+			<-r.Context().Done()
+			return
+		}
+		gate.Says(200, `{"isValid":true}`)(rw, r)
+	})
+	victim := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
+	forged := gate.NewPayer(t).Sign(t, asked, time.Now())
+	forged.Authorization["from"] = victim.Address.Hex()
+	forged.Authorization["nonce"] = "0xdeadbeef" + strings.Repeat("00", 28)
+	go w.PostPaid("/render", "0123456789", forged.V2(t), true)
+	<-asking
+	w.Expect(w.PostPaid("/render", "0123456789", victim.Sign(t, asked, time.Now()).V2(t), false), 200, "")
+}
+
+// Several users may pay with one wallet. The answer that was kept for one of them is not
+// another's, who gives his order a name and is served; without a name nobody can tell him
+// from the first, whose session may be another by now.
+func TestNamedOrderOfAnotherUserIsSold(t *testing.T) {
+	for _, c := range []struct {
+		size      int
+		bob       string // what another user is told
+		alice     int
+		aliceGets string
+	}{
+		{3000, "other_credentials", 200, "for alice"},
+		{400_000, "delivery_unconfirmed", 409, `{"error":"delivery_unconfirmed"}`}, // too long to be kept
+	} {
+		t.Run(fmt.Sprint(c.size), func(t *testing.T) {
+			w := gate.New(t, "price POST /act $0.01")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+				_, _ = io.WriteString(rw, "for "+r.Header.Get("Authorization"))
+				_ = http.NewResponseController(rw).Flush()
+				time.Sleep(50 * time.Millisecond)
+				_, _ = io.WriteString(rw, strings.Repeat(".", c.size))
+			})
+			p := gate.NewPayer(t)
+			asked := w.Challenge("POST", "/act").Accepts[0]
+			w.Leaves("POST", "/act", p.Sign(t, asked, time.Now()).V2(t), "report", "Authorization", "alice")
+			send := func(payment, user string) gate.Answer {
+				return w.Again(func() gate.Answer {
+					return w.SendBody(t.Context(), "POST", "/act", payment, "report", "Authorization", user)
+				})
+			}
+			w.Expect(send(p.Sign(t, asked, time.Now()).V2(t), "bob"), 409, c.bob)
+			res := send(p.Sign(t, asked, time.Now()).WithIdentifier(t, "pay_0123456789abcdef"), "bob")
+			if !strings.HasPrefix(res.Text, "for bob") || w.Upstream.Hits.Load() != 2 || w.Facilitator.Transfers() != 2 {
+				t.Errorf("bob: %d %.40q, %d done, %d transfers", res.StatusCode, res.Text, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
+			}
+			res = send(p.Sign(t, asked, time.Now()).V2(t), "alice")
+			if res.StatusCode != c.alice || !strings.HasPrefix(res.Text, c.aliceGets) || w.Upstream.Hits.Load() != 2 || w.Facilitator.Transfers() != 2 {
+				t.Errorf("alice: %d %.40q, %d done, %d transfers", res.StatusCode, res.Text, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
+			}
+		})
+	}
+}
+
+// Credentials that were renewed between two tries make no other purchase of what the
+// upstream has refused, or not given whole.
+func TestRenewedCredentialsRedeem(t *testing.T) {
+	for _, settle := range []string{"first", "on_success"} {
+		t.Run(settle, func(t *testing.T) {
+			w := gate.New(t, "price /act $0.01 {\n settle "+settle+"\n}")
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") != "new" {
+					rw.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				_, _ = io.WriteString(rw, "done")
+			})
+			p := gate.NewPayer(t)
+			asked := w.Challenge("POST", "/act").Accepts[0]
+			for _, token := range []string{"old", "new"} {
+				payment := p.Sign(t, asked, time.Now()).V2(t)
+				res := w.Again(func() gate.Answer {
+					return w.SendBody(t.Context(), "POST", "/act", payment, "order", "Authorization", token, "Cookie", token)
+				})
+				if want := map[string]int{"old": 401, "new": 200}[token]; res.StatusCode != want {
+					t.Errorf("%s: %d %s", token, res.StatusCode, res.Text)
+				}
+			}
+			if w.Facilitator.Transfers() != 1 {
+				t.Error(w.Facilitator.Transfers(), "transfers")
+			}
+		})
+	}
+}
+
+// An order that was answered before its body was read, and is owed, blocks no other
+// order of its payer at that address.
+func TestOrderThatWasNotReadBlocksNoOther(t *testing.T) {
+	w := gate.New(t, "price POST /act $0.01", "in_process")
+	first := true
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		if first {
+			first = false
+			rw.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(rw, "part")
+			_ = http.NewResponseController(rw).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(rw, "done")
+		return nil
+	})
+	p := gate.NewPayer(t)
+	_ = w.Post(p, "/act", "order 1", false)
+	res := w.Again(func() gate.Answer { return w.Post(p, "/act", "another order, of another length", false) })
+	t.Log(res.StatusCode, res.Text)
+	if res.StatusCode != 200 {
+		t.Errorf("another order of the payer is refused for a day: %d %s", res.StatusCode, res.Text)
+	}
+}

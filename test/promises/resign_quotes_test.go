@@ -1,0 +1,62 @@
+package promises
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
+)
+
+// A version 1 payment does not say its amount, so it always fits the offer of today;
+// its earlier quote is looked for all the same.
+func TestEarlierQuoteStaysPayableInVersion1(t *testing.T) {
+	w := gate.New(t, "price /paid/* $0.01")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V1(t)
+	w.Reload(w.Caddyfile("price /paid/* $0.02"))
+	w.Expect(w.Get("/paid/x", "X-PAYMENT", s), 200, "")
+}
+
+// Another client's question after the reload does not make the gate forget the quote.
+func TestEarlierQuoteSurvivesOtherClients(t *testing.T) {
+	w := gate.New(t, "price /paid/* $0.01")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	w.Reload(w.Caddyfile("price /paid/* $0.02"))
+	w.Challenge(http.MethodGet, "/paid/x")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+}
+
+// A second reload, also one that changes nothing, does not make the gate forget what
+// was asked for before the first.
+func TestEarlierQuoteSurvivesMoreReloads(t *testing.T) {
+	w := gate.New(t, "price /paid/* $0.01")
+	advance := func(time.Duration) {}
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
+	for _, price := range []string{"0.02", "0.02", "0.02", "0.03", "0.03", "0.04"} {
+		w.Reload(w.Caddyfile("price /paid/* $" + price))
+		advance = gate.Clock(t)
+		w.Challenge(http.MethodGet, "/paid/x")
+	}
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
+	advance(400 * time.Second) // and no longer than it was said
+	late := gate.NewPayer(t).Sign(t, asked, time.Now().Add(400*time.Second)).V2(t)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", late), 402, "no_matching_requirements")
+}
+
+// Whoever was quoted a price before a reload pays it.
+func TestEarlierQuoteStaysPayable(t *testing.T) {
+	w := gate.New(t, "price /paid/* $0.01")
+	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+	w.Reload(w.Caddyfile("price /paid/* $0.02"))
+	w.Expect(w.Get("/paid/never-quoted", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 200, "")
+	if w.Facilitator.Transfers() != 1 {
+		t.Error(w.Facilitator.Transfers())
+	}
+	// For as long as the quote says.
+	s = w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
+	w.Reload(w.Caddyfile("price /paid/* $0.03"))
+	gate.Clock(t)(340 * time.Second)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
+}

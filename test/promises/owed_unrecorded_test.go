@@ -30,6 +30,20 @@ func failsOnce(s *gate.Ledger, like func(ledger.Claim, ledger.Change) bool) (fai
 	return failed
 }
 
+// failsFor makes all changes fail that are like this, for some time from the first on.
+func failsFor(s *gate.Ledger, d time.Duration, like func(ledger.Claim, ledger.Change) bool) (failed *atomic.Int64) {
+	failed = new(atomic.Int64)
+	var end atomic.Int64
+	s.OnMove(func(c ledger.Claim, ch ledger.Change) error {
+		if now := time.Now(); like(c, ch) && (end.CompareAndSwap(0, now.Add(d).UnixNano()) || now.UnixNano() < end.Load()) {
+			failed.Add(1)
+			return errBlip
+		}
+		return nil
+	})
+	return failed
+}
+
 // A ledger that is away while an upstream acts is told later what was done. Until then
 // nobody makes the upstream act again for the same money, whoever comes, and the exit
 // waits.
@@ -87,17 +101,24 @@ func TestActOfWhichTheLedgerHearsLaterIsDoneOnce(t *testing.T) {
 	}
 }
 
-// One call of the ledger that fails costs the payer no answer of an upstream that has
-// acted, whichever it is.
-func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
+// A ledger that fails costs the payer no answer of an upstream that has acted, whichever
+// call it is: he has it at once where it fails once, however long it is, and else when he
+// comes again.
+func TestAFailingLedgerLosesNoAnswer(t *testing.T) {
+	status := func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Delivering && ch.Status != 0 }
+	money := func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Settled && ch.Status == 0 }
+	const long = 300 << 10 // more than is kept
 	for name, tc := range map[string]struct {
 		like   func(ledger.Claim, ledger.Change) bool
 		leaves bool
+		lasts  time.Duration
+		answer int
 	}{
-		"that records the status": {like: func(_ ledger.Claim, ch ledger.Change) bool {
-			return ch.To == ledger.Delivering && ch.Status != 0
-		}},
-		"that keeps the answer": {leaves: true, like: func(_ ledger.Claim, ch ledger.Change) bool {
+		"once, that records the status":           {like: status},
+		"once, before a long answer":              {like: status, answer: long},
+		"once, that records that the money moved": {like: money, answer: long},
+		"for a while, that records the status":    {like: status, lasts: 2500 * time.Millisecond},
+		"once, that keeps the answer": {leaves: true, like: func(_ ledger.Claim, ch ledger.Change) bool {
 			return ch.To == ledger.Settled && ch.Status != 0
 		}},
 	} {
@@ -117,16 +138,21 @@ func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
 					if tc.leaves {
 						<-left
 					}
-					_, _ = io.WriteString(rw, "ed")
+					_, _ = io.WriteString(rw, "ed"+strings.Repeat(".", tc.answer))
 				})
-				failed := failsOnce(s, tc.like)
+				failed := failsFor(s, tc.lasts, tc.like)
 				payment := gate.NewPayer(t).Sign(t, w.Challenge("POST", "/render").Accepts[0], time.Now()).V2(t)
 				send := func(ctx context.Context) gate.Answer {
 					return w.SendBody(ctx, "POST", "/render", payment, "render")
 				}
-				if !tc.leaves {
+				var res gate.Answer
+				switch {
+				case tc.lasts > 0:
 					w.Expect(send(ctx), 503, "ledger_unavailable")
-				} else {
+					w.Until(func() bool { res = send(ctx); return res.StatusCode == 200 })
+				case !tc.leaves:
+					res = send(ctx)
+				default:
 					r := w.OrderOf(ctx, "POST", "/render", payment, "render", false)
 					res, err := w.HTTP.Do(r)
 					if err != nil {
@@ -138,9 +164,11 @@ func TestOneFailureOfTheLedgerLosesNoAnswer(t *testing.T) {
 					close(left)
 					w.Until(func() bool { return failed.Load() > 0 })
 				}
-				res := w.Again(func() gate.Answer { return send(t.Context()) })
-				if res.StatusCode != 200 || res.Text != "acted" || acts.Load() != 1 || w.Facilitator.Transfers() != 1 || failed.Load() == 0 {
-					t.Errorf("then %d %s, acted %d times, %d transfers", res.StatusCode, res.Text, acts.Load(), w.Facilitator.Transfers())
+				if res.Response == nil {
+					res = w.Again(func() gate.Answer { return send(t.Context()) })
+				}
+				if res.StatusCode != 200 || !strings.HasPrefix(res.Text, "acted") || len(res.Text) != len("acted")+tc.answer || acts.Load() != 1 || w.Facilitator.Transfers() != 1 || failed.Load() == 0 {
+					t.Errorf("%d %.60s, acted %d times, %d transfers", res.StatusCode, res.Text, acts.Load(), w.Facilitator.Transfers())
 				}
 			})
 		}

@@ -1,16 +1,17 @@
-package paywall_test
+package promises
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/test/gate"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -21,13 +22,17 @@ func TestAddressesThatAreNoTextAreSold(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for _, settle := range []string{"on_success", "first"} {
 			t.Run(method+" "+settle, func(t *testing.T) {
-				w := newWorld(t, "price "+method+" /paid/* $0.01 {\n settle "+settle+"\n}")
-				p := newPayer(t)
+				w := gate.New(t, "price "+method+" /paid/* $0.01 {\n settle "+settle+"\n}")
+				p := gate.NewPayer(t)
 				send := func(header string) *http.Response {
-					text := method + " /paid/x?q=\xff\xfe HTTP/1.1\r\nHost: " + strings.TrimPrefix(w.gate, "http://") + "\r\nConnection: close\r\nContent-Length: 0\r\n"
-					conn := w.sendRaw(text + header + "\r\n")
+					conn, host := w.Dial()
 					defer conn.Close()
-					res, _ := readAnswer(t, conn)
+					fmt.Fprintf(conn, "%s /paid/x?q=\xff\xfe HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: 0\r\n%s\r\n", method, host, header)
+					res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = io.Copy(io.Discard, res.Body) // the request is over
 					return res
 				}
 				c, err := x402.DecodeChallenge(send("").Header.Get(x402.HeaderPaymentRequired))
@@ -35,14 +40,14 @@ func TestAddressesThatAreNoTextAreSold(t *testing.T) {
 					t.Fatal(err)
 				}
 				for i, header := range []string{
-					"PAYMENT-SIGNATURE: " + p.sign(t, c.Accepts[0], time.Now()).v2(t) + "\r\n",
-					"X-PAYMENT: " + p.sign(t, c.Accepts[0], time.Now()).v1(t) + "\r\n",
+					"PAYMENT-SIGNATURE: " + p.Sign(t, c.Accepts[0], time.Now()).V2(t) + "\r\n",
+					"X-PAYMENT: " + p.Sign(t, c.Accepts[0], time.Now()).V1(t) + "\r\n",
 				} {
 					if res := send(header); res.StatusCode != http.StatusOK {
 						t.Errorf("version %d: %d", 2-i, res.StatusCode)
 					}
-					if n := int64(i + 1); w.up.hits.Load() != n || int64(w.fac.transfers()) != n {
-						t.Errorf("version %d: %d runs, %d transfers", 2-i, w.up.hits.Load(), w.fac.transfers())
+					if n := int64(i + 1); w.Upstream.Hits.Load() != n || int64(w.Facilitator.Transfers()) != n {
+						t.Errorf("version %d: %d runs, %d transfers", 2-i, w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 					}
 				}
 			})
@@ -67,19 +72,19 @@ func TestALostAnswerOfTheLedgerChargesNobody(t *testing.T) {
 		"one, and the payer leaves at once":    {lost: 1, leaves: true, want: ledger.Released},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := prepareWorld(t)
-			s := w.withScript()
-			s.visible.Store(true)
-			w.load(onScript(w.caddyfile("price POST /paid/* $0.01 {\n settle on_success\n}")))
-			advance := clock(t)
+			w := gate.Prepare(t)
+			s := w.WithLedger()
+			s.Visible.Store(true)
+			w.Load(gate.OnLedger(w.Caddyfile("price POST /paid/* $0.01 {\n settle on_success\n}")))
+			advance := gate.Clock(t)
 			var acts, lost atomic.Int64
-			w.up.on(func(rw http.ResponseWriter, _ *http.Request) {
+			w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
 				_, _ = io.WriteString(rw, fmt.Sprint("acted ", acts.Add(1)))
 			})
 			ctx, leave := context.WithCancel(t.Context())
 			defer leave()
 			var until atomic.Int64
-			s.onMove(func(c ledger.Claim, ch ledger.Change) error {
+			s.OnMove(func(c ledger.Claim, ch ledger.Change) error {
 				switch {
 				case time.Now().UnixNano() < until.Load():
 					return errBlip
@@ -96,9 +101,9 @@ func TestALostAnswerOfTheLedgerChargesNobody(t *testing.T) {
 				}
 				return errBlip
 			})
-			p := newPayer(t)
-			payment := p.sign(t, w.challenge(http.MethodPost, "/paid/x").Accepts[0], time.Now()).v2(t)
-			res, err := w.http.Do(w.request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", payment).WithContext(ctx))
+			p := gate.NewPayer(t)
+			payment := p.Sign(t, w.Challenge(http.MethodPost, "/paid/x").Accepts[0], time.Now()).V2(t)
+			res, err := w.HTTP.Do(w.Request(http.MethodPost, "/paid/x", "PAYMENT-SIGNATURE", payment).WithContext(ctx))
 			if err == nil {
 				_, _ = io.Copy(io.Discard, res.Body)
 				_ = res.Body.Close()
@@ -116,8 +121,8 @@ func TestALostAnswerOfTheLedgerChargesNobody(t *testing.T) {
 					t.Logf("%+v", last)
 				}
 			})
-			w.comesGood(func() bool {
-				for row, err := range s.Ledger.List(t.Context(), ledger.Filter{Payer: p.address.Hex()}) {
+			w.ComesGood(func() bool {
+				for row, err := range s.Ledger.List(t.Context(), ledger.Filter{Payer: p.Address.Hex()}) {
 					last = row
 					if err != nil || row.State != tt.want {
 						return false
@@ -127,12 +132,12 @@ func TestALostAnswerOfTheLedgerChargesNobody(t *testing.T) {
 			})
 			// Nobody finds anything to ask about later.
 			advance(2 * ledger.LeaseFor)
-			s.ahead.Store(int64(2 * ledger.LeaseFor))
+			s.Ahead.Store(int64(2 * ledger.LeaseFor))
 			time.Sleep(200 * time.Millisecond)
 			if tt.want == ledger.Settled { // it is owed
-				w.expect(w.again(func() answerOf { return w.sendBody(t.Context(), http.MethodPost, "/paid/x", payment, "") }), 200, "")
+				w.Expect(w.Again(func() gate.Answer { return w.SendBody(t.Context(), http.MethodPost, "/paid/x", payment, "") }), 200, "")
 			}
-			if n := w.fac.transfers(); n != charged || acts.Load() != 1 {
+			if n := w.Facilitator.Transfers(); n != charged || acts.Load() != 1 {
 				t.Errorf("%d transfers, %d acts", n, acts.Load())
 			}
 		})

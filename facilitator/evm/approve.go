@@ -49,7 +49,7 @@ const (
 
 // sponsorsApprovals reports whether payers' approvals are sent, and paid for if
 // need be.
-func (c *chain) sponsorsApprovals() bool { return c.approvalBudget != nil }
+func (c *settler) sponsorsApprovals() bool { return c.approvalBudget != nil }
 
 // parseBudget reads an amount of the chain's own coin a day, like 0.01/day, in
 // the smallest unit.
@@ -84,7 +84,7 @@ func wouldApprove(err error, p *payment) bool {
 // approvable checks that the payer's approval can be sent and paid for. Refusals
 // are *x402.Error; what the payer can do about most of them is to approve without
 // us.
-func (c *chain) approvable(ctx context.Context, p *payment, v view) error {
+func (c *settler) approvable(ctx context.Context, p *payment, v view) error {
 	if err := c.shared.approvals.refuses(p.from, c.hasPaid(p.from), c.now()); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (c *chain) approvable(ctx context.Context, p *payment, v view) error {
 
 // missingGas returns what the payer lacks of the gas for the approval, in the
 // chain's smallest unit, after a look at what would become of it.
-func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, error) {
+func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int, error) {
 	var (
 		number  hexutil.Uint64
 		balance *hexutil.Big
@@ -187,7 +187,7 @@ var ordinary = func() (raw []byte) {
 
 // sawPublished takes note of what the oracle said about it, if it was asked. Where nobody
 // is, nothing is said.
-func (c *chain) sawPublished(asked *rpc.BatchElem, answer []byte) {
+func (c *settler) sawPublished(asked *rpc.BatchElem, answer []byte) {
 	switch {
 	case asked.Error == nil:
 		c.published.Store(readL1Fee(answer))
@@ -234,7 +234,7 @@ func mostGiven(tx *types.Transaction, now fees) *big.Int {
 // payer at a time. It gives back the place of the payment, since how long it takes
 // is up to the payer. Afterwards the chain is to be looked at again. A refusal means
 // that it will not be there.
-func (c *chain) approve(ctx context.Context, p *payment, v view) error {
+func (c *settler) approve(ctx context.Context, p *payment, v view) error {
 	until := c.now().Add(approvalWait)
 	done, first, err := c.shared.approvals.begin(p.from, c.hasPaid(p.from), c.now())
 	if err != nil {
@@ -288,11 +288,11 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 
 // sendApproval sends the payer's approval. A node may learn a moment later than we
 // that its gas was given.
-func (c *chain) sendApproval(ctx context.Context, tx *types.Transaction, given bool) (answer, error) {
+func (c *settler) sendApproval(ctx context.Context, tx *types.Transaction, given bool) (answer, error) {
 	pause := firstPoll
 	for tries := 0; ; tries++ {
 		a, err := c.broadcast(ctx, tx)
-		if a != turnedAway || !given || tries == giftTries || !containsAny(strings.ToLower(err.Error()), noFunds...) {
+		if a != turnedAway || !given || tries == giftTries || !mentions(err, noFunds...) {
 			return a, err
 		}
 		if err := c.sleep(ctx, pause); err != nil {
@@ -303,7 +303,7 @@ func (c *chain) sendApproval(ctx context.Context, tx *types.Transaction, given b
 }
 
 // fund pays a payer what is missing for the gas of the approval.
-func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until time.Time, v view) error {
+func (c *settler) fund(ctx context.Context, p *payment, missing *big.Int, until time.Time, v view) error {
 	budget := &c.shared.approvals
 	cost := new(big.Int).Add(missing, v.fees.total(fundGas))
 	if v.fees.excessive(fundGas) {
@@ -332,12 +332,12 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 	if *r.Status != 1 {
 		return errors.New("it was reverted")
 	}
-	c.notices.of(p.account).logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
+	c.notices.of(p.account.key.address).logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
 	return nil
 }
 
 // sendGift sends the payer some of the chain's own coin.
-func (c *chain) sendGift(ctx context.Context, p *payment, v view, amount *big.Int) (*flight, answer, error) {
+func (c *settler) sendGift(ctx context.Context, p *payment, v view, amount *big.Int) (*flight, answer, error) {
 	leave, err := c.turn(ctx, p.account)
 	if err != nil {
 		return nil, turnedAway, err
@@ -351,7 +351,7 @@ var errNoBlock = errors.New("no block has taken it")
 
 // landing waits until a block holds one of some transactions, and returns its
 // receipt, which has a status. In the meantime the account is kept going.
-func (c *chain) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*receipt, error) {
+func (c *settler) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*receipt, error) {
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		list := sent()
 		found := make([]*receipt, len(list))

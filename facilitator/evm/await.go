@@ -30,7 +30,7 @@ const (
 )
 
 // await waits for the receipt of a payment that was sent, until ctx ends.
-func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
+func (c *settler) await(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
 	fl := rec.flight
 	missed, looks, doubts := 0, 0, 0
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
@@ -45,7 +45,7 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 			return settled(p, r)
 		case v == mismatch:
 			c.landed(fl)
-			another := c.anotherSays(ctx, p, r, fl.shared)
+			another := c.anotherSays(ctx, &p.Payment, r, p.origin(fl.shared))
 			if doubts++; !another && doubts < maxDoubts {
 				break // it may be a moment behind
 			}
@@ -90,16 +90,16 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 // receipts looks for the receipt of any of the transactions, deep enough in the
 // chain to count. If the verdict is inconclusive, it is one that is not deep enough,
 // or nil. counting also looks whether their number is in a block.
-func (c *chain) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*receipt, verdict, error) {
+func (c *settler) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*receipt, verdict, error) {
 	found, last, err := c.found(ctx, fl, sent, counting)
 	if err != nil {
 		return nil, inconclusive, err
 	}
 	var shallow *receipt
 	for i, r := range found {
-		switch v := r.judge(sent[i], p, fl.shared); {
+		switch v := r.judge(sent[i], &p.Payment, p.origin(fl.shared)); {
 		case v == inconclusive:
-		case c.deep(r, last) && c.agreed(ctx, p, r, fl.shared):
+		case c.deep(r, last) && c.agreed(ctx, &p.Payment, r, p.origin(fl.shared)):
 			return r, v, nil
 		default:
 			shallow = r
@@ -110,7 +110,7 @@ func (c *chain) receipts(ctx context.Context, p *payment, fl *flight, sent hashe
 
 // found asks for the receipts of transactions and for the last block. Those who wait
 // for one transaction share a look.
-func (c *chain) found(ctx context.Context, fl *flight, sent hashes, counting bool) ([]*receipt, uint64, error) {
+func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting bool) ([]*receipt, uint64, error) {
 	if fl.shared > 0 {
 		fl.look.Lock()
 		defer fl.look.Unlock()
@@ -150,17 +150,12 @@ func (c *chain) found(ctx context.Context, fl *flight, sent hashes, counting boo
 	return found, uint64(last), nil
 }
 
-// deep reports whether the block of a receipt has enough blocks upon it.
-func (c *chain) deep(r *receipt, last uint64) bool {
-	return c.confirmations <= 1 || last >= uint64(*r.Block) && last-uint64(*r.Block) >= c.confirmations-1
-}
-
 // landed drops a flight whose number is in a block.
-func (c *chain) landed(fl *flight) { fl.by.sender.prune(fl.number+1, c.now()) }
+func (c *settler) landed(fl *flight) { fl.by.sender.prune(fl.number+1, c.now()) }
 
 // failed is for a transaction of ours that was reverted: most likely, somebody
 // was faster with the same authorization.
-func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt) facilitator.Settlement {
+func (c *settler) failed(ctx context.Context, p *payment, rec *record, r *receipt) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
 	if err == nil && s.Outcome == facilitator.Settled {
 		c.conclude(rec.flight, r) // the payer has paid, and ours was for nothing
@@ -182,23 +177,23 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt)
 }
 
 // paid takes note of money that a transaction of ours has moved.
-func (c *chain) paid(p *payment, rec *record, r *receipt) {
+func (c *settler) paid(p *payment, rec *record, r *receipt) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
-	if w, ok := p.way.(*eip3009); ok && w.moved(p, r, false) {
+	if p.permit == nil && r.judge(r.Transaction, &p.Payment, oForeign) == paid {
 		c.sawPair(p.token)
 	}
 }
 
 // costUs takes note of a transaction that moved nothing, and of who is known by it.
-func (c *chain) costUs(rec *record, r *receipt, whose ...common.Hash) {
+func (c *settler) costUs(rec *record, r *receipt, whose ...common.Hash) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
 	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
 }
 
 // lost is for a payment whose transactions will never be in a block.
-func (c *chain) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
+func (c *settler) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
@@ -209,36 +204,28 @@ func (c *chain) lost(ctx context.Context, p *payment, rec *record, sent hashes) 
 // findUse looks for who used an authorization after a block. Anyone can send
 // what a payer signed; if that moved the money to the payee, the payer has paid.
 // If the payer cancelled the authorization, it never will.
-func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
+func (c *settler) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
 	if since == sinceUnknown {
-		return unknown(p, p.codes().nonceUsed, "", "it is not known whether it was used before"), nil
+		return unknown(p, p.usedCode(), "", "it is not known whether it was used before"), nil
 	}
-	var events []event
-	filter := p.filter(p)
-	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(since+1), "latest"
-	err := c.ask(ctx, func() calls {
-		events = nil
-		var b calls
-		b.add(&events, "eth_getLogs", filter)
-		return b
-	}, every)
+	events, err := c.eventsSince(ctx, &p.Payment, since)
 	if err != nil {
 		return facilitator.Settlement{}, err
 	}
-	s := unknown(p, p.codes().nonceUsed, "", "the chain has no event of its use since we first saw it")
+	s := unknown(p, p.usedCode(), "", "the chain has no event of its use since we first saw it")
 	uses := 0
-	for _, e := range p.own(events) {
-		if !p.isUse(p, &e) {
+	for _, e := range events {
+		if !p.isUse(&e) {
 			continue
 		}
 		uses++
-		if s, err = c.foreign(ctx, p, e.Transaction); err != nil || s.Outcome == facilitator.Settled || !p.direct() {
+		if s, err = c.foreign(ctx, p, e.Transaction); err != nil || s.Outcome == facilitator.Settled || !p.onlyByCall() {
 			return s, err
 		}
 	}
-	for _, e := range p.own(events) {
+	for _, e := range events {
 		// A nonce that is used can be given up as well, which says nothing then.
-		if p.isCancel(p, &e) && uses == 0 {
+		if p.isCancel(&e) && uses == 0 {
 			return c.canceled(ctx, p, e.Transaction)
 		}
 	}
@@ -246,44 +233,25 @@ func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilita
 }
 
 // foreign judges the transaction of somebody else that used an authorization.
-func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	r, deep, err := c.receipt(ctx, p, hash)
+func (c *settler) foreign(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+	r, deep, err := c.receipt(ctx, &p.Payment, hash)
 	switch {
 	case err != nil:
 		return facilitator.Settlement{}, err
 	case !deep:
 		return unknown(p, x402.CodeSettlementPending, hash.Hex(), "somebody else sent it, and it is not confirmed yet"), nil
-	case r.judge(hash, p, foreignCall) == paid:
+	case r.judge(hash, &p.Payment, oForeign) == paid:
 		return settled(p, r), nil
 	}
-	return unknown(p, p.codes().nonceUsed, hash.Hex(), "the authorization was used for something else"), nil
+	return unknown(p, p.usedCode(), hash.Hex(), "the authorization was used for something else"), nil
 }
 
 // canceled refuses a payment that its payer has cancelled, once that is certain.
-func (c *chain) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	used := p.codes().nonceUsed
-	r, deep, err := c.receipt(ctx, p, hash)
-	if err != nil || r == nil || !deep || !r.cancels(p) {
+func (c *settler) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+	used := p.usedCode()
+	r, deep, err := c.receipt(ctx, &p.Payment, hash)
+	if err != nil || r == nil || !deep || !r.cancels(&p.Payment) {
 		return unknown(p, used, "", "the payer is cancelling the authorization"), err
 	}
 	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(used), Detail: "the payer has cancelled the authorization"}, nil
-}
-
-// receipt asks for the receipt of somebody else's transaction, for what it called
-// if that matters, and whether it is deep enough in the chain.
-func (c *chain) receipt(ctx context.Context, p *payment, hash common.Hash) (r *receipt, deep bool, err error) {
-	var last hexutil.Uint64
-	var call *sentCall
-	err = c.ask(ctx, func() calls {
-		r, call, last = nil, nil, 0
-		var b calls
-		b.add(&r, "eth_getTransactionReceipt", hash)
-		b.add(&last, "eth_blockNumber")
-		if p.direct() {
-			b.add(&call, "eth_getTransactionByHash", hash)
-		}
-		return b
-	}, every)
-	r.of(call)
-	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)) && c.agreed(ctx, p, r, foreignCall), err
 }

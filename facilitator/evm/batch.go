@@ -67,12 +67,12 @@ type sent struct {
 }
 
 // shareable reports whether a payment can be in a transaction with others.
-func (c *chain) shareable(p *payment) bool {
+func (c *settler) shareable(p *payment) bool {
 	return c.mayShare(p) && c.seen(&c.pairing, p.token)
 }
 
 // mayShare is shareable but for what the token was not seen to do yet.
-func (c *chain) mayShare(p *payment) bool {
+func (c *settler) mayShare(p *payment) bool {
 	if c.batch < 2 || p.solo || p.signer != byKey || p.limit != 0 || c.now().Unix() < c.noBatch.Load() {
 		return false
 	}
@@ -83,7 +83,7 @@ func (c *chain) mayShare(p *payment) bool {
 // sawPair takes note that a token writes the events of a payment one after the other.
 // Those who wait for transactions of their own go together then: all of a rush, after a
 // quiet time.
-func (c *chain) sawPair(token common.Address) {
+func (c *settler) sawPair(token common.Address) {
 	before := c.seen(&c.pairing, token)
 	c.pairing.Store(token, c.now())
 	if before || c.batch < 2 {
@@ -100,7 +100,7 @@ func (c *chain) sawPair(token common.Address) {
 
 // dispatch sends a payment that was found good, together with others if it may be.
 // The flight is nil if nothing was sent.
-func (c *chain) dispatch(ctx context.Context, p *payment, v view) (*flight, answer, error) {
+func (c *settler) dispatch(ctx context.Context, p *payment, v view) (*flight, answer, error) {
 	if !c.shareable(p) {
 		return c.sendAlone(ctx, p, v)
 	}
@@ -162,7 +162,7 @@ func (s *batches) end(b *batch) []*member {
 
 // lead gathers the others and sends the batch. It goes on when the caller of the
 // first payment gives up: the others rely on it.
-func (c *chain) lead(caller context.Context, b *batch, a *account) {
+func (c *settler) lead(caller context.Context, b *batch, a *account) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), leadWithin)
 	defer cancel()
 	// Also after a panic: the others wait, and for who was not told the payment may
@@ -243,7 +243,7 @@ func tell(list []*member, s sent) {
 // sendTogether sends members in one transaction, after a simulation of all of them
 // in their order: one may spend what another one needs. It returns the member that
 // is to be sent alone, if only one is left.
-func (c *chain) sendTogether(ctx context.Context, a *account, members []*member) []*member {
+func (c *settler) sendTogether(ctx context.Context, a *account, members []*member) []*member {
 	good, v, err := c.trial(ctx, a, members)
 	if err != nil {
 		tell(members, sent{answer: turnedAway, err: err})
@@ -324,7 +324,7 @@ func (p *payment) ends() time.Time { return time.Unix(p.authorization.ValidBefor
 // trial simulates members together, and looks at the account that is to send them.
 // It returns those that are good; the others are told to go alone, which tells them
 // why they are not.
-func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*member, view, error) {
+func (c *settler) trial(ctx context.Context, a *account, members []*member) ([]*member, view, error) {
 	fl := flightOfAll(a, members)
 	var (
 		now            prices

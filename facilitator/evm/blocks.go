@@ -11,23 +11,17 @@ import (
 )
 
 // HasBlock implements facilitator.Blocks.
-func (f *Facilitator) HasBlock(ctx context.Context, network string, b facilitator.Block) (bool, error) {
-	defer f.users.enter()()
-	return hasBlock(ctx, f.chains, network, b)
-}
-
-// HasBlock implements facilitator.Blocks.
 func (l *Look) HasBlock(ctx context.Context, network string, b facilitator.Block) (bool, error) {
-	defer l.users.enter()()
-	return hasBlock(ctx, l.chains, network, b)
+	defer l.enter()()
+	c, err := l.of(network)
+	if err != nil {
+		return false, err
+	}
+	return c.hasBlock(ctx, b)
 }
 
 // hasBlock asks the nodes in turn, until one of them knows a block of that number.
-func hasBlock(ctx context.Context, chains map[string]*chain, network string, b facilitator.Block) (bool, error) {
-	c, ok := chains[network]
-	if !ok {
-		return false, fmt.Errorf("the network %q is not configured here", network)
-	}
+func (c *Chain) hasBlock(ctx context.Context, b facilitator.Block) (bool, error) {
 	var h *head
 	err := c.ask(ctx, func() calls {
 		h = nil
@@ -46,16 +40,5 @@ func hasBlock(ctx context.Context, chains map[string]*chain, network string, b f
 	return err == nil && h.Hash == common.HexToHash(b.Hash), err
 }
 
-// block is where a receipt says that its transaction is.
-func (r *receipt) block() facilitator.Block {
-	if r.Block == nil || r.BlockHash == (common.Hash{}) {
-		return facilitator.Block{}
-	}
-	return facilitator.Block{Number: uint64(*r.Block), Hash: r.BlockHash.Hex()}
-}
-
-// Interface guards
-var (
-	_ facilitator.Blocks = (*Facilitator)(nil)
-	_ facilitator.Blocks = (*Look)(nil)
-)
+// Interface guard
+var _ facilitator.Blocks = (*Look)(nil)

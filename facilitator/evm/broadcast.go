@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -41,7 +40,7 @@ type reply struct {
 // cannot be counted twice. It returns while some may still be asked.
 //
 // A clear no is none while another node has not answered: that one may have taken it.
-func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, error) {
+func (c *settler) broadcast(ctx context.Context, tx *types.Transaction) (answer, error) {
 	raw, err := tx.MarshalBinary()
 	if err != nil {
 		return turnedAway, err
@@ -52,10 +51,10 @@ func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, e
 	to := c.listening()
 	replies := make(chan reply, len(to))
 	for _, n := range to {
-		leave := c.users.enter() // the connection is in use for longer than by our caller
+		leave := c.looking.enter() // the connection is in use for longer than by our caller
 		go func() {
 			defer leave()
-			replies <- n.send(context.WithoutCancel(ctx), raw, tx.Hash())
+			replies <- c.sendTo(context.WithoutCancel(ctx), n, raw, tx.Hash())
 		}()
 	}
 	said := make(map[answer][]error)
@@ -83,10 +82,10 @@ func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, e
 
 // listening returns the nodes that a transaction is sent to: not those that were silent
 // a moment ago, unless all were.
-func (c *chain) listening() []*node {
+func (c *settler) listening() []*node {
 	var list []*node
 	for _, n := range c.nodes {
-		if !n.isDeaf() {
+		if !c.wasSilent(n) {
 			list = append(list, n)
 		}
 	}
@@ -100,14 +99,13 @@ func (c *chain) listening() []*node {
 // other: each would wait for it, if no other node took it.
 const deafFor = time.Minute
 
-func (n *node) isDeaf() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.now().Sub(n.deaf) < deafFor
+func (c *settler) wasSilent(n *node) bool {
+	at, ok := c.silent.Load(n)
+	return ok && c.now().Sub(at.(time.Time)) < deafFor
 }
 
-// send sends a transaction to one node.
-func (n *node) send(ctx context.Context, raw []byte, hash common.Hash) (r reply) {
+// sendTo sends a transaction to one node.
+func (c *settler) sendTo(ctx context.Context, n *node, raw []byte, hash common.Hash) (r reply) {
 	// Nobody's protection reaches into the goroutine of this.
 	defer func() {
 		if v := recover(); v != nil {
@@ -120,9 +118,7 @@ func (n *node) send(ctx context.Context, raw []byte, hash common.Hash) (r reply)
 		return reply{taken, nil}
 	}
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
-		n.mu.Lock()
-		n.deaf = n.now()
-		n.mu.Unlock()
+		c.silent.Store(n, c.now())
 	}
 	a := read1(err)
 	if a != alreadyKnown {
@@ -158,20 +154,19 @@ func read1(err error) answer {
 		}
 		return unclear
 	}
-	said := strings.ToLower(err.Error())
 	switch {
 	case reverted(err):
 		// The words may be the payer's, whose wallet is called: they say nothing about
 		// the node, and no other number helps.
 		return refusedByCall
-	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
+	case mentions(err, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
 		return alreadyKnown
-	case containsAny(said, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
+	case mentions(err, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken
-	case containsAny(said, noFunds...), containsAny(said, notOurDay...):
+	case mentions(err, noFunds...), mentions(err, notOurDay...):
 		return turnedAway
-	case containsAny(said, refusals...):
+	case mentions(err, refusals...):
 		return refusedByCall
 	default:
 		return unclear
@@ -225,7 +220,7 @@ func (p *prices) ask(b *calls) {
 }
 
 // judge says whether the answers of a batch are of use.
-func (p *prices) judge(c *chain, b calls) error {
+func (p *prices) judge(c *settler, b calls) error {
 	b[len(b)-1].Error = nil // not every chain has a tip
 	c.sawPublished(&b[len(b)-3], p.published)
 	if err := every(b); err != nil {
@@ -234,13 +229,13 @@ func (p *prices) judge(c *chain, b calls) error {
 	return c.checkNode(p.id, p.head)
 }
 
-func (p *prices) fees(c *chain) fees {
+func (p *prices) fees(c *settler) fees {
 	return c.market(toBig(p.head.BaseFee), toBig(p.tip), toBig(p.price))
 }
 
 // pendingOf asks for the next number of an account of ours, transactions in the pool
 // counted; 0 if no node says.
-func (c *chain) pendingOf(ctx context.Context, a *account) uint64 {
+func (c *settler) pendingOf(ctx context.Context, a *account) uint64 {
 	var pending hexutil.Uint64
 	err := c.ask(ctx, func() calls {
 		pending = 0
@@ -255,7 +250,7 @@ func (c *chain) pendingOf(ctx context.Context, a *account) uint64 {
 }
 
 // accountNow asks where an account of ours is, and what gas costs.
-func (c *chain) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
+func (c *settler) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
 	var count hexutil.Uint64
 	var now prices
 	err = c.ask(ctx, func() calls {

@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"math/big"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -263,9 +262,7 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 	c := startChain(t, withPermit2(t), genesis)
 	f, logs := c.start("base-sepolia")
 	dropping := true
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return &protective{keepOpen{c.client}, &dropping}, nil
-	}
+	rewire(f, 0, &protective{keepOpen{c.client}, &dropping})
 	ctx, cancel := context.WithCancel(during(t, 5*time.Minute))
 	c.asleep = cancel
 	if s := f.Settle(ctx, c.lie(at[0], 0, byRandom)); s.Outcome != facilitator.Unknown || dropping {
@@ -311,7 +308,7 @@ func TestANodeThatForgetsItsPool(t *testing.T) {
 		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
 	}
 	node := &forgetful{caller: keepOpen{c.client}}
-	f.chains[baseSepolia].nodes[0].client = node
+	rewire(f, 0, node)
 	c.idle = true
 	node.forgets.Store(true)
 	requests := c.many(24, nil)

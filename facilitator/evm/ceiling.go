@@ -78,7 +78,7 @@ func (c *ceiling) smallerTip(tip *big.Int, now time.Time) *big.Int {
 }
 
 // tooDear reports whether a settlement costs more than it may.
-func (c *chain) tooDear(f fees) bool {
+func (c *settler) tooDear(f fees) bool {
 	if f.excessive(transferGas) {
 		return true
 	}
@@ -94,7 +94,7 @@ func (c *chain) tooDear(f fees) bool {
 }
 
 // tellDear tells the operator that nothing is settled for that.
-func (c *chain) tellDear(f fees) {
+func (c *settler) tellDear(f fees) {
 	c.notices.error("gas costs more than a settlement may cost, so nothing is offered and nothing settled: wait, or allow more with max_fee",
 		zap.Stringer("cost", f.usual()))
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/big"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,66 +23,24 @@ const (
 	maxAhead = 30 * time.Second
 	// warnAhead is the lag of our clock that the log mentions.
 	warnAhead = 5 * time.Second
-	// codeCached is how long an asset is known to be a contract. Contracts do
-	// not vanish; the official facilitators ask again as often.
-	codeCached = 15 * time.Minute
 )
 
-// chain is one network that we settle on, or only look at: then it has no
-// accounts.
-type chain struct {
+// Chain is one EVM chain, as its nodes tell of it. It knows no key and sends nothing.
+// The exported members that a caller may change are changed before it is used.
+type Chain struct {
 	name, caip2   string
 	id            uint64
 	confirmations uint64
 	quorum        int // how many nodes must say that a payment has moved; below 2, one is enough
 	// development: it may have made its last block long ago, see isDevelopment.
 	development bool
-	// l1InGas: see the list of such chains.
-	l1InGas bool
 
 	nodes   []*node
+	notices *notices
+
 	current atomic.Uint32 // index of the node that answered last
-	// accounts pay the gas, in the order of the config: payers of upto are asked to
-	// name the first.
-	accounts []*account
-	shared   *shared
-	notices  *notices
-	users    *users // of its facilitator; nil if it is only looked at
-	// factories may be called for payers whose wallets do not exist yet.
-	factories []common.Address
-	// approvalBudget is what may be spent a day on the gas of payers' approvals, in
-	// the chain's smallest unit; nil if nothing.
-	approvalBudget *big.Int
-	// gasBudget is what may be lost a day by transactions that move nothing, in the
-	// chain's smallest unit; nil is the gas of defaultGasBudget at the market's price.
-	gasBudget *big.Int
-	// maxFee is what a settlement may cost, in the chain's smallest unit; nil is
-	// dearTimes what is usual.
-	maxFee *big.Int
-	// noWallets: payers with code are not taken. walletGas is what their code may use.
-	noWallets bool
-	walletGas uint64
-	// batch is how many payments go in one transaction, and batchWait how long the
-	// first of them waits for others.
-	batch     int
-	batchWait time.Duration
-	noBatch   atomic.Int64 // until then (Unix time) payments go alone
-	// spent wakes the watch of funds.
-	spent chan struct{}
-
-	pairing   sync.Map // common.Address of an asset -> time.Time it was seen to write the events of a payment one after the other
-	counting  sync.Map // common.Address of an asset -> time.Time it was seen to move what was paid
-	lacking   sync.Map // common.Address of a proxy that is not on this chain -> true
-	contracts sync.Map // common.Address of an asset or a proxy -> time.Time it was seen to have code
-
-	blocks     rhythm
-	refreshing sync.Mutex
-	ceiling    ceiling
-	lastFees   atomic.Pointer[fees]
-	published  atomic.Pointer[big.Int] // see fees
-
-	now   func() time.Time
-	sleep func(context.Context, time.Duration) error
+	blocks  rhythm
+	now     func() time.Time
 }
 
 // maxBlockTime bounds what is learned of the time between blocks: there are chains
@@ -132,14 +90,26 @@ func (r *rhythm) saw(h *head) {
 	}
 }
 
-// leastLife is how long a payment must still be good to be sent: two blocks.
-func (c *chain) leastLife() time.Duration {
+// nextBlock is what the number and the time of the next block will be at the earliest, by
+// the blocks that nodes have shown; zeros if none has.
+func (c *Chain) nextBlock() (number uint64, unix int64) { return c.blocks.next() }
+
+// latestBlock is the number of the last block that a node has shown; 0 if none has.
+func (c *Chain) latestBlock() uint64 { return c.blocks.latest() }
+
+// blockTime is the usual time between two blocks, at most maxBlockTime; 0 until enough
+// blocks were seen.
+func (c *Chain) blockTime() time.Duration {
 	c.blocks.mu.Lock()
 	defer c.blocks.mu.Unlock()
-	if c.development {
-		return minLife // it makes its blocks when somebody wants one
-	}
-	return max(minLife, 2*c.blocks.between)
+	return c.blocks.between
+}
+
+// inTurn returns the nodes in the order in which they are to be asked: the one that
+// answered last comes first. With after 1 it comes last, for a second opinion.
+func (c *Chain) inTurn(after int) []*node {
+	first := (int(c.current.Load()) + after) % len(c.nodes)
+	return slices.Concat(c.nodes[first:], c.nodes[:first])
 }
 
 // head is what we read of a block.
@@ -160,7 +130,7 @@ func (c *calls) add(result any, method string, args ...any) {
 // ask makes a batch at the node that answered last, and at the others in turn
 // until one gives an answer. build makes the calls anew for each of them; judge
 // says whether the answers are of any use, and if not the next node is asked.
-func (c *chain) ask(ctx context.Context, build func() calls, judge func(calls) error) error {
+func (c *Chain) ask(ctx context.Context, build func() calls, judge func(calls) error) error {
 	var errs []error
 	first := c.current.Load()
 	for i := range c.nodes {
@@ -203,7 +173,7 @@ func (e *wrongChainError) Error() string {
 }
 
 // checkNode compares a node's chain id and last block with what is expected.
-func (c *chain) checkNode(id hexutil.Uint64, h *head) error {
+func (c *Chain) checkNode(id hexutil.Uint64, h *head) error {
 	if uint64(id) != c.id {
 		err := &wrongChainError{want: c.id, got: uint64(id)}
 		c.notices.error("a node is on another chain: correct its rpc URL, or the name of the network",
@@ -230,12 +200,4 @@ func (c *chain) checkNode(id hexutil.Uint64, h *head) error {
 		return fmt.Errorf("its last block is %s old", (-ahead).Round(time.Second))
 	}
 	return nil
-}
-
-func (c *chain) isContract(asset common.Address) bool { return c.seen(&c.contracts, asset) }
-
-// seen reports whether something was found out about a contract not long ago.
-func (c *chain) seen(list *sync.Map, contract common.Address) bool {
-	at, ok := list.Load(contract)
-	return ok && c.now().Sub(at.(time.Time)) < codeCached
 }

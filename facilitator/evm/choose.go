@@ -74,7 +74,7 @@ func (q *queue) sawBalance(a *account, balance *big.Int) {
 
 // senders returns the accounts that may send a payment: of upto the one that the
 // payer named, else all that are not set aside, or all if they all are.
-func (c *chain) senders(p *payment) ([]*account, error) {
+func (c *settler) senders(p *payment) ([]*account, error) {
 	if w, ok := p.way.(*permit2); ok && p.upto() {
 		a := c.accountOf(w.permit.Facilitator)
 		if a == nil {
@@ -90,7 +90,7 @@ func (c *chain) senders(p *payment) ([]*account, error) {
 
 // enter gives a payment a place on one of the accounts, which is to send it. last
 // waits until nothing else of its payer is on its way.
-func (c *chain) enter(ctx context.Context, p *payment, among []*account, last bool) error {
+func (c *settler) enter(ctx context.Context, p *payment, among []*account, last bool) error {
 	if err := c.refusesRisk(p); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (c *chain) enter(ctx context.Context, p *payment, among []*account, last bo
 }
 
 // dress makes a wish one of a kind.
-func (c *chain) dress(w *wish, k kind) {
+func (c *settler) dress(w *wish, k kind) {
 	w.kind, w.most = k, maxInFlight
 	if k == together {
 		w.most = maxInFlight * c.batch
@@ -123,7 +123,7 @@ func (c *chain) dress(w *wish, k kind) {
 }
 
 // kindOf says what a payment needs a place in.
-func (c *chain) kindOf(p *payment) kind {
+func (c *settler) kindOf(p *payment) kind {
 	if c.shareable(p) {
 		return together
 	}
@@ -132,7 +132,7 @@ func (c *chain) kindOf(p *payment) kind {
 
 // refresh looks at what is on its way from our accounts: who waited for a payment may
 // have gone, and its place is still taken. One looks at a time.
-func (c *chain) refresh(ctx context.Context) {
+func (c *settler) refresh(ctx context.Context) {
 	if !c.refreshing.TryLock() {
 		return
 	}
@@ -150,12 +150,12 @@ func (c *chain) refresh(ctx context.Context) {
 
 // isFirstOfWallet reports whether the payer is known to have code, and has paid
 // nothing here since a transaction was reverted.
-func (c *chain) isFirstOfWallet(p *payment) bool {
+func (c *settler) isFirstOfWallet(p *payment) bool {
 	return p.signer != byKey && c.shared.standings.paid(p.from) == 0
 }
 
 // leave gives back the place of a payment that is not on its way, if it has one.
-func (c *chain) leave(p *payment) {
+func (c *settler) leave(p *payment) {
 	if p.place != nil {
 		p.place.held.end(nil)
 		p.place.landed()
@@ -164,12 +164,12 @@ func (c *chain) leave(p *payment) {
 }
 
 // others picks the accounts that are not set aside, and not this one.
-func (c *chain) others(among []*account, than *account) []*account {
+func (c *settler) others(among []*account, than *account) []*account {
 	return slices.DeleteFunc(c.shared.queue.inUse(among, c.now()), func(a *account) bool { return a == than })
 }
 
 // accountOf returns our account with an address; nil if we have none.
-func (c *chain) accountOf(address common.Address) *account {
+func (c *settler) accountOf(address common.Address) *account {
 	for _, a := range c.accounts {
 		if a.key.address == address {
 			return a
@@ -190,16 +190,16 @@ func isUnfit(err error) bool {
 }
 
 // unfit sets an account aside.
-func (c *chain) unfit(a *account, err error) error {
+func (c *settler) unfit(a *account, err error) error {
 	c.shared.queue.setAside(a, c.now())
 	return &unfitError{err}
 }
 
 // noGas tells the operator that an account cannot pay any more.
-func (c *chain) noGas(a *account, fields ...zap.Field) {
+func (c *settler) noGas(a *account, fields ...zap.Field) {
 	if len(c.others(c.accounts, a)) == 0 {
-		c.notices.of(a).error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin", fields...)
+		c.notices.of(a.key.address).error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin", fields...)
 		return
 	}
-	c.notices.of(a).warn("one of the accounts that pay the gas has too little and is passed over, and upto payments that name it are not settled: send it some of the chain's own coin", fields...)
+	c.notices.of(a.key.address).warn("one of the accounts that pay the gas has too little and is passed over, and upto payments that name it are not settled: send it some of the chain's own coin", fields...)
 }

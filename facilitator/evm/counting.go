@@ -23,13 +23,13 @@ type call3f struct {
 // nothing and say that they did, are found out by it before anybody has paid. A
 // good answer is kept as long as that about an asset's code. Of upto it cannot be
 // asked, since nobody but us may settle it.
-func (c *chain) mayMiscount(p *payment) bool {
+func (c *settler) mayMiscount(p *payment) bool {
 	return !p.upto() && p.from != p.to && p.signer != byFactory && !c.seen(&c.counting, p.token)
 }
 
 // countingCall settles between two looks at the payee's balance. Who settles does
 // not matter to the contracts, so it can be Multicall3.
-func (c *chain) countingCall(p *payment) map[string]any {
+func (c *settler) countingCall(p *payment) map[string]any {
 	to, data := p.encoded()
 	balance := call3f{p.token, false, pack("balanceOf", p.to)}
 	return map[string]any{

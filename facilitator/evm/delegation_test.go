@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -433,9 +432,7 @@ func TestWhatAPublicationCostsIsSetAside(t *testing.T) {
 	}
 	c := startChain(t, payersNo(40), oracle)
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.02/day" })
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return publishing{keepOpen{c.client}}, nil
-	}
+	rewire(f, 0, publishing{keepOpen{c.client}})
 	c.idle = true
 	var keys []*ecdsa.PrivateKey
 	var requests []facilitator.Request
@@ -665,7 +662,7 @@ func TestAnAuditReadsWhatNobodyWaitedFor(t *testing.T) {
 			c := startChain(t, payersNo(2))
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
 			if tt.forgets {
-				f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+				rewire(f, 0, denying{keepOpen{c.client}})
 			}
 			c.idle = true
 			stop := c.settleAside(f, c.sign(order{from: keyNo(0), before: 1e6}))
@@ -718,9 +715,7 @@ func TestAReceiptSaysNoMoreThanWasOffered(t *testing.T) {
 	c := startChain(t, payersNo(1))
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.02/day" })
 	ch := f.chains[baseSepolia]
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return garbling{keepOpen{c.client}, func(_ *rpc.BatchElem, r *receipt) { r.L1Fee = (*hexutil.Big)(big.NewInt(1e18)) }}, nil
-	}
+	rewire(f, 0, garbling{keepOpen{c.client}, func(_ *rpc.BatchElem, r *receipt) { r.L1Fee = (*hexutil.Big)(big.NewInt(1e18)) }})
 	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{from: keyNo(0), before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
@@ -765,8 +760,7 @@ func TestAnotherNodeHasTheReceipt(t *testing.T) {
 	f, _ := c.start("base-sepolia", func(n *Network) {
 		n.RPC, n.Batch = []string{"https://node-1.example", "https://node-2.example"}, 1
 	})
-	ch := f.chains[baseSepolia]
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+	rewire(f, 0, denying{keepOpen{c.client}})
 	c.idle = true
 	stop := c.settleAside(f, c.sign(order{from: keyNo(0), before: 1e6}))
 	untilSteady(f)
@@ -799,13 +793,11 @@ func TestAGarbledReceiptHoldsUpNoOther(t *testing.T) {
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
 	ch := f.chains[baseSepolia]
 	var which common.Hash
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return garbling{keepOpen{c.client}, func(b *rpc.BatchElem, r *receipt) {
-			if r.Transaction == which {
-				*b.Result.(**receipt), b.Error = nil, errors.New("json: cannot unmarshal object")
-			}
-		}}, nil
-	}
+	rewire(f, 0, garbling{keepOpen{c.client}, func(b *rpc.BatchElem, r *receipt) {
+		if r.Transaction == which {
+			*b.Result.(**receipt), b.Error = nil, errors.New("json: cannot unmarshal object")
+		}
+	}})
 	c.idle = true
 	var requests []facilitator.Request
 	for i := range 4 {

@@ -3,7 +3,6 @@ package evm
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
@@ -30,7 +29,7 @@ type result3 struct {
 
 // diagnose finds out why the transfer would not be made. Only an error of
 // the nodes is an error.
-func (c *chain) diagnose(ctx context.Context, p *payment, r x402.Requirement, simulation error) (*x402.Error, error) {
+func (c *settler) diagnose(ctx context.Context, p *payment, r x402.Requirement, simulation error) (*x402.Error, error) {
 	calls3 := p.questions(p)
 	together := pack("tryAggregate", false, calls3)
 	var answer hexutil.Bytes
@@ -74,7 +73,7 @@ func readResults(b []byte, want int) ([]result3, error) {
 }
 
 // askSingly is tryAggregate by hand.
-func (c *chain) askSingly(ctx context.Context, list []call3) ([]result3, error) {
+func (c *settler) askSingly(ctx context.Context, list []call3) ([]result3, error) {
 	answers := make([]hexutil.Bytes, len(list))
 	results := make([]result3, len(list))
 	build := func() calls {
@@ -101,12 +100,11 @@ func (c *chain) askSingly(ctx context.Context, list []call3) ([]result3, error) 
 }
 
 // tellOperator logs a refusal of the token that a seller can do something about.
-func (c *chain) tellOperator(simulation error) {
-	text := strings.ToLower(simulation.Error())
+func (c *settler) tellOperator(simulation error) {
 	switch {
-	case containsAny(text, "paused"):
+	case mentions(simulation, "paused"):
 		c.notices.error("the token is paused, so that nobody can pay with it: wait for its issuer, or accept another asset", zap.Error(simulation))
-	case containsAny(text, "blacklist", "blocklist", "frozen", "sanction"):
+	case mentions(simulation, "blacklist", "blocklist", "frozen", "sanction"):
 		c.notices.warn("the token refuses an account: if it happens to every payer, its issuer has blocked the seller's address", zap.Error(simulation))
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -26,8 +25,6 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
-
-const maxRPC = 8
 
 func init() {
 	caddy.RegisterModule(Facilitator{})
@@ -54,10 +51,10 @@ type Facilitator struct {
 	ERC6492Factories []string `json:"erc6492_factories,omitempty"`
 
 	factories []common.Address
-	chains    map[string]*chain // by CAIP-2 id
+	chains    map[string]*settler // by CAIP-2 id
+	looking   *Look               // at the same chains; it closes their connections
 	logger    *zap.Logger
 	held      []string // keys of the pool
-	users     *users
 
 	// What tests replace.
 	now   func() time.Time
@@ -189,13 +186,10 @@ func New(network string, rpc []string, key *ecdsa.PrivateKey, logger *zap.Logger
 // prepare makes what a facilitator has besides its chains.
 func (f *Facilitator) prepare() {
 	if f.now == nil {
-		f.now, f.sleep, f.dial = time.Now, facilitator.Sleep, dialNode
+		f.now, f.sleep = time.Now, facilitator.Sleep
 	}
-	f.chains = make(map[string]*chain)
-	f.users = &users{last: func() {
-		hangUp(f.chains)
-		f.release()
-	}}
+	f.chains = make(map[string]*settler)
+	f.looking = &Look{closed: f.release}
 }
 
 func (f *Facilitator) provisionNetwork(name string, n *Network) error {
@@ -218,15 +212,18 @@ func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 
 // settleOn adds a chain.
 func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) error {
-	c, err := newChain(name, n.RPC, outside{logger: f.logger, now: f.now, sleep: f.sleep, dial: f.dial})
+	seen, err := newChain(name, n.RPC, outside{logger: f.logger, now: f.now, dial: f.dial})
 	if err != nil {
 		return err
 	}
-	if _, twice := f.chains[c.caip2]; twice {
-		return fmt.Errorf("%s is named twice", c.caip2)
+	if err := f.looking.add(seen); err != nil {
+		return err
 	}
-	c.factories, c.users, c.quorum, c.l1InGas = f.factories, f.users, n.Quorum, l1InGas[c.id]
-	c.confirmations = uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
+	seen.quorum, seen.confirmations = n.Quorum, uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
+	c := &settler{
+		Chain: seen, looking: f.looking, factories: f.factories, l1InGas: l1InGas[seen.id],
+		spent: make(chan struct{}, 1), now: f.now, sleep: f.sleep,
+	}
 	if n.ApprovalBudget != "" {
 		if c.approvalBudget, err = parseBudget(n.ApprovalBudget); err != nil {
 			return fmt.Errorf("approval_budget: %w", err)
@@ -316,7 +313,7 @@ func parseWallets(s string) (gas uint64, off bool, err error) {
 // Cleanup ends the use of the facilitator. Payments that are being settled go on; the
 // connections close, and what configs share is let go of, after the last of them.
 func (f *Facilitator) Cleanup() error {
-	f.users.close()
+	f.looking.Close()
 	return nil
 }
 
@@ -328,54 +325,10 @@ func (f *Facilitator) release() {
 	f.held = nil
 }
 
-// users counts the calls under way, so that what they use is closed after the
-// last: a reload does not wait for payments.
-type users struct {
-	mu     sync.Mutex
-	n      int
-	closed bool
-	last   func()
-}
-
-// enter begins a call; the function that it returns ends it.
-func (u *users) enter() (leave func()) {
-	if u == nil {
-		return func() {} // not provisioned: there is nothing to close
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.n++
-	return u.leave
-}
-
-func (u *users) leave() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.n--
-	u.closeIfIdle()
-}
-
-func (u *users) close() {
-	if u == nil {
-		return
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.closed = true
-	u.closeIfIdle()
-}
-
-func (u *users) closeIfIdle() {
-	if u.closed && u.n == 0 {
-		u.last()
-	}
-}
-
 // Interface guards
 var (
 	_ caddy.Provisioner       = (*Facilitator)(nil)
 	_ caddy.CleanerUpper      = (*Facilitator)(nil)
 	_ facilitator.Facilitator = (*Facilitator)(nil)
 	_ facilitator.Funded      = (*Facilitator)(nil)
-	_ facilitator.Witness     = (*Facilitator)(nil)
 )

@@ -51,7 +51,7 @@ func market(base, tip, price *big.Int) fees {
 }
 
 // market is market with the smaller one of two nodes' tips, and remembers the price.
-func (c *chain) market(base, tip, price *big.Int) fees {
+func (c *settler) market(base, tip, price *big.Int) fees {
 	f := market(base, c.ceiling.smallerTip(tip, c.now()), price)
 	f.published = c.published.Load()
 	c.ceiling.saw(f, c.now())

@@ -25,8 +25,6 @@ const (
 	fundsTimeout = 10 * time.Second
 	// fewSettlements is what the log warns of.
 	fewSettlements = 100
-	// fundsNoticeEvery is how often the log repeats that an account has little.
-	fundsNoticeEvery = time.Hour
 )
 
 // WatchFunds implements facilitator.Funded. A payment that finds an account with
@@ -39,7 +37,7 @@ func (f *Facilitator) WatchFunds(ctx context.Context, saw func(network string, f
 	wg.Wait()
 }
 
-func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string, facilitator.Funds)) {
+func (f *Facilitator) watchFunds(ctx context.Context, c *settler, saw func(string, facilitator.Funds)) {
 	var last facilitator.Funds
 	for {
 		every := fundsSoon
@@ -69,8 +67,8 @@ func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string,
 
 // funds looks at what the accounts of a chain have. An error means that it is not
 // known.
-func (f *Facilitator) funds(ctx context.Context, c *chain) (funds facilitator.Funds, err error) {
-	defer f.users.enter()()
+func (f *Facilitator) funds(ctx context.Context, c *settler) (funds facilitator.Funds, err error) {
+	defer f.looking.enter()()
 	// The caller's own protection does not reach into the goroutines of WatchFunds.
 	defer func() {
 		if v := recover(); v != nil {
@@ -84,7 +82,7 @@ func (f *Facilitator) funds(ctx context.Context, c *chain) (funds facilitator.Fu
 
 // funds asks for the balances, and for the price. What our transactions on their way
 // can still cost is spent already.
-func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
+func (c *settler) funds(ctx context.Context) (facilitator.Funds, error) {
 	var now prices
 	gone := c.shared.unended(c.accounts)
 	balances, mined := make([]*hexutil.Big, len(c.accounts)), make([]hexutil.Uint64, len(c.accounts))
@@ -138,7 +136,7 @@ func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
 }
 
 // lostToday is what was lost today, in the chain's smallest unit.
-func (c *chain) lostToday() *big.Int {
+func (c *settler) lostToday() *big.Int {
 	lost := c.losses().today(c.now())
 	if c.gasBudget == nil {
 		lost.Mul(lost, c.price())
@@ -148,11 +146,11 @@ func (c *chain) lostToday() *big.Int {
 
 // askOtherTip asks a second node for the tip that it would give: one node alone
 // could have us pay what it likes.
-func (c *chain) askOtherTip(ctx context.Context) {
+func (c *settler) askOtherTip(ctx context.Context) {
 	if len(c.nodes) < 2 {
 		return
 	}
-	other := c.nodes[(int(c.current.Load())+1)%len(c.nodes)]
+	other := c.inTurn(1)[0]
 	var tip *hexutil.Big
 	if other.call(ctx, &tip, "eth_maxPriorityFeePerGas") == nil && tip != nil {
 		c.ceiling.sawOther(toBig(tip), c.now())
@@ -160,7 +158,7 @@ func (c *chain) askOtherTip(ctx context.Context) {
 }
 
 // settlements is how many of them can be paid for; none while they are too dear.
-func (c *chain) settlements(left *big.Int, f fees) int64 {
+func (c *settler) settlements(left *big.Int, f fees) int64 {
 	one := f.total(transferGas)
 	switch {
 	case left.Sign() <= 0 || c.tooDear(f):
@@ -176,7 +174,7 @@ func (c *chain) settlements(left *big.Int, f fees) int64 {
 }
 
 // spending tells the watch that an account has little left, if it has.
-func (c *chain) spending(left *big.Int, f fees) {
+func (c *settler) spending(left *big.Int, f fees) {
 	if c.settlements(left, f) >= fewSettlements {
 		return
 	}
@@ -197,14 +195,14 @@ func hasFew(funds facilitator.Funds) bool {
 
 // tellFunds logs what an operator has to do, and has the senders pass over the
 // accounts that have nothing, or no longer.
-func (c *chain) tellFunds(before, now facilitator.Funds) {
+func (c *settler) tellFunds(before, now facilitator.Funds) {
 	if last := c.lastFees.Load(); last != nil && c.tooDear(*last) {
 		c.tellDear(*last) // coin would not help
 		return
 	}
 	for i, a := range c.accounts {
 		n := now.Accounts[i]
-		notices := c.notices.of(a)
+		notices := c.notices.of(a.key.address)
 		fields := []zap.Field{zap.Stringer("balance", n.Balance), zap.Int64("settlements", n.Settlements)}
 		switch {
 		case n.Settlements == 0:

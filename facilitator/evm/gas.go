@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
@@ -34,7 +33,7 @@ const (
 // inspectGas is inspect, and once more with as much gas as a node says that it takes
 // if the usual limit is too low. The limit of a payer with code stays as it is: what
 // his code uses is up to him.
-func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view, error) {
+func (c *settler) inspectGas(ctx context.Context, p *payment, settling bool) (view, error) {
 	v, err := c.inspect(ctx, p, settling)
 	if err != nil || p.limit != 0 || p.signer != byKey || v.payerCode || !c.lacksGas(v.simulation) {
 		return v, err
@@ -86,7 +85,7 @@ func notRun(simulation, err error) error {
 // lacksGas reports whether more gas may help a settlement that failed when it was
 // simulated. Where a lack of gas is usual, a revert without any reason may be one: it
 // is what a contract is left with whose own call ran out of it.
-func (c *chain) lacksGas(simulation error) bool {
+func (c *settler) lacksGas(simulation error) bool {
 	if simulation == nil || tooLittleGas(simulation) {
 		return simulation != nil
 	}
@@ -99,5 +98,5 @@ func (c *chain) lacksGas(simulation error) bool {
 
 // tooLittleGas reports whether a node says of a call that its gas did not suffice.
 func tooLittleGas(err error) bool {
-	return answered(err) && containsAny(strings.ToLower(err.Error()), "out of gas", "outofgas", "intrinsic gas", "gas required exceeds", "not enough gas")
+	return answered(err) && mentions(err, "out of gas", "outofgas", "intrinsic gas", "gas required exceeds", "not enough gas")
 }

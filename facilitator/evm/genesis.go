@@ -15,29 +15,25 @@ import (
 )
 
 // Seen implements facilitator.Chains.
-func (f *Facilitator) Seen() []string { return slices.Sorted(maps.Keys(f.chains)) }
-
-// Genesis implements facilitator.Chains.
-func (f *Facilitator) Genesis(ctx context.Context, network string) ([]string, error) {
-	defer f.users.enter()()
-	return genesis(ctx, f.chains, network)
+func (l *Look) Seen() []string {
+	if l == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(l.chains))
 }
-
-// Seen implements facilitator.Chains.
-func (l *Look) Seen() []string { return slices.Sorted(maps.Keys(l.chains)) }
 
 // Genesis implements facilitator.Chains.
 func (l *Look) Genesis(ctx context.Context, network string) ([]string, error) {
-	defer l.users.enter()()
-	return genesis(ctx, l.chains, network)
+	defer l.enter()()
+	c, err := l.of(network)
+	if err != nil {
+		return nil, err
+	}
+	return c.genesis(ctx)
 }
 
 // genesis asks all nodes of a chain at once.
-func genesis(ctx context.Context, chains map[string]*chain, network string) ([]string, error) {
-	c, ok := chains[network]
-	if !ok {
-		return nil, fmt.Errorf("the network %q is not configured here", network)
-	}
+func (c *Chain) genesis(ctx context.Context) ([]string, error) {
 	hashes, errs := make([]string, len(c.nodes)), make([]error, len(c.nodes))
 	var wg sync.WaitGroup
 	for i, n := range c.nodes {
@@ -54,7 +50,7 @@ func genesis(ctx context.Context, chains map[string]*chain, network string) ([]s
 
 // firstBlock returns the hash of a node's first block. A node with another chain
 // id is asked for nothing (see checkNode), and says nothing.
-func (c *chain) firstBlock(ctx context.Context, n *node) (string, error) {
+func (c *Chain) firstBlock(ctx context.Context, n *node) (string, error) {
 	var id hexutil.Uint64
 	var first *struct {
 		Number *hexutil.Uint64 `json:"number"`
@@ -78,8 +74,5 @@ func (c *chain) firstBlock(ctx context.Context, n *node) (string, error) {
 	return first.Hash.Hex(), nil
 }
 
-// Interface guards
-var (
-	_ facilitator.Chains = (*Facilitator)(nil)
-	_ facilitator.Chains = (*Look)(nil)
-)
+// Interface guard
+var _ facilitator.Chains = (*Look)(nil)

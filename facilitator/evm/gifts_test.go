@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"math/big"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +49,7 @@ func TestWhoKeepsAGiftGetsNoOther(t *testing.T) {
 			c.seal()
 		}
 	}}
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+	rewire(f, 0, node)
 	next := func() map[string]any {
 		return sponsorApproval(func(tx *types.DynamicFeeTx, _ **ecdsa.PrivateKey) {
 			base := must(c.backend.Client().HeaderByNumber(t.Context(), nil)).BaseFee
@@ -93,9 +92,7 @@ func TestGiftThatWasNotSentIsNone(t *testing.T) {
 	c := startChain(t, withPermit2(t), poor)
 	f, _ := c.start("base-sepolia", budget("0.01/day"))
 	client := keepOpen{c.client}
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return turnsAway{client}, nil
-	}
+	rewire(f, 0, turnsAway{client})
 	r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
 	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unsent {
 		t.Errorf("%+v", s)
@@ -104,7 +101,7 @@ func TestGiftThatWasNotSentIsNone(t *testing.T) {
 	if a.spent.Sign() != 0 || a.ofStrangers.Sign() != 0 {
 		t.Errorf("%s of the budget is spent, %s of that of strangers", a.spent, a.ofStrangers)
 	}
-	f.chains[baseSepolia].nodes[0].client = client
+	rewire(f, 0, client)
 	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}

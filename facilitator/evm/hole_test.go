@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -114,7 +113,7 @@ func TestAWrongNumberLeavesNoGap(t *testing.T) {
 			c := startChain(t)
 			f, logs := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
 			node := &misnumbering{caller: keepOpen{c.client}, left: tt.times, says: tt.says}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			rewire(f, 0, node)
 			for i := range byte(3) {
 				if i == 1 && tt.times < 0 {
 					node.mu.Lock()
@@ -148,7 +147,7 @@ func TestAWrongNumberSendsNothingTwice(t *testing.T) {
 			c := startChain(t)
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
 			node := &misnumbering{caller: keepOpen{c.client}, left: 1 << 30, says: says, only: "latest"}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			rewire(f, 0, node)
 			c.idle = true
 			r := c.sign(order{before: 1e6})
 			for range 3 {

@@ -55,7 +55,6 @@ type node struct {
 	mu      sync.Mutex
 	client  caller
 	noBatch time.Time // when it last refused a batch
-	deaf    time.Time // when it was last silent to a transaction
 }
 
 func newNode(u *url.URL, d dialer, now func() time.Time) *node {

@@ -111,8 +111,8 @@ func TestNextNode(t *testing.T) {
 			if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
 				t.Fatalf("settle: %+v", s)
 			}
-			if at := f.chains[baseSepolia].current.Load(); at != 1 {
-				t.Errorf("node %d is asked first", at)
+			if at := f.chains[baseSepolia]; at.inTurn(0)[0] != at.nodes[1] {
+				t.Error("the first node is asked first")
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -128,7 +129,7 @@ func reverted(err error) bool {
 	if said.ErrorCode() == 3 || said.ErrorCode() == -32015 { // geth and its kin; Nethermind
 		return true
 	}
-	return hasRevertData(err) || containsAny(strings.ToLower(said.Error()), halts...)
+	return hasRevertData(err) || mentions(said, halts...)
 }
 
 // errorString is how the data of a revert begins that carries a text: the words of the
@@ -173,11 +174,12 @@ func neverSent(err error) bool {
 	return noSuchHost || errors.Is(err, errNoRoom)
 }
 
-func containsAny(s string, words ...string) bool {
-	for _, w := range words {
-		if strings.Contains(s, w) {
-			return true
-		}
+// mentions reports whether an error's text has one of some words in it, which are given in lower
+// case: nodes have no codes for most of what they say.
+func mentions(err error, words ...string) bool {
+	if err == nil {
+		return false
 	}
-	return false
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }

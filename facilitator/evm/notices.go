@@ -4,12 +4,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"go.uber.org/zap"
 )
 
 // noticeEvery is how often the log repeats what is wrong with a chain or an
 // account: each payment meets it again, and one line is enough.
 const noticeEvery = time.Minute
+
+// hourly is how often the log repeats what nobody has to be told more often.
+const hourly = time.Hour
 
 // notices logs what an operator has to put right.
 type notices struct {
@@ -25,10 +29,14 @@ type told struct {
 	when map[string]time.Time
 }
 
-// of returns notices about one of our accounts: the log names it, and what was told
-// of another is told of it, too.
-func (n *notices) of(a *account) *notices {
-	address := a.key.address.Hex()
+func newNotices(logger *zap.Logger, now func() time.Time) *notices {
+	return &notices{logger: logger, now: now, told: &told{when: make(map[string]time.Time)}}
+}
+
+// of returns notices about one account: the log names it, and what was told of another is
+// told of it, too.
+func (n *notices) of(account common.Address) *notices {
+	address := account.Hex()
 	return &notices{n.logger.With(zap.String("account", address)), n.now, n.told, address}
 }
 
@@ -46,7 +54,7 @@ func (n *notices) warn(message string, fields ...zap.Field) {
 
 // hourly logs what nobody has to be told more often.
 func (n *notices) hourly(log func(string, ...zap.Field), message string, fields ...zap.Field) {
-	if n.due(message, fundsNoticeEvery) {
+	if n.due(message, hourly) {
 		log(message, fields...)
 	}
 }

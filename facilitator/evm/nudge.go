@@ -66,7 +66,7 @@ func (fl *flight) waits(long time.Duration, now time.Time) bool {
 // nudge sends the flight that holds up all others once more, for a higher fee.
 // Whoever waits for a receipt calls it, whosever flight that is: its own caller
 // may have given up. It does nothing most of the time.
-func (s *sender) nudge(ctx context.Context, c *chain) {
+func (s *sender) nudge(ctx context.Context, c *settler) {
 	s.remind(ctx, c)
 	lowest := s.stuck(c.now())
 	if lowest == nil {
@@ -82,7 +82,7 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 }
 
 // push is nudge for who has the turn.
-func (s *sender) push(ctx context.Context, c *chain) {
+func (s *sender) push(ctx context.Context, c *settler) {
 	lowest := s.stuck(c.now())
 	if lowest == nil {
 		return
@@ -102,21 +102,21 @@ func (s *sender) push(ctx context.Context, c *chain) {
 			return
 		}
 		fl = s.fill(fl.by, mined, fees.legacy)
-		c.notices.of(fl.by).warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
+		c.notices.of(fl.by.key.address).warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
 			zap.Uint64("number", fl.number))
 	} else {
-		c.notices.of(fl.by).warn("a transaction waits for too long and is sent again for a higher fee",
+		c.notices.of(fl.by.key.address).warn("a transaction waits for too long and is sent again for a higher fee",
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
 	}
 	why := c.hopeless(ctx, fl, fees)
 	if why != "" {
-		c.notices.of(fl.by).warn("a transaction is not sent again, and its number is used up by one that does nothing",
+		c.notices.of(fl.by.key.address).warn("a transaction is not sent again, and its number is used up by one that does nothing",
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()), zap.String("reason", why))
 	}
 	a, err := c.resend(ctx, fl, fees, why != "")
 	switch {
 	case errors.Is(err, errUntold) && !fl.waits(fillAfter, c.now()):
-		c.notices.of(fl.by).warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
+		c.notices.of(fl.by.key.address).warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
 			zap.Uint64("number", fl.number), zap.Error(err))
 		return
 	case why == "" && (a == turnedAway || a == refusedByCall):
@@ -126,7 +126,7 @@ func (s *sender) push(ctx context.Context, c *chain) {
 		a, err = c.resend(ctx, fl, fees, true)
 	}
 	if a != taken {
-		c.notices.of(fl.by).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
+		c.notices.of(fl.by.key.address).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
 			zap.Uint64("number", fl.number), zap.Error(err))
 	}
 }
@@ -137,7 +137,7 @@ const maxBumps = 5
 // hopeless says why a transaction that waits is not to be sent again; "" if it is.
 // A node that takes transactions and drops those that would be reverted would have
 // us pay ever more for one that never gets into a block.
-func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
+func (c *settler) hopeless(ctx context.Context, fl *flight, now fees) string {
 	fl.mu.Lock()
 	filling, bumps, ends := fl.filling, fl.bumps, fl.ends
 	fl.mu.Unlock()
@@ -185,7 +185,7 @@ const remindAfter = 6 * time.Second
 
 // remind sends all transactions once more that the nodes have forgotten, as those do
 // that are restarted: as they are, since nothing is wrong with them.
-func (s *sender) remind(ctx context.Context, c *chain) {
+func (s *sender) remind(ctx context.Context, c *settler) {
 	waiting := s.unheard(c.now())
 	if len(waiting) == 0 {
 		return
@@ -233,7 +233,7 @@ func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
 // resend sends a flight again for higher fees; filling sends nothing in its
 // place that only uses up the number. The error is errUntold, and nothing was sent, if those
 // whose payments are in it cannot be told before.
-func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
+func (c *settler) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
 	fl.mu.Lock()
 	offer, tx := fl.fees.bumped(now.of(len(fl.data))), fl.raw
 	most := int64(maxBump)

@@ -21,9 +21,8 @@ const (
 
 // numbersAgain asks for the numbers of an account once more: another node if there is
 // one, else the same.
-func (c *chain) numbersAgain(ctx context.Context, a *account) (mined, pending uint64, ok bool) {
-	for i := range c.nodes {
-		n := c.nodes[(int(c.current.Load())+1+i)%len(c.nodes)]
+func (c *settler) numbersAgain(ctx context.Context, a *account) (mined, pending uint64, ok bool) {
+	for _, n := range c.inTurn(1) {
 		var latest, next hexutil.Uint64
 		var b calls
 		b.add(&latest, "eth_getTransactionCount", a.key.address, "latest")
@@ -37,7 +36,7 @@ func (c *chain) numbersAgain(ctx context.Context, a *account) (mined, pending ui
 }
 
 // reached takes note of how many numbers of an account are in blocks, as a node says.
-func (c *chain) reached(ctx context.Context, a *account, mined uint64) {
+func (c *settler) reached(ctx context.Context, a *account, mined uint64) {
 	if a.sender.isBeyond(mined) {
 		again, _, ok := c.numbersAgain(ctx, a)
 		if !ok {
@@ -59,7 +58,7 @@ func (s *sender) isBeyond(mined uint64) bool {
 // believable is the next number of an account that a node says, or what we know if that
 // is out of all proportion: all payments would wait until the numbers before it were used
 // up. The first number of a process is asked for twice, since nothing is known then.
-func (c *chain) believable(ctx context.Context, a *account, pending, mined uint64) uint64 {
+func (c *settler) believable(ctx context.Context, a *account, pending, mined uint64) uint64 {
 	a.sender.mu.Lock()
 	known, apart := a.sender.next, uint64(numbersApart)
 	a.sender.mu.Unlock()
@@ -90,7 +89,7 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 // numberAfter is the number to try after one that a node says is used. Two looks at what is
 // next have to find it free to try it once more: else each refusal of a node that is wrong
 // would leave a gap, to be filled by a transaction that does nothing.
-func (c *chain) numberAfter(ctx context.Context, a *account, number, mined uint64) uint64 {
+func (c *settler) numberAfter(ctx context.Context, a *account, number, mined uint64) uint64 {
 	next := c.believable(ctx, a, c.pendingOf(ctx, a), mined)
 	if next > number {
 		return next
@@ -104,7 +103,7 @@ func (c *chain) numberAfter(ctx context.Context, a *account, number, mined uint6
 // isAround reports whether a node still has one of the transactions of a flight, waiting
 // or in a block; also if no node answers. It is not lost then, whatever is said of its
 // number.
-func (c *chain) isAround(ctx context.Context, fl *flight) bool {
+func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 	fl.mu.Lock()
 	list, abandoned := slices.Clone(fl.hashes), fl.abandoned
 	fl.mu.Unlock()
@@ -136,7 +135,7 @@ func (c *chain) isAround(ctx context.Context, fl *flight) bool {
 // that nothing of it happens should the chain ever get there. What they were to settle is
 // settled anew when it is asked for, with numbers that follow the last one in a block. It
 // reports false if there is no such gap. The caller has the turn.
-func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now fees) bool {
+func (c *settler) startOver(ctx context.Context, lowest *flight, mined uint64, now fees) bool {
 	if lowest.number <= mined+numbersApart {
 		return false
 	}
@@ -144,7 +143,7 @@ func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now
 	if !ok || lowest.number <= max(mined, next)+numbersApart {
 		return false
 	}
-	c.notices.of(lowest.by).error("transactions wait behind numbers that nobody has used, because a node said a wrong number: they are given up, and what they were to settle is settled anew: check the nodes",
+	c.notices.of(lowest.by.key.address).error("transactions wait behind numbers that nobody has used, because a node said a wrong number: they are given up, and what they were to settle is settled anew: check the nodes",
 		zap.Uint64("number", lowest.number), zap.Uint64("next", max(mined, next)))
 	s := &lowest.by.sender
 	s.mu.Lock()
@@ -163,7 +162,7 @@ func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now
 
 // audit reads what transactions have cost that are in blocks, and whose receipts nobody
 // has seen: who waited for them may have gone. What was set aside for them would stay so.
-func (c *chain) audit(ctx context.Context, a *account) {
+func (c *settler) audit(ctx context.Context, a *account) {
 	if !a.sender.auditing.TryLock() {
 		return // somebody is at it
 	}
@@ -179,10 +178,9 @@ func (c *chain) audit(ctx context.Context, a *account) {
 
 // readCost reads what a transaction has cost, of whichever node has the receipt. One node
 // may lack it, or answer with something that is none, for as long as it likes.
-func (c *chain) readCost(ctx context.Context, fl *flight) {
+func (c *settler) readCost(ctx context.Context, fl *flight) {
 	sent, _ := fl.sent()
-	for i := range c.nodes {
-		n := c.nodes[(int(c.current.Load())+i)%len(c.nodes)]
+	for _, n := range c.inTurn(0) {
 		found := make([]*receipt, len(sent))
 		var b calls
 		for i, h := range sent {
@@ -206,7 +204,7 @@ func (c *chain) readCost(ctx context.Context, fl *flight) {
 // concludeUnseen ends what is set aside for a transaction whose number is in a block for
 // some time, while no node has a receipt of it. If it was replaced by one that does
 // nothing, it has cost nothing; else all of it may have been lost.
-func (c *chain) concludeUnseen(fl *flight) {
+func (c *settler) concludeUnseen(fl *flight) {
 	fl.mu.Lock()
 	late, filling := c.now().Sub(fl.passedAt) >= settlementWait, fl.filling
 	fl.mu.Unlock()

@@ -39,23 +39,28 @@ func TestCalldataLikeOracle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &payment{way: &eip3009{m}, token: common.HexToAddress(usdc), signature: slices.Concat(s.R[:], s.S[:], []byte{s.V})}
+		p := &payment{way: &eip3009{m}, Payment: Payment{token: common.HexToAddress(usdc)}, signature: slices.Concat(s.R[:], s.S[:], []byte{s.V})}
 		if to, got := p.encoded(); to != p.token || string(got) != string(want) {
 			t.Fatalf("got  %x\nwant %x", got, want)
 		}
 	})
 }
 
-// aPayment is one for receipts to be judged by.
-func aPayment() *payment {
-	return &payment{
-		way: &eip3009{}, from: common.HexToAddress(payerAddress), to: common.HexToAddress(payee),
+// aSignedPayment is one for receipts to be judged by.
+func aSignedPayment() *Payment {
+	return &Payment{
+		from: common.HexToAddress(payerAddress), to: common.HexToAddress(payee),
 		value: *uint256.NewInt(10000), nonce: [32]byte{31: 1}, token: common.HexToAddress(usdc),
 	}
 }
 
+// aPayment is one for receipts to be judged by.
+func aPayment() *payment {
+	return &payment{way: &eip3009{}, Payment: *aSignedPayment()}
+}
+
 func TestJudge(t *testing.T) {
-	p := aPayment()
+	p := aSignedPayment()
 	hash := common.Hash{1}
 	used := event{Address: p.token, Topics: []common.Hash{usedTopic, addressTopic(p.from), p.nonce}}
 	value := p.value.Bytes32()
@@ -101,29 +106,29 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			block, status := hexutil.Uint64(5), hexutil.Uint64(1)
 			r := &receipt{Transaction: hash, Block: &block, Status: &status, Logs: tt.logs}
-			if own, foreign := r.judge(hash, p, 0), r.judge(hash, p, foreignCall); own != tt.own || foreign != tt.foreign {
+			if own, foreign := r.judge(hash, p, oAlone), r.judge(hash, p, oForeign); own != tt.own || foreign != tt.foreign {
 				t.Errorf("ours %d, foreign %d; want %d, %d", own, foreign, tt.own, tt.foreign)
 			}
 			shared := tt.foreign
 			if !p.uses(r) {
 				shared = failed // the other payments went on without this one
 			}
-			if got := r.judge(hash, p, 7); got != shared {
+			if got := r.judge(hash, p, oAmong); got != shared {
 				t.Errorf("together with others %d; want %d", got, shared)
 			}
-			if r.judge(common.Hash{2}, p, 0) != inconclusive {
+			if r.judge(common.Hash{2}, p, oAlone) != inconclusive {
 				t.Error("the receipt of another transaction counts")
 			}
 			status = 0
-			if r.judge(hash, p, 0) != failed {
+			if r.judge(hash, p, oAlone) != failed {
 				t.Error("a reverted transaction counts")
 			}
 			status = 2
-			if r.judge(hash, p, 0) != failed {
+			if r.judge(hash, p, oAlone) != failed {
 				t.Error("an unknown status counts")
 			}
 			for _, r := range []*receipt{nil, {}, {Transaction: hash, Block: &block}, {Transaction: hash, Status: &status}} {
-				if r.judge(hash, p, 0) != inconclusive {
+				if r.judge(hash, p, oAlone) != inconclusive {
 					t.Errorf("%+v is conclusive", r)
 				}
 			}
@@ -134,7 +139,7 @@ func TestJudge(t *testing.T) {
 // FuzzReceipt: no receipt of a node makes us panic, and none proves a payment
 // without both events of the token.
 func FuzzReceipt(f *testing.F) {
-	p := aPayment()
+	p := aSignedPayment()
 	value := p.value.Bytes32()
 	good := fmt.Sprintf(`{"transactionHash":%q,"blockNumber":"0x1","status":"0x1","logs":[
 		{"address":%q,"topics":[%q,%q,%q],"data":"0x"},{"address":%q,"topics":[%q,%q,%q],"data":%q}]}`,
@@ -150,7 +155,7 @@ func FuzzReceipt(f *testing.F) {
 		if json.Unmarshal(b, &r) != nil {
 			return
 		}
-		own, foreign := r.judge(common.Hash{1}, p, 0), r.judge(common.Hash{1}, p, foreignCall)
+		own, foreign := r.judge(common.Hash{1}, p, oAlone), r.judge(common.Hash{1}, p, oForeign)
 		if foreign == paid && own != paid {
 			t.Error("strictness depends on who sent it the wrong way round")
 		}
@@ -210,12 +215,13 @@ func FuzzSponsoring(f *testing.F) {
 	}
 	f.Add([]byte(`{"erc20ApprovalGasSponsoring":{"info":{"signedTransaction":"0x02c0"}}}`))
 	f.Add([]byte(`{"eip2612GasSponsoring":null,"erc20ApprovalGasSponsoring":[]}`))
-	c := &chain{id: 84532, approvalBudget: common.Big1}
+	c := &settler{Chain: &Chain{id: 84532}, approvalBudget: common.Big1}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, asset := range []common.Address{token, tether} {
 			p := aPayment()
 			p.token, p.authorization.Value = asset, p.value
-			p.way = &permit2{permit: eip712.Permit{Amount: p.value}}
+			p.permit = &eip712.Permit{Amount: p.value}
+			p.way = &permit2{permit: *p.permit}
 			payment := *r.Payment
 			payment.Extensions = b
 			if c.readExtensions(p, facilitator.Request{Payment: &payment}, time.Unix(unix, 0)) != nil {

@@ -166,21 +166,21 @@ func (p *past) search(raw json.RawMessage) (any, *rpcError, bool) {
 }
 
 // What tokens write about a payment.
-func useOf(p *payment) event {
+func useOf(p *Payment) event {
 	return event{Address: p.token, Topics: []common.Hash{usedTopic, addressTopic(p.from), p.nonce}, Transaction: pastTx}
 }
 
-func cancelOf(p *payment) event {
+func cancelOf(p *Payment) event {
 	return event{Address: p.token, Topics: []common.Hash{canceledTopic, addressTopic(p.from), p.nonce}, Transaction: pastTx}
 }
 
-func transferOf(p *payment, to common.Address, value uint64) event {
+func transferOf(p *Payment, to common.Address, value uint64) event {
 	v := common.BigToHash(new(big.Int).SetUint64(value))
 	return event{Address: p.token, Topics: []common.Hash{transferTopic, addressTopic(p.from), addressTopic(to)}, Data: v[:], Transaction: pastTx}
 }
 
 // paying is a good payment, when it ends, and what a token writes about it.
-func paying(t testing.TB) (r facilitator.Request, p *payment, ends time.Time, own []event) {
+func paying(t testing.TB) (r facilitator.Request, p *Payment, ends time.Time, own []event) {
 	t.Helper()
 	r, _ = good(t)
 	p, ok := signed(r)
@@ -192,19 +192,32 @@ func paying(t testing.TB) (r facilitator.Request, p *payment, ends time.Time, ow
 
 // lookAt makes a Look at nodes that have these pasts. They count as nodes of a
 // real chain.
-func lookAt(t testing.TB, c *clock, pasts ...*past) (*Look, func() string) {
+func lookAt(t testing.TB, c *clock, pasts []*past, change ...func(*Chain)) (*Look, func() string) {
 	t.Helper()
 	var urls []string
 	for _, p := range pasts {
 		urls = append(urls, p.tell(t, c).URL)
 	}
 	f, logs := start(t, baseSepolia, &Network{RPC: urls}, c)
-	l, err := newLook(map[string][]string{"base-sepolia": urls}, outside{logger: f.logger, now: c.now, sleep: c.sleep, dial: dialNode})
+	l := lookWith(t, urls, outside{logger: f.logger, now: c.now}, change...)
+	return l, func() string { return logged(logs) }
+}
+
+// lookWith makes a Look at Base Sepolia, as it is at a real chain.
+func lookWith(t testing.TB, urls []string, o outside, change ...func(*Chain)) *Look {
+	t.Helper()
+	c, err := newChain("base-sepolia", urls, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.chains[baseSepolia].development = false
-	l.chains[baseSepolia].confirmations = lookConfirmations
+	c.development, c.confirmations = false, 3 // as NewLook has them
+	for _, f := range change {
+		f(c)
+	}
+	l := new(Look)
+	if err := l.add(c); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(l.Close)
-	return l, func() string { return logged(logs) }
+	return l
 }

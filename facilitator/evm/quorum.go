@@ -21,8 +21,8 @@ const (
 )
 
 // agreed reports whether enough nodes say what a receipt says about a payment. Without
-// a quorum the node that gave it is enough. shared is as for judge.
-func (c *chain) agreed(ctx context.Context, p *payment, r *receipt, shared int) bool {
+// a quorum the node that gave it is enough.
+func (c *Chain) agreed(ctx context.Context, p *Payment, r *receipt, from origin) bool {
 	if c.quorum < 2 {
 		return true
 	}
@@ -40,7 +40,7 @@ func (c *chain) agreed(ctx context.Context, p *payment, r *receipt, shared int) 
 				}
 				said <- o
 			}()
-			o = c.compare(ctx, n, p, r, shared)
+			o = c.compare(ctx, n, p, r, from)
 		}()
 	}
 	counts := make(map[opinion]int)
@@ -62,13 +62,13 @@ func (c *chain) agreed(ctx context.Context, p *payment, r *receipt, shared int) 
 
 // anotherSays reports whether a second node has the same to say of a receipt. If there is
 // only one, there is nobody to ask.
-func (c *chain) anotherSays(ctx context.Context, p *payment, r *receipt, shared int) bool {
+func (c *Chain) anotherSays(ctx context.Context, p *Payment, r *receipt, from origin) bool {
 	if len(c.nodes) < 2 {
 		return true
 	}
 	saying := 0
 	for _, n := range c.nodes { // among them the one that gave it
-		if c.compare(ctx, n, p, r, shared) == agrees {
+		if c.compare(ctx, n, p, r, from) == agrees {
 			saying++
 		}
 	}
@@ -76,22 +76,22 @@ func (c *chain) anotherSays(ctx context.Context, p *payment, r *receipt, shared 
 }
 
 // compare asks a node for a receipt that another one gave.
-func (c *chain) compare(ctx context.Context, n *node, p *payment, r *receipt, shared int) opinion {
+func (c *Chain) compare(ctx context.Context, n *node, p *Payment, r *receipt, from origin) opinion {
 	var theirs *receipt
 	var call *sentCall
 	var last hexutil.Uint64
 	var b calls
 	b.add(&theirs, "eth_getTransactionReceipt", r.Transaction)
 	b.add(&last, "eth_blockNumber")
-	if shared == foreignCall && p.direct() {
+	if from == oForeign && p.onlyByCall() {
 		b.add(&call, "eth_getTransactionByHash", r.Transaction)
 	}
 	if n.batch(ctx, b) != nil || every(b) != nil {
 		return noOpinion
 	}
 	theirs.of(call)
-	v := theirs.judge(r.Transaction, p, shared)
-	same := v != inconclusive && v == r.judge(r.Transaction, p, shared) && theirs.BlockHash == r.BlockHash && theirs.cancels(p) == r.cancels(p)
+	v := theirs.judge(r.Transaction, p, from)
+	same := v != inconclusive && v == r.judge(r.Transaction, p, from) && theirs.BlockHash == r.BlockHash && theirs.cancels(p) == r.cancels(p)
 	switch {
 	case same && c.deep(theirs, uint64(last)):
 		return agrees

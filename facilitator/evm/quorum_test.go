@@ -3,7 +3,6 @@ package evm
 import (
 	"context"
 	"encoding/json"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -108,7 +107,7 @@ func TestForeignUseNeedsItsQuorum(t *testing.T) {
 				n.RPC, n.Quorum = []string{"https://node-1.example", "https://node-2.example"}, 2
 			})
 			if tt.denies {
-				f.chains[baseSepolia].nodes[1].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+				rewire(f, 1, denying{keepOpen{c.client}})
 			}
 			r := c.sign(order{})
 			verify(t, f, r)

@@ -1,10 +1,13 @@
 package evm
 
 import (
+	"context"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
 
 // receipt is what we read of a transaction's receipt. It is our own type,
@@ -58,41 +61,43 @@ const (
 	mismatch
 )
 
-// foreignCall says that a transaction is not ours, and may do whatever else.
-const foreignCall = -1
+// origin says what else a transaction may have done beside a payment, and with that what
+// its receipt proves.
+type origin int
 
-// judge says what the receipt of a transaction means for the payment. shared is how
-// many payments it is for: 0 for one of ours that does nothing but this payment.
-func (r *receipt) judge(hash common.Hash, p *payment, shared int) verdict {
+const (
+	// oForeign: somebody else sent it, and it may have done whatever else.
+	oForeign origin = iota
+	// oAlone: it is ours, and does nothing but this payment.
+	oAlone
+	// oPrepared: it is ours, and before this payment calls something that the payer has
+	// chosen (ERC-6492).
+	oPrepared
+	// oAmong: it is ours, and settles other payments, too. One that fails takes no other
+	// with it.
+	oAmong
+)
+
+// judge says what the receipt of a transaction means for the payment.
+func (r *receipt) judge(hash common.Hash, p *Payment, from origin) verdict {
 	if r == nil || r.Transaction != hash || r.Block == nil || r.Status == nil {
 		return inconclusive
 	}
 	if *r.Status != 1 {
 		return failed
 	}
-	// What a factory does first, the payer has chosen.
-	if p.moved(p, r, shared == 0 && p.signer != byFactory) {
+	if p.trace().moved(p, r, from == oAlone) {
 		return paid
 	}
-	if shared > 0 && !p.uses(r) {
+	if from == oAmong && !p.uses(r) {
 		return failed // the others went on without it
 	}
 	return mismatch
 }
 
-// uses reports whether a transaction has used the authorization at all.
-func (p *payment) uses(r *receipt) bool {
-	return slices.ContainsFunc(r.Logs, func(e event) bool { return !e.Removed && p.isUse(p, &e) })
-}
-
 // cancels reports whether the payer has given up the authorization in it.
-func (r *receipt) cancels(p *payment) bool {
-	for i := range r.Logs {
-		if e := &r.Logs[i]; !e.Removed && p.isCancel(p, e) {
-			return true
-		}
-	}
-	return false
+func (r *receipt) cancels(p *Payment) bool {
+	return slices.ContainsFunc(r.Logs, func(e event) bool { return p.isCancel(&e) })
 }
 
 // of adds what the transaction calls, if that was found.
@@ -103,9 +108,41 @@ func (r *receipt) of(call *sentCall) {
 }
 
 // isTransfer reports whether the event is the Transfer of this payment.
-func (e *event) isTransfer(p *payment) bool {
+func (e *event) isTransfer(p *Payment) bool {
 	value := p.value.Bytes32()
 	return len(e.Topics) == 3 && e.Topics[0] == transferTopic &&
 		e.Topics[1] == addressTopic(p.from) && e.Topics[2] == addressTopic(p.to) &&
 		common.BytesToHash(e.Data) == value && len(e.Data) == len(value)
+}
+
+// deep reports whether the block of a receipt has enough blocks upon it.
+func (c *Chain) deep(r *receipt, last uint64) bool {
+	return c.confirmations <= 1 || last >= uint64(*r.Block) && last-uint64(*r.Block) >= c.confirmations-1
+}
+
+// receipt asks for the receipt of somebody else's transaction, for what it called
+// if that matters, and whether it is deep enough in the chain.
+func (c *Chain) receipt(ctx context.Context, p *Payment, hash common.Hash) (r *receipt, deep bool, err error) {
+	var last hexutil.Uint64
+	var call *sentCall
+	err = c.ask(ctx, func() calls {
+		r, call, last = nil, nil, 0
+		var b calls
+		b.add(&r, "eth_getTransactionReceipt", hash)
+		b.add(&last, "eth_blockNumber")
+		if p.onlyByCall() {
+			b.add(&call, "eth_getTransactionByHash", hash)
+		}
+		return b
+	}, every)
+	r.of(call)
+	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)) && c.agreed(ctx, p, r, oForeign), err
+}
+
+// block is where a receipt says that its transaction is.
+func (r *receipt) block() facilitator.Block {
+	if r.Block == nil || r.BlockHash == (common.Hash{}) {
+		return facilitator.Block{}
+	}
+	return facilitator.Block{Number: uint64(*r.Block), Hash: r.BlockHash.Hex()}
 }

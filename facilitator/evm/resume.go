@@ -26,7 +26,7 @@ type sentTransaction struct {
 
 // resume finds the transaction that an earlier process has sent for a payment, so that
 // it is waited for and no second one is sent. It returns nil if no node knows it.
-func (c *chain) resume(ctx context.Context, p *payment) *flight {
+func (c *settler) resume(ctx context.Context, p *payment) *flight {
 	if p.earlier == "" {
 		return nil
 	}
@@ -37,7 +37,7 @@ func (c *chain) resume(ctx context.Context, p *payment) *flight {
 			continue
 		}
 		if fl := c.earlierFlight(p, tx); fl != nil {
-			c.notices.of(fl.by).logger.Info("a transaction of an earlier process is waited for", zap.Stringer("transaction", hash))
+			c.notices.of(fl.by.key.address).logger.Info("a transaction of an earlier process is waited for", zap.Stringer("transaction", hash))
 			return fl
 		}
 	}
@@ -46,7 +46,7 @@ func (c *chain) resume(ctx context.Context, p *payment) *flight {
 
 // earlierFlight makes a flight of a transaction that an earlier process has sent; nil if it
 // is none of this payment, or the account is not ours any more.
-func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
+func (c *settler) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	by := c.accountOf(tx.From)
 	if by == nil {
 		return nil

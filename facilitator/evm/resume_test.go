@@ -161,7 +161,7 @@ func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 			requests := c.earlierBatch(f, n)
 			ch := f.chains[baseSepolia]
 			if tt.inABlock {
-				ch.nodes[0].client = early{keepOpen{c.client}}
+				rewire(f, 0, early{keepOpen{c.client}})
 			}
 			for i, r := range requests {
 				if s := f.Settle(during(t, 200*time.Millisecond), r); s.Outcome != facilitator.Unknown || s.Transaction != r.Transaction {

@@ -19,7 +19,7 @@ const (
 
 // class says whose transactions a payment is counted among, if no other of its payer is on
 // its way.
-func (c *chain) class(p *payment) int {
+func (c *settler) class(p *payment) int {
 	switch {
 	case p.signer != byKey:
 		return ofCode
@@ -33,7 +33,7 @@ func (c *chain) class(p *payment) int {
 }
 
 // losses are those that the config has a budget for.
-func (c *chain) losses() *losses {
+func (c *settler) losses() *losses {
 	if c.gasBudget == nil {
 		return c.shared.gasLosses
 	}
@@ -41,7 +41,7 @@ func (c *chain) losses() *losses {
 }
 
 // budget is what may be lost in a day, in what losses count in.
-func (c *chain) budget() *big.Int {
+func (c *settler) budget() *big.Int {
 	if c.gasBudget == nil {
 		return big.NewInt(defaultGasBudget)
 	}
@@ -50,7 +50,7 @@ func (c *chain) budget() *big.Int {
 
 // risk is what a payment could cost us for nothing, in what losses count in, as far as
 // that is known before it is sent.
-func (c *chain) risk(p *payment) *big.Int {
+func (c *settler) risk(p *payment) *big.Int {
 	last := c.lastFees.Load()
 	if last == nil {
 		last = &fees{feeCap: new(big.Int), tip: new(big.Int)}
@@ -67,7 +67,7 @@ func (c *chain) risk(p *payment) *big.Int {
 // no room. This is the one place that decides it: what was set aside for a payment until
 // now was a guess. One that is sent again has to be, so that for it more is set aside
 // anyhow.
-func (c *chain) setAside(fl *flight, f fees, anyhow bool) error {
+func (c *settler) setAside(fl *flight, f fees, anyhow bool) error {
 	if len(fl.places) == 0 {
 		return nil // coin for somebody, or a number that is used up
 	}
@@ -86,14 +86,14 @@ func (c *chain) setAside(fl *flight, f fees, anyhow bool) error {
 }
 
 // mayCostEach is the part that each of some payments has in mayCost.
-func (c *chain) mayCostEach(n int, gas uint64, f fees) *big.Int {
+func (c *settler) mayCostEach(n int, gas uint64, f fees) *big.Int {
 	each := c.mayCost(gas, f)
 	each.Add(each, big.NewInt(int64(n-1)))
 	return each.Quo(each, big.NewInt(int64(n)))
 }
 
 // mayCost is the most that so much gas costs at some fees, in what losses count in.
-func (c *chain) mayCost(gas uint64, f fees) *big.Int {
+func (c *settler) mayCost(gas uint64, f fees) *big.Int {
 	if c.gasBudget == nil {
 		return worth(gas, f.price(), f.published, true)
 	}
@@ -118,7 +118,7 @@ func worth(gas uint64, price, published *big.Int, inGas bool) *big.Int {
 }
 
 // price is what one gas cost when that was last seen; 0 if it never was.
-func (c *chain) price() *big.Int {
+func (c *settler) price() *big.Int {
 	last := c.lastFees.Load()
 	if last == nil {
 		return new(big.Int)
@@ -128,7 +128,7 @@ func (c *chain) price() *big.Int {
 
 // conclude ends what is set aside for all payments of a transaction, by its receipt. Who
 // sees that first does it for all.
-func (c *chain) conclude(fl *flight, r *receipt) {
+func (c *settler) conclude(fl *flight, r *receipt) {
 	if r == nil || !fl.concludes() {
 		return
 	}
@@ -136,7 +136,7 @@ func (c *chain) conclude(fl *flight, r *receipt) {
 	for i, p := range fl.payments {
 		switch {
 		case fl.places[i] == nil:
-		case r.judge(r.Transaction, p, fl.shared) == paid:
+		case r.judge(r.Transaction, &p.Payment, p.origin(fl.shared)) == paid:
 			moved = append(moved, fl.places[i].held)
 		default:
 			failed = append(failed, fl.places[i].held)
@@ -206,7 +206,7 @@ func shares(fl *flight, r *receipt, failed, moved int, inGas bool) (lost, cost *
 
 // refusesRisk refuses payments of whose kind too many did not settle although the
 // simulation said that they would.
-func (c *chain) refusesRisk(p *payment) error {
+func (c *settler) refusesRisk(p *payment) error {
 	whose, known := c.class(p), c.shared.standings.paid(p.from) > 0
 	if whose == ofCode {
 		switch {

@@ -17,7 +17,7 @@ const rivalNoticeEvery = time.Hour
 // before this process had sent anything. Nobody can have taken it off the chain then:
 // its payer has sent it himself, or has given it to another gateway as well. If that
 // one has another ledger, both of them deliver for one payment, and neither can know.
-func (c *chain) tellOfRival(ctx context.Context, s facilitator.Settlement) {
+func (c *settler) tellOfRival(ctx context.Context, s facilitator.Settlement) {
 	const message = "a payment was settled by somebody else before this gateway had sent anything: its payer did it, or another gateway with a ledger of its own takes payments for the same payee, and then both deliver for one payment: have them share a ledger, or give each its own payee"
 	if s.Outcome != facilitator.Settled || !c.notices.due(message, rivalNoticeEvery) {
 		return

@@ -77,9 +77,9 @@ func (n *node) around(ctx context.Context, last *head, unix int64) (from, to uin
 
 // events goes through the events in a range of blocks that tell what became of an
 // authorization, in their order, until visit is done.
-func (n *node) events(ctx context.Context, p *payment, from, to uint64, visit func([]event) (done bool, err error)) error {
+func (n *node) events(ctx context.Context, p *Payment, from, to uint64, visit func([]event) (done bool, err error)) error {
 	span := 0
-	filter := p.filter(p)
+	filter := p.trace().filter(p)
 	for range maxSearches {
 		if from > to {
 			return nil
@@ -112,14 +112,20 @@ func tooWide(err error) bool {
 	return answered(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTooLong)
 }
 
-// own picks the events that may be of this authorization: not every node filters
-// well.
-func (p *payment) own(events []event) []event {
-	var list []event
-	for _, e := range events {
-		if !e.Removed && (p.isUse(p, &e) || p.isCancel(p, &e)) {
-			list = append(list, e)
-		}
+// eventsSince asks for the events that tell what became of an authorization in the blocks
+// after one. Nodes that search few blocks at once may refuse it.
+func (c *Chain) eventsSince(ctx context.Context, p *Payment, block uint64) ([]event, error) {
+	var events []event
+	filter := p.trace().filter(p)
+	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(block+1), "latest"
+	err := c.ask(ctx, func() calls {
+		events = nil
+		var b calls
+		b.add(&events, "eth_getLogs", filter)
+		return b
+	}, every)
+	if err != nil {
+		return nil, err
 	}
-	return list
+	return p.own(events), nil
 }

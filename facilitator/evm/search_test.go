@@ -2,7 +2,6 @@ package evm
 
 import (
 	"context"
-	"net/url"
 	"testing"
 	"time"
 
@@ -65,7 +64,7 @@ func TestBusyPayerIsFound(t *testing.T) {
 			c := startChain(t, withPermit2(t), allows(token, payer))
 			f, _ := c.start("base-sepolia")
 			node := &weighing{caller: keepOpen{c.client}}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			rewire(f, 0, node)
 			r, _ := c.permit(permitOrder{nonce: 255, before: 600})
 			since := c.now()
 			c.buys(0, tt.before)

@@ -144,7 +144,7 @@ const roomPause = 200 * time.Millisecond
 // turn makes the caller the one who sends with an account, in the order in which they
 // come, as soon as there are not too many of its transactions on their way. It must
 // call leave.
-func (c *chain) turn(ctx context.Context, a *account) (leave func(), err error) {
+func (c *settler) turn(ctx context.Context, a *account) (leave func(), err error) {
 	select {
 	case a.sender.taken <- struct{}{}:
 	case <-ctx.Done():
@@ -168,7 +168,7 @@ func (c *chain) turn(ctx context.Context, a *account) (leave func(), err error) 
 }
 
 // sendAlone sends a payment in a transaction of its own.
-func (c *chain) sendAlone(ctx context.Context, p *payment, v view) (*flight, answer, error) {
+func (c *settler) sendAlone(ctx context.Context, p *payment, v view) (*flight, answer, error) {
 	leave, err := c.turn(ctx, p.account)
 	if err != nil {
 		return nil, turnedAway, err
@@ -180,7 +180,7 @@ func (c *chain) sendAlone(ctx context.Context, p *payment, v view) (*flight, ans
 // send sends a flight, and tells the operator what only an operator can mend. The
 // caller has the turn of the account. A *leftOutError is of the payments for which it may
 // cost more than there is room for, or that cannot be announced.
-func (c *chain) send(ctx context.Context, v view, what *flight) (*flight, answer, error) {
+func (c *settler) send(ctx context.Context, v view, what *flight) (*flight, answer, error) {
 	v.fees = v.fees.of(len(what.data))
 	if err := c.setAside(what, v.fees, false); err != nil {
 		return nil, turnedAway, err
@@ -216,7 +216,7 @@ func (s *sender) isUnended() bool {
 // send sends what a flight is for as the account's next transaction. The answer
 // is never numberTaken; after turnedAway nothing was sent, and the flight is nil. The
 // caller has the turn.
-func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*flight, answer, error) {
+func (s *sender) send(ctx context.Context, c *settler, v view, what *flight) (*flight, answer, error) {
 	c.reached(ctx, what.by, v.mined)
 	pending := v.pending
 	if s.hasRivals(c.now()) {
@@ -402,7 +402,7 @@ func (fl *flight) newest() string {
 }
 
 // transaction makes and signs the transaction of a flight.
-func (c *chain) transaction(fl *flight, f fees) (*types.Transaction, error) {
+func (c *settler) transaction(fl *flight, f fees) (*types.Transaction, error) {
 	value := fl.value
 	if value == nil {
 		value = new(big.Int)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -24,7 +23,7 @@ import (
 // is used is never a reason to refuse, since we or somebody on our behalf may
 // have used it, unless the chain shows that its payer cancelled it.
 func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilitator.Settlement {
-	defer f.users.enter()()
+	defer f.looking.enter()()
 	s := f.settle(ctx, r)
 	s.Network = r.Requirement.Network
 	return s
@@ -92,7 +91,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 
 // sawOutcome takes note of a payer who has paid, and returns the settlement as it is.
 // What was given to the payer before is paid for then.
-func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) facilitator.Settlement {
+func (c *settler) sawOutcome(p *payment, rec *record, s facilitator.Settlement) facilitator.Settlement {
 	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
 		rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
 		c.shared.approvals.unpaid.Remove(gift{p.from, p.token})
@@ -104,12 +103,12 @@ func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) fa
 
 // settledBefore is for a payment that an earlier call has settled: it is looked for
 // once more, since a chain can take back what it had.
-func (c *chain) settledBefore(ctx context.Context, p *payment, d done) facilitator.Settlement {
+func (c *settler) settledBefore(ctx context.Context, p *payment, d done) facilitator.Settlement {
 	if d.print != p.fingerprint() {
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization or amount with this nonce was settled")
 	}
-	r, deep, err := c.receipt(ctx, p, d.hash)
-	switch v := r.judge(d.hash, p, int(d.shared)); {
+	r, deep, err := c.receipt(ctx, &p.Payment, d.hash)
+	switch v := r.judge(d.hash, &p.Payment, p.origin(int(d.shared))); {
 	case err != nil:
 		return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), err.Error())
 	case v == paid && deep:
@@ -119,7 +118,7 @@ func (c *chain) settledBefore(ctx context.Context, p *payment, d done) facilitat
 		for _, a := range c.accounts {
 			a.sender.wasLost()
 		}
-		c.shared.payments.unsettle(p.claim(), c.blocks.latest(), c.now())
+		c.shared.payments.unsettle(p.claim(), c.latestBlock(), c.now())
 	}
 	return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), "it was in a block, and is not any more")
 }
@@ -127,7 +126,7 @@ func (c *chain) settledBefore(ctx context.Context, p *payment, d done) facilitat
 // proven makes sure that the payer has signed before the payment takes the place
 // of its nonce: who has not must not be in the way of who has. The code of a wallet
 // may answer otherwise later, so that is not asked again.
-func (c *chain) proven(ctx context.Context, p *payment, r facilitator.Request) error {
+func (c *settler) proven(ctx context.Context, p *payment, r facilitator.Request) error {
 	if p.signer == byKey || c.shared.payments.began(p) {
 		return nil
 	}
@@ -143,7 +142,7 @@ func (c *chain) proven(ctx context.Context, p *payment, r facilitator.Request) e
 
 // chargeNothing is for a payment of which the seller takes nothing: it is checked,
 // and then there is nothing to send. The authorization stays unused until it ends.
-func (c *chain) chargeNothing(ctx context.Context, p *payment, r facilitator.Request) facilitator.Settlement {
+func (c *settler) chargeNothing(ctx context.Context, p *payment, r facilitator.Request) facilitator.Settlement {
 	_, err := c.ready(ctx, p, r)
 	if err != nil {
 		return notSent(err, p, r)
@@ -153,7 +152,7 @@ func (c *chain) chargeNothing(ctx context.Context, p *payment, r facilitator.Req
 
 // sendOnce checks the payment and sends it, and tells those who wait for it. The
 // payment keeps its place among those on their way until leave.
-func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record) {
+func (c *settler) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record) {
 	var (
 		fl     *flight
 		result = facilitator.Settlement{Outcome: facilitator.Unknown, Payer: p.payer(), Reason: string(x402.CodeSettlementPending), Detail: "sending it was cut short"}
@@ -220,7 +219,7 @@ var (
 
 // ready checks that the payment would settle now, and sees to the payer's approval
 // if there has to be one first.
-func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (view, error) {
+func (c *settler) ready(ctx context.Context, p *payment, r facilitator.Request) (view, error) {
 	if err := c.check(p, r, r.Requirement, c.now()); err != nil {
 		return view{}, err
 	}
@@ -257,10 +256,10 @@ func isRefusal(err error) bool {
 // trySend checks the payment and sends it. The flight is nil if nothing is on
 // its way, and the settlement says why; the error is an *unfitError if another of
 // our accounts could send it.
-func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement, error) {
+func (c *settler) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement, error) {
 	v, err := c.ready(ctx, p, r)
 	if err != nil {
-		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.codes().nonceUsed {
+		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.usedCode() {
 			return nil, c.usedBefore(ctx, p), nil
 		}
 		return nil, notSent(err, p, r), err
@@ -290,7 +289,7 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 
 // admit looks once more at what the payment could cost us: the money must be there
 // besides what is on its way already, and the place must be one for who the payer is.
-func (c *chain) admit(p *payment, v view) error {
+func (c *settler) admit(p *payment, v view) error {
 	if p.place.wallet != c.isFirstOfWallet(p) || p.place.held != nil && (p.place.held.whose == ofCode) != (p.signer != byKey) {
 		return errOtherPlace
 	}
@@ -301,7 +300,7 @@ func (c *chain) admit(p *payment, v view) error {
 }
 
 // affordable checks that we can pay the gas, before anything is sent.
-func (c *chain) affordable(a *account, gas uint64, size int, v view) error {
+func (c *settler) affordable(a *account, gas uint64, size int, v view) error {
 	offer := v.fees.of(size)
 	if offer.excessive(gas) {
 		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
@@ -337,17 +336,13 @@ func covers(a *account, gas uint64, offer fees, v view) bool {
 
 // turnedAway logs why nothing could be sent, if an operator can do something, and
 // says whether another account could.
-func (c *chain) turnedAway(a *account, err error) error {
-	text := ""
-	if err != nil {
-		text = strings.ToLower(err.Error())
-	}
+func (c *settler) turnedAway(a *account, err error) error {
 	switch {
-	case containsAny(text, noFunds...):
+	case mentions(err, noFunds...):
 		c.noGas(a)
 	default:
-		c.notices.of(a).error("a payment could not be sent", zap.Error(err))
-		if !containsAny(text, perAccount...) {
+		c.notices.of(a.key.address).error("a payment could not be sent", zap.Error(err))
+		if !mentions(err, perAccount...) {
 			return err
 		}
 	}
@@ -359,8 +354,8 @@ func (c *chain) turnedAway(a *account, err error) error {
 const invalidNonceError = "756688fe"
 
 // refusedByNode is for a transaction that a node refused with words of its own.
-func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err error) facilitator.Settlement {
-	if containsAny(strings.ToLower(err.Error()), "used", "canceled", "invalidnonce", invalidNonceError) {
+func (c *settler) refusedByNode(ctx context.Context, p *payment, fl *flight, err error) facilitator.Settlement {
+	if mentions(err, "used", "canceled", "invalidnonce", invalidNonceError) {
 		s := c.usedBefore(ctx, p)
 		if s.Outcome == facilitator.Unknown {
 			s.Detail += "; " + err.Error()
@@ -373,14 +368,14 @@ func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err e
 // usedBefore is for an authorization that is used, though no transaction of
 // ours is known to have used it. If it was unused when we first saw it, whoever
 // used it since did so with what the payer sent to us.
-func (c *chain) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
+func (c *settler) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
 	since, ok := c.shared.payments.unusedSince(p.claim(), c.now())
 	if !ok {
-		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and nothing shows that it was after we first saw it")
+		return unknown(p, p.usedCode(), "", "the authorization is used, and nothing shows that it was after we first saw it")
 	}
 	s, err := c.findUse(ctx, p, since)
 	if err != nil {
-		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and the logs cannot be read: "+err.Error())
+		return unknown(p, p.usedCode(), "", "the authorization is used, and the logs cannot be read: "+err.Error())
 	}
 	c.tellOfRival(ctx, s)
 	return s

@@ -45,7 +45,7 @@ type account struct {
 func (*shared) Destruct() error { return nil }
 
 // share takes what configs have in common of a chain out of the pool, or makes it.
-func (f *Facilitator) share(c *chain) (*shared, error) {
+func (f *Facilitator) share(c *settler) (*shared, error) {
 	key := fmt.Sprint(c.id)
 	if c.development {
 		// Development chains share their ids, and come and go: another address

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"math/big"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -160,25 +159,18 @@ func (c *testChain) start(network string, change ...func(*Network)) (*Facilitato
 	for _, f := range change {
 		f(n)
 	}
-	return c.adopt(start(c.t, network, n, nil))
+	return startIn(c.t, network, n, c.surroundings())
 }
 
 // startAllowing is start with factories that may make wallets.
 func (c *testChain) startAllowing(network string, factories ...string) (*Facilitator, *observer.ObservedLogs) {
 	c.t.Helper()
-	return c.adopt(start(c.t, network, &Network{RPC: []string{"https://node.example/v2/secret-api-key"}}, nil, factories...))
+	return startIn(c.t, network, &Network{RPC: []string{"https://node.example/v2/secret-api-key"}}, c.surroundings(), factories...)
 }
 
-// adopt makes a facilitator settle on this chain.
-func (c *testChain) adopt(f *Facilitator, logs *observer.ObservedLogs) (*Facilitator, *observer.ObservedLogs) {
-	f.now, f.sleep = c.now, c.sleep
-	for _, ch := range f.chains {
-		ch.now, ch.sleep, ch.notices.now = c.now, c.sleep, c.now
-		for _, n := range ch.nodes {
-			n.dial = func(context.Context, *url.URL) (caller, error) { return keepOpen{c.client}, nil }
-		}
-	}
-	return f, logs
+// surroundings make a facilitator settle on this chain.
+func (c *testChain) surroundings() surroundings {
+	return surroundings{c.now, c.sleep, keepOpen{c.client}}
 }
 
 // keepOpen lends the chain's own client.

@@ -59,7 +59,7 @@ func (a *permit2612) append(b []byte) []byte {
 // readExtensions reads what the payer signed besides the payment. An extension
 // that the payer has not filled in counts as none, and so does one that we do not
 // offer. Refusals are *x402.Error.
-func (c *chain) readExtensions(p *payment, r facilitator.Request, now time.Time) error {
+func (c *settler) readExtensions(p *payment, r facilitator.Request, now time.Time) error {
 	w, ok := p.way.(*permit2)
 	if !ok || len(r.Payment.Extensions) == 0 {
 		return nil

@@ -116,6 +116,6 @@ func (s *standings) allowed(payer common.Address) int {
 }
 
 // hasPaid reports whether a payer has paid here, ever.
-func (c *chain) hasPaid(payer common.Address) bool {
+func (c *settler) hasPaid(payer common.Address) bool {
 	return c.shared.standings.of(addressTopic(payer)).paid > 0
 }

@@ -24,7 +24,7 @@ const supportedTimeout = 10 * time.Second
 // be asked is listed all the same, because they may be back soon; one whose
 // nodes are on another chain is not. It fails when no chain can be used.
 func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
-	defer f.users.enter()()
+	defer f.looking.enter()()
 	ctx, cancel := context.WithTimeout(ctx, supportedTimeout)
 	defer cancel()
 	ids := slices.Sorted(maps.Keys(f.chains))
@@ -62,7 +62,7 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 }
 
 // kinds lists what can be settled on the chain.
-func (c *chain) kinds() []x402.Kind {
+func (c *settler) kinds() []x402.Kind {
 	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: x402.SchemeExact, Network: c.caip2}}
 	if c.has(uptoProxy) {
 		// Payers name the facilitator that may settle. It is always the first of our
@@ -77,7 +77,7 @@ func (c *chain) kinds() []x402.Kind {
 }
 
 // extensions lists what is offered to payers of Permit2 prices.
-func (c *chain) extensions() []string {
+func (c *settler) extensions() []string {
 	switch {
 	case !c.has(exactProxy) && !c.has(uptoProxy):
 		return nil
@@ -89,14 +89,14 @@ func (c *chain) extensions() []string {
 
 // has reports whether a contract of x402 is on the chain, as far as the last probe
 // found out: a node that cannot be asked takes nothing away.
-func (c *chain) has(contract common.Address) bool {
+func (c *settler) has(contract common.Address) bool {
 	_, lacks := c.lacking.Load(contract)
 	return !lacks
 }
 
 // probe checks that a node of the chain can be asked, and says whether all of
 // them are on another chain.
-func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
+func (c *settler) probe(ctx context.Context) (elsewhere bool, err error) {
 	wrong := 0
 	var (
 		id          hexutil.Uint64

@@ -51,7 +51,7 @@ func void(reason x402.Code) facilitator.Proof {
 }
 
 // examine asks one node what became of an authorization.
-func (c *chain) examine(ctx context.Context, n *node, p *payment, since time.Time) (testimony, error) {
+func (c *Chain) examine(ctx context.Context, n *node, p *Payment, since time.Time) (testimony, error) {
 	last, err := c.last(ctx, n)
 	if err != nil {
 		return testimony{}, err
@@ -70,7 +70,7 @@ func (c *chain) examine(ctx context.Context, n *node, p *payment, since time.Tim
 }
 
 // last returns the node's last block, if the node is of any use.
-func (c *chain) last(ctx context.Context, n *node) (*head, error) {
+func (c *Chain) last(ctx context.Context, n *node) (*head, error) {
 	var id hexutil.Uint64
 	var h *head
 	var b calls
@@ -87,14 +87,14 @@ func (c *chain) last(ctx context.Context, n *node) (*head, error) {
 
 // stateOf asks the contract that keeps account of the nonces. The block is given by its number: of several machines
 // behind one URL, one that lags behind does not know it, and fails.
-func (n *node) stateOf(ctx context.Context, p *payment, at *head) (state, error) {
+func (n *node) stateOf(ctx context.Context, p *Payment, at *head) (state, error) {
 	var answer hexutil.Bytes
-	question := map[string]any{"to": p.keeper(p), "data": hexutil.Bytes(p.askUsed(p))}
+	question := map[string]any{"to": p.keeper(), "data": hexutil.Bytes(p.askUsed())}
 	err := n.call(ctx, &answer, "eth_call", question, at.Number)
 	if err != nil && !reverted(err) {
 		return stateUnclear, err
 	}
-	used, ok := p.used(result3{err == nil, answer})
+	used, ok := p.readUsed(answer, err == nil)
 	switch {
 	case !ok:
 		return stateUnclear, nil
@@ -107,7 +107,7 @@ func (n *node) stateOf(ctx context.Context, p *payment, at *head) (state, error)
 // ended judges an authorization that is unused after the last block. What is
 // used once stays so; therefore it was unused in all blocks before as well, and
 // if a final one of them is past its end, no block to come can use it.
-func (c *chain) ended(ctx context.Context, n *node, p *payment, last *head) (facilitator.Proof, error) {
+func (c *Chain) ended(ctx context.Context, n *node, p *Payment, last *head) (facilitator.Proof, error) {
 	end := time.Unix(p.authorization.ValidBefore, 0).Add(endMargin).Unix()
 	if last.unix() < end {
 		return facilitator.Proof{}, nil
@@ -116,20 +116,20 @@ func (c *chain) ended(ctx context.Context, n *node, p *payment, last *head) (fac
 	if err != nil || final.unix() < end {
 		return facilitator.Proof{}, err
 	}
-	if p.direct() {
+	if p.onlyByCall() {
 		return void(x402.CodePermit2Deadline), nil
 	}
 	return void(x402.CodeValidBefore), nil
 }
 
 // search looks for the use of an authorization, or its cancellation.
-func (c *chain) search(ctx context.Context, n *node, p *payment, last *head, since time.Time) (facilitator.Proof, error) {
+func (c *Chain) search(ctx context.Context, n *node, p *Payment, last *head, since time.Time) (facilitator.Proof, error) {
 	from, err := n.blockAt(ctx, last, since.Add(-claimSkew).Unix())
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	if w, ok := p.way.(*permit2); ok {
-		return c.searchCalls(ctx, n, p, w, from, last, since)
+	if p.permit != nil {
+		return c.searchCalls(ctx, n, p, permit2Trace{p.permit}, from, last, since)
 	}
 	var proof facilitator.Proof
 	err = n.events(ctx, p, from, uint64(*last.Number), func(events []event) (done bool, err error) {
@@ -147,7 +147,7 @@ func (c *chain) search(ctx context.Context, n *node, p *payment, last *head, sin
 // payment of the payer to the payee may be this one, and only what its transaction
 // called tells. No block after its end can hold it, whatever else the payer has bought
 // since; that the payer gave up the nonce may be in a later one.
-func (c *chain) searchCalls(ctx context.Context, n *node, p *payment, w *permit2, from uint64, last *head, since time.Time) (facilitator.Proof, error) {
+func (c *Chain) searchCalls(ctx context.Context, n *node, p *Payment, w permit2Trace, from uint64, last *head, since time.Time) (facilitator.Proof, error) {
 	end, err := n.blockAfter(ctx, last, time.Unix(p.authorization.ValidBefore, 0).Add(endMargin).Unix())
 	if err != nil {
 		return facilitator.Proof{}, err
@@ -163,7 +163,7 @@ func (c *chain) searchCalls(ctx context.Context, n *node, p *payment, w *permit2
 		for i := range events {
 			e := &events[i]
 			switch {
-			case !p.isUse(p, e):
+			case !p.isUse(e):
 				givenUp = e
 			case e.isTransfer(p):
 				payments = append(payments, *e)
@@ -194,7 +194,7 @@ func (c *chain) searchCalls(ctx context.Context, n *node, p *payment, w *permit2
 	if givenUp == nil {
 		err = n.events(ctx, p, end+1, uint64(*last.Number), func(events []event) (done bool, err error) {
 			for i := range events {
-				if !p.isUse(p, &events[i]) {
+				if !p.isUse(&events[i]) {
 					givenUp = &events[i]
 				}
 			}
@@ -208,7 +208,7 @@ func (c *chain) searchCalls(ctx context.Context, n *node, p *payment, w *permit2
 }
 
 // calling picks the events whose transactions call for this very payment.
-func (n *node) calling(ctx context.Context, p *payment, w *permit2, events []event) (own []event, err error) {
+func (n *node) calling(ctx context.Context, p *Payment, w permit2Trace, events []event) (own []event, err error) {
 	found := make([]*sentCall, len(events))
 	var b calls
 	for i := range events {
@@ -221,7 +221,7 @@ func (n *node) calling(ctx context.Context, p *payment, w *permit2, events []eve
 		return nil, err
 	}
 	for i, call := range found {
-		if call != nil && call.Hash == events[i].Transaction && call.calls(w.proxy) && w.isCall(p, call.Input) {
+		if call != nil && call.Hash == events[i].Transaction && call.calls(w.proxy()) && w.isCall(p, call.Input) {
 			own = append(own, events[i])
 		}
 	}
@@ -231,7 +231,7 @@ func (n *node) calling(ctx context.Context, p *payment, w *permit2, events []eve
 // givenUp judges a Permit2 nonce that is used: if the payer gave it up in a final
 // block, and from our claim to the end of the authorization paid nothing to the payee,
 // then no payment has used it.
-func (c *chain) givenUp(ctx context.Context, n *node, p *payment, givenUp *event, last *head) (facilitator.Proof, error) {
+func (c *Chain) givenUp(ctx context.Context, n *node, p *Payment, givenUp *event, last *head) (facilitator.Proof, error) {
 	var r *receipt
 	if err := n.call(ctx, &r, "eth_getTransactionReceipt", givenUp.Transaction); err != nil {
 		return facilitator.Proof{}, err
@@ -247,16 +247,16 @@ func (c *chain) givenUp(ctx context.Context, n *node, p *payment, givenUp *event
 	if err != nil || block.Hash != r.BlockHash {
 		return facilitator.Proof{}, err
 	}
-	return void(p.codes().nonceUsed), nil
+	return void(p.usedCode()), nil
 }
 
 // weigh judges one event by the transaction that it is of.
-func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *head, since time.Time) (facilitator.Proof, error) {
+func (c *Chain) weigh(ctx context.Context, n *node, p *Payment, e *event, last *head, since time.Time) (facilitator.Proof, error) {
 	r, err := n.receiptOf(ctx, p, e.Transaction)
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	verdict := r.judge(e.Transaction, p, foreignCall)
+	verdict := r.judge(e.Transaction, p, oForeign)
 	if verdict == inconclusive || verdict == failed || !c.deep(r, uint64(*last.Number)) {
 		return facilitator.Proof{}, nil // taken back by a reorganisation, or may be yet
 	}
@@ -269,24 +269,24 @@ func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *
 		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex(), Block: r.block()}, nil
 	case verdict == paid:
 		return facilitator.Proof{}, nil // for something else, before our claim
-	case p.wentElsewhere(p, r):
+	case p.trace().wentElsewhere(p, r):
 		final, err := c.final(ctx, n, last)
 		if err != nil || *r.Block > *final.Number {
 			return facilitator.Proof{}, err
 		}
-		return void(p.codes().nonceUsed), nil
+		return void(p.usedCode()), nil
 	}
 	return facilitator.Proof{}, nil
 }
 
 // receiptOf asks for the receipt of a transaction, and for what it called if that
 // matters.
-func (n *node) receiptOf(ctx context.Context, p *payment, hash common.Hash) (*receipt, error) {
+func (n *node) receiptOf(ctx context.Context, p *Payment, hash common.Hash) (*receipt, error) {
 	var r *receipt
 	var call *sentCall
 	var b calls
 	b.add(&r, "eth_getTransactionReceipt", hash)
-	if p.direct() {
+	if p.onlyByCall() {
 		b.add(&call, "eth_getTransactionByHash", hash)
 	}
 	if err := n.batch(ctx, b); err != nil {
@@ -298,7 +298,7 @@ func (n *node) receiptOf(ctx context.Context, p *payment, hash common.Hash) (*re
 
 // final returns the newest block up to last that no reorganisation takes back,
 // according to the node; if it cannot say, one that is deep below.
-func (c *chain) final(ctx context.Context, n *node, last *head) (*head, error) {
+func (c *Chain) final(ctx context.Context, n *node, last *head) (*head, error) {
 	confirmed := below(last, c.confirmations-1)
 	if c.development {
 		// It has no validators to make anything final.

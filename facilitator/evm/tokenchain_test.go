@@ -188,7 +188,7 @@ func TestTokenReenters(t *testing.T) {
 			// The inner one of EIP-3009 is proven by its own events; of Permit2, hidden
 			// in another call, it stays in doubt.
 			s := f.Settle(during(t, 5*time.Minute), inner)
-			if must(read(inner)).direct() {
+			if must(read(inner)).onlyByCall() {
 				if s.Outcome != facilitator.Unknown {
 					t.Errorf("the inner one: %+v", s)
 				}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -75,7 +74,7 @@ func TestKeysInTrouble(t *testing.T) {
 	seed := uint64(time.Now().UnixNano()) // #nosec G115 -- positive
 	t.Logf("seed %d", seed)
 	node := &moody{caller: keepOpen{c.client}, draw: rand.New(rand.NewPCG(seed, 0))} // #nosec G404 -- a test
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+	rewire(f, 0, node)
 	const payments = 45
 	ctx := during(t, 5*time.Minute)
 	var wg sync.WaitGroup

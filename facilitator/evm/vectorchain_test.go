@@ -71,11 +71,7 @@ func TestVectorsSettleOnChain(t *testing.T) {
 				if prepare := before[v.Name]; prepare != nil {
 					prepare(c)
 				}
-				f, _ := start(t, baseSepolia, &Network{RPC: []string{c.RPC()}, ApprovalBudget: "1/day"}, nil)
-				f.now = c.clock
-				for _, ch := range f.chains {
-					ch.now, ch.notices.now = c.clock, c.clock
-				}
+				f, _ := startIn(t, baseSepolia, &Network{RPC: []string{c.RPC()}, ApprovalBudget: "1/day"}, surroundings{now: c.clock, sleep: facilitator.Sleep})
 				r := request(t, v.PaymentPayload, v.PaymentRequired.Accepts[0])
 				if verdict, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !verdict.Valid {
 					t.Fatalf("verify: %+v, %v", verdict, err)

@@ -18,7 +18,7 @@ import (
 // node is, so that junk costs no round trip; a good payment of an ordinary account
 // costs one.
 func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facilitator.Verdict, error) {
-	defer f.users.enter()()
+	defer f.looking.enter()()
 	c, err := f.chainOf(r)
 	if err != nil {
 		return facilitator.Verdict{}, failure("verify", err)
@@ -52,7 +52,7 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 
 // check compares a payment with the requirement that its payer signed for, and
 // reads what else the payer signed. It asks no node.
-func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirement, now time.Time) error {
+func (c *settler) check(p *payment, r facilitator.Request, signedFor x402.Requirement, now time.Time) error {
 	if err := p.check(signedFor, now, c.leastLife()); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirem
 }
 
 // read is read, with what the config of the chain says.
-func (c *chain) read(r facilitator.Request) (*payment, error) {
+func (c *settler) read(r facilitator.Request) (*payment, error) {
 	p, err := read(r)
 	if p != nil {
 		p.walletGas, p.announce, p.earlier = c.walletGas, r.Announce, r.Transaction
@@ -78,7 +78,7 @@ func (c *chain) read(r facilitator.Request) (*payment, error) {
 }
 
 // chainOf finds the chain of a request, and whether we may settle it.
-func (f *Facilitator) chainOf(r facilitator.Request) (*chain, error) {
+func (f *Facilitator) chainOf(r facilitator.Request) (*settler, error) {
 	c, ok := f.chains[r.Requirement.Network]
 	if !ok {
 		return nil, fmt.Errorf("the network %q is not configured here", r.Requirement.Network)

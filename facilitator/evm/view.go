@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math/big"
 	"slices"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -46,7 +45,7 @@ type view struct {
 
 // inspect looks at the chain until it is clear who has to say that the payment is
 // signed: once for an ordinary account, the first time twice for a contract wallet.
-func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
+func (c *settler) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
 	if p.place != nil {
 		return c.inspectAs(ctx, p, settling)
 	}
@@ -63,7 +62,7 @@ func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, e
 }
 
 // inspectAs is inspect for a payment whose account is chosen.
-func (c *chain) inspectAs(ctx context.Context, p *payment, settling bool) (view, error) {
+func (c *settler) inspectAs(ctx context.Context, p *payment, settling bool) (view, error) {
 	v, err := c.look(ctx, p, settling)
 	if err != nil || p.learned || !p.learn(v, c.factories) {
 		return v, err
@@ -74,7 +73,7 @@ func (c *chain) inspectAs(ctx context.Context, p *payment, settling bool) (view,
 // look asks everything about a payment in one round trip. settling also asks
 // about our own account. The settlement of a payer who is known to have code is
 // simulated as what it will be: one that pays for its gas, in the next block.
-func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, error) {
+func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, error) {
 	var (
 		v                   view
 		id, pending, mined  hexutil.Uint64
@@ -104,7 +103,7 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 		b.add(&result, "eth_call", c.settleCall(p), "latest")
 		if p.learned {
 			nextAt = len(b)
-			b.add(&next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.nextBlock())
+			b.add(&next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.blockOverride())
 		}
 		if asksWallet {
 			walletAt = len(b)
@@ -138,7 +137,7 @@ func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, erro
 		switch err := b[simulationAt].Error; {
 		case reverted(err), tooLittleGas(err):
 			v.simulation, b[simulationAt].Error = err, nil
-		case answered(err) && containsAny(strings.ToLower(err.Error()), noFunds...):
+		case answered(err) && mentions(err, noFunds...):
 			c.noGas(p.account)
 			return c.unfit(p.account, err)
 		}
@@ -226,7 +225,7 @@ func (p *payment) needs() []common.Address {
 // settleCall is the settlement as eth_call takes it. Of a payer with code it is one
 // that offers for its gas what will be offered, as far as that is known: a wallet can
 // tell a simulation by its price.
-func (c *chain) settleCall(p *payment) map[string]any {
+func (c *settler) settleCall(p *payment) map[string]any {
 	to, data := p.encoded()
 	call := map[string]any{
 		"from": p.account.key.address, "to": to, "gas": hexutil.Uint64(p.gas()), "data": hexutil.Bytes(data),
@@ -242,16 +241,16 @@ func (c *chain) settleCall(p *payment) map[string]any {
 	return call
 }
 
-// nextBlock is the block that a settlement will be in at the earliest, as eth_call
-// takes it besides the state that it is to run on.
-func (c *chain) nextBlock() map[string]any {
-	number, at := c.blocks.next()
+// blockOverride is the block that a settlement will be in at the earliest, as eth_call of
+// geth takes it besides the state that it is to run on.
+func (c *settler) blockOverride() map[string]any {
+	number, at := c.nextBlock()
 	return map[string]any{"number": hexutil.Uint64(number), "time": hexutil.Uint64(at)}
 }
 
 // walletCall asks the code of the payer whether the signature is good. It is from
 // the account that will pay for the answer, and has as much gas as that one will.
-func (c *chain) walletCall(p *payment) map[string]any {
+func (c *settler) walletCall(p *payment) map[string]any {
 	return map[string]any{
 		"from": p.account.key.address, "to": p.from, "gas": hexutil.Uint64(p.walletGas),
 		"data": hexutil.Bytes(pack("isValidSignature", p.digest, p.signature)),
@@ -260,7 +259,7 @@ func (c *chain) walletCall(p *payment) map[string]any {
 
 // wouldSettle checks on the chain that a payment would settle now. Refusals are
 // *x402.Error.
-func (c *chain) wouldSettle(ctx context.Context, p *payment, r facilitator.Request, settling bool) (v view, err error) {
+func (c *settler) wouldSettle(ctx context.Context, p *payment, r facilitator.Request, settling bool) (v view, err error) {
 	for again := false; ; again = true {
 		if v, err = c.inspectGas(ctx, p, settling); err == nil {
 			err = c.judge(ctx, p, r.Requirement, v)
@@ -275,7 +274,7 @@ func (c *chain) wouldSettle(ctx context.Context, p *payment, r facilitator.Reque
 
 // judge says what a look at the chain means for a payment. Refusals are
 // *x402.Error.
-func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v view) error {
+func (c *settler) judge(ctx context.Context, p *payment, r x402.Requirement, v view) error {
 	if err := p.signed(v); err != nil {
 		return err
 	}

@@ -6,16 +6,15 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
 
 // Sees implements facilitator.Witness.
-func (f *Facilitator) Sees(network string) bool {
-	_, ok := f.chains[network]
-	return ok
+func (l *Look) Sees(network string) bool {
+	_, err := l.of(network)
+	return err == nil
 }
 
 // Witness implements facilitator.Witness. All nodes of the chain are asked.
@@ -35,69 +34,17 @@ func (f *Facilitator) Sees(network string) bool {
 // cancelled, or that was used to pay something else; each of that in blocks that
 // are final. A Permit2 nonce can be given up after its use as well, so that there
 // must have been no payment to the payee at all.
-func (f *Facilitator) Witness(ctx context.Context, r facilitator.Request, since time.Time) (facilitator.Proof, error) {
-	defer f.users.enter()()
-	return testify(ctx, f.chains, r, since)
-}
-
-// testify is Witness for whoever has chains to look at.
-func testify(ctx context.Context, chains map[string]*chain, r facilitator.Request, since time.Time) (facilitator.Proof, error) {
-	c, ok := chains[r.Requirement.Network]
-	if !ok {
-		return facilitator.Proof{}, fmt.Errorf("the network %q is not configured here", r.Requirement.Network)
+func (l *Look) Witness(ctx context.Context, r facilitator.Request, since time.Time) (facilitator.Proof, error) {
+	defer l.enter()()
+	c, err := l.of(r.Requirement.Network)
+	if err != nil {
+		return facilitator.Proof{}, err
 	}
 	p, ok := signed(r)
 	if !ok {
 		return facilitator.Proof{}, nil
 	}
-	proof, err := c.witness(ctx, p, since)
-	if err == nil && c.shared != nil {
-		c.decided(ctx, p, proof)
-	}
-	return proof, err
-}
-
-// decided ends what this process remembers of a payment that it has sent and that others
-// have found out about: nobody asks for its settlement any more. Without that its payer
-// would never count as one who has paid.
-func (c *chain) decided(ctx context.Context, p *payment, proof facilitator.Proof) {
-	if proof.Evidence == facilitator.Open {
-		return
-	}
-	rec := c.shared.payments.sentAs(p)
-	if rec == nil {
-		return
-	}
-	if proof.Evidence == facilitator.Moved {
-		c.sawOutcome(p, rec, facilitator.Settlement{Outcome: facilitator.Settled, Transaction: proof.Transaction})
-	} else {
-		c.shared.payments.forget(p.claim(), rec)
-	}
-	// What was set aside for it is known by the receipt.
-	a := rec.flight.by
-	if mined, _, err := c.accountNow(ctx, a); err == nil {
-		c.reached(ctx, a, mined)
-	}
-	c.audit(ctx, a)
-}
-
-// signed decodes what the payer signed. The signature itself is not looked at:
-// whether it is any good, the contracts have decided by using it or not, and
-// contract wallets have signatures that only the chain understands.
-func signed(r facilitator.Request) (*payment, bool) {
-	if r.Payment == nil || !common.IsHexAddress(r.Requirement.Asset) {
-		return nil, false
-	}
-	a, err := r.Payment.Authorization(r.Requirement)
-	if err != nil {
-		return nil, false
-	}
-	p, err := decode(a, r.Requirement)
-	if err != nil {
-		return nil, false
-	}
-	signedFor, err := p.charge(r.Requirement)
-	return p, err == nil && p.pays(signedFor)
+	return c.witness(ctx, p, since)
 }
 
 // statement is what one node says, or why it says nothing.
@@ -108,7 +55,7 @@ type statement struct {
 
 // witness asks all nodes at once, so that one that hangs does not use up the time
 // of the others.
-func (c *chain) witness(ctx context.Context, p *payment, since time.Time) (facilitator.Proof, error) {
+func (c *Chain) witness(ctx context.Context, p *Payment, since time.Time) (facilitator.Proof, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	said := make(chan statement, len(c.nodes))
@@ -144,7 +91,7 @@ func (c *chain) witness(ctx context.Context, p *payment, since time.Time) (facil
 }
 
 // moved judges whether money has moved, if a node says so.
-func (c *chain) moved(all []statement) (proof facilitator.Proof, decided bool) {
+func (c *Chain) moved(all []statement) (proof facilitator.Proof, decided bool) {
 	says := make(map[facilitator.Proof]int)
 	for _, s := range all {
 		if s.err == nil && s.Evidence == facilitator.Moved {
@@ -179,7 +126,7 @@ func (c *chain) moved(all []statement) (proof facilitator.Proof, decided bool) {
 
 // outweighs reports whether so many nodes that say that a payment has moved are
 // enough, beside so many that say otherwise.
-func (c *chain) outweighs(say, object int) bool {
+func (c *Chain) outweighs(say, object int) bool {
 	if c.quorum < 2 {
 		return say > 0 && object == 0
 	}
@@ -188,7 +135,7 @@ func (c *chain) outweighs(say, object int) bool {
 
 // agree makes one proof of what the nodes say, none of which has seen the money
 // move.
-func (c *chain) agree(all []statement) (facilitator.Proof, error) {
+func (c *Chain) agree(all []statement) (facilitator.Proof, error) {
 	var (
 		errs           []error
 		proof          facilitator.Proof
@@ -219,3 +166,6 @@ func (c *chain) agree(all []statement) (facilitator.Proof, error) {
 	}
 	return facilitator.Proof{}, nil
 }
+
+// Interface guard
+var _ facilitator.Witness = (*Look)(nil)

@@ -138,7 +138,7 @@ func TestWitness(t *testing.T) {
 			if tt.since == -1 {
 				since = time.Time{}
 			}
-			l, _ := lookAt(t, c, &tt.past)
+			l, _ := lookAt(t, c, []*past{&tt.past})
 			proof, err := l.Witness(context.Background(), r, since)
 			if got := say(proof, err); got != tt.want {
 				t.Errorf("%s (%+v, %v), want %s", got, proof, err, tt.want)
@@ -157,7 +157,7 @@ func TestNoBlockIsSkipped(t *testing.T) {
 	c := newClock(ends.Unix() + 600)
 	for i := range uint64(25) {
 		p := past{state: "used", events: own, block: before(880) + i, widest: 10}
-		l, _ := lookAt(t, c, &p)
+		l, _ := lookAt(t, c, []*past{&p})
 		if got := say(l.Witness(context.Background(), r, c.now().Add(-15*time.Minute))); got != "moved" || p.searches > 16 {
 			t.Errorf("block %d: %s after %d searches", p.block, got, p.searches)
 		}
@@ -223,8 +223,7 @@ func TestNodesAgree(t *testing.T) {
 			for i := range tt.nodes {
 				list = append(list, &tt.nodes[i])
 			}
-			l, logs := lookAt(t, c, list...)
-			l.chains[baseSepolia].quorum = tt.quorum
+			l, logs := lookAt(t, c, list, func(c *Chain) { c.quorum = tt.quorum })
 			proof, err := l.Witness(context.Background(), r, c.now().Add(-15*time.Minute))
 			if got := say(proof, err); got != tt.want {
 				t.Errorf("%s (%+v, %v), want %s", got, proof, err, tt.want)

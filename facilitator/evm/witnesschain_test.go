@@ -34,15 +34,10 @@ func (c *testChain) finalize() { c.pass(time.Second, 40) }
 // look makes a Look at the chain, as at a real one.
 func (c *testChain) look() *Look {
 	c.t.Helper()
-	l, err := newLook(map[string][]string{"base-sepolia": {"https://node.example"}}, outside{
-		logger: zap.NewNop(), now: c.now, sleep: c.sleep,
+	return lookWith(c.t, []string{"https://node.example"}, outside{
+		logger: zap.NewNop(), now: c.now,
 		dial: func(context.Context, *url.URL) (caller, error) { return keepOpen{c.client}, nil },
 	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.t.Cleanup(l.Close)
-	return l
 }
 
 // TestWitnessOnChain asks a facilitator and a Look about what really happened.
@@ -231,16 +226,13 @@ func TestSettleAfterAFork(t *testing.T) {
 
 // TestNew: a facilitator without a config, on the URL of a node.
 func TestNew(t *testing.T) {
-	r, unix := good(t)
-	c := newClock(unix)
-	node := script(t, c, world{})
+	r := order{}.sign(t, time.Now().Unix())
+	node := script(t, newClock(time.Now().Unix()), world{})
 	key := must(crypto.HexToECDSA(signerKey))
 	f, err := New(baseSepolia, []string{node.URL}, key, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ch := f.chains[baseSepolia]
-	f.now, ch.now, ch.sleep = c.now, c.now, c.sleep
 	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}

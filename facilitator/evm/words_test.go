@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -107,7 +106,7 @@ func TestWalletWordsAreNotTheNodes(t *testing.T) {
 				sent++
 				return tt.says(err)
 			}}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			rewire(f, 0, node)
 			head := must(c.backend.Client().HeaderByNumber(context.Background(), nil))
 			r, _ := c.permit(permitOrder{account: bad, change: func([]byte) []byte { return append(head.MixDigest.Bytes(), make([]byte, 64)...) }})
 			verify(t, f, r)

@@ -1,0 +1,56 @@
+package evm
+
+import (
+	"strings"
+
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// contracts are the functions that are called by eth_call: of tokens (ERC-20, EIP-3009),
+// of Permit2, of contract wallets (ERC-1271), and Multicall3, which calls several at once.
+var contracts = func() abi.ABI {
+	parsed, err := abi.JSON(strings.NewReader(`[
+		{"type":"function","name":"balanceOf","inputs":[{"name":"","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
+		{"type":"function","name":"allowance","inputs":[{"name":"","type":"address"},{"name":"","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
+		{"type":"function","name":"name","inputs":[],"outputs":[{"name":"","type":"string"}]},
+		{"type":"function","name":"version","inputs":[],"outputs":[{"name":"","type":"string"}]},
+		{"type":"function","name":"authorizationState","inputs":[{"name":"","type":"address"},{"name":"","type":"bytes32"}],"outputs":[{"name":"","type":"bool"}]},
+		{"type":"function","name":"nonceBitmap","inputs":[{"name":"","type":"address"},{"name":"","type":"uint256"}],"outputs":[{"name":"","type":"uint256"}]},
+		{"type":"function","name":"PERMIT2","inputs":[],"outputs":[{"name":"","type":"address"}]},
+		{"type":"function","name":"isValidSignature","inputs":[{"name":"","type":"bytes32"},{"name":"","type":"bytes"}],"outputs":[{"name":"","type":"bytes32"}]},
+		{"type":"function","name":"tryAggregate","inputs":[{"name":"requireSuccess","type":"bool"},
+			{"name":"calls","type":"tuple[]","components":[{"name":"target","type":"address"},{"name":"callData","type":"bytes"}]}],
+			"outputs":[{"name":"","type":"tuple[]","components":[{"name":"success","type":"bool"},{"name":"returnData","type":"bytes"}]}]},
+		{"type":"function","name":"aggregate3","inputs":[
+			{"name":"calls","type":"tuple[]","components":[{"name":"target","type":"address"},{"name":"allowFailure","type":"bool"},{"name":"callData","type":"bytes"}]}],
+			"outputs":[{"name":"","type":"tuple[]","components":[{"name":"success","type":"bool"},{"name":"returnData","type":"bytes"}]}]}]`))
+	if err != nil {
+		panic("chain: " + err.Error()) // a constant
+	}
+	return parsed
+}()
+
+// pack encodes a call. The arguments are of the types that the ABI above wants,
+// so it cannot fail; if it did, an empty call is refused by every contract here.
+func pack(method string, args ...any) []byte {
+	b, err := contracts.Pack(method, args...)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// unpack reads the one value that a call returned; ok is false if the data is something
+// else, or the value of another type.
+func unpack[T any](method string, data []byte) (v T, ok bool) {
+	values, err := contracts.Unpack(method, data)
+	if err != nil || len(values) != 1 {
+		return v, false
+	}
+	v, ok = values[0].(T)
+	return v, ok
+}
+
+// addressTopic is an address as an indexed member of an event: on the right of a word.
+func addressTopic(a common.Address) common.Hash { return common.BytesToHash(a[:]) }

@@ -104,9 +104,9 @@ func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int,
 		now     prices
 		tx      = p.approval.tx
 	)
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		number, balance, result, l1 = 0, nil, nil, nil
-		var b calls
+		var b Batch
 		b.add(&number, "eth_getTransactionCount", p.from, "latest")
 		b.add(&balance, "eth_getBalance", p.from, "latest")
 		b.add(&result, "eth_call", map[string]any{
@@ -115,7 +115,7 @@ func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int,
 		b.add(&l1, "eth_call", l1FeeCall(p.approval.raw), "latest")
 		now.ask(&b)
 		return b
-	}, func(b calls) error {
+	}, func(b Batch) error {
 		refused = nil
 		if reverted(b[2].Error) {
 			refused, b[2].Error = b[2].Error, nil
@@ -173,7 +173,7 @@ func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int,
 // its gas, for its publication on Ethereum. Elsewhere nobody is there.
 var (
 	feeOracle = common.HexToAddress("0x420000000000000000000000000000000000000F")
-	askL1Fee  = selector("getL1Fee(bytes)")
+	askL1Fee  = [4]byte(crypto.Keccak256([]byte("getL1Fee(bytes)")))
 )
 
 // ordinary is a transaction as long as that of an ordinary payment, and of bytes that
@@ -355,14 +355,14 @@ func (c *settler) landing(ctx context.Context, a *account, until time.Time, sent
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		list := sent()
 		found := make([]*receipt, len(list))
-		err := c.ask(ctx, func() calls {
-			var b calls
+		err := c.ask(ctx, func() Batch {
+			var b Batch
 			for i, h := range list {
 				found[i] = nil
 				b.add(&found[i], "eth_getTransactionReceipt", h)
 			}
 			return b
-		}, every)
+		}, Batch.Err)
 		for i, r := range found {
 			if err == nil && r != nil && r.Transaction == list[i] && r.Block != nil && r.Status != nil {
 				return r, nil

@@ -122,8 +122,8 @@ func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting b
 	}
 	found := make([]*receipt, len(sent))
 	var last, mined hexutil.Uint64
-	err := c.ask(ctx, func() calls {
-		var b calls
+	err := c.ask(ctx, func() Batch {
+		var b Batch
 		for i, h := range sent {
 			found[i] = nil
 			b.add(&found[i], "eth_getTransactionReceipt", h)
@@ -137,7 +137,7 @@ func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting b
 			b.add(&mined, "eth_getTransactionCount", fl.by.key.address, "latest")
 		}
 		return b
-	}, every)
+	}, Batch.Err)
 	if err != nil {
 		return nil, 0, err
 	}

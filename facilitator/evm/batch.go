@@ -332,16 +332,16 @@ func (c *settler) trial(ctx context.Context, a *account, members []*member) ([]*
 		balance        *hexutil.Big
 		pending, mined hexutil.Uint64
 	)
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		result, balance = nil, nil
-		var b calls
+		var b Batch
 		b.add(&result, "eth_call", fl.simulated(), "latest")
 		b.add(&balance, "eth_getBalance", a.key.address, "latest")
 		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
 		b.add(&mined, "eth_getTransactionCount", a.key.address, "latest")
 		now.ask(&b)
 		return b
-	}, func(b calls) error {
+	}, func(b Batch) error {
 		if reverted(b[0].Error) {
 			result, b[0].Error = nil, nil
 		}

@@ -23,13 +23,13 @@ func (l *Look) HasBlock(ctx context.Context, network string, b facilitator.Block
 // hasBlock asks the nodes in turn, until one of them knows a block of that number.
 func (c *Chain) hasBlock(ctx context.Context, b facilitator.Block) (bool, error) {
 	var h *head
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		h = nil
-		var batch calls
+		var batch Batch
 		batch.add(&h, "eth_getBlockByNumber", hexutil.Uint64(b.Number), false)
 		return batch
-	}, func(batch calls) error {
-		if err := every(batch); err != nil {
+	}, func(batch Batch) error {
+		if err := batch.Err(); err != nil {
 			return err
 		}
 		if !h.complete() || uint64(*h.Number) != b.Number {

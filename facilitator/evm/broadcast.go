@@ -210,7 +210,7 @@ type prices struct {
 }
 
 // ask adds the questions to a batch, of which they must be the last.
-func (p *prices) ask(b *calls) {
+func (p *prices) ask(b *Batch) {
 	*p = prices{}
 	b.add(&p.id, "eth_chainId")
 	b.add(&p.head, "eth_getBlockByNumber", "latest", false)
@@ -220,10 +220,10 @@ func (p *prices) ask(b *calls) {
 }
 
 // judge says whether the answers of a batch are of use.
-func (p *prices) judge(c *settler, b calls) error {
+func (p *prices) judge(c *settler, b Batch) error {
 	b[len(b)-1].Error = nil // not every chain has a tip
 	c.sawPublished(&b[len(b)-3], p.published)
-	if err := every(b); err != nil {
+	if err := b.Err(); err != nil {
 		return err
 	}
 	return c.checkNode(p.id, p.head)
@@ -237,12 +237,12 @@ func (p *prices) fees(c *settler) fees {
 // counted; 0 if no node says.
 func (c *settler) pendingOf(ctx context.Context, a *account) uint64 {
 	var pending hexutil.Uint64
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		pending = 0
-		var b calls
+		var b Batch
 		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
 		return b
-	}, every)
+	}, Batch.Err)
 	if err != nil {
 		return 0
 	}
@@ -253,13 +253,13 @@ func (c *settler) pendingOf(ctx context.Context, a *account) uint64 {
 func (c *settler) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
 	var count hexutil.Uint64
 	var now prices
-	err = c.ask(ctx, func() calls {
+	err = c.ask(ctx, func() Batch {
 		count = 0
-		var b calls
+		var b Batch
 		b.add(&count, "eth_getTransactionCount", a.key.address, "latest")
 		now.ask(&b)
 		return b
-	}, func(b calls) error { return now.judge(c, b) })
+	}, func(b Batch) error { return now.judge(c, b) })
 	if err != nil {
 		return 0, fees{}, err
 	}

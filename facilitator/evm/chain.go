@@ -121,23 +121,23 @@ type head struct {
 }
 
 // calls is a batch under construction.
-type calls []rpc.BatchElem
+type Batch []rpc.BatchElem
 
-func (c *calls) add(result any, method string, args ...any) {
+func (c *Batch) add(result any, method string, args ...any) {
 	*c = append(*c, rpc.BatchElem{Method: method, Args: args, Result: result})
 }
 
 // ask makes a batch at the node that answered last, and at the others in turn
 // until one gives an answer. build makes the calls anew for each of them; judge
 // says whether the answers are of any use, and if not the next node is asked.
-func (c *Chain) ask(ctx context.Context, build func() calls, judge func(calls) error) error {
+func (c *Chain) ask(ctx context.Context, build func() Batch, judge func(Batch) error) error {
 	var errs []error
 	first := c.current.Load()
 	for i := range c.nodes {
 		at := (int(first) + i) % len(c.nodes)
 		n := c.nodes[at]
 		batch := build()
-		err := n.batch(ctx, batch)
+		err := n.ask(ctx, batch)
 		if err == nil {
 			if err = judge(batch); err == nil {
 				c.current.Store(uint32(at)) // #nosec G115 -- there are at most maxRPC
@@ -155,8 +155,8 @@ func (c *Chain) ask(ctx context.Context, build func() calls, judge func(calls) e
 	return errors.Join(errs...)
 }
 
-// every returns the first error of a call that must succeed.
-func every(batch calls) error {
+// Err returns the first error of a call that must succeed.
+func (batch Batch) Err() error {
 	for i := range batch {
 		if err := batch[i].Error; err != nil {
 			return fmt.Errorf("%s: %w", batch[i].Method, err)

@@ -21,10 +21,6 @@ const (
 	codeUptoExceeds  x402.Code = "invalid_upto_evm_payload_settlement_exceeds_amount"
 )
 
-// noMaxLife: how long an authorization may live is a matter of who remembers
-// it, which is not the facilitator.
-const noMaxLife = time.Duration(math.MaxInt64)
-
 // errUnknownKind is for an authorization that is neither of EIP-3009 nor of Permit2.
 var errUnknownKind = errors.New("the authorization is neither of EIP-3009 nor of Permit2")
 
@@ -113,7 +109,7 @@ func signed(r facilitator.Request) (*Payment, bool) {
 func (p *Payment) pays(r x402.Requirement) bool {
 	a := p.authorization
 	a.ValidAfter, a.ValidBefore = 0, 0
-	return a.Check(r, time.Unix(0, 0), 0, noMaxLife) == nil
+	return a.Check(r, time.Unix(0, 0), 0, math.MaxInt64) == nil
 }
 
 // upto reports whether the seller may charge less than what was signed.

@@ -33,17 +33,17 @@ func (c *settler) diagnose(ctx context.Context, p *payment, r x402.Requirement, 
 	calls3 := p.questions(p)
 	together := pack("tryAggregate", false, calls3)
 	var answer hexutil.Bytes
-	build := func() calls {
+	build := func() Batch {
 		answer = nil
-		var b calls
+		var b Batch
 		b.add(&answer, "eth_call", map[string]any{"to": multicall3, "data": hexutil.Bytes(together)}, "latest")
 		return b
 	}
-	err := c.ask(ctx, build, func(b calls) error {
+	err := c.ask(ctx, build, func(b Batch) error {
 		if reverted(b[0].Error) {
 			b[0].Error = nil // no answer, as from an account without code
 		}
-		return every(b)
+		return b.Err()
 	})
 	if err != nil {
 		return nil, err
@@ -76,22 +76,22 @@ func readResults(b []byte, want int) ([]result3, error) {
 func (c *settler) askSingly(ctx context.Context, list []call3) ([]result3, error) {
 	answers := make([]hexutil.Bytes, len(list))
 	results := make([]result3, len(list))
-	build := func() calls {
-		var b calls
+	build := func() Batch {
+		var b Batch
 		for i := range list {
 			answers[i] = nil
 			b.add(&answers[i], "eth_call", map[string]any{"to": list[i].Target, "data": hexutil.Bytes(list[i].CallData)}, "latest")
 		}
 		return b
 	}
-	err := c.ask(ctx, build, func(b calls) error {
+	err := c.ask(ctx, build, func(b Batch) error {
 		for i := range b {
 			results[i].Success = !reverted(b[i].Error)
 			if !results[i].Success {
 				b[i].Error = nil
 			}
 		}
-		return every(b)
+		return b.Err()
 	})
 	for i := range results {
 		results[i].ReturnData = answers[i]

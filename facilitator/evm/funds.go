@@ -87,9 +87,9 @@ func (c *settler) funds(ctx context.Context) (facilitator.Funds, error) {
 	gone := c.shared.unended(c.accounts)
 	balances, mined := make([]*hexutil.Big, len(c.accounts)), make([]hexutil.Uint64, len(c.accounts))
 	minedOfGone := make([]hexutil.Uint64, len(gone))
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		clear(balances)
-		var b calls
+		var b Batch
 		for i, a := range c.accounts {
 			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
 			b.add(&mined[i], "eth_getTransactionCount", a.key.address, "latest")
@@ -99,7 +99,7 @@ func (c *settler) funds(ctx context.Context) (facilitator.Funds, error) {
 		}
 		now.ask(&b)
 		return b
-	}, func(b calls) error { return now.judge(c, b) })
+	}, func(b Batch) error { return now.judge(c, b) })
 	if err != nil {
 		return facilitator.Funds{}, err
 	}

@@ -41,16 +41,16 @@ func (c *settler) inspectGas(ctx context.Context, p *payment, settling bool) (vi
 	to, data := p.encoded()
 	var estimate hexutil.Uint64
 	var refused error
-	err = c.ask(ctx, func() calls {
+	err = c.ask(ctx, func() Batch {
 		estimate = 0
-		var b calls
+		var b Batch
 		b.add(&estimate, "eth_estimateGas", map[string]any{"from": p.account.key.address, "to": to, "data": hexutil.Bytes(data)})
 		return b
-	}, func(b calls) error {
+	}, func(b Batch) error {
 		if refused = nil; reverted(b[0].Error) {
 			refused, b[0].Error = b[0].Error, nil
 		}
-		return every(b)
+		return b.Err()
 	})
 	most := uint64(maxTransferGas)
 	if c.l1InGas {

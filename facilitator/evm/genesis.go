@@ -56,12 +56,12 @@ func (c *Chain) firstBlock(ctx context.Context, n *node) (string, error) {
 		Number *hexutil.Uint64 `json:"number"`
 		Hash   *common.Hash    `json:"hash"`
 	}
-	var b calls
+	var b Batch
 	b.add(&id, "eth_chainId")
 	b.add(&first, "eth_getBlockByNumber", "0x0", false)
-	err := n.batch(ctx, b)
+	err := n.ask(ctx, b)
 	if err == nil {
-		err = every(b)
+		err = b.Err()
 	}
 	switch {
 	case err != nil:

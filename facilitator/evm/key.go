@@ -44,12 +44,8 @@ func (k *privateKey) sign(tx types.TxData, chain uint64) (*types.Transaction, er
 	return types.SignNewTx(k.key, types.LatestSignerForChainID(new(big.Int).SetUint64(chain)), tx)
 }
 
-// secretPlaceholder is the only thing that a secret can be in the config, and
-// encryptedKey a key that is encrypted: the file and its password.
-var (
-	secretPlaceholder = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
-	encryptedKey      = regexp.MustCompile(`^keystore (\{(?:env|file)\.[^{}]+\}) (\{(?:env|file)\.[^{}]+\})$`)
-)
+// encryptedKey is a key that is encrypted: the file and its password.
+var encryptedKey = regexp.MustCompile(`^keystore (\{(?:env|file)\.[^{}]+\}) (\{(?:env|file)\.[^{}]+\})$`)
 
 // The errors do not repeat what stands in the place of a secret.
 var (
@@ -60,7 +56,7 @@ var (
 // placeholdersOf lists the placeholders of a signer: one, or those of a keystore and
 // its password. An error is for one that is not given in a way that keeps it secret.
 func placeholdersOf(raw string) ([]string, error) {
-	if secretPlaceholder.MatchString(raw) {
+	if isPlaceholder(raw) {
 		return []string{raw}, nil
 	}
 	if parts := encryptedKey.FindStringSubmatch(raw); parts != nil {

@@ -114,9 +114,9 @@ func (n *node) call(ctx context.Context, result any, method string, args ...any)
 	return n.clean(c.CallContext(ctx, result, method, args...))
 }
 
-// batch makes several calls in one round trip. An error of a single call is in
+// ask makes several calls in one round trip. An error of a single call is in
 // its element.
-func (n *node) batch(ctx context.Context, calls []rpc.BatchElem) error {
+func (n *node) ask(ctx context.Context, calls Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	leave, err := n.enter(ctx)
@@ -154,7 +154,7 @@ func (n *node) takesNoBatch() bool {
 	return n.now().Sub(n.noBatch) < noBatchFor
 }
 
-func (n *node) cleanAll(calls []rpc.BatchElem) {
+func (n *node) cleanAll(calls Batch) {
 	for i := range calls {
 		calls[i].Error = n.clean(calls[i].Error)
 	}

@@ -48,7 +48,7 @@ func (n *node) clean(err error) error {
 // cleanText makes one bounded line of a text from outside.
 func cleanText(s string, secrets []string) string {
 	for _, secret := range secrets {
-		s = strings.ReplaceAll(s, secret, hidden)
+		s = strings.ReplaceAll(s, secret, "[hidden]")
 	}
 	s, _, _ = strings.Cut(s[:min(len(s), 8*maxLogText)], "\n")
 	s = withoutLongRuns(s)

@@ -155,20 +155,20 @@ func (c *settler) hopeless(ctx context.Context, fl *flight, now fees) string {
 	}
 	var result hexutil.Bytes
 	var refused bool
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		result = nil
-		var b calls
+		var b Batch
 		call := fl.simulated()
 		if !now.legacy {
 			call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(now.feeCap), (*hexutil.Big)(now.tip)
 		}
 		b.add(&result, "eth_call", call, "latest")
 		return b
-	}, func(b calls) error {
+	}, func(b Batch) error {
 		if refused = reverted(b[0].Error); refused {
 			b[0].Error = nil
 		}
-		return every(b)
+		return b.Err()
 	})
 	switch {
 	case err != nil:

@@ -24,11 +24,11 @@ const (
 func (c *settler) numbersAgain(ctx context.Context, a *account) (mined, pending uint64, ok bool) {
 	for _, n := range c.inTurn(1) {
 		var latest, next hexutil.Uint64
-		var b calls
+		var b Batch
 		b.add(&latest, "eth_getTransactionCount", a.key.address, "latest")
 		b.add(&next, "eth_getTransactionCount", a.key.address, "pending")
 		// One with more in blocks than in blocks and waiting contradicts itself.
-		if n.batch(ctx, b) == nil && every(b) == nil && latest <= next {
+		if n.ask(ctx, b) == nil && b.Err() == nil && latest <= next {
 			return uint64(latest), uint64(next), true
 		}
 	}
@@ -113,11 +113,11 @@ func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 	silent := true
 	for _, n := range c.nodes {
 		found := make([]*sentCall, len(list))
-		var b calls
+		var b Batch
 		for i, h := range list {
 			b.add(&found[i], "eth_getTransactionByHash", h)
 		}
-		if n.batch(ctx, b) != nil || every(b) != nil {
+		if n.ask(ctx, b) != nil || b.Err() != nil {
 			continue
 		}
 		silent = false
@@ -182,11 +182,11 @@ func (c *settler) readCost(ctx context.Context, fl *flight) {
 	sent, _ := fl.sent()
 	for _, n := range c.inTurn(0) {
 		found := make([]*receipt, len(sent))
-		var b calls
+		var b Batch
 		for i, h := range sent {
 			b.add(&found[i], "eth_getTransactionReceipt", h)
 		}
-		if n.batch(ctx, b) != nil {
+		if n.ask(ctx, b) != nil {
 			continue
 		}
 		for i, r := range found {

@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 const (
@@ -164,6 +165,14 @@ func (p *past) search(raw json.RawMessage) (any, *rpcError, bool) {
 	}
 	return found, nil, true
 }
+
+// voided is the proof that a payment never moves money.
+func voided(reason x402.Code) facilitator.Proof {
+	return facilitator.Proof{Evidence: facilitator.Void, Reason: string(reason)}
+}
+
+// mostSearches is how often a Look asks a node for events.
+const mostSearches = 200
 
 // What tokens write about a payment.
 func useOf(p *Payment) event {

@@ -3,6 +3,7 @@ package evm
 import (
 	"bytes"
 	"errors"
+	"math"
 	"math/big"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 // minLife is how much longer an authorization must live, as for the official
 // facilitators: time enough to reach the next block.
 const minLife = 6 * time.Second
+
+// noMaxLife: how long an authorization may live is a matter of who remembers
+// it, which is not the facilitator.
+const noMaxLife = time.Duration(math.MaxInt64)
 
 // errNotOurs is for a payment that is for another facilitator to judge.
 var errNotOurs = errors.New("this facilitator settles exact and upto, with EIP-3009 and Permit2")

@@ -104,7 +104,7 @@ func TestPermit2FrontRun(t *testing.T) {
 func TestPermit2WitnessOnChain(t *testing.T) {
 	payer := common.HexToAddress(payerAddress)
 	const none = 300 * time.Second // what a payment lives
-	moved, expired := facilitator.Proof{Evidence: facilitator.Moved}, void(x402.CodePermit2Deadline)
+	moved, expired := facilitator.Proof{Evidence: facilitator.Moved}, voided(x402.CodePermit2Deadline)
 	for name, tt := range map[string]struct {
 		order permitOrder
 		do    func(*testChain, facilitator.Request) common.Hash
@@ -146,7 +146,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 			late: 30 * time.Second,
 		},
 		"it ends":        {want: expired},
-		"it is given up": {do: func(c *testChain, r facilitator.Request) common.Hash { return c.giveUp(r) }, want: void(codePermit2Nonce)},
+		"it is given up": {do: func(c *testChain, r facilitator.Request) common.Hash { return c.giveUp(r) }, want: voided(codePermit2Nonce)},
 		"it is given up, and the payer pays for something else": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				c.giveUp(r)

@@ -80,13 +80,13 @@ func (c *Chain) compare(ctx context.Context, n *node, p *Payment, r *receipt, fr
 	var theirs *receipt
 	var call *sentCall
 	var last hexutil.Uint64
-	var b calls
+	var b Batch
 	b.add(&theirs, "eth_getTransactionReceipt", r.Transaction)
 	b.add(&last, "eth_blockNumber")
 	if from == oForeign && p.onlyByCall() {
 		b.add(&call, "eth_getTransactionByHash", r.Transaction)
 	}
-	if n.batch(ctx, b) != nil || every(b) != nil {
+	if n.ask(ctx, b) != nil || b.Err() != nil {
 		return noOpinion
 	}
 	theirs.of(call)

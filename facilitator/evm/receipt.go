@@ -125,22 +125,22 @@ func (c *Chain) deep(r *receipt, last uint64) bool {
 func (c *Chain) receipt(ctx context.Context, p *Payment, hash common.Hash) (r *receipt, deep bool, err error) {
 	var last hexutil.Uint64
 	var call *sentCall
-	err = c.ask(ctx, func() calls {
+	err = c.ask(ctx, func() Batch {
 		r, call, last = nil, nil, 0
-		var b calls
+		var b Batch
 		b.add(&r, "eth_getTransactionReceipt", hash)
 		b.add(&last, "eth_blockNumber")
 		if p.onlyByCall() {
 			b.add(&call, "eth_getTransactionByHash", hash)
 		}
 		return b
-	}, every)
+	}, Batch.Err)
 	r.of(call)
 	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)) && c.agreed(ctx, p, r, oForeign), err
 }
 
-// block is where a receipt says that its transaction is.
-func (r *receipt) block() facilitator.Block {
+// inBlock is where a receipt says that its transaction is.
+func (r *receipt) inBlock() facilitator.Block {
 	if r.Block == nil || r.BlockHash == (common.Hash{}) {
 		return facilitator.Block{}
 	}

@@ -26,12 +26,12 @@ func (c *settler) tellOfRival(ctx context.Context, s facilitator.Settlement) {
 	var sent struct {
 		From common.Address `json:"from"`
 	}
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		sent.From = common.Address{}
-		var b calls
+		var b Batch
 		b.add(&sent, "eth_getTransactionByHash", common.HexToHash(s.Transaction))
 		return b
-	}, every)
+	}, Batch.Err)
 	if err != nil || sent.From == (common.Address{}) || c.accountOf(sent.From) != nil {
 		return
 	}

@@ -118,12 +118,12 @@ func (c *Chain) eventsSince(ctx context.Context, p *Payment, block uint64) ([]ev
 	var events []event
 	filter := p.trace().filter(p)
 	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(block+1), "latest"
-	err := c.ask(ctx, func() calls {
+	err := c.ask(ctx, func() Batch {
 		events = nil
-		var b calls
+		var b Batch
 		b.add(&events, "eth_getLogs", filter)
 		return b
-	}, every)
+	}, Batch.Err)
 	if err != nil {
 		return nil, err
 	}

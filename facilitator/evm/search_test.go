@@ -43,7 +43,7 @@ func (w *weighing) BatchCallContext(ctx context.Context, b []rpc.BatchElem) erro
 // it, however often its payer has paid the same since.
 func TestBusyPayerIsFound(t *testing.T) {
 	payer := common.HexToAddress(payerAddress)
-	moved, givenUp := facilitator.Proof{Evidence: facilitator.Moved}, void(codePermit2Nonce)
+	moved, givenUp := facilitator.Proof{Evidence: facilitator.Moved}, voided(codePermit2Nonce)
 	settle := func(c *testChain, r facilitator.Request) common.Hash { return c.transactCall(ownerKey, r) }
 	giveUp := func(c *testChain, r facilitator.Request) common.Hash { c.giveUp(r); return common.Hash{} }
 	for name, tt := range map[string]struct {
@@ -76,7 +76,7 @@ func TestBusyPayerIsFound(t *testing.T) {
 			c.buys(tt.before, tt.after)
 			c.seal()
 			c.seal()
-			c.pass(10*time.Minute+endMargin, goodEnough+1)
+			c.pass(10*time.Minute+5*time.Second, 65)
 			c.pass(time.Hour, 1)
 			if tt.end != nil {
 				tt.end(c, r)

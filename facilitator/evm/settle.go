@@ -413,7 +413,7 @@ func unknown(p *payment, code x402.Code, transaction, detail string) facilitator
 func settled(p *payment, r *receipt) facilitator.Settlement {
 	s := facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer()}
 	if r != nil {
-		s.Transaction, s.Block = r.Transaction.Hex(), r.block()
+		s.Transaction, s.Block = r.Transaction.Hex(), r.inBlock()
 	}
 	if p.upto() {
 		s.Amount = p.value.Dec()

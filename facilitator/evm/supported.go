@@ -104,9 +104,9 @@ func (c *settler) probe(ctx context.Context) (elsewhere bool, err error) {
 		balances    = make([]*hexutil.Big, len(c.accounts))
 		exact, upto hexutil.Bytes
 	)
-	err = c.ask(ctx, func() calls {
+	err = c.ask(ctx, func() Batch {
 		id, h, exact, upto = 0, nil, nil, nil
-		var b calls
+		var b Batch
 		b.add(&id, "eth_chainId")
 		b.add(&h, "eth_getBlockByNumber", "latest", false)
 		b.add(&exact, "eth_getCode", exactProxy, "latest")
@@ -116,8 +116,8 @@ func (c *settler) probe(ctx context.Context) (elsewhere bool, err error) {
 			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
 		}
 		return b
-	}, func(b calls) error {
-		if err := every(b); err != nil {
+	}, func(b Batch) error {
+		if err := b.Err(); err != nil {
 			return err
 		}
 		err := c.checkNode(id, h)

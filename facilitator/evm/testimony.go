@@ -73,13 +73,13 @@ func (c *Chain) examine(ctx context.Context, n *node, p *Payment, since time.Tim
 func (c *Chain) last(ctx context.Context, n *node) (*head, error) {
 	var id hexutil.Uint64
 	var h *head
-	var b calls
+	var b Batch
 	b.add(&id, "eth_chainId")
 	b.add(&h, "eth_getBlockByNumber", "latest", false)
-	if err := n.batch(ctx, b); err != nil {
+	if err := n.ask(ctx, b); err != nil {
 		return nil, err
 	}
-	if err := every(b); err != nil {
+	if err := b.Err(); err != nil {
 		return nil, err
 	}
 	return h, c.checkNode(id, h)
@@ -210,14 +210,14 @@ func (c *Chain) searchCalls(ctx context.Context, n *node, p *Payment, w permit2T
 // calling picks the events whose transactions call for this very payment.
 func (n *node) calling(ctx context.Context, p *Payment, w permit2Trace, events []event) (own []event, err error) {
 	found := make([]*sentCall, len(events))
-	var b calls
+	var b Batch
 	for i := range events {
 		b.add(&found[i], "eth_getTransactionByHash", events[i].Transaction)
 	}
-	if err := n.batch(ctx, b); err != nil {
+	if err := n.ask(ctx, b); err != nil {
 		return nil, err
 	}
-	if err := every(b); err != nil {
+	if err := b.Err(); err != nil {
 		return nil, err
 	}
 	for i, call := range found {
@@ -266,7 +266,7 @@ func (c *Chain) weigh(ctx context.Context, n *node, p *Payment, e *event, last *
 	}
 	switch {
 	case verdict == paid && block.unix() >= since.Add(-claimSkew).Unix():
-		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex(), Block: r.block()}, nil
+		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex(), Block: r.inBlock()}, nil
 	case verdict == paid:
 		return facilitator.Proof{}, nil // for something else, before our claim
 	case p.trace().wentElsewhere(p, r):
@@ -284,16 +284,16 @@ func (c *Chain) weigh(ctx context.Context, n *node, p *Payment, e *event, last *
 func (n *node) receiptOf(ctx context.Context, p *Payment, hash common.Hash) (*receipt, error) {
 	var r *receipt
 	var call *sentCall
-	var b calls
+	var b Batch
 	b.add(&r, "eth_getTransactionReceipt", hash)
 	if p.onlyByCall() {
 		b.add(&call, "eth_getTransactionByHash", hash)
 	}
-	if err := n.batch(ctx, b); err != nil {
+	if err := n.ask(ctx, b); err != nil {
 		return nil, err
 	}
 	r.of(call)
-	return r, every(b)
+	return r, b.Err()
 }
 
 // final returns the newest block up to last that no reorganisation takes back,

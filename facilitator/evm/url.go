@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -13,9 +14,16 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
+// placeholder is one that Caddy resolves from the environment or a file.
+var placeholder = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
+
+// isPlaceholder reports whether a text is one placeholder as a whole, of the environment or
+// a file: the only thing that keeps a secret out of config dumps.
+func isPlaceholder(s string) bool { return placeholder.MatchString(s) }
+
 // checkURL checks the URL of a node as it stands in the config.
 func checkURL(raw string) error {
-	if secretPlaceholder.MatchString(raw) {
+	if isPlaceholder(raw) {
 		return nil // resolved and checked when the config loads
 	}
 	_, err := parseURL(raw)
@@ -24,7 +32,7 @@ func checkURL(raw string) error {
 
 // resolveURL reads the URL of a node, which may be a placeholder as a whole.
 func resolveURL(raw string) (*url.URL, error) {
-	if !secretPlaceholder.MatchString(raw) {
+	if !isPlaceholder(raw) {
 		return parseURL(raw)
 	}
 	resolved, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)

@@ -91,11 +91,11 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 	)
 	var simulationAt, nextAt, walletAt, countAt, ownedAt int // in the batch
 	var published hexutil.Bytes
-	build := func() calls {
+	build := func() Batch {
 		h, balance, tip, price = nil, nil, nil, nil
 		payerCode, result, agrees, counted, owned = nil, nil, nil, nil, nil
 		id, pending, mined = 0, 0, 0
-		var b calls
+		var b Batch
 		b.add(&id, "eth_chainId")
 		b.add(&h, "eth_getBlockByNumber", "latest", false)
 		b.add(&payerCode, "eth_getCode", p.from, "latest")
@@ -132,7 +132,7 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 		}
 		return b
 	}
-	judge := func(b calls) error {
+	judge := func(b Batch) error {
 		v.simulation = nil
 		switch err := b[simulationAt].Error; {
 		case reverted(err), tooLittleGas(err):
@@ -160,7 +160,7 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 		if settling && reverted(b[ownedAt].Error) {
 			owned, b[ownedAt].Error = nil, nil
 		}
-		if err := every(b); err != nil {
+		if err := b.Err(); err != nil {
 			return err
 		}
 		return c.checkNode(id, h)

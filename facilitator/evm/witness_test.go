@@ -119,7 +119,7 @@ func TestWitness(t *testing.T) {
 		"2000 blocks at once":     {past: past{state: "used", events: own, block: before(880), widest: 2000}, since: 9_000, want: "moved", atLeast: 3},
 		"10 blocks at once":       {past: past{state: "used", events: own, block: before(880), widest: 10}, want: "moved", atLeast: 5},
 		"10 blocks at once, HTTP": {past: past{state: "used", events: own, block: before(880), widest: 10, narrow: 400}, want: "moved", atLeast: 5},
-		"too far for 10 blocks":   {past: past{state: "used", events: own, block: before(880), widest: 10}, since: 40_000, want: "error", atLeast: maxSearches},
+		"too far for 10 blocks":   {past: past{state: "used", events: own, block: before(880), widest: 10}, since: 40_000, want: "error", atLeast: mostSearches},
 		"9 blocks at once":        {past: past{state: "used", events: own, block: before(880), widest: 9}, want: "error", atLeast: len(spans)},
 		"busy":                    {past: past{state: "used", events: own, block: before(880), widest: 1, narrow: 429}, want: "error", atLeast: 1},
 		"since the first block":   {past: past{state: "used", events: own, block: before(880)}, since: 300_000, want: "moved", atLeast: 10},
@@ -143,7 +143,7 @@ func TestWitness(t *testing.T) {
 			if got := say(proof, err); got != tt.want {
 				t.Errorf("%s (%+v, %v), want %s", got, proof, err, tt.want)
 			}
-			if tt.past.searches < tt.atLeast || tt.past.searches > maxSearches {
+			if tt.past.searches < tt.atLeast || tt.past.searches > mostSearches {
 				t.Errorf("%d searches", tt.past.searches)
 			}
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -85,7 +86,7 @@ func wouldApprove(err error, p *payment) bool {
 // are *x402.Error; what the payer can do about most of them is to approve without
 // us.
 func (c *settler) approvable(ctx context.Context, p *payment, v view) error {
-	if err := c.shared.approvals.refuses(p.from, c.hasPaid(p.from), c.now()); err != nil {
+	if err := c.shared.approvals.refuses(p.From, c.hasPaid(p.From), c.now()); err != nil {
 		return err
 	}
 	_, err := c.missingGas(ctx, p, v)
@@ -104,23 +105,23 @@ func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int,
 		now     prices
 		tx      = p.approval.tx
 	)
-	err := c.ask(ctx, func() Batch {
+	err := c.Ask(ctx, func() chain.Batch {
 		number, balance, result, l1 = 0, nil, nil, nil
-		var b Batch
-		b.add(&number, "eth_getTransactionCount", p.from, "latest")
-		b.add(&balance, "eth_getBalance", p.from, "latest")
-		b.add(&result, "eth_call", map[string]any{
-			"from": p.from, "to": p.token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
+		var b chain.Batch
+		b.Add(&number, "eth_getTransactionCount", p.From, "latest")
+		b.Add(&balance, "eth_getBalance", p.From, "latest")
+		b.Add(&result, "eth_call", map[string]any{
+			"from": p.From, "to": p.Token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
 		}, "latest")
-		b.add(&l1, "eth_call", l1FeeCall(p.approval.raw), "latest")
+		b.Add(&l1, "eth_call", l1FeeCall(p.approval.raw), "latest")
 		now.ask(&b)
 		return b
-	}, func(b Batch) error {
+	}, func(b chain.Batch) error {
 		refused = nil
-		if reverted(b[2].Error) {
+		if chain.Reverted(b[2].Error) {
 			refused, b[2].Error = b[2].Error, nil
 		}
-		if reverted(b[3].Error) {
+		if chain.Reverted(b[3].Error) {
 			l1, b[3].Error = nil, nil
 		}
 		if err := now.judge(c, b); err != nil {
@@ -148,11 +149,11 @@ func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int,
 		return new(big.Int), nil
 	}
 	const without = "the payer has no gas for the approval, and "
-	hasPaid := c.hasPaid(p.from)
+	hasPaid := c.hasPaid(p.From)
 	switch {
 	case v.payerCode:
 		return nil, refuse(codePermit2Allowance, without+"code that a gift of it would run")
-	case c.shared.approvals.unpaid.Contains(gift{p.from, p.token}):
+	case c.shared.approvals.unpaid.Contains(gift{p.From, p.Token}):
 		return nil, refuse(codePermit2Allowance, without+"was given some before and has not paid since")
 	case missing.Cmp(new(big.Int).Add(mostGiven(tx, now.fees(c)), published)) > 0:
 		return nil, refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
@@ -160,9 +161,9 @@ func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int,
 		return nil, refuse(codePermit2Allowance, without+"offers too much of our budget for it")
 	case !c.shared.approvals.left(missing, c.approvalBudget, c.now(), hasPaid):
 		if hasPaid {
-			c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
+			c.Notices.Warn("payers' approvals are not paid for any more today: approval_budget is used up")
 		} else {
-			c.notices.warn("approvals of payers who have not paid here before are not paid for any more today: their half of approval_budget is used up")
+			c.Notices.Warn("approvals of payers who have not paid here before are not paid for any more today: their half of approval_budget is used up")
 		}
 		return nil, refuse(codePermit2Allowance, without+"the budget of today is used up")
 	}
@@ -191,7 +192,7 @@ func (c *settler) sawPublished(asked *rpc.BatchElem, answer []byte) {
 	switch {
 	case asked.Error == nil:
 		c.published.Store(readL1Fee(answer))
-	case answered(asked.Error):
+	case chain.Answered(asked.Error):
 		asked.Error = nil // what was said last holds
 	}
 }
@@ -236,7 +237,7 @@ func mostGiven(tx *types.Transaction, now fees) *big.Int {
 // that it will not be there.
 func (c *settler) approve(ctx context.Context, p *payment, v view) error {
 	until := c.now().Add(approvalWait)
-	done, first, err := c.shared.approvals.begin(p.from, c.hasPaid(p.from), c.now())
+	done, first, err := c.shared.approvals.begin(p.From, c.hasPaid(p.From), c.now())
 	if err != nil {
 		return err
 	}
@@ -249,7 +250,7 @@ func (c *settler) approve(ctx context.Context, p *payment, v view) error {
 			return errors.New("another approval of this payer is under way")
 		}
 	}
-	defer c.shared.approvals.end(p.from, done)
+	defer c.shared.approvals.end(p.From, done)
 	missing, err := c.missingGas(ctx, p, v)
 	if err != nil {
 		return err
@@ -264,7 +265,7 @@ func (c *settler) approve(ctx context.Context, p *payment, v view) error {
 	switch a, err := c.sendApproval(ctx, tx, missing.Sign() > 0); a {
 	case taken, unclear, numberTaken:
 	case turnedAway:
-		if !answered(err) {
+		if !chain.Answered(err) {
 			return fmt.Errorf("sending the payer's approval: %w", err)
 		}
 		return &x402.Error{Code: codeApprovalBroadcast, Err: err}
@@ -275,7 +276,7 @@ func (c *settler) approve(ctx context.Context, p *payment, v view) error {
 	switch {
 	case errors.Is(err, errNoBlock):
 		if missing.Sign() == 0 { // else he waits until he has paid for the gift
-			c.shared.approvals.late.Add(p.from, c.now())
+			c.shared.approvals.late.Add(p.From, c.now())
 		}
 		return &x402.Error{Code: codeApprovalFailed, Err: err}
 	case err != nil:
@@ -292,7 +293,7 @@ func (c *settler) sendApproval(ctx context.Context, tx *types.Transaction, given
 	pause := firstPoll
 	for tries := 0; ; tries++ {
 		a, err := c.broadcast(ctx, tx)
-		if a != turnedAway || !given || tries == giftTries || !mentions(err, noFunds...) {
+		if a != turnedAway || !given || tries == giftTries || !chain.Mentions(err, noFunds...) {
 			return a, err
 		}
 		if err := c.sleep(ctx, pause); err != nil {
@@ -313,7 +314,7 @@ func (c *settler) fund(ctx context.Context, p *payment, missing *big.Int, until 
 		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", cost))
 		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay for it", p.account.key.address))
 	}
-	hasPaid, unpaid := c.hasPaid(p.from), gift{p.from, p.token}
+	hasPaid, unpaid := c.hasPaid(p.From), gift{p.From, p.Token}
 	if !budget.take(cost, c.approvalBudget, c.now(), hasPaid) {
 		return errors.New("the budget of today is used up")
 	}
@@ -332,7 +333,7 @@ func (c *settler) fund(ctx context.Context, p *payment, missing *big.Int, until 
 	if *r.Status != 1 {
 		return errors.New("it was reverted")
 	}
-	c.notices.of(p.account.key.address).logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
+	c.Notices.Of(p.account.key.address).Logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.From), zap.Stringer("amount", missing))
 	return nil
 }
 
@@ -343,7 +344,7 @@ func (c *settler) sendGift(ctx context.Context, p *payment, v view, amount *big.
 		return nil, turnedAway, err
 	}
 	defer leave()
-	return c.send(ctx, v, &flight{by: p.account, to: p.from, gas: fundGas, value: amount})
+	return c.send(ctx, v, &flight{by: p.account, to: p.From, gas: fundGas, value: amount})
 }
 
 // errNoBlock is for a transaction that no block has taken in time.
@@ -351,18 +352,18 @@ var errNoBlock = errors.New("no block has taken it")
 
 // landing waits until a block holds one of some transactions, and returns its
 // receipt, which has a status. In the meantime the account is kept going.
-func (c *settler) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*receipt, error) {
+func (c *settler) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*chain.Receipt, error) {
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		list := sent()
-		found := make([]*receipt, len(list))
-		err := c.ask(ctx, func() Batch {
-			var b Batch
+		found := make([]*chain.Receipt, len(list))
+		err := c.Ask(ctx, func() chain.Batch {
+			var b chain.Batch
 			for i, h := range list {
 				found[i] = nil
-				b.add(&found[i], "eth_getTransactionReceipt", h)
+				b.Add(&found[i], "eth_getTransactionReceipt", h)
 			}
 			return b
-		}, Batch.Err)
+		}, chain.Batch.Err)
 		for i, r := range found {
 			if err == nil && r != nil && r.Transaction == list[i] && r.Block != nil && r.Status != nil {
 				return r, nil

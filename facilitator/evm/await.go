@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -39,25 +40,25 @@ func (c *settler) await(ctx context.Context, p *payment, rec *record) facilitato
 		r, v, err := c.receipts(ctx, p, fl, sent, looks > countAfter)
 		switch {
 		case err != nil:
-		case v == paid:
+		case v == chain.Paid:
 			c.landed(fl)
 			c.paid(p, rec, r)
 			return settled(p, r)
-		case v == mismatch:
+		case v == chain.Mismatch:
 			c.landed(fl)
-			another := c.anotherSays(ctx, &p.Payment, r, p.origin(fl.shared))
+			another := c.AnotherSays(ctx, &p.Payment, r, p.origin(fl.shared))
 			if doubts++; !another && doubts < maxDoubts {
 				break // it may be a moment behind
 			}
 			if another {
-				c.costUs(rec, r, addressTopic(p.token))
-				c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+				c.costUs(rec, r, chain.AddressTopic(p.Token))
+				c.Notices.Error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.Token))
 			} else {
 				c.conclude(fl, r)
-				c.notices.warn("a node says that a transaction succeeded without moving the money, and no other node says the same: one of them is wrong, or lies", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+				c.Notices.Warn("a node says that a transaction succeeded without moving the money, and no other node says the same: one of them is wrong, or lies", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.Token))
 			}
 			return unknown(p, codeEventMismatch, r.Transaction.Hex(), "the token does not say that it moved the money")
-		case v == failed:
+		case v == chain.Failed:
 			c.landed(fl)
 			return c.failed(ctx, p, rec, r)
 		case r != nil:
@@ -90,27 +91,27 @@ func (c *settler) await(ctx context.Context, p *payment, rec *record) facilitato
 // receipts looks for the receipt of any of the transactions, deep enough in the
 // chain to count. If the verdict is inconclusive, it is one that is not deep enough,
 // or nil. counting also looks whether their number is in a block.
-func (c *settler) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*receipt, verdict, error) {
+func (c *settler) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*chain.Receipt, chain.Verdict, error) {
 	found, last, err := c.found(ctx, fl, sent, counting)
 	if err != nil {
-		return nil, inconclusive, err
+		return nil, chain.Inconclusive, err
 	}
-	var shallow *receipt
+	var shallow *chain.Receipt
 	for i, r := range found {
-		switch v := r.judge(sent[i], &p.Payment, p.origin(fl.shared)); {
-		case v == inconclusive:
-		case c.deep(r, last) && c.agreed(ctx, &p.Payment, r, p.origin(fl.shared)):
+		switch v := r.Judge(sent[i], &p.Payment, p.origin(fl.shared)); {
+		case v == chain.Inconclusive:
+		case c.Deep(r, last) && c.Agreed(ctx, &p.Payment, r, p.origin(fl.shared)):
 			return r, v, nil
 		default:
 			shallow = r
 		}
 	}
-	return shallow, inconclusive, nil
+	return shallow, chain.Inconclusive, nil
 }
 
 // found asks for the receipts of transactions and for the last block. Those who wait
 // for one transaction share a look.
-func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting bool) ([]*receipt, uint64, error) {
+func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting bool) ([]*chain.Receipt, uint64, error) {
 	if fl.shared > 0 {
 		fl.look.Lock()
 		defer fl.look.Unlock()
@@ -120,24 +121,24 @@ func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting b
 			return seen.receipts, seen.last, nil
 		}
 	}
-	found := make([]*receipt, len(sent))
+	found := make([]*chain.Receipt, len(sent))
 	var last, mined hexutil.Uint64
-	err := c.ask(ctx, func() Batch {
-		var b Batch
+	err := c.Ask(ctx, func() chain.Batch {
+		var b chain.Batch
 		for i, h := range sent {
 			found[i] = nil
-			b.add(&found[i], "eth_getTransactionReceipt", h)
+			b.Add(&found[i], "eth_getTransactionReceipt", h)
 		}
-		if c.confirmations > 1 {
+		if c.Confirmations > 1 {
 			last = 0
-			b.add(&last, "eth_blockNumber")
+			b.Add(&last, "eth_blockNumber")
 		}
 		if counting {
 			mined = 0
-			b.add(&mined, "eth_getTransactionCount", fl.by.key.address, "latest")
+			b.Add(&mined, "eth_getTransactionCount", fl.by.key.address, "latest")
 		}
 		return b
-	}, Batch.Err)
+	}, chain.Batch.Err)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -155,14 +156,14 @@ func (c *settler) landed(fl *flight) { fl.by.sender.prune(fl.number+1, c.now()) 
 
 // failed is for a transaction of ours that was reverted: most likely, somebody
 // was faster with the same authorization.
-func (c *settler) failed(ctx context.Context, p *payment, rec *record, r *receipt) facilitator.Settlement {
+func (c *settler) failed(ctx context.Context, p *payment, rec *record, r *chain.Receipt) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
 	if err == nil && s.Outcome == facilitator.Settled {
 		c.conclude(rec.flight, r) // the payer has paid, and ours was for nothing
 		rec.place.landed()
 		return s
 	}
-	c.costUs(rec, r, addressTopic(p.from), rec.code)
+	c.costUs(rec, r, chain.AddressTopic(p.From), rec.code)
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
 	}
@@ -177,16 +178,16 @@ func (c *settler) failed(ctx context.Context, p *payment, rec *record, r *receip
 }
 
 // paid takes note of money that a transaction of ours has moved.
-func (c *settler) paid(p *payment, rec *record, r *receipt) {
+func (c *settler) paid(p *payment, rec *record, r *chain.Receipt) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
-	if p.permit == nil && r.judge(r.Transaction, &p.Payment, oForeign) == paid {
-		c.sawPair(p.token)
+	if p.Permit == nil && r.Judge(r.Transaction, &p.Payment, chain.Foreign) == chain.Paid {
+		c.sawPair(p.Token)
 	}
 }
 
 // costUs takes note of a transaction that moved nothing, and of who is known by it.
-func (c *settler) costUs(rec *record, r *receipt, whose ...common.Hash) {
+func (c *settler) costUs(rec *record, r *chain.Receipt, whose ...common.Hash) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
 	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
@@ -206,26 +207,26 @@ func (c *settler) lost(ctx context.Context, p *payment, rec *record, sent hashes
 // If the payer cancelled the authorization, it never will.
 func (c *settler) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
 	if since == sinceUnknown {
-		return unknown(p, p.usedCode(), "", "it is not known whether it was used before"), nil
+		return unknown(p, p.UsedCode(), "", "it is not known whether it was used before"), nil
 	}
-	events, err := c.eventsSince(ctx, &p.Payment, since)
+	events, err := c.EventsSince(ctx, &p.Payment, since)
 	if err != nil {
 		return facilitator.Settlement{}, err
 	}
-	s := unknown(p, p.usedCode(), "", "the chain has no event of its use since we first saw it")
+	s := unknown(p, p.UsedCode(), "", "the chain has no event of its use since we first saw it")
 	uses := 0
 	for _, e := range events {
-		if !p.isUse(&e) {
+		if !p.IsUse(&e) {
 			continue
 		}
 		uses++
-		if s, err = c.foreign(ctx, p, e.Transaction); err != nil || s.Outcome == facilitator.Settled || !p.onlyByCall() {
+		if s, err = c.foreign(ctx, p, e.Transaction); err != nil || s.Outcome == facilitator.Settled || !p.OnlyByCall() {
 			return s, err
 		}
 	}
 	for _, e := range events {
 		// A nonce that is used can be given up as well, which says nothing then.
-		if p.isCancel(&e) && uses == 0 {
+		if p.IsCancel(&e) && uses == 0 {
 			return c.canceled(ctx, p, e.Transaction)
 		}
 	}
@@ -234,23 +235,23 @@ func (c *settler) findUse(ctx context.Context, p *payment, since uint64) (facili
 
 // foreign judges the transaction of somebody else that used an authorization.
 func (c *settler) foreign(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	r, deep, err := c.receipt(ctx, &p.Payment, hash)
+	r, deep, err := c.Receipt(ctx, &p.Payment, hash)
 	switch {
 	case err != nil:
 		return facilitator.Settlement{}, err
 	case !deep:
 		return unknown(p, x402.CodeSettlementPending, hash.Hex(), "somebody else sent it, and it is not confirmed yet"), nil
-	case r.judge(hash, &p.Payment, oForeign) == paid:
+	case r.Judge(hash, &p.Payment, chain.Foreign) == chain.Paid:
 		return settled(p, r), nil
 	}
-	return unknown(p, p.usedCode(), hash.Hex(), "the authorization was used for something else"), nil
+	return unknown(p, p.UsedCode(), hash.Hex(), "the authorization was used for something else"), nil
 }
 
 // canceled refuses a payment that its payer has cancelled, once that is certain.
 func (c *settler) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	used := p.usedCode()
-	r, deep, err := c.receipt(ctx, &p.Payment, hash)
-	if err != nil || r == nil || !deep || !r.cancels(&p.Payment) {
+	used := p.UsedCode()
+	r, deep, err := c.Receipt(ctx, &p.Payment, hash)
+	if err != nil || r == nil || !deep || !r.Cancels(&p.Payment) {
 		return unknown(p, used, "", "the payer is cancelling the authorization"), err
 	}
 	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(used), Detail: "the payer has cancelled the authorization"}, nil

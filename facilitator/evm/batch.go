@@ -10,6 +10,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 const (
@@ -68,7 +70,7 @@ type sent struct {
 
 // shareable reports whether a payment can be in a transaction with others.
 func (c *settler) shareable(p *payment) bool {
-	return c.mayShare(p) && c.seen(&c.pairing, p.token)
+	return c.mayShare(p) && c.seen(&c.pairing, p.Token)
 }
 
 // mayShare is shareable but for what the token was not seen to do yet.
@@ -319,7 +321,7 @@ func (fl *flight) follow(p *payment) {
 }
 
 // ends is when the payment is not good any more.
-func (p *payment) ends() time.Time { return time.Unix(p.authorization.ValidBefore, 0) }
+func (p *payment) ends() time.Time { return time.Unix(p.Authorization.ValidBefore, 0) }
 
 // trial simulates members together, and looks at the account that is to send them.
 // It returns those that are good; the others are told to go alone, which tells them
@@ -332,17 +334,17 @@ func (c *settler) trial(ctx context.Context, a *account, members []*member) ([]*
 		balance        *hexutil.Big
 		pending, mined hexutil.Uint64
 	)
-	err := c.ask(ctx, func() Batch {
+	err := c.Ask(ctx, func() chain.Batch {
 		result, balance = nil, nil
-		var b Batch
-		b.add(&result, "eth_call", fl.simulated(), "latest")
-		b.add(&balance, "eth_getBalance", a.key.address, "latest")
-		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
-		b.add(&mined, "eth_getTransactionCount", a.key.address, "latest")
+		var b chain.Batch
+		b.Add(&result, "eth_call", fl.simulated(), "latest")
+		b.Add(&balance, "eth_getBalance", a.key.address, "latest")
+		b.Add(&pending, "eth_getTransactionCount", a.key.address, "pending")
+		b.Add(&mined, "eth_getTransactionCount", a.key.address, "latest")
 		now.ask(&b)
 		return b
-	}, func(b Batch) error {
-		if reverted(b[0].Error) {
+	}, func(b chain.Batch) error {
+		if chain.Reverted(b[0].Error) {
 			result, b[0].Error = nil, nil
 		}
 		return now.judge(c, b)
@@ -352,7 +354,7 @@ func (c *settler) trial(ctx context.Context, a *account, members []*member) ([]*
 	}
 	if len(result) != len(members) {
 		c.noBatch.Store(c.now().Add(noBatchLife).Unix())
-		c.notices.warn("the node cannot run several payments together, so each goes alone for some time: `batch off` spares the trial")
+		c.Notices.Warn("the node cannot run several payments together, so each goes alone for some time: `batch off` spares the trial")
 	}
 	var good []*member
 	for i, m := range members {

@@ -10,6 +10,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // answer is what became of sending a transaction.
@@ -51,7 +53,7 @@ func (c *settler) broadcast(ctx context.Context, tx *types.Transaction) (answer,
 	to := c.listening()
 	replies := make(chan reply, len(to))
 	for _, n := range to {
-		leave := c.looking.enter() // the connection is in use for longer than by our caller
+		leave := c.looking.Enter() // the connection is in use for longer than by our caller
 		go func() {
 			defer leave()
 			replies <- c.sendTo(context.WithoutCancel(ctx), n, raw, tx.Hash())
@@ -82,15 +84,15 @@ func (c *settler) broadcast(ctx context.Context, tx *types.Transaction) (answer,
 
 // listening returns the nodes that a transaction is sent to: not those that were silent
 // a moment ago, unless all were.
-func (c *settler) listening() []*node {
-	var list []*node
-	for _, n := range c.nodes {
+func (c *settler) listening() []*chain.Node {
+	var list []*chain.Node
+	for _, n := range c.Nodes {
 		if !c.wasSilent(n) {
 			list = append(list, n)
 		}
 	}
 	if len(list) == 0 {
-		return c.nodes
+		return c.Nodes
 	}
 	return list
 }
@@ -99,13 +101,13 @@ func (c *settler) listening() []*node {
 // other: each would wait for it, if no other node took it.
 const deafFor = time.Minute
 
-func (c *settler) wasSilent(n *node) bool {
+func (c *settler) wasSilent(n *chain.Node) bool {
 	at, ok := c.silent.Load(n)
 	return ok && c.now().Sub(at.(time.Time)) < deafFor
 }
 
 // sendTo sends a transaction to one node.
-func (c *settler) sendTo(ctx context.Context, n *node, raw []byte, hash common.Hash) (r reply) {
+func (c *settler) sendTo(ctx context.Context, n *chain.Node, raw []byte, hash common.Hash) (r reply) {
 	// Nobody's protection reaches into the goroutine of this.
 	defer func() {
 		if v := recover(); v != nil {
@@ -113,7 +115,7 @@ func (c *settler) sendTo(ctx context.Context, n *node, raw []byte, hash common.H
 		}
 	}()
 	var ignored common.Hash
-	err := n.call(ctx, &ignored, "eth_sendRawTransaction", hexutil.Bytes(raw))
+	err := n.Call(ctx, &ignored, "eth_sendRawTransaction", hexutil.Bytes(raw))
 	if err == nil {
 		return reply{taken, nil}
 	}
@@ -127,8 +129,8 @@ func (c *settler) sendTo(ctx context.Context, n *node, raw []byte, hash common.H
 	// If these are the words of a payer's contract, which some nodes call before they
 	// take a transaction, then the node does not have it. A number that counts as used
 	// holds up all payments of the account, so the node has to show the transaction.
-	var found *sentCall
-	switch asked := n.call(ctx, &found, "eth_getTransactionByHash", hash); {
+	var found *chain.Transaction
+	switch asked := n.Call(ctx, &found, "eth_getTransactionByHash", hash); {
 	case asked != nil:
 		return reply{unclear, errors.Join(err, asked)}
 	case found == nil || found.Hash != hash:
@@ -148,25 +150,25 @@ const (
 // their words that count. Words that nobody here knows say nothing: a node may have passed
 // the transaction on before something else went wrong.
 func read1(err error) answer {
-	if !answered(err) {
-		if neverSent(err) {
+	if !chain.Answered(err) {
+		if chain.NeverSent(err) {
 			return turnedAwayAtDoor
 		}
 		return unclear
 	}
 	switch {
-	case reverted(err):
+	case chain.Reverted(err):
 		// The words may be the payer's, whose wallet is called: they say nothing about
 		// the node, and no other number helps.
 		return refusedByCall
-	case mentions(err, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
+	case chain.Mentions(err, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
 		return alreadyKnown
-	case mentions(err, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
+	case chain.Mentions(err, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken
-	case mentions(err, noFunds...), mentions(err, notOurDay...):
+	case chain.Mentions(err, noFunds...), chain.Mentions(err, notOurDay...):
 		return turnedAway
-	case mentions(err, refusals...):
+	case chain.Mentions(err, refusals...):
 		return refusedByCall
 	default:
 		return unclear
@@ -204,29 +206,29 @@ var notOurDay = []string{
 // other things.
 type prices struct {
 	id         hexutil.Uint64
-	head       *head
+	head       *chain.Head
 	tip, price *hexutil.Big
 	published  hexutil.Bytes
 }
 
 // ask adds the questions to a batch, of which they must be the last.
-func (p *prices) ask(b *Batch) {
+func (p *prices) ask(b *chain.Batch) {
 	*p = prices{}
-	b.add(&p.id, "eth_chainId")
-	b.add(&p.head, "eth_getBlockByNumber", "latest", false)
-	b.add(&p.published, "eth_call", l1FeeCall(ordinary), "latest")
-	b.add(&p.price, "eth_gasPrice")
-	b.add(&p.tip, "eth_maxPriorityFeePerGas")
+	b.Add(&p.id, "eth_chainId")
+	b.Add(&p.head, "eth_getBlockByNumber", "latest", false)
+	b.Add(&p.published, "eth_call", l1FeeCall(ordinary), "latest")
+	b.Add(&p.price, "eth_gasPrice")
+	b.Add(&p.tip, "eth_maxPriorityFeePerGas")
 }
 
 // judge says whether the answers of a batch are of use.
-func (p *prices) judge(c *settler, b Batch) error {
+func (p *prices) judge(c *settler, b chain.Batch) error {
 	b[len(b)-1].Error = nil // not every chain has a tip
 	c.sawPublished(&b[len(b)-3], p.published)
 	if err := b.Err(); err != nil {
 		return err
 	}
-	return c.checkNode(p.id, p.head)
+	return c.CheckNode(p.id, p.head)
 }
 
 func (p *prices) fees(c *settler) fees {
@@ -237,12 +239,12 @@ func (p *prices) fees(c *settler) fees {
 // counted; 0 if no node says.
 func (c *settler) pendingOf(ctx context.Context, a *account) uint64 {
 	var pending hexutil.Uint64
-	err := c.ask(ctx, func() Batch {
+	err := c.Ask(ctx, func() chain.Batch {
 		pending = 0
-		var b Batch
-		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
+		var b chain.Batch
+		b.Add(&pending, "eth_getTransactionCount", a.key.address, "pending")
 		return b
-	}, Batch.Err)
+	}, chain.Batch.Err)
 	if err != nil {
 		return 0
 	}
@@ -253,13 +255,13 @@ func (c *settler) pendingOf(ctx context.Context, a *account) uint64 {
 func (c *settler) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
 	var count hexutil.Uint64
 	var now prices
-	err = c.ask(ctx, func() Batch {
+	err = c.Ask(ctx, func() chain.Batch {
 		count = 0
-		var b Batch
-		b.add(&count, "eth_getTransactionCount", a.key.address, "latest")
+		var b chain.Batch
+		b.Add(&count, "eth_getTransactionCount", a.key.address, "latest")
 		now.ask(&b)
 		return b
-	}, func(b Batch) error { return now.judge(c, b) })
+	}, func(b chain.Batch) error { return now.judge(c, b) })
 	if err != nil {
 		return 0, fees{}, err
 	}

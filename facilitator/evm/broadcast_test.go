@@ -15,18 +15,19 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // gatekeeper is a node with an answer of its own to a transaction, and to nothing else.
 type gatekeeper struct {
-	caller
+	chain.Client
 	asked  atomic.Int64
 	closed atomic.Bool
 	send   func(ctx context.Context, through func() error) error // nil takes it
 }
 
 func (g *gatekeeper) CallContext(ctx context.Context, result any, method string, args ...any) error {
-	through := func() error { return g.caller.CallContext(ctx, result, method, args...) }
+	through := func() error { return g.Client.CallContext(ctx, result, method, args...) }
 	if method != "eth_sendRawTransaction" || g.send == nil {
 		return through()
 	}
@@ -55,11 +56,11 @@ func (c *testChain) startBehind(gates ...*gatekeeper) (*Facilitator, *settler) {
 	})
 	ch := f.chains[baseSepolia]
 	for i, g := range gates {
-		g.caller = keepOpen{c.client}
+		g.Client = keepOpen{c.client}
 		rewire(f, i, g)
 	}
-	idle, release := make(chan struct{}), f.looking.closed
-	f.looking.closed = sync.OnceFunc(func() {
+	idle, release := make(chan struct{}), f.looking.Closed
+	f.looking.Closed = sync.OnceFunc(func() {
 		release()
 		close(idle)
 	})
@@ -240,7 +241,7 @@ func TestWhatAGarblingNodeTookIsCounted(t *testing.T) {
 	c := startChain(t, payersNo(48))
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.006/day" })
 	ch := f.chains[baseSepolia]
-	rewire(f, 0, &gatekeeper{caller: keepOpen{c.client}, send: passesOn("context deadline exceeded")})
+	rewire(f, 0, &gatekeeper{Client: keepOpen{c.client}, send: passesOn("context deadline exceeded")})
 	c.idle = true
 	for round := range 3 {
 		var keys []*ecdsa.PrivateKey
@@ -273,7 +274,7 @@ func TestWhatAGarblingNodeTookIsCounted(t *testing.T) {
 func TestAGarblingNodeSendsNotMoreThanThePayerHas(t *testing.T) {
 	c := startChain(t, having(common.HexToAddress(payerAddress), 10000))
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
-	rewire(f, 0, &gatekeeper{caller: keepOpen{c.client}, send: passesOn("context deadline exceeded")})
+	rewire(f, 0, &gatekeeper{Client: keepOpen{c.client}, send: passesOn("context deadline exceeded")})
 	c.idle = true
 	stop := c.settleAside(f, c.many(30, nil)...)
 	untilSteady(f)
@@ -290,7 +291,7 @@ func TestAGarbledBatchIsSentOnce(t *testing.T) {
 	f, _ := c.start("base-sepolia")
 	ch := f.chains[baseSepolia]
 	ch.pairing.Store(token, c.now().Add(time.Hour))
-	rewire(f, 0, &gatekeeper{caller: keepOpen{c.client}, send: passesOn("unexpected EOF")})
+	rewire(f, 0, &gatekeeper{Client: keepOpen{c.client}, send: passesOn("unexpected EOF")})
 	c.idle = true
 	var requests []facilitator.Request
 	for i := range 12 {

@@ -19,6 +19,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // having gives an account exactly n atomic units.
@@ -284,7 +285,7 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 // protective is a node with protection against reverts: it says that it has taken a
 // transaction, and has not.
 type protective struct {
-	caller
+	chain.Client
 	drops *bool // the next one
 }
 
@@ -293,7 +294,7 @@ func (n *protective) CallContext(ctx context.Context, result any, method string,
 		*n.drops = false
 		return nil
 	}
-	return n.caller.CallContext(ctx, result, method, args...)
+	return n.Client.CallContext(ctx, result, method, args...)
 }
 
 // TestANodeThatForgetsItsPool: all transactions are sent once more, in one go, and none
@@ -305,9 +306,9 @@ func TestANodeThatForgetsItsPool(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	for range maxOfPayer {
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 	}
-	node := &forgetful{caller: keepOpen{c.client}}
+	node := &forgetful{Client: keepOpen{c.client}}
 	rewire(f, 0, node)
 	c.idle = true
 	node.forgets.Store(true)
@@ -342,7 +343,7 @@ func TestANodeThatForgetsItsPool(t *testing.T) {
 
 // forgetful takes transactions and forgets them, for a while.
 type forgetful struct {
-	caller
+	chain.Client
 	forgets atomic.Bool
 	taken   atomic.Int64
 }
@@ -352,7 +353,7 @@ func (n *forgetful) CallContext(ctx context.Context, result any, method string, 
 		n.taken.Add(1)
 		return nil
 	}
-	return n.caller.CallContext(ctx, result, method, args...)
+	return n.Client.CallContext(ctx, result, method, args...)
 }
 
 // TestConfirmationsHoldNoPlaces: a payment that is in a block and waits for more
@@ -361,7 +362,7 @@ func TestConfirmationsHoldNoPlaces(t *testing.T) {
 	c := startChain(t)
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Confirmations, n.Batch = 10, 1 })
 	for range maxOfPayer {
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 	}
 	c.idle = true
 	var settled atomic.Int64

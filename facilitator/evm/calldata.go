@@ -5,6 +5,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/holiman/uint256"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // The gas that one settlement may use, in the simulation and on the chain. What
@@ -39,7 +41,7 @@ func value[T any](r result3, method string) (v T, ok bool) {
 	if !r.Success {
 		return v, false
 	}
-	return unpack[T](method, r.ReturnData)
+	return chain.Unpack[T](method, r.ReturnData)
 }
 
 func appendAddress(b []byte, a common.Address) []byte {

@@ -95,6 +95,6 @@ func (c *settler) tooDear(f fees) bool {
 
 // tellDear tells the operator that nothing is settled for that.
 func (c *settler) tellDear(f fees) {
-	c.notices.error("gas costs more than a settlement may cost, so nothing is offered and nothing settled: wait, or allow more with max_fee",
+	c.Notices.Error("gas costs more than a settlement may cost, so nothing is offered and nothing settled: wait, or allow more with max_fee",
 		zap.Stringer("cost", f.usual()))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // gwei makes fees of so much a gas.
@@ -145,7 +146,7 @@ func TestWhoGivesUpLeavesAFullBatch(t *testing.T) {
 // refusing refuses transactions of several payments with words of its own, and takes
 // them all the same.
 type refusing struct {
-	caller
+	chain.Client
 	then func(*types.Transaction)
 }
 
@@ -160,7 +161,7 @@ func (n *refusing) CallContext(ctx context.Context, result any, method string, a
 			return &saidError{"the sequencer is on holiday", nil}
 		}
 	}
-	return n.caller.CallContext(ctx, result, method, args...)
+	return n.Client.CallContext(ctx, result, method, args...)
 }
 
 // TestARefusedBatchIsNoProof: a node refuses a transaction of several payments with words

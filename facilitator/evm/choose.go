@@ -75,7 +75,7 @@ func (q *queue) sawBalance(a *account, balance *big.Int) {
 // senders returns the accounts that may send a payment: of upto the one that the
 // payer named, else all that are not set aside, or all if they all are.
 func (c *settler) senders(p *payment) ([]*account, error) {
-	if w, ok := p.way.(*permit2); ok && p.upto() {
+	if w, ok := p.way.(*permit2); ok && p.Upto() {
 		a := c.accountOf(w.permit.Facilitator)
 		if a == nil {
 			return nil, refuse(x402.CodeUptoFacilitator, "names another facilitator")
@@ -95,18 +95,18 @@ func (c *settler) enter(ctx context.Context, p *payment, among []*account, last 
 		return err
 	}
 	w := wish{
-		among: among, token: p.token, value: p.value, last: last, mayShare: c.mayShare(p), wallet: c.isFirstOfWallet(p),
+		among: among, token: p.Token, value: p.Value, last: last, mayShare: c.mayShare(p), wallet: c.isFirstOfWallet(p),
 		life: p.ends().Sub(c.now()) - c.leastLife(), refresh: c.refresh,
 	}
 	c.dress(&w, c.kindOf(p))
 	w.hold = func() (*held, bool) {
-		known, whose := c.shared.standings.paid(p.from) > 0, c.class(p)
+		known, whose := c.shared.standings.paid(p.From) > 0, c.class(p)
 		if whose == ofCustomers || whose == ofUnbacked {
-			return c.losses().holdOf(p.from, c.risk(p), c.budget(), c.now())
+			return c.losses().holdOf(p.From, c.risk(p), c.budget(), c.now())
 		}
 		return c.losses().hold(whose, known, c.risk(p), c.budget(), c.now())
 	}
-	place, err := c.shared.queue.enter(ctx, p.from, w)
+	place, err := c.shared.queue.enter(ctx, p.From, w)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (c *settler) refresh(ctx context.Context) {
 // isFirstOfWallet reports whether the payer is known to have code, and has paid
 // nothing here since a transaction was reverted.
 func (c *settler) isFirstOfWallet(p *payment) bool {
-	return p.signer != byKey && c.shared.standings.paid(p.from) == 0
+	return p.signer != byKey && c.shared.standings.paid(p.From) == 0
 }
 
 // leave gives back the place of a payment that is not on its way, if it has one.
@@ -198,8 +198,8 @@ func (c *settler) unfit(a *account, err error) error {
 // noGas tells the operator that an account cannot pay any more.
 func (c *settler) noGas(a *account, fields ...zap.Field) {
 	if len(c.others(c.accounts, a)) == 0 {
-		c.notices.of(a.key.address).error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin", fields...)
+		c.Notices.Of(a.key.address).Error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin", fields...)
 		return
 	}
-	c.notices.of(a.key.address).warn("one of the accounts that pay the gas has too little and is passed over, and upto payments that name it are not settled: send it some of the chain's own coin", fields...)
+	c.Notices.Of(a.key.address).Warn("one of the accounts that pay the gas has too little and is passed over, and upto payments that name it are not settled: send it some of the chain's own coin", fields...)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -31,16 +32,16 @@ type result3 struct {
 // the nodes is an error.
 func (c *settler) diagnose(ctx context.Context, p *payment, r x402.Requirement, simulation error) (*x402.Error, error) {
 	calls3 := p.questions(p)
-	together := pack("tryAggregate", false, calls3)
+	together := chain.Pack("tryAggregate", false, calls3)
 	var answer hexutil.Bytes
-	build := func() Batch {
+	build := func() chain.Batch {
 		answer = nil
-		var b Batch
-		b.add(&answer, "eth_call", map[string]any{"to": multicall3, "data": hexutil.Bytes(together)}, "latest")
+		var b chain.Batch
+		b.Add(&answer, "eth_call", map[string]any{"to": multicall3, "data": hexutil.Bytes(together)}, "latest")
 		return b
 	}
-	err := c.ask(ctx, build, func(b Batch) error {
-		if reverted(b[0].Error) {
+	err := c.Ask(ctx, build, func(b chain.Batch) error {
+		if chain.Reverted(b[0].Error) {
 			b[0].Error = nil // no answer, as from an account without code
 		}
 		return b.Err()
@@ -61,7 +62,7 @@ func (c *settler) diagnose(ctx context.Context, p *payment, r x402.Requirement, 
 
 // readResults reads what tryAggregate returned.
 func readResults(b []byte, want int) ([]result3, error) {
-	values, err := contracts.Unpack("tryAggregate", b)
+	values, err := chain.Contracts.Unpack("tryAggregate", b)
 	if err != nil {
 		return nil, err
 	}
@@ -76,17 +77,17 @@ func readResults(b []byte, want int) ([]result3, error) {
 func (c *settler) askSingly(ctx context.Context, list []call3) ([]result3, error) {
 	answers := make([]hexutil.Bytes, len(list))
 	results := make([]result3, len(list))
-	build := func() Batch {
-		var b Batch
+	build := func() chain.Batch {
+		var b chain.Batch
 		for i := range list {
 			answers[i] = nil
-			b.add(&answers[i], "eth_call", map[string]any{"to": list[i].Target, "data": hexutil.Bytes(list[i].CallData)}, "latest")
+			b.Add(&answers[i], "eth_call", map[string]any{"to": list[i].Target, "data": hexutil.Bytes(list[i].CallData)}, "latest")
 		}
 		return b
 	}
-	err := c.ask(ctx, build, func(b Batch) error {
+	err := c.Ask(ctx, build, func(b chain.Batch) error {
 		for i := range b {
-			results[i].Success = !reverted(b[i].Error)
+			results[i].Success = !chain.Reverted(b[i].Error)
 			if !results[i].Success {
 				b[i].Error = nil
 			}
@@ -102,9 +103,9 @@ func (c *settler) askSingly(ctx context.Context, list []call3) ([]result3, error
 // tellOperator logs a refusal of the token that a seller can do something about.
 func (c *settler) tellOperator(simulation error) {
 	switch {
-	case mentions(simulation, "paused"):
-		c.notices.error("the token is paused, so that nobody can pay with it: wait for its issuer, or accept another asset", zap.Error(simulation))
-	case mentions(simulation, "blacklist", "blocklist", "frozen", "sanction"):
-		c.notices.warn("the token refuses an account: if it happens to every payer, its issuer has blocked the seller's address", zap.Error(simulation))
+	case chain.Mentions(simulation, "paused"):
+		c.Notices.Error("the token is paused, so that nobody can pay with it: wait for its issuer, or accept another asset", zap.Error(simulation))
+	case chain.Mentions(simulation, "blacklist", "blocklist", "frozen", "sanction"):
+		c.Notices.Warn("the token refuses an account: if it happens to every payer, its issuer has blocked the seller's address", zap.Error(simulation))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/go-json-experiment/json"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -23,7 +24,7 @@ type eip3009 struct{ transfer eip712.Transfer }
 
 // settlesEIP3009 is for a payment that the token itself moves.
 func (p *payment) settlesEIP3009(r x402.Requirement) error {
-	t, err := eip712.TransferOf(p.authorization)
+	t, err := eip712.TransferOf(p.Authorization)
 	if err != nil {
 		return errBeyond()
 	}
@@ -59,10 +60,10 @@ func (w *eip3009) call(p *payment) (common.Address, []byte) {
 	b = append(b, t.Nonce[:]...)
 	if !split {
 		b = appendUint(b, 7*32)
-		return p.token, appendBytes(b, p.signature)
+		return p.Token, appendBytes(b, p.signature)
 	}
 	b = appendUint(b, uint64(p.signature[64]))
-	return p.token, append(b, p.signature[:64]...)
+	return p.Token, append(b, p.signature[:64]...)
 }
 
 // The questions of a diagnosis, in the order in which they are asked.
@@ -75,10 +76,10 @@ const (
 
 func (w *eip3009) questions(p *payment) []call3 {
 	return []call3{
-		askedBalance: {p.token, pack("balanceOf", p.from)},
-		askedName:    {p.token, pack("name")},
-		askedVersion: {p.token, pack("version")},
-		askedState:   {p.token, p.askUsed()},
+		askedBalance: {p.Token, chain.Pack("balanceOf", p.From)},
+		askedName:    {p.Token, chain.Pack("name")},
+		askedVersion: {p.Token, chain.Pack("version")},
+		askedState:   {p.Token, p.AskUsed()},
 	}
 }
 
@@ -90,12 +91,12 @@ func (w *eip3009) reason(p *payment, r x402.Requirement, found []result3) x402.C
 		Version string `json:"version"`
 	}
 	_ = json.Unmarshal(r.Extra, &extra) // read before, or there were no domain
-	used, ok := p.readUsed(found[askedState].ReturnData, found[askedState].Success)
+	used, ok := p.ReadUsed(found[askedState].ReturnData, found[askedState].Success)
 	if !ok {
 		return codeNotEIP3009
 	}
 	if used {
-		return codeNonceUsed
+		return chain.CodeNonceUsed
 	}
 	if name, ok := value[string](found[askedName], "name"); ok && name != extra.Name {
 		return codeTokenName
@@ -103,7 +104,7 @@ func (w *eip3009) reason(p *payment, r x402.Requirement, found []result3) x402.C
 	if version, ok := value[string](found[askedVersion], "version"); ok && version != extra.Version {
 		return codeTokenVersion
 	}
-	if balance, ok := value[*big.Int](found[askedBalance], "balanceOf"); ok && balance.Cmp(p.value.ToBig()) < 0 {
+	if balance, ok := value[*big.Int](found[askedBalance], "balanceOf"); ok && balance.Cmp(p.Value.ToBig()) < 0 {
 		return codeBalance
 	}
 	return codeSimulation

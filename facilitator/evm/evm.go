@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 func init() {
@@ -52,14 +53,14 @@ type Facilitator struct {
 
 	factories []common.Address
 	chains    map[string]*settler // by CAIP-2 id
-	looking   *Look               // at the same chains; it closes their connections
+	looking   *chain.Look         // at the same chains; it closes their connections
 	logger    *zap.Logger
 	held      []string // keys of the pool
 
 	// What tests replace.
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
-	dial  dialer
+	dial  chain.Dialer
 }
 
 // Network is one chain that payments are settled on.
@@ -189,14 +190,14 @@ func (f *Facilitator) prepare() {
 		f.now, f.sleep = time.Now, facilitator.Sleep
 	}
 	f.chains = make(map[string]*settler)
-	f.looking = &Look{closed: f.release}
+	f.looking = &chain.Look{Closed: f.release}
 }
 
 func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 	if n == nil {
 		return errors.New("it has no settings: it needs rpc and signers")
 	}
-	_, id, err := findChain(name)
+	_, id, err := chain.Find(name)
 	if err != nil {
 		return err
 	}
@@ -212,16 +213,16 @@ func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 
 // settleOn adds a chain.
 func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) error {
-	seen, err := newChain(name, n.RPC, outside{logger: f.logger, now: f.now, dial: f.dial})
+	seen, err := chain.New(name, n.RPC, chain.Options{Logger: f.logger, Now: f.now, Dial: f.dial})
 	if err != nil {
 		return err
 	}
-	if err := f.looking.add(seen); err != nil {
+	if err := f.looking.Add(seen); err != nil {
 		return err
 	}
-	seen.quorum, seen.confirmations = n.Quorum, uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
+	seen.Quorum, seen.Confirmations = n.Quorum, uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
 	c := &settler{
-		Chain: seen, looking: f.looking, factories: f.factories, l1InGas: l1InGas[seen.id],
+		Chain: seen, looking: f.looking, factories: f.factories, l1InGas: l1InGas[seen.ID],
 		spent: make(chan struct{}, 1), now: f.now, sleep: f.sleep,
 	}
 	if n.ApprovalBudget != "" {
@@ -249,19 +250,19 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 	for _, k := range keys {
 		c.accounts = append(c.accounts, c.shared.account(k))
 	}
-	f.chains[c.caip2] = c
+	f.chains[c.CAIP2] = c
 	return nil
 }
 
 // check finds what is wrong with the settings of a chain, secrets apart.
-func (n *Network) check(chain uint64) error {
-	if err := checkCount(n.RPC); err != nil {
+func (n *Network) check(id uint64) error {
+	if err := chain.CheckNodes(n.RPC); err != nil {
 		return err
 	}
 	if err := checkKeys(n.Signers); err != nil {
 		return err
 	}
-	if err := checkConfirmations(n.Confirmations, chain); err != nil {
+	if err := checkConfirmations(n.Confirmations, id); err != nil {
 		return err
 	}
 	if nodes := len(slices.Compact(slices.Sorted(slices.Values(n.RPC)))); n.Quorum < 0 || n.Quorum > nodes {

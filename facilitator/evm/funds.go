@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -46,10 +47,10 @@ func (f *Facilitator) watchFunds(ctx context.Context, c *settler, saw func(strin
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			c.notices.logger.Debug("it cannot be told what the accounts that pay the gas have", zap.Error(err))
+			c.Notices.Logger.Debug("it cannot be told what the accounts that pay the gas have", zap.Error(err))
 		default:
 			c.tellFunds(last, funds)
-			saw(c.caip2, funds)
+			saw(c.CAIP2, funds)
 			if last = funds; !hasFew(funds) {
 				every = fundsEvery
 			}
@@ -68,7 +69,7 @@ func (f *Facilitator) watchFunds(ctx context.Context, c *settler, saw func(strin
 // funds looks at what the accounts of a chain have. An error means that it is not
 // known.
 func (f *Facilitator) funds(ctx context.Context, c *settler) (funds facilitator.Funds, err error) {
-	defer f.looking.enter()()
+	defer f.looking.Enter()()
 	// The caller's own protection does not reach into the goroutines of WatchFunds.
 	defer func() {
 		if v := recover(); v != nil {
@@ -87,19 +88,19 @@ func (c *settler) funds(ctx context.Context) (facilitator.Funds, error) {
 	gone := c.shared.unended(c.accounts)
 	balances, mined := make([]*hexutil.Big, len(c.accounts)), make([]hexutil.Uint64, len(c.accounts))
 	minedOfGone := make([]hexutil.Uint64, len(gone))
-	err := c.ask(ctx, func() Batch {
+	err := c.Ask(ctx, func() chain.Batch {
 		clear(balances)
-		var b Batch
+		var b chain.Batch
 		for i, a := range c.accounts {
-			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
-			b.add(&mined[i], "eth_getTransactionCount", a.key.address, "latest")
+			b.Add(&balances[i], "eth_getBalance", a.key.address, "latest")
+			b.Add(&mined[i], "eth_getTransactionCount", a.key.address, "latest")
 		}
 		for i, a := range gone {
-			b.add(&minedOfGone[i], "eth_getTransactionCount", a.key.address, "latest")
+			b.Add(&minedOfGone[i], "eth_getTransactionCount", a.key.address, "latest")
 		}
 		now.ask(&b)
 		return b
-	}, func(b Batch) error { return now.judge(c, b) })
+	}, func(b chain.Batch) error { return now.judge(c, b) })
 	if err != nil {
 		return facilitator.Funds{}, err
 	}
@@ -147,12 +148,12 @@ func (c *settler) lostToday() *big.Int {
 // askOtherTip asks a second node for the tip that it would give: one node alone
 // could have us pay what it likes.
 func (c *settler) askOtherTip(ctx context.Context) {
-	if len(c.nodes) < 2 {
+	if len(c.Nodes) < 2 {
 		return
 	}
-	other := c.inTurn(1)[0]
+	other := c.InTurn(1)[0]
 	var tip *hexutil.Big
-	if other.call(ctx, &tip, "eth_maxPriorityFeePerGas") == nil && tip != nil {
+	if other.Call(ctx, &tip, "eth_maxPriorityFeePerGas") == nil && tip != nil {
 		c.ceiling.sawOther(toBig(tip), c.now())
 	}
 }
@@ -202,18 +203,18 @@ func (c *settler) tellFunds(before, now facilitator.Funds) {
 	}
 	for i, a := range c.accounts {
 		n := now.Accounts[i]
-		notices := c.notices.of(a.key.address)
+		notices := c.Notices.Of(a.key.address)
 		fields := []zap.Field{zap.Stringer("balance", n.Balance), zap.Int64("settlements", n.Settlements)}
 		switch {
 		case n.Settlements == 0:
 			c.shared.queue.setAside(a, c.now())
-			notices.hourly(notices.logger.Error, "an account that pays the gas cannot pay for one settlement; what only it can settle is not offered until somebody sends it some of the chain's own coin", fields...)
+			notices.Hourly(notices.Logger.Error, "an account that pays the gas cannot pay for one settlement; what only it can settle is not offered until somebody sends it some of the chain's own coin", fields...)
 		case n.Settlements < fewSettlements:
-			notices.hourly(notices.logger.Warn, "an account that pays the gas has little left: send it some of the chain's own coin before it is empty", fields...)
+			notices.Hourly(notices.Logger.Warn, "an account that pays the gas has little left: send it some of the chain's own coin before it is empty", fields...)
 		}
 		if before.Accounts != nil && before.Accounts[i].Settlements == 0 && n.Settlements > 0 {
 			c.shared.queue.bringBack(a)
-			notices.logger.Info("an account that pays the gas is filled up, and settles again", fields...)
+			notices.Logger.Info("an account that pays the gas is filled up, and settles again", fields...)
 		}
 	}
 }

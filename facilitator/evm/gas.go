@@ -8,6 +8,8 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // l1InGas are chains that count into the gas of a transaction what it costs them to
@@ -41,13 +43,13 @@ func (c *settler) inspectGas(ctx context.Context, p *payment, settling bool) (vi
 	to, data := p.encoded()
 	var estimate hexutil.Uint64
 	var refused error
-	err = c.ask(ctx, func() Batch {
+	err = c.Ask(ctx, func() chain.Batch {
 		estimate = 0
-		var b Batch
-		b.add(&estimate, "eth_estimateGas", map[string]any{"from": p.account.key.address, "to": to, "data": hexutil.Bytes(data)})
+		var b chain.Batch
+		b.Add(&estimate, "eth_estimateGas", map[string]any{"from": p.account.key.address, "to": to, "data": hexutil.Bytes(data)})
 		return b
-	}, func(b Batch) error {
-		if refused = nil; reverted(b[0].Error) {
+	}, func(b chain.Batch) error {
+		if refused = nil; chain.Reverted(b[0].Error) {
 			refused, b[0].Error = b[0].Error, nil
 		}
 		return b.Err()
@@ -64,7 +66,7 @@ func (c *settler) inspectGas(ctx context.Context, p *payment, settling bool) (vi
 	case refused != nil, limit <= p.gas():
 		return v, nil //nolint:nilerr // it is not the gas, as what was refused says
 	case limit > most || limit < uint64(estimate):
-		c.notices.warn("a settlement takes more gas than is spent on one, so it is not sent", zap.Uint64("gas", uint64(estimate)), zap.Uint64("most", most), zap.Stringer("asset", p.token))
+		c.Notices.Warn("a settlement takes more gas than is spent on one, so it is not sent", zap.Uint64("gas", uint64(estimate)), zap.Uint64("most", most), zap.Stringer("asset", p.Token))
 		return v, notRun(v.simulation, fmt.Errorf("a settlement takes %d gas now, and at most %d are spent on one", uint64(estimate), most))
 	default:
 		p.limit = limit
@@ -76,7 +78,7 @@ func (c *settler) inspectGas(ctx context.Context, p *payment, settling bool) (vi
 // begin with it: then it is the chain that is dear. One that ran until its gas was used
 // up is refused as before: an asset that burns gas must not look like trouble of ours.
 func notRun(simulation, err error) error {
-	if reverted(simulation) {
+	if chain.Reverted(simulation) {
 		return nil
 	}
 	return err
@@ -98,5 +100,5 @@ func (c *settler) lacksGas(simulation error) bool {
 
 // tooLittleGas reports whether a node says of a call that its gas did not suffice.
 func tooLittleGas(err error) bool {
-	return answered(err) && mentions(err, "out of gas", "outofgas", "intrinsic gas", "gas required exceeds", "not enough gas")
+	return chain.Answered(err) && chain.Mentions(err, "out of gas", "outofgas", "intrinsic gas", "gas required exceeds", "not enough gas")
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -98,7 +99,7 @@ func start(t testing.TB, network string, n *Network, c *clock, factories ...stri
 type surroundings struct {
 	now    func() time.Time
 	sleep  func(context.Context, time.Duration) error
-	client caller // of its nodes; nil if their URLs lead to some
+	client chain.Client // of its nodes; nil if their URLs lead to some
 }
 
 // startIn is start in certain surroundings.
@@ -109,7 +110,7 @@ func startIn(t testing.TB, network string, n *Network, around surroundings, fact
 		n.Signers = []string{keyFile(t, signerKey)}
 	}
 	f := &Facilitator{Networks: map[string]*Network{network: n}, ERC6492Factories: factories, logger: zap.New(core)}
-	f.now, f.sleep, f.dial = around.now, around.sleep, func(ctx context.Context, u *url.URL) (caller, error) {
+	f.now, f.sleep, f.dial = around.now, around.sleep, func(ctx context.Context, u *url.URL) (chain.Client, error) {
 		w := wireTo(f, u.String())
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -118,7 +119,7 @@ func startIn(t testing.TB, network string, n *Network, around surroundings, fact
 		}
 		var err error
 		if w.client == nil {
-			w.client, err = dialNode(ctx, u)
+			w.client, err = chain.Dial(ctx, u)
 		}
 		return w, err
 	}
@@ -141,7 +142,7 @@ var wires sync.Map
 // wire is the connection to a node, behind which a test can put another node at any time.
 type wire struct {
 	mu     sync.Mutex
-	client caller
+	client chain.Client
 }
 
 func wireTo(f *Facilitator, url string) *wire {
@@ -151,7 +152,7 @@ func wireTo(f *Facilitator, url string) *wire {
 }
 
 // rewire puts another node behind a URL of a facilitator's only network.
-func rewire(f *Facilitator, node int, client caller) {
+func rewire(f *Facilitator, node int, client chain.Client) {
 	for _, n := range f.Networks {
 		w := wireTo(f, must(url.Parse(n.RPC[node])).String())
 		w.mu.Lock()
@@ -160,7 +161,7 @@ func rewire(f *Facilitator, node int, client caller) {
 	}
 }
 
-func (w *wire) behind() caller {
+func (w *wire) behind() chain.Client {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.client

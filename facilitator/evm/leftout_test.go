@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // publishedFor is an oracle of the OP stack that says one amount, of at most 7 bytes, whatever
@@ -28,15 +29,15 @@ func publishedFor(amount int64) func(types.GenesisAlloc) {
 
 // pricing is a node by which gas costs the same all the time.
 type pricing struct {
-	caller
+	chain.Client
 	base, tip int64
 }
 
 func (n pricing) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
-	err := n.caller.BatchCallContext(ctx, b)
+	err := n.Client.BatchCallContext(ctx, b)
 	for i := range b {
 		switch r := b[i].Result.(type) {
-		case **head:
+		case **chain.Head:
 			if *r != nil {
 				(*r).BaseFee = (*hexutil.Big)(big.NewInt(n.base))
 			}
@@ -154,7 +155,7 @@ func TestWhoHasNoRoomIsLeftOut(t *testing.T) {
 		c.cheap(ch)
 		for _, customer := range []common.Address{common.HexToAddress(payerAddress), addressOf(keyNo(0)), addressOf(keyNo(1))} {
 			for range 4 {
-				ch.shared.standings.moved(addressTopic(customer))
+				ch.shared.standings.moved(chain.AddressTopic(customer))
 			}
 		}
 	})

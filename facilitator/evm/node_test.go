@@ -72,7 +72,7 @@ func TestNodeIsNoHelp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, logs := start(t, baseSepolia, &Network{RPC: []string{url}}, newClock(unix))
 			// Not on loopback, as far as the age of blocks goes.
-			f.chains[baseSepolia].development = false
+			f.chains[baseSepolia].Development = false
 			v, err := f.Verify(context.Background(), r)
 			failed, ok := errors.AsType[*facilitator.Error](err)
 			if !ok || v != (facilitator.Verdict{}) || failed.Status != http.StatusServiceUnavailable || failed.Op != "verify" {
@@ -103,7 +103,7 @@ func TestNextNode(t *testing.T) {
 			c := newClock(unix)
 			node := script(t, c, world{})
 			f, _ := start(t, baseSepolia, &Network{RPC: []string{url, node.URL}}, c)
-			f.chains[baseSepolia].development = false
+			f.chains[baseSepolia].Development = false
 			f.chains[baseSepolia].sleep = c.after(func() bool { return node.count("eth_sendRawTransaction") > 0 })
 			if v, err := f.Verify(context.Background(), r); err != nil || !v.Valid {
 				t.Fatalf("verify: %+v, %v", v, err)
@@ -111,7 +111,7 @@ func TestNextNode(t *testing.T) {
 			if s := f.Settle(context.Background(), r); s.Outcome != facilitator.Settled {
 				t.Fatalf("settle: %+v", s)
 			}
-			if at := f.chains[baseSepolia]; at.inTurn(0)[0] != at.nodes[1] {
+			if at := f.chains[baseSepolia]; at.InTurn(0)[0] != at.Nodes[1] {
 				t.Error("the first node is asked first")
 			}
 		})

@@ -12,6 +12,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // stuck returns the flight that holds up all others, if it has waited for long.
@@ -102,21 +104,21 @@ func (s *sender) push(ctx context.Context, c *settler) {
 			return
 		}
 		fl = s.fill(fl.by, mined, fees.legacy)
-		c.notices.of(fl.by.key.address).warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
+		c.Notices.Of(fl.by.key.address).Warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
 			zap.Uint64("number", fl.number))
 	} else {
-		c.notices.of(fl.by.key.address).warn("a transaction waits for too long and is sent again for a higher fee",
+		c.Notices.Of(fl.by.key.address).Warn("a transaction waits for too long and is sent again for a higher fee",
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
 	}
 	why := c.hopeless(ctx, fl, fees)
 	if why != "" {
-		c.notices.of(fl.by.key.address).warn("a transaction is not sent again, and its number is used up by one that does nothing",
+		c.Notices.Of(fl.by.key.address).Warn("a transaction is not sent again, and its number is used up by one that does nothing",
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()), zap.String("reason", why))
 	}
 	a, err := c.resend(ctx, fl, fees, why != "")
 	switch {
 	case errors.Is(err, errUntold) && !fl.waits(fillAfter, c.now()):
-		c.notices.of(fl.by.key.address).warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
+		c.Notices.Of(fl.by.key.address).Warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
 			zap.Uint64("number", fl.number), zap.Error(err))
 		return
 	case why == "" && (a == turnedAway || a == refusedByCall):
@@ -126,7 +128,7 @@ func (s *sender) push(ctx context.Context, c *settler) {
 		a, err = c.resend(ctx, fl, fees, true)
 	}
 	if a != taken {
-		c.notices.of(fl.by.key.address).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
+		c.Notices.Of(fl.by.key.address).Error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
 			zap.Uint64("number", fl.number), zap.Error(err))
 	}
 }
@@ -155,17 +157,17 @@ func (c *settler) hopeless(ctx context.Context, fl *flight, now fees) string {
 	}
 	var result hexutil.Bytes
 	var refused bool
-	err := c.ask(ctx, func() Batch {
+	err := c.Ask(ctx, func() chain.Batch {
 		result = nil
-		var b Batch
+		var b chain.Batch
 		call := fl.simulated()
 		if !now.legacy {
 			call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(now.feeCap), (*hexutil.Big)(now.tip)
 		}
-		b.add(&result, "eth_call", call, "latest")
+		b.Add(&result, "eth_call", call, "latest")
 		return b
-	}, func(b Batch) error {
-		if refused = reverted(b[0].Error); refused {
+	}, func(b chain.Batch) error {
+		if refused = chain.Reverted(b[0].Error); refused {
 			b[0].Error = nil
 		}
 		return b.Err()

@@ -6,6 +6,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // A node that says a number of ours that is too high makes a gap, and all that comes after
@@ -22,13 +24,13 @@ const (
 // numbersAgain asks for the numbers of an account once more: another node if there is
 // one, else the same.
 func (c *settler) numbersAgain(ctx context.Context, a *account) (mined, pending uint64, ok bool) {
-	for _, n := range c.inTurn(1) {
+	for _, n := range c.InTurn(1) {
 		var latest, next hexutil.Uint64
-		var b Batch
-		b.add(&latest, "eth_getTransactionCount", a.key.address, "latest")
-		b.add(&next, "eth_getTransactionCount", a.key.address, "pending")
+		var b chain.Batch
+		b.Add(&latest, "eth_getTransactionCount", a.key.address, "latest")
+		b.Add(&next, "eth_getTransactionCount", a.key.address, "pending")
 		// One with more in blocks than in blocks and waiting contradicts itself.
-		if n.ask(ctx, b) == nil && b.Err() == nil && latest <= next {
+		if n.Ask(ctx, b) == nil && b.Err() == nil && latest <= next {
 			return uint64(latest), uint64(next), true
 		}
 	}
@@ -77,7 +79,7 @@ func (c *settler) believable(ctx context.Context, a *account, pending, mined uin
 		return pending
 	}
 	if far := pending > next+numbersApart || pending > known+maxNumbersAhead; far { // else one of them lags
-		c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
+		c.Notices.Error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
 			zap.Uint64("says", pending), zap.Uint64("known", known))
 	}
 	if next <= known+maxNumbersAhead {
@@ -111,13 +113,13 @@ func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 		return false
 	}
 	silent := true
-	for _, n := range c.nodes {
-		found := make([]*sentCall, len(list))
-		var b Batch
+	for _, n := range c.Nodes {
+		found := make([]*chain.Transaction, len(list))
+		var b chain.Batch
 		for i, h := range list {
-			b.add(&found[i], "eth_getTransactionByHash", h)
+			b.Add(&found[i], "eth_getTransactionByHash", h)
 		}
-		if n.ask(ctx, b) != nil || b.Err() != nil {
+		if n.Ask(ctx, b) != nil || b.Err() != nil {
 			continue
 		}
 		silent = false
@@ -143,7 +145,7 @@ func (c *settler) startOver(ctx context.Context, lowest *flight, mined uint64, n
 	if !ok || lowest.number <= max(mined, next)+numbersApart {
 		return false
 	}
-	c.notices.of(lowest.by.key.address).error("transactions wait behind numbers that nobody has used, because a node said a wrong number: they are given up, and what they were to settle is settled anew: check the nodes",
+	c.Notices.Of(lowest.by.key.address).Error("transactions wait behind numbers that nobody has used, because a node said a wrong number: they are given up, and what they were to settle is settled anew: check the nodes",
 		zap.Uint64("number", lowest.number), zap.Uint64("next", max(mined, next)))
 	s := &lowest.by.sender
 	s.mu.Lock()
@@ -180,13 +182,13 @@ func (c *settler) audit(ctx context.Context, a *account) {
 // may lack it, or answer with something that is none, for as long as it likes.
 func (c *settler) readCost(ctx context.Context, fl *flight) {
 	sent, _ := fl.sent()
-	for _, n := range c.inTurn(0) {
-		found := make([]*receipt, len(sent))
-		var b Batch
+	for _, n := range c.InTurn(0) {
+		found := make([]*chain.Receipt, len(sent))
+		var b chain.Batch
 		for i, h := range sent {
-			b.add(&found[i], "eth_getTransactionReceipt", h)
+			b.Add(&found[i], "eth_getTransactionReceipt", h)
 		}
-		if n.ask(ctx, b) != nil {
+		if n.Ask(ctx, b) != nil {
 			continue
 		}
 		for i, r := range found {

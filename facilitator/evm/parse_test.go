@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
@@ -38,8 +39,8 @@ func TestCalldataLikeOracle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &payment{way: &eip3009{m}, Payment: Payment{token: common.HexToAddress(usdc)}, signature: slices.Concat(s.R[:], s.S[:], []byte{s.V})}
-		if to, got := p.encoded(); to != p.token || string(got) != string(want) {
+		p := &payment{way: &eip3009{m}, Payment: chain.Payment{Token: common.HexToAddress(usdc)}, signature: slices.Concat(s.R[:], s.S[:], []byte{s.V})}
+		if to, got := p.encoded(); to != p.Token || string(got) != string(want) {
 			t.Fatalf("got  %x\nwant %x", got, want)
 		}
 	})
@@ -47,9 +48,9 @@ func TestCalldataLikeOracle(t *testing.T) {
 
 // aPayment is one for answers of nodes to be judged by.
 func aPayment() *payment {
-	return &payment{way: &eip3009{}, Payment: Payment{
-		from: common.HexToAddress(payerAddress), to: common.HexToAddress(payee),
-		value: *uint256.NewInt(10000), nonce: [32]byte{31: 1}, token: common.HexToAddress(usdc),
+	return &payment{way: &eip3009{}, Payment: chain.Payment{
+		From: common.HexToAddress(payerAddress), To: common.HexToAddress(payee),
+		Value: *uint256.NewInt(10000), Nonce: [32]byte{31: 1}, Token: common.HexToAddress(usdc),
 	}}
 }
 
@@ -58,7 +59,7 @@ func aPayment() *payment {
 func FuzzDiagnosis(f *testing.F) {
 	node := &scripted{t: f}
 	list := aPayment().questions(aPayment())
-	f.Add([]byte(node.tryAggregate(pack("tryAggregate", false, list))))
+	f.Add([]byte(node.tryAggregate(chain.Pack("tryAggregate", false, list))))
 	f.Add([]byte{})
 	f.Add(make([]byte, 64))
 	r, _ := good(f)
@@ -85,22 +86,22 @@ func FuzzSponsoring(f *testing.F) {
 	}
 	f.Add([]byte(`{"erc20ApprovalGasSponsoring":{"info":{"signedTransaction":"0x02c0"}}}`))
 	f.Add([]byte(`{"eip2612GasSponsoring":null,"erc20ApprovalGasSponsoring":[]}`))
-	c := &settler{Chain: &Chain{id: 84532}, approvalBudget: common.Big1}
+	c := &settler{Chain: &chain.Chain{ID: 84532}, approvalBudget: common.Big1}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, asset := range []common.Address{token, tether} {
 			p := aPayment()
-			p.token, p.authorization.Value = asset, p.value
-			p.permit = &eip712.Permit{Amount: p.value}
-			p.way = &permit2{permit: *p.permit}
+			p.Token, p.Authorization.Value = asset, p.Value
+			p.Permit = &eip712.Permit{Amount: p.Value}
+			p.way = &permit2{permit: *p.Permit}
 			payment := *r.Payment
 			payment.Extensions = b
 			if c.readExtensions(p, facilitator.Request{Payment: &payment}, time.Unix(unix, 0)) != nil {
 				continue
 			}
-			if a := p.approval; a != nil && (*a.tx.To() != p.token || len(a.tx.Data()) != 68 || a.tx.Value().Sign() != 0) {
+			if a := p.approval; a != nil && (*a.tx.To() != p.Token || len(a.tx.Data()) != 68 || a.tx.Value().Sign() != 0) {
 				t.Errorf("%+v", a.tx)
 			}
-			if a := p.way.(*permit2).allowance; a != nil && !a.value.Eq(&p.value) {
+			if a := p.way.(*permit2).allowance; a != nil && !a.value.Eq(&p.Value) {
 				t.Errorf("%+v", a)
 			}
 		}
@@ -126,7 +127,7 @@ func FuzzSignature(f *testing.F) {
 			return
 		}
 		signer, err := eip712.Recover(p.digest, b)
-		if (p.signer == byKey) != (err == nil && signer == p.from) {
+		if (p.signer == byKey) != (err == nil && signer == p.From) {
 			t.Errorf("signer %d, %s", p.signer, signer)
 		}
 		for p.signer = range byFactory + 1 {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -29,7 +30,7 @@ var errNotOurs = errors.New("this facilitator settles exact and upto, with EIP-3
 // payment is a decoded payment.
 type payment struct {
 	way
-	Payment
+	chain.Payment
 	digest [32]byte
 
 	signer    signer
@@ -78,7 +79,7 @@ type claim struct {
 	nonce         [32]byte
 }
 
-func (p *payment) claim() claim { return claim{p.keeper(), p.from, p.nonce} }
+func (p *payment) claim() claim { return claim{p.Keeper(), p.From, p.Nonce} }
 
 // read decodes a payment, and finds out how it was signed as far as that needs
 // no chain. Refusals are *x402.Error; errNotOurs is for what somebody else may
@@ -151,10 +152,10 @@ func byPermit2(r x402.Requirement) bool {
 
 // decode makes a payment of an authorization, without a look at its signature.
 func decode(a x402.Authorization, r x402.Requirement) (*payment, error) {
-	signed, err := decodePayment(a, r)
+	signed, err := chain.Decode(a, r)
 	p := &payment{Payment: signed}
 	switch {
-	case errors.Is(err, errUnknownKind):
+	case errors.Is(err, chain.ErrUnknownKind):
 		return p, errNotOurs
 	case err != nil:
 		return p, errBeyond()
@@ -170,13 +171,13 @@ func errBeyond() error {
 // check compares what was signed with the requirement and the clock, in the
 // order of the official facilitators. least is how long it must still live.
 func (p *payment) check(r x402.Requirement, now time.Time, least time.Duration) error {
-	if err := p.authorization.Check(r, now, least, noMaxLife); err != nil {
+	if err := p.Authorization.Check(r, now, least, noMaxLife); err != nil {
 		return err
 	}
 	// Check is lenient with clocks that differ. The contracts are not, and we
 	// settle at once.
-	if p.authorization.ValidAfter > now.Unix() {
-		if p.authorization.Kind == x402.KindPermit2 {
+	if p.Authorization.ValidAfter > now.Unix() {
+		if p.Authorization.Kind == x402.KindPermit2 {
 			return refuse(x402.CodePermit2NotYetValid, "begins in the future")
 		}
 		return refuse(x402.CodeValidAfter, "begins in the future")
@@ -197,16 +198,16 @@ func (p *payment) encoded() (common.Address, []byte) {
 
 // origin says what a transaction may have done beside the payment. shared is how many
 // payments it is for: 0 for one of ours that does nothing but this payment, or foreignCall.
-func (p *payment) origin(shared int) origin {
+func (p *payment) origin(shared int) chain.Origin {
 	switch {
 	case shared == foreignCall:
-		return oForeign
+		return chain.Foreign
 	case shared > 0:
-		return oAmong
+		return chain.Among
 	case p.signer == byFactory:
-		return oPrepared // what a factory does first, the payer has chosen
+		return chain.Prepared // what a factory does first, the payer has chosen
 	}
-	return oAlone
+	return chain.Alone
 }
 
 // foreignCall says that a transaction is not ours, and may do whatever else.
@@ -214,7 +215,7 @@ const foreignCall = -1
 
 // signedPayment is chosen and read for who only wants to know which payment it is.
 func signedPayment(r facilitator.Request) (*payment, bool) {
-	signedFor, ok := signed(r)
+	signedFor, ok := chain.Signed(r)
 	if !ok {
 		return nil, false
 	}
@@ -224,7 +225,7 @@ func signedPayment(r facilitator.Request) (*payment, bool) {
 
 // settles takes the way by which the money of the payment moves.
 func (p *payment) settles(r x402.Requirement) error {
-	if p.permit != nil {
+	if p.Permit != nil {
 		p.settlesPermit2(r)
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -21,12 +22,12 @@ type permit2 struct {
 
 // settlesPermit2 is for a payment that Permit2 moves.
 func (p *payment) settlesPermit2(r x402.Requirement) {
-	w := &permit2{permit: *p.permit, proxy: exactProxy}
+	w := &permit2{permit: *p.Permit, proxy: chain.ExactProxy}
 	if w.permit.Upto {
-		w.proxy = uptoProxy
+		w.proxy = chain.UptoProxy
 	}
 	p.way = w
-	if id, ok := chainID(r.Network); ok {
+	if id, ok := chain.IDOf(r.Network); ok {
 		p.digest = eip712.Permit2Domain(id).PermitDigest(&w.permit)
 	}
 }
@@ -45,13 +46,13 @@ func (w *permit2) call(p *payment) (common.Address, []byte) {
 	words := uint64(8) // of the head, the allowance apart
 	switch {
 	case w.permit.Upto && w.allowance != nil:
-		b = append(b, settleUpto2612[:]...)
+		b = append(b, chain.SettleUpto2612[:]...)
 	case w.permit.Upto:
-		b = append(b, settleUpto[:]...)
+		b = append(b, chain.SettleUpto[:]...)
 	case w.allowance != nil:
-		b = append(b, settleExact2612[:]...)
+		b = append(b, chain.SettleExact2612[:]...)
 	default:
-		b = append(b, settleExact[:]...)
+		b = append(b, chain.SettleExact[:]...)
 	}
 	if w.allowance != nil {
 		b = w.allowance.append(b)
@@ -62,7 +63,7 @@ func (w *permit2) call(p *payment) (common.Address, []byte) {
 	b = appendUint256(b, &w.permit.Nonce)
 	b = appendUint(b, w.permit.Deadline)
 	if w.permit.Upto {
-		amount := p.value
+		amount := p.Value
 		if amount.IsZero() { // only to be simulated: nothing is sent then
 			amount = w.permit.Amount
 		}
@@ -81,10 +82,10 @@ func (w *permit2) call(p *payment) (common.Address, []byte) {
 
 func (w *permit2) questions(p *payment) []call3 {
 	return []call3{
-		{w.proxy, pack("PERMIT2")},
-		{eip712.Permit2, p.askUsed()},
-		{p.token, pack("balanceOf", p.from)},
-		{p.token, pack("allowance", p.from, eip712.Permit2)},
+		{w.proxy, chain.Pack("PERMIT2")},
+		{eip712.Permit2, p.AskUsed()},
+		{p.Token, chain.Pack("balanceOf", p.From)},
+		{p.Token, chain.Pack("allowance", p.From, eip712.Permit2)},
 	}
 }
 
@@ -94,10 +95,10 @@ func (w *permit2) reason(p *payment, _ x402.Requirement, found []result3) x402.C
 	if _, ok := value[common.Address](found[0], "PERMIT2"); !ok {
 		return codePermit2Proxy
 	}
-	if used, ok := p.readUsed(found[1].ReturnData, found[1].Success); ok && used {
-		return codePermit2Nonce
+	if used, ok := p.ReadUsed(found[1].ReturnData, found[1].Success); ok && used {
+		return chain.CodePermit2Nonce
 	}
-	amount := p.value.ToBig()
+	amount := p.Value.ToBig()
 	if balance, ok := value[*big.Int](found[2], "balanceOf"); ok && balance.Cmp(amount) < 0 {
 		return codePermit2Balance
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // TestSettlementNeedsItsQuorum: with a quorum, a settlement counts when enough nodes
@@ -77,12 +78,12 @@ func TestSettlementNeedsItsQuorum(t *testing.T) {
 }
 
 // denying is a node that has no receipt of anything.
-type denying struct{ caller }
+type denying struct{ chain.Client }
 
 func (d denying) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
-	err := d.caller.BatchCallContext(ctx, b)
+	err := d.Client.BatchCallContext(ctx, b)
 	for i := range b {
-		if r, ok := b[i].Result.(**receipt); ok {
+		if r, ok := b[i].Result.(**chain.Receipt); ok {
 			*r = nil
 		}
 	}

@@ -90,7 +90,7 @@ func (c claim) short() doneKey {
 
 // fingerprint tells payments with one nonce apart.
 func (p *payment) fingerprint() [16]byte {
-	value := p.value.Bytes32()
+	value := p.Value.Bytes32()
 	return [16]byte(crypto.Keccak256(p.digest[:], value[:]))
 }
 
@@ -177,9 +177,9 @@ func (s *payments) begin(p *payment, now time.Time) (r *record, first bool) {
 	}
 	r = &record{
 		digest:    p.digest,
-		signature: p.authorization.Signature,
-		value:     p.value,
-		ends:      time.Unix(p.authorization.ValidBefore, 0),
+		signature: p.Authorization.Signature,
+		value:     p.Value,
+		ends:      time.Unix(p.Authorization.ValidBefore, 0),
 		ready:     make(chan struct{}),
 	}
 	s.sent[p.claim()] = r
@@ -201,7 +201,7 @@ func (s *payments) sentAs(p *payment) *record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.sent[p.claim()]
-	if !ok || r.digest != p.digest || !r.value.Eq(&p.value) {
+	if !ok || r.digest != p.digest || !r.value.Eq(&p.Value) {
 		return nil
 	}
 	select {
@@ -220,7 +220,7 @@ func (s *payments) began(p *payment) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.sent[p.claim()]
-	return ok && r.digest == p.digest && bytes.Equal(r.signature, p.authorization.Signature)
+	return ok && r.digest == p.digest && bytes.Equal(r.signature, p.Authorization.Signature)
 }
 
 // finish tells those who wait what became of the sending. Without a flight

@@ -10,11 +10,13 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // sentTransaction is what we read of a transaction that an earlier process sent.
 type sentTransaction struct {
-	sentCall
+	chain.Transaction
 	From   common.Address  `json:"from"`
 	Number *hexutil.Uint64 `json:"nonce"`
 	Gas    hexutil.Uint64  `json:"gas"`
@@ -31,13 +33,13 @@ func (c *settler) resume(ctx context.Context, p *payment) *flight {
 		return nil
 	}
 	hash := common.HexToHash(p.earlier)
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		var tx *sentTransaction
-		if err := n.call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash != hash || tx.Number == nil {
+		if err := n.Call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash != hash || tx.Number == nil {
 			continue
 		}
 		if fl := c.earlierFlight(p, tx); fl != nil {
-			c.notices.of(fl.by.key.address).logger.Info("a transaction of an earlier process is waited for", zap.Stringer("transaction", hash))
+			c.Notices.Of(fl.by.key.address).Logger.Info("a transaction of an earlier process is waited for", zap.Stringer("transaction", hash))
 			return fl
 		}
 	}
@@ -55,7 +57,7 @@ func (c *settler) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	to, data := p.encoded()
 	fl := &flight{by: by, number: uint64(*tx.Number), to: to, data: tx.Input, gas: uint64(tx.Gas), ends: p.ends()}
 	switch {
-	case tx.calls(to) && bytes.Equal(tx.Input, data):
+	case tx.Calls(to) && bytes.Equal(tx.Input, data):
 	case tx.To == nil && bytes.Contains(tx.Input, data):
 		fl.to, fl.shared = common.Address{}, 2 // or more
 	default:

@@ -1,6 +1,10 @@
 package evm
 
-import "math/big"
+import (
+	"math/big"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
+)
 
 // pairSize is how long a transaction of two payments is. A payment that can go together
 // with others has set aside what one of two takes: in a larger company it is less. Who
@@ -23,8 +27,8 @@ func (c *settler) class(p *payment) int {
 	switch {
 	case p.signer != byKey:
 		return ofCode
-	case c.shared.standings.paid(p.from) == 0:
-	case c.shared.standings.backed(p.from, 0):
+	case c.shared.standings.paid(p.From) == 0:
+	case c.shared.standings.backed(p.From, 0):
 		return ofCustomers
 	default:
 		return ofUnbacked
@@ -128,7 +132,7 @@ func (c *settler) price() *big.Int {
 
 // conclude ends what is set aside for all payments of a transaction, by its receipt. Who
 // sees that first does it for all.
-func (c *settler) conclude(fl *flight, r *receipt) {
+func (c *settler) conclude(fl *flight, r *chain.Receipt) {
 	if r == nil || !fl.concludes() {
 		return
 	}
@@ -136,7 +140,7 @@ func (c *settler) conclude(fl *flight, r *receipt) {
 	for i, p := range fl.payments {
 		switch {
 		case fl.places[i] == nil:
-		case r.judge(r.Transaction, &p.Payment, p.origin(fl.shared)) == paid:
+		case r.Judge(r.Transaction, &p.Payment, p.origin(fl.shared)) == chain.Paid:
 			moved = append(moved, fl.places[i].held)
 		default:
 			failed = append(failed, fl.places[i].held)
@@ -167,7 +171,7 @@ func (c *settler) conclude(fl *flight, r *receipt) {
 // shares is what each payment of a transaction has cost us that moved no money, and each
 // one that did. What the latter must have used themselves is not laid at the door of the
 // former; the rest is. lost is nil if the node does not tell.
-func shares(fl *flight, r *receipt, failed, moved int, inGas bool) (lost, cost *big.Int) {
+func shares(fl *flight, r *chain.Receipt, failed, moved int, inGas bool) (lost, cost *big.Int) {
 	if r.GasUsed == nil || failed+moved == 0 {
 		return nil, new(big.Int)
 	}
@@ -207,7 +211,7 @@ func shares(fl *flight, r *receipt, failed, moved int, inGas bool) (lost, cost *
 // refusesRisk refuses payments of whose kind too many did not settle although the
 // simulation said that they would.
 func (c *settler) refusesRisk(p *payment) error {
-	whose, known := c.class(p), c.shared.standings.paid(p.from) > 0
+	whose, known := c.class(p), c.shared.standings.paid(p.From) > 0
 	if whose == ofCode {
 		switch {
 		case c.noWallets:
@@ -219,7 +223,7 @@ func (c *settler) refusesRisk(p *payment) error {
 	cost := c.risk(p)
 	if cost.Cmp(share(whose, known, c.budget())) > 0 {
 		// Nobody's fault, and whatever was lost today.
-		c.notices.error("gas costs so much that one settlement could use up what may be lost in a day, so nothing is settled: wait, or allow more with gas_budget")
+		c.Notices.Error("gas costs so much that one settlement could use up what may be lost in a day, so nothing is settled: wait, or allow more with gas_budget")
 		return &busyError{wait: dearWait, why: "gas costs more than may be lost in a day"}
 	}
 	if c.losses().spent(whose, known, cost, c.budget(), c.now()) {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 const (
@@ -115,7 +117,7 @@ func (fl *flight) concludes() bool {
 
 // seen is what was last seen of a flight.
 type seen struct {
-	receipts []*receipt
+	receipts []*chain.Receipt
 	last     uint64 // block
 	at       time.Time
 }
@@ -414,10 +416,10 @@ func (c *settler) transaction(fl *flight, f fees) (*types.Transaction, error) {
 	if f.legacy {
 		return fl.by.key.sign(&types.LegacyTx{
 			Nonce: fl.number, GasPrice: f.feeCap, Gas: fl.gas, To: to, Value: value, Data: fl.data,
-		}, c.id)
+		}, c.ID)
 	}
 	return fl.by.key.sign(&types.DynamicFeeTx{
-		ChainID: new(big.Int).SetUint64(c.id),
+		ChainID: new(big.Int).SetUint64(c.ID),
 		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: fl.gas, To: to, Value: value, Data: fl.data,
-	}, c.id)
+	}, c.ID)
 }

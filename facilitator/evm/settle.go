@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -23,7 +24,7 @@ import (
 // is used is never a reason to refuse, since we or somebody on our behalf may
 // have used it, unless the chain shows that its payer cancelled it.
 func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilitator.Settlement {
-	defer f.looking.enter()()
+	defer f.looking.Enter()()
 	s := f.settle(ctx, r)
 	s.Network = r.Requirement.Network
 	return s
@@ -40,13 +41,13 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	}
 	// From here on the requirement is the one that the payer signed for. That of
 	// upto has the amount to charge in it until now.
-	if r.Requirement, err = p.charge(r.Requirement); err != nil {
+	if r.Requirement, err = p.Charge(r.Requirement); err != nil {
 		return notSent(err, p, r)
 	}
-	if !p.pays(r.Requirement) {
+	if !p.Pays(r.Requirement) {
 		return notSent(p.check(r.Requirement, f.now(), minLife), p, r)
 	}
-	if p.value.IsZero() && p.upto() {
+	if p.Value.IsZero() && p.Upto() {
 		return c.chargeNothing(ctx, p, r)
 	}
 	if err := c.proven(ctx, p, r); err != nil {
@@ -66,7 +67,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		c.sendOnce(ctx, p, r, rec)
 	case rec.digest != p.digest:
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization with this nonce is being settled")
-	case !rec.value.Eq(&p.value):
+	case !rec.value.Eq(&p.Value):
 		return unknown(p, x402.CodeSettlementPending, "", "another amount of this authorization is being settled")
 	default:
 		select {
@@ -92,10 +93,10 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 // sawOutcome takes note of a payer who has paid, and returns the settlement as it is.
 // What was given to the payer before is paid for then.
 func (c *settler) sawOutcome(p *payment, rec *record, s facilitator.Settlement) facilitator.Settlement {
-	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
-		rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
-		c.shared.approvals.unpaid.Remove(gift{p.from, p.token})
-		c.shared.approvals.late.Remove(p.from)
+	if s.Outcome == facilitator.Settled && !p.Value.IsZero() {
+		rec.counted.Do(func() { c.shared.standings.moved(chain.AddressTopic(p.From), chain.AddressTopic(p.Token), rec.code) })
+		c.shared.approvals.unpaid.Remove(gift{p.From, p.Token})
+		c.shared.approvals.late.Remove(p.From)
 		c.shared.payments.settled(p, rec, common.HexToHash(s.Transaction))
 	}
 	return s
@@ -107,18 +108,18 @@ func (c *settler) settledBefore(ctx context.Context, p *payment, d done) facilit
 	if d.print != p.fingerprint() {
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization or amount with this nonce was settled")
 	}
-	r, deep, err := c.receipt(ctx, &p.Payment, d.hash)
-	switch v := r.judge(d.hash, &p.Payment, p.origin(int(d.shared))); {
+	r, deep, err := c.Receipt(ctx, &p.Payment, d.hash)
+	switch v := r.Judge(d.hash, &p.Payment, p.origin(int(d.shared))); {
 	case err != nil:
 		return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), err.Error())
-	case v == paid && deep:
+	case v == chain.Paid && deep:
 		return settled(p, r)
-	case v == inconclusive:
+	case v == chain.Inconclusive:
 		// The next call may send it anew, with the number that is free again.
 		for _, a := range c.accounts {
 			a.sender.wasLost()
 		}
-		c.shared.payments.unsettle(p.claim(), c.latestBlock(), c.now())
+		c.shared.payments.unsettle(p.claim(), c.LatestBlock(), c.now())
 	}
 	return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), "it was in a block, and is not any more")
 }
@@ -224,7 +225,7 @@ func (c *settler) ready(ctx context.Context, p *payment, r facilitator.Request) 
 		return view{}, err
 	}
 	v, err := c.wouldSettle(ctx, p, r, true)
-	if !wouldApprove(err, p) || p.value.IsZero() {
+	if !wouldApprove(err, p) || p.Value.IsZero() {
 		return v, err
 	}
 	notApproved := c.approve(ctx, p, v)
@@ -259,7 +260,7 @@ func isRefusal(err error) bool {
 func (c *settler) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement, error) {
 	v, err := c.ready(ctx, p, r)
 	if err != nil {
-		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.usedCode() {
+		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.UsedCode() {
 			return nil, c.usedBefore(ctx, p), nil
 		}
 		return nil, notSent(err, p, r), err
@@ -303,7 +304,7 @@ func (c *settler) admit(p *payment, v view) error {
 func (c *settler) affordable(a *account, gas uint64, size int, v view) error {
 	offer := v.fees.of(size)
 	if offer.excessive(gas) {
-		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
+		c.Notices.Error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
 		return errors.New("the gas price is beyond all reason")
 	}
 	if c.tooDear(v.fees) {
@@ -338,11 +339,11 @@ func covers(a *account, gas uint64, offer fees, v view) bool {
 // says whether another account could.
 func (c *settler) turnedAway(a *account, err error) error {
 	switch {
-	case mentions(err, noFunds...):
+	case chain.Mentions(err, noFunds...):
 		c.noGas(a)
 	default:
-		c.notices.of(a.key.address).error("a payment could not be sent", zap.Error(err))
-		if !mentions(err, perAccount...) {
+		c.Notices.Of(a.key.address).Error("a payment could not be sent", zap.Error(err))
+		if !chain.Mentions(err, perAccount...) {
 			return err
 		}
 	}
@@ -355,7 +356,7 @@ const invalidNonceError = "756688fe"
 
 // refusedByNode is for a transaction that a node refused with words of its own.
 func (c *settler) refusedByNode(ctx context.Context, p *payment, fl *flight, err error) facilitator.Settlement {
-	if mentions(err, "used", "canceled", "invalidnonce", invalidNonceError) {
+	if chain.Mentions(err, "used", "canceled", "invalidnonce", invalidNonceError) {
 		s := c.usedBefore(ctx, p)
 		if s.Outcome == facilitator.Unknown {
 			s.Detail += "; " + err.Error()
@@ -371,11 +372,11 @@ func (c *settler) refusedByNode(ctx context.Context, p *payment, fl *flight, err
 func (c *settler) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
 	since, ok := c.shared.payments.unusedSince(p.claim(), c.now())
 	if !ok {
-		return unknown(p, p.usedCode(), "", "the authorization is used, and nothing shows that it was after we first saw it")
+		return unknown(p, p.UsedCode(), "", "the authorization is used, and nothing shows that it was after we first saw it")
 	}
 	s, err := c.findUse(ctx, p, since)
 	if err != nil {
-		return unknown(p, p.usedCode(), "", "the authorization is used, and the logs cannot be read: "+err.Error())
+		return unknown(p, p.UsedCode(), "", "the authorization is used, and the logs cannot be read: "+err.Error())
 	}
 	c.tellOfRival(ctx, s)
 	return s
@@ -410,13 +411,13 @@ func unknown(p *payment, code x402.Code, transaction, detail string) facilitator
 }
 
 // settled is for money that has moved, by the receipt; nil if there was none to move.
-func settled(p *payment, r *receipt) facilitator.Settlement {
+func settled(p *payment, r *chain.Receipt) facilitator.Settlement {
 	s := facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer()}
 	if r != nil {
-		s.Transaction, s.Block = r.Transaction.Hex(), r.inBlock()
+		s.Transaction, s.Block = r.Transaction.Hex(), r.InBlock()
 	}
-	if p.upto() {
-		s.Amount = p.value.Dec()
+	if p.Upto() {
+		s.Amount = p.Value.Dec()
 	}
 	return s
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // codeCached is how long an asset is known to be a contract. Contracts do
@@ -16,7 +18,7 @@ const codeCached = 15 * time.Minute
 
 // settler settles payments on one chain, with accounts of ours that pay the gas.
 type settler struct {
-	*Chain
+	*chain.Chain
 
 	// l1InGas: see the list of such chains.
 	l1InGas bool
@@ -24,7 +26,7 @@ type settler struct {
 	// name the first.
 	accounts []*account
 	shared   *shared
-	looking  *Look // of its facilitator, whose connections stay open until all calls have ended
+	looking  *chain.Look // of its facilitator, whose connections stay open until all calls have ended
 	// factories may be called for payers whose wallets do not exist yet.
 	factories []common.Address
 	// approvalBudget is what may be spent a day on the gas of payers' approvals, in
@@ -64,10 +66,10 @@ type settler struct {
 
 // leastLife is how long a payment must still be good to be sent: two blocks.
 func (c *settler) leastLife() time.Duration {
-	if c.development {
+	if c.Development {
 		return minLife // it makes its blocks when somebody wants one
 	}
-	return max(minLife, 2*c.blockTime())
+	return max(minLife, 2*c.BlockTime())
 }
 
 func (c *settler) isContract(asset common.Address) bool { return c.seen(&c.contracts, asset) }

@@ -6,12 +6,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // A node that is not there is nobody's doing. What a node or our own bounds say of a
 // payment may be its payer's.
 func TestNodeThatIsAwayIsNotReached(t *testing.T) {
-	l, err := NewLook(map[string][]string{baseSepolia: {"http://127.0.0.1:1"}}, zap.NewNop())
+	l, err := chain.NewLook(map[string][]string{baseSepolia: {"http://127.0.0.1:1"}}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

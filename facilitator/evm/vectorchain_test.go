@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -169,7 +170,7 @@ func (c *oldChain) permit() {
 func (c *oldChain) of(r x402.Requirement) *big.Int {
 	c.t.Helper()
 	var out string
-	call := map[string]any{"to": r.Asset, "data": "0x" + common.Bytes2Hex(pack("balanceOf", common.HexToAddress(r.PayTo)))}
+	call := map[string]any{"to": r.Asset, "data": "0x" + common.Bytes2Hex(chain.Pack("balanceOf", common.HexToAddress(r.PayTo)))}
 	if err := c.client.Client().CallContext(c.t.Context(), &out, "eth_call", call, "latest"); err != nil {
 		c.t.Fatal(err)
 	}

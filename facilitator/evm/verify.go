@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -18,7 +19,7 @@ import (
 // node is, so that junk costs no round trip; a good payment of an ordinary account
 // costs one.
 func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facilitator.Verdict, error) {
-	defer f.looking.enter()()
+	defer f.looking.Enter()()
 	c, err := f.chainOf(r)
 	if err != nil {
 		return facilitator.Verdict{}, failure("verify", err)
@@ -59,10 +60,10 @@ func (c *settler) check(p *payment, r facilitator.Request, signedFor x402.Requir
 	if _, err := c.senders(p); err != nil {
 		return err // the requirement's own facilitatorAddress is not ours either
 	}
-	if c.shared.standings.of(addressTopic(p.from)).bad(now) {
+	if c.shared.standings.of(chain.AddressTopic(p.From)).bad(now) {
 		return refuse(codeReverts, "too many transactions for this payer were reverted")
 	}
-	if c.shared.standings.of(addressTopic(p.token)).bad(now) {
+	if c.shared.standings.of(chain.AddressTopic(p.Token)).bad(now) {
 		return refuse(codeEventMismatch, "too many transactions did not move this asset")
 	}
 	return c.readExtensions(p, r, now)
@@ -85,7 +86,7 @@ func (f *Facilitator) chainOf(r facilitator.Request) (*settler, error) {
 	}
 	if common.IsHexAddress(r.Requirement.PayTo) && c.accountOf(common.HexToAddress(r.Requirement.PayTo)) != nil {
 		// Its key lies on a machine that the whole world talks to.
-		c.notices.error("the seller's address is an account that pays the gas: pay to a wallet whose key is not on this machine")
+		c.Notices.Error("the seller's address is an account that pays the gas: pay to a wallet whose key is not on this machine")
 		return nil, errors.New("the payee is an account that pays the gas")
 	}
 	return c, nil
@@ -96,7 +97,7 @@ func (p *payment) payer() string {
 	if p == nil {
 		return ""
 	}
-	return p.authorization.Payer
+	return p.Authorization.Payer
 }
 
 // detail is the cause of a refusal, for the log.

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -77,7 +78,7 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 	var (
 		v                   view
 		id, pending, mined  hexutil.Uint64
-		h                   *head
+		h                   *chain.Head
 		payerCode           hexutil.Bytes
 		result, agrees      hexutil.Bytes
 		balance, tip, price *hexutil.Big
@@ -91,63 +92,63 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 	)
 	var simulationAt, nextAt, walletAt, countAt, ownedAt int // in the batch
 	var published hexutil.Bytes
-	build := func() Batch {
+	build := func() chain.Batch {
 		h, balance, tip, price = nil, nil, nil, nil
 		payerCode, result, agrees, counted, owned = nil, nil, nil, nil, nil
 		id, pending, mined = 0, 0, 0
-		var b Batch
-		b.add(&id, "eth_chainId")
-		b.add(&h, "eth_getBlockByNumber", "latest", false)
-		b.add(&payerCode, "eth_getCode", p.from, "latest")
+		var b chain.Batch
+		b.Add(&id, "eth_chainId")
+		b.Add(&h, "eth_getBlockByNumber", "latest", false)
+		b.Add(&payerCode, "eth_getCode", p.From, "latest")
 		simulationAt = len(b)
-		b.add(&result, "eth_call", c.settleCall(p), "latest")
+		b.Add(&result, "eth_call", c.settleCall(p), "latest")
 		if p.learned {
 			nextAt = len(b)
-			b.add(&next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.blockOverride())
+			b.Add(&next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.blockOverride())
 		}
 		if asksWallet {
 			walletAt = len(b)
-			b.add(&agrees, "eth_call", c.walletCall(p), "latest")
+			b.Add(&agrees, "eth_call", c.walletCall(p), "latest")
 		}
 		if counts {
 			countAt = len(b)
-			b.add(&counted, "eth_call", c.countingCall(p), "latest")
+			b.Add(&counted, "eth_call", c.countingCall(p), "latest")
 		}
 		for i, contract := range unknown {
 			code[i] = nil
-			b.add(&code[i], "eth_getCode", contract, "latest")
+			b.Add(&code[i], "eth_getCode", contract, "latest")
 		}
 		if settling {
 			ownedAt = len(b)
-			b.add(&owned, "eth_call", map[string]any{"to": p.token, "data": hexutil.Bytes(pack("balanceOf", p.from))}, "latest")
-			b.add(&balance, "eth_getBalance", p.account.key.address, "latest")
-			b.add(&pending, "eth_getTransactionCount", p.account.key.address, "pending")
-			b.add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
+			b.Add(&owned, "eth_call", map[string]any{"to": p.Token, "data": hexutil.Bytes(chain.Pack("balanceOf", p.From))}, "latest")
+			b.Add(&balance, "eth_getBalance", p.account.key.address, "latest")
+			b.Add(&pending, "eth_getTransactionCount", p.account.key.address, "pending")
+			b.Add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
 		}
 		if fees {
 			published = nil
-			b.add(&published, "eth_call", l1FeeCall(ordinary), "latest")
-			b.add(&price, "eth_gasPrice")
-			b.add(&tip, "eth_maxPriorityFeePerGas")
+			b.Add(&published, "eth_call", l1FeeCall(ordinary), "latest")
+			b.Add(&price, "eth_gasPrice")
+			b.Add(&tip, "eth_maxPriorityFeePerGas")
 		}
 		return b
 	}
-	judge := func(b Batch) error {
+	judge := func(b chain.Batch) error {
 		v.simulation = nil
 		switch err := b[simulationAt].Error; {
-		case reverted(err), tooLittleGas(err):
+		case chain.Reverted(err), tooLittleGas(err):
 			v.simulation, b[simulationAt].Error = err, nil
-		case answered(err) && mentions(err, noFunds...):
+		case chain.Answered(err) && chain.Mentions(err, noFunds...):
 			c.noGas(p.account)
 			return c.unfit(p.account, err)
 		}
 		if p.learned {
-			if err := b[nextAt].Error; reverted(err) {
+			if err := b[nextAt].Error; chain.Reverted(err) {
 				v.simulation = err
 			}
 			b[nextAt].Error = nil // not every node simulates in a block that is not there yet
 		}
-		if asksWallet && reverted(b[walletAt].Error) {
+		if asksWallet && chain.Reverted(b[walletAt].Error) {
 			agrees, b[walletAt].Error = nil, nil
 		}
 		if counts {
@@ -157,15 +158,15 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 			b[len(b)-1].Error = nil // not every chain has a tip
 			c.sawPublished(&b[len(b)-3], published)
 		}
-		if settling && reverted(b[ownedAt].Error) {
+		if settling && chain.Reverted(b[ownedAt].Error) {
 			owned, b[ownedAt].Error = nil, nil
 		}
 		if err := b.Err(); err != nil {
 			return err
 		}
-		return c.checkNode(id, h)
+		return c.CheckNode(id, h)
 	}
-	if err := c.ask(ctx, build, judge); err != nil {
+	if err := c.Ask(ctx, build, judge); err != nil {
 		return view{}, err
 	}
 	for i := range unknown {
@@ -176,8 +177,8 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 		}
 	}
 	if moved, ok := readCount(counted); ok && counts {
-		if v.miscounts = moved.Cmp(p.value.ToBig()) != 0; !v.miscounts {
-			c.counting.Store(p.token, c.now())
+		if v.miscounts = moved.Cmp(p.Value.ToBig()) != 0; !v.miscounts {
+			c.counting.Store(p.Token, c.now())
 		}
 	}
 	v.block, v.base = uint64(*h.Number), toBig(h.BaseFee)
@@ -201,7 +202,7 @@ func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, er
 // whose code it is.
 func codeHash(code []byte) common.Hash {
 	if to, ok := types.ParseDelegation(code); ok {
-		return addressTopic(to)
+		return chain.AddressTopic(to)
 	}
 	if len(code) == 0 {
 		return common.Hash{}
@@ -212,7 +213,7 @@ func codeHash(code []byte) common.Hash {
 // needs lists the contracts that must be there for the settlement to mean
 // anything.
 func (p *payment) needs() []common.Address {
-	list := []common.Address{p.token}
+	list := []common.Address{p.Token}
 	if w, ok := p.way.(*permit2); ok {
 		list = append(list, w.proxy)
 	}
@@ -244,7 +245,7 @@ func (c *settler) settleCall(p *payment) map[string]any {
 // blockOverride is the block that a settlement will be in at the earliest, as eth_call of
 // geth takes it besides the state that it is to run on.
 func (c *settler) blockOverride() map[string]any {
-	number, at := c.nextBlock()
+	number, at := c.NextBlock()
 	return map[string]any{"number": hexutil.Uint64(number), "time": hexutil.Uint64(at)}
 }
 
@@ -252,8 +253,8 @@ func (c *settler) blockOverride() map[string]any {
 // the account that will pay for the answer, and has as much gas as that one will.
 func (c *settler) walletCall(p *payment) map[string]any {
 	return map[string]any{
-		"from": p.account.key.address, "to": p.from, "gas": hexutil.Uint64(p.walletGas),
-		"data": hexutil.Bytes(pack("isValidSignature", p.digest, p.signature)),
+		"from": p.account.key.address, "to": p.From, "gas": hexutil.Uint64(p.walletGas),
+		"data": hexutil.Bytes(chain.Pack("isValidSignature", p.digest, p.signature)),
 	}
 }
 
@@ -280,7 +281,7 @@ func (c *settler) judge(ctx context.Context, p *payment, r x402.Requirement, v v
 	}
 	switch {
 	case v.lacking == nil:
-	case *v.lacking == p.token:
+	case *v.lacking == p.Token:
 		return refuse(codeAsset, "the asset has no code on this chain")
 	case *v.lacking == multicall3:
 		return refuse(codeFactory, "without Multicall3 on this chain no wallet can be made")
@@ -288,7 +289,7 @@ func (c *settler) judge(ctx context.Context, p *payment, r x402.Requirement, v v
 		return refuse(codePermit2Proxy, "the proxy has no code on this chain")
 	}
 	if v.simulation == nil && v.miscounts {
-		c.notices.error("an asset does not give the payee what was paid, as tokens with a fee do not: do not accept it", zap.Stringer("asset", p.token))
+		c.Notices.Error("an asset does not give the payee what was paid, as tokens with a fee do not: do not accept it", zap.Stringer("asset", p.Token))
 		return refuse(codeEventMismatch, "the payee would not have as much more as was paid")
 	}
 	if v.simulation == nil {

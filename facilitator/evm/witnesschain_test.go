@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // pass makes blocks, the next one so much later.
@@ -32,11 +33,11 @@ func (c *testChain) pass(d time.Duration, blocks int) {
 func (c *testChain) finalize() { c.pass(time.Second, 40) }
 
 // look makes a Look at the chain, as at a real one.
-func (c *testChain) look() *Look {
+func (c *testChain) look() *chain.Look {
 	c.t.Helper()
-	return lookWith(c.t, []string{"https://node.example"}, outside{
-		logger: zap.NewNop(), now: c.now,
-		dial: func(context.Context, *url.URL) (caller, error) { return keepOpen{c.client}, nil },
+	return lookWith(c.t, []string{"https://node.example"}, chain.Options{
+		Logger: zap.NewNop(), Now: c.now,
+		Dial: func(context.Context, *url.URL) (chain.Client, error) { return keepOpen{c.client}, nil },
 	})
 }
 
@@ -57,7 +58,7 @@ func TestWitnessOnChain(t *testing.T) {
 		"a contract settles two": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				other := c.sign(order{nonce: 9, value: "7"})
-				data := must(contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, other)}, {token, calldata(c.t, r)}}))
+				data := must(chain.Contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, other)}, {token, calldata(c.t, r)}}))
 				return c.transact(ownerKey, multicall3, data, 1e9)
 			},
 			want: facilitator.Proof{Evidence: facilitator.Moved},
@@ -74,7 +75,7 @@ func TestWitnessOnChain(t *testing.T) {
 				c.cancel(r)
 				return common.Hash{}
 			},
-			want: voided(codeNonceUsed),
+			want: voided(chain.CodeNonceUsed),
 		},
 		"it is reverted": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
@@ -87,12 +88,12 @@ func TestWitnessOnChain(t *testing.T) {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				return c.transact(ownerKey, token, calldata(c.t, c.sign(order{to: payerAddress})), 1e9)
 			},
-			want: voided(codeNonceUsed),
+			want: voided(chain.CodeNonceUsed),
 		},
 		"one transfer for two": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				nothing, paid := c.sign(order{to: payerAddress, value: "0"}), c.sign(order{nonce: 9})
-				data := must(contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, nothing)}, {token, calldata(c.t, paid)}}))
+				data := must(chain.Contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, nothing)}, {token, calldata(c.t, paid)}}))
 				return c.transact(ownerKey, multicall3, data, 1e9)
 			},
 		},

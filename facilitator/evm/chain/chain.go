@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"context"
@@ -28,15 +28,15 @@ const (
 // Chain is one EVM chain, as its nodes tell of it. It knows no key and sends nothing.
 // The exported members that a caller may change are changed before it is used.
 type Chain struct {
-	name, caip2   string
-	id            uint64
-	confirmations uint64
-	quorum        int // how many nodes must say that a payment has moved; below 2, one is enough
-	// development: it may have made its last block long ago, see isDevelopment.
-	development bool
+	Name, CAIP2   string
+	ID            uint64
+	Confirmations uint64
+	Quorum        int // how many nodes must say that a payment has moved; below 2, one is enough
+	// Development: it may have made its last block long ago, see isDevelopment.
+	Development bool
 
-	nodes   []*node
-	notices *notices
+	Nodes   []*Node
+	Notices *notices
 
 	current atomic.Uint32 // index of the node that answered last
 	blocks  rhythm
@@ -50,8 +50,8 @@ const maxBlockTime = 15 * time.Second
 // rhythm learns how much time there is between blocks.
 type rhythm struct {
 	mu      sync.Mutex
-	since   *head
-	last    *head
+	since   *Head
+	last    *Head
 	between time.Duration
 }
 
@@ -76,7 +76,7 @@ func (r *rhythm) latest() uint64 {
 }
 
 // saw takes note of a block.
-func (r *rhythm) saw(h *head) {
+func (r *rhythm) saw(h *Head) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last = h
@@ -90,30 +90,30 @@ func (r *rhythm) saw(h *head) {
 	}
 }
 
-// nextBlock is what the number and the time of the next block will be at the earliest, by
+// NextBlock is what the number and the time of the next block will be at the earliest, by
 // the blocks that nodes have shown; zeros if none has.
-func (c *Chain) nextBlock() (number uint64, unix int64) { return c.blocks.next() }
+func (c *Chain) NextBlock() (number uint64, unix int64) { return c.blocks.next() }
 
-// latestBlock is the number of the last block that a node has shown; 0 if none has.
-func (c *Chain) latestBlock() uint64 { return c.blocks.latest() }
+// LatestBlock is the number of the last block that a node has shown; 0 if none has.
+func (c *Chain) LatestBlock() uint64 { return c.blocks.latest() }
 
-// blockTime is the usual time between two blocks, at most maxBlockTime; 0 until enough
+// BlockTime is the usual time between two blocks, at most maxBlockTime; 0 until enough
 // blocks were seen.
-func (c *Chain) blockTime() time.Duration {
+func (c *Chain) BlockTime() time.Duration {
 	c.blocks.mu.Lock()
 	defer c.blocks.mu.Unlock()
 	return c.blocks.between
 }
 
-// inTurn returns the nodes in the order in which they are to be asked: the one that
+// InTurn returns the nodes in the order in which they are to be asked: the one that
 // answered last comes first. With after 1 it comes last, for a second opinion.
-func (c *Chain) inTurn(after int) []*node {
-	first := (int(c.current.Load()) + after) % len(c.nodes)
-	return slices.Concat(c.nodes[first:], c.nodes[:first])
+func (c *Chain) InTurn(after int) []*Node {
+	first := (int(c.current.Load()) + after) % len(c.Nodes)
+	return slices.Concat(c.Nodes[first:], c.Nodes[:first])
 }
 
-// head is what we read of a block.
-type head struct {
+// Head is what we read of a block.
+type Head struct {
 	Number  *hexutil.Uint64 `json:"number"`
 	Hash    common.Hash     `json:"hash"`
 	Time    *hexutil.Uint64 `json:"timestamp"`
@@ -123,21 +123,21 @@ type head struct {
 // calls is a batch under construction.
 type Batch []rpc.BatchElem
 
-func (c *Batch) add(result any, method string, args ...any) {
+func (c *Batch) Add(result any, method string, args ...any) {
 	*c = append(*c, rpc.BatchElem{Method: method, Args: args, Result: result})
 }
 
-// ask makes a batch at the node that answered last, and at the others in turn
+// Ask makes a batch at the node that answered last, and at the others in turn
 // until one gives an answer. build makes the calls anew for each of them; judge
 // says whether the answers are of any use, and if not the next node is asked.
-func (c *Chain) ask(ctx context.Context, build func() Batch, judge func(Batch) error) error {
+func (c *Chain) Ask(ctx context.Context, build func() Batch, judge func(Batch) error) error {
 	var errs []error
 	first := c.current.Load()
-	for i := range c.nodes {
-		at := (int(first) + i) % len(c.nodes)
-		n := c.nodes[at]
+	for i := range c.Nodes {
+		at := (int(first) + i) % len(c.Nodes)
+		n := c.Nodes[at]
 		batch := build()
-		err := n.ask(ctx, batch)
+		err := n.Ask(ctx, batch)
 		if err == nil {
 			if err = judge(batch); err == nil {
 				c.current.Store(uint32(at)) // #nosec G115 -- there are at most maxRPC
@@ -165,19 +165,19 @@ func (batch Batch) Err() error {
 	return nil
 }
 
-// wrongChainError is for a node that is not on the chain that it should be on.
-type wrongChainError struct{ want, got uint64 }
+// WrongChainError is for a node that is not on the chain that it should be on.
+type WrongChainError struct{ want, got uint64 }
 
-func (e *wrongChainError) Error() string {
+func (e *WrongChainError) Error() string {
 	return fmt.Sprintf("the node is on chain %d, and %d was configured", e.got, e.want)
 }
 
-// checkNode compares a node's chain id and last block with what is expected.
-func (c *Chain) checkNode(id hexutil.Uint64, h *head) error {
-	if uint64(id) != c.id {
-		err := &wrongChainError{want: c.id, got: uint64(id)}
-		c.notices.error("a node is on another chain: correct its rpc URL, or the name of the network",
-			zap.Uint64("configured", c.id), zap.Uint64("found", uint64(id)))
+// CheckNode compares a node's chain id and last block with what is expected.
+func (c *Chain) CheckNode(id hexutil.Uint64, h *Head) error {
+	if uint64(id) != c.ID {
+		err := &WrongChainError{want: c.ID, got: uint64(id)}
+		c.Notices.Error("a node is on another chain: correct its rpc URL, or the name of the network",
+			zap.Uint64("configured", c.ID), zap.Uint64("found", uint64(id)))
 		return err
 	}
 	if h == nil || h.Number == nil || h.Time == nil {
@@ -186,16 +186,16 @@ func (c *Chain) checkNode(id hexutil.Uint64, h *head) error {
 	c.blocks.saw(h)
 	ahead := time.Unix(int64(*h.Time), 0).Sub(c.now()) // #nosec G115 -- a hostile time only makes the difference large
 	switch {
-	case ahead > warnAhead && (ahead <= maxAhead || c.development):
-		c.notices.warn("the clock of this machine is behind the chain's: synchronise it (NTP)", zap.Duration("by", ahead))
+	case ahead > warnAhead && (ahead <= maxAhead || c.Development):
+		c.Notices.Warn("the clock of this machine is behind the chain's: synchronise it (NTP)", zap.Duration("by", ahead))
 		return nil
-	case c.development:
+	case c.Development:
 		return nil
 	case ahead > maxAhead:
-		c.notices.error("the clock of this machine is behind the chain's, so no payment is judged: synchronise it (NTP)", zap.Duration("by", ahead))
+		c.Notices.Error("the clock of this machine is behind the chain's, so no payment is judged: synchronise it (NTP)", zap.Duration("by", ahead))
 		return fmt.Errorf("our clock is %s behind the chain's", ahead.Round(time.Second))
 	case -ahead > maxBehind:
-		c.notices.error("the last block of a node is old, so it is not asked: let the node catch up, or use another; if all of them are like this, synchronise the clock of this machine (NTP)",
+		c.Notices.Error("the last block of a node is old, so it is not asked: let the node catch up, or use another; if all of them are like this, synchronise the clock of this machine (NTP)",
 			zap.Duration("by", -ahead), zap.Uint64("block", uint64(*h.Number)))
 		return fmt.Errorf("its last block is %s old", (-ahead).Round(time.Second))
 	}

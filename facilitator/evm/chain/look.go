@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 )
 
 // maxRPC bounds how many nodes a chain can have.
-const maxRPC = 8
+const MaxNodes = 8
 
 // lookConfirmations is how many blocks must hold a payment before a Look calls it
 // moved. It asks for more than a settlement does, since no payer waits for it.
@@ -24,7 +24,7 @@ const lookConfirmations = 3
 // sends nothing. Its zero value looks at no chain; Add adds one.
 type Look struct {
 	// Closed is called once the connections are closed; nil if nobody wants to know.
-	closed func()
+	Closed func()
 
 	chains map[string]*Chain // by CAIP-2 id
 	users  users
@@ -37,30 +37,30 @@ func NewLook(networks map[string][]string, logger *zap.Logger) (*Look, error) {
 	l := new(Look)
 	// In order, so that of several mistakes the same one is reported each time.
 	for _, name := range slices.Sorted(maps.Keys(networks)) {
-		c, err := newChain(name, networks[name], outside{logger: logger})
+		c, err := New(name, networks[name], Options{Logger: logger})
 		if err != nil {
 			return nil, fmt.Errorf("network %s: %w", name, err)
 		}
-		c.confirmations = lookConfirmations
-		if c.development {
-			c.confirmations = 1 // the next block may never come
+		c.Confirmations = lookConfirmations
+		if c.Development {
+			c.Confirmations = 1 // the next block may never come
 		}
-		if err := l.add(c); err != nil {
+		if err := l.Add(c); err != nil {
 			return nil, fmt.Errorf("network %s: %w", name, err)
 		}
 	}
 	return l, nil
 }
 
-// add adds a chain before the Look is used. The error is for one that is there already.
-func (l *Look) add(c *Chain) error {
-	if _, twice := l.chains[c.caip2]; twice {
-		return fmt.Errorf("%s is named twice", c.caip2)
+// Add adds a chain before the Look is used. The error is for one that is there already.
+func (l *Look) Add(c *Chain) error {
+	if _, twice := l.chains[c.CAIP2]; twice {
+		return fmt.Errorf("%s is named twice", c.CAIP2)
 	}
 	if l.chains == nil {
 		l.chains = make(map[string]*Chain)
 	}
-	l.chains[c.caip2] = c
+	l.chains[c.CAIP2] = c
 	return nil
 }
 
@@ -74,9 +74,9 @@ func (l *Look) of(network string) (*Chain, error) {
 	return nil, fmt.Errorf("the network %q is not configured here", network)
 }
 
-// enter begins a use of the nodes, during which Close closes no connection; the function
+// Enter begins a use of the nodes, during which Close closes no connection; the function
 // that it returns ends it.
-func (l *Look) enter() (leave func()) {
+func (l *Look) Enter() (leave func()) {
 	if l == nil {
 		return func() {} // there is nothing to close
 	}
@@ -93,12 +93,12 @@ func (l *Look) Close() {
 // hangUp closes the connections to all nodes.
 func (l *Look) hangUp() {
 	for _, c := range l.chains {
-		for _, n := range c.nodes {
+		for _, n := range c.Nodes {
 			n.close()
 		}
 	}
-	if l.closed != nil {
-		l.closed()
+	if l.Closed != nil {
+		l.Closed()
 	}
 }
 
@@ -106,62 +106,62 @@ func (l *Look) hangUp() {
 // a config, where placeholders are not resolved yet. It returns the chain's
 // CAIP-2 id. Errors do not repeat the URLs.
 func CheckRPC(network string, rpc []string) (caip2 string, err error) {
-	n, _, err := findChain(network)
+	n, _, err := Find(network)
 	if err != nil {
 		return "", err
 	}
-	if err := checkCount(rpc); err != nil {
+	if err := CheckNodes(rpc); err != nil {
 		return "", err
 	}
 	for i, u := range rpc {
-		if err := checkURL(u); err != nil {
+		if err := CheckURL(u); err != nil {
 			return "", fmt.Errorf("rpc %d: %w", i+1, err)
 		}
 	}
 	return n.CAIP2, nil
 }
 
-func checkCount(rpc []string) error {
+func CheckNodes(rpc []string) error {
 	switch {
 	case len(rpc) == 0:
 		return errors.New("rpc is missing: give the URL of a node of this chain")
-	case len(rpc) > maxRPC:
-		return fmt.Errorf("%d rpc URLs; %d are enough", len(rpc), maxRPC)
+	case len(rpc) > MaxNodes:
+		return fmt.Errorf("%d rpc URLs; %d are enough", len(rpc), MaxNodes)
 	}
 	return nil
 }
 
 // outside is what a chain takes from outside.
-type outside struct {
-	logger *zap.Logger
-	// now is the clock; nil is time.Now.
-	now func() time.Time
-	// dial connects to a node when it is asked for the first time; nil is HTTP or a
+type Options struct {
+	Logger *zap.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// Dial connects to a node when it is asked for the first time; nil is HTTP or a
 	// WebSocket, by the scheme of the URL, with no redirects followed.
-	dial dialer
+	Dial Dialer
 }
 
 // newChain makes a chain of its name (base) or CAIP-2 id (eip155:8453), and the URLs of
 // its nodes, placeholders included. It uses no network. Errors do not repeat the URLs. One
 // confirmation is enough until Confirmations says otherwise, and one node until Quorum
 // does.
-func newChain(name string, rpc []string, o outside) (*Chain, error) {
-	network, id, err := findChain(name)
+func New(name string, rpc []string, o Options) (*Chain, error) {
+	network, id, err := Find(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkCount(rpc); err != nil {
+	if err := CheckNodes(rpc); err != nil {
 		return nil, err
 	}
-	if o.now == nil {
-		o.now = time.Now
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	if o.dial == nil {
-		o.dial = dialNode
+	if o.Dial == nil {
+		o.Dial = Dial
 	}
 	c := &Chain{
-		name: network.Name, caip2: network.CAIP2, id: id, confirmations: 1, now: o.now,
-		notices: newNotices(o.logger.With(zap.String("network", network.Name)), o.now),
+		Name: network.Name, CAIP2: network.CAIP2, ID: id, Confirmations: 1, now: o.Now,
+		Notices: newNotices(o.Logger.With(zap.String("network", network.Name)), o.Now),
 	}
 	local := true
 	for i, raw := range rpc {
@@ -170,19 +170,19 @@ func newChain(name string, rpc []string, o outside) (*Chain, error) {
 			return nil, fmt.Errorf("rpc %d: %w", i+1, err)
 		}
 		local = local && isLoopback(u)
-		c.nodes = append(c.nodes, newNode(u, o.dial, o.now))
+		c.Nodes = append(c.Nodes, newNode(u, o.Dial, o.Now))
 	}
-	c.development = local && isDevelopment(network, id)
+	c.Development = local && isDevelopment(network, id)
 	return c, nil
 }
 
 // findChain finds an EVM chain by its name or its CAIP-2 id.
-func findChain(name string) (money.Network, uint64, error) {
+func Find(name string) (money.Network, uint64, error) {
 	n, ok := money.FindNetwork(name)
 	if !ok {
 		return n, 0, errors.New("there is no such chain; write a name like base, or a CAIP-2 id like eip155:8453")
 	}
-	id, ok := chainID(n.CAIP2)
+	id, ok := IDOf(n.CAIP2)
 	if !ok {
 		return n, 0, fmt.Errorf("%s is no EVM chain", n.CAIP2)
 	}

@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"sync"
@@ -17,7 +17,7 @@ const hourly = time.Hour
 
 // notices logs what an operator has to put right.
 type notices struct {
-	logger *zap.Logger
+	Logger *zap.Logger
 	now    func() time.Time
 	told   *told
 	about  string // is part of what was told
@@ -30,38 +30,38 @@ type told struct {
 }
 
 func newNotices(logger *zap.Logger, now func() time.Time) *notices {
-	return &notices{logger: logger, now: now, told: &told{when: make(map[string]time.Time)}}
+	return &notices{Logger: logger, now: now, told: &told{when: make(map[string]time.Time)}}
 }
 
-// of returns notices about one account: the log names it, and what was told of another is
+// Of returns notices about one account: the log names it, and what was told of another is
 // told of it, too.
-func (n *notices) of(account common.Address) *notices {
+func (n *notices) Of(account common.Address) *notices {
 	address := account.Hex()
-	return &notices{n.logger.With(zap.String("account", address)), n.now, n.told, address}
+	return &notices{n.Logger.With(zap.String("account", address)), n.now, n.told, address}
 }
 
-func (n *notices) error(message string, fields ...zap.Field) {
-	if n.due(message, noticeEvery) {
-		n.logger.Error(message, fields...)
+func (n *notices) Error(message string, fields ...zap.Field) {
+	if n.Due(message, noticeEvery) {
+		n.Logger.Error(message, fields...)
 	}
 }
 
-func (n *notices) warn(message string, fields ...zap.Field) {
-	if n.due(message, noticeEvery) {
-		n.logger.Warn(message, fields...)
+func (n *notices) Warn(message string, fields ...zap.Field) {
+	if n.Due(message, noticeEvery) {
+		n.Logger.Warn(message, fields...)
 	}
 }
 
-// hourly logs what nobody has to be told more often.
-func (n *notices) hourly(log func(string, ...zap.Field), message string, fields ...zap.Field) {
-	if n.due(message, hourly) {
+// Hourly logs what nobody has to be told more often.
+func (n *notices) Hourly(log func(string, ...zap.Field), message string, fields ...zap.Field) {
+	if n.Due(message, hourly) {
 		log(message, fields...)
 	}
 }
 
-// due reports whether the message was not logged lately. Messages are constants,
+// Due reports whether the message was not logged lately. Messages are constants,
 // and so are accounts, so they are few.
-func (n *notices) due(message string, every time.Duration) bool {
+func (n *notices) Due(message string, every time.Duration) bool {
 	n.told.mu.Lock()
 	defer n.told.mu.Unlock()
 	now, message := n.now(), n.about+message

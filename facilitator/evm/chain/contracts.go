@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"strings"
@@ -7,9 +7,9 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// contracts are the functions that are called by eth_call: of tokens (ERC-20, EIP-3009),
+// Contracts are the functions that are called by eth_call: of tokens (ERC-20, EIP-3009),
 // of Permit2, of contract wallets (ERC-1271), and Multicall3, which calls several at once.
-var contracts = func() abi.ABI {
+var Contracts = func() abi.ABI {
 	parsed, err := abi.JSON(strings.NewReader(`[
 		{"type":"function","name":"balanceOf","inputs":[{"name":"","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
 		{"type":"function","name":"allowance","inputs":[{"name":"","type":"address"},{"name":"","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
@@ -31,20 +31,20 @@ var contracts = func() abi.ABI {
 	return parsed
 }()
 
-// pack encodes a call. The arguments are of the types that the ABI above wants,
+// Pack encodes a call. The arguments are of the types that the ABI above wants,
 // so it cannot fail; if it did, an empty call is refused by every contract here.
-func pack(method string, args ...any) []byte {
-	b, err := contracts.Pack(method, args...)
+func Pack(method string, args ...any) []byte {
+	b, err := Contracts.Pack(method, args...)
 	if err != nil {
 		return nil
 	}
 	return b
 }
 
-// unpack reads the one value that a call returned; ok is false if the data is something
+// Unpack reads the one value that a call returned; ok is false if the data is something
 // else, or the value of another type.
-func unpack[T any](method string, data []byte) (v T, ok bool) {
-	values, err := contracts.Unpack(method, data)
+func Unpack[T any](method string, data []byte) (v T, ok bool) {
+	values, err := Contracts.Unpack(method, data)
 	if err != nil || len(values) != 1 {
 		return v, false
 	}
@@ -52,5 +52,5 @@ func unpack[T any](method string, data []byte) (v T, ok bool) {
 	return v, ok
 }
 
-// addressTopic is an address as an indexed member of an event: on the right of a word.
-func addressTopic(a common.Address) common.Hash { return common.BytesToHash(a[:]) }
+// AddressTopic is an address as an indexed member of an event: on the right of a word.
+func AddressTopic(a common.Address) common.Hash { return common.BytesToHash(a[:]) }

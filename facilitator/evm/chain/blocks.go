@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // HasBlock implements facilitator.Blocks.
 func (l *Look) HasBlock(ctx context.Context, network string, b facilitator.Block) (bool, error) {
-	defer l.enter()()
+	defer l.Enter()()
 	c, err := l.of(network)
 	if err != nil {
 		return false, err
@@ -22,11 +22,11 @@ func (l *Look) HasBlock(ctx context.Context, network string, b facilitator.Block
 
 // hasBlock asks the nodes in turn, until one of them knows a block of that number.
 func (c *Chain) hasBlock(ctx context.Context, b facilitator.Block) (bool, error) {
-	var h *head
-	err := c.ask(ctx, func() Batch {
+	var h *Head
+	err := c.Ask(ctx, func() Batch {
 		h = nil
 		var batch Batch
-		batch.add(&h, "eth_getBlockByNumber", hexutil.Uint64(b.Number), false)
+		batch.Add(&h, "eth_getBlockByNumber", hexutil.Uint64(b.Number), false)
 		return batch
 	}, func(batch Batch) error {
 		if err := batch.Err(); err != nil {

@@ -1,20 +1,21 @@
-package evm
+package chain
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"go.uber.org/zap"
 )
 
 // TestEndlessAnswer: a node cannot make us read for ever.
 func TestEndlessAnswer(t *testing.T) {
-	r, unix := good(t)
 	var written atomic.Int64
-	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `["`)
 		for written.Load() < 64<<20 {
 			n, err := io.WriteString(w, strings.Repeat("a", 1<<18))
@@ -23,9 +24,14 @@ func TestEndlessAnswer(t *testing.T) {
 			}
 			written.Add(int64(n))
 		}
-	})
-	f, _ := start(t, baseSepolia, &Network{RPC: []string{url}}, newClock(unix))
-	_, err := f.Verify(context.Background(), r)
+	}))
+	defer s.Close()
+	l, err := NewLook(map[string][]string{baseSepolia: {s.URL}}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = l.Genesis(t.Context(), baseSepolia)
 	if !errors.Is(err, errTooLong) {
 		t.Errorf("error %v", err)
 	}

@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"errors"
@@ -17,13 +17,13 @@ import (
 // placeholder is one that Caddy resolves from the environment or a file.
 var placeholder = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
 
-// isPlaceholder reports whether a text is one placeholder as a whole, of the environment or
+// IsPlaceholder reports whether a text is one placeholder as a whole, of the environment or
 // a file: the only thing that keeps a secret out of config dumps.
-func isPlaceholder(s string) bool { return placeholder.MatchString(s) }
+func IsPlaceholder(s string) bool { return placeholder.MatchString(s) }
 
-// checkURL checks the URL of a node as it stands in the config.
-func checkURL(raw string) error {
-	if isPlaceholder(raw) {
+// CheckURL checks the URL of a node as it stands in the config.
+func CheckURL(raw string) error {
+	if IsPlaceholder(raw) {
 		return nil // resolved and checked when the config loads
 	}
 	_, err := parseURL(raw)
@@ -32,7 +32,7 @@ func checkURL(raw string) error {
 
 // resolveURL reads the URL of a node, which may be a placeholder as a whole.
 func resolveURL(raw string) (*url.URL, error) {
-	if !isPlaceholder(raw) {
+	if !IsPlaceholder(raw) {
 		return parseURL(raw)
 	}
 	resolved, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
@@ -96,7 +96,7 @@ func isDevelopment(n money.Network, id uint64) bool {
 }
 
 // chainID returns the number of an EVM chain.
-func chainID(caip2 string) (uint64, bool) {
+func IDOf(caip2 string) (uint64, bool) {
 	number, ok := strings.CutPrefix(caip2, "eip155:")
 	id, err := strconv.ParseUint(number, 10, 64)
 	return id, ok && err == nil && id > 0

@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func (l *Look) Seen() []string {
 
 // Genesis implements facilitator.Chains.
 func (l *Look) Genesis(ctx context.Context, network string) ([]string, error) {
-	defer l.enter()()
+	defer l.Enter()()
 	c, err := l.of(network)
 	if err != nil {
 		return nil, err
@@ -34,9 +34,9 @@ func (l *Look) Genesis(ctx context.Context, network string) ([]string, error) {
 
 // genesis asks all nodes of a chain at once.
 func (c *Chain) genesis(ctx context.Context) ([]string, error) {
-	hashes, errs := make([]string, len(c.nodes)), make([]error, len(c.nodes))
+	hashes, errs := make([]string, len(c.Nodes)), make([]error, len(c.Nodes))
 	var wg sync.WaitGroup
-	for i, n := range c.nodes {
+	for i, n := range c.Nodes {
 		wg.Go(func() { hashes[i], errs[i] = c.firstBlock(ctx, n) })
 	}
 	wg.Wait()
@@ -50,26 +50,26 @@ func (c *Chain) genesis(ctx context.Context) ([]string, error) {
 
 // firstBlock returns the hash of a node's first block. A node with another chain
 // id is asked for nothing (see checkNode), and says nothing.
-func (c *Chain) firstBlock(ctx context.Context, n *node) (string, error) {
+func (c *Chain) firstBlock(ctx context.Context, n *Node) (string, error) {
 	var id hexutil.Uint64
 	var first *struct {
 		Number *hexutil.Uint64 `json:"number"`
 		Hash   *common.Hash    `json:"hash"`
 	}
 	var b Batch
-	b.add(&id, "eth_chainId")
-	b.add(&first, "eth_getBlockByNumber", "0x0", false)
-	err := n.ask(ctx, b)
+	b.Add(&id, "eth_chainId")
+	b.Add(&first, "eth_getBlockByNumber", "0x0", false)
+	err := n.Ask(ctx, b)
 	if err == nil {
 		err = b.Err()
 	}
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%s: %w", n.host, err)
-	case uint64(id) != c.id:
-		return "", fmt.Errorf("%s: %w", n.host, &wrongChainError{want: c.id, got: uint64(id)})
+		return "", fmt.Errorf("%s: %w", n.Host, err)
+	case uint64(id) != c.ID:
+		return "", fmt.Errorf("%s: %w", n.Host, &WrongChainError{want: c.ID, got: uint64(id)})
 	case first == nil || first.Hash == nil || first.Number == nil || *first.Number != 0:
-		return "", fmt.Errorf("%s: the node does not know the first block", n.host)
+		return "", fmt.Errorf("%s: the node does not know the first block", n.Host)
 	}
 	return first.Hash.Hex(), nil
 }

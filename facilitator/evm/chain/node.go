@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"context"
@@ -32,37 +32,37 @@ const (
 )
 
 // caller is what we use of an RPC client.
-type caller interface {
+type Client interface {
 	CallContext(ctx context.Context, result any, method string, args ...any) error
 	BatchCallContext(ctx context.Context, b []rpc.BatchElem) error
 	Close()
 }
 
-// dialer makes a client for a URL. What it returns may connect later.
-type dialer func(ctx context.Context, u *url.URL) (caller, error)
+// Dialer makes a client for a URL. What it returns may connect later.
+type Dialer func(ctx context.Context, u *url.URL) (Client, error)
 
-// node is one JSON-RPC endpoint.
-type node struct {
-	// host is what logs call the node: the rest of its URL may be an API key.
-	host    string
+// Node is one JSON-RPC endpoint.
+type Node struct {
+	// Host is what logs call the node: the rest of its URL may be an API key.
+	Host    string
 	secrets []string
 	url     *url.URL
-	dial    dialer
+	dial    Dialer
 	now     func() time.Time
 
 	slots chan struct{} // holds one token for each call under way
 
 	mu      sync.Mutex
-	client  caller
+	client  Client
 	noBatch time.Time // when it last refused a batch
 }
 
-func newNode(u *url.URL, d dialer, now func() time.Time) *node {
-	return &node{host: u.Host, secrets: secretsOf(u), url: u, dial: d, now: now, slots: make(chan struct{}, maxCalls)}
+func newNode(u *url.URL, d Dialer, now func() time.Time) *Node {
+	return &Node{Host: u.Host, secrets: secretsOf(u), url: u, dial: d, now: now, slots: make(chan struct{}, maxCalls)}
 }
 
 // connect returns the client, and makes it first if there is none.
-func (n *node) connect(ctx context.Context) (caller, error) {
+func (n *Node) connect(ctx context.Context) (Client, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.client == nil {
@@ -76,7 +76,7 @@ func (n *node) connect(ctx context.Context) (caller, error) {
 }
 
 // close drops the connection; the next call makes a new one.
-func (n *node) close() {
+func (n *Node) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.client != nil {
@@ -86,7 +86,7 @@ func (n *node) close() {
 }
 
 // enter waits for room among the calls under way; leave makes room.
-func (n *node) enter(ctx context.Context) (leave func(), err error) {
+func (n *Node) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case n.slots <- struct{}{}:
 		return func() { <-n.slots }, nil
@@ -98,8 +98,8 @@ func (n *node) enter(ctx context.Context) (leave func(), err error) {
 // errNoRoom is for a call that was not made.
 var errNoRoom = errors.New("too many calls to it are under way")
 
-// call makes one call.
-func (n *node) call(ctx context.Context, result any, method string, args ...any) error {
+// Call makes one call.
+func (n *Node) Call(ctx context.Context, result any, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	leave, err := n.enter(ctx)
@@ -114,9 +114,9 @@ func (n *node) call(ctx context.Context, result any, method string, args ...any)
 	return n.clean(c.CallContext(ctx, result, method, args...))
 }
 
-// ask makes several calls in one round trip. An error of a single call is in
+// Ask makes several calls in one round trip. An error of a single call is in
 // its element.
-func (n *node) ask(ctx context.Context, calls Batch) error {
+func (n *Node) Ask(ctx context.Context, calls Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	leave, err := n.enter(ctx)
@@ -148,13 +148,13 @@ func (n *node) ask(ctx context.Context, calls Batch) error {
 	return nil
 }
 
-func (n *node) takesNoBatch() bool {
+func (n *Node) takesNoBatch() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.now().Sub(n.noBatch) < noBatchFor
 }
 
-func (n *node) cleanAll(calls Batch) {
+func (n *Node) cleanAll(calls Batch) {
 	for i := range calls {
 		calls[i].Error = n.clean(calls[i].Error)
 	}
@@ -171,7 +171,7 @@ func refusesBatch(err error) bool {
 }
 
 // dialNode is the dialer for real nodes.
-func dialNode(ctx context.Context, u *url.URL) (caller, error) {
+func Dial(ctx context.Context, u *url.URL) (Client, error) {
 	client := &http.Client{
 		Transport: &bounded{newTransport()},
 		// The URL may hold an API key, and the body a payment.

@@ -1,0 +1,102 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+)
+
+// opinion is what one node says about a receipt that another one gave.
+type opinion int
+
+const (
+	// noOpinion: it does not answer, or has not seen enough blocks.
+	noOpinion opinion = iota
+	// agrees: it has the same.
+	agrees
+	// objects: it has the block, and not this receipt in it.
+	objects
+)
+
+// Agreed reports whether enough nodes say what a receipt says about a payment. Without
+// a quorum the node that gave it is enough.
+func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin) bool {
+	if c.Quorum < 2 {
+		return true
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := make(chan opinion, len(c.Nodes))
+	for _, n := range c.Nodes {
+		go func() {
+			o := noOpinion
+			// The caller's own protection does not reach into this goroutine.
+			defer func() {
+				if v := recover(); v != nil {
+					c.Notices.Error("a bug in the look at a receipt", zap.String("panic", fmt.Sprint(v)))
+					o = noOpinion
+				}
+				said <- o
+			}()
+			o = c.compare(ctx, n, p, r, from)
+		}()
+	}
+	counts := make(map[opinion]int)
+	for range c.Nodes { // all of them: the connections are in use until then
+		counts[<-said]++
+		if n := counts[agrees]; c.outweighs(n, len(c.Nodes)-n) {
+			cancel() // whatever the others say
+		}
+	}
+	if c.outweighs(counts[agrees], counts[objects]) {
+		return true
+	}
+	if counts[objects] > 0 {
+		c.Notices.Warn("the nodes disagree about a transaction, so its payment does not count yet: one of them is a moment behind, or wrong, or lies",
+			zap.Stringer("transaction", r.Transaction), zap.Int("agree", counts[agrees]), zap.Int("disagree", counts[objects]))
+	}
+	return false
+}
+
+// AnotherSays reports whether a second node has the same to say of a receipt. If there is
+// only one, there is nobody to ask.
+func (c *Chain) AnotherSays(ctx context.Context, p *Payment, r *Receipt, from Origin) bool {
+	if len(c.Nodes) < 2 {
+		return true
+	}
+	saying := 0
+	for _, n := range c.Nodes { // among them the one that gave it
+		if c.compare(ctx, n, p, r, from) == agrees {
+			saying++
+		}
+	}
+	return saying >= 2
+}
+
+// compare asks a node for a receipt that another one gave.
+func (c *Chain) compare(ctx context.Context, n *Node, p *Payment, r *Receipt, from Origin) opinion {
+	var theirs *Receipt
+	var call *Transaction
+	var last hexutil.Uint64
+	var b Batch
+	b.Add(&theirs, "eth_getTransactionReceipt", r.Transaction)
+	b.Add(&last, "eth_blockNumber")
+	if from == Foreign && p.OnlyByCall() {
+		b.Add(&call, "eth_getTransactionByHash", r.Transaction)
+	}
+	if n.Ask(ctx, b) != nil || b.Err() != nil {
+		return noOpinion
+	}
+	theirs.of(call)
+	v := theirs.Judge(r.Transaction, p, from)
+	same := v != Inconclusive && v == r.Judge(r.Transaction, p, from) && theirs.BlockHash == r.BlockHash && theirs.Cancels(p) == r.Cancels(p)
+	switch {
+	case same && c.Deep(theirs, uint64(last)):
+		return agrees
+	case !same && uint64(last) >= uint64(*r.Block):
+		return objects
+	}
+	return noOpinion
+}

@@ -13,11 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
-
-	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"

@@ -208,7 +208,7 @@ func (s *scripted) call(raw json.RawMessage) (any, *rpcError) {
 	switch {
 	case c.To == multicall3 && s.noMulti, c.To == feeOracle:
 		return "0x", nil
-	case c.To == multicall3 && [4]byte(c.Data) != chain.Selector("aggregate3((address,bool,bytes)[])"):
+	case c.To == multicall3 && [4]byte(c.Data) != [4]byte(chain.Contracts.Methods["aggregate3"].ID):
 		return s.tryAggregate(c.Data), nil
 	case c.To == multicall3 && len(*s.calls(c.Data)) == 3: // counting
 		return "0x", nil

@@ -1,3 +1,11 @@
+// Package chain looks at EVM chains through JSON-RPC nodes, and says what they tell: the
+// last block, receipts, events, and whether a payment has moved money. It holds no key and
+// signs nothing, so who only looks for payments in doubt (facilitator/remote) imports
+// nothing that could spend. Package evm settles on what this package reads.
+//
+// The methods of nodes are those of https://github.com/ethereum/execution-apis. An error of
+// a node names it by its host and never repeats the rest of its URL, which may be an API
+// key.
 package chain
 
 import (
@@ -25,18 +33,24 @@ const (
 	warnAhead = 5 * time.Second
 )
 
-// Chain is one EVM chain, as its nodes tell of it. It knows no key and sends nothing.
-// The exported members that a caller may change are changed before it is used.
+// Chain is one EVM chain, as its nodes tell of it. New makes one. Who changes its members
+// does so before the first call; after that it is safe for concurrent use.
 type Chain struct {
-	Name, CAIP2   string
-	ID            uint64
+	Name  string // as in `base`
+	CAIP2 string // as in `eip155:8453`
+	ID    uint64 // EIP-155
+
+	// Confirmations is how many blocks must hold a transaction before it counts; 1 is the
+	// block that the transaction is in.
 	Confirmations uint64
-	Quorum        int // how many nodes must say that a payment has moved; below 2, one is enough
-	// Development: it may have made its last block long ago, see isDevelopment.
+	// Quorum is how many nodes must say that a payment has moved; below 2, one is enough.
+	Quorum int
+	// Development says that the chain has test money only and runs on this machine. It may
+	// have made its last block long ago, and has no validators that make blocks final.
 	Development bool
 
-	Nodes   []*Node
-	Notices *notices
+	Nodes   []*Node  // in the order of the config, at most MaxNodes
+	Notices *Notices // for the operator
 
 	current atomic.Uint32 // index of the node that answered last
 	blocks  rhythm
@@ -55,7 +69,7 @@ type rhythm struct {
 	between time.Duration
 }
 
-// next is what the number and the time of the next block will be, at the earliest.
+// next returns the number and the time of the next block, at the earliest.
 func (r *rhythm) next() (number uint64, unix int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,14 +104,14 @@ func (r *rhythm) saw(h *Head) {
 	}
 }
 
-// NextBlock is what the number and the time of the next block will be at the earliest, by
-// the blocks that nodes have shown; zeros if none has.
+// NextBlock returns the number of the next block and its time, in seconds since 1970, at the
+// earliest that the blocks allow which nodes have shown; zeros if none has shown one.
 func (c *Chain) NextBlock() (number uint64, unix int64) { return c.blocks.next() }
 
-// LatestBlock is the number of the last block that a node has shown; 0 if none has.
+// LatestBlock returns the number of the last block that a node has shown; 0 if none has.
 func (c *Chain) LatestBlock() uint64 { return c.blocks.latest() }
 
-// BlockTime is the usual time between two blocks, at most maxBlockTime; 0 until enough
+// BlockTime returns the usual time between two blocks, at most 15 seconds; 0 until enough
 // blocks were seen.
 func (c *Chain) BlockTime() time.Duration {
 	c.blocks.mu.Lock()
@@ -105,31 +119,33 @@ func (c *Chain) BlockTime() time.Duration {
 	return c.blocks.between
 }
 
-// InTurn returns the nodes in the order in which they are to be asked: the one that
-// answered last comes first. With after 1 it comes last, for a second opinion.
+// InTurn returns the nodes in the order in which they are to be asked. With after 0 the node
+// that answered last comes first; with after 1 it comes last, for who wants a second opinion.
 func (c *Chain) InTurn(after int) []*Node {
 	first := (int(c.current.Load()) + after) % len(c.Nodes)
 	return slices.Concat(c.Nodes[first:], c.Nodes[:first])
 }
 
-// Head is what we read of a block.
+// Head is what we read of a block. What the node left out is nil.
 type Head struct {
 	Number  *hexutil.Uint64 `json:"number"`
 	Hash    common.Hash     `json:"hash"`
-	Time    *hexutil.Uint64 `json:"timestamp"`
-	BaseFee *hexutil.Big    `json:"baseFeePerGas"`
+	Time    *hexutil.Uint64 `json:"timestamp"`     // seconds since 1970
+	BaseFee *hexutil.Big    `json:"baseFeePerGas"` // EIP-1559, in the chain's smallest unit for one gas
 }
 
-// calls is a batch under construction.
+// Batch is calls that go to a node in one round trip.
 type Batch []rpc.BatchElem
 
-func (c *Batch) Add(result any, method string, args ...any) {
-	*c = append(*c, rpc.BatchElem{Method: method, Args: args, Result: result})
+// Add adds a call. result is a pointer to where its answer goes.
+func (b *Batch) Add(result any, method string, args ...any) {
+	*b = append(*b, rpc.BatchElem{Method: method, Args: args, Result: result})
 }
 
 // Ask makes a batch at the node that answered last, and at the others in turn
 // until one gives an answer. build makes the calls anew for each of them; judge
-// says whether the answers are of any use, and if not the next node is asked.
+// says whether the answers are of any use, and if not the next node is asked. The error
+// joins those of all nodes that were asked.
 func (c *Chain) Ask(ctx context.Context, build func() Batch, judge func(Batch) error) error {
 	var errs []error
 	first := c.current.Load()
@@ -140,7 +156,7 @@ func (c *Chain) Ask(ctx context.Context, build func() Batch, judge func(Batch) e
 		err := n.Ask(ctx, batch)
 		if err == nil {
 			if err = judge(batch); err == nil {
-				c.current.Store(uint32(at)) // #nosec G115 -- there are at most maxRPC
+				c.current.Store(uint32(at)) // #nosec G115 -- there are at most MaxNodes
 				return nil
 			}
 			if _, done := errors.AsType[*nodeError](err); !done {
@@ -155,24 +171,28 @@ func (c *Chain) Ask(ctx context.Context, build func() Batch, judge func(Batch) e
 	return errors.Join(errs...)
 }
 
-// Err returns the first error of a call that must succeed.
-func (batch Batch) Err() error {
-	for i := range batch {
-		if err := batch[i].Error; err != nil {
-			return fmt.Errorf("%s: %w", batch[i].Method, err)
+// Err returns the first error of a call. Who can do without an answer sets its Error to nil
+// before.
+func (b Batch) Err() error {
+	for i := range b {
+		if err := b[i].Error; err != nil {
+			return fmt.Errorf("%s: %w", b[i].Method, err)
 		}
 	}
 	return nil
 }
 
-// WrongChainError is for a node that is not on the chain that it should be on.
+// WrongChainError is for a node that is not on the chain that it should be on, by its
+// eth_chainId.
 type WrongChainError struct{ want, got uint64 }
 
 func (e *WrongChainError) Error() string {
 	return fmt.Sprintf("the node is on chain %d, and %d was configured", e.got, e.want)
 }
 
-// CheckNode compares a node's chain id and last block with what is expected.
+// CheckNode compares a node's chain id and last block with what is expected. The error is a
+// *WrongChainError, or says that the node has no block, that its last one is old, or that
+// our clock is behind. The operator is told, too.
 func (c *Chain) CheckNode(id hexutil.Uint64, h *Head) error {
 	if uint64(id) != c.ID {
 		err := &WrongChainError{want: c.ID, got: uint64(id)}

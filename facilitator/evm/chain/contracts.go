@@ -9,6 +9,7 @@ import (
 
 // Contracts are the functions that are called by eth_call: of tokens (ERC-20, EIP-3009),
 // of Permit2, of contract wallets (ERC-1271), and Multicall3, which calls several at once.
+// Nobody changes it.
 var Contracts = func() abi.ABI {
 	parsed, err := abi.JSON(strings.NewReader(`[
 		{"type":"function","name":"balanceOf","inputs":[{"name":"","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
@@ -31,8 +32,8 @@ var Contracts = func() abi.ABI {
 	return parsed
 }()
 
-// Pack encodes a call. The arguments are of the types that the ABI above wants,
-// so it cannot fail; if it did, an empty call is refused by every contract here.
+// Pack encodes a call of one of the Contracts. The arguments are of the types that their ABI
+// wants, so it cannot fail; if it did, an empty call is refused by every contract here.
 func Pack(method string, args ...any) []byte {
 	b, err := Contracts.Pack(method, args...)
 	if err != nil {
@@ -41,7 +42,7 @@ func Pack(method string, args ...any) []byte {
 	return b
 }
 
-// Unpack reads the one value that a call returned; ok is false if the data is something
+// Unpack reads the one value that a call of one of the Contracts returned; ok is false if the data is something
 // else, or the value of another type.
 func Unpack[T any](method string, data []byte) (v T, ok bool) {
 	values, err := Contracts.Unpack(method, data)

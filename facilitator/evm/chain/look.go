@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
-// maxRPC bounds how many nodes a chain can have.
+// MaxNodes bounds how many nodes a chain can have.
 const MaxNodes = 8
 
 // lookConfirmations is how many blocks must hold a payment before a Look calls it
@@ -52,7 +52,8 @@ func NewLook(networks map[string][]string, logger *zap.Logger) (*Look, error) {
 	return l, nil
 }
 
-// Add adds a chain before the Look is used. The error is for one that is there already.
+// Add adds a chain. All of them are added before the Look is used. The error is for one that
+// is there already.
 func (l *Look) Add(c *Chain) error {
 	if _, twice := l.chains[c.CAIP2]; twice {
 		return fmt.Errorf("%s is named twice", c.CAIP2)
@@ -74,8 +75,8 @@ func (l *Look) of(network string) (*Chain, error) {
 	return nil, fmt.Errorf("the network %q is not configured here", network)
 }
 
-// Enter begins a use of the nodes, during which Close closes no connection; the function
-// that it returns ends it.
+// Enter begins a use of the nodes, and leave ends it: Close closes no connection in between.
+// The methods of Look do so themselves. A nil Look has nothing to close.
 func (l *Look) Enter() (leave func()) {
 	if l == nil {
 		return func() {} // there is nothing to close
@@ -121,6 +122,7 @@ func CheckRPC(network string, rpc []string) (caip2 string, err error) {
 	return n.CAIP2, nil
 }
 
+// CheckNodes finds a number of nodes that no chain can have: none, or more than MaxNodes.
 func CheckNodes(rpc []string) error {
 	switch {
 	case len(rpc) == 0:
@@ -131,20 +133,18 @@ func CheckNodes(rpc []string) error {
 	return nil
 }
 
-// outside is what a chain takes from outside.
+// Options is what a chain takes from its surroundings.
 type Options struct {
-	Logger *zap.Logger
+	Logger *zap.Logger // of what the operator has to put right
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
-	// Dial connects to a node when it is asked for the first time; nil is HTTP or a
-	// WebSocket, by the scheme of the URL, with no redirects followed.
+	// Dial connects to a node when it is asked for the first time; nil is Dial.
 	Dial Dialer
 }
 
-// newChain makes a chain of its name (base) or CAIP-2 id (eip155:8453), and the URLs of
-// its nodes, placeholders included. It uses no network. Errors do not repeat the URLs. One
-// confirmation is enough until Confirmations says otherwise, and one node until Quorum
-// does.
+// New makes a chain of its name (base) or CAIP-2 id (eip155:8453), and the URLs of its nodes,
+// placeholders included. It uses no network. Errors do not repeat the URLs. One confirmation
+// is enough until Confirmations says otherwise, and one node until Quorum does.
 func New(name string, rpc []string, o Options) (*Chain, error) {
 	network, id, err := Find(name)
 	if err != nil {
@@ -176,7 +176,7 @@ func New(name string, rpc []string, o Options) (*Chain, error) {
 	return c, nil
 }
 
-// findChain finds an EVM chain by its name or its CAIP-2 id.
+// Find finds an EVM chain by its name or its CAIP-2 id, and returns its EIP-155 id, too.
 func Find(name string) (money.Network, uint64, error) {
 	n, ok := money.FindNetwork(name)
 	if !ok {

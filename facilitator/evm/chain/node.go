@@ -31,17 +31,17 @@ const (
 	noBatchFor = time.Minute
 )
 
-// caller is what we use of an RPC client.
+// Client is what we use of an *rpc.Client of go-ethereum.
 type Client interface {
 	CallContext(ctx context.Context, result any, method string, args ...any) error
 	BatchCallContext(ctx context.Context, b []rpc.BatchElem) error
 	Close()
 }
 
-// Dialer makes a client for a URL. What it returns may connect later.
+// Dialer makes a client for the URL of a node. It may connect when it is first used.
 type Dialer func(ctx context.Context, u *url.URL) (Client, error)
 
-// Node is one JSON-RPC endpoint.
+// Node is one JSON-RPC endpoint. It is safe for concurrent use.
 type Node struct {
 	// Host is what logs call the node: the rest of its URL may be an API key.
 	Host    string
@@ -98,7 +98,8 @@ func (n *Node) enter(ctx context.Context) (leave func(), err error) {
 // errNoRoom is for a call that was not made.
 var errNoRoom = errors.New("too many calls to it are under way")
 
-// Call makes one call.
+// Call makes one call, and puts its answer where result points. The error is one that
+// Answered and Reverted can tell apart; its text is fit for the log.
 func (n *Node) Call(ctx context.Context, result any, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -114,8 +115,8 @@ func (n *Node) Call(ctx context.Context, result any, method string, args ...any)
 	return n.clean(c.CallContext(ctx, result, method, args...))
 }
 
-// Ask makes several calls in one round trip. An error of a single call is in
-// its element.
+// Ask makes several calls in one round trip, or one after the other at a node that takes no
+// batches. An error of a single call is in its element; the one returned is for all of them.
 func (n *Node) Ask(ctx context.Context, calls Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -170,7 +171,8 @@ func refusesBatch(err error) bool {
 	return ok && (status.StatusCode == http.StatusBadRequest || status.StatusCode == http.StatusRequestEntityTooLarge)
 }
 
-// dialNode is the dialer for real nodes.
+// Dial is the Dialer for real nodes: over HTTP, or a WebSocket if the URL says so. It follows
+// no redirects and bounds the size of answers.
 func Dial(ctx context.Context, u *url.URL) (Client, error) {
 	client := &http.Client{
 		Transport: &bounded{newTransport()},

@@ -112,8 +112,8 @@ func secretsOf(u *url.URL) []string {
 	return secrets
 }
 
-// Answered reports whether the error is what a node said to a call, rather than
-// the lack of an answer.
+// Answered reports whether the error is what a node said to a call, as an error object of
+// JSON-RPC 2.0, rather than the lack of an answer.
 func Answered(err error) bool {
 	_, ok := errors.AsType[rpc.Error](err)
 	return ok
@@ -174,8 +174,9 @@ func NeverSent(err error) bool {
 	return noSuchHost || errors.Is(err, errNoRoom)
 }
 
-// Mentions reports whether an error's text has one of some words in it, which are given in lower
-// case: nodes have no codes for most of what they say.
+// Mentions reports whether the text of an error has one of some words in it, whatever their
+// case; they are given in lower case. Nodes have no codes for most of what they say. The text
+// of no error has none.
 func Mentions(err error, words ...string) bool {
 	if err == nil {
 		return false

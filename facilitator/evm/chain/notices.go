@@ -15,9 +15,9 @@ const noticeEvery = time.Minute
 // hourly is how often the log repeats what nobody has to be told more often.
 const hourly = time.Hour
 
-// notices logs what an operator has to put right.
-type notices struct {
-	Logger *zap.Logger
+// Notices logs what an operator has to put right, and each of it once in a while only.
+type Notices struct {
+	Logger *zap.Logger // of what is to be logged each time
 	now    func() time.Time
 	told   *told
 	about  string // is part of what was told
@@ -29,39 +29,42 @@ type told struct {
 	when map[string]time.Time
 }
 
-func newNotices(logger *zap.Logger, now func() time.Time) *notices {
-	return &notices{Logger: logger, now: now, told: &told{when: make(map[string]time.Time)}}
+func newNotices(logger *zap.Logger, now func() time.Time) *Notices {
+	return &Notices{Logger: logger, now: now, told: &told{when: make(map[string]time.Time)}}
 }
 
 // Of returns notices about one account: the log names it, and what was told of another is
 // told of it, too.
-func (n *notices) Of(account common.Address) *notices {
+func (n *Notices) Of(account common.Address) *Notices {
 	address := account.Hex()
-	return &notices{n.Logger.With(zap.String("account", address)), n.now, n.told, address}
+	return &Notices{n.Logger.With(zap.String("account", address)), n.now, n.told, address}
 }
 
-func (n *notices) Error(message string, fields ...zap.Field) {
+// Error logs an error, unless it did so less than a minute ago. The message is a constant.
+func (n *Notices) Error(message string, fields ...zap.Field) {
 	if n.Due(message, noticeEvery) {
 		n.Logger.Error(message, fields...)
 	}
 }
 
-func (n *notices) Warn(message string, fields ...zap.Field) {
+// Warn logs a warning, unless it did so less than a minute ago. The message is a constant.
+func (n *Notices) Warn(message string, fields ...zap.Field) {
 	if n.Due(message, noticeEvery) {
 		n.Logger.Warn(message, fields...)
 	}
 }
 
-// Hourly logs what nobody has to be told more often.
-func (n *notices) Hourly(log func(string, ...zap.Field), message string, fields ...zap.Field) {
+// Hourly logs by one of the methods of Logger, unless it did so less than an hour ago.
+func (n *Notices) Hourly(log func(string, ...zap.Field), message string, fields ...zap.Field) {
 	if n.Due(message, hourly) {
 		log(message, fields...)
 	}
 }
 
-// Due reports whether the message was not logged lately. Messages are constants,
+// Due reports whether a message was not due for so long, and makes a note of it if it is now.
+// The caller logs it then. Messages are constants,
 // and so are accounts, so they are few.
-func (n *notices) Due(message string, every time.Duration) bool {
+func (n *Notices) Due(message string, every time.Duration) bool {
 	n.told.mu.Lock()
 	defer n.told.mu.Unlock()
 	now, message := n.now(), n.about+message

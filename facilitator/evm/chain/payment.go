@@ -24,15 +24,15 @@ const (
 // ErrUnknownKind is for an authorization that is neither of EIP-3009 nor of Permit2.
 var ErrUnknownKind = errors.New("the authorization is neither of EIP-3009 nor of Permit2")
 
-// Payment is what a payer has signed, as far as a chain can tell what became of it.
-// Nothing here looks at the signature.
+// Payment is what a payer has signed, as far as a chain can tell what became of it: an
+// authorization of EIP-3009 or of Permit2. Nothing here looks at the signature.
 type Payment struct {
 	Authorization   x402.Authorization
-	From, To, Token common.Address
+	From, To, Token common.Address // payer, payee, and the asset of the requirement
 	// Value is what moves, in atomic units of the token: what was signed, or of upto
 	// what is charged of it.
 	Value uint256.Int
-	Nonce [32]byte
+	Nonce [32]byte // of EIP-3009 or of Permit2; no chain uses it twice for a payer
 	// Permit is what was signed for Permit2; nil if it is the token itself that moves the
 	// money (EIP-3009).
 	Permit *eip712.Permit
@@ -67,9 +67,9 @@ type trace interface {
 	wentElsewhere(p *Payment, r *Receipt) bool
 }
 
-// decodePayment reads what a payer has signed for a requirement. It checks neither the
-// signature nor that the two fit together. The error is errUnknownKind, or it is for a
-// time too far away to be hashed; the payer of the payment is known also then.
+// Decode reads what a payer has signed for a requirement. It checks neither the signature nor
+// that the two fit together. The error is ErrUnknownKind, or it is for a time too far away to
+// be hashed; the Authorization is there also then.
 func Decode(a x402.Authorization, r x402.Requirement) (Payment, error) {
 	p := Payment{Authorization: a, Token: common.HexToAddress(r.Asset), Value: a.Value, Nonce: a.Nonce}
 	switch a.Kind {
@@ -85,9 +85,10 @@ func Decode(a x402.Authorization, r x402.Requirement) (Payment, error) {
 	return p, ErrUnknownKind
 }
 
-// Signed decodes what the payer signed. The signature itself is not looked at:
-// whether it is any good, the contracts have decided by using it or not, and
-// contract wallets have signatures that only the chain understands.
+// Signed decodes what the payer signed, with the amount that the requirement charges. It
+// reports false for what is no payment of this requirement, or none that we settle. The
+// signature itself is not looked at: whether it is any good, the contracts have decided by
+// using it or not, and contract wallets have signatures that only the chain understands.
 func Signed(r facilitator.Request) (*Payment, bool) {
 	if r.Payment == nil || !common.IsHexAddress(r.Requirement.Asset) {
 		return nil, false
@@ -104,15 +105,16 @@ func Signed(r facilitator.Request) (*Payment, bool) {
 	return &p, err == nil && p.Pays(signedFor)
 }
 
-// Pays reports whether the payment is for this requirement, times apart: only
-// then can it share the fate of an earlier one.
+// Pays reports whether what was signed is for this requirement, times apart: a payment that
+// is not cannot share the fate of one with the same nonce that is.
 func (p *Payment) Pays(r x402.Requirement) bool {
 	a := p.Authorization
 	a.ValidAfter, a.ValidBefore = 0, 0
 	return a.Check(r, time.Unix(0, 0), 0, math.MaxInt64) == nil
 }
 
-// Upto reports whether the seller may charge less than what was signed.
+// Upto reports whether the scheme is "upto", so that the seller may charge less than what was
+// signed.
 func (p *Payment) Upto() bool { return p.Authorization.Scheme == x402.SchemeUpto }
 
 // Charge takes the amount of the requirement of a settlement for what is to be
@@ -146,11 +148,13 @@ func (p *Payment) trace() trace {
 // Permit2.
 func (p *Payment) Keeper() common.Address { return p.trace().keeper(p) }
 
-// AskUsed is the call that asks the keeper whether the nonce is used.
+// AskUsed is the call data that asks the keeper whether the nonce is used: authorizationState
+// of EIP-3009, or nonceBitmap of Permit2.
 func (p *Payment) AskUsed() []byte { return p.trace().askUsed(p) }
 
-// ReadUsed reads the answer of the keeper; success says that the call was not reverted. It
-// reports ok if the contract tells at all. A nonce that the payer gave up is used, too.
+// ReadUsed reads what the keeper returned to AskUsed; success says that the call was not
+// reverted. ok is false if the contract does not tell. A nonce that the payer gave up counts
+// as used.
 func (p *Payment) ReadUsed(answer []byte, success bool) (used, ok bool) {
 	if !success {
 		return false, false
@@ -158,11 +162,11 @@ func (p *Payment) ReadUsed(answer []byte, success bool) (used, ok bool) {
 	return p.trace().readUsed(answer)
 }
 
-// UsedCode refuses the payment because its nonce is used.
+// UsedCode is the code of the official facilitators for a nonce that is used.
 func (p *Payment) UsedCode() x402.Code { return p.trace().usedCode() }
 
-// OnlyByCall reports that events alone do not tell of which payment they are, so that the
-// call of their transaction has to: of Permit2, which writes no nonce.
+// OnlyByCall reports whether only the input of a transaction tells of which payment it is:
+// Permit2 writes no event with the nonce, EIP-3009 does.
 func (p *Payment) OnlyByCall() bool { return p.trace().onlyByCall() }
 
 // IsUse reports whether an event may be of a use of the nonce.

@@ -17,7 +17,8 @@ var (
 	UptoProxy  = common.HexToAddress(x402.UptoPermit2Proxy)
 )
 
-// Selectors of the proxies, and the event by which a payer gives up nonces.
+// Selectors of the functions of the proxies that move money, without and with a permit of
+// EIP-2612, and the event by which a payer gives up nonces of Permit2.
 var (
 	SettleExact     = selector("settle(((address,uint256),uint256,uint256),address,(address,uint256),bytes)")
 	SettleExact2612 = selector("settleWithPermit((uint256,uint256,bytes32,bytes32,uint8),((address,uint256),uint256,uint256),address,(address,uint256),bytes)")

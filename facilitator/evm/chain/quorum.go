@@ -20,8 +20,9 @@ const (
 	objects
 )
 
-// Agreed reports whether enough nodes say what a receipt says about a payment. Without
-// a quorum the node that gave it is enough.
+// Agreed reports whether enough nodes say what a receipt says about a payment: as many as the
+// Quorum, and more than object. Without a quorum the node that gave the receipt is enough, and
+// none is asked.
 func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin) bool {
 	if c.Quorum < 2 {
 		return true
@@ -89,7 +90,7 @@ func (c *Chain) compare(ctx context.Context, n *Node, p *Payment, r *Receipt, fr
 	if n.Ask(ctx, b) != nil || b.Err() != nil {
 		return noOpinion
 	}
-	theirs.of(call)
+	theirs.setCall(call)
 	v := theirs.Judge(r.Transaction, p, from)
 	same := v != Inconclusive && v == r.Judge(r.Transaction, p, from) && theirs.BlockHash == r.BlockHash && theirs.Cancels(p) == r.Cancels(p)
 	switch {

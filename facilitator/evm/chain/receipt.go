@@ -10,23 +10,24 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 )
 
-// Receipt is what we read of a transaction's receipt. It is our own type,
-// because receipts of other chains lack what go-ethereum's type insists on.
+// Receipt is what we read of a transaction's receipt; what the node left out is nil. It is
+// our own type, because receipts of other chains lack what go-ethereum's type insists on.
+// Fees are in the chain's smallest unit.
 type Receipt struct {
 	Transaction common.Hash     `json:"transactionHash"`
 	Block       *hexutil.Uint64 `json:"blockNumber"`
 	BlockHash   common.Hash     `json:"blockHash"`
-	Status      *hexutil.Uint64 `json:"status"`
+	Status      *hexutil.Uint64 `json:"status"` // EIP-658: 1 unless it was reverted
 	GasUsed     *hexutil.Uint64 `json:"gasUsed"`
-	GasPrice    *hexutil.Big    `json:"effectiveGasPrice"`
-	L1Fee       *hexutil.Big    `json:"l1Fee"`
+	GasPrice    *hexutil.Big    `json:"effectiveGasPrice"` // of one gas, tip included (EIP-1559)
+	L1Fee       *hexutil.Big    `json:"l1Fee"`             // for the publication, of the OP stack
 	Logs        []Event         `json:"logs"`
 
 	// call is what the transaction calls; nil if it was not asked for.
 	call *Transaction
 }
 
-// sentCall is what we read of a transaction.
+// Transaction is what we read of a transaction.
 type Transaction struct {
 	Hash  common.Hash     `json:"hash"`
 	To    *common.Address `json:"to"` // nil if it creates a contract
@@ -36,7 +37,7 @@ type Transaction struct {
 // Calls reports whether the transaction calls a contract.
 func (s *Transaction) Calls(contract common.Address) bool { return s.To != nil && *s.To == contract }
 
-// Event is a log entry of a contract.
+// Event is a log entry of a contract. Removed says that a reorganisation took it back.
 type Event struct {
 	Address     common.Address `json:"address"`
 	Topics      []common.Hash  `json:"topics"`
@@ -66,19 +67,20 @@ const (
 type Origin int
 
 const (
-	// oForeign: somebody else sent it, and it may have done whatever else.
+	// Foreign: somebody else sent it, and it may have done whatever else.
 	Foreign Origin = iota
-	// oAlone: it is ours, and does nothing but this payment.
+	// Alone: it is ours, and does nothing but this payment.
 	Alone
-	// oPrepared: it is ours, and before this payment calls something that the payer has
+	// Prepared: it is ours, and before this payment calls something that the payer has
 	// chosen (ERC-6492).
 	Prepared
-	// oAmong: it is ours, and settles other payments, too. One that fails takes no other
+	// Among: it is ours, and settles other payments, too. One that fails takes no other
 	// with it.
 	Among
 )
 
-// Judge says what the receipt of a transaction means for the payment.
+// Judge says what the receipt of the transaction with this hash means for a payment. A nil
+// receipt is Inconclusive, and so is that of another transaction.
 func (r *Receipt) Judge(hash common.Hash, p *Payment, from Origin) Verdict {
 	if r == nil || r.Transaction != hash || r.Block == nil || r.Status == nil {
 		return Inconclusive
@@ -95,13 +97,13 @@ func (r *Receipt) Judge(hash common.Hash, p *Payment, from Origin) Verdict {
 	return Mismatch
 }
 
-// Cancels reports whether the payer has given up the authorization in it.
+// Cancels reports whether the payer has given up the nonce in the transaction.
 func (r *Receipt) Cancels(p *Payment) bool {
 	return slices.ContainsFunc(r.Logs, func(e Event) bool { return p.IsCancel(&e) })
 }
 
-// of adds what the transaction calls, if that was found.
-func (r *Receipt) of(call *Transaction) {
+// setCall adds what the transaction calls, if that was found.
+func (r *Receipt) setCall(call *Transaction) {
 	if r != nil && call != nil && call.Hash == r.Transaction {
 		r.call = call
 	}
@@ -115,13 +117,14 @@ func (e *Event) isTransfer(p *Payment) bool {
 		common.BytesToHash(e.Data) == value && len(e.Data) == len(value)
 }
 
-// Deep reports whether the block of a receipt has enough blocks upon it.
+// Deep reports whether enough blocks hold the transaction, when the chain's last one is last.
 func (c *Chain) Deep(r *Receipt, last uint64) bool {
 	return c.Confirmations <= 1 || last >= uint64(*r.Block) && last-uint64(*r.Block) >= c.Confirmations-1
 }
 
-// Receipt asks for the receipt of somebody else's transaction, for what it called
-// if that matters, and whether it is deep enough in the chain.
+// Receipt asks for the receipt of a transaction that may be somebody else's, and for what it
+// called if that matters. deep says that it is deep enough in the chain to count, and that a
+// quorum has it. r is nil if no node has it.
 func (c *Chain) Receipt(ctx context.Context, p *Payment, hash common.Hash) (r *Receipt, deep bool, err error) {
 	var last hexutil.Uint64
 	var call *Transaction
@@ -135,11 +138,12 @@ func (c *Chain) Receipt(ctx context.Context, p *Payment, hash common.Hash) (r *R
 		}
 		return b
 	}, Batch.Err)
-	r.of(call)
+	r.setCall(call)
 	return r, err == nil && r != nil && r.Block != nil && c.Deep(r, uint64(last)) && c.Agreed(ctx, p, r, Foreign), err
 }
 
-// InBlock is where a receipt says that its transaction is.
+// InBlock returns the block that a receipt says its transaction is in; a zero one if it does
+// not say.
 func (r *Receipt) InBlock() facilitator.Block {
 	if r.Block == nil || r.BlockHash == (common.Hash{}) {
 		return facilitator.Block{}

@@ -292,7 +292,7 @@ func (n *Node) receiptOf(ctx context.Context, p *Payment, hash common.Hash) (*Re
 	if err := n.Ask(ctx, b); err != nil {
 		return nil, err
 	}
-	r.of(call)
+	r.setCall(call)
 	return r, b.Err()
 }
 

@@ -95,8 +95,9 @@ func isDevelopment(n money.Network, id uint64) bool {
 	return n.Test || id == 1337 || id == 31337 // of geth, and of anvil and Hardhat
 }
 
-// chainID returns the number of an EVM chain.
-func IDOf(caip2 string) (uint64, bool) {
+// IDOf returns the EIP-155 id in a CAIP-2 id like eip155:8453; ok is false for another kind of
+// chain.
+func IDOf(caip2 string) (id uint64, ok bool) {
 	number, ok := strings.CutPrefix(caip2, "eip155:")
 	id, err := strconv.ParseUint(number, 10, 64)
 	return id, ok && err == nil && id > 0

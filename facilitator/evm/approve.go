@@ -96,78 +96,98 @@ func (c *settler) approvable(ctx context.Context, p *payment, v view) error {
 // missingGas returns what the payer lacks of the gas for the approval, in the
 // chain's smallest unit, after a look at what would become of it.
 func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int, error) {
-	var (
-		number  hexutil.Uint64
-		balance *hexutil.Big
-		result  hexutil.Bytes
-		l1      hexutil.Bytes
-		refused error
-		now     prices
-		tx      = p.approval.tx
-	)
+	seen, err := c.lookAtApproval(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	tx := p.approval.tx
+	switch {
+	case seen.refused != nil:
+		return nil, &x402.Error{Code: codeApprovalFailed, Err: seen.refused}
+	case tx.Nonce() != uint64(seen.number):
+		return nil, refuse(codeApprovalFailed, "the number of the transaction is not the payer's next")
+	}
+	market := seen.now.fees(c)
+	if tooCheap(tx, seen.now.head.BaseFee, market) {
+		return nil, refuse(codeApprovalFailed, "the transaction offers too little for its gas")
+	}
+	published := readL1Fee(seen.published)
+	missing := new(big.Int).Add(tx.Cost(), published)
+	missing.Sub(missing, toBig(seen.balance))
+	if missing.Sign() <= 0 {
+		return new(big.Int), nil
+	}
+	most := new(big.Int).Add(mostGiven(tx, market), published)
+	if err := c.refusesGift(p, v, missing, most); err != nil {
+		return nil, err
+	}
+	return missing, nil
+}
+
+// approvalView is what one round trip says about a payer's approval.
+type approvalView struct {
+	number            hexutil.Uint64 // the payer's next
+	balance           *hexutil.Big   // of the payer
+	result, published hexutil.Bytes
+	refused           error // why the approval would be reverted
+	now               prices
+}
+
+// lookAtApproval asks what would become of a payer's approval.
+func (c *settler) lookAtApproval(ctx context.Context, p *payment) (*approvalView, error) {
+	tx, seen := p.approval.tx, new(approvalView)
 	err := c.Ask(ctx, func() chain.Batch {
-		number, balance, result, l1 = 0, nil, nil, nil
+		*seen = approvalView{}
 		var b chain.Batch
-		b.Add(&number, "eth_getTransactionCount", p.From, "latest")
-		b.Add(&balance, "eth_getBalance", p.From, "latest")
-		b.Add(&result, "eth_call", map[string]any{
+		b.Add(&seen.number, "eth_getTransactionCount", p.From, "latest")
+		b.Add(&seen.balance, "eth_getBalance", p.From, "latest")
+		b.Add(&seen.result, "eth_call", map[string]any{
 			"from": p.From, "to": p.Token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
 		}, "latest")
-		b.Add(&l1, "eth_call", l1FeeCall(p.approval.raw), "latest")
-		now.ask(&b)
+		b.Add(&seen.published, "eth_call", l1FeeCall(p.approval.raw), "latest")
+		seen.now.ask(&b)
 		return b
 	}, func(b chain.Batch) error {
-		refused = nil
 		if chain.Reverted(b[2].Error) {
-			refused, b[2].Error = b[2].Error, nil
+			seen.refused, b[2].Error = b[2].Error, nil
 		}
 		if chain.Reverted(b[3].Error) {
-			l1, b[3].Error = nil, nil
+			seen.published, b[3].Error = nil, nil
 		}
-		if err := now.judge(c, b); err != nil {
+		if err := seen.now.judge(c, b); err != nil {
 			return err
 		}
-		if balance == nil {
+		if seen.balance == nil {
 			return errors.New("the node knows no balance of the payer")
 		}
 		return nil
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case refused != nil:
-		return nil, &x402.Error{Code: codeApprovalFailed, Err: refused}
-	case tx.Nonce() != uint64(number):
-		return nil, refuse(codeApprovalFailed, "the number of the transaction is not the payer's next")
-	case tooCheap(tx, now.head.BaseFee, now.fees(c)):
-		return nil, refuse(codeApprovalFailed, "the transaction offers too little for its gas")
-	}
-	published := readL1Fee(l1)
-	missing := new(big.Int).Add(tx.Cost(), published)
-	missing.Sub(missing, toBig(balance))
-	if missing.Sign() <= 0 {
-		return new(big.Int), nil
-	}
+	return seen, err
+}
+
+// refusesGift refuses to give a payer what is missing for the gas of the approval; most is
+// what its gas is worth.
+func (c *settler) refusesGift(p *payment, v view, missing, most *big.Int) error {
 	const without = "the payer has no gas for the approval, and "
 	hasPaid := c.hasPaid(p.From)
 	switch {
 	case v.payerCode:
-		return nil, refuse(codePermit2Allowance, without+"code that a gift of it would run")
+		return refuse(codePermit2Allowance, without+"code that a gift of it would run")
 	case c.shared.approvals.unpaid.Contains(gift{p.From, p.Token}):
-		return nil, refuse(codePermit2Allowance, without+"was given some before and has not paid since")
-	case missing.Cmp(new(big.Int).Add(mostGiven(tx, now.fees(c)), published)) > 0:
-		return nil, refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
+		return refuse(codePermit2Allowance, without+"was given some before and has not paid since")
+	case missing.Cmp(most) > 0:
+		return refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
 	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
-		return nil, refuse(codePermit2Allowance, without+"offers too much of our budget for it")
+		return refuse(codePermit2Allowance, without+"offers too much of our budget for it")
 	case !c.shared.approvals.left(missing, c.approvalBudget, c.now(), hasPaid):
 		if hasPaid {
 			c.Notices.Warn("payers' approvals are not paid for any more today: approval_budget is used up")
 		} else {
 			c.Notices.Warn("approvals of payers who have not paid here before are not paid for any more today: their half of approval_budget is used up")
 		}
-		return nil, refuse(codePermit2Allowance, without+"the budget of today is used up")
+		return refuse(codePermit2Allowance, without+"the budget of today is used up")
 	}
-	return missing, nil
+	return nil
 }
 
 // feeOracle tells on chains of the OP stack, as Base, what a transaction costs besides

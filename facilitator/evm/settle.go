@@ -76,6 +76,11 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 			return unknown(p, x402.CodeSettlementPending, "", "an earlier call is still sending this payment")
 		}
 	}
+	return c.outcome(ctx, p, rec)
+}
+
+// outcome is what became of a payment after it was sent, or was not.
+func (c *settler) outcome(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
 	if s := rec.result; rec.flight == nil {
 		if p.doubtful && s.Outcome != facilitator.Settled {
 			return unknown(p, p.codes().transaction, "", "a node has refused a transaction with it and others, which is no proof: "+s.Reason)

@@ -75,127 +75,157 @@ func (c *settler) inspectAs(ctx context.Context, p *payment, settling bool) (vie
 // about our own account. The settlement of a payer who is known to have code is
 // simulated as what it will be: one that pays for its gas, in the next block.
 func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, error) {
-	var (
-		v                   view
-		id, pending, mined  hexutil.Uint64
-		h                   *chain.Head
-		payerCode           hexutil.Bytes
-		result, agrees      hexutil.Bytes
-		balance, tip, price *hexutil.Big
-		asksWallet          = p.signer == byContract
-		unknown             = slices.DeleteFunc(p.needs(), c.isContract)
-		code                = make([]hexutil.Bytes, len(unknown))
-		counts              = c.mayMiscount(p)
-		counted, owned      hexutil.Bytes
-		next                hexutil.Bytes
-		fees                = settling || p.signer != byKey // else nothing depends on them
-	)
-	var simulationAt, nextAt, walletAt, countAt, ownedAt int // in the batch
-	var published hexutil.Bytes
-	build := func() chain.Batch {
-		h, balance, tip, price = nil, nil, nil, nil
-		payerCode, result, agrees, counted, owned = nil, nil, nil, nil, nil
-		id, pending, mined = 0, 0, 0
-		var b chain.Batch
-		b.Add(&id, "eth_chainId")
-		b.Add(&h, "eth_getBlockByNumber", "latest", false)
-		b.Add(&payerCode, "eth_getCode", p.From, "latest")
-		simulationAt = len(b)
-		b.Add(&result, "eth_call", c.settleCall(p), "latest")
-		if p.learned {
-			nextAt = len(b)
-			b.Add(&next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.blockOverride())
-		}
-		if asksWallet {
-			walletAt = len(b)
-			b.Add(&agrees, "eth_call", c.walletCall(p), "latest")
-		}
-		if counts {
-			countAt = len(b)
-			b.Add(&counted, "eth_call", c.countingCall(p), "latest")
-		}
-		for i, contract := range unknown {
-			code[i] = nil
-			b.Add(&code[i], "eth_getCode", contract, "latest")
-		}
-		if settling {
-			ownedAt = len(b)
-			b.Add(&owned, "eth_call", map[string]any{"to": p.Token, "data": hexutil.Bytes(chain.Pack("balanceOf", p.From))}, "latest")
-			b.Add(&balance, "eth_getBalance", p.account.key.address, "latest")
-			b.Add(&pending, "eth_getTransactionCount", p.account.key.address, "pending")
-			b.Add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
-		}
-		if fees {
-			published = nil
-			b.Add(&published, "eth_call", l1FeeCall(ordinary), "latest")
-			b.Add(&price, "eth_gasPrice")
-			b.Add(&tip, "eth_maxPriorityFeePerGas")
-		}
-		return b
+	unknown := slices.DeleteFunc(p.needs(), c.isContract)
+	q := &questions{
+		c: c, p: p, settling: settling,
+		contracts:  unknown,
+		code:       make([]hexutil.Bytes, len(unknown)),
+		asksWallet: p.signer == byContract,
+		counts:     c.mayMiscount(p),
+		fees:       settling || p.signer != byKey, // else nothing depends on them
 	}
-	judge := func(b chain.Batch) error {
-		v.simulation = nil
-		switch err := b[simulationAt].Error; {
-		case chain.Reverted(err), tooLittleGas(err):
-			v.simulation, b[simulationAt].Error = err, nil
-		case chain.Answered(err) && chain.Mentions(err, noFunds...):
-			c.noGas(p.account)
-			return c.unfit(p.account, err)
-		}
-		if p.learned {
-			if err := b[nextAt].Error; chain.Reverted(err) {
-				v.simulation = err
-			}
-			b[nextAt].Error = nil // not every node simulates in a block that is not there yet
-		}
-		if asksWallet && chain.Reverted(b[walletAt].Error) {
-			agrees, b[walletAt].Error = nil, nil
-		}
-		if counts {
-			b[countAt].Error = nil // the simulation itself tells what is wrong
-		}
-		if fees {
-			b[len(b)-1].Error = nil // not every chain has a tip
-			c.sawPublished(&b[len(b)-3], published)
-		}
-		if settling && chain.Reverted(b[ownedAt].Error) {
-			owned, b[ownedAt].Error = nil, nil
-		}
-		if err := b.Err(); err != nil {
-			return err
-		}
-		return c.CheckNode(id, h)
-	}
-	if err := c.Ask(ctx, build, judge); err != nil {
+	if err := c.Ask(ctx, q.build, q.judge); err != nil {
 		return view{}, err
 	}
-	for i := range unknown {
-		if len(code[i]) > 0 {
-			c.contracts.Store(unknown[i], c.now())
+	return q.view(ctx), nil
+}
+
+// questions are what one look asks about a payment, and what a node answered.
+type questions struct {
+	c *settler
+	p *payment
+
+	// What is asked besides what always is.
+	settling, asksWallet, counts, fees bool
+	contracts                          []common.Address // whether they have code
+
+	// Where in the batch the answers are that may be errors.
+	simulationAt, nextAt, walletAt, countAt, ownedAt int
+
+	id, pending, mined  hexutil.Uint64
+	head                *chain.Head
+	payerCode           hexutil.Bytes
+	code                []hexutil.Bytes // of contracts
+	result, next        hexutil.Bytes   // of the simulations, which nobody reads
+	agrees              hexutil.Bytes
+	counted, owned      hexutil.Bytes
+	published           hexutil.Bytes
+	balance, tip, price *hexutil.Big
+	simulation          error // why the settlement would be reverted
+}
+
+// build makes the batch for one node.
+func (q *questions) build() chain.Batch {
+	c, p := q.c, q.p
+	q.head, q.balance, q.tip, q.price = nil, nil, nil, nil
+	q.payerCode, q.result, q.agrees, q.counted, q.owned = nil, nil, nil, nil, nil
+	q.id, q.pending, q.mined = 0, 0, 0
+	var b chain.Batch
+	b.Add(&q.id, "eth_chainId")
+	b.Add(&q.head, "eth_getBlockByNumber", "latest", false)
+	b.Add(&q.payerCode, "eth_getCode", p.From, "latest")
+	q.simulationAt = len(b)
+	b.Add(&q.result, "eth_call", c.settleCall(p), "latest")
+	if p.learned {
+		q.nextAt = len(b)
+		b.Add(&q.next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.blockOverride())
+	}
+	if q.asksWallet {
+		q.walletAt = len(b)
+		b.Add(&q.agrees, "eth_call", c.walletCall(p), "latest")
+	}
+	if q.counts {
+		q.countAt = len(b)
+		b.Add(&q.counted, "eth_call", c.countingCall(p), "latest")
+	}
+	for i, contract := range q.contracts {
+		q.code[i] = nil
+		b.Add(&q.code[i], "eth_getCode", contract, "latest")
+	}
+	if q.settling {
+		q.ownedAt = len(b)
+		b.Add(&q.owned, "eth_call", map[string]any{"to": p.Token, "data": hexutil.Bytes(chain.Pack("balanceOf", p.From))}, "latest")
+		b.Add(&q.balance, "eth_getBalance", p.account.key.address, "latest")
+		b.Add(&q.pending, "eth_getTransactionCount", p.account.key.address, "pending")
+		b.Add(&q.mined, "eth_getTransactionCount", p.account.key.address, "latest")
+	}
+	if q.fees {
+		q.published = nil
+		b.Add(&q.published, "eth_call", l1FeeCall(ordinary), "latest")
+		b.Add(&q.price, "eth_gasPrice")
+		b.Add(&q.tip, "eth_maxPriorityFeePerGas")
+	}
+	return b
+}
+
+// judge says whether the answers of one node are of use. Errors that are answers, and those
+// of what not every node knows, are taken out of the batch.
+func (q *questions) judge(b chain.Batch) error {
+	c, p := q.c, q.p
+	q.simulation = nil
+	switch err := b[q.simulationAt].Error; {
+	case chain.Reverted(err), tooLittleGas(err):
+		q.simulation, b[q.simulationAt].Error = err, nil
+	case chain.Answered(err) && chain.Mentions(err, noFunds...):
+		c.noGas(p.account)
+		return c.unfit(p.account, err)
+	}
+	if p.learned {
+		if err := b[q.nextAt].Error; chain.Reverted(err) {
+			q.simulation = err
+		}
+		b[q.nextAt].Error = nil // not every node simulates in a block that is not there yet
+	}
+	if q.asksWallet && chain.Reverted(b[q.walletAt].Error) {
+		q.agrees, b[q.walletAt].Error = nil, nil
+	}
+	if q.counts {
+		b[q.countAt].Error = nil // the simulation itself tells what is wrong
+	}
+	if q.fees {
+		b[len(b)-1].Error = nil // not every chain has a tip
+		c.sawPublished(&b[len(b)-3], q.published)
+	}
+	if q.settling && chain.Reverted(b[q.ownedAt].Error) {
+		q.owned, b[q.ownedAt].Error = nil, nil
+	}
+	if err := b.Err(); err != nil {
+		return err
+	}
+	return c.CheckNode(q.id, q.head)
+}
+
+// view is what the answers say. What holds for other payments, too, is kept.
+func (q *questions) view(ctx context.Context) view {
+	c, p, h := q.c, q.p, q.head
+	v := view{simulation: q.simulation}
+	for i := range q.contracts {
+		if len(q.code[i]) > 0 {
+			c.contracts.Store(q.contracts[i], c.now())
 		} else if v.lacking == nil {
-			v.lacking = &unknown[i]
+			v.lacking = &q.contracts[i]
 		}
 	}
-	if moved, ok := readCount(counted); ok && counts {
+	if moved, ok := readCount(q.counted); ok && q.counts {
 		if v.miscounts = moved.Cmp(p.Value.ToBig()) != 0; !v.miscounts {
 			c.counting.Store(p.Token, c.now())
 		}
 	}
 	v.block, v.base = uint64(*h.Number), toBig(h.BaseFee)
-	v.payerCode, v.code = len(payerCode) > 0, codeHash(payerCode)
-	v.walletAgrees = v.payerCode && len(agrees) >= 32 && bytes.Equal(agrees[:32], magic1271)
-	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
-	if fees {
-		v.fees = c.market(v.base, toBig(tip), toBig(price))
+	v.payerCode, v.code = len(q.payerCode) > 0, codeHash(q.payerCode)
+	v.walletAgrees = v.payerCode && len(q.agrees) >= 32 && bytes.Equal(q.agrees[:32], magic1271)
+	v.balance, v.pending, v.mined = q.balance, uint64(q.pending), uint64(q.mined)
+	if q.fees {
+		v.fees = c.market(v.base, toBig(q.tip), toBig(q.price))
 	}
-	if settling {
-		c.shared.queue.sawBalance(p.account, toBig(balance))
+	if q.settling {
+		c.shared.queue.sawBalance(p.account, toBig(q.balance))
 		c.reached(ctx, p.account, v.mined)
-		if n, ok := value[*big.Int](result3{true, owned}, "balanceOf"); ok {
+		if n, ok := value[*big.Int](result3{true, q.owned}, "balanceOf"); ok {
 			v.owns = uint256.MustFromBig(n)
 		}
 	}
-	return v, nil
+	return v
 }
 
 // codeHash is what a payer's code is known by: its hash, or by EIP-7702 the account

@@ -129,7 +129,8 @@ func (c *Chain) search(ctx context.Context, n *Node, p *Payment, last *Head, sin
 		return facilitator.Proof{}, err
 	}
 	if p.Permit != nil {
-		return c.searchCalls(ctx, n, p, permit2Trace{p.Permit}, from, last, since)
+		calls := callSearch{c: c, n: n, p: p, w: permit2Trace{p.Permit}, last: last, since: since}
+		return calls.run(ctx, from)
 	}
 	var proof facilitator.Proof
 	err = n.events(ctx, p, from, uint64(*last.Number), func(events []Event) (done bool, err error) {
@@ -143,68 +144,81 @@ func (c *Chain) search(ctx context.Context, n *Node, p *Payment, last *Head, sin
 	return proof, err
 }
 
-// searchCalls is search for what Permit2 moves, which writes nothing about a use: each
+// callSearch is search for what Permit2 moves, which writes nothing about a use: each
 // payment of the payer to the payee may be this one, and only what its transaction
-// called tells. No block after its end can hold it, whatever else the payer has bought
-// since; that the payer gave up the nonce may be in a later one.
-func (c *Chain) searchCalls(ctx context.Context, n *Node, p *Payment, w permit2Trace, from uint64, last *Head, since time.Time) (facilitator.Proof, error) {
-	end, err := n.blockAfter(ctx, last, time.Unix(p.Authorization.ValidBefore, 0).Add(endMargin).Unix())
+// called tells.
+type callSearch struct {
+	c     *Chain
+	n     *Node
+	p     *Payment
+	w     permit2Trace
+	last  *Head
+	since time.Time
+
+	proof   facilitator.Proof
+	paid    bool // something
+	weighed int  // payments
+	givenUp *Event
+}
+
+// run looks at the blocks up to the end of the authorization: no block after that can hold
+// the payment, whatever else the payer has bought since. That the payer gave up the nonce may
+// be in a later one.
+func (s *callSearch) run(ctx context.Context, from uint64) (facilitator.Proof, error) {
+	end, err := s.n.blockAfter(ctx, s.last, time.Unix(s.p.Authorization.ValidBefore, 0).Add(endMargin).Unix())
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	var (
-		proof   facilitator.Proof
-		paid    bool // something
-		weighed int
-		givenUp *Event
-	)
-	err = n.events(ctx, p, from, end, func(events []Event) (done bool, err error) {
-		var payments []Event
-		for i := range events {
-			e := &events[i]
-			switch {
-			case !p.IsUse(e):
-				givenUp = e
-			case e.isTransfer(p):
-				payments = append(payments, *e)
-				fallthrough
-			default:
-				paid = true
-			}
-		}
-		for few := range slices.Chunk(payments, callsAtOnce) {
-			if weighed += len(few); weighed > maxCandidates {
-				return true, errTooMany
-			}
-			own, err := n.calling(ctx, p, w, few)
-			if err != nil {
-				return true, err
-			}
-			for i := range own {
-				if proof, err = c.weigh(ctx, n, p, &own[i], last, since); err != nil || proof.Evidence != facilitator.Open {
-					return true, err
-				}
-			}
-		}
-		return false, nil
-	})
-	if err != nil || paid || proof.Evidence != facilitator.Open {
-		return proof, err
+	err = s.n.events(ctx, s.p, from, end, func(events []Event) (done bool, err error) { return s.visit(ctx, events) })
+	if err != nil || s.paid || s.proof.Evidence != facilitator.Open {
+		return s.proof, err
 	}
-	if givenUp == nil {
-		err = n.events(ctx, p, end+1, uint64(*last.Number), func(events []Event) (done bool, err error) {
+	if s.givenUp == nil {
+		err = s.n.events(ctx, s.p, end+1, uint64(*s.last.Number), func(events []Event) (done bool, err error) {
 			for i := range events {
-				if !p.IsUse(&events[i]) {
-					givenUp = &events[i]
+				if !s.p.IsUse(&events[i]) {
+					s.givenUp = &events[i]
 				}
 			}
-			return givenUp != nil, nil
+			return s.givenUp != nil, nil
 		})
 	}
-	if err != nil || givenUp == nil {
+	if err != nil || s.givenUp == nil {
 		return facilitator.Proof{}, err
 	}
-	return c.givenUp(ctx, n, p, givenUp, last)
+	return s.c.givenUp(ctx, s.n, s.p, s.givenUp, s.last)
+}
+
+// visit weighs the payments among some events, until one of them proves something.
+func (s *callSearch) visit(ctx context.Context, events []Event) (done bool, err error) {
+	var payments []Event
+	for i := range events {
+		e := &events[i]
+		switch {
+		case !s.p.IsUse(e):
+			s.givenUp = e
+		case e.isTransfer(s.p):
+			payments = append(payments, *e)
+			s.paid = true
+		default:
+			s.paid = true
+		}
+	}
+	for few := range slices.Chunk(payments, callsAtOnce) {
+		if s.weighed += len(few); s.weighed > maxCandidates {
+			return true, errTooMany
+		}
+		own, err := s.n.calling(ctx, s.p, s.w, few)
+		if err != nil {
+			return true, err
+		}
+		for i := range own {
+			if s.proof, err = s.c.weigh(ctx, s.n, s.p, &own[i], s.last, s.since); err != nil || s.proof.Evidence != facilitator.Open {
+				return true, err
+			}
+		}
+	}
+	return false, nil
 }
 
 // calling picks the events whose transactions call for this very payment.

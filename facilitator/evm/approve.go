@@ -24,8 +24,8 @@ const (
 	// approvalWait is how long an approval, and the gas for it, are waited for
 	// together. Nothing of the payment itself has been sent by then.
 	approvalWait = 45 * time.Second
-	// fundGas is for a payment of the chain's own coin to an account without code;
-	// rollups count their own costs into it.
+	// fundGas is the gas for a payment of the chain's own coin to an account without code.
+	// Rollups count their costs of publication into it.
 	fundGas = 100_000
 	// maxApprovals bounds how many payers' approvals are waited for at once: it costs
 	// a payer nothing to sign one that no block takes.
@@ -41,9 +41,9 @@ const (
 	giftTries = 8
 	// fundShare: one payer gets at most this part of a day's budget.
 	fundShare = 4
-	// giftGas is how much gas is given at most, and giftMargin at how many halves of the
-	// market's price: the payer has signed a fee some time ago, and what the approval
-	// does not use of it is his.
+	// giftGas is the most gas that is given, and giftMargin at how many halves of the market's
+	// price: the payer has signed a fee some time ago. The payer keeps what the approval does
+	// not use.
 	giftGas    = 100_000
 	giftMargin = 3
 )
@@ -190,8 +190,8 @@ func (c *settler) refusesGift(p *payment, v view, missing, most *big.Int) error 
 	return nil
 }
 
-// feeOracle tells on chains of the OP stack, as Base, what a transaction costs besides
-// its gas, for its publication on Ethereum. Elsewhere nobody is there.
+// feeOracle is a contract on chains of the OP stack, as Base, that tells what a transaction
+// costs besides its gas, for its publication on Ethereum. Other chains have no contract there.
 var (
 	feeOracle = common.HexToAddress("0x420000000000000000000000000000000000000F")
 	askL1Fee  = [4]byte(crypto.Keccak256([]byte("getL1Fee(bytes)")))
@@ -206,8 +206,8 @@ var ordinary = func() (raw []byte) {
 	return raw
 }()
 
-// sawPublished takes note of what the oracle said about it, if it was asked. Where nobody
-// is, nothing is said.
+// sawPublished takes note of what the oracle said, if it answered. On chains without the
+// oracle the answer is empty.
 func (c *settler) sawPublished(asked *rpc.BatchElem, answer []byte) {
 	switch {
 	case asked.Error == nil:
@@ -231,8 +231,8 @@ func readL1Fee(answer []byte) *big.Int {
 	return quarterMore(new(big.Int).SetBytes(answer))
 }
 
-// tooCheap reports whether an approval offers so little for its gas that blocks may leave
-// it out: its payer would keep a place for nothing.
+// tooCheap reports whether an approval offers so little for its gas that blocks may leave it
+// out: it would hold a place for nothing.
 func tooCheap(tx *types.Transaction, base *hexutil.Big, now fees) bool {
 	tip := new(big.Int).Quo(now.tip, big.NewInt(tipShare))
 	if now.legacy {
@@ -251,10 +251,10 @@ func mostGiven(tx *types.Transaction, now fees) *big.Int {
 	return most.Rsh(most, 1)
 }
 
-// approve sends the payer's approval and waits until it is in a block, one of a
-// payer at a time. It gives back the place of the payment, since how long it takes
-// is up to the payer. Afterwards the chain is to be looked at again. A refusal means
-// that it will not be there.
+// approve sends the payer's approval and waits until it is in a block, one of a payer at a
+// time. It gives back the place of the payment first, since the payer decides how long that
+// takes. Afterwards the caller looks at the chain again. The error is an *x402.Error if there
+// will be no allowance.
 func (c *settler) approve(ctx context.Context, p *payment, v view) error {
 	until := c.now().Add(approvalWait)
 	done, first, err := c.shared.approvals.begin(p.From, c.hasPaid(p.From), c.now())
@@ -370,8 +370,8 @@ func (c *settler) sendGift(ctx context.Context, p *payment, v view, amount *big.
 // errNoBlock is for a transaction that no block has taken in time.
 var errNoBlock = errors.New("no block has taken it")
 
-// landing waits until a block holds one of some transactions, and returns its
-// receipt, which has a status. In the meantime the account is kept going.
+// landing waits until a block holds one of some transactions, and returns its receipt, which
+// has a status. Meanwhile it nudges the account.
 func (c *settler) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*chain.Receipt, error) {
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		list := sent()

@@ -20,7 +20,7 @@ const (
 	// shareLook is how old a look at a transaction of several payments may be.
 	shareLook = 250 * time.Millisecond
 	// countAfter is how many looks find no receipt before our number is looked at, too:
-	// another gateway with the same key may have put a transaction in the place of ours.
+	// another gateway with the same key may have put its own transaction in the place of ours.
 	countAfter = 5
 	// lostAfter is how many looks find no receipt, though our number is in a
 	// block, before the transaction is given up. Nodes behind one URL may lag.
@@ -115,7 +115,7 @@ func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting b
 	if fl.shared > 0 {
 		fl.look.Lock()
 		defer fl.look.Unlock()
-		// Who has seen that the number is in a block wants to know what is there now.
+		// A caller who has seen the number in a block needs the receipts of now.
 		_, passed := fl.sent()
 		if seen := &fl.seen; !passed && len(seen.receipts) == len(sent) && time.Since(seen.at) < shareLook {
 			return seen.receipts, seen.last, nil
@@ -186,14 +186,15 @@ func (c *settler) paid(p *payment, rec *record, r *chain.Receipt) {
 	}
 }
 
-// costUs takes note of a transaction that moved nothing, and of who is known by it.
+// costUs takes note of a transaction that cost us gas and moved nothing; whose are the payer,
+// code or asset that it is counted for.
 func (c *settler) costUs(rec *record, r *chain.Receipt, whose ...common.Hash) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
 	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
 }
 
-// lost is for a payment whose transactions will never be in a block.
+// lost finds out about a payment whose transactions will never be in a block.
 func (c *settler) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
 	if err == nil && s.Outcome != facilitator.Unknown {

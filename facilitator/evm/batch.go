@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	// defaultBatch is how many payments go in one transaction, where the config does
-	// not say, and defaultBatchWait how long the first of them waits for others. Ten
-	// have nine tenths of what can be saved.
+	// defaultBatch is how many payments go in one transaction, where the config does not say,
+	// and defaultBatchWait how long the first of them waits for others. A batch of ten saves
+	// nine tenths of the gas that a batch can save.
 	defaultBatch     = 20
 	defaultBatchWait = 200 * time.Millisecond
 	// maxBatch keeps a transaction of payments below the most gas that one may have
 	// (EIP-7825), and maxBatchWait is less than most blocks take.
 	maxBatch     = 50
 	maxBatchWait = 2 * time.Second
-	// memberGas is what one payment of several may use: what a transfer of USDC takes to
-	// an account that held none, and some more. Who burns it burns nobody else's.
+	// memberGas is what one payment of several may use: what a transfer of USDC takes to an
+	// account that held none, and some more. A payment that burns all of it takes nothing from
+	// the others.
 	memberGas = 120_000
 	// noBatchLife is how long payments go alone after a node could not run several
 	// together.
@@ -73,7 +74,8 @@ func (c *settler) shareable(p *payment) bool {
 	return c.mayShare(p) && c.seen(&c.pairing, p.Token)
 }
 
-// mayShare is shareable but for what the token was not seen to do yet.
+// mayShare is shareable without the condition that the token was already seen to write both
+// events of a payment in succession.
 func (c *settler) mayShare(p *payment) bool {
 	if c.batch < 2 || p.solo || p.signer != byKey || p.limit != 0 || c.now().Unix() < c.noBatch.Load() {
 		return false
@@ -167,8 +169,8 @@ func (s *batches) end(b *batch) []*member {
 func (c *settler) lead(caller context.Context, b *batch, a *account) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), leadWithin)
 	defer cancel()
-	// Also after a panic: the others wait, and for who was not told the payment may
-	// be on its way.
+	// The members are told also after a panic: they wait for it, and a member that was told
+	// nothing may be on its way.
 	defer close(b.done)
 	if a.sender.busy() || c.shared.queue.crowded() {
 		wait := time.NewTimer(c.batchWait)
@@ -194,8 +196,8 @@ func (c *settler) lead(caller context.Context, b *batch, a *account) {
 	}
 }
 
-// seeRoom has a payment that there was no room for go alone: it waits until there is room
-// for as much gas as that takes.
+// seeRoom has a payment go alone that was left out because it may cost more gas than there is
+// room for: alone it waits until there is room for what it takes.
 func (m *member) seeRoom() {
 	if errors.Is(m.err, errTooRisky) {
 		m.p.solo = true
@@ -206,7 +208,8 @@ func (m *member) seeRoom() {
 // and the others can go without them.
 type leftOutError struct{ why map[claim]error }
 
-// leaveOut makes one of what is wrong with single payments, if something is.
+// leaveOut makes a *leftOutError of the payments that cannot be in a transaction, each with
+// the reason; nil if there are none.
 func leaveOut(why map[claim]error) error {
 	if len(why) == 0 {
 		return nil
@@ -218,8 +221,8 @@ func (e *leftOutError) Error() string { return errors.Join(e.Unwrap()...).Error(
 
 func (e *leftOutError) Unwrap() []error { return slices.Collect(maps.Values(e.why)) }
 
-// without tells members why they are left out, and returns the others. What was set aside
-// for the former is room for the latter.
+// without tells members why they are left out, and returns the others. What was set aside for
+// those left out is room for the others.
 func (e *leftOutError) without(members []*member) (rest []*member) {
 	for _, m := range members {
 		why, out := e.why[m.p.claim()]
@@ -254,7 +257,8 @@ func (c *settler) sendTogether(ctx context.Context, a *account, members []*membe
 	for len(good) > 1 {
 		fl := flightOfAll(a, good)
 		if !covers(a, fl.gas, v.fees.of(len(fl.data)), v) {
-			// It may be enough for one. Who goes alone is told if it is not.
+			// The balance may be enough for one payment. If it is not, that payment is told
+			// when it goes alone.
 			tell(good, sent{answer: turnedAway, err: errAlone})
 			return nil
 		}
@@ -303,8 +307,8 @@ func (fl *flight) carry(p *payment) {
 	fl.follow(p)
 }
 
-// follow has whoever asks for a payment now told of what is sent in place of a flight: who
-// asked before may have gone.
+// follow has the caller who asks for a payment now be told when another transaction takes the
+// place of its flight: the caller who asked before may have gone.
 func (fl *flight) follow(p *payment) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()

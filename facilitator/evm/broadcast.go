@@ -41,7 +41,8 @@ type reply struct {
 // enough, so that one that hangs holds up nobody. All of them get the same one, which
 // cannot be counted twice. It returns while some may still be asked.
 //
-// A clear no is none while another node has not answered: that one may have taken it.
+// A clear no counts only when all nodes have answered: one that has not may have taken the
+// transaction.
 func (c *settler) broadcast(ctx context.Context, tx *types.Transaction) (answer, error) {
 	raw, err := tx.MarshalBinary()
 	if err != nil {
@@ -71,9 +72,9 @@ func (c *settler) broadcast(ctx context.Context, tx *types.Transaction) (answer,
 			return unclear, errors.Join(append(said[unclear], ctx.Err())...)
 		}
 	}
-	// Whichever node was faster, the same answers mean the same: another number is tried
-	// if one of them says that this one is used, and that nothing was sent for a reason of
-	// ours is only said if none of them says anything else.
+	// The result does not depend on which node was faster. If one node says that the number is
+	// used, another number is tried. That nothing was sent for a reason of ours is returned
+	// only if no node says anything else.
 	for _, a := range []answer{unclear, numberTaken, refusedByCall, turnedAway} {
 		if errs := said[a]; len(errs) > 0 {
 			return a, errors.Join(errs...)
@@ -97,8 +98,8 @@ func (c *settler) listening() []*chain.Node {
 	return list
 }
 
-// deafFor is how long a node that was silent when it was to take a transaction gets no
-// other: each would wait for it, if no other node took it.
+// deafFor is how long a node that was silent to a transaction gets no other one: each payment
+// would wait for it if no other node took its transaction.
 const deafFor = time.Minute
 
 func (c *settler) wasSilent(n *chain.Node) bool {
@@ -108,7 +109,7 @@ func (c *settler) wasSilent(n *chain.Node) bool {
 
 // sendTo sends a transaction to one node.
 func (c *settler) sendTo(ctx context.Context, n *chain.Node, raw []byte, hash common.Hash) (r reply) {
-	// Nobody's protection reaches into the goroutine of this.
+	// A panic in this goroutine would end the process: no caller recovers from it.
 	defer func() {
 		if v := recover(); v != nil {
 			r = reply{unclear, fmt.Errorf("panic: %v", v)}
@@ -126,9 +127,9 @@ func (c *settler) sendTo(ctx context.Context, n *chain.Node, raw []byte, hash co
 	if a != alreadyKnown {
 		return reply{a, err}
 	}
-	// If these are the words of a payer's contract, which some nodes call before they
-	// take a transaction, then the node does not have it. A number that counts as used
-	// holds up all payments of the account, so the node has to show the transaction.
+	// A payer's contract may have said these words, on nodes that run a call before they take
+	// the transaction; such a node does not have it. If it then counted as sent, its number
+	// would hold up all payments of the account. So the node has to show the transaction.
 	var found *chain.Transaction
 	switch asked := n.Call(ctx, &found, "eth_getTransactionByHash", hash); {
 	case asked != nil:
@@ -146,9 +147,9 @@ const (
 	alreadyKnown
 )
 
-// read1 says what one node's error means. Nodes have no codes for it, so it is
-// their words that count. Words that nobody here knows say nothing: a node may have passed
-// the transaction on before something else went wrong.
+// read1 says what one node's error means. Nodes have no codes for it, so that their words
+// count. Unknown words leave it unclear: a node may have passed the transaction on before
+// something else went wrong.
 func read1(err error) answer {
 	if !chain.Answered(err) {
 		if chain.NeverSent(err) {
@@ -251,7 +252,8 @@ func (c *settler) pendingOf(ctx context.Context, a *account) uint64 {
 	return uint64(pending)
 }
 
-// accountNow asks where an account of ours is, and what gas costs.
+// accountNow asks how many transactions of an account of ours are in blocks, and what gas
+// costs.
 func (c *settler) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
 	var count hexutil.Uint64
 	var now prices

@@ -26,9 +26,9 @@ type funds struct {
 	away    time.Time  // until when it is passed over
 }
 
-// leastBusy returns the account with the fewest payments of a kind on their way, of
-// several the one with the most coin, so that they are used up alike. Those with as
-// many as most are left out.
+// leastBusy returns the account with the fewest payments of a kind on their way. Among equals
+// it is the one with the most coin, so that the accounts are used up alike. Accounts with as
+// many payments as most are left out.
 func leastBusy(among []*account, k kind, most int) (best *account) {
 	for _, a := range among {
 		n := a.taken[k]
@@ -39,7 +39,7 @@ func leastBusy(among []*account, k kind, most int) (best *account) {
 	return best
 }
 
-// richer puts the unknown first, so that it becomes known.
+// richer sorts accounts whose balance is unknown first, so that it becomes known.
 func richer(a, b *account) bool {
 	return b.balance != nil && (a.balance == nil || a.balance.Cmp(b.balance) > 0)
 }
@@ -58,7 +58,7 @@ func (q *queue) setAside(a *account, now time.Time) {
 	a.away, a.balance = now.Add(setAsideFor), nil
 }
 
-// bringBack ends that.
+// bringBack ends what setAside began.
 func (q *queue) bringBack(a *account) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -114,7 +114,7 @@ func (c *settler) enter(ctx context.Context, p *payment, among []*account, last 
 	return nil
 }
 
-// dress makes a wish one of a kind.
+// dress makes a wish one for a place of some kind.
 func (c *settler) dress(w *wish, k kind) {
 	w.kind, w.most = k, maxInFlight
 	if k == together {
@@ -130,8 +130,8 @@ func (c *settler) kindOf(p *payment) kind {
 	return alone
 }
 
-// refresh looks at what is on its way from our accounts: who waited for a payment may
-// have gone, and its place is still taken. One looks at a time.
+// refresh looks at what is on its way from our accounts: the caller of a payment may have gone
+// while its place is still taken. One caller looks at a time.
 func (c *settler) refresh(ctx context.Context) {
 	if !c.refreshing.TryLock() {
 		return
@@ -178,8 +178,8 @@ func (c *settler) accountOf(address common.Address) *account {
 	return nil
 }
 
-// unfitError is why one of our accounts cannot send now what another could.
-// Nothing was sent.
+// unfitError says why one of our accounts cannot send now, while another could. Nothing was
+// sent.
 type unfitError struct{ error }
 
 func (e *unfitError) Unwrap() error { return e.error }

@@ -20,11 +20,10 @@ type call3f struct {
 	CallData     []byte
 }
 
-// mayMiscount reports whether an asset is to be tried out: whether the payee has
-// as much more after a payment as was paid. Tokens that take a fee, or that do
-// nothing and say that they did, are found out by it before anybody has paid. A
-// good answer is kept as long as that about an asset's code. Of upto it cannot be
-// asked, since nobody but us may settle it.
+// mayMiscount reports whether an asset is to be tried out: whether the payee would have as
+// much more after a payment as was paid. That finds tokens that take a fee, or that only say
+// that they move money, before anybody has paid. A good answer is kept as long as the one
+// about the asset's code. Payments of upto cannot be tried, since only we may settle them.
 func (c *settler) mayMiscount(p *payment) bool {
 	return !p.Upto() && p.From != p.To && p.signer != byFactory && !c.seen(&c.counting, p.Token)
 }

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// fundsEvery is how often the accounts are looked at while they have plenty, and
-	// fundsSoon while one has little or nothing: whoever fills it up waits so long.
+	// fundsEvery is how often the accounts are looked at while they have plenty, and fundsSoon
+	// while one has little or nothing: so long an operator who fills it up waits.
 	fundsEvery, fundsSoon = 30 * time.Second, 10 * time.Second
 	// fundsPause is between two looks, however many payments ask for one.
 	fundsPause = time.Second
@@ -28,8 +28,8 @@ const (
 	fewSettlements = 100
 )
 
-// WatchFunds implements facilitator.Funded. A payment that finds an account with
-// little has it looked at at once, so that who comes next is not asked to sign.
+// WatchFunds implements facilitator.Funded. A payment that finds little in an account has the
+// accounts looked at at once, so that the next payer is not asked to sign in vain.
 func (f *Facilitator) WatchFunds(ctx context.Context, saw func(network string, funds facilitator.Funds)) {
 	var wg sync.WaitGroup
 	for _, c := range f.chains {
@@ -158,7 +158,7 @@ func (c *settler) askOtherTip(ctx context.Context) {
 	}
 }
 
-// settlements is how many of them can be paid for; none while they are too dear.
+// settlements is how many settlements so much coin pays for; none while they are too dear.
 func (c *settler) settlements(left *big.Int, f fees) int64 {
 	one := f.total(transferGas)
 	switch {

@@ -24,11 +24,11 @@ var l1InGas = map[uint64]bool{
 }
 
 const (
-	// maxTransferGas is the most that the settlement of an ordinary account may use
-	// where a node says that transferGas is too little: what that of a contract wallet
-	// may. So who makes a wallet of his account in between burns no more than others.
+	// maxTransferGas is the most that the settlement of an ordinary account may use where a
+	// node says that transferGas is too little. It is as much as a contract wallet may use, so
+	// that a payer who turns his account into a wallet in between burns no more than others.
 	maxTransferGas = transferGas + defaultWalletGas
-	// maxL1Gas is that on the chains of l1InGas, where one gas costs little.
+	// maxL1Gas is the same on the chains of l1InGas, where one gas costs little.
 	maxL1Gas = 3_000_000
 )
 
@@ -74,9 +74,10 @@ func (c *settler) inspectGas(ctx context.Context, p *payment, settling bool) (vi
 	return c.inspect(ctx, p, settling)
 }
 
-// notRun passes on why a settlement cannot be given more gas, if the chain did not even
-// begin with it: then it is the chain that is dear. One that ran until its gas was used
-// up is refused as before: an asset that burns gas must not look like trouble of ours.
+// notRun returns why a settlement cannot be given more gas, if the chain did not even begin to
+// run it: then gas is dear, and that is trouble of ours. A settlement that ran until its gas
+// was used up is refused as before, since the asset may be what burns the gas; notRun returns
+// nil then.
 func notRun(simulation, err error) error {
 	if chain.Reverted(simulation) {
 		return nil
@@ -84,9 +85,9 @@ func notRun(simulation, err error) error {
 	return err
 }
 
-// lacksGas reports whether more gas may help a settlement that failed when it was
-// simulated. Where a lack of gas is usual, a revert without any reason may be one: it
-// is what a contract is left with whose own call ran out of it.
+// lacksGas reports whether more gas may help a settlement that failed when it was simulated.
+// On the chains of l1InGas a revert without any reason may be a lack of gas: a contract
+// reverts so when a call of its own has run out of it.
 func (c *settler) lacksGas(simulation error) bool {
 	if simulation == nil || tooLittleGas(simulation) {
 		return simulation != nil

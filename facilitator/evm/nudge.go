@@ -39,11 +39,12 @@ func (s *sender) stuck(now time.Time) *flight {
 // transaction.
 const untoldPause = 5 * time.Second
 
-// errUntold is for what is not sent in place of a transaction because it cannot be
-// announced: a process that starts anew would look for the one before, and send a second.
+// errUntold is for a replacement that is not sent because it cannot be announced: a process
+// that starts anew would know only the transaction before, not find it, and send a second one.
 var errUntold = errors.New("it cannot be announced")
 
-// holdBack has a flight wait that could not be sent again, which counts for nothing.
+// holdBack makes a flight wait whose replacement could not be sent. The attempt does not count
+// among its bumps.
 func (fl *flight) holdBack(until time.Time) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -83,7 +84,7 @@ func (s *sender) nudge(ctx context.Context, c *settler) {
 	}
 }
 
-// push is nudge for who has the turn.
+// push is nudge for a caller who has the turn.
 func (s *sender) push(ctx context.Context, c *settler) {
 	lowest := s.stuck(c.now())
 	if lowest == nil {
@@ -122,9 +123,10 @@ func (s *sender) push(ctx context.Context, c *settler) {
 			zap.Uint64("number", fl.number), zap.Error(err))
 		return
 	case why == "" && (a == turnedAway || a == refusedByCall):
-		// No node takes it any more, for example because the authorization has
-		// ended, or nobody takes down what it would be. Its number must be used up all
-		// the same: that moves no money, so nobody has to know of it.
+		// No node takes the transaction any more, for example because the authorization has
+		// ended, or the ledger does not take down what would be sent. The number must be used
+		// up all the same; a transaction that does only that moves no money, so it needs no
+		// announcement.
 		a, err = c.resend(ctx, fl, fees, true)
 	}
 	if a != taken {
@@ -232,7 +234,7 @@ func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
 	return fl
 }
 
-// resend sends a flight again for higher fees; filling sends nothing in its
+// resend sends a flight again for higher fees. With filling it sends a transaction in its
 // place that only uses up the number. The error is errUntold, and nothing was sent, if those
 // whose payments are in it cannot be told before.
 func (c *settler) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
@@ -242,8 +244,8 @@ func (c *settler) resend(ctx context.Context, fl *flight, now fees, filling bool
 	if filling {
 		most++ // it has to take the place of what was sent
 	}
-	if offer.above(now, most) && !fl.abandoned { // that one costs nothing, where it is
-		offer = fl.fees // as it is: whoever wants more does not want it at all
+	if offer.above(now, most) && !fl.abandoned { // an abandoned one behind a gap costs nothing
+		offer = fl.fees // a node that wants more for it would not take it for anything
 	}
 	fl.bumps++
 	before := fl.hashes.newest()
@@ -277,13 +279,13 @@ func (c *settler) resend(ctx context.Context, fl *flight, now fees, filling bool
 		fl.stays(before)
 	}
 	if a == numberTaken {
-		a = taken // by itself: what was sent before is still wanted, or in a block
+		a = taken // by another transaction of the flight, or by one that is in a block
 	}
 	return a, err
 }
 
-// stays is for a flight in whose place no node has taken another one: what was sent before
-// is what counts, and is announced again.
+// stays is called when no node has taken a replacement: the transaction before is still the
+// one that counts, so it is announced again.
 func (fl *flight) stays(before string) {
 	hash := common.HexToHash(before)
 	fl.mu.Lock()

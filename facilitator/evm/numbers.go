@@ -10,14 +10,14 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
-// A node that says a number of ours that is too high makes a gap, and all that comes after
-// a gap waits. So no node is believed alone about one that is far ahead of what we know.
+// A node that says a number of ours that is too high makes a gap, and all transactions after a
+// gap wait. So a single node is not believed about a number that is far ahead of what we know.
 const (
-	// maxNumbersAhead is how far ahead of what we know the next number may be at all:
-	// several gateways with our keys may each have as many on their way as we.
+	// maxNumbersAhead is how far ahead of what we know the next number may be at all: several
+	// gateways with our keys may each have as many transactions on their way as we.
 	maxNumbersAhead = 8 * maxInFlight
-	// numbersApart is how far two nodes may differ in what is on its way of a key that
-	// others use, too, and what one of them is believed alone then.
+	// numbersApart is how far apart two nodes may be about a key that other gateways use, too.
+	// So far ahead a single node is believed about such a key.
 	numbersApart = maxInFlight
 )
 
@@ -29,7 +29,8 @@ func (c *settler) numbersAgain(ctx context.Context, a *account) (mined, pending 
 		var b chain.Batch
 		b.Add(&latest, "eth_getTransactionCount", a.key.address, "latest")
 		b.Add(&next, "eth_getTransactionCount", a.key.address, "pending")
-		// One with more in blocks than in blocks and waiting contradicts itself.
+		// A node that counts more transactions in blocks than in blocks and pool together
+		// contradicts itself.
 		if n.Ask(ctx, b) == nil && b.Err() == nil && latest <= next {
 			return uint64(latest), uint64(next), true
 		}
@@ -57,9 +58,9 @@ func (s *sender) isBeyond(mined uint64) bool {
 	return len(s.flights) > 0 && mined > s.next+numbersApart
 }
 
-// believable is the next number of an account that a node says, or what we know if that
-// is out of all proportion: all payments would wait until the numbers before it were used
-// up. The first number of a process is asked for twice, since nothing is known then.
+// believable is the next number of an account as a node says, or what we know if the node is
+// far off: all payments would wait until the numbers before it were used up. The first number
+// of a process is asked for twice, because nothing is known yet.
 func (c *settler) believable(ctx context.Context, a *account, pending, mined uint64) uint64 {
 	a.sender.mu.Lock()
 	known, apart := a.sender.next, uint64(numbersApart)
@@ -88,9 +89,9 @@ func (c *settler) believable(ctx context.Context, a *account, pending, mined uin
 	return known
 }
 
-// numberAfter is the number to try after one that a node says is used. Two looks at what is
-// next have to find it free to try it once more: else each refusal of a node that is wrong
-// would leave a gap, to be filled by a transaction that does nothing.
+// numberAfter is the number to try after a node has said that one is used. The same number is
+// tried once more only if two nodes find it free: skipping it whenever one wrong node refuses
+// would leave a gap each time, to be filled by a transaction that does nothing.
 func (c *settler) numberAfter(ctx context.Context, a *account, number, mined uint64) uint64 {
 	next := c.believable(ctx, a, c.pendingOf(ctx, a), mined)
 	if next > number {
@@ -102,8 +103,8 @@ func (c *settler) numberAfter(ctx context.Context, a *account, number, mined uin
 	return number + 1
 }
 
-// isAround reports whether a node still has one of the transactions of a flight, waiting
-// or in a block; also if no node answers. It is not lost then, whatever is said of its
+// isAround reports whether a node still has one of the transactions of a flight, in its pool
+// or in a block; also if no node answers. The flight is not lost then, whatever is said of its
 // number.
 func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 	fl.mu.Lock()
@@ -132,11 +133,11 @@ func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 	return silent
 }
 
-// startOver gives up transactions of ours that wait behind a gap of numbers too large to
-// be filled up, one transaction a number. Each is replaced by one that does nothing, so
-// that nothing of it happens should the chain ever get there. What they were to settle is
-// settled anew when it is asked for, with numbers that follow the last one in a block. It
-// reports false if there is no such gap. The caller has the turn.
+// startOver gives up transactions of ours that wait behind a gap of numbers too large to be
+// filled with one transaction each. Each is replaced by one that does nothing, so that it
+// moves no money should the chain reach its number one day. The payments are settled anew when
+// they are asked for, with numbers after the last one in a block. It reports false if there is
+// no such gap. The caller has the turn.
 func (c *settler) startOver(ctx context.Context, lowest *flight, mined uint64, now fees) bool {
 	if lowest.number <= mined+numbersApart {
 		return false
@@ -162,8 +163,9 @@ func (c *settler) startOver(ctx context.Context, lowest *flight, mined uint64, n
 	return true
 }
 
-// audit reads what transactions have cost that are in blocks, and whose receipts nobody
-// has seen: who waited for them may have gone. What was set aside for them would stay so.
+// audit reads the cost of transactions that are in blocks and whose receipts nobody has seen,
+// because the callers who waited have gone. Without it what was set aside for them would stay
+// so.
 func (c *settler) audit(ctx context.Context, a *account) {
 	if !a.sender.auditing.TryLock() {
 		return // somebody is at it
@@ -178,8 +180,8 @@ func (c *settler) audit(ctx context.Context, a *account) {
 	}
 }
 
-// readCost reads what a transaction has cost, of whichever node has the receipt. One node
-// may lack it, or answer with something that is none, for as long as it likes.
+// readCost reads what a transaction has cost, from whichever node has the receipt. One node
+// may lack it, or answer with something else, for as long as it likes.
 func (c *settler) readCost(ctx context.Context, fl *flight) {
 	sent, _ := fl.sent()
 	for _, n := range c.InTurn(0) {

@@ -72,8 +72,8 @@ type way interface {
 // Payment.usedCode.
 type codes struct{ signature, transaction x402.Code }
 
-// claim is what one payment is known by on one chain: what the contracts
-// themselves keep account of.
+// claim is what one payment is known by on one chain: the keys under which the contracts
+// themselves keep its nonce.
 type claim struct {
 	keeper, payer common.Address
 	nonce         [32]byte
@@ -213,7 +213,8 @@ func (p *payment) origin(shared int) chain.Origin {
 // foreignCall says that a transaction is not ours, and may do whatever else.
 const foreignCall = -1
 
-// signedPayment is chosen and read for who only wants to know which payment it is.
+// signedPayment is read for a caller who only wants to know which payment it is: it checks no
+// signature and refuses with no code.
 func signedPayment(r facilitator.Request) (*payment, bool) {
 	signedFor, ok := chain.Signed(r)
 	if !ok {

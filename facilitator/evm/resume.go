@@ -76,11 +76,12 @@ func (c *settler) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	return by.sender.adopt(fl)
 }
 
-// adopt records a flight that an earlier process began, and returns what the payment is to
-// wait for: what is known already if that does the same, as for another payment that is in
-// it. If the number is known for something else, only that is sent again, and what becomes
-// of the number decides about both. It may be in a block already: the chain can take that
-// back, and whoever waits has to learn that the number was used otherwise.
+// adopt records a flight that an earlier process began, and returns the flight that the
+// payment is to wait for: a known one if it does the same, for example because another payment
+// of the same batch was resumed before. If the number is known for something else, only that
+// is sent again, and the receipt of the number decides about both. The number may be in a
+// block already: the chain can take that back, and the callers have to learn that it was used
+// otherwise.
 func (s *sender) adopt(fl *flight) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,9 +6,9 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
-// pairSize is how long a transaction of two payments is. A payment that can go together
-// with others has set aside what one of two takes: in a larger company it is less. Who
-// turns out to go alone has as much set aside as that takes: see setAside.
+// pairSize is how long a transaction of two payments is. For a payment that can go together
+// with others, the share of one of two is set aside: in a larger batch it is less. What a
+// payment takes that goes alone after all is set aside in setAside.
 var pairSize = programSize(2, false) + 2*transferSize
 
 const (
@@ -21,8 +21,8 @@ const (
 	leastGas = 21_000
 )
 
-// class says whose transactions a payment is counted among, if no other of its payer is on
-// its way.
+// class says in which class of losses a payment is counted, if no other payment of its payer
+// is on its way.
 func (c *settler) class(p *payment) int {
 	switch {
 	case p.signer != byKey:
@@ -66,11 +66,10 @@ func (c *settler) risk(p *payment) *big.Int {
 	return c.mayCost(p.gas(), last.of(len(data)))
 }
 
-// setAside makes what is set aside for the payments of a transaction equal to what it may
-// cost that is about to be signed. The error is a *leftOutError of those for which there is
-// no room. This is the one place that decides it: what was set aside for a payment until
-// now was a guess. One that is sent again has to be, so that for it more is set aside
-// anyhow.
+// setAside sets aside what a transaction that is about to be signed may cost, in equal parts
+// for its payments. The error is a *leftOutError of the payments for which there is no room.
+// Only here it is decided: what was set aside for a payment before was a guess. A transaction
+// that is sent again must be, so that anyhow sets aside more than there is room for.
 func (c *settler) setAside(fl *flight, f fees, anyhow bool) error {
 	if len(fl.places) == 0 {
 		return nil // coin for somebody, or a number that is used up
@@ -130,8 +129,8 @@ func (c *settler) price() *big.Int {
 	return last.price()
 }
 
-// conclude ends what is set aside for all payments of a transaction, by its receipt. Who
-// sees that first does it for all.
+// conclude ends what is set aside for all payments of a transaction, by its receipt. The first
+// caller who sees the receipt does it for all.
 func (c *settler) conclude(fl *flight, r *chain.Receipt) {
 	if r == nil || !fl.concludes() {
 		return
@@ -168,9 +167,9 @@ func (c *settler) conclude(fl *flight, r *chain.Receipt) {
 	c.shared.queue.wake()
 }
 
-// shares is what each payment of a transaction has cost us that moved no money, and each
-// one that did. What the latter must have used themselves is not laid at the door of the
-// former; the rest is. lost is nil if the node does not tell.
+// shares divides the cost of a transaction: lost for each payment that moved no money, and
+// cost for each one that did. The payments that moved money bear the least that they must have
+// used; the rest is lost. lost is nil if the node does not tell the gas.
 func shares(fl *flight, r *chain.Receipt, failed, moved int, inGas bool) (lost, cost *big.Int) {
 	if r.GasUsed == nil || failed+moved == 0 {
 		return nil, new(big.Int)
@@ -222,7 +221,7 @@ func (c *settler) refusesRisk(p *payment) error {
 	}
 	cost := c.risk(p)
 	if cost.Cmp(share(whose, known, c.budget())) > 0 {
-		// Nobody's fault, and whatever was lost today.
+		// No payer is to blame, and it does not matter what was lost today.
 		c.Notices.Error("gas costs so much that one settlement could use up what may be lost in a day, so nothing is settled: wait, or allow more with gas_budget")
 		return &busyError{wait: dearWait, why: "gas costs more than may be lost in a day"}
 	}

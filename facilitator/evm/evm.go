@@ -5,6 +5,9 @@
 // It settles the schemes "exact", with EIP-3009 and with Permit2, and "upto", for
 // ordinary accounts and for those that have code (ERC-1271, EIP-7702). Wallets that
 // do not exist yet (ERC-6492) are made by factories that the operator allows.
+//
+// Package chain reads what nodes say. This package holds the keys, decides what is sent, and
+// sends it.
 package evm
 
 import (

@@ -268,7 +268,7 @@ func (fl *flight) announce(transaction string) error {
 	list := maps.Clone(fl.announces)
 	fl.mu.Unlock()
 	var (
-		wg   sync.WaitGroup
+		wg   sync.WaitGroup // no errgroup: the error of each payment is wanted
 		mu   sync.Mutex
 		left = make(map[claim]error)
 	)

@@ -30,7 +30,7 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 	defer cancel()
 	ids := slices.Sorted(maps.Keys(f.chains))
 	errs, elsewhere := make([]error, len(ids)), make([]bool, len(ids))
-	var wg sync.WaitGroup
+	var wg sync.WaitGroup // no errgroup: the error of each chain is wanted
 	for i, id := range ids {
 		wg.Go(func() { elsewhere[i], errs[i] = f.chains[id].probe(ctx) })
 	}

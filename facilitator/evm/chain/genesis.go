@@ -32,7 +32,8 @@ func (l *Look) Genesis(ctx context.Context, network string) ([]string, error) {
 	return c.genesis(ctx)
 }
 
-// genesis asks all nodes of a chain at once.
+// genesis asks all nodes of a chain at once. The errors of all of them are wanted if none
+// answers, so this is no errgroup.
 func (c *Chain) genesis(ctx context.Context) ([]string, error) {
 	hashes, errs := make([]string, len(c.Nodes)), make([]error, len(c.Nodes))
 	var wg sync.WaitGroup

@@ -29,21 +29,10 @@ func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	said := make(chan opinion, len(c.Nodes))
-	for _, n := range c.Nodes {
-		go func() {
-			o := noOpinion
-			// The caller's own protection does not reach into this goroutine.
-			defer func() {
-				if v := recover(); v != nil {
-					c.Notices.Error("a bug in the look at a receipt", zap.String("panic", fmt.Sprint(v)))
-					o = noOpinion
-				}
-				said <- o
-			}()
-			o = c.compare(ctx, n, p, r, from)
-		}()
-	}
+	said := atOnce(c.Nodes, func(n *Node) opinion { return c.compare(ctx, n, p, r, from) }, func(v any) opinion {
+		c.Notices.Error("a bug in the look at a receipt", zap.String("panic", fmt.Sprint(v)))
+		return noOpinion
+	})
 	counts := make(map[opinion]int)
 	for range c.Nodes { // all of them: the connections are in use until then
 		counts[<-said]++
@@ -59,6 +48,26 @@ func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin)
 			zap.Stringer("transaction", r.Transaction), zap.Int("agree", counts[agrees]), zap.Int("disagree", counts[objects]))
 	}
 	return false
+}
+
+// atOnce asks all nodes at once, and returns a channel of what each of them says, as it comes.
+// A panic of ask says what bug makes of it, since no caller recovers from it; an errgroup would
+// have the caller panic instead, and end with the first error.
+func atOnce[T any](nodes []*Node, ask func(*Node) T, bug func(panicked any) T) <-chan T {
+	said := make(chan T, len(nodes))
+	for _, n := range nodes {
+		go func() {
+			var answer T
+			defer func() {
+				if v := recover(); v != nil {
+					answer = bug(v)
+				}
+				said <- answer
+			}()
+			answer = ask(n)
+		}()
+	}
+	return said
 }
 
 // AnotherSays reports whether a second node has the same to say of a receipt. If there is

@@ -58,23 +58,13 @@ type statement struct {
 func (c *Chain) witness(ctx context.Context, p *Payment, since time.Time) (facilitator.Proof, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	said := make(chan statement, len(c.Nodes))
-	for _, n := range c.Nodes {
-		go func() {
-			var s statement
-			// The caller's own protection does not reach into this goroutine.
-			defer func() {
-				if v := recover(); v != nil {
-					s = statement{err: fmt.Errorf("panic: %v", v)}
-				}
-				said <- s
-			}()
-			s.testimony, s.err = c.examine(ctx, n, p, since)
-			if _, done := errors.AsType[*nodeError](s.err); s.err != nil && !done {
-				s.err = n.clean(s.err)
-			}
-		}()
-	}
+	said := atOnce(c.Nodes, func(n *Node) (s statement) {
+		s.testimony, s.err = c.examine(ctx, n, p, since)
+		if _, done := errors.AsType[*nodeError](s.err); s.err != nil && !done {
+			s.err = n.clean(s.err)
+		}
+		return s
+	}, func(v any) statement { return statement{err: fmt.Errorf("panic: %v", v)} })
 	var all []statement
 	for range c.Nodes { // all of them: the connections are in use until then
 		s := <-said

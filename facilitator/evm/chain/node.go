@@ -152,7 +152,7 @@ func (n *Node) Ask(ctx context.Context, calls Batch) error {
 func (n *Node) takesNoBatch() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.now().Sub(n.noBatch) < noBatchFor
+	return !n.noBatch.IsZero() && n.now().Sub(n.noBatch) < noBatchFor
 }
 
 func (n *Node) cleanAll(calls Batch) {

@@ -21,11 +21,12 @@ type approvals struct {
 	// ofStrangers is what of it was for payers who have not paid here before.
 	ofStrangers *big.Int
 
-	// unpaid are the gifts whose payers have paid nothing since. To be forgotten here
-	// helps nobody: a new address costs as little.
+	// unpaid are the gifts whose payers have not paid since. A payer who is forgotten here
+	// gains nothing: a new address costs as little.
 	unpaid *lru.Cache[gift, struct{}]
-	// late is when payers had an approval that no block took. It spares us those who come
-	// again and again; what keeps them out of the way of customers is places.
+	// late is when payers had an approval that no block took. It keeps out payers who come
+	// again and again; customers are served all the same, because half of the places are
+	// theirs (mayBegin).
 	late *lru.Cache[common.Address, time.Time]
 }
 
@@ -80,8 +81,9 @@ func (a *approvals) left(cost, budget *big.Int, now time.Time, hasPaid bool) boo
 	return true
 }
 
-// begin makes the caller the one who sends the payer's approval, unless somebody
-// is at it already; then it returns what to wait for.
+// begin makes the caller the one who sends the payer's approval, unless somebody is at it
+// already; then it returns what to wait for. It is no singleflight, which bounds neither how
+// many run nor who may begin.
 func (a *approvals) begin(payer common.Address, hasPaid bool, now time.Time) (done chan struct{}, first bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,8 +116,8 @@ func (a *approvals) refuses(payer common.Address, hasPaid bool, now time.Time) e
 	return a.mayBegin(payer, hasPaid, now)
 }
 
-// mayBegin is refuses for who holds the lock, of a payer with none under way. Half of the
-// places are for payers who have paid here before.
+// mayBegin is refuses for a caller who holds the lock, of a payer with none under way. Half of
+// the places are for payers who have paid here before.
 func (a *approvals) mayBegin(payer common.Address, hasPaid bool, now time.Time) error {
 	if at, ok := a.late.Get(payer); ok && now.Sub(at) < approvalPause {
 		return refuse(codePermit2Allowance, "an approval of this payer was in no block lately")

@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -33,7 +34,7 @@ func TestApprovalComesInBetween(t *testing.T) {
 			To   common.Address
 			Data hexutil.Bytes
 		}
-		if method != "eth_call" || json.Unmarshal(params[0], &call) != nil || call.To != exactProxy || [4]byte(call.Data) != settleExact {
+		if method != "eth_call" || json.Unmarshal(params[0], &call) != nil || call.To != chain.ExactProxy || [4]byte(call.Data) != chain.SettleExact {
 			return nil, nil, false
 		}
 		simulations++
@@ -53,7 +54,7 @@ func TestApprovalComesInBetween(t *testing.T) {
 		}
 		var call struct{ To common.Address }
 		_ = json.Unmarshal(params[0], &call)
-		return nil, &rpcError{Code: 3, Message: "execution reverted", Data: "0x"}, call.To == exactProxy
+		return nil, &rpcError{Code: 3, Message: "execution reverted", Data: "0x"}, call.To == chain.ExactProxy
 	}
 	before := node.count("eth_chainId")
 	if v, err := f.Verify(context.Background(), r); err != nil || v.Reason != string(codePermit2Simulation) || node.count("eth_chainId")-before != 2 {

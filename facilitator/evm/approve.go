@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -23,8 +24,8 @@ const (
 	// approvalWait is how long an approval, and the gas for it, are waited for
 	// together. Nothing of the payment itself has been sent by then.
 	approvalWait = 45 * time.Second
-	// fundGas is for a payment of the chain's own coin to an account without code;
-	// rollups count their own costs into it.
+	// fundGas is the gas for a payment of the chain's own coin to an account without code.
+	// Rollups count their costs of publication into it.
 	fundGas = 100_000
 	// maxApprovals bounds how many payers' approvals are waited for at once: it costs
 	// a payer nothing to sign one that no block takes.
@@ -40,16 +41,16 @@ const (
 	giftTries = 8
 	// fundShare: one payer gets at most this part of a day's budget.
 	fundShare = 4
-	// giftGas is how much gas is given at most, and giftMargin at how many halves of the
-	// market's price: the payer has signed a fee some time ago, and what the approval
-	// does not use of it is his.
+	// giftGas is the most gas that is given, and giftMargin at how many halves of the market's
+	// price: the payer has signed a fee some time ago. The payer keeps what the approval does
+	// not use.
 	giftGas    = 100_000
 	giftMargin = 3
 )
 
 // sponsorsApprovals reports whether payers' approvals are sent, and paid for if
 // need be.
-func (c *chain) sponsorsApprovals() bool { return c.approvalBudget != nil }
+func (c *settler) sponsorsApprovals() bool { return c.approvalBudget != nil }
 
 // parseBudget reads an amount of the chain's own coin a day, like 0.01/day, in
 // the smallest unit.
@@ -84,8 +85,8 @@ func wouldApprove(err error, p *payment) bool {
 // approvable checks that the payer's approval can be sent and paid for. Refusals
 // are *x402.Error; what the payer can do about most of them is to approve without
 // us.
-func (c *chain) approvable(ctx context.Context, p *payment, v view) error {
-	if err := c.shared.approvals.refuses(p.from, c.hasPaid(p.from), c.now()); err != nil {
+func (c *settler) approvable(ctx context.Context, p *payment, v view) error {
+	if err := c.shared.approvals.refuses(p.From, c.hasPaid(p.From), c.now()); err != nil {
 		return err
 	}
 	_, err := c.missingGas(ctx, p, v)
@@ -94,86 +95,106 @@ func (c *chain) approvable(ctx context.Context, p *payment, v view) error {
 
 // missingGas returns what the payer lacks of the gas for the approval, in the
 // chain's smallest unit, after a look at what would become of it.
-func (c *chain) missingGas(ctx context.Context, p *payment, v view) (*big.Int, error) {
-	var (
-		number  hexutil.Uint64
-		balance *hexutil.Big
-		result  hexutil.Bytes
-		l1      hexutil.Bytes
-		refused error
-		now     prices
-		tx      = p.approval.tx
-	)
-	err := c.ask(ctx, func() calls {
-		number, balance, result, l1 = 0, nil, nil, nil
-		var b calls
-		b.add(&number, "eth_getTransactionCount", p.from, "latest")
-		b.add(&balance, "eth_getBalance", p.from, "latest")
-		b.add(&result, "eth_call", map[string]any{
-			"from": p.from, "to": p.token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
-		}, "latest")
-		b.add(&l1, "eth_call", l1FeeCall(p.approval.raw), "latest")
-		now.ask(&b)
-		return b
-	}, func(b calls) error {
-		refused = nil
-		if reverted(b[2].Error) {
-			refused, b[2].Error = b[2].Error, nil
-		}
-		if reverted(b[3].Error) {
-			l1, b[3].Error = nil, nil
-		}
-		if err := now.judge(c, b); err != nil {
-			return err
-		}
-		if balance == nil {
-			return errors.New("the node knows no balance of the payer")
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
+func (c *settler) missingGas(ctx context.Context, p *payment, v view) (*big.Int, error) {
+	seen, err := c.lookAtApproval(ctx, p)
+	if err != nil {
 		return nil, err
-	case refused != nil:
-		return nil, &x402.Error{Code: codeApprovalFailed, Err: refused}
-	case tx.Nonce() != uint64(number):
+	}
+	tx := p.approval.tx
+	switch {
+	case seen.refused != nil:
+		return nil, &x402.Error{Code: codeApprovalFailed, Err: seen.refused}
+	case tx.Nonce() != uint64(seen.number):
 		return nil, refuse(codeApprovalFailed, "the number of the transaction is not the payer's next")
-	case tooCheap(tx, now.head.BaseFee, now.fees(c)):
+	}
+	market := seen.now.fees(c)
+	if tooCheap(tx, seen.now.head.BaseFee, market) {
 		return nil, refuse(codeApprovalFailed, "the transaction offers too little for its gas")
 	}
-	published := readL1Fee(l1)
+	published := readL1Fee(seen.published)
 	missing := new(big.Int).Add(tx.Cost(), published)
-	missing.Sub(missing, toBig(balance))
+	missing.Sub(missing, toBig(seen.balance))
 	if missing.Sign() <= 0 {
 		return new(big.Int), nil
 	}
-	const without = "the payer has no gas for the approval, and "
-	hasPaid := c.hasPaid(p.from)
-	switch {
-	case v.payerCode:
-		return nil, refuse(codePermit2Allowance, without+"code that a gift of it would run")
-	case c.shared.approvals.unpaid.Contains(gift{p.from, p.token}):
-		return nil, refuse(codePermit2Allowance, without+"was given some before and has not paid since")
-	case missing.Cmp(new(big.Int).Add(mostGiven(tx, now.fees(c)), published)) > 0:
-		return nil, refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
-	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
-		return nil, refuse(codePermit2Allowance, without+"offers too much of our budget for it")
-	case !c.shared.approvals.left(missing, c.approvalBudget, c.now(), hasPaid):
-		if hasPaid {
-			c.notices.warn("payers' approvals are not paid for any more today: approval_budget is used up")
-		} else {
-			c.notices.warn("approvals of payers who have not paid here before are not paid for any more today: their half of approval_budget is used up")
-		}
-		return nil, refuse(codePermit2Allowance, without+"the budget of today is used up")
+	most := new(big.Int).Add(mostGiven(tx, market), published)
+	if err := c.refusesGift(p, v, missing, most); err != nil {
+		return nil, err
 	}
 	return missing, nil
 }
 
-// feeOracle tells on chains of the OP stack, as Base, what a transaction costs besides
-// its gas, for its publication on Ethereum. Elsewhere nobody is there.
+// approvalView is what one round trip says about a payer's approval.
+type approvalView struct {
+	number            hexutil.Uint64 // the payer's next
+	balance           *hexutil.Big   // of the payer
+	result, published hexutil.Bytes
+	refused           error // why the approval would be reverted
+	now               prices
+}
+
+// lookAtApproval asks what would become of a payer's approval.
+func (c *settler) lookAtApproval(ctx context.Context, p *payment) (*approvalView, error) {
+	tx, seen := p.approval.tx, new(approvalView)
+	err := c.Ask(ctx, func() chain.Batch {
+		*seen = approvalView{}
+		var b chain.Batch
+		b.Add(&seen.number, "eth_getTransactionCount", p.From, "latest")
+		b.Add(&seen.balance, "eth_getBalance", p.From, "latest")
+		b.Add(&seen.result, "eth_call", map[string]any{
+			"from": p.From, "to": p.Token, "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
+		}, "latest")
+		b.Add(&seen.published, "eth_call", l1FeeCall(p.approval.raw), "latest")
+		seen.now.ask(&b)
+		return b
+	}, func(b chain.Batch) error {
+		if chain.Reverted(b[2].Error) {
+			seen.refused, b[2].Error = b[2].Error, nil
+		}
+		if chain.Reverted(b[3].Error) {
+			seen.published, b[3].Error = nil, nil
+		}
+		if err := seen.now.judge(c, b); err != nil {
+			return err
+		}
+		if seen.balance == nil {
+			return errors.New("the node knows no balance of the payer")
+		}
+		return nil
+	})
+	return seen, err
+}
+
+// refusesGift refuses to give a payer what is missing for the gas of the approval; most is
+// what its gas is worth.
+func (c *settler) refusesGift(p *payment, v view, missing, most *big.Int) error {
+	const without = "the payer has no gas for the approval, and "
+	hasPaid := c.hasPaid(p.From)
+	switch {
+	case v.payerCode:
+		return refuse(codePermit2Allowance, without+"code that a gift of it would run")
+	case c.shared.approvals.unpaid.Contains(gift{p.From, p.Token}):
+		return refuse(codePermit2Allowance, without+"was given some before and has not paid since")
+	case missing.Cmp(most) > 0:
+		return refuse(codePermit2Allowance, without+"offers more for it than the market wants, or asks for much")
+	case new(big.Int).Mul(missing, big.NewInt(fundShare)).Cmp(c.approvalBudget) > 0:
+		return refuse(codePermit2Allowance, without+"offers too much of our budget for it")
+	case !c.shared.approvals.left(missing, c.approvalBudget, c.now(), hasPaid):
+		if hasPaid {
+			c.Notices.Warn("payers' approvals are not paid for any more today: approval_budget is used up")
+		} else {
+			c.Notices.Warn("approvals of payers who have not paid here before are not paid for any more today: their half of approval_budget is used up")
+		}
+		return refuse(codePermit2Allowance, without+"the budget of today is used up")
+	}
+	return nil
+}
+
+// feeOracle is a contract on chains of the OP stack, as Base, that tells what a transaction
+// costs besides its gas, for its publication on Ethereum. Other chains have no contract there.
 var (
 	feeOracle = common.HexToAddress("0x420000000000000000000000000000000000000F")
-	askL1Fee  = selector("getL1Fee(bytes)")
+	askL1Fee  = [4]byte(crypto.Keccak256([]byte("getL1Fee(bytes)")))
 )
 
 // ordinary is a transaction as long as that of an ordinary payment, and of bytes that
@@ -185,13 +206,13 @@ var ordinary = func() (raw []byte) {
 	return raw
 }()
 
-// sawPublished takes note of what the oracle said about it, if it was asked. Where nobody
-// is, nothing is said.
-func (c *chain) sawPublished(asked *rpc.BatchElem, answer []byte) {
+// sawPublished takes note of what the oracle said, if it answered. On chains without the
+// oracle the answer is empty.
+func (c *settler) sawPublished(asked *rpc.BatchElem, answer []byte) {
 	switch {
 	case asked.Error == nil:
 		c.published.Store(readL1Fee(answer))
-	case answered(asked.Error):
+	case chain.Answered(asked.Error):
 		asked.Error = nil // what was said last holds
 	}
 }
@@ -210,8 +231,8 @@ func readL1Fee(answer []byte) *big.Int {
 	return quarterMore(new(big.Int).SetBytes(answer))
 }
 
-// tooCheap reports whether an approval offers so little for its gas that blocks may leave
-// it out: its payer would keep a place for nothing.
+// tooCheap reports whether an approval offers so little for its gas that blocks may leave it
+// out: it would hold a place for nothing.
 func tooCheap(tx *types.Transaction, base *hexutil.Big, now fees) bool {
 	tip := new(big.Int).Quo(now.tip, big.NewInt(tipShare))
 	if now.legacy {
@@ -230,13 +251,13 @@ func mostGiven(tx *types.Transaction, now fees) *big.Int {
 	return most.Rsh(most, 1)
 }
 
-// approve sends the payer's approval and waits until it is in a block, one of a
-// payer at a time. It gives back the place of the payment, since how long it takes
-// is up to the payer. Afterwards the chain is to be looked at again. A refusal means
-// that it will not be there.
-func (c *chain) approve(ctx context.Context, p *payment, v view) error {
+// approve sends the payer's approval and waits until it is in a block, one of a payer at a
+// time. It gives back the place of the payment first, since the payer decides how long that
+// takes. Afterwards the caller looks at the chain again. The error is an *x402.Error if there
+// will be no allowance.
+func (c *settler) approve(ctx context.Context, p *payment, v view) error {
 	until := c.now().Add(approvalWait)
-	done, first, err := c.shared.approvals.begin(p.from, c.hasPaid(p.from), c.now())
+	done, first, err := c.shared.approvals.begin(p.From, c.hasPaid(p.From), c.now())
 	if err != nil {
 		return err
 	}
@@ -249,7 +270,7 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 			return errors.New("another approval of this payer is under way")
 		}
 	}
-	defer c.shared.approvals.end(p.from, done)
+	defer c.shared.approvals.end(p.From, done)
 	missing, err := c.missingGas(ctx, p, v)
 	if err != nil {
 		return err
@@ -264,7 +285,7 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	switch a, err := c.sendApproval(ctx, tx, missing.Sign() > 0); a {
 	case taken, unclear, numberTaken:
 	case turnedAway:
-		if !answered(err) {
+		if !chain.Answered(err) {
 			return fmt.Errorf("sending the payer's approval: %w", err)
 		}
 		return &x402.Error{Code: codeApprovalBroadcast, Err: err}
@@ -275,7 +296,7 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 	switch {
 	case errors.Is(err, errNoBlock):
 		if missing.Sign() == 0 { // else he waits until he has paid for the gift
-			c.shared.approvals.late.Add(p.from, c.now())
+			c.shared.approvals.late.Add(p.From, c.now())
 		}
 		return &x402.Error{Code: codeApprovalFailed, Err: err}
 	case err != nil:
@@ -288,11 +309,11 @@ func (c *chain) approve(ctx context.Context, p *payment, v view) error {
 
 // sendApproval sends the payer's approval. A node may learn a moment later than we
 // that its gas was given.
-func (c *chain) sendApproval(ctx context.Context, tx *types.Transaction, given bool) (answer, error) {
+func (c *settler) sendApproval(ctx context.Context, tx *types.Transaction, given bool) (answer, error) {
 	pause := firstPoll
 	for tries := 0; ; tries++ {
 		a, err := c.broadcast(ctx, tx)
-		if a != turnedAway || !given || tries == giftTries || !containsAny(strings.ToLower(err.Error()), noFunds...) {
+		if a != turnedAway || !given || tries == giftTries || !chain.Mentions(err, noFunds...) {
 			return a, err
 		}
 		if err := c.sleep(ctx, pause); err != nil {
@@ -303,7 +324,7 @@ func (c *chain) sendApproval(ctx context.Context, tx *types.Transaction, given b
 }
 
 // fund pays a payer what is missing for the gas of the approval.
-func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until time.Time, v view) error {
+func (c *settler) fund(ctx context.Context, p *payment, missing *big.Int, until time.Time, v view) error {
 	budget := &c.shared.approvals
 	cost := new(big.Int).Add(missing, v.fees.total(fundGas))
 	if v.fees.excessive(fundGas) {
@@ -313,7 +334,7 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 		c.noGas(p.account, zap.Stringer("balance", balance), zap.Stringer("needed", cost))
 		return c.unfit(p.account, fmt.Errorf("the account %s cannot pay for it", p.account.key.address))
 	}
-	hasPaid, unpaid := c.hasPaid(p.from), gift{p.from, p.token}
+	hasPaid, unpaid := c.hasPaid(p.From), gift{p.From, p.Token}
 	if !budget.take(cost, c.approvalBudget, c.now(), hasPaid) {
 		return errors.New("the budget of today is used up")
 	}
@@ -332,37 +353,37 @@ func (c *chain) fund(ctx context.Context, p *payment, missing *big.Int, until ti
 	if *r.Status != 1 {
 		return errors.New("it was reverted")
 	}
-	c.notices.of(p.account).logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.from), zap.Stringer("amount", missing))
+	c.Notices.Of(p.account.key.address).Logger.Info("a payer was given the gas for an approval", zap.Stringer("payer", p.From), zap.Stringer("amount", missing))
 	return nil
 }
 
 // sendGift sends the payer some of the chain's own coin.
-func (c *chain) sendGift(ctx context.Context, p *payment, v view, amount *big.Int) (*flight, answer, error) {
+func (c *settler) sendGift(ctx context.Context, p *payment, v view, amount *big.Int) (*flight, answer, error) {
 	leave, err := c.turn(ctx, p.account)
 	if err != nil {
 		return nil, turnedAway, err
 	}
 	defer leave()
-	return c.send(ctx, v, &flight{by: p.account, to: p.from, gas: fundGas, value: amount})
+	return c.send(ctx, v, &flight{by: p.account, to: p.From, gas: fundGas, value: amount})
 }
 
 // errNoBlock is for a transaction that no block has taken in time.
 var errNoBlock = errors.New("no block has taken it")
 
-// landing waits until a block holds one of some transactions, and returns its
-// receipt, which has a status. In the meantime the account is kept going.
-func (c *chain) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*receipt, error) {
+// landing waits until a block holds one of some transactions, and returns its receipt, which
+// has a status. Meanwhile it nudges the account.
+func (c *settler) landing(ctx context.Context, a *account, until time.Time, sent func() hashes) (*chain.Receipt, error) {
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		list := sent()
-		found := make([]*receipt, len(list))
-		err := c.ask(ctx, func() calls {
-			var b calls
+		found := make([]*chain.Receipt, len(list))
+		err := c.Ask(ctx, func() chain.Batch {
+			var b chain.Batch
 			for i, h := range list {
 				found[i] = nil
-				b.add(&found[i], "eth_getTransactionReceipt", h)
+				b.Add(&found[i], "eth_getTransactionReceipt", h)
 			}
 			return b
-		}, every)
+		}, chain.Batch.Err)
 		for i, r := range found {
 			if err == nil && r != nil && r.Transaction == list[i] && r.Block != nil && r.Status != nil {
 				return r, nil

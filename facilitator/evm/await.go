@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -19,7 +20,7 @@ const (
 	// shareLook is how old a look at a transaction of several payments may be.
 	shareLook = 250 * time.Millisecond
 	// countAfter is how many looks find no receipt before our number is looked at, too:
-	// another gateway with the same key may have put a transaction in the place of ours.
+	// another gateway with the same key may have put its own transaction in the place of ours.
 	countAfter = 5
 	// lostAfter is how many looks find no receipt, though our number is in a
 	// block, before the transaction is given up. Nodes behind one URL may lag.
@@ -30,7 +31,7 @@ const (
 )
 
 // await waits for the receipt of a payment that was sent, until ctx ends.
-func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
+func (c *settler) await(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
 	fl := rec.flight
 	missed, looks, doubts := 0, 0, 0
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
@@ -39,25 +40,25 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 		r, v, err := c.receipts(ctx, p, fl, sent, looks > countAfter)
 		switch {
 		case err != nil:
-		case v == paid:
+		case v == chain.Paid:
 			c.landed(fl)
 			c.paid(p, rec, r)
 			return settled(p, r)
-		case v == mismatch:
+		case v == chain.Mismatch:
 			c.landed(fl)
-			another := c.anotherSays(ctx, p, r, fl.shared)
+			another := c.AnotherSays(ctx, &p.Payment, r, p.origin(fl.shared))
 			if doubts++; !another && doubts < maxDoubts {
 				break // it may be a moment behind
 			}
 			if another {
-				c.costUs(rec, r, addressTopic(p.token))
-				c.notices.error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+				c.costUs(rec, r, chain.AddressTopic(p.Token))
+				c.Notices.Error("a transaction succeeded without moving the money: do not accept this asset", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.Token))
 			} else {
 				c.conclude(fl, r)
-				c.notices.warn("a node says that a transaction succeeded without moving the money, and no other node says the same: one of them is wrong, or lies", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.token))
+				c.Notices.Warn("a node says that a transaction succeeded without moving the money, and no other node says the same: one of them is wrong, or lies", zap.Stringer("transaction", r.Transaction), zap.Stringer("asset", p.Token))
 			}
 			return unknown(p, codeEventMismatch, r.Transaction.Hex(), "the token does not say that it moved the money")
-		case v == failed:
+		case v == chain.Failed:
 			c.landed(fl)
 			return c.failed(ctx, p, rec, r)
 		case r != nil:
@@ -90,54 +91,54 @@ func (c *chain) await(ctx context.Context, p *payment, rec *record) facilitator.
 // receipts looks for the receipt of any of the transactions, deep enough in the
 // chain to count. If the verdict is inconclusive, it is one that is not deep enough,
 // or nil. counting also looks whether their number is in a block.
-func (c *chain) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*receipt, verdict, error) {
+func (c *settler) receipts(ctx context.Context, p *payment, fl *flight, sent hashes, counting bool) (*chain.Receipt, chain.Verdict, error) {
 	found, last, err := c.found(ctx, fl, sent, counting)
 	if err != nil {
-		return nil, inconclusive, err
+		return nil, chain.Inconclusive, err
 	}
-	var shallow *receipt
+	var shallow *chain.Receipt
 	for i, r := range found {
-		switch v := r.judge(sent[i], p, fl.shared); {
-		case v == inconclusive:
-		case c.deep(r, last) && c.agreed(ctx, p, r, fl.shared):
+		switch v := r.Judge(sent[i], &p.Payment, p.origin(fl.shared)); {
+		case v == chain.Inconclusive:
+		case c.Deep(r, last) && c.Agreed(ctx, &p.Payment, r, p.origin(fl.shared)):
 			return r, v, nil
 		default:
 			shallow = r
 		}
 	}
-	return shallow, inconclusive, nil
+	return shallow, chain.Inconclusive, nil
 }
 
 // found asks for the receipts of transactions and for the last block. Those who wait
 // for one transaction share a look.
-func (c *chain) found(ctx context.Context, fl *flight, sent hashes, counting bool) ([]*receipt, uint64, error) {
+func (c *settler) found(ctx context.Context, fl *flight, sent hashes, counting bool) ([]*chain.Receipt, uint64, error) {
 	if fl.shared > 0 {
 		fl.look.Lock()
 		defer fl.look.Unlock()
-		// Who has seen that the number is in a block wants to know what is there now.
+		// A caller who has seen the number in a block needs the receipts of now.
 		_, passed := fl.sent()
 		if seen := &fl.seen; !passed && len(seen.receipts) == len(sent) && time.Since(seen.at) < shareLook {
 			return seen.receipts, seen.last, nil
 		}
 	}
-	found := make([]*receipt, len(sent))
+	found := make([]*chain.Receipt, len(sent))
 	var last, mined hexutil.Uint64
-	err := c.ask(ctx, func() calls {
-		var b calls
+	err := c.Ask(ctx, func() chain.Batch {
+		var b chain.Batch
 		for i, h := range sent {
 			found[i] = nil
-			b.add(&found[i], "eth_getTransactionReceipt", h)
+			b.Add(&found[i], "eth_getTransactionReceipt", h)
 		}
-		if c.confirmations > 1 {
+		if c.Confirmations > 1 {
 			last = 0
-			b.add(&last, "eth_blockNumber")
+			b.Add(&last, "eth_blockNumber")
 		}
 		if counting {
 			mined = 0
-			b.add(&mined, "eth_getTransactionCount", fl.by.key.address, "latest")
+			b.Add(&mined, "eth_getTransactionCount", fl.by.key.address, "latest")
 		}
 		return b
-	}, every)
+	}, chain.Batch.Err)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -150,24 +151,19 @@ func (c *chain) found(ctx context.Context, fl *flight, sent hashes, counting boo
 	return found, uint64(last), nil
 }
 
-// deep reports whether the block of a receipt has enough blocks upon it.
-func (c *chain) deep(r *receipt, last uint64) bool {
-	return c.confirmations <= 1 || last >= uint64(*r.Block) && last-uint64(*r.Block) >= c.confirmations-1
-}
-
 // landed drops a flight whose number is in a block.
-func (c *chain) landed(fl *flight) { fl.by.sender.prune(fl.number+1, c.now()) }
+func (c *settler) landed(fl *flight) { fl.by.sender.prune(fl.number+1, c.now()) }
 
 // failed is for a transaction of ours that was reverted: most likely, somebody
 // was faster with the same authorization.
-func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt) facilitator.Settlement {
+func (c *settler) failed(ctx context.Context, p *payment, rec *record, r *chain.Receipt) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
 	if err == nil && s.Outcome == facilitator.Settled {
 		c.conclude(rec.flight, r) // the payer has paid, and ours was for nothing
 		rec.place.landed()
 		return s
 	}
-	c.costUs(rec, r, addressTopic(p.from), rec.code)
+	c.costUs(rec, r, chain.AddressTopic(p.From), rec.code)
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
 	}
@@ -182,23 +178,24 @@ func (c *chain) failed(ctx context.Context, p *payment, rec *record, r *receipt)
 }
 
 // paid takes note of money that a transaction of ours has moved.
-func (c *chain) paid(p *payment, rec *record, r *receipt) {
+func (c *settler) paid(p *payment, rec *record, r *chain.Receipt) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
-	if w, ok := p.way.(*eip3009); ok && w.moved(p, r, false) {
-		c.sawPair(p.token)
+	if p.Permit == nil && r.Judge(r.Transaction, &p.Payment, chain.Foreign) == chain.Paid {
+		c.sawPair(p.Token)
 	}
 }
 
-// costUs takes note of a transaction that moved nothing, and of who is known by it.
-func (c *chain) costUs(rec *record, r *receipt, whose ...common.Hash) {
+// costUs takes note of a transaction that cost us gas and moved nothing; whose are the payer,
+// code or asset that it is counted for.
+func (c *settler) costUs(rec *record, r *chain.Receipt, whose ...common.Hash) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
 	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
 }
 
-// lost is for a payment whose transactions will never be in a block.
-func (c *chain) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
+// lost finds out about a payment whose transactions will never be in a block.
+func (c *settler) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
@@ -209,36 +206,28 @@ func (c *chain) lost(ctx context.Context, p *payment, rec *record, sent hashes) 
 // findUse looks for who used an authorization after a block. Anyone can send
 // what a payer signed; if that moved the money to the payee, the payer has paid.
 // If the payer cancelled the authorization, it never will.
-func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
+func (c *settler) findUse(ctx context.Context, p *payment, since uint64) (facilitator.Settlement, error) {
 	if since == sinceUnknown {
-		return unknown(p, p.codes().nonceUsed, "", "it is not known whether it was used before"), nil
+		return unknown(p, p.UsedCode(), "", "it is not known whether it was used before"), nil
 	}
-	var events []event
-	filter := p.filter(p)
-	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(since+1), "latest"
-	err := c.ask(ctx, func() calls {
-		events = nil
-		var b calls
-		b.add(&events, "eth_getLogs", filter)
-		return b
-	}, every)
+	events, err := c.EventsSince(ctx, &p.Payment, since)
 	if err != nil {
 		return facilitator.Settlement{}, err
 	}
-	s := unknown(p, p.codes().nonceUsed, "", "the chain has no event of its use since we first saw it")
+	s := unknown(p, p.UsedCode(), "", "the chain has no event of its use since we first saw it")
 	uses := 0
-	for _, e := range p.own(events) {
-		if !p.isUse(p, &e) {
+	for _, e := range events {
+		if !p.IsUse(&e) {
 			continue
 		}
 		uses++
-		if s, err = c.foreign(ctx, p, e.Transaction); err != nil || s.Outcome == facilitator.Settled || !p.direct() {
+		if s, err = c.foreign(ctx, p, e.Transaction); err != nil || s.Outcome == facilitator.Settled || !p.OnlyByCall() {
 			return s, err
 		}
 	}
-	for _, e := range p.own(events) {
+	for _, e := range events {
 		// A nonce that is used can be given up as well, which says nothing then.
-		if p.isCancel(p, &e) && uses == 0 {
+		if p.IsCancel(&e) && uses == 0 {
 			return c.canceled(ctx, p, e.Transaction)
 		}
 	}
@@ -246,44 +235,25 @@ func (c *chain) findUse(ctx context.Context, p *payment, since uint64) (facilita
 }
 
 // foreign judges the transaction of somebody else that used an authorization.
-func (c *chain) foreign(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	r, deep, err := c.receipt(ctx, p, hash)
+func (c *settler) foreign(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+	r, deep, err := c.Receipt(ctx, &p.Payment, hash)
 	switch {
 	case err != nil:
 		return facilitator.Settlement{}, err
 	case !deep:
 		return unknown(p, x402.CodeSettlementPending, hash.Hex(), "somebody else sent it, and it is not confirmed yet"), nil
-	case r.judge(hash, p, foreignCall) == paid:
+	case r.Judge(hash, &p.Payment, chain.Foreign) == chain.Paid:
 		return settled(p, r), nil
 	}
-	return unknown(p, p.codes().nonceUsed, hash.Hex(), "the authorization was used for something else"), nil
+	return unknown(p, p.UsedCode(), hash.Hex(), "the authorization was used for something else"), nil
 }
 
 // canceled refuses a payment that its payer has cancelled, once that is certain.
-func (c *chain) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
-	used := p.codes().nonceUsed
-	r, deep, err := c.receipt(ctx, p, hash)
-	if err != nil || r == nil || !deep || !r.cancels(p) {
+func (c *settler) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+	used := p.UsedCode()
+	r, deep, err := c.Receipt(ctx, &p.Payment, hash)
+	if err != nil || r == nil || !deep || !r.Cancels(&p.Payment) {
 		return unknown(p, used, "", "the payer is cancelling the authorization"), err
 	}
 	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(used), Detail: "the payer has cancelled the authorization"}, nil
-}
-
-// receipt asks for the receipt of somebody else's transaction, for what it called
-// if that matters, and whether it is deep enough in the chain.
-func (c *chain) receipt(ctx context.Context, p *payment, hash common.Hash) (r *receipt, deep bool, err error) {
-	var last hexutil.Uint64
-	var call *sentCall
-	err = c.ask(ctx, func() calls {
-		r, call, last = nil, nil, 0
-		var b calls
-		b.add(&r, "eth_getTransactionReceipt", hash)
-		b.add(&last, "eth_blockNumber")
-		if p.direct() {
-			b.add(&call, "eth_getTransactionByHash", hash)
-		}
-		return b
-	}, every)
-	r.of(call)
-	return r, err == nil && r != nil && r.Block != nil && c.deep(r, uint64(last)) && c.agreed(ctx, p, r, foreignCall), err
 }

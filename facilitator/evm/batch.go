@@ -10,20 +10,23 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 const (
-	// defaultBatch is how many payments go in one transaction, where the config does
-	// not say, and defaultBatchWait how long the first of them waits for others. Ten
-	// have nine tenths of what can be saved.
+	// defaultBatch is how many payments go in one transaction, where the config does not say,
+	// and defaultBatchWait how long the first of them waits for others. A batch of ten saves
+	// nine tenths of the gas that a batch can save.
 	defaultBatch     = 20
 	defaultBatchWait = 200 * time.Millisecond
 	// maxBatch keeps a transaction of payments below the most gas that one may have
 	// (EIP-7825), and maxBatchWait is less than most blocks take.
 	maxBatch     = 50
 	maxBatchWait = 2 * time.Second
-	// memberGas is what one payment of several may use: what a transfer of USDC takes to
-	// an account that held none, and some more. Who burns it burns nobody else's.
+	// memberGas is what one payment of several may use: what a transfer of USDC takes to an
+	// account that held none, and some more. A payment that burns all of it takes nothing from
+	// the others.
 	memberGas = 120_000
 	// noBatchLife is how long payments go alone after a node could not run several
 	// together.
@@ -67,12 +70,13 @@ type sent struct {
 }
 
 // shareable reports whether a payment can be in a transaction with others.
-func (c *chain) shareable(p *payment) bool {
-	return c.mayShare(p) && c.seen(&c.pairing, p.token)
+func (c *settler) shareable(p *payment) bool {
+	return c.mayShare(p) && c.seen(&c.pairing, p.Token)
 }
 
-// mayShare is shareable but for what the token was not seen to do yet.
-func (c *chain) mayShare(p *payment) bool {
+// mayShare is shareable without the condition that the token was already seen to write both
+// events of a payment in succession.
+func (c *settler) mayShare(p *payment) bool {
 	if c.batch < 2 || p.solo || p.signer != byKey || p.limit != 0 || c.now().Unix() < c.noBatch.Load() {
 		return false
 	}
@@ -83,7 +87,7 @@ func (c *chain) mayShare(p *payment) bool {
 // sawPair takes note that a token writes the events of a payment one after the other.
 // Those who wait for transactions of their own go together then: all of a rush, after a
 // quiet time.
-func (c *chain) sawPair(token common.Address) {
+func (c *settler) sawPair(token common.Address) {
 	before := c.seen(&c.pairing, token)
 	c.pairing.Store(token, c.now())
 	if before || c.batch < 2 {
@@ -100,7 +104,7 @@ func (c *chain) sawPair(token common.Address) {
 
 // dispatch sends a payment that was found good, together with others if it may be.
 // The flight is nil if nothing was sent.
-func (c *chain) dispatch(ctx context.Context, p *payment, v view) (*flight, answer, error) {
+func (c *settler) dispatch(ctx context.Context, p *payment, v view) (*flight, answer, error) {
 	if !c.shareable(p) {
 		return c.sendAlone(ctx, p, v)
 	}
@@ -162,11 +166,11 @@ func (s *batches) end(b *batch) []*member {
 
 // lead gathers the others and sends the batch. It goes on when the caller of the
 // first payment gives up: the others rely on it.
-func (c *chain) lead(caller context.Context, b *batch, a *account) {
+func (c *settler) lead(caller context.Context, b *batch, a *account) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), leadWithin)
 	defer cancel()
-	// Also after a panic: the others wait, and for who was not told the payment may
-	// be on its way.
+	// The members are told also after a panic: they wait for it, and a member that was told
+	// nothing may be on its way.
 	defer close(b.done)
 	if a.sender.busy() || c.shared.queue.crowded() {
 		wait := time.NewTimer(c.batchWait)
@@ -192,8 +196,8 @@ func (c *chain) lead(caller context.Context, b *batch, a *account) {
 	}
 }
 
-// seeRoom has a payment that there was no room for go alone: it waits until there is room
-// for as much gas as that takes.
+// seeRoom has a payment go alone that was left out because it may cost more gas than there is
+// room for: alone it waits until there is room for what it takes.
 func (m *member) seeRoom() {
 	if errors.Is(m.err, errTooRisky) {
 		m.p.solo = true
@@ -204,7 +208,8 @@ func (m *member) seeRoom() {
 // and the others can go without them.
 type leftOutError struct{ why map[claim]error }
 
-// leaveOut makes one of what is wrong with single payments, if something is.
+// leaveOut makes a *leftOutError of the payments that cannot be in a transaction, each with
+// the reason; nil if there are none.
 func leaveOut(why map[claim]error) error {
 	if len(why) == 0 {
 		return nil
@@ -216,8 +221,8 @@ func (e *leftOutError) Error() string { return errors.Join(e.Unwrap()...).Error(
 
 func (e *leftOutError) Unwrap() []error { return slices.Collect(maps.Values(e.why)) }
 
-// without tells members why they are left out, and returns the others. What was set aside
-// for the former is room for the latter.
+// without tells members why they are left out, and returns the others. What was set aside for
+// those left out is room for the others.
 func (e *leftOutError) without(members []*member) (rest []*member) {
 	for _, m := range members {
 		why, out := e.why[m.p.claim()]
@@ -243,7 +248,7 @@ func tell(list []*member, s sent) {
 // sendTogether sends members in one transaction, after a simulation of all of them
 // in their order: one may spend what another one needs. It returns the member that
 // is to be sent alone, if only one is left.
-func (c *chain) sendTogether(ctx context.Context, a *account, members []*member) []*member {
+func (c *settler) sendTogether(ctx context.Context, a *account, members []*member) []*member {
 	good, v, err := c.trial(ctx, a, members)
 	if err != nil {
 		tell(members, sent{answer: turnedAway, err: err})
@@ -252,7 +257,8 @@ func (c *chain) sendTogether(ctx context.Context, a *account, members []*member)
 	for len(good) > 1 {
 		fl := flightOfAll(a, good)
 		if !covers(a, fl.gas, v.fees.of(len(fl.data)), v) {
-			// It may be enough for one. Who goes alone is told if it is not.
+			// The balance may be enough for one payment. If it is not, that payment is told
+			// when it goes alone.
 			tell(good, sent{answer: turnedAway, err: errAlone})
 			return nil
 		}
@@ -301,8 +307,8 @@ func (fl *flight) carry(p *payment) {
 	fl.follow(p)
 }
 
-// follow has whoever asks for a payment now told of what is sent in place of a flight: who
-// asked before may have gone.
+// follow has the caller who asks for a payment now be told when another transaction takes the
+// place of its flight: the caller who asked before may have gone.
 func (fl *flight) follow(p *payment) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -319,12 +325,12 @@ func (fl *flight) follow(p *payment) {
 }
 
 // ends is when the payment is not good any more.
-func (p *payment) ends() time.Time { return time.Unix(p.authorization.ValidBefore, 0) }
+func (p *payment) ends() time.Time { return time.Unix(p.Authorization.ValidBefore, 0) }
 
 // trial simulates members together, and looks at the account that is to send them.
 // It returns those that are good; the others are told to go alone, which tells them
 // why they are not.
-func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*member, view, error) {
+func (c *settler) trial(ctx context.Context, a *account, members []*member) ([]*member, view, error) {
 	fl := flightOfAll(a, members)
 	var (
 		now            prices
@@ -332,17 +338,17 @@ func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*me
 		balance        *hexutil.Big
 		pending, mined hexutil.Uint64
 	)
-	err := c.ask(ctx, func() calls {
+	err := c.Ask(ctx, func() chain.Batch {
 		result, balance = nil, nil
-		var b calls
-		b.add(&result, "eth_call", fl.simulated(), "latest")
-		b.add(&balance, "eth_getBalance", a.key.address, "latest")
-		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
-		b.add(&mined, "eth_getTransactionCount", a.key.address, "latest")
+		var b chain.Batch
+		b.Add(&result, "eth_call", fl.simulated(), "latest")
+		b.Add(&balance, "eth_getBalance", a.key.address, "latest")
+		b.Add(&pending, "eth_getTransactionCount", a.key.address, "pending")
+		b.Add(&mined, "eth_getTransactionCount", a.key.address, "latest")
 		now.ask(&b)
 		return b
-	}, func(b calls) error {
-		if reverted(b[0].Error) {
+	}, func(b chain.Batch) error {
+		if chain.Reverted(b[0].Error) {
 			result, b[0].Error = nil, nil
 		}
 		return now.judge(c, b)
@@ -352,7 +358,7 @@ func (c *chain) trial(ctx context.Context, a *account, members []*member) ([]*me
 	}
 	if len(result) != len(members) {
 		c.noBatch.Store(c.now().Add(noBatchLife).Unix())
-		c.notices.warn("the node cannot run several payments together, so each goes alone for some time: `batch off` spares the trial")
+		c.Notices.Warn("the node cannot run several payments together, so each goes alone for some time: `batch off` spares the trial")
 	}
 	var good []*member
 	for i, m := range members {

@@ -37,7 +37,7 @@ func benchmarkRow(b *testing.B, unix int64, row row) {
 		b.Fatal(err)
 	}
 	now := time.Unix(unix, 0)
-	signature := append([]byte(nil), p.authorization.Signature...)
+	signature := append([]byte(nil), p.Authorization.Signature...)
 	signature[64] -= 27
 
 	h := http.Header{x402.HeaderPaymentSignature: {base64.StdEncoding.EncodeToString(row.PaymentPayload)}}

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // answer is what became of sending a transaction.
@@ -40,8 +41,9 @@ type reply struct {
 // enough, so that one that hangs holds up nobody. All of them get the same one, which
 // cannot be counted twice. It returns while some may still be asked.
 //
-// A clear no is none while another node has not answered: that one may have taken it.
-func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, error) {
+// A clear no counts only when all nodes have answered: one that has not may have taken the
+// transaction.
+func (c *settler) broadcast(ctx context.Context, tx *types.Transaction) (answer, error) {
 	raw, err := tx.MarshalBinary()
 	if err != nil {
 		return turnedAway, err
@@ -52,10 +54,10 @@ func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, e
 	to := c.listening()
 	replies := make(chan reply, len(to))
 	for _, n := range to {
-		leave := c.users.enter() // the connection is in use for longer than by our caller
+		leave := c.looking.Enter() // the connection is in use for longer than by our caller
 		go func() {
 			defer leave()
-			replies <- n.send(context.WithoutCancel(ctx), raw, tx.Hash())
+			replies <- c.sendTo(context.WithoutCancel(ctx), n, raw, tx.Hash())
 		}()
 	}
 	said := make(map[answer][]error)
@@ -70,9 +72,9 @@ func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, e
 			return unclear, errors.Join(append(said[unclear], ctx.Err())...)
 		}
 	}
-	// Whichever node was faster, the same answers mean the same: another number is tried
-	// if one of them says that this one is used, and that nothing was sent for a reason of
-	// ours is only said if none of them says anything else.
+	// The result does not depend on which node was faster. If one node says that the number is
+	// used, another number is tried. That nothing was sent for a reason of ours is returned
+	// only if no node says anything else.
 	for _, a := range []answer{unclear, numberTaken, refusedByCall, turnedAway} {
 		if errs := said[a]; len(errs) > 0 {
 			return a, errors.Join(errs...)
@@ -83,56 +85,53 @@ func (c *chain) broadcast(ctx context.Context, tx *types.Transaction) (answer, e
 
 // listening returns the nodes that a transaction is sent to: not those that were silent
 // a moment ago, unless all were.
-func (c *chain) listening() []*node {
-	var list []*node
-	for _, n := range c.nodes {
-		if !n.isDeaf() {
+func (c *settler) listening() []*chain.Node {
+	var list []*chain.Node
+	for _, n := range c.Nodes {
+		if !c.wasSilent(n) {
 			list = append(list, n)
 		}
 	}
 	if len(list) == 0 {
-		return c.nodes
+		return c.Nodes
 	}
 	return list
 }
 
-// deafFor is how long a node that was silent when it was to take a transaction gets no
-// other: each would wait for it, if no other node took it.
+// deafFor is how long a node that was silent to a transaction gets no other one: each payment
+// would wait for it if no other node took its transaction.
 const deafFor = time.Minute
 
-func (n *node) isDeaf() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.now().Sub(n.deaf) < deafFor
+func (c *settler) wasSilent(n *chain.Node) bool {
+	at, ok := c.silent.Load(n)
+	return ok && c.now().Sub(at.(time.Time)) < deafFor
 }
 
-// send sends a transaction to one node.
-func (n *node) send(ctx context.Context, raw []byte, hash common.Hash) (r reply) {
-	// Nobody's protection reaches into the goroutine of this.
+// sendTo sends a transaction to one node.
+func (c *settler) sendTo(ctx context.Context, n *chain.Node, raw []byte, hash common.Hash) (r reply) {
+	// A panic in this goroutine would end the process: no caller recovers from it.
 	defer func() {
 		if v := recover(); v != nil {
 			r = reply{unclear, fmt.Errorf("panic: %v", v)}
 		}
 	}()
 	var ignored common.Hash
-	err := n.call(ctx, &ignored, "eth_sendRawTransaction", hexutil.Bytes(raw))
+	err := n.Call(ctx, &ignored, "eth_sendRawTransaction", hexutil.Bytes(raw))
 	if err == nil {
 		return reply{taken, nil}
 	}
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
-		n.mu.Lock()
-		n.deaf = n.now()
-		n.mu.Unlock()
+		c.silent.Store(n, c.now())
 	}
 	a := read1(err)
 	if a != alreadyKnown {
 		return reply{a, err}
 	}
-	// If these are the words of a payer's contract, which some nodes call before they
-	// take a transaction, then the node does not have it. A number that counts as used
-	// holds up all payments of the account, so the node has to show the transaction.
-	var found *sentCall
-	switch asked := n.call(ctx, &found, "eth_getTransactionByHash", hash); {
+	// A payer's contract may have said these words, on nodes that run a call before they take
+	// the transaction; such a node does not have it. If it then counted as sent, its number
+	// would hold up all payments of the account. So the node has to show the transaction.
+	var found *chain.Transaction
+	switch asked := n.Call(ctx, &found, "eth_getTransactionByHash", hash); {
 	case asked != nil:
 		return reply{unclear, errors.Join(err, asked)}
 	case found == nil || found.Hash != hash:
@@ -148,30 +147,29 @@ const (
 	alreadyKnown
 )
 
-// read1 says what one node's error means. Nodes have no codes for it, so it is
-// their words that count. Words that nobody here knows say nothing: a node may have passed
-// the transaction on before something else went wrong.
+// read1 says what one node's error means. Nodes have no codes for it, so that their words
+// count. Unknown words leave it unclear: a node may have passed the transaction on before
+// something else went wrong.
 func read1(err error) answer {
-	if !answered(err) {
-		if neverSent(err) {
+	if !chain.Answered(err) {
+		if chain.NeverSent(err) {
 			return turnedAwayAtDoor
 		}
 		return unclear
 	}
-	said := strings.ToLower(err.Error())
 	switch {
-	case reverted(err):
+	case chain.Reverted(err):
 		// The words may be the payer's, whose wallet is called: they say nothing about
 		// the node, and no other number helps.
 		return refusedByCall
-	case containsAny(said, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
+	case chain.Mentions(err, "already known", "alreadyknown", "known transaction", "already imported", "already in mempool", "already in the mempool"):
 		return alreadyKnown
-	case containsAny(said, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
+	case chain.Mentions(err, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken
-	case containsAny(said, noFunds...), containsAny(said, notOurDay...):
+	case chain.Mentions(err, noFunds...), chain.Mentions(err, notOurDay...):
 		return turnedAway
-	case containsAny(said, refusals...):
+	case chain.Mentions(err, refusals...):
 		return refusedByCall
 	default:
 		return unclear
@@ -209,62 +207,63 @@ var notOurDay = []string{
 // other things.
 type prices struct {
 	id         hexutil.Uint64
-	head       *head
+	head       *chain.Head
 	tip, price *hexutil.Big
 	published  hexutil.Bytes
 }
 
 // ask adds the questions to a batch, of which they must be the last.
-func (p *prices) ask(b *calls) {
+func (p *prices) ask(b *chain.Batch) {
 	*p = prices{}
-	b.add(&p.id, "eth_chainId")
-	b.add(&p.head, "eth_getBlockByNumber", "latest", false)
-	b.add(&p.published, "eth_call", l1FeeCall(ordinary), "latest")
-	b.add(&p.price, "eth_gasPrice")
-	b.add(&p.tip, "eth_maxPriorityFeePerGas")
+	b.Add(&p.id, "eth_chainId")
+	b.Add(&p.head, "eth_getBlockByNumber", "latest", false)
+	b.Add(&p.published, "eth_call", l1FeeCall(ordinary), "latest")
+	b.Add(&p.price, "eth_gasPrice")
+	b.Add(&p.tip, "eth_maxPriorityFeePerGas")
 }
 
 // judge says whether the answers of a batch are of use.
-func (p *prices) judge(c *chain, b calls) error {
+func (p *prices) judge(c *settler, b chain.Batch) error {
 	b[len(b)-1].Error = nil // not every chain has a tip
 	c.sawPublished(&b[len(b)-3], p.published)
-	if err := every(b); err != nil {
+	if err := b.Err(); err != nil {
 		return err
 	}
-	return c.checkNode(p.id, p.head)
+	return c.CheckNode(p.id, p.head)
 }
 
-func (p *prices) fees(c *chain) fees {
+func (p *prices) fees(c *settler) fees {
 	return c.market(toBig(p.head.BaseFee), toBig(p.tip), toBig(p.price))
 }
 
 // pendingOf asks for the next number of an account of ours, transactions in the pool
 // counted; 0 if no node says.
-func (c *chain) pendingOf(ctx context.Context, a *account) uint64 {
+func (c *settler) pendingOf(ctx context.Context, a *account) uint64 {
 	var pending hexutil.Uint64
-	err := c.ask(ctx, func() calls {
+	err := c.Ask(ctx, func() chain.Batch {
 		pending = 0
-		var b calls
-		b.add(&pending, "eth_getTransactionCount", a.key.address, "pending")
+		var b chain.Batch
+		b.Add(&pending, "eth_getTransactionCount", a.key.address, "pending")
 		return b
-	}, every)
+	}, chain.Batch.Err)
 	if err != nil {
 		return 0
 	}
 	return uint64(pending)
 }
 
-// accountNow asks where an account of ours is, and what gas costs.
-func (c *chain) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
+// accountNow asks how many transactions of an account of ours are in blocks, and what gas
+// costs.
+func (c *settler) accountNow(ctx context.Context, a *account) (mined uint64, f fees, err error) {
 	var count hexutil.Uint64
 	var now prices
-	err = c.ask(ctx, func() calls {
+	err = c.Ask(ctx, func() chain.Batch {
 		count = 0
-		var b calls
-		b.add(&count, "eth_getTransactionCount", a.key.address, "latest")
+		var b chain.Batch
+		b.Add(&count, "eth_getTransactionCount", a.key.address, "latest")
 		now.ask(&b)
 		return b
-	}, func(b calls) error { return now.judge(c, b) })
+	}, func(b chain.Batch) error { return now.judge(c, b) })
 	if err != nil {
 		return 0, fees{}, err
 	}

@@ -5,8 +5,8 @@ import (
 	"crypto/ecdsa"
 	"errors"
 	"math/big"
-	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,18 +15,19 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // gatekeeper is a node with an answer of its own to a transaction, and to nothing else.
 type gatekeeper struct {
-	caller
+	chain.Client
 	asked  atomic.Int64
 	closed atomic.Bool
 	send   func(ctx context.Context, through func() error) error // nil takes it
 }
 
 func (g *gatekeeper) CallContext(ctx context.Context, result any, method string, args ...any) error {
-	through := func() error { return g.caller.CallContext(ctx, result, method, args...) }
+	through := func() error { return g.Client.CallContext(ctx, result, method, args...) }
 	if method != "eth_sendRawTransaction" || g.send == nil {
 		return through()
 	}
@@ -45,7 +46,7 @@ func says(words string) func(context.Context, func() error) error {
 func timesOut(context.Context, func() error) error { return context.DeadlineExceeded }
 
 // startBehind makes a facilitator with a node for each gatekeeper.
-func (c *testChain) startBehind(gates ...*gatekeeper) (*Facilitator, *chain) {
+func (c *testChain) startBehind(gates ...*gatekeeper) (*Facilitator, *settler) {
 	c.t.Helper()
 	f, _ := c.start("base-sepolia", func(n *Network) {
 		n.RPC = nil
@@ -55,14 +56,17 @@ func (c *testChain) startBehind(gates ...*gatekeeper) (*Facilitator, *chain) {
 	})
 	ch := f.chains[baseSepolia]
 	for i, g := range gates {
-		g.caller = keepOpen{c.client}
-		ch.nodes[i].dial = func(context.Context, *url.URL) (caller, error) { return g, nil }
-		ch.nodes[i].now = c.now
+		g.Client = keepOpen{c.client}
+		rewire(f, i, g)
 	}
+	idle, release := make(chan struct{}), f.looking.Closed
+	f.looking.Closed = sync.OnceFunc(func() {
+		release()
+		close(idle)
+	})
 	c.t.Cleanup(func() { // the chain is needed until the last node was asked
-		for ch.users.busy() {
-			time.Sleep(time.Millisecond)
-		}
+		_ = f.Cleanup()
+		<-idle
 	})
 	return f, ch
 }
@@ -84,7 +88,7 @@ func TestHangingSendHoldsUpNobody(t *testing.T) {
 		ended.Store(true)
 		return errors.New("too late")
 	}
-	f, ch := c.startBehind(deaf, good)
+	f, _ := c.startBehind(deaf, good)
 	for i := range byte(3) {
 		s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: i}))
 		if s.Outcome != facilitator.Settled || ended.Load() {
@@ -92,7 +96,7 @@ func TestHangingSendHoldsUpNobody(t *testing.T) {
 		}
 		<-hangs // it was asked, too
 	}
-	ch.users.close()
+	_ = f.Cleanup()
 	if deaf.closed.Load() {
 		t.Error("its connection was closed while it was asked")
 	}
@@ -133,14 +137,8 @@ func TestSilentNodeCostsOneWait(t *testing.T) {
 	}
 }
 
-func (u *users) busy() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.n > 0
-}
-
 // transfer is a transaction of our account.
-func (c *testChain) transfer(ch *chain) *types.Transaction {
+func (c *testChain) transfer(ch *settler) *types.Transaction {
 	c.t.Helper()
 	a := ch.accounts[0]
 	number := must(c.backend.Client().PendingNonceAt(c.t.Context(), a.key.address))
@@ -243,9 +241,7 @@ func TestWhatAGarblingNodeTookIsCounted(t *testing.T) {
 	c := startChain(t, payersNo(48))
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.006/day" })
 	ch := f.chains[baseSepolia]
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return &gatekeeper{caller: keepOpen{c.client}, send: passesOn("context deadline exceeded")}, nil
-	}
+	rewire(f, 0, &gatekeeper{Client: keepOpen{c.client}, send: passesOn("context deadline exceeded")})
 	c.idle = true
 	for round := range 3 {
 		var keys []*ecdsa.PrivateKey
@@ -278,9 +274,7 @@ func TestWhatAGarblingNodeTookIsCounted(t *testing.T) {
 func TestAGarblingNodeSendsNotMoreThanThePayerHas(t *testing.T) {
 	c := startChain(t, having(common.HexToAddress(payerAddress), 10000))
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return &gatekeeper{caller: keepOpen{c.client}, send: passesOn("context deadline exceeded")}, nil
-	}
+	rewire(f, 0, &gatekeeper{Client: keepOpen{c.client}, send: passesOn("context deadline exceeded")})
 	c.idle = true
 	stop := c.settleAside(f, c.many(30, nil)...)
 	untilSteady(f)
@@ -297,9 +291,7 @@ func TestAGarbledBatchIsSentOnce(t *testing.T) {
 	f, _ := c.start("base-sepolia")
 	ch := f.chains[baseSepolia]
 	ch.pairing.Store(token, c.now().Add(time.Hour))
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return &gatekeeper{caller: keepOpen{c.client}, send: passesOn("unexpected EOF")}, nil
-	}
+	rewire(f, 0, &gatekeeper{Client: keepOpen{c.client}, send: passesOn("unexpected EOF")})
 	c.idle = true
 	var requests []facilitator.Request
 	for i := range 12 {

@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"math/big"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // having gives an account exactly n atomic units.
@@ -263,9 +263,7 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 	c := startChain(t, withPermit2(t), genesis)
 	f, logs := c.start("base-sepolia")
 	dropping := true
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return &protective{keepOpen{c.client}, &dropping}, nil
-	}
+	rewire(f, 0, &protective{keepOpen{c.client}, &dropping})
 	ctx, cancel := context.WithCancel(during(t, 5*time.Minute))
 	c.asleep = cancel
 	if s := f.Settle(ctx, c.lie(at[0], 0, byRandom)); s.Outcome != facilitator.Unknown || dropping {
@@ -297,7 +295,7 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 // protective is a node with protection against reverts: it says that it has taken a
 // transaction, and has not.
 type protective struct {
-	caller
+	chain.Client
 	drops *bool // the next one
 }
 
@@ -306,7 +304,7 @@ func (n *protective) CallContext(ctx context.Context, result any, method string,
 		*n.drops = false
 		return nil
 	}
-	return n.caller.CallContext(ctx, result, method, args...)
+	return n.Client.CallContext(ctx, result, method, args...)
 }
 
 // TestANodeThatForgetsItsPool: all transactions are sent once more, in one go, and none
@@ -318,10 +316,10 @@ func TestANodeThatForgetsItsPool(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	for range maxOfPayer {
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 	}
-	node := &forgetful{caller: keepOpen{c.client}}
-	f.chains[baseSepolia].nodes[0].client = node
+	node := &forgetful{Client: keepOpen{c.client}}
+	rewire(f, 0, node)
 	c.idle = true
 	node.forgets.Store(true)
 	requests := c.many(24, nil)
@@ -355,7 +353,7 @@ func TestANodeThatForgetsItsPool(t *testing.T) {
 
 // forgetful takes transactions and forgets them, for a while.
 type forgetful struct {
-	caller
+	chain.Client
 	forgets atomic.Bool
 	taken   atomic.Int64
 }
@@ -365,7 +363,7 @@ func (n *forgetful) CallContext(ctx context.Context, result any, method string, 
 		n.taken.Add(1)
 		return nil
 	}
-	return n.caller.CallContext(ctx, result, method, args...)
+	return n.Client.CallContext(ctx, result, method, args...)
 }
 
 // TestConfirmationsHoldNoPlaces: a payment that is in a block and waits for more
@@ -374,7 +372,7 @@ func TestConfirmationsHoldNoPlaces(t *testing.T) {
 	c := startChain(t)
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Confirmations, n.Batch = 10, 1 })
 	for range maxOfPayer {
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 	}
 	c.idle = true
 	var settled atomic.Int64

@@ -6,6 +6,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // UnmarshalCaddyfile sets up the facilitator from Caddyfile tokens:
@@ -77,12 +79,12 @@ func (f *Facilitator) unmarshalNetwork(d *caddyfile.Dispenser) error {
 		return d.Errf("network wants the name of one chain, like `network base { … }`, not %d words (an unset {$VARIABLE} vanishes)", len(args))
 	}
 	name := args[0]
-	network, id, err := findChain(name)
+	network, id, err := chain.Find(name)
 	if err != nil {
 		return d.Errf("network %s: %v", name, err)
 	}
 	for other := range f.Networks {
-		if n, _, err := findChain(other); err == nil && n.CAIP2 == network.CAIP2 {
+		if n, _, err := chain.Find(other); err == nil && n.CAIP2 == network.CAIP2 {
 			return d.Errf("network %s is given twice; put everything into one block", name)
 		}
 	}
@@ -170,7 +172,7 @@ func (n *Network) unmarshalOption(d *caddyfile.Dispenser) error {
 
 func (n *Network) unmarshalRPC(d *caddyfile.Dispenser, args []string) error {
 	for i, u := range args {
-		if err := checkURL(u); err != nil {
+		if err := chain.CheckURL(u); err != nil {
 			return d.Errf("rpc %d: %v", i+1, err)
 		}
 	}
@@ -211,8 +213,8 @@ func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) 
 
 func (n *Network) unmarshalQuorum(d *caddyfile.Dispenser, args []string) error {
 	count, err := strconv.Atoi(args[0])
-	if err != nil || len(args) > 1 || count < 1 || count > maxRPC {
-		return d.Errf("quorum wants one number from 1 to %d: how many nodes must have seen a payment", maxRPC)
+	if err != nil || len(args) > 1 || count < 1 || count > chain.MaxNodes {
+		return d.Errf("quorum wants one number from 1 to %d: how many nodes must have seen a payment", chain.MaxNodes)
 	}
 	n.Quorum = count
 	return nil

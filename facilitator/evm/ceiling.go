@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	// usualGas is what one settlement uses at most as a rule. With it max_fee is
-	// compared.
+	// usualGas is the most that one settlement uses as a rule. max_fee is compared with what
+	// that much gas costs.
 	usualGas = 100_000
-	// dearTimes is how many times the price of the last hours is too much, where the
+	// dearTimes is how many times the usual price of the last hours is too much, where the
 	// config says no max_fee.
 	dearTimes = 10
-	// priceEvery is between two prices that are remembered, priceCount is how many
-	// are, and priceLeast how many tell what is usual.
+	// priceEvery is the time between two prices that are remembered, priceCount how many are
+	// remembered, and priceLeast how many it takes to tell what is usual.
 	priceEvery, priceCount, priceLeast = time.Minute, 4 * 60, 10
 	// dearWait is what payers are told to wait.
 	dearWait = time.Minute
@@ -78,7 +78,7 @@ func (c *ceiling) smallerTip(tip *big.Int, now time.Time) *big.Int {
 }
 
 // tooDear reports whether a settlement costs more than it may.
-func (c *chain) tooDear(f fees) bool {
+func (c *settler) tooDear(f fees) bool {
 	if f.excessive(transferGas) {
 		return true
 	}
@@ -93,8 +93,8 @@ func (c *chain) tooDear(f fees) bool {
 	return cost.Cmp(new(big.Int).Mul(usual, big.NewInt(dearTimes))) > 0
 }
 
-// tellDear tells the operator that nothing is settled for that.
-func (c *chain) tellDear(f fees) {
-	c.notices.error("gas costs more than a settlement may cost, so nothing is offered and nothing settled: wait, or allow more with max_fee",
+// tellDear tells the operator that nothing is settled because gas costs too much.
+func (c *settler) tellDear(f fees) {
+	c.Notices.Error("gas costs more than a settlement may cost, so nothing is offered and nothing settled: wait, or allow more with max_fee",
 		zap.Stringer("cost", f.usual()))
 }

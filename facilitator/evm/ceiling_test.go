@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // gwei makes fees of so much a gas.
@@ -22,14 +23,14 @@ func gwei(n int64) fees { return market(big.NewInt(n*1e9), new(big.Int), nil) }
 // TestGasThatIsTooDearSettlesNothing: above max_fee, or above ten times what is usual.
 // Payers are told to come again, and the operator what to do.
 func TestGasThatIsTooDearSettlesNothing(t *testing.T) {
-	usual := func(c *chain) {
+	usual := func(c *settler) {
 		for i := range priceLeast {
 			c.ceiling.saw(gwei(1), c.now().Add(time.Duration(i-priceLeast)*priceEvery))
 		}
 	}
 	for name, tt := range map[string]struct {
 		maxFee string
-		before func(*chain)
+		before func(*settler)
 		price  int64 // of the base fee and of the tip, in gwei
 		dear   bool
 	}{
@@ -145,7 +146,7 @@ func TestWhoGivesUpLeavesAFullBatch(t *testing.T) {
 // refusing refuses transactions of several payments with words of its own, and takes
 // them all the same.
 type refusing struct {
-	caller
+	chain.Client
 	then func(*types.Transaction)
 }
 
@@ -160,7 +161,7 @@ func (n *refusing) CallContext(ctx context.Context, result any, method string, a
 			return &saidError{"the sequencer is on holiday", nil}
 		}
 	}
-	return n.caller.CallContext(ctx, result, method, args...)
+	return n.Client.CallContext(ctx, result, method, args...)
 }
 
 // TestARefusedBatchIsNoProof: a node refuses a transaction of several payments with words
@@ -182,7 +183,7 @@ func TestARefusedBatchIsNoProof(t *testing.T) {
 			c.owner("pause()")
 		}
 	}}
-	f.chains[baseSepolia].nodes[0].client = node
+	rewire(f, 0, node)
 	var requests []facilitator.Request
 	for i := range 6 {
 		requests = append(requests, c.sign(order{from: keyNo(i), before: 1e6}))

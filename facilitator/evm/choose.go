@@ -26,9 +26,9 @@ type funds struct {
 	away    time.Time  // until when it is passed over
 }
 
-// leastBusy returns the account with the fewest payments of a kind on their way, of
-// several the one with the most coin, so that they are used up alike. Those with as
-// many as most are left out.
+// leastBusy returns the account with the fewest payments of a kind on their way. Among equals
+// it is the one with the most coin, so that the accounts are used up alike. Accounts with as
+// many payments as most are left out.
 func leastBusy(among []*account, k kind, most int) (best *account) {
 	for _, a := range among {
 		n := a.taken[k]
@@ -39,7 +39,7 @@ func leastBusy(among []*account, k kind, most int) (best *account) {
 	return best
 }
 
-// richer puts the unknown first, so that it becomes known.
+// richer sorts accounts whose balance is unknown first, so that it becomes known.
 func richer(a, b *account) bool {
 	return b.balance != nil && (a.balance == nil || a.balance.Cmp(b.balance) > 0)
 }
@@ -58,7 +58,7 @@ func (q *queue) setAside(a *account, now time.Time) {
 	a.away, a.balance = now.Add(setAsideFor), nil
 }
 
-// bringBack ends that.
+// bringBack ends what setAside began.
 func (q *queue) bringBack(a *account) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -74,8 +74,8 @@ func (q *queue) sawBalance(a *account, balance *big.Int) {
 
 // senders returns the accounts that may send a payment: of upto the one that the
 // payer named, else all that are not set aside, or all if they all are.
-func (c *chain) senders(p *payment) ([]*account, error) {
-	if w, ok := p.way.(*permit2); ok && p.upto() {
+func (c *settler) senders(p *payment) ([]*account, error) {
+	if w, ok := p.way.(*permit2); ok && p.Upto() {
 		a := c.accountOf(w.permit.Facilitator)
 		if a == nil {
 			return nil, refuse(x402.CodeUptoFacilitator, "names another facilitator")
@@ -90,23 +90,23 @@ func (c *chain) senders(p *payment) ([]*account, error) {
 
 // enter gives a payment a place on one of the accounts, which is to send it. last
 // waits until nothing else of its payer is on its way.
-func (c *chain) enter(ctx context.Context, p *payment, among []*account, last bool) error {
+func (c *settler) enter(ctx context.Context, p *payment, among []*account, last bool) error {
 	if err := c.refusesRisk(p); err != nil {
 		return err
 	}
 	w := wish{
-		among: among, token: p.token, value: p.value, last: last, mayShare: c.mayShare(p), wallet: c.isFirstOfWallet(p),
+		among: among, token: p.Token, value: p.Value, last: last, mayShare: c.mayShare(p), wallet: c.isFirstOfWallet(p),
 		life: p.ends().Sub(c.now()) - c.leastLife(), refresh: c.refresh,
 	}
 	c.dress(&w, c.kindOf(p))
 	w.hold = func() (*held, bool) {
-		known, whose := c.shared.standings.paid(p.from) > 0, c.class(p)
+		known, whose := c.shared.standings.paid(p.From) > 0, c.class(p)
 		if whose == ofCustomers || whose == ofUnbacked {
-			return c.losses().holdOf(p.from, c.risk(p), c.budget(), c.now())
+			return c.losses().holdOf(p.From, c.risk(p), c.budget(), c.now())
 		}
 		return c.losses().hold(whose, known, c.risk(p), c.budget(), c.now())
 	}
-	place, err := c.shared.queue.enter(ctx, p.from, w)
+	place, err := c.shared.queue.enter(ctx, p.From, w)
 	if err != nil {
 		return err
 	}
@@ -114,8 +114,8 @@ func (c *chain) enter(ctx context.Context, p *payment, among []*account, last bo
 	return nil
 }
 
-// dress makes a wish one of a kind.
-func (c *chain) dress(w *wish, k kind) {
+// dress makes a wish one for a place of some kind.
+func (c *settler) dress(w *wish, k kind) {
 	w.kind, w.most = k, maxInFlight
 	if k == together {
 		w.most = maxInFlight * c.batch
@@ -123,16 +123,16 @@ func (c *chain) dress(w *wish, k kind) {
 }
 
 // kindOf says what a payment needs a place in.
-func (c *chain) kindOf(p *payment) kind {
+func (c *settler) kindOf(p *payment) kind {
 	if c.shareable(p) {
 		return together
 	}
 	return alone
 }
 
-// refresh looks at what is on its way from our accounts: who waited for a payment may
-// have gone, and its place is still taken. One looks at a time.
-func (c *chain) refresh(ctx context.Context) {
+// refresh looks at what is on its way from our accounts: the caller of a payment may have gone
+// while its place is still taken. One caller looks at a time.
+func (c *settler) refresh(ctx context.Context) {
 	if !c.refreshing.TryLock() {
 		return
 	}
@@ -150,12 +150,12 @@ func (c *chain) refresh(ctx context.Context) {
 
 // isFirstOfWallet reports whether the payer is known to have code, and has paid
 // nothing here since a transaction was reverted.
-func (c *chain) isFirstOfWallet(p *payment) bool {
-	return p.signer != byKey && c.shared.standings.paid(p.from) == 0
+func (c *settler) isFirstOfWallet(p *payment) bool {
+	return p.signer != byKey && c.shared.standings.paid(p.From) == 0
 }
 
 // leave gives back the place of a payment that is not on its way, if it has one.
-func (c *chain) leave(p *payment) {
+func (c *settler) leave(p *payment) {
 	if p.place != nil {
 		p.place.held.end(nil)
 		p.place.landed()
@@ -164,12 +164,12 @@ func (c *chain) leave(p *payment) {
 }
 
 // others picks the accounts that are not set aside, and not this one.
-func (c *chain) others(among []*account, than *account) []*account {
+func (c *settler) others(among []*account, than *account) []*account {
 	return slices.DeleteFunc(c.shared.queue.inUse(among, c.now()), func(a *account) bool { return a == than })
 }
 
 // accountOf returns our account with an address; nil if we have none.
-func (c *chain) accountOf(address common.Address) *account {
+func (c *settler) accountOf(address common.Address) *account {
 	for _, a := range c.accounts {
 		if a.key.address == address {
 			return a
@@ -178,8 +178,8 @@ func (c *chain) accountOf(address common.Address) *account {
 	return nil
 }
 
-// unfitError is why one of our accounts cannot send now what another could.
-// Nothing was sent.
+// unfitError says why one of our accounts cannot send now, while another could. Nothing was
+// sent.
 type unfitError struct{ error }
 
 func (e *unfitError) Unwrap() error { return e.error }
@@ -190,16 +190,16 @@ func isUnfit(err error) bool {
 }
 
 // unfit sets an account aside.
-func (c *chain) unfit(a *account, err error) error {
+func (c *settler) unfit(a *account, err error) error {
 	c.shared.queue.setAside(a, c.now())
 	return &unfitError{err}
 }
 
 // noGas tells the operator that an account cannot pay any more.
-func (c *chain) noGas(a *account, fields ...zap.Field) {
+func (c *settler) noGas(a *account, fields ...zap.Field) {
 	if len(c.others(c.accounts, a)) == 0 {
-		c.notices.of(a).error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin", fields...)
+		c.Notices.Of(a.key.address).Error("the account that pays the gas has too little, so nothing can be settled: send it some of the chain's own coin", fields...)
 		return
 	}
-	c.notices.of(a).warn("one of the accounts that pay the gas has too little and is passed over, and upto payments that name it are not settled: send it some of the chain's own coin", fields...)
+	c.Notices.Of(a.key.address).Warn("one of the accounts that pay the gas has too little and is passed over, and upto payments that name it are not settled: send it some of the chain's own coin", fields...)
 }

@@ -15,7 +15,6 @@ const (
 	codeFactory         x402.Code = "eip6492_factory_not_allowed"
 	codeAsset           x402.Code = "asset_not_deployed_contract"
 	codeNotEIP3009      x402.Code = "invalid_exact_evm_eip3009_not_supported"
-	codeNonceUsed       x402.Code = "invalid_exact_evm_nonce_already_used"
 	codeTokenName       x402.Code = "invalid_exact_evm_token_name_mismatch"
 	codeTokenVersion    x402.Code = "invalid_exact_evm_token_version_mismatch"
 	codeBalance         x402.Code = "invalid_exact_evm_insufficient_balance"
@@ -25,14 +24,12 @@ const (
 	codeValueMismatchV1 x402.Code = "invalid_exact_evm_authorization_value"
 
 	codePermit2Proxy      x402.Code = "permit2_proxy_not_deployed"
-	codePermit2Nonce      x402.Code = "permit2_invalid_nonce"
 	codePermit2Balance    x402.Code = "permit2_insufficient_balance"
 	codePermit2Allowance  x402.Code = "permit2_allowance_required"
 	codePermit2Simulation x402.Code = "permit2_simulation_failed"
 
 	codeUptoScheme      x402.Code = "invalid_upto_evm_scheme"
 	codeUptoNetwork     x402.Code = "invalid_upto_evm_network_mismatch"
-	codeUptoExceeds     x402.Code = "invalid_upto_evm_payload_settlement_exceeds_amount"
 	codeUptoTransaction x402.Code = "invalid_upto_evm_transaction_failed"
 
 	code2612Format   x402.Code = "invalid_eip2612_extension_format"

@@ -38,8 +38,8 @@ var blockTimes = map[uint64]time.Duration{
 // mostConfirmations is how many blocks can hold a payment while its settlement is
 // waited for. It takes one block time more than there are confirmations until the
 // last of these blocks is there: the transaction may have just missed one.
-func mostConfirmations(chain uint64) int {
-	every, known := blockTimes[chain]
+func mostConfirmations(id uint64) int {
+	every, known := blockTimes[id]
 	if !known {
 		return maxConfirmations
 	}
@@ -48,12 +48,12 @@ func mostConfirmations(chain uint64) int {
 
 // checkConfirmations finds a number of confirmations that could never be reached in
 // time; 0 is the default.
-func checkConfirmations(n int, chain uint64) error {
-	switch most := mostConfirmations(chain); {
+func checkConfirmations(n int, id uint64) error {
+	switch most := mostConfirmations(id); {
 	case n < 0 || n > maxConfirmations:
 		return fmt.Errorf("confirmations %d: must be 1 to %d", n, most)
 	case n > most:
-		return fmt.Errorf("confirmations %d: with a block every %s, at most %d are reached within the %s that a settlement is waited for, and nobody would get what he has paid for", n, blockTimes[chain], most, settlementWait)
+		return fmt.Errorf("confirmations %d: with a block every %s, at most %d are reached within the %s that a settlement is waited for, and nobody would get what he has paid for", n, blockTimes[id], most, settlementWait)
 	}
 	return nil
 }

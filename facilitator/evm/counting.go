@@ -6,6 +6,8 @@ import (
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // countGas is what it may take to ask for two balances.
@@ -18,30 +20,29 @@ type call3f struct {
 	CallData     []byte
 }
 
-// mayMiscount reports whether an asset is to be tried out: whether the payee has
-// as much more after a payment as was paid. Tokens that take a fee, or that do
-// nothing and say that they did, are found out by it before anybody has paid. A
-// good answer is kept as long as that about an asset's code. Of upto it cannot be
-// asked, since nobody but us may settle it.
-func (c *chain) mayMiscount(p *payment) bool {
-	return !p.upto() && p.from != p.to && p.signer != byFactory && !c.seen(&c.counting, p.token)
+// mayMiscount reports whether an asset is to be tried out: whether the payee would have as
+// much more after a payment as was paid. That finds tokens that take a fee, or that only say
+// that they move money, before anybody has paid. A good answer is kept as long as the one
+// about the asset's code. Payments of upto cannot be tried, since only we may settle them.
+func (c *settler) mayMiscount(p *payment) bool {
+	return !p.Upto() && p.From != p.To && p.signer != byFactory && !c.seen(&c.counting, p.Token)
 }
 
 // countingCall settles between two looks at the payee's balance. Who settles does
 // not matter to the contracts, so it can be Multicall3.
-func (c *chain) countingCall(p *payment) map[string]any {
+func (c *settler) countingCall(p *payment) map[string]any {
 	to, data := p.encoded()
-	balance := call3f{p.token, false, pack("balanceOf", p.to)}
+	balance := call3f{p.Token, false, chain.Pack("balanceOf", p.To)}
 	return map[string]any{
 		"from": p.account.key.address, "to": multicall3, "gas": hexutil.Uint64(p.gas() + countGas),
-		"data": hexutil.Bytes(pack("aggregate3", []call3f{balance, {to, false, data}, balance})),
+		"data": hexutil.Bytes(chain.Pack("aggregate3", []call3f{balance, {to, false, data}, balance})),
 	}
 }
 
 // readCount reads how much more the payee would have. Without Multicall3, or if
 // the settlement fails, there is no answer.
 func readCount(b []byte) (*big.Int, bool) {
-	values, err := contracts.Unpack("aggregate3", b)
+	values, err := chain.Contracts.Unpack("aggregate3", b)
 	if err != nil {
 		return nil, false
 	}

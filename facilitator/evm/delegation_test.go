@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // burner is code that uses up all gas.
@@ -416,7 +416,7 @@ func TestSharesOfATransaction(t *testing.T) {
 		"a node does not tell":            {nil, 1, 1, -1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lost, cost := shares(fl, &receipt{GasUsed: tt.used}, tt.failed, tt.moved, true)
+			lost, cost := shares(fl, &chain.Receipt{GasUsed: tt.used}, tt.failed, tt.moved, true)
 			if (lost == nil) != (tt.lost < 0) || lost != nil && lost.Int64() != tt.lost || cost.Int64() != tt.cost {
 				t.Errorf("%s and %s", lost, cost)
 			}
@@ -433,9 +433,7 @@ func TestWhatAPublicationCostsIsSetAside(t *testing.T) {
 	}
 	c := startChain(t, payersNo(40), oracle)
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.02/day" })
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return publishing{keepOpen{c.client}}, nil
-	}
+	rewire(f, 0, publishing{keepOpen{c.client}})
 	c.idle = true
 	var keys []*ecdsa.PrivateKey
 	var requests []facilitator.Request
@@ -467,12 +465,12 @@ func TestWhatAPublicationCostsIsSetAside(t *testing.T) {
 }
 
 // publishing adds to receipts what the publication has cost.
-type publishing struct{ caller }
+type publishing struct{ chain.Client }
 
 func (n publishing) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
-	err := n.caller.BatchCallContext(ctx, b)
+	err := n.Client.BatchCallContext(ctx, b)
 	for i := range b {
-		if r, ok := b[i].Result.(**receipt); ok && *r != nil {
+		if r, ok := b[i].Result.(**chain.Receipt); ok && *r != nil {
 			(*r).L1Fee = (*hexutil.Big)(big.NewInt(5e14))
 		}
 	}
@@ -488,7 +486,7 @@ func TestCustomersCloseNobodyOut(t *testing.T) {
 	var requests []facilitator.Request
 	for i := range 30 {
 		keys = append(keys, keyNo(i))
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(addressOf(keyNo(i))))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(addressOf(keyNo(i))))
 		requests = append(requests, c.sign(order{from: keyNo(i), before: 1e6}), c.sign(order{from: keyNo(i), nonce: 1, before: 1e6}))
 	}
 	c.idle = true
@@ -519,7 +517,7 @@ func TestCustomersDoNotCloseOutCustomers(t *testing.T) {
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
 	ch := f.chains[baseSepolia]
 	for i := range accounts + 1 {
-		ch.shared.standings.moved(addressTopic(addressOf(keyNo(i))))
+		ch.shared.standings.moved(chain.AddressTopic(addressOf(keyNo(i))))
 	}
 	c.idle = true
 	for round := range accounts / aRound {
@@ -568,7 +566,7 @@ func TestAPaymentBacksOneBurn(t *testing.T) {
 		}
 		return h
 	}
-	known.moved(addressTopic(who))
+	known.moved(chain.AddressTopic(who))
 	first := takes(ofCustomers)
 	second := takes(ofUnbacked) // one more is on its way than was paid for
 	first.end(nil)
@@ -577,7 +575,7 @@ func TestAPaymentBacksOneBurn(t *testing.T) {
 	takes(ofUnbacked).end(nil) // one is lost
 	now = now.Add(24 * time.Hour)
 	takes(ofUnbacked).end(nil) // tomorrow, too
-	known.moved(addressTopic(who))
+	known.moved(chain.AddressTopic(who))
 	takes(ofCustomers).paid(cost)
 	if len(l.backing) != 0 {
 		t.Errorf("%v", l.backing)
@@ -665,7 +663,7 @@ func TestAnAuditReadsWhatNobodyWaitedFor(t *testing.T) {
 			c := startChain(t, payersNo(2))
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
 			if tt.forgets {
-				f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+				rewire(f, 0, denying{keepOpen{c.client}})
 			}
 			c.idle = true
 			stop := c.settleAside(f, c.sign(order{from: keyNo(0), before: 1e6}))
@@ -698,14 +696,14 @@ func TestAnAuditReadsWhatNobodyWaitedFor(t *testing.T) {
 
 // garbling changes the receipts that a node has.
 type garbling struct {
-	caller
-	change func(*rpc.BatchElem, *receipt)
+	chain.Client
+	change func(*rpc.BatchElem, *chain.Receipt)
 }
 
 func (n garbling) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
-	err := n.caller.BatchCallContext(ctx, b)
+	err := n.Client.BatchCallContext(ctx, b)
 	for i := range b {
-		if r, ok := b[i].Result.(**receipt); ok && *r != nil {
+		if r, ok := b[i].Result.(**chain.Receipt); ok && *r != nil {
 			n.change(&b[i], *r)
 		}
 	}
@@ -718,9 +716,7 @@ func TestAReceiptSaysNoMoreThanWasOffered(t *testing.T) {
 	c := startChain(t, payersNo(1))
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch, n.GasBudget = 1, "0.02/day" })
 	ch := f.chains[baseSepolia]
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return garbling{keepOpen{c.client}, func(_ *rpc.BatchElem, r *receipt) { r.L1Fee = (*hexutil.Big)(big.NewInt(1e18)) }}, nil
-	}
+	rewire(f, 0, garbling{keepOpen{c.client}, func(_ *rpc.BatchElem, r *chain.Receipt) { r.L1Fee = (*hexutil.Big)(big.NewInt(1e18)) }})
 	if s := f.Settle(during(t, 5*time.Minute), c.sign(order{from: keyNo(0), before: 1e6})); s.Outcome != facilitator.Settled {
 		t.Fatalf("%+v", s)
 	}
@@ -765,8 +761,7 @@ func TestAnotherNodeHasTheReceipt(t *testing.T) {
 	f, _ := c.start("base-sepolia", func(n *Network) {
 		n.RPC, n.Batch = []string{"https://node-1.example", "https://node-2.example"}, 1
 	})
-	ch := f.chains[baseSepolia]
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+	rewire(f, 0, denying{keepOpen{c.client}})
 	c.idle = true
 	stop := c.settleAside(f, c.sign(order{from: keyNo(0), before: 1e6}))
 	untilSteady(f)
@@ -799,13 +794,11 @@ func TestAGarbledReceiptHoldsUpNoOther(t *testing.T) {
 	f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
 	ch := f.chains[baseSepolia]
 	var which common.Hash
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return garbling{keepOpen{c.client}, func(b *rpc.BatchElem, r *receipt) {
-			if r.Transaction == which {
-				*b.Result.(**receipt), b.Error = nil, errors.New("json: cannot unmarshal object")
-			}
-		}}, nil
-	}
+	rewire(f, 0, garbling{keepOpen{c.client}, func(b *rpc.BatchElem, r *chain.Receipt) {
+		if r.Transaction == which {
+			*b.Result.(**chain.Receipt), b.Error = nil, errors.New("json: cannot unmarshal object")
+		}
+	}})
 	c.idle = true
 	var requests []facilitator.Request
 	for i := range 4 {

@@ -3,13 +3,13 @@ package evm
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -30,21 +30,21 @@ type result3 struct {
 
 // diagnose finds out why the transfer would not be made. Only an error of
 // the nodes is an error.
-func (c *chain) diagnose(ctx context.Context, p *payment, r x402.Requirement, simulation error) (*x402.Error, error) {
+func (c *settler) diagnose(ctx context.Context, p *payment, r x402.Requirement, simulation error) (*x402.Error, error) {
 	calls3 := p.questions(p)
-	together := pack("tryAggregate", false, calls3)
+	together := chain.Pack("tryAggregate", false, calls3)
 	var answer hexutil.Bytes
-	build := func() calls {
+	build := func() chain.Batch {
 		answer = nil
-		var b calls
-		b.add(&answer, "eth_call", map[string]any{"to": multicall3, "data": hexutil.Bytes(together)}, "latest")
+		var b chain.Batch
+		b.Add(&answer, "eth_call", map[string]any{"to": multicall3, "data": hexutil.Bytes(together)}, "latest")
 		return b
 	}
-	err := c.ask(ctx, build, func(b calls) error {
-		if reverted(b[0].Error) {
+	err := c.Ask(ctx, build, func(b chain.Batch) error {
+		if chain.Reverted(b[0].Error) {
 			b[0].Error = nil // no answer, as from an account without code
 		}
-		return every(b)
+		return b.Err()
 	})
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (c *chain) diagnose(ctx context.Context, p *payment, r x402.Requirement, si
 
 // readResults reads what tryAggregate returned.
 func readResults(b []byte, want int) ([]result3, error) {
-	values, err := contracts.Unpack("tryAggregate", b)
+	values, err := chain.Contracts.Unpack("tryAggregate", b)
 	if err != nil {
 		return nil, err
 	}
@@ -74,25 +74,25 @@ func readResults(b []byte, want int) ([]result3, error) {
 }
 
 // askSingly is tryAggregate by hand.
-func (c *chain) askSingly(ctx context.Context, list []call3) ([]result3, error) {
+func (c *settler) askSingly(ctx context.Context, list []call3) ([]result3, error) {
 	answers := make([]hexutil.Bytes, len(list))
 	results := make([]result3, len(list))
-	build := func() calls {
-		var b calls
+	build := func() chain.Batch {
+		var b chain.Batch
 		for i := range list {
 			answers[i] = nil
-			b.add(&answers[i], "eth_call", map[string]any{"to": list[i].Target, "data": hexutil.Bytes(list[i].CallData)}, "latest")
+			b.Add(&answers[i], "eth_call", map[string]any{"to": list[i].Target, "data": hexutil.Bytes(list[i].CallData)}, "latest")
 		}
 		return b
 	}
-	err := c.ask(ctx, build, func(b calls) error {
+	err := c.Ask(ctx, build, func(b chain.Batch) error {
 		for i := range b {
-			results[i].Success = !reverted(b[i].Error)
+			results[i].Success = !chain.Reverted(b[i].Error)
 			if !results[i].Success {
 				b[i].Error = nil
 			}
 		}
-		return every(b)
+		return b.Err()
 	})
 	for i := range results {
 		results[i].ReturnData = answers[i]
@@ -101,12 +101,11 @@ func (c *chain) askSingly(ctx context.Context, list []call3) ([]result3, error) 
 }
 
 // tellOperator logs a refusal of the token that a seller can do something about.
-func (c *chain) tellOperator(simulation error) {
-	text := strings.ToLower(simulation.Error())
+func (c *settler) tellOperator(simulation error) {
 	switch {
-	case containsAny(text, "paused"):
-		c.notices.error("the token is paused, so that nobody can pay with it: wait for its issuer, or accept another asset", zap.Error(simulation))
-	case containsAny(text, "blacklist", "blocklist", "frozen", "sanction"):
-		c.notices.warn("the token refuses an account: if it happens to every payer, its issuer has blocked the seller's address", zap.Error(simulation))
+	case chain.Mentions(simulation, "paused"):
+		c.Notices.Error("the token is paused, so that nobody can pay with it: wait for its issuer, or accept another asset", zap.Error(simulation))
+	case chain.Mentions(simulation, "blacklist", "blocklist", "frozen", "sanction"):
+		c.Notices.Warn("the token refuses an account: if it happens to every payer, its issuer has blocked the seller's address", zap.Error(simulation))
 	}
 }

@@ -5,6 +5,9 @@
 // It settles the schemes "exact", with EIP-3009 and with Permit2, and "upto", for
 // ordinary accounts and for those that have code (ERC-1271, EIP-7702). Wallets that
 // do not exist yet (ERC-6492) are made by factories that the operator allows.
+//
+// Package chain reads what nodes say. This package holds the keys, decides what is sent, and
+// sends it.
 package evm
 
 import (
@@ -16,7 +19,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -25,9 +27,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
-
-const maxRPC = 8
 
 func init() {
 	caddy.RegisterModule(Facilitator{})
@@ -54,15 +55,15 @@ type Facilitator struct {
 	ERC6492Factories []string `json:"erc6492_factories,omitempty"`
 
 	factories []common.Address
-	chains    map[string]*chain // by CAIP-2 id
+	chains    map[string]*settler // by CAIP-2 id
+	looking   *chain.Look         // at the same chains; it closes their connections
 	logger    *zap.Logger
 	held      []string // keys of the pool
-	users     *users
 
 	// What tests replace.
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
-	dial  dialer
+	dial  chain.Dialer
 }
 
 // Network is one chain that payments are settled on.
@@ -194,20 +195,17 @@ func New(network string, rpc []string, key *ecdsa.PrivateKey, logger *zap.Logger
 // prepare makes what a facilitator has besides its chains.
 func (f *Facilitator) prepare() {
 	if f.now == nil {
-		f.now, f.sleep, f.dial = time.Now, facilitator.Sleep, dialNode
+		f.now, f.sleep = time.Now, facilitator.Sleep
 	}
-	f.chains = make(map[string]*chain)
-	f.users = &users{last: func() {
-		hangUp(f.chains)
-		f.release()
-	}}
+	f.chains = make(map[string]*settler)
+	f.looking = &chain.Look{Closed: f.release}
 }
 
 func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 	if n == nil {
 		return errors.New("it has no settings: it needs rpc and signers")
 	}
-	_, id, err := findChain(name)
+	_, id, err := chain.Find(name)
 	if err != nil {
 		return err
 	}
@@ -223,15 +221,18 @@ func (f *Facilitator) provisionNetwork(name string, n *Network) error {
 
 // settleOn adds a chain.
 func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) error {
-	c, err := newChain(name, n.RPC, outside{logger: f.logger, now: f.now, sleep: f.sleep, dial: f.dial})
+	seen, err := chain.New(name, n.RPC, chain.Options{Logger: f.logger, Now: f.now, Dial: f.dial})
 	if err != nil {
 		return err
 	}
-	if _, twice := f.chains[c.caip2]; twice {
-		return fmt.Errorf("%s is named twice", c.caip2)
+	if err := f.looking.Add(seen); err != nil {
+		return err
 	}
-	c.factories, c.users, c.quorum, c.l1InGas = f.factories, f.users, n.Quorum, l1InGas[c.id]
-	c.confirmations = uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
+	seen.Quorum, seen.Confirmations = n.Quorum, uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
+	c := &settler{
+		Chain: seen, looking: f.looking, factories: f.factories, l1InGas: l1InGas[seen.ID],
+		spent: make(chan struct{}, 1), now: f.now, sleep: f.sleep,
+	}
 	if n.ApprovalBudget != "" {
 		if c.approvalBudget, err = parseBudget(n.ApprovalBudget); err != nil {
 			return fmt.Errorf("approval_budget: %w", err)
@@ -262,19 +263,19 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 	for _, k := range keys {
 		c.accounts = append(c.accounts, c.shared.account(k))
 	}
-	f.chains[c.caip2] = c
+	f.chains[c.CAIP2] = c
 	return nil
 }
 
 // check finds what is wrong with the settings of a chain, secrets apart.
-func (n *Network) check(chain uint64) error {
-	if err := checkCount(n.RPC); err != nil {
+func (n *Network) check(id uint64) error {
+	if err := chain.CheckNodes(n.RPC); err != nil {
 		return err
 	}
 	if err := checkKeys(n.Signers); err != nil {
 		return err
 	}
-	if err := checkConfirmations(n.Confirmations, chain); err != nil {
+	if err := checkConfirmations(n.Confirmations, id); err != nil {
 		return err
 	}
 	if nodes := len(slices.Compact(slices.Sorted(slices.Values(n.RPC)))); n.Quorum < 0 || n.Quorum > nodes {
@@ -331,7 +332,7 @@ func parseWallets(s string) (gas uint64, off bool, err error) {
 // Cleanup ends the use of the facilitator. Payments that are being settled go on; the
 // connections close, and what configs share is let go of, after the last of them.
 func (f *Facilitator) Cleanup() error {
-	f.users.close()
+	f.looking.Close()
 	return nil
 }
 
@@ -343,54 +344,10 @@ func (f *Facilitator) release() {
 	f.held = nil
 }
 
-// users counts the calls under way, so that what they use is closed after the
-// last: a reload does not wait for payments.
-type users struct {
-	mu     sync.Mutex
-	n      int
-	closed bool
-	last   func()
-}
-
-// enter begins a call; the function that it returns ends it.
-func (u *users) enter() (leave func()) {
-	if u == nil {
-		return func() {} // not provisioned: there is nothing to close
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.n++
-	return u.leave
-}
-
-func (u *users) leave() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.n--
-	u.closeIfIdle()
-}
-
-func (u *users) close() {
-	if u == nil {
-		return
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.closed = true
-	u.closeIfIdle()
-}
-
-func (u *users) closeIfIdle() {
-	if u.closed && u.n == 0 {
-		u.last()
-	}
-}
-
 // Interface guards
 var (
 	_ caddy.Provisioner       = (*Facilitator)(nil)
 	_ caddy.CleanerUpper      = (*Facilitator)(nil)
 	_ facilitator.Facilitator = (*Facilitator)(nil)
 	_ facilitator.Funded      = (*Facilitator)(nil)
-	_ facilitator.Witness     = (*Facilitator)(nil)
 )

@@ -16,8 +16,8 @@ type fees struct {
 	// legacy: the chain knows one price only, which is feeCap.
 	legacy      bool
 	tip, feeCap *big.Int
-	// published is what the chain takes besides for the publication of a transaction on
-	// another one, not counted in gas: that of an ordinary payment, or see of. nil is
+	// published is what the chain takes besides the gas for the publication of a transaction
+	// on another chain (OP stack): of an ordinary payment, unless of has changed it; nil is
 	// nothing.
 	published *big.Int
 }
@@ -51,7 +51,7 @@ func market(base, tip, price *big.Int) fees {
 }
 
 // market is market with the smaller one of two nodes' tips, and remembers the price.
-func (c *chain) market(base, tip, price *big.Int) fees {
+func (c *settler) market(base, tip, price *big.Int) fees {
 	f := market(base, c.ceiling.smallerTip(tip, c.now()), price)
 	f.published = c.published.Load()
 	c.ceiling.saw(f, c.now())
@@ -104,7 +104,8 @@ func (f fees) bumped(now fees) fees {
 	}
 }
 
-// maxBump is how many times the market's price a transaction is sent again for.
+// maxBump is the most that a transaction offers when it is sent again: so many times the
+// market's price.
 const maxBump = 3
 
 // above reports whether the fees are more than some times others.

@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -85,7 +86,7 @@ func TestOneTransferProvesOnePayment(t *testing.T) {
 	verify(t, f, paidFor)
 	verify(t, f, cheated)
 	nothing := c.sign(order{nonce: 2, to: payerAddress, value: "0"})
-	data, err := contracts.Pack("tryAggregate", true, []call3{{token, calldata(t, nothing)}, {token, calldata(t, paidFor)}})
+	data, err := chain.Contracts.Pack("tryAggregate", true, []call3{{token, calldata(t, nothing)}, {token, calldata(t, paidFor)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func TestOneTransferProvesOnePayment(t *testing.T) {
 	if s := f.Settle(during(t, 5*time.Minute), paidFor); s.Outcome != facilitator.Settled {
 		t.Errorf("what was paid: %+v", s)
 	}
-	if s := f.Settle(during(t, 5*time.Minute), cheated); s.Outcome != facilitator.Unknown || s.Reason != string(codeNonceUsed) {
+	if s := f.Settle(during(t, 5*time.Minute), cheated); s.Outcome != facilitator.Unknown || s.Reason != string(chain.CodeNonceUsed) {
 		t.Errorf("what was not: %+v", s)
 	}
 }
@@ -106,7 +107,7 @@ func TestCancelled(t *testing.T) {
 	verify(t, f, r)
 	c.cancel(r)
 	s := f.Settle(during(t, 5*time.Minute), r)
-	if s.Outcome != facilitator.Refused || s.Reason != string(codeNonceUsed) || s.Transaction != "" {
+	if s.Outcome != facilitator.Refused || s.Reason != string(chain.CodeNonceUsed) || s.Transaction != "" {
 		t.Errorf("%+v", s)
 	}
 	if c.transactions() != 0 {

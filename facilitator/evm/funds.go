@@ -14,13 +14,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 const (
-	// fundsEvery is how often the accounts are looked at while they have plenty, and
-	// fundsSoon while one has little or nothing: whoever fills it up waits so long.
+	// fundsEvery is how often the accounts are looked at while they have plenty, and fundsSoon
+	// while one has little or nothing: so long an operator who fills it up waits.
 	fundsEvery, fundsSoon = 30 * time.Second, 10 * time.Second
 	// fundsPause is between two looks, however many payments ask for one.
 	fundsPause = time.Second
@@ -28,12 +29,10 @@ const (
 	fundsTimeout = 10 * time.Second
 	// fewSettlements is what the log warns of.
 	fewSettlements = 100
-	// fundsNoticeEvery is how often the log repeats that an account has little.
-	fundsNoticeEvery = time.Hour
 )
 
-// WatchFunds implements facilitator.Funded. A payment that finds an account with
-// little has it looked at at once, so that who comes next is not asked to sign.
+// WatchFunds implements facilitator.Funded. A payment that finds little in an account has the
+// accounts looked at at once, so that the next payer is not asked to sign in vain.
 func (f *Facilitator) WatchFunds(ctx context.Context, saw func(network string, funds facilitator.Funds)) {
 	var wg sync.WaitGroup
 	for _, c := range f.chains {
@@ -42,7 +41,7 @@ func (f *Facilitator) WatchFunds(ctx context.Context, saw func(network string, f
 	wg.Wait()
 }
 
-func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string, facilitator.Funds)) {
+func (f *Facilitator) watchFunds(ctx context.Context, c *settler, saw func(string, facilitator.Funds)) {
 	var last facilitator.Funds
 	for {
 		every := fundsSoon
@@ -51,10 +50,10 @@ func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string,
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			c.notices.logger.Debug("it cannot be told what the accounts that pay the gas have", zap.Error(err))
+			c.Notices.Logger.Debug("it cannot be told what the accounts that pay the gas have", zap.Error(err))
 		default:
 			c.tellFunds(last, funds)
-			saw(c.caip2, funds)
+			saw(c.CAIP2, funds)
 			if last = funds; !hasFew(funds) {
 				every = fundsEvery
 			}
@@ -72,8 +71,8 @@ func (f *Facilitator) watchFunds(ctx context.Context, c *chain, saw func(string,
 
 // funds looks at what the accounts of a chain have. An error means that it is not
 // known.
-func (f *Facilitator) funds(ctx context.Context, c *chain) (funds facilitator.Funds, err error) {
-	defer f.users.enter()()
+func (f *Facilitator) funds(ctx context.Context, c *settler) (funds facilitator.Funds, err error) {
+	defer f.looking.Enter()()
 	// The caller's own protection does not reach into the goroutines of WatchFunds.
 	defer func() {
 		if v := recover(); v != nil {
@@ -87,24 +86,24 @@ func (f *Facilitator) funds(ctx context.Context, c *chain) (funds facilitator.Fu
 
 // funds asks for the balances, and for the price. What our transactions on their way
 // can still cost is spent already.
-func (c *chain) funds(ctx context.Context) (facilitator.Funds, error) {
+func (c *settler) funds(ctx context.Context) (facilitator.Funds, error) {
 	var now prices
 	gone := c.shared.unended(c.accounts)
 	balances, mined := make([]*hexutil.Big, len(c.accounts)), make([]hexutil.Uint64, len(c.accounts))
 	minedOfGone := make([]hexutil.Uint64, len(gone))
-	err := c.ask(ctx, func() calls {
+	err := c.Ask(ctx, func() chain.Batch {
 		clear(balances)
-		var b calls
+		var b chain.Batch
 		for i, a := range c.accounts {
-			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
-			b.add(&mined[i], "eth_getTransactionCount", a.key.address, "latest")
+			b.Add(&balances[i], "eth_getBalance", a.key.address, "latest")
+			b.Add(&mined[i], "eth_getTransactionCount", a.key.address, "latest")
 		}
 		for i, a := range gone {
-			b.add(&minedOfGone[i], "eth_getTransactionCount", a.key.address, "latest")
+			b.Add(&minedOfGone[i], "eth_getTransactionCount", a.key.address, "latest")
 		}
 		now.ask(&b)
 		return b
-	}, func(b calls) error { return now.judge(c, b) })
+	}, func(b chain.Batch) error { return now.judge(c, b) })
 	if err != nil {
 		return facilitator.Funds{}, err
 	}
@@ -162,7 +161,7 @@ func parseCoinPrice(s string) (*big.Int, error) {
 
 // micros is what an amount of the chain's smallest unit is worth in millionths of a
 // dollar, rounded up; nil if nobody has said what a coin is worth.
-func (c *chain) micros(wei *big.Int) *big.Int {
+func (c *settler) micros(wei *big.Int) *big.Int {
 	if c.coinMicros == nil {
 		return nil
 	}
@@ -174,7 +173,7 @@ func (c *chain) micros(wei *big.Int) *big.Int {
 }
 
 // lostToday is what was lost today, in the chain's smallest unit.
-func (c *chain) lostToday() *big.Int {
+func (c *settler) lostToday() *big.Int {
 	lost := c.losses().today(c.now())
 	if c.gasBudget == nil {
 		lost.Mul(lost, c.price())
@@ -184,19 +183,19 @@ func (c *chain) lostToday() *big.Int {
 
 // askOtherTip asks a second node for the tip that it would give: one node alone
 // could have us pay what it likes.
-func (c *chain) askOtherTip(ctx context.Context) {
-	if len(c.nodes) < 2 {
+func (c *settler) askOtherTip(ctx context.Context) {
+	if len(c.Nodes) < 2 {
 		return
 	}
-	other := c.nodes[(int(c.current.Load())+1)%len(c.nodes)]
+	other := c.InTurn(1)[0]
 	var tip *hexutil.Big
-	if other.call(ctx, &tip, "eth_maxPriorityFeePerGas") == nil && tip != nil {
+	if other.Call(ctx, &tip, "eth_maxPriorityFeePerGas") == nil && tip != nil {
 		c.ceiling.sawOther(toBig(tip), c.now())
 	}
 }
 
-// settlements is how many of them can be paid for; none while they are too dear.
-func (c *chain) settlements(left *big.Int, f fees) int64 {
+// settlements is how many settlements so much coin pays for; none while they are too dear.
+func (c *settler) settlements(left *big.Int, f fees) int64 {
 	one := f.total(transferGas)
 	switch {
 	case left.Sign() <= 0 || c.tooDear(f):
@@ -212,7 +211,7 @@ func (c *chain) settlements(left *big.Int, f fees) int64 {
 }
 
 // spending tells the watch that an account has little left, if it has.
-func (c *chain) spending(left *big.Int, f fees) {
+func (c *settler) spending(left *big.Int, f fees) {
 	if c.settlements(left, f) >= fewSettlements {
 		return
 	}
@@ -233,25 +232,25 @@ func hasFew(funds facilitator.Funds) bool {
 
 // tellFunds logs what an operator has to do, and has the senders pass over the
 // accounts that have nothing, or no longer.
-func (c *chain) tellFunds(before, now facilitator.Funds) {
+func (c *settler) tellFunds(before, now facilitator.Funds) {
 	if last := c.lastFees.Load(); last != nil && c.tooDear(*last) {
 		c.tellDear(*last) // coin would not help
 		return
 	}
 	for i, a := range c.accounts {
 		n := now.Accounts[i]
-		notices := c.notices.of(a)
+		notices := c.Notices.Of(a.key.address)
 		fields := []zap.Field{zap.Stringer("balance", n.Balance), zap.Int64("settlements", n.Settlements)}
 		switch {
 		case n.Settlements == 0:
 			c.shared.queue.setAside(a, c.now())
-			notices.hourly(notices.logger.Error, "an account that pays the gas cannot pay for one settlement; what only it can settle is not offered until somebody sends it some of the chain's own coin", fields...)
+			notices.Hourly(notices.Logger.Error, "an account that pays the gas cannot pay for one settlement; what only it can settle is not offered until somebody sends it some of the chain's own coin", fields...)
 		case n.Settlements < fewSettlements:
-			notices.hourly(notices.logger.Warn, "an account that pays the gas has little left: send it some of the chain's own coin before it is empty", fields...)
+			notices.Hourly(notices.Logger.Warn, "an account that pays the gas has little left: send it some of the chain's own coin before it is empty", fields...)
 		}
 		if before.Accounts != nil && before.Accounts[i].Settlements == 0 && n.Settlements > 0 {
 			c.shared.queue.bringBack(a)
-			notices.logger.Info("an account that pays the gas is filled up, and settles again", fields...)
+			notices.Logger.Info("an account that pays the gas is filled up, and settles again", fields...)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"math/big"
-	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -164,9 +163,10 @@ func watching(t *testing.T, then func(t *testing.T, f *Facilitator, node *script
 	t.Helper()
 	node := script(t, newClock(1e9), world{})
 	synctest.Test(t, func(t *testing.T) {
-		f, logs := start(t, baseSepolia, &Network{RPC: []string{node.URL}}, node.clock)
-		f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return inProcess{node}, nil }
-		f.chains[baseSepolia].notices.now = time.Now // that passes
+		begun := time.Now()
+		f, logs := startIn(t, baseSepolia, &Network{RPC: []string{node.URL}}, surroundings{
+			now: func() time.Time { return node.clock.now().Add(time.Since(begun)) }, sleep: node.clock.sleep, client: inProcess{node},
+		})
 		var mu sync.Mutex
 		var all []facilitator.Funds
 		ctx, stop := context.WithCancel(t.Context())
@@ -226,18 +226,18 @@ func TestLittleIsWarnedOf(t *testing.T) {
 	watching(t, func(t *testing.T, _ *Facilitator, node *scripted, said func() []facilitator.Funds, logs *observer.ObservedLogs) {
 		said()
 		node.set(func(s *scripted) { s.balance = big.NewInt(oneSettlement * (fewSettlements - 1)) })
-		time.Sleep(fundsNoticeEvery - time.Minute)
+		time.Sleep(time.Hour - time.Minute)
 		said()
 		warned := func() int { return logs.FilterMessageSnippet("little left").FilterLevelExact(zapcore.WarnLevel).Len() }
 		if n := warned(); n != 1 {
 			t.Errorf("warned %d times", n)
 		}
-		time.Sleep(fundsNoticeEvery)
+		time.Sleep(time.Hour)
 		if said(); warned() != 2 {
 			t.Errorf("warned %d times in two hours", warned())
 		}
 		node.set(func(s *scripted) { s.balance = new(big.Int) })
-		time.Sleep(fundsNoticeEvery / 2)
+		time.Sleep(time.Hour / 2)
 		said()
 		if n := logs.FilterMessageSnippet("cannot pay for one settlement").FilterLevelExact(zapcore.ErrorLevel).Len(); n != 1 {
 			t.Errorf("%d errors", n)

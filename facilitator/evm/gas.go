@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // l1InGas are chains that count into the gas of a transaction what it costs them to
@@ -23,18 +24,18 @@ var l1InGas = map[uint64]bool{
 }
 
 const (
-	// maxTransferGas is the most that the settlement of an ordinary account may use
-	// where a node says that transferGas is too little: what that of a contract wallet
-	// may. So who makes a wallet of his account in between burns no more than others.
+	// maxTransferGas is the most that the settlement of an ordinary account may use where a
+	// node says that transferGas is too little. It is as much as a contract wallet may use, so
+	// that a payer who turns his account into a wallet in between burns no more than others.
 	maxTransferGas = transferGas + defaultWalletGas
-	// maxL1Gas is that on the chains of l1InGas, where one gas costs little.
+	// maxL1Gas is the same on the chains of l1InGas, where one gas costs little.
 	maxL1Gas = 3_000_000
 )
 
 // inspectGas is inspect, and once more with as much gas as a node says that it takes
 // if the usual limit is too low. The limit of a payer with code stays as it is: what
 // his code uses is up to him.
-func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view, error) {
+func (c *settler) inspectGas(ctx context.Context, p *payment, settling bool) (view, error) {
 	v, err := c.inspect(ctx, p, settling)
 	if err != nil || p.limit != 0 || p.signer != byKey || v.payerCode || !c.lacksGas(v.simulation) {
 		return v, err
@@ -42,16 +43,16 @@ func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view
 	to, data := p.encoded()
 	var estimate hexutil.Uint64
 	var refused error
-	err = c.ask(ctx, func() calls {
+	err = c.Ask(ctx, func() chain.Batch {
 		estimate = 0
-		var b calls
-		b.add(&estimate, "eth_estimateGas", map[string]any{"from": p.account.key.address, "to": to, "data": hexutil.Bytes(data)})
+		var b chain.Batch
+		b.Add(&estimate, "eth_estimateGas", map[string]any{"from": p.account.key.address, "to": to, "data": hexutil.Bytes(data)})
 		return b
-	}, func(b calls) error {
-		if refused = nil; reverted(b[0].Error) {
+	}, func(b chain.Batch) error {
+		if refused = nil; chain.Reverted(b[0].Error) {
 			refused, b[0].Error = b[0].Error, nil
 		}
-		return every(b)
+		return b.Err()
 	})
 	most := uint64(maxTransferGas)
 	if c.l1InGas {
@@ -65,7 +66,7 @@ func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view
 	case refused != nil, limit <= p.gas():
 		return v, nil //nolint:nilerr // it is not the gas, as what was refused says
 	case limit > most || limit < uint64(estimate):
-		c.notices.warn("a settlement takes more gas than is spent on one, so it is not sent", zap.Uint64("gas", uint64(estimate)), zap.Uint64("most", most), zap.Stringer("asset", p.token))
+		c.Notices.Warn("a settlement takes more gas than is spent on one, so it is not sent", zap.Uint64("gas", uint64(estimate)), zap.Uint64("most", most), zap.Stringer("asset", p.Token))
 		return v, notRun(v.simulation, fmt.Errorf("a settlement takes %d gas now, and at most %d are spent on one", uint64(estimate), most))
 	default:
 		p.limit = limit
@@ -73,20 +74,21 @@ func (c *chain) inspectGas(ctx context.Context, p *payment, settling bool) (view
 	return c.inspect(ctx, p, settling)
 }
 
-// notRun passes on why a settlement cannot be given more gas, if the chain did not even
-// begin with it: then it is the chain that is dear. One that ran until its gas was used
-// up is refused as before: an asset that burns gas must not look like trouble of ours.
+// notRun returns why a settlement cannot be given more gas, if the chain did not even begin to
+// run it: then gas is dear, and that is trouble of ours. A settlement that ran until its gas
+// was used up is refused as before, since the asset may be what burns the gas; notRun returns
+// nil then.
 func notRun(simulation, err error) error {
-	if reverted(simulation) {
+	if chain.Reverted(simulation) {
 		return nil
 	}
 	return err
 }
 
-// lacksGas reports whether more gas may help a settlement that failed when it was
-// simulated. Where a lack of gas is usual, a revert without any reason may be one: it
-// is what a contract is left with whose own call ran out of it.
-func (c *chain) lacksGas(simulation error) bool {
+// lacksGas reports whether more gas may help a settlement that failed when it was simulated.
+// On the chains of l1InGas a revert without any reason may be a lack of gas: a contract
+// reverts so when a call of its own has run out of it.
+func (c *settler) lacksGas(simulation error) bool {
 	if simulation == nil || tooLittleGas(simulation) {
 		return simulation != nil
 	}
@@ -99,5 +101,5 @@ func (c *chain) lacksGas(simulation error) bool {
 
 // tooLittleGas reports whether a node says of a call that its gas did not suffice.
 func tooLittleGas(err error) bool {
-	return answered(err) && containsAny(strings.ToLower(err.Error()), "out of gas", "outofgas", "intrinsic gas", "gas required exceeds", "not enough gas")
+	return chain.Answered(err) && chain.Mentions(err, "out of gas", "outofgas", "intrinsic gas", "gas required exceeds", "not enough gas")
 }

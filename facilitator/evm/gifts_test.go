@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"math/big"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -14,17 +13,18 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // eager is a node on which something happens before each batch.
 type eager struct {
-	caller
+	chain.Client
 	before func()
 }
 
 func (n *eager) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
 	n.before()
-	return n.caller.BatchCallContext(ctx, b)
+	return n.Client.BatchCallContext(ctx, b)
 }
 
 // TestWhoKeepsAGiftGetsNoOther: a payer moves each gift away in the moment that it is
@@ -35,7 +35,7 @@ func TestWhoKeepsAGiftGetsNoOther(t *testing.T) {
 	thief, payer := common.HexToAddress("0x7417000000000000000000000000000000000001"), common.HexToAddress(payerAddress)
 	var number uint64
 	armed := false
-	node := &eager{caller: keepOpen{c.client}, before: func() {
+	node := &eager{Client: keepOpen{c.client}, before: func() {
 		if !armed {
 			return
 		}
@@ -50,7 +50,7 @@ func TestWhoKeepsAGiftGetsNoOther(t *testing.T) {
 			c.seal()
 		}
 	}}
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+	rewire(f, 0, node)
 	next := func() map[string]any {
 		return sponsorApproval(func(tx *types.DynamicFeeTx, _ **ecdsa.PrivateKey) {
 			base := must(c.backend.Client().HeaderByNumber(t.Context(), nil)).BaseFee
@@ -93,9 +93,7 @@ func TestGiftThatWasNotSentIsNone(t *testing.T) {
 	c := startChain(t, withPermit2(t), poor)
 	f, _ := c.start("base-sepolia", budget("0.01/day"))
 	client := keepOpen{c.client}
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) {
-		return turnsAway{client}, nil
-	}
+	rewire(f, 0, turnsAway{client})
 	r, _ := c.permit(permitOrder{asset: tether.Hex(), extensions: sponsorApproval(nil, nil)})
 	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unsent {
 		t.Errorf("%+v", s)
@@ -104,20 +102,20 @@ func TestGiftThatWasNotSentIsNone(t *testing.T) {
 	if a.spent.Sign() != 0 || a.ofStrangers.Sign() != 0 {
 		t.Errorf("%s of the budget is spent, %s of that of strangers", a.spent, a.ofStrangers)
 	}
-	f.chains[baseSepolia].nodes[0].client = client
+	rewire(f, 0, client)
 	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
 }
 
 // turnsAway is a node that takes no transaction.
-type turnsAway struct{ caller }
+type turnsAway struct{ chain.Client }
 
 func (n turnsAway) CallContext(ctx context.Context, result any, method string, args ...any) error {
 	if method == "eth_sendRawTransaction" {
 		return saysError("txpool is full")
 	}
-	return n.caller.CallContext(ctx, result, method, args...)
+	return n.Client.CallContext(ctx, result, method, args...)
 }
 
 // TestGiftsAreAtTheMarketPrice: what a payer's own transaction offers for its gas, or
@@ -197,7 +195,7 @@ func TestManyAddressesLeaveCustomersTheirShare(t *testing.T) {
 	if !strings.Contains(logged(logs), "who have not paid here before") {
 		t.Errorf("log %s", logged(logs))
 	}
-	shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+	shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("who has paid before: %+v", s)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -85,15 +88,41 @@ func keyFile(t testing.TB, key string) string {
 // start makes a facilitator for one network, and a log to look into.
 func start(t testing.TB, network string, n *Network, c *clock, factories ...string) (*Facilitator, *observer.ObservedLogs) {
 	t.Helper()
+	if c == nil {
+		return startIn(t, network, n, surroundings{now: time.Now, sleep: facilitator.Sleep}, factories...)
+	}
+	return startIn(t, network, n, surroundings{now: c.now, sleep: c.sleep}, factories...)
+}
+
+// surroundings are what a facilitator finds around it.
+type surroundings struct {
+	now    func() time.Time
+	sleep  func(context.Context, time.Duration) error
+	client chain.Client // of its nodes; nil if their URLs lead to some
+}
+
+// startIn is start in certain surroundings.
+func startIn(t testing.TB, network string, n *Network, around surroundings, factories ...string) (*Facilitator, *observer.ObservedLogs) {
+	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	if n.Signers == nil {
 		n.Signers = []string{keyFile(t, signerKey)}
 	}
 	f := &Facilitator{Networks: map[string]*Network{network: n}, ERC6492Factories: factories, logger: zap.New(core)}
-	f.now, f.sleep, f.dial = time.Now, facilitator.Sleep, dialNode
-	if c != nil {
-		f.now, f.sleep = c.now, c.sleep
+	f.now, f.sleep, f.dial = around.now, around.sleep, func(ctx context.Context, u *url.URL) (chain.Client, error) {
+		w := wireTo(f, u.String())
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.client == nil {
+			w.client = around.client
+		}
+		var err error
+		if w.client == nil {
+			w.client, err = chain.Dial(ctx, u)
+		}
+		return w, err
 	}
+	t.Cleanup(func() { wires.Delete(f) })
 	if err := f.provision(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +133,48 @@ func start(t testing.TB, network string, n *Network, c *clock, factories ...stri
 	})
 	return f, logs
 }
+
+// wires are the connections of facilitators to their nodes: a *sync.Map of each, from a URL
+// to a *wire.
+var wires sync.Map
+
+// wire is the connection to a node, behind which a test can put another node at any time.
+type wire struct {
+	mu     sync.Mutex
+	client chain.Client
+}
+
+func wireTo(f *Facilitator, url string) *wire {
+	of, _ := wires.LoadOrStore(f, new(sync.Map))
+	w, _ := of.(*sync.Map).LoadOrStore(url, new(wire))
+	return w.(*wire)
+}
+
+// rewire puts another node behind a URL of a facilitator's only network.
+func rewire(f *Facilitator, node int, client chain.Client) {
+	for _, n := range f.Networks {
+		w := wireTo(f, must(url.Parse(n.RPC[node])).String())
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.client = client
+	}
+}
+
+func (w *wire) behind() chain.Client {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.client
+}
+
+func (w *wire) CallContext(ctx context.Context, result any, method string, args ...any) error {
+	return w.behind().CallContext(ctx, result, method, args...)
+}
+
+func (w *wire) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
+	return w.behind().BatchCallContext(ctx, b)
+}
+
+func (w *wire) Close() { w.behind().Close() }
 
 // request decodes a payment as the gate would.
 func request(t testing.TB, payload json.RawMessage, r x402.Requirement) facilitator.Request {

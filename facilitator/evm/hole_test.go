@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // TestNumberBeforeOurs: a transaction of ours waits for one with a lower number,
@@ -70,7 +70,7 @@ func TestNumberBeforeOurs(t *testing.T) {
 
 // misnumbering is a node that lies about the numbers of our account, so often.
 type misnumbering struct {
-	caller
+	chain.Client
 	mu   sync.Mutex
 	left int
 	says uint64
@@ -78,7 +78,7 @@ type misnumbering struct {
 }
 
 func (n *misnumbering) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
-	err := n.caller.BatchCallContext(ctx, b)
+	err := n.Client.BatchCallContext(ctx, b)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	lies := false
@@ -113,8 +113,8 @@ func TestAWrongNumberLeavesNoGap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := startChain(t)
 			f, logs := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
-			node := &misnumbering{caller: keepOpen{c.client}, left: tt.times, says: tt.says}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			node := &misnumbering{Client: keepOpen{c.client}, left: tt.times, says: tt.says}
+			rewire(f, 0, node)
 			for i := range byte(3) {
 				if i == 1 && tt.times < 0 {
 					node.mu.Lock()
@@ -147,8 +147,8 @@ func TestAWrongNumberSendsNothingTwice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := startChain(t)
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
-			node := &misnumbering{caller: keepOpen{c.client}, left: 1 << 30, says: says, only: "latest"}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			node := &misnumbering{Client: keepOpen{c.client}, left: 1 << 30, says: says, only: "latest"}
+			rewire(f, 0, node)
 			c.idle = true
 			r := c.sign(order{before: 1e6})
 			for range 3 {

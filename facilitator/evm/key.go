@@ -15,6 +15,8 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // hidden is what a key shows of itself.
@@ -40,16 +42,12 @@ func (*privateKey) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(hidden)) 
 func (*privateKey) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // sign signs a transaction for one chain only.
-func (k *privateKey) sign(tx types.TxData, chain uint64) (*types.Transaction, error) {
-	return types.SignNewTx(k.key, types.LatestSignerForChainID(new(big.Int).SetUint64(chain)), tx)
+func (k *privateKey) sign(tx types.TxData, id uint64) (*types.Transaction, error) {
+	return types.SignNewTx(k.key, types.LatestSignerForChainID(new(big.Int).SetUint64(id)), tx)
 }
 
-// secretPlaceholder is the only thing that a secret can be in the config, and
-// encryptedKey a key that is encrypted: the file and its password.
-var (
-	secretPlaceholder = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
-	encryptedKey      = regexp.MustCompile(`^keystore (\{(?:env|file)\.[^{}]+\}) (\{(?:env|file)\.[^{}]+\})$`)
-)
+// encryptedKey is a key that is encrypted: the file and its password.
+var encryptedKey = regexp.MustCompile(`^keystore (\{(?:env|file)\.[^{}]+\}) (\{(?:env|file)\.[^{}]+\})$`)
 
 // The errors do not repeat what stands in the place of a secret.
 var (
@@ -60,7 +58,7 @@ var (
 // placeholdersOf lists the placeholders of a signer: one, or those of a keystore and
 // its password. An error is for one that is not given in a way that keeps it secret.
 func placeholdersOf(raw string) ([]string, error) {
-	if secretPlaceholder.MatchString(raw) {
+	if chain.IsPlaceholder(raw) {
 		return []string{raw}, nil
 	}
 	if parts := encryptedKey.FindStringSubmatch(raw); parts != nil {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -166,8 +167,8 @@ func TestGasInFlightCounts(t *testing.T) {
 	if _, err := f.Supported(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress))) // else two is all that there may be
-	node.world.ReceiptThrows, node.clock.max = true, 5                                            // they stay on their way
+	f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress))) // else two is all that there may be
+	node.world.ReceiptThrows, node.clock.max = true, 5                                                  // they stay on their way
 	for n := range byte(3) {
 		s, by := node.pay(f, n)
 		if want := n < 2; (by == first) != want || (s.Outcome == facilitator.Unknown) != want {

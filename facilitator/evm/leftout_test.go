@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/big"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // publishedFor is an oracle of the OP stack that says one amount, of at most 7 bytes, whatever
@@ -29,15 +29,15 @@ func publishedFor(amount int64) func(types.GenesisAlloc) {
 
 // pricing is a node by which gas costs the same all the time.
 type pricing struct {
-	caller
+	chain.Client
 	base, tip int64
 }
 
 func (n pricing) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
-	err := n.caller.BatchCallContext(ctx, b)
+	err := n.Client.BatchCallContext(ctx, b)
 	for i := range b {
 		switch r := b[i].Result.(type) {
-		case **head:
+		case **chain.Head:
 			if *r != nil {
 				(*r).BaseFee = (*hexutil.Big)(big.NewInt(n.base))
 			}
@@ -52,13 +52,13 @@ func (n pricing) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error 
 
 // company makes a facilitator that sends payments together which come at about the same
 // time, while one of the payer's is on its way. end is called when all is sent.
-func (c *testChain) company(change ...func(*chain)) (f *Facilitator, end func()) {
+func (c *testChain) company(change ...func(*Facilitator, *settler)) (f *Facilitator, end func()) {
 	c.t.Helper()
 	f, _ = c.start("base-sepolia")
 	ch := f.chains[baseSepolia]
 	ch.pairing.Store(token, c.now().Add(time.Hour))
 	for _, set := range change {
-		set(ch)
+		set(f, ch)
 	}
 	ch.batchWait = time.Second
 	c.idle = true
@@ -95,7 +95,7 @@ func TestARushIsServedWhereItsPublicationIsDear(t *testing.T) {
 	c := startChain(t, payersNo(newcomers), publishedFor(1e15)) // 625,000 gas, with a quarter
 	f, _ := c.start("base-sepolia")
 	ch := f.chains[baseSepolia]
-	ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return pricing{keepOpen{c.client}, 1e9, 1e9}, nil }
+	rewire(f, 0, pricing{keepOpen{c.client}, 1e9, 1e9})
 	ch.pairing.Store(token, c.now().Add(time.Hour))
 	if _, _, err := ch.accountNow(t.Context(), ch.accounts[0]); err != nil { // as the watch does at the start
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestAMemberHasSetAsideWhatItsPartTakes(t *testing.T) {
 }
 
 // cheap has publications seem to cost nothing until something is about to be sent.
-func (c *testChain) cheap(ch *chain) {
+func (c *testChain) cheap(ch *settler) {
 	ch.now = func() time.Time {
 		ch.lastFees.Store(&fees{feeCap: new(big.Int), tip: new(big.Int)})
 		return c.now()
@@ -151,11 +151,11 @@ func (c *testChain) cheap(ch *chain) {
 // is room.
 func TestWhoHasNoRoomIsLeftOut(t *testing.T) {
 	c := startChain(t, payersNo(3), publishedFor(1e14))
-	f, end := c.company(func(ch *chain) {
+	f, end := c.company(func(f *Facilitator, ch *settler) {
 		c.cheap(ch)
 		for _, customer := range []common.Address{common.HexToAddress(payerAddress), addressOf(keyNo(0)), addressOf(keyNo(1))} {
 			for range 4 {
-				ch.shared.standings.moved(addressTopic(customer))
+				ch.shared.standings.moved(chain.AddressTopic(customer))
 			}
 		}
 	})
@@ -216,8 +216,8 @@ func TestWhoFindsNoPlaceMayComeAgain(t *testing.T) {
 // each of them does not.
 func TestABatchThatIsTooDearGoesOneByOne(t *testing.T) {
 	c := startChain(t, payersNo(4), func(g types.GenesisAlloc) { g[first] = types.Account{Balance: big.NewInt(9e18)} })
-	f, end := c.company(func(ch *chain) {
-		ch.nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return pricing{keepOpen{c.client}, 1400e9, 1e9}, nil }
+	f, end := c.company(func(f *Facilitator, ch *settler) {
+		rewire(f, 0, pricing{keepOpen{c.client}, 1400e9, 1e9})
 	})
 	defer end()
 	var requests []facilitator.Request

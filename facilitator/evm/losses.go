@@ -16,24 +16,27 @@ const defaultGasBudget = 20_000_000
 // on their way: what one may use is more than twice what it uses as a rule.
 const rushShare = 2
 
-// losses count what transactions cost that moved no money, by day: in the chain's
-// smallest unit, or in gas where the config names no amount. Half of the budget is for
-// payers with code, and half of that for those of them who have not paid here before.
-// The other half is for payers without code who have not. For those who have, the whole
-// budget is there a second time, so that they close nobody else out: half of it for what
-// payments of their own stand against, and half for the rest, so that who buys once can
-// burn once in the half of those who buy more than they burn. What a payment
-// could cost is set aside before it is sent: payers make as many fail with one
-// transaction of theirs as are on their way.
+// losses count, by day, what transactions cost us that moved no money: in the chain's smallest
+// unit, or in gas where the config names no amount. What a payment could cost is set aside
+// before it is sent, because a payer can make all payments on their way fail with a single
+// transaction.
 //
-// What bounds the loss are these sums alone: addresses, wallets and signatures cost
-// nothing. They are in memory: a new process begins a new day.
+// Each class of payers has a part of the budget, so that none can use up what another needs.
+// Half of the budget is for payers with code, and half of that half for those among them who
+// have not paid here before. The other half is for payers without code who have not paid here.
+// Payers without code who have paid are counted against a second budget of the same size: half
+// of it while they have more payments that moved money than are lost or on their way
+// (ofCustomers), and half for the others (ofUnbacked). So a payer who has bought once can
+// cause one loss in the first half, and counts in the second after that.
+//
+// Only these sums bound the loss: new addresses, wallets and signatures cost an attacker
+// nothing. The sums are in memory, so a new process begins a new day.
 type losses struct {
 	mu  sync.Mutex
 	day int64
 	of  [classes]loss // by whose
-	// backing is how many payments of a customer are on their way, and standings where
-	// those are counted that were lost.
+	// backing is how many payments of a customer are on their way. standings counts those of a
+	// customer that were lost.
 	backing   map[common.Address]int
 	standings *standings
 }
@@ -78,8 +81,8 @@ func (l *losses) begin(now time.Time) {
 	}
 }
 
-// holdOf is hold for a customer, whose payments are to outnumber those that are lost and
-// those that are on their way.
+// holdOf is hold for a customer, who must have more payments that moved money than were lost
+// and are on their way.
 func (l *losses) holdOf(customer common.Address, cost, budget *big.Int, now time.Time) (*held, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // TestSettledPaymentsAreSmallAndFew: what is kept of a payment that was settled is a
@@ -20,7 +21,7 @@ func TestSettledPaymentsAreSmallAndFew(t *testing.T) {
 	base := c.sign(order{before: 25 * 3600})
 	settle := func(n int) {
 		p := must(ch.read(base))
-		p.nonce = [32]byte(common.BigToHash(big.NewInt(int64(n))))
+		p.Nonce = [32]byte(common.BigToHash(big.NewInt(int64(n))))
 		rec, first := ch.shared.payments.begin(p, c.now())
 		if !first {
 			t.Fatal(n)
@@ -32,7 +33,7 @@ func TestSettledPaymentsAreSmallAndFew(t *testing.T) {
 		fl.sending(tx, market(big.NewInt(1e9), big.NewInt(1e9), nil), time.Now(), false)
 		ch.shared.payments.sawUnused(p.claim(), 5, c.now())
 		ch.shared.payments.finish(p, rec, fl, facilitator.Settlement{})
-		ch.sawOutcome(p, rec, settled(p, &receipt{Transaction: tx.Hash()}))
+		ch.sawOutcome(p, rec, settled(p, &chain.Receipt{Transaction: tx.Hash()}))
 	}
 	heap := func() uint64 {
 		runtime.GC()

@@ -12,6 +12,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // stuck returns the flight that holds up all others, if it has waited for long.
@@ -37,11 +39,12 @@ func (s *sender) stuck(now time.Time) *flight {
 // transaction.
 const untoldPause = 5 * time.Second
 
-// errUntold is for what is not sent in place of a transaction because it cannot be
-// announced: a process that starts anew would look for the one before, and send a second.
+// errUntold is for a replacement that is not sent because it cannot be announced: a process
+// that starts anew would know only the transaction before, not find it, and send a second one.
 var errUntold = errors.New("it cannot be announced")
 
-// holdBack has a flight wait that could not be sent again, which counts for nothing.
+// holdBack makes a flight wait whose replacement could not be sent. The attempt does not count
+// among its bumps.
 func (fl *flight) holdBack(until time.Time) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -66,7 +69,7 @@ func (fl *flight) waits(long time.Duration, now time.Time) bool {
 // nudge sends the flight that holds up all others once more, for a higher fee.
 // Whoever waits for a receipt calls it, whosever flight that is: its own caller
 // may have given up. It does nothing most of the time.
-func (s *sender) nudge(ctx context.Context, c *chain) {
+func (s *sender) nudge(ctx context.Context, c *settler) {
 	s.remind(ctx, c)
 	lowest := s.stuck(c.now())
 	if lowest == nil {
@@ -81,8 +84,8 @@ func (s *sender) nudge(ctx context.Context, c *chain) {
 	}
 }
 
-// push is nudge for who has the turn.
-func (s *sender) push(ctx context.Context, c *chain) {
+// push is nudge for a caller who has the turn.
+func (s *sender) push(ctx context.Context, c *settler) {
 	lowest := s.stuck(c.now())
 	if lowest == nil {
 		return
@@ -102,31 +105,32 @@ func (s *sender) push(ctx context.Context, c *chain) {
 			return
 		}
 		fl = s.fill(fl.by, mined, fees.legacy)
-		c.notices.of(fl.by).warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
+		c.Notices.Of(fl.by.key.address).Warn("a number before ours, which this process did not use, is in no block, and is used up by a transaction that does nothing: is the key used elsewhere?",
 			zap.Uint64("number", fl.number))
 	} else {
-		c.notices.of(fl.by).warn("a transaction waits for too long and is sent again for a higher fee",
+		c.Notices.Of(fl.by.key.address).Warn("a transaction waits for too long and is sent again for a higher fee",
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
 	}
 	why := c.hopeless(ctx, fl, fees)
 	if why != "" {
-		c.notices.of(fl.by).warn("a transaction is not sent again, and its number is used up by one that does nothing",
+		c.Notices.Of(fl.by.key.address).Warn("a transaction is not sent again, and its number is used up by one that does nothing",
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()), zap.String("reason", why))
 	}
 	a, err := c.resend(ctx, fl, fees, why != "")
 	switch {
 	case errors.Is(err, errUntold) && !fl.waits(fillAfter, c.now()):
-		c.notices.of(fl.by).warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
+		c.Notices.Of(fl.by.key.address).Warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
 			zap.Uint64("number", fl.number), zap.Error(err))
 		return
 	case why == "" && (a == turnedAway || a == refusedByCall):
-		// No node takes it any more, for example because the authorization has
-		// ended, or nobody takes down what it would be. Its number must be used up all
-		// the same: that moves no money, so nobody has to know of it.
+		// No node takes the transaction any more, for example because the authorization has
+		// ended, or the ledger does not take down what would be sent. The number must be used
+		// up all the same; a transaction that does only that moves no money, so it needs no
+		// announcement.
 		a, err = c.resend(ctx, fl, fees, true)
 	}
 	if a != taken {
-		c.notices.of(fl.by).error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
+		c.Notices.Of(fl.by.key.address).Error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
 			zap.Uint64("number", fl.number), zap.Error(err))
 	}
 }
@@ -137,7 +141,7 @@ const maxBumps = 5
 // hopeless says why a transaction that waits is not to be sent again; "" if it is.
 // A node that takes transactions and drops those that would be reverted would have
 // us pay ever more for one that never gets into a block.
-func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
+func (c *settler) hopeless(ctx context.Context, fl *flight, now fees) string {
 	fl.mu.Lock()
 	filling, bumps, ends := fl.filling, fl.bumps, fl.ends
 	fl.mu.Unlock()
@@ -155,20 +159,20 @@ func (c *chain) hopeless(ctx context.Context, fl *flight, now fees) string {
 	}
 	var result hexutil.Bytes
 	var refused bool
-	err := c.ask(ctx, func() calls {
+	err := c.Ask(ctx, func() chain.Batch {
 		result = nil
-		var b calls
+		var b chain.Batch
 		call := fl.simulated()
 		if !now.legacy {
 			call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(now.feeCap), (*hexutil.Big)(now.tip)
 		}
-		b.add(&result, "eth_call", call, "latest")
+		b.Add(&result, "eth_call", call, "latest")
 		return b
-	}, func(b calls) error {
-		if refused = reverted(b[0].Error); refused {
+	}, func(b chain.Batch) error {
+		if refused = chain.Reverted(b[0].Error); refused {
 			b[0].Error = nil
 		}
-		return every(b)
+		return b.Err()
 	})
 	switch {
 	case err != nil:
@@ -185,7 +189,7 @@ const remindAfter = 6 * time.Second
 
 // remind sends all transactions once more that the nodes have forgotten, as those do
 // that are restarted: as they are, since nothing is wrong with them.
-func (s *sender) remind(ctx context.Context, c *chain) {
+func (s *sender) remind(ctx context.Context, c *settler) {
 	waiting := s.unheard(c.now())
 	if len(waiting) == 0 {
 		return
@@ -230,18 +234,18 @@ func (s *sender) fill(by *account, number uint64, legacy bool) *flight {
 	return fl
 }
 
-// resend sends a flight again for higher fees; filling sends nothing in its
+// resend sends a flight again for higher fees. With filling it sends a transaction in its
 // place that only uses up the number. The error is errUntold, and nothing was sent, if those
 // whose payments are in it cannot be told before.
-func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
+func (c *settler) resend(ctx context.Context, fl *flight, now fees, filling bool) (answer, error) {
 	fl.mu.Lock()
 	offer, tx := fl.fees.bumped(now.of(len(fl.data))), fl.raw
 	most := int64(maxBump)
 	if filling {
 		most++ // it has to take the place of what was sent
 	}
-	if offer.above(now, most) && !fl.abandoned { // that one costs nothing, where it is
-		offer = fl.fees // as it is: whoever wants more does not want it at all
+	if offer.above(now, most) && !fl.abandoned { // an abandoned one behind a gap costs nothing
+		offer = fl.fees // a node that wants more for it would not take it for anything
 	}
 	fl.bumps++
 	before := fl.hashes.newest()
@@ -275,13 +279,13 @@ func (c *chain) resend(ctx context.Context, fl *flight, now fees, filling bool) 
 		fl.stays(before)
 	}
 	if a == numberTaken {
-		a = taken // by itself: what was sent before is still wanted, or in a block
+		a = taken // by another transaction of the flight, or by one that is in a block
 	}
 	return a, err
 }
 
-// stays is for a flight in whose place no node has taken another one: what was sent before
-// is what counts, and is announced again.
+// stays is called when no node has taken a replacement: the transaction before is still the
+// one that counts, so it is announced again.
 func (fl *flight) stays(before string) {
 	hash := common.HexToHash(before)
 	fl.mu.Lock()

@@ -6,30 +6,32 @@ import (
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
-// A node that says a number of ours that is too high makes a gap, and all that comes after
-// a gap waits. So no node is believed alone about one that is far ahead of what we know.
+// A node that says a number of ours that is too high makes a gap, and all transactions after a
+// gap wait. So a single node is not believed about a number that is far ahead of what we know.
 const (
-	// maxNumbersAhead is how far ahead of what we know the next number may be at all:
-	// several gateways with our keys may each have as many on their way as we.
+	// maxNumbersAhead is how far ahead of what we know the next number may be at all: several
+	// gateways with our keys may each have as many transactions on their way as we.
 	maxNumbersAhead = 8 * maxInFlight
-	// numbersApart is how far two nodes may differ in what is on its way of a key that
-	// others use, too, and what one of them is believed alone then.
+	// numbersApart is how far apart two nodes may be about a key that other gateways use, too.
+	// So far ahead a single node is believed about such a key.
 	numbersApart = maxInFlight
 )
 
 // numbersAgain asks for the numbers of an account once more: another node if there is
 // one, else the same.
-func (c *chain) numbersAgain(ctx context.Context, a *account) (mined, pending uint64, ok bool) {
-	for i := range c.nodes {
-		n := c.nodes[(int(c.current.Load())+1+i)%len(c.nodes)]
+func (c *settler) numbersAgain(ctx context.Context, a *account) (mined, pending uint64, ok bool) {
+	for _, n := range c.InTurn(1) {
 		var latest, next hexutil.Uint64
-		var b calls
-		b.add(&latest, "eth_getTransactionCount", a.key.address, "latest")
-		b.add(&next, "eth_getTransactionCount", a.key.address, "pending")
-		// One with more in blocks than in blocks and waiting contradicts itself.
-		if n.batch(ctx, b) == nil && every(b) == nil && latest <= next {
+		var b chain.Batch
+		b.Add(&latest, "eth_getTransactionCount", a.key.address, "latest")
+		b.Add(&next, "eth_getTransactionCount", a.key.address, "pending")
+		// A node that counts more transactions in blocks than in blocks and pool together
+		// contradicts itself.
+		if n.Ask(ctx, b) == nil && b.Err() == nil && latest <= next {
 			return uint64(latest), uint64(next), true
 		}
 	}
@@ -37,7 +39,7 @@ func (c *chain) numbersAgain(ctx context.Context, a *account) (mined, pending ui
 }
 
 // reached takes note of how many numbers of an account are in blocks, as a node says.
-func (c *chain) reached(ctx context.Context, a *account, mined uint64) {
+func (c *settler) reached(ctx context.Context, a *account, mined uint64) {
 	if a.sender.isBeyond(mined) {
 		again, _, ok := c.numbersAgain(ctx, a)
 		if !ok {
@@ -56,10 +58,10 @@ func (s *sender) isBeyond(mined uint64) bool {
 	return len(s.flights) > 0 && mined > s.next+numbersApart
 }
 
-// believable is the next number of an account that a node says, or what we know if that
-// is out of all proportion: all payments would wait until the numbers before it were used
-// up. The first number of a process is asked for twice, since nothing is known then.
-func (c *chain) believable(ctx context.Context, a *account, pending, mined uint64) uint64 {
+// believable is the next number of an account as a node says, or what we know if the node is
+// far off: all payments would wait until the numbers before it were used up. The first number
+// of a process is asked for twice, because nothing is known yet.
+func (c *settler) believable(ctx context.Context, a *account, pending, mined uint64) uint64 {
 	a.sender.mu.Lock()
 	known, apart := a.sender.next, uint64(numbersApart)
 	a.sender.mu.Unlock()
@@ -78,7 +80,7 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 		return pending
 	}
 	if far := pending > next+numbersApart || pending > known+maxNumbersAhead; far { // else one of them lags
-		c.notices.error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
+		c.Notices.Error("a node says a transaction number that is far ahead of all that is on its way, and is not believed: check the node",
 			zap.Uint64("says", pending), zap.Uint64("known", known))
 	}
 	if next <= known+maxNumbersAhead {
@@ -87,10 +89,10 @@ func (c *chain) believable(ctx context.Context, a *account, pending, mined uint6
 	return known
 }
 
-// numberAfter is the number to try after one that a node says is used. Two looks at what is
-// next have to find it free to try it once more: else each refusal of a node that is wrong
-// would leave a gap, to be filled by a transaction that does nothing.
-func (c *chain) numberAfter(ctx context.Context, a *account, number, mined uint64) uint64 {
+// numberAfter is the number to try after a node has said that one is used. The same number is
+// tried once more only if two nodes find it free: skipping it whenever one wrong node refuses
+// would leave a gap each time, to be filled by a transaction that does nothing.
+func (c *settler) numberAfter(ctx context.Context, a *account, number, mined uint64) uint64 {
 	next := c.believable(ctx, a, c.pendingOf(ctx, a), mined)
 	if next > number {
 		return next
@@ -101,10 +103,10 @@ func (c *chain) numberAfter(ctx context.Context, a *account, number, mined uint6
 	return number + 1
 }
 
-// isAround reports whether a node still has one of the transactions of a flight, waiting
-// or in a block; also if no node answers. It is not lost then, whatever is said of its
+// isAround reports whether a node still has one of the transactions of a flight, in its pool
+// or in a block; also if no node answers. The flight is not lost then, whatever is said of its
 // number.
-func (c *chain) isAround(ctx context.Context, fl *flight) bool {
+func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 	fl.mu.Lock()
 	list, abandoned := slices.Clone(fl.hashes), fl.abandoned
 	fl.mu.Unlock()
@@ -112,13 +114,13 @@ func (c *chain) isAround(ctx context.Context, fl *flight) bool {
 		return false
 	}
 	silent := true
-	for _, n := range c.nodes {
-		found := make([]*sentCall, len(list))
-		var b calls
+	for _, n := range c.Nodes {
+		found := make([]*chain.Transaction, len(list))
+		var b chain.Batch
 		for i, h := range list {
-			b.add(&found[i], "eth_getTransactionByHash", h)
+			b.Add(&found[i], "eth_getTransactionByHash", h)
 		}
-		if n.batch(ctx, b) != nil || every(b) != nil {
+		if n.Ask(ctx, b) != nil || b.Err() != nil {
 			continue
 		}
 		silent = false
@@ -131,12 +133,12 @@ func (c *chain) isAround(ctx context.Context, fl *flight) bool {
 	return silent
 }
 
-// startOver gives up transactions of ours that wait behind a gap of numbers too large to
-// be filled up, one transaction a number. Each is replaced by one that does nothing, so
-// that nothing of it happens should the chain ever get there. What they were to settle is
-// settled anew when it is asked for, with numbers that follow the last one in a block. It
-// reports false if there is no such gap. The caller has the turn.
-func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now fees) bool {
+// startOver gives up transactions of ours that wait behind a gap of numbers too large to be
+// filled with one transaction each. Each is replaced by one that does nothing, so that it
+// moves no money should the chain reach its number one day. The payments are settled anew when
+// they are asked for, with numbers after the last one in a block. It reports false if there is
+// no such gap. The caller has the turn.
+func (c *settler) startOver(ctx context.Context, lowest *flight, mined uint64, now fees) bool {
 	if lowest.number <= mined+numbersApart {
 		return false
 	}
@@ -144,7 +146,7 @@ func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now
 	if !ok || lowest.number <= max(mined, next)+numbersApart {
 		return false
 	}
-	c.notices.of(lowest.by).error("transactions wait behind numbers that nobody has used, because a node said a wrong number: they are given up, and what they were to settle is settled anew: check the nodes",
+	c.Notices.Of(lowest.by.key.address).Error("transactions wait behind numbers that nobody has used, because a node said a wrong number: they are given up, and what they were to settle is settled anew: check the nodes",
 		zap.Uint64("number", lowest.number), zap.Uint64("next", max(mined, next)))
 	s := &lowest.by.sender
 	s.mu.Lock()
@@ -161,9 +163,10 @@ func (c *chain) startOver(ctx context.Context, lowest *flight, mined uint64, now
 	return true
 }
 
-// audit reads what transactions have cost that are in blocks, and whose receipts nobody
-// has seen: who waited for them may have gone. What was set aside for them would stay so.
-func (c *chain) audit(ctx context.Context, a *account) {
+// audit reads the cost of transactions that are in blocks and whose receipts nobody has seen,
+// because the callers who waited have gone. Without it what was set aside for them would stay
+// so.
+func (c *settler) audit(ctx context.Context, a *account) {
 	if !a.sender.auditing.TryLock() {
 		return // somebody is at it
 	}
@@ -177,18 +180,17 @@ func (c *chain) audit(ctx context.Context, a *account) {
 	}
 }
 
-// readCost reads what a transaction has cost, of whichever node has the receipt. One node
-// may lack it, or answer with something that is none, for as long as it likes.
-func (c *chain) readCost(ctx context.Context, fl *flight) {
+// readCost reads what a transaction has cost, from whichever node has the receipt. One node
+// may lack it, or answer with something else, for as long as it likes.
+func (c *settler) readCost(ctx context.Context, fl *flight) {
 	sent, _ := fl.sent()
-	for i := range c.nodes {
-		n := c.nodes[(int(c.current.Load())+i)%len(c.nodes)]
-		found := make([]*receipt, len(sent))
-		var b calls
+	for _, n := range c.InTurn(0) {
+		found := make([]*chain.Receipt, len(sent))
+		var b chain.Batch
 		for i, h := range sent {
-			b.add(&found[i], "eth_getTransactionReceipt", h)
+			b.Add(&found[i], "eth_getTransactionReceipt", h)
 		}
-		if n.batch(ctx, b) != nil {
+		if n.Ask(ctx, b) != nil {
 			continue
 		}
 		for i, r := range found {
@@ -206,7 +208,7 @@ func (c *chain) readCost(ctx context.Context, fl *flight) {
 // concludeUnseen ends what is set aside for a transaction whose number is in a block for
 // some time, while no node has a receipt of it. If it was replaced by one that does
 // nothing, that has cost something; else all of it may have been lost.
-func (c *chain) concludeUnseen(fl *flight) {
+func (c *settler) concludeUnseen(fl *flight) {
 	fl.mu.Lock()
 	late, replaced := c.now().Sub(fl.passedAt) >= settlementWait, fl.filling
 	fl.mu.Unlock()
@@ -228,7 +230,7 @@ func (c *chain) concludeUnseen(fl *flight) {
 // unused ends what is set aside for a payment that no transaction in a block was for. If
 // its number was used up by one of ours that does nothing, the payment has cost its part of
 // that: who has us send what is then dropped would burn this without end otherwise.
-func (c *chain) unused(fl *flight, h *held) {
+func (c *settler) unused(fl *flight, h *held) {
 	fl.mu.Lock()
 	filling, f := fl.filling, fl.fees
 	fl.mu.Unlock()

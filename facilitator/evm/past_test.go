@@ -11,6 +11,8 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 const (
@@ -23,9 +25,9 @@ type past struct {
 	behind   int64 // seconds that its last block is old
 	final    int64 // blocks that its final block is below the last; < 0: it has no such tag
 	state    string
-	events   []event // of one transaction
-	logs     []event // what it answers to eth_getLogs, if not the events
-	block    uint64  // that the transaction is in
+	events   []chain.Event // of one transaction
+	logs     []chain.Event // what it answers to eth_getLogs, if not the events
+	block    uint64        // that the transaction is in
 	reverted bool
 	widest   uint64 // blocks that it searches at once
 	narrow   int    // status that it refuses more with; 0 for an error of JSON-RPC
@@ -156,7 +158,7 @@ func (p *past) search(raw json.RawMessage) (any, *rpcError, bool) {
 	if p.logs != nil {
 		return p.logs, nil, true
 	}
-	found := []event{}
+	found := []chain.Event{}
 	for _, e := range p.events {
 		if p.block >= from && p.block <= to && (e.Topics[0] == usedTopic || e.Topics[0] == canceledTopic) {
 			found = append(found, e)
@@ -165,46 +167,67 @@ func (p *past) search(raw json.RawMessage) (any, *rpcError, bool) {
 	return found, nil, true
 }
 
+// voided is the proof that a payment never moves money.
+func voided(reason x402.Code) facilitator.Proof {
+	return facilitator.Proof{Evidence: facilitator.Void, Reason: string(reason)}
+}
+
+// mostSearches is how often a Look asks a node for events.
+const mostSearches = 200
+
 // What tokens write about a payment.
-func useOf(p *payment) event {
-	return event{Address: p.token, Topics: []common.Hash{usedTopic, addressTopic(p.from), p.nonce}, Transaction: pastTx}
+func useOf(p *chain.Payment) chain.Event {
+	return chain.Event{Address: p.Token, Topics: []common.Hash{usedTopic, chain.AddressTopic(p.From), p.Nonce}, Transaction: pastTx}
 }
 
-func cancelOf(p *payment) event {
-	return event{Address: p.token, Topics: []common.Hash{canceledTopic, addressTopic(p.from), p.nonce}, Transaction: pastTx}
+func cancelOf(p *chain.Payment) chain.Event {
+	return chain.Event{Address: p.Token, Topics: []common.Hash{canceledTopic, chain.AddressTopic(p.From), p.Nonce}, Transaction: pastTx}
 }
 
-func transferOf(p *payment, to common.Address, value uint64) event {
+func transferOf(p *chain.Payment, to common.Address, value uint64) chain.Event {
 	v := common.BigToHash(new(big.Int).SetUint64(value))
-	return event{Address: p.token, Topics: []common.Hash{transferTopic, addressTopic(p.from), addressTopic(to)}, Data: v[:], Transaction: pastTx}
+	return chain.Event{Address: p.Token, Topics: []common.Hash{transferTopic, chain.AddressTopic(p.From), chain.AddressTopic(to)}, Data: v[:], Transaction: pastTx}
 }
 
 // paying is a good payment, when it ends, and what a token writes about it.
-func paying(t testing.TB) (r facilitator.Request, p *payment, ends time.Time, own []event) {
+func paying(t testing.TB) (r facilitator.Request, p *chain.Payment, ends time.Time, own []chain.Event) {
 	t.Helper()
 	r, _ = good(t)
-	p, ok := signed(r)
+	p, ok := chain.Signed(r)
 	if !ok {
 		t.Fatal("not decoded")
 	}
-	return r, p, time.Unix(p.authorization.ValidBefore, 0), []event{useOf(p), transferOf(p, p.to, p.value.Uint64())}
+	return r, p, time.Unix(p.Authorization.ValidBefore, 0), []chain.Event{useOf(p), transferOf(p, p.To, p.Value.Uint64())}
 }
 
 // lookAt makes a Look at nodes that have these pasts. They count as nodes of a
 // real chain.
-func lookAt(t testing.TB, c *clock, pasts ...*past) (*Look, func() string) {
+func lookAt(t testing.TB, c *clock, pasts []*past, change ...func(*chain.Chain)) (*chain.Look, func() string) {
 	t.Helper()
 	var urls []string
 	for _, p := range pasts {
 		urls = append(urls, p.tell(t, c).URL)
 	}
 	f, logs := start(t, baseSepolia, &Network{RPC: urls}, c)
-	l, err := newLook(map[string][]string{"base-sepolia": urls}, outside{logger: f.logger, now: c.now, sleep: c.sleep, dial: dialNode})
+	l := lookWith(t, urls, chain.Options{Logger: f.logger, Now: c.now}, change...)
+	return l, func() string { return logged(logs) }
+}
+
+// lookWith makes a Look at Base Sepolia, as it is at a real chain.
+func lookWith(t testing.TB, urls []string, o chain.Options, change ...func(*chain.Chain)) *chain.Look {
+	t.Helper()
+	c, err := chain.New("base-sepolia", urls, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.chains[baseSepolia].development = false
-	l.chains[baseSepolia].confirmations = lookConfirmations
+	c.Development, c.Confirmations = false, 3 // as NewLook has them
+	for _, f := range change {
+		f(c)
+	}
+	l := new(chain.Look)
+	if err := l.Add(c); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(l.Close)
-	return l, func() string { return logged(logs) }
+	return l
 }

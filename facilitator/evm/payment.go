@@ -9,9 +9,9 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/go-json-experiment/json"
-	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -30,11 +30,7 @@ var errNotOurs = errors.New("this facilitator settles exact and upto, with EIP-3
 // payment is a decoded payment.
 type payment struct {
 	way
-	authorization   x402.Authorization
-	from, to, token common.Address
-	// value is what moves: what was signed, or of upto what is charged of it.
-	value  uint256.Int
-	nonce  [32]byte
+	chain.Payment
 	digest [32]byte
 
 	signer    signer
@@ -64,48 +60,26 @@ type way interface {
 	// call encodes the settlement, and returns the contract that it is for.
 	call(p *payment) (common.Address, []byte)
 
-	// keeper is the contract that keeps account of used nonces, askUsed the
-	// question to it, and used reads its answer.
-	keeper(p *payment) common.Address
-	askUsed(p *payment) []byte
-	used(answer result3) (used, ok bool)
-
 	// questions lists what is asked when a simulation failed, and reason makes a
 	// code of the answers.
 	questions(p *payment) []call3
 	reason(p *payment, r x402.Requirement, answers []result3) x402.Code
 
-	// filter is what eth_getLogs is asked for to find out what became of the
-	// payment, apart from the blocks.
-	filter(p *payment) map[string]any
-	// isUse reports whether the event may be of this payment, and isCancel whether
-	// it says that the payer cancelled it.
-	isUse(p *payment, e *event) bool
-	isCancel(p *payment, e *event) bool
-	// direct: only the transaction itself tells whether an event of use is of this
-	// payment; there may be events of others.
-	direct() bool
-	// moved reports whether a transaction has moved the money of this payment, and
-	// of no other. own says that the transaction is ours and does nothing else.
-	moved(p *payment, r *receipt, own bool) bool
-	// wentElsewhere reports whether a transaction makes sure that this payment
-	// never moves money.
-	wentElsewhere(p *payment, r *receipt) bool
-
 	codes() codes
 }
 
-// codes are what a way calls the same findings.
-type codes struct{ signature, nonceUsed, transaction x402.Code }
+// codes are what a way calls the same findings; that the nonce is used, see
+// Payment.usedCode.
+type codes struct{ signature, transaction x402.Code }
 
-// claim is what one payment is known by on one chain: what the contracts
-// themselves keep account of.
+// claim is what one payment is known by on one chain: the keys under which the contracts
+// themselves keep its nonce.
 type claim struct {
 	keeper, payer common.Address
 	nonce         [32]byte
 }
 
-func (p *payment) claim() claim { return claim{p.keeper(p), p.from, p.nonce} }
+func (p *payment) claim() claim { return claim{p.Keeper(), p.From, p.Nonce} }
 
 // read decodes a payment, and finds out how it was signed as far as that needs
 // no chain. Refusals are *x402.Error; errNotOurs is for what somebody else may
@@ -178,17 +152,15 @@ func byPermit2(r x402.Requirement) bool {
 
 // decode makes a payment of an authorization, without a look at its signature.
 func decode(a x402.Authorization, r x402.Requirement) (*payment, error) {
-	p := &payment{authorization: a, token: common.HexToAddress(r.Asset), value: a.Value, nonce: a.Nonce}
-	var err error
-	switch a.Kind {
-	case x402.KindEIP3009:
-		err = p.decodeEIP3009(r)
-	case x402.KindPermit2:
-		err = p.decodePermit2(r)
-	default:
-		err = errNotOurs
+	signed, err := chain.Decode(a, r)
+	p := &payment{Payment: signed}
+	switch {
+	case errors.Is(err, chain.ErrUnknownKind):
+		return p, errNotOurs
+	case err != nil:
+		return p, errBeyond()
 	}
-	return p, err
+	return p, p.settles(r)
 }
 
 // errBeyond is for a time too far away to be hashed, which no payer means.
@@ -199,47 +171,18 @@ func errBeyond() error {
 // check compares what was signed with the requirement and the clock, in the
 // order of the official facilitators. least is how long it must still live.
 func (p *payment) check(r x402.Requirement, now time.Time, least time.Duration) error {
-	if err := p.authorization.Check(r, now, least, noMaxLife); err != nil {
+	if err := p.Authorization.Check(r, now, least, noMaxLife); err != nil {
 		return err
 	}
 	// Check is lenient with clocks that differ. The contracts are not, and we
 	// settle at once.
-	if p.authorization.ValidAfter > now.Unix() {
-		if p.authorization.Kind == x402.KindPermit2 {
+	if p.Authorization.ValidAfter > now.Unix() {
+		if p.Authorization.Kind == x402.KindPermit2 {
 			return refuse(x402.CodePermit2NotYetValid, "begins in the future")
 		}
 		return refuse(x402.CodeValidAfter, "begins in the future")
 	}
 	return nil
-}
-
-// pays reports whether the payment is for this requirement, times apart: only
-// then can it share the fate of an earlier one.
-func (p *payment) pays(r x402.Requirement) bool {
-	a := p.authorization
-	a.ValidAfter, a.ValidBefore = 0, 0
-	return a.Check(r, time.Unix(0, 0), 0, noMaxLife) == nil
-}
-
-func (p *payment) upto() bool { return p.authorization.Scheme == x402.SchemeUpto }
-
-// charge takes the amount of the requirement of a settlement for what is to be
-// moved, and returns the requirement that the payer signed for. They differ for
-// upto, where the seller charges what was used: at most what was signed.
-func (p *payment) charge(r x402.Requirement) (x402.Requirement, error) {
-	if !p.upto() {
-		return r, nil
-	}
-	var amount uint256.Int
-	if err := amount.SetFromDecimal(r.Amount); err != nil || amount.Dec() != r.Amount {
-		return r, refuse(x402.CodePermit2Amount, "the amount to charge is no number of atomic units")
-	}
-	if amount.Gt(&p.authorization.Value) {
-		return r, refuse(codeUptoExceeds, "more than the payer signed")
-	}
-	p.value = amount
-	r.Amount = p.authorization.Value.Dec()
-	return r, nil
 }
 
 // encoded returns the call that moves the money, and the contract it is for.
@@ -251,4 +194,41 @@ func (p *payment) encoded() (common.Address, []byte) {
 		}
 	}
 	return p.target, p.calldata
+}
+
+// origin says what a transaction may have done beside the payment. shared is how many
+// payments it is for: 0 for one of ours that does nothing but this payment, or foreignCall.
+func (p *payment) origin(shared int) chain.Origin {
+	switch {
+	case shared == foreignCall:
+		return chain.Foreign
+	case shared > 0:
+		return chain.Among
+	case p.signer == byFactory:
+		return chain.Prepared // what a factory does first, the payer has chosen
+	}
+	return chain.Alone
+}
+
+// foreignCall says that a transaction is not ours, and may do whatever else.
+const foreignCall = -1
+
+// signedPayment is read for a caller who only wants to know which payment it is: it checks no
+// signature and refuses with no code.
+func signedPayment(r facilitator.Request) (*payment, bool) {
+	signedFor, ok := chain.Signed(r)
+	if !ok {
+		return nil, false
+	}
+	p := &payment{Payment: *signedFor}
+	return p, p.settles(r.Requirement) == nil
+}
+
+// settles takes the way by which the money of the payment moves.
+func (p *payment) settles(r x402.Requirement) error {
+	if p.Permit != nil {
+		p.settlesPermit2(r)
+		return nil
+	}
+	return p.settlesEIP3009(r)
 }

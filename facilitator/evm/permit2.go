@@ -4,32 +4,11 @@ import (
 	"math/big"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
-
-// The proxies that payers name as the spender of a Permit2 signature. They have
-// the same addresses on every chain.
-var (
-	exactProxy = common.HexToAddress(x402.ExactPermit2Proxy)
-	uptoProxy  = common.HexToAddress(x402.UptoPermit2Proxy)
-)
-
-// Selectors of the proxies, and the event by which a payer gives up nonces.
-var (
-	settleExact     = selector("settle(((address,uint256),uint256,uint256),address,(address,uint256),bytes)")
-	settleExact2612 = selector("settleWithPermit((uint256,uint256,bytes32,bytes32,uint8),((address,uint256),uint256,uint256),address,(address,uint256),bytes)")
-	settleUpto      = selector("settle(((address,uint256),uint256,uint256),uint256,address,(address,address,uint256),bytes)")
-	settleUpto2612  = selector("settleWithPermit((uint256,uint256,bytes32,bytes32,uint8),((address,uint256),uint256,uint256),uint256,address,(address,address,uint256),bytes)")
-
-	invalidationTopic = crypto.Keccak256Hash([]byte("UnorderedNonceInvalidation(address,uint256,uint256)"))
-)
-
-func selector(signature string) [4]byte {
-	return [4]byte(crypto.Keccak256([]byte(signature)))
-}
 
 // permit2 is the transfer of any token by Permit2, through one of the proxies of
 // x402, which see to it that the money goes to the payee.
@@ -41,26 +20,20 @@ type permit2 struct {
 	allowance *permit2612
 }
 
-// decodePermit2 reads what the payer signed.
-func (p *payment) decodePermit2(r x402.Requirement) error {
-	permit, err := eip712.PermitOf(p.authorization)
-	if err != nil {
-		return errBeyond()
-	}
-	w := &permit2{permit: permit, proxy: exactProxy}
-	if permit.Upto {
-		w.proxy = uptoProxy
+// settlesPermit2 is for a payment that Permit2 moves.
+func (p *payment) settlesPermit2(r x402.Requirement) {
+	w := &permit2{permit: *p.Permit, proxy: chain.ExactProxy}
+	if w.permit.Upto {
+		w.proxy = chain.UptoProxy
 	}
 	p.way = w
-	p.from, p.to = permit.From, permit.To
-	if id, ok := chainID(r.Network); ok {
-		p.digest = eip712.Permit2Domain(id).PermitDigest(&permit)
+	if id, ok := chain.IDOf(r.Network); ok {
+		p.digest = eip712.Permit2Domain(id).PermitDigest(&w.permit)
 	}
-	return nil
 }
 
 func (w *permit2) codes() codes {
-	c := codes{signature: x402.CodePermit2Signature, nonceUsed: codePermit2Nonce, transaction: codeTransaction}
+	c := codes{signature: x402.CodePermit2Signature, transaction: codeTransaction}
 	if w.permit.Upto {
 		c.transaction = codeUptoTransaction
 	}
@@ -73,13 +46,13 @@ func (w *permit2) call(p *payment) (common.Address, []byte) {
 	words := uint64(8) // of the head, the allowance apart
 	switch {
 	case w.permit.Upto && w.allowance != nil:
-		b = append(b, settleUpto2612[:]...)
+		b = append(b, chain.SettleUpto2612[:]...)
 	case w.permit.Upto:
-		b = append(b, settleUpto[:]...)
+		b = append(b, chain.SettleUpto[:]...)
 	case w.allowance != nil:
-		b = append(b, settleExact2612[:]...)
+		b = append(b, chain.SettleExact2612[:]...)
 	default:
-		b = append(b, settleExact[:]...)
+		b = append(b, chain.SettleExact[:]...)
 	}
 	if w.allowance != nil {
 		b = w.allowance.append(b)
@@ -90,7 +63,7 @@ func (w *permit2) call(p *payment) (common.Address, []byte) {
 	b = appendUint256(b, &w.permit.Nonce)
 	b = appendUint(b, w.permit.Deadline)
 	if w.permit.Upto {
-		amount := p.value
+		amount := p.Value
 		if amount.IsZero() { // only to be simulated: nothing is sent then
 			amount = w.permit.Amount
 		}
@@ -107,56 +80,12 @@ func (w *permit2) call(p *payment) (common.Address, []byte) {
 	return w.proxy, appendBytes(b, p.signature)
 }
 
-// isCall reports whether the input of a call to the proxy is a settlement of this
-// payment: the same nonce of the same payer, for the same token, payee and amount.
-// Anyone may make it, with a signature in another form, with a permit, or with
-// something behind it.
-func (w *permit2) isCall(p *payment, input []byte) bool {
-	plain, with2612, amount, from := settleExact, settleExact2612, 1, 4
-	if w.permit.Upto {
-		plain, with2612, amount, from = settleUpto, settleUpto2612, 4, 5
-	}
-	if len(input) < 4 {
-		return false
-	}
-	args := input[4:]
-	switch [4]byte(input) {
-	case plain:
-	case with2612:
-		args = args[min(5*32, len(args)):]
-	default:
-		return false
-	}
-	if len(args) < 8*32 {
-		return false
-	}
-	word := func(i int) common.Hash { return common.Hash(args[32*i:]) }
-	return word(0) == addressTopic(w.permit.Token) && word(amount) == p.value.Bytes32() && word(2) == p.nonce &&
-		word(from) == addressTopic(p.from) && word(from+1) == addressTopic(p.to)
-}
-
-func (*permit2) keeper(*payment) common.Address { return eip712.Permit2 }
-
-// askUsed asks for the 256 nonces that share a word with this one.
-func (w *permit2) askUsed(p *payment) []byte {
-	word := new(big.Int).Rsh(w.permit.Nonce.ToBig(), 8)
-	return pack("nonceBitmap", p.from, word)
-}
-
-func (w *permit2) used(answer result3) (used, ok bool) {
-	word, ok := value[*big.Int](answer, "nonceBitmap")
-	return ok && word.Bit(w.bit()) == 1, ok
-}
-
-// bit is the place of the nonce in its word.
-func (w *permit2) bit() int { return int(w.permit.Nonce.Uint64() & 0xff) } // #nosec G115 -- one byte
-
 func (w *permit2) questions(p *payment) []call3 {
 	return []call3{
-		{w.proxy, pack("PERMIT2")},
-		{eip712.Permit2, w.askUsed(p)},
-		{p.token, pack("balanceOf", p.from)},
-		{p.token, pack("allowance", p.from, eip712.Permit2)},
+		{w.proxy, chain.Pack("PERMIT2")},
+		{eip712.Permit2, p.AskUsed()},
+		{p.Token, chain.Pack("balanceOf", p.From)},
+		{p.Token, chain.Pack("allowance", p.From, eip712.Permit2)},
 	}
 }
 
@@ -166,10 +95,10 @@ func (w *permit2) reason(p *payment, _ x402.Requirement, found []result3) x402.C
 	if _, ok := value[common.Address](found[0], "PERMIT2"); !ok {
 		return codePermit2Proxy
 	}
-	if used, ok := w.used(found[1]); ok && used {
-		return codePermit2Nonce
+	if used, ok := p.ReadUsed(found[1].ReturnData, found[1].Success); ok && used {
+		return chain.CodePermit2Nonce
 	}
-	amount := p.value.ToBig()
+	amount := p.Value.ToBig()
 	if balance, ok := value[*big.Int](found[2], "balanceOf"); ok && balance.Cmp(amount) < 0 {
 		return codePermit2Balance
 	}
@@ -178,55 +107,3 @@ func (w *permit2) reason(p *payment, _ x402.Requirement, found []result3) x402.C
 	}
 	return codePermit2Simulation
 }
-
-// filter asks for what the payer paid in this token, and for the nonces that the
-// payer gave up: Permit2 writes nothing about a use.
-func (*permit2) filter(p *payment) map[string]any {
-	return map[string]any{
-		"address": []common.Address{p.token, eip712.Permit2},
-		"topics":  []any{[]common.Hash{transferTopic, invalidationTopic}, addressTopic(p.from)},
-	}
-}
-
-func (*permit2) direct() bool { return true }
-
-// isUse reports whether the event is a transfer from the payer to the payee. Of
-// which payment it is, only the transaction tells.
-func (*permit2) isUse(p *payment, e *event) bool {
-	return e.Address == p.token && len(e.Topics) == 3 && e.Topics[0] == transferTopic &&
-		e.Topics[1] == addressTopic(p.from) && e.Topics[2] == addressTopic(p.to)
-}
-
-// isCancel reports whether the event says that the payer gave up the nonce. That
-// can be said of a used one, too.
-func (w *permit2) isCancel(p *payment, e *event) bool {
-	if e.Address != eip712.Permit2 || len(e.Topics) != 2 || e.Topics[0] != invalidationTopic ||
-		e.Topics[1] != addressTopic(p.from) || len(e.Data) != 64 {
-		return false
-	}
-	word, mask := new(big.Int).SetBytes(e.Data[:32]), new(big.Int).SetBytes(e.Data[32:])
-	return word.Cmp(new(big.Int).Rsh(w.permit.Nonce.ToBig(), 8)) == 0 && mask.Bit(w.bit()) == 1
-}
-
-// moved wants a successful call of the proxy that is a settlement of this
-// payment, and the transfer.
-//
-// Neither Permit2 nor the proxy writes which nonce was used, so that events alone
-// could prove two payments of the same amount. The call of the transaction itself
-// cannot: one transaction has one, and the proxy reverts it unless this nonce was
-// free and the money went from the payer to the payee. A settlement that somebody
-// else hides inside another call is therefore not recognised.
-func (w *permit2) moved(p *payment, r *receipt, own bool) bool {
-	if !own && (r.call == nil || !r.call.calls(w.proxy) || !w.isCall(p, r.call.Input)) {
-		return false
-	}
-	for i := range r.Logs {
-		if e := &r.Logs[i]; !e.Removed && e.Address == p.token && e.isTransfer(p) {
-			return true
-		}
-	}
-	return false
-}
-
-// wentElsewhere says nothing: a nonce that somebody else's call used leaves doubt.
-func (*permit2) wentElsewhere(*payment, *receipt) bool { return false }

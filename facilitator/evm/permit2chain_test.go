@@ -8,6 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -66,7 +67,7 @@ func TestSettlePermit2OnChain(t *testing.T) {
 			// nothing.
 			stranger, _ := c.start("base-sepolia", withKey(t, "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"))
 			forget(stranger)
-			if v, err := stranger.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(codePermit2Nonce) {
+			if v, err := stranger.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(chain.CodePermit2Nonce) {
 				t.Errorf("verify elsewhere: %+v, %v", v, err)
 			}
 			if s := stranger.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown {
@@ -89,7 +90,7 @@ func TestUptoOnChain(t *testing.T) {
 		return f.Settle(during(t, 5*time.Minute), r)
 	}
 	for charge, reason := range map[string]x402.Code{
-		"10001": codeUptoExceeds, "115792089237316195423570985008687907853269984665640564039457584007913129639935": codeUptoExceeds,
+		"10001": chain.CodeUptoExceeds, "115792089237316195423570985008687907853269984665640564039457584007913129639935": chain.CodeUptoExceeds,
 		"": x402.CodePermit2Amount, "-1": x402.CodePermit2Amount, "+1": x402.CodePermit2Amount, "01": x402.CodePermit2Amount,
 		"1.0": x402.CodePermit2Amount, "0x1": x402.CodePermit2Amount, "1e3": x402.CodePermit2Amount, " 1": x402.CodePermit2Amount,
 		"115792089237316195423570985008687907853269984665640564039457584007913129639936": x402.CodePermit2Amount,
@@ -158,8 +159,8 @@ func TestPermit2BadWorlds(t *testing.T) {
 		"no allowance":   {order: permitOrder{asset: tether.Hex()}, reason: codePermit2Allowance},
 		"no money":       {order: permitOrder{amount: "1000000001"}, reason: codePermit2Balance},
 		"upto, no money": {order: permitOrder{upto: true, amount: "1000000001"}, reason: codePermit2Balance},
-		"no proxy":       {genesis: without(exactProxy), reason: codePermit2Proxy},
-		"no upto proxy":  {genesis: without(uptoProxy), order: permitOrder{upto: true}, reason: codePermit2Proxy},
+		"no proxy":       {genesis: without(chain.ExactProxy), reason: codePermit2Proxy},
+		"no upto proxy":  {genesis: without(chain.UptoProxy), order: permitOrder{upto: true}, reason: codePermit2Proxy},
 		"no Permit2":     {genesis: without(eip712.Permit2), reason: codePermit2Simulation},
 		"no token":       {order: permitOrder{asset: "0x1000000000000000000000000000000000000002"}, reason: codeAsset},
 		"paused":         {world: func(c *testChain, _ facilitator.Request) { c.owner("pause()") }, reason: codePermit2Simulation},
@@ -167,11 +168,11 @@ func TestPermit2BadWorlds(t *testing.T) {
 		"payee blocked":  {world: func(c *testChain, _ facilitator.Request) { c.owner("blacklist(address)", common.FromHex(payee)) }, reason: codePermit2Simulation},
 		"nonce used": {
 			world:  func(c *testChain, r facilitator.Request) { c.transactCall(ownerKey, r); c.seal() },
-			reason: codePermit2Nonce, unknown: true,
+			reason: chain.CodePermit2Nonce, unknown: true,
 		},
 		"nonce given up": {
 			world:  func(c *testChain, r facilitator.Request) { c.giveUp(r) },
-			reason: codePermit2Nonce, unknown: true,
+			reason: chain.CodePermit2Nonce, unknown: true,
 		},
 		"spender":          {order: permitOrder{spender: payee}, reason: x402.CodePermit2Spender},
 		"the other proxy":  {order: permitOrder{spender: x402.UptoPermit2Proxy}, reason: x402.CodePermit2Spender},

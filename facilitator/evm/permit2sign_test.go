@@ -14,6 +14,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -35,8 +36,8 @@ func withPermit2(t testing.TB) func(types.GenesisAlloc) {
 	}
 	return func(a types.GenesisAlloc) {
 		a[eip712.Permit2] = types.Account{Code: code["Permit2"]}
-		a[exactProxy] = types.Account{Code: code["ExactPermit2Proxy"]}
-		a[uptoProxy] = types.Account{Code: code["UptoPermit2Proxy"]}
+		a[chain.ExactProxy] = types.Account{Code: code["ExactPermit2Proxy"]}
+		a[chain.UptoProxy] = types.Account{Code: code["UptoPermit2Proxy"]}
 		a[tether] = types.Account{Code: code["TestTether"], Storage: map[common.Hash]common.Hash{
 			balanceSlot(common.HexToAddress(payerAddress)): common.BigToHash(big.NewInt(1e9)),
 		}}
@@ -159,7 +160,7 @@ func (o permitOrder) sign(t testing.TB, now int64) (verified, settled facilitato
 func (c *testChain) of(token common.Address, account string) int64 {
 	c.t.Helper()
 	var out hexutil.Bytes
-	if err := c.client.Call(&out, "eth_call", map[string]any{"to": token, "data": hexutil.Bytes(pack("balanceOf", common.HexToAddress(account)))}, "latest"); err != nil {
+	if err := c.client.Call(&out, "eth_call", map[string]any{"to": token, "data": hexutil.Bytes(chain.Pack("balanceOf", common.HexToAddress(account)))}, "latest"); err != nil {
 		c.t.Fatal(err)
 	}
 	return new(big.Int).SetBytes(out).Int64()
@@ -191,7 +192,7 @@ func (c *testChain) giveUp(r facilitator.Request) common.Hash {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	nonce := new(big.Int).SetBytes(p.nonce[:])
+	nonce := new(big.Int).SetBytes(p.Nonce[:])
 	data := crypto.Keccak256([]byte("invalidateUnorderedNonces(uint256,uint256)"))[:4]
 	data = append(data, common.LeftPadBytes(new(big.Int).Rsh(nonce, 8).Bytes(), 32)...)
 	mask := new(big.Int).Lsh(common.Big1, uint(nonce.Uint64()&0xff))

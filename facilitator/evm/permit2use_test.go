@@ -9,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -58,9 +59,9 @@ func TestPermit2FrontRun(t *testing.T) {
 		c, f, r := start(t)
 		verify(t, f, r)
 		to, data := must(read(r)).encoded()
-		c.transact(ownerKey, multicall3, pack("tryAggregate", true, []call3{{to, data}}), 1e9)
+		c.transact(ownerKey, multicall3, chain.Pack("tryAggregate", true, []call3{{to, data}}), 1e9)
 		c.seal()
-		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(codePermit2Nonce) {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown || s.Reason != string(chain.CodePermit2Nonce) {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -68,7 +69,7 @@ func TestPermit2FrontRun(t *testing.T) {
 		c, f, r := start(t)
 		verify(t, f, r)
 		c.giveUp(r)
-		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(codePermit2Nonce) || s.Transaction != "" {
+		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Refused || s.Reason != string(chain.CodePermit2Nonce) || s.Transaction != "" {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -104,7 +105,7 @@ func TestPermit2FrontRun(t *testing.T) {
 func TestPermit2WitnessOnChain(t *testing.T) {
 	payer := common.HexToAddress(payerAddress)
 	const none = 300 * time.Second // what a payment lives
-	moved, expired := facilitator.Proof{Evidence: facilitator.Moved}, void(x402.CodePermit2Deadline)
+	moved, expired := facilitator.Proof{Evidence: facilitator.Moved}, voided(x402.CodePermit2Deadline)
 	for name, tt := range map[string]struct {
 		order permitOrder
 		do    func(*testChain, facilitator.Request) common.Hash
@@ -124,7 +125,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 		"with a permit": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				p := must(read(r))
-				p.way.(*permit2).allowance = &permit2612{value: p.value}
+				p.way.(*permit2).allowance = &permit2612{value: p.Value}
 				to, data := p.encoded()
 				return c.transact(ownerKey, to, data, 1e9)
 			},
@@ -146,7 +147,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 			late: 30 * time.Second,
 		},
 		"it ends":        {want: expired},
-		"it is given up": {do: func(c *testChain, r facilitator.Request) common.Hash { return c.giveUp(r) }, want: void(codePermit2Nonce)},
+		"it is given up": {do: func(c *testChain, r facilitator.Request) common.Hash { return c.giveUp(r) }, want: voided(chain.CodePermit2Nonce)},
 		"it is given up, and the payer pays for something else": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				c.giveUp(r)
@@ -166,7 +167,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 		"hidden in another call": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				to, data := must(read(r)).encoded()
-				return c.transact(ownerKey, multicall3, pack("tryAggregate", true, []call3{{to, data}}), 1e9)
+				return c.transact(ownerKey, multicall3, chain.Pack("tryAggregate", true, []call3{{to, data}}), 1e9)
 			},
 		},
 		"the nonce signed twice, for another amount": {
@@ -192,7 +193,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 			order: permitOrder{upto: true, charge: "77"},
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				p := must(read(r))
-				if _, err := p.charge(r.Requirement); err != nil {
+				if _, err := p.Charge(r.Requirement); err != nil {
 					c.t.Fatal(err)
 				}
 				to, data := p.encoded()
@@ -205,7 +206,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				r.Requirement.Amount = "77"
 				p := must(read(r))
-				_ = must(p.charge(r.Requirement))
+				_ = must(p.Charge(r.Requirement))
 				to, data := p.encoded()
 				return c.transact(must(crypto.HexToECDSA(signerKey)), to, data, 1e9)
 			},

@@ -21,12 +21,12 @@ const (
 	opReturn   byte = 0xf3
 )
 
-// program makes the code of a transaction of several payments. It is the code of a
-// contract that is created, and leaves nothing behind: it calls one token after the
-// other, each with memberGas and no more, whatever becomes of the calls before. So
-// nothing has to be on the chain for it, and who has his account burn gas (a payer can
-// delegate it to code while the payment is on its way, EIP-7702) burns nobody else's.
-// Multicall3 gives each call all the gas that is left.
+// program makes the code of a transaction of several payments. It is the init code of a
+// contract that leaves nothing behind: it calls one token after the other, each with memberGas
+// and no more, whatever became of the calls before. So no contract has to be on the chain for
+// it, and a payer who has his account burn gas (by delegating it to code while the payment is
+// on its way, EIP-7702) burns nothing of the others. Multicall3 would give each call all the
+// gas that is left.
 //
 // For a simulation it returns a byte for each payment: 1 if the call succeeded.
 func program(payments []*payment, simulated bool) []byte {

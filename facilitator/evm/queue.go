@@ -17,32 +17,32 @@ const (
 	// maxInFlight bounds how many transactions of one account are on their way at
 	// once. Nodes hold only some tens of transactions of one account.
 	maxInFlight = 32
-	// maxUnproven is how many payments may be on their way of a payer who has not
-	// paid since one of them was reverted, or never. One move of the payer's
-	// balance, or one word to Permit2, then costs us that many reverts.
+	// maxUnproven is how many payments may be on their way of a payer who has never paid, or
+	// not since one of them was reverted. Such a payer can move the balance away, or tell
+	// Permit2 to refuse, and that many transactions revert at our cost.
 	maxUnproven = 2
-	// maxOfPayer is how many may be of a payer who has paid more often: as many
-	// more as were paid.
+	// maxOfPayer bounds the same for a payer who has paid: each payment that has moved money
+	// since allows one more.
 	maxOfPayer = 32
 	// maxWaitingOfPayer and maxWaiting bound the payments that wait for a place.
 	maxWaitingOfPayer, maxWaiting = 256, 1 << 15
-	// maxWaitingWallets bounds the first payments of payers with code that wait, of which
-	// one goes after the other: they hold places at the gate that others need.
+	// maxWaitingWallets bounds the first payments of payers with code that wait. Only one of
+	// them goes at a time, and those that wait hold places at the gate that others need.
 	maxWaitingWallets = 32
-	// maxWaitingOfWallet is how many of them may be of one payer, so that one is in the way
-	// of no other; walletWait is when those without a place may come again.
+	// maxWaitingOfWallet is how many of them may be of one payer, so that no payer keeps the
+	// others out. walletWait is when a payer without a place may come again.
 	maxWaitingOfWallet = 2
 	walletWait         = 10 * time.Second
-	// knownOf4 is how many of four places go to payers who have paid here, while
-	// such and others wait.
+	// knownOf4 is how many of four places go to payers who have paid here, while both these
+	// and others wait.
 	knownOf4 = 3
-	// paceOf is how many places the estimate of the wait is made of.
+	// paceOf is how many of the places given last the estimate of the wait is made from.
 	paceOf = 64
-	// maxPassed is how many payers are passed over, whom there is nothing for, until
-	// the search for one ends for this time.
+	// maxPassed is how many payers the search for one who can use a free place passes over
+	// before it gives up.
 	maxPassed = 64
-	// refreshEvery is how often somebody who waits has a look taken at what is on its
-	// way: whoever waited for that may have gone.
+	// refreshEvery is how often a payment that waits has the transactions of our accounts
+	// looked at: the callers who waited for those may have gone.
 	refreshEvery = 2 * time.Second
 )
 
@@ -69,7 +69,7 @@ type queue struct {
 	payers  map[common.Address]*payer
 	lines   [kinds]lines
 	wallets int // first payments of payers with code on their way
-	behind  int // those that wait
+	behind  int // first payments of payers with code that wait
 	parked  []*line
 	waiting int // payments
 	given   []time.Time
@@ -82,7 +82,7 @@ type lines struct {
 	turn    int
 }
 
-// payer is whose payments wait or are on their way.
+// payer is somebody whose payments wait or are on their way.
 type payer struct {
 	address common.Address
 	lines   [kinds]*line
@@ -123,7 +123,7 @@ type wish struct {
 	// hold sets aside what the payment could cost us; false if there is not enough
 	// left for it. nil if nothing is to be set aside.
 	hold func() (*held, bool)
-	// life is how long a place is of any use.
+	// life is how long the authorization is still good; after that a place is of no use.
 	life time.Duration
 	// refresh has a look taken at what is on its way.
 	refresh func(context.Context)
@@ -166,8 +166,8 @@ func newQueue(known *standings) *queue {
 	return &queue{standings: known, payers: make(map[common.Address]*payer)}
 }
 
-// enter takes a place on one of the accounts, and waits for it if need be. What
-// cannot be served in time is told so at once.
+// enter takes a place on one of the accounts, and waits for it if need be. A payment that
+// cannot be served in time is refused at once, with a *busyError.
 func (q *queue) enter(ctx context.Context, who common.Address, what wish) (*place, error) {
 	w := &waiter{wish: what, given: make(chan *place, 1)}
 	l, err := q.begin(who, w)
@@ -337,8 +337,8 @@ func (q *queue) serve() {
 	}
 }
 
-// serveOne gives a place to the first of some lines that can use one. That one goes
-// to the end, and so do those whom there is nothing for.
+// serveOne gives a place to the first of some lines that can use one. That line goes to the
+// end, and so do the lines that can use none.
 func (q *queue) serveOne(list *[]*line) bool {
 	for passed, n := 0, len(*list); n > 0 && passed < maxPassed; n-- {
 		l := (*list)[0]
@@ -450,7 +450,8 @@ func (q *queue) giveBack(p *place) {
 	q.serve()
 }
 
-// wake serves those who wait for room that there may be now.
+// wake serves the payments that wait, after something was given back that they may have waited
+// for.
 func (q *queue) wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/holiman/uint256"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // payerNo is one of many payers.
@@ -122,7 +124,7 @@ func (c *crowd) next() served {
 	}
 }
 
-func (c *crowd) pays(payer common.Address) { c.q.standings.moved(addressTopic(payer)) }
+func (c *crowd) pays(payer common.Address) { c.q.standings.moved(chain.AddressTopic(payer)) }
 
 // TestPayersTakeTurns: who has many payments waits behind who has one.
 func TestPayersTakeTurns(t *testing.T) {
@@ -182,10 +184,10 @@ func TestAPayerHasAsManyPlacesAsWerePaidFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			q, a := newQueue(newStandings()), new(account)
 			for range tt.paid {
-				q.standings.moved(addressTopic(payerNo(1)))
+				q.standings.moved(chain.AddressTopic(payerNo(1)))
 			}
 			for range tt.reverted {
-				q.standings.reverted(time.Now(), addressTopic(payerNo(1)))
+				q.standings.reverted(time.Now(), chain.AddressTopic(payerNo(1)))
 			}
 			w := wish{among: []*account{a}, kind: together, most: 1000, life: time.Minute, token: token, value: *uint256.NewInt(7)}
 			var last *place

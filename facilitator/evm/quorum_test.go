@@ -3,7 +3,6 @@ package evm
 import (
 	"context"
 	"encoding/json"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // TestSettlementNeedsItsQuorum: with a quorum, a settlement counts when enough nodes
@@ -78,12 +78,12 @@ func TestSettlementNeedsItsQuorum(t *testing.T) {
 }
 
 // denying is a node that has no receipt of anything.
-type denying struct{ caller }
+type denying struct{ chain.Client }
 
 func (d denying) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
-	err := d.caller.BatchCallContext(ctx, b)
+	err := d.Client.BatchCallContext(ctx, b)
 	for i := range b {
-		if r, ok := b[i].Result.(**receipt); ok {
+		if r, ok := b[i].Result.(**chain.Receipt); ok {
 			*r = nil
 		}
 	}
@@ -108,7 +108,7 @@ func TestForeignUseNeedsItsQuorum(t *testing.T) {
 				n.RPC, n.Quorum = []string{"https://node-1.example", "https://node-2.example"}, 2
 			})
 			if tt.denies {
-				f.chains[baseSepolia].nodes[1].dial = func(context.Context, *url.URL) (caller, error) { return denying{keepOpen{c.client}}, nil }
+				rewire(f, 1, denying{keepOpen{c.client}})
 			}
 			r := c.sign(order{})
 			verify(t, f, r)

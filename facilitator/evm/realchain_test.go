@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // during gives a call this long; on the test chain that is many blocks.
@@ -64,7 +65,7 @@ func TestSettleOnChain(t *testing.T) {
 			// nothing.
 			stranger, _ := c.start("base-sepolia", withKey(t, "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6"))
 			forget(stranger)
-			if v, err := stranger.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(codeNonceUsed) {
+			if v, err := stranger.Verify(during(t, 5*time.Minute), r); err != nil || v.Reason != string(chain.CodeNonceUsed) {
 				t.Errorf("verify elsewhere: %+v, %v", v, err)
 			}
 			if s := stranger.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Unknown {
@@ -224,7 +225,7 @@ func settlesMany(t *testing.T, batch int, least, most int) {
 		t.Fatalf("%+v", s)
 	}
 	for range maxOfPayer {
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 	}
 	var wg sync.WaitGroup
 	seen := make(map[string]bool)

@@ -46,7 +46,7 @@ type sighting struct {
 	at    time.Time
 }
 
-// sinceUnknown is for a payment that an earlier process has sent: nobody here has seen
+// sinceUnknown is for a payment that an earlier process has sent: this process has not seen
 // its authorization unused, so that a use of it proves nothing.
 const sinceUnknown = math.MaxUint64
 
@@ -69,15 +69,14 @@ type record struct {
 	counted sync.Once   // by the standings
 }
 
-// done is what is kept of a payment that was settled, or whose transaction was
-// reverted.
+// done is what is kept of a payment that was settled, or whose transaction was reverted.
 type done struct {
 	// reverted: what the payer signed is in the chain for everybody to read, and has
 	// moved nothing yet.
 	reverted bool
 	print    [16]byte // of what was signed, and of the amount
 	hash     common.Hash
-	shared   int16 // as for receipt.judge
+	shared   int16 // as for payment.origin
 	ends     int64
 }
 
@@ -90,7 +89,7 @@ func (c claim) short() doneKey {
 
 // fingerprint tells payments with one nonce apart.
 func (p *payment) fingerprint() [16]byte {
-	value := p.value.Bytes32()
+	value := p.Value.Bytes32()
 	return [16]byte(crypto.Keccak256(p.digest[:], value[:]))
 }
 
@@ -120,7 +119,7 @@ func (s *payments) wasSettled(c claim) (done, bool) {
 }
 
 // wasReverted lets the next call send a payment anew whose transaction was reverted, and
-// remembers that everybody can.
+// remembers that everybody can send it.
 func (s *payments) wasReverted(p *payment, r *record, transaction common.Hash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +157,7 @@ func (s *payments) unsettle(c claim, block uint64, now time.Time) {
 	s.sawUnused(c, block, now)
 }
 
-// over gives back what a payment has whose end nobody has seen.
+// over gives back the place and the budget of a payment whose end nobody has seen.
 func (r *record) over() {
 	if r.place != nil {
 		r.place.held.end(nil)
@@ -177,9 +176,9 @@ func (s *payments) begin(p *payment, now time.Time) (r *record, first bool) {
 	}
 	r = &record{
 		digest:    p.digest,
-		signature: p.authorization.Signature,
-		value:     p.value,
-		ends:      time.Unix(p.authorization.ValidBefore, 0),
+		signature: p.Authorization.Signature,
+		value:     p.Value,
+		ends:      time.Unix(p.Authorization.ValidBefore, 0),
 		ready:     make(chan struct{}),
 	}
 	s.sent[p.claim()] = r
@@ -201,7 +200,7 @@ func (s *payments) sentAs(p *payment) *record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.sent[p.claim()]
-	if !ok || r.digest != p.digest || !r.value.Eq(&p.value) {
+	if !ok || r.digest != p.digest || !r.value.Eq(&p.Value) {
 		return nil
 	}
 	select {
@@ -220,7 +219,7 @@ func (s *payments) began(p *payment) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.sent[p.claim()]
-	return ok && r.digest == p.digest && bytes.Equal(r.signature, p.authorization.Signature)
+	return ok && r.digest == p.digest && bytes.Equal(r.signature, p.Authorization.Signature)
 }
 
 // finish tells those who wait what became of the sending. Without a flight
@@ -242,8 +241,8 @@ func (s *payments) forget(c claim, r *record) {
 	}
 }
 
-// sawUnused remembers that an authorization was unused after a block. What uses
-// it later came after us.
+// sawUnused remembers that an authorization was unused after a block. A transaction that uses
+// it later does so with what the payer sent to us.
 func (s *payments) sawUnused(c claim, block uint64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -285,8 +284,9 @@ func (s *payments) sweep(now time.Time) {
 	s.dropOld(now)
 }
 
-// makeRoom drops the old sightings, and if these are few, others at random: many
-// at once, so that it is not done for each new one.
+// makeRoom drops the old sightings, and if these are few, others at random: many at once, so
+// that it is not done for each new one. It is no LRU because a flood of junk would push out
+// all others first; at random, some of them stay.
 func (s *payments) makeRoom(now time.Time) {
 	s.dropOld(now)
 	for c := range s.unused {

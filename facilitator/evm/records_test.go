@@ -41,7 +41,7 @@ func TestRecordsAreForgotten(t *testing.T) {
 	s := &newShared().payments
 	now := time.Unix(1e9, 0)
 	p := aPayment()
-	p.authorization.ValidBefore = now.Unix() + 300
+	p.Authorization.ValidBefore = now.Unix() + 300
 	r, first := s.begin(p, now)
 	if !first {
 		t.Fatal("not the first")

@@ -10,11 +10,13 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // sentTransaction is what we read of a transaction that an earlier process sent.
 type sentTransaction struct {
-	sentCall
+	chain.Transaction
 	From   common.Address  `json:"from"`
 	Number *hexutil.Uint64 `json:"nonce"`
 	Gas    hexutil.Uint64  `json:"gas"`
@@ -26,18 +28,18 @@ type sentTransaction struct {
 
 // resume finds the transaction that an earlier process has sent for a payment, so that
 // it is waited for and no second one is sent. It returns nil if no node knows it.
-func (c *chain) resume(ctx context.Context, p *payment) *flight {
+func (c *settler) resume(ctx context.Context, p *payment) *flight {
 	if p.earlier == "" {
 		return nil
 	}
 	hash := common.HexToHash(p.earlier)
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		var tx *sentTransaction
-		if err := n.call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash != hash || tx.Number == nil {
+		if err := n.Call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash != hash || tx.Number == nil {
 			continue
 		}
 		if fl := c.earlierFlight(p, tx); fl != nil {
-			c.notices.of(fl.by).logger.Info("a transaction of an earlier process is waited for", zap.Stringer("transaction", hash))
+			c.Notices.Of(fl.by.key.address).Logger.Info("a transaction of an earlier process is waited for", zap.Stringer("transaction", hash))
 			return fl
 		}
 	}
@@ -46,7 +48,7 @@ func (c *chain) resume(ctx context.Context, p *payment) *flight {
 
 // earlierFlight makes a flight of a transaction that an earlier process has sent; nil if it
 // is none of this payment, or the account is not ours any more.
-func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
+func (c *settler) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	by := c.accountOf(tx.From)
 	if by == nil {
 		return nil
@@ -55,7 +57,7 @@ func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	to, data := p.encoded()
 	fl := &flight{by: by, number: uint64(*tx.Number), to: to, data: tx.Input, gas: uint64(tx.Gas), ends: p.ends()}
 	switch {
-	case tx.calls(to) && bytes.Equal(tx.Input, data):
+	case tx.Calls(to) && bytes.Equal(tx.Input, data):
 	case tx.To == nil && bytes.Contains(tx.Input, data):
 		fl.to, fl.shared = common.Address{}, 2 // or more
 	default:
@@ -74,11 +76,12 @@ func (c *chain) earlierFlight(p *payment, tx *sentTransaction) *flight {
 	return by.sender.adopt(fl)
 }
 
-// adopt records a flight that an earlier process began, and returns what the payment is to
-// wait for: what is known already if that does the same, as for another payment that is in
-// it. If the number is known for something else, only that is sent again, and what becomes
-// of the number decides about both. It may be in a block already: the chain can take that
-// back, and whoever waits has to learn that the number was used otherwise.
+// adopt records a flight that an earlier process began, and returns the flight that the
+// payment is to wait for: a known one if it does the same, for example because another payment
+// of the same batch was resumed before. If the number is known for something else, only that
+// is sent again, and the receipt of the number decides about both. The number may be in a
+// block already: the chain can take that back, and the callers have to learn that it was used
+// otherwise.
 func (s *sender) adopt(fl *flight) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // announced keeps what a facilitator is about to send, as a ledger does.
@@ -37,7 +38,7 @@ func TestWhatAnEarlierProcessSentIsNotSentAgain(t *testing.T) {
 			c := startChain(t)
 			f, _ := c.start("base-sepolia")
 			f.chains[baseSepolia].pairing.Store(token, c.now().Add(time.Hour))
-			f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+			f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 			c.idle = true
 			requests := make([]facilitator.Request, n)
 			books := make([]announced, n)
@@ -118,7 +119,7 @@ func (c *testChain) earlierBatch(f *Facilitator, n int) []facilitator.Request {
 	ch.pairing.Store(token, c.now().Add(time.Hour))
 	ch.batchWait = time.Second
 	for range 8 {
-		ch.shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+		ch.shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 	}
 	c.idle = true
 	first := c.settleAside(f, c.sign(order{nonce: 99, before: 100_000}))
@@ -161,7 +162,7 @@ func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 			requests := c.earlierBatch(f, n)
 			ch := f.chains[baseSepolia]
 			if tt.inABlock {
-				ch.nodes[0].client = early{keepOpen{c.client}}
+				rewire(f, 0, early{keepOpen{c.client}})
 			}
 			for i, r := range requests {
 				if s := f.Settle(during(t, 200*time.Millisecond), r); s.Outcome != facilitator.Unknown || s.Transaction != r.Transaction {
@@ -208,10 +209,10 @@ func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 }
 
 // early is a node that says of transactions that wait that they are in a block.
-type early struct{ caller }
+type early struct{ chain.Client }
 
 func (e early) CallContext(ctx context.Context, result any, method string, args ...any) error {
-	err := e.caller.CallContext(ctx, result, method, args...)
+	err := e.Client.CallContext(ctx, result, method, args...)
 	if tx, ok := result.(**sentTransaction); ok && *tx != nil {
 		(*tx).Block = new(hexutil.Uint64)
 	}

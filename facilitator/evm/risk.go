@@ -1,10 +1,14 @@
 package evm
 
-import "math/big"
+import (
+	"math/big"
 
-// pairSize is how long a transaction of two payments is. A payment that can go together
-// with others has set aside what one of two takes: in a larger company it is less. Who
-// turns out to go alone has as much set aside as that takes: see setAside.
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
+)
+
+// pairSize is how long a transaction of two payments is. For a payment that can go together
+// with others, the share of one of two is set aside: in a larger batch it is less. What a
+// payment takes that goes alone after all is set aside in setAside.
 var pairSize = programSize(2, false) + 2*transferSize
 
 const (
@@ -17,14 +21,14 @@ const (
 	leastGas = 21_000
 )
 
-// class says whose transactions a payment is counted among, if no other of its payer is on
-// its way.
-func (c *chain) class(p *payment) int {
+// class says in which class of losses a payment is counted, if no other payment of its payer
+// is on its way.
+func (c *settler) class(p *payment) int {
 	switch {
 	case p.signer != byKey:
 		return ofCode
-	case c.shared.standings.paid(p.from) == 0:
-	case c.shared.standings.backed(p.from, 0):
+	case c.shared.standings.paid(p.From) == 0:
+	case c.shared.standings.backed(p.From, 0):
 		return ofCustomers
 	default:
 		return ofUnbacked
@@ -33,7 +37,7 @@ func (c *chain) class(p *payment) int {
 }
 
 // losses are those that the config has a budget for.
-func (c *chain) losses() *losses {
+func (c *settler) losses() *losses {
 	if c.gasBudget == nil {
 		return c.shared.gasLosses
 	}
@@ -41,7 +45,7 @@ func (c *chain) losses() *losses {
 }
 
 // budget is what may be lost in a day, in what losses count in.
-func (c *chain) budget() *big.Int {
+func (c *settler) budget() *big.Int {
 	if c.gasBudget == nil {
 		return big.NewInt(defaultGasBudget)
 	}
@@ -50,7 +54,7 @@ func (c *chain) budget() *big.Int {
 
 // risk is what a payment could cost us for nothing, in what losses count in, as far as
 // that is known before it is sent.
-func (c *chain) risk(p *payment) *big.Int {
+func (c *settler) risk(p *payment) *big.Int {
 	last := c.lastFees.Load()
 	if last == nil {
 		last = &fees{feeCap: new(big.Int), tip: new(big.Int)}
@@ -62,12 +66,11 @@ func (c *chain) risk(p *payment) *big.Int {
 	return c.mayCost(p.gas(), last.of(len(data)))
 }
 
-// setAside makes what is set aside for the payments of a transaction equal to what it may
-// cost that is about to be signed. The error is a *leftOutError of those for which there is
-// no room. This is the one place that decides it: what was set aside for a payment until
-// now was a guess. One that is sent again has to be, so that for it more is set aside
-// anyhow.
-func (c *chain) setAside(fl *flight, f fees, anyhow bool) error {
+// setAside sets aside what a transaction that is about to be signed may cost, in equal parts
+// for its payments. The error is a *leftOutError of the payments for which there is no room.
+// Only here it is decided: what was set aside for a payment before was a guess. A transaction
+// that is sent again must be, so that anyhow sets aside more than there is room for.
+func (c *settler) setAside(fl *flight, f fees, anyhow bool) error {
 	if len(fl.places) == 0 {
 		return nil // coin for somebody, or a number that is used up
 	}
@@ -86,14 +89,14 @@ func (c *chain) setAside(fl *flight, f fees, anyhow bool) error {
 }
 
 // mayCostEach is the part that each of some payments has in mayCost.
-func (c *chain) mayCostEach(n int, gas uint64, f fees) *big.Int {
+func (c *settler) mayCostEach(n int, gas uint64, f fees) *big.Int {
 	each := c.mayCost(gas, f)
 	each.Add(each, big.NewInt(int64(n-1)))
 	return each.Quo(each, big.NewInt(int64(n)))
 }
 
 // mayCost is the most that so much gas costs at some fees, in what losses count in.
-func (c *chain) mayCost(gas uint64, f fees) *big.Int {
+func (c *settler) mayCost(gas uint64, f fees) *big.Int {
 	if c.gasBudget == nil {
 		return worth(gas, f.price(), f.published, true)
 	}
@@ -118,7 +121,7 @@ func worth(gas uint64, price, published *big.Int, inGas bool) *big.Int {
 }
 
 // price is what one gas cost when that was last seen; 0 if it never was.
-func (c *chain) price() *big.Int {
+func (c *settler) price() *big.Int {
 	last := c.lastFees.Load()
 	if last == nil {
 		return new(big.Int)
@@ -126,9 +129,9 @@ func (c *chain) price() *big.Int {
 	return last.price()
 }
 
-// conclude ends what is set aside for all payments of a transaction, by its receipt. Who
-// sees that first does it for all.
-func (c *chain) conclude(fl *flight, r *receipt) {
+// conclude ends what is set aside for all payments of a transaction, by its receipt. The first
+// caller who sees the receipt does it for all.
+func (c *settler) conclude(fl *flight, r *chain.Receipt) {
 	if r == nil || !fl.concludes() {
 		return
 	}
@@ -136,7 +139,7 @@ func (c *chain) conclude(fl *flight, r *receipt) {
 	for i, p := range fl.payments {
 		switch {
 		case fl.places[i] == nil:
-		case r.judge(r.Transaction, p, fl.shared) == paid:
+		case r.Judge(r.Transaction, &p.Payment, p.origin(fl.shared)) == chain.Paid:
 			moved = append(moved, fl.places[i].held)
 		default:
 			failed = append(failed, fl.places[i].held)
@@ -164,10 +167,10 @@ func (c *chain) conclude(fl *flight, r *receipt) {
 	c.shared.queue.wake()
 }
 
-// shares is what each payment of a transaction has cost us that moved no money, and each
-// one that did. What the latter must have used themselves is not laid at the door of the
-// former; the rest is. lost is nil if the node does not tell.
-func shares(fl *flight, r *receipt, failed, moved int, inGas bool) (lost, cost *big.Int) {
+// shares divides the cost of a transaction: lost for each payment that moved no money, and
+// cost for each one that did. The payments that moved money bear the least that they must have
+// used; the rest is lost. lost is nil if the node does not tell the gas.
+func shares(fl *flight, r *chain.Receipt, failed, moved int, inGas bool) (lost, cost *big.Int) {
 	if r.GasUsed == nil || failed+moved == 0 {
 		return nil, new(big.Int)
 	}
@@ -206,8 +209,8 @@ func shares(fl *flight, r *receipt, failed, moved int, inGas bool) (lost, cost *
 
 // refusesRisk refuses payments of whose kind too many did not settle although the
 // simulation said that they would.
-func (c *chain) refusesRisk(p *payment) error {
-	whose, known := c.class(p), c.shared.standings.paid(p.from) > 0
+func (c *settler) refusesRisk(p *payment) error {
+	whose, known := c.class(p), c.shared.standings.paid(p.From) > 0
 	if whose == ofCode {
 		switch {
 		case c.noWallets:
@@ -218,8 +221,8 @@ func (c *chain) refusesRisk(p *payment) error {
 	}
 	cost := c.risk(p)
 	if cost.Cmp(share(whose, known, c.budget())) > 0 {
-		// Nobody's fault, and whatever was lost today.
-		c.notices.error("gas costs so much that one settlement could use up what may be lost in a day, so nothing is settled: wait, or allow more with gas_budget")
+		// No payer is to blame, and it does not matter what was lost today.
+		c.Notices.Error("gas costs so much that one settlement could use up what may be lost in a day, so nothing is settled: wait, or allow more with gas_budget")
 		return &busyError{wait: dearWait, why: "gas costs more than may be lost in a day"}
 	}
 	if c.losses().spent(whose, known, cost, c.budget(), c.now()) {

@@ -14,7 +14,9 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
@@ -54,7 +56,7 @@ type scripted struct {
 	nonces   map[common.Address]uint64
 	noBatch  bool
 	noMulti  bool // there is no Multicall3
-	events   []event
+	events   []chain.Event
 	asked    []string
 	sent     []*types.Transaction
 	// override answers instead, if it returns true.
@@ -162,13 +164,13 @@ func (s *scripted) answer(method string, params []json.RawMessage) (any, *rpcErr
 	case "eth_getTransactionByHash":
 		for _, tx := range s.sent {
 			if fmt.Sprintf("%q", tx.Hash().Hex()) == string(params[0]) {
-				return sentCall{Hash: tx.Hash(), To: tx.To(), Input: tx.Data()}, nil
+				return chain.Transaction{Hash: tx.Hash(), To: tx.To(), Input: tx.Data()}, nil
 			}
 		}
 		return nil, nil
 	case "eth_getLogs":
 		if s.events == nil {
-			return []event{}, nil
+			return []chain.Event{}, nil
 		}
 		return s.events, nil
 	}
@@ -186,7 +188,7 @@ func (s *scripted) code(a common.Address) string {
 		return code
 	}
 	switch a {
-	case common.HexToAddress(usdc), exactProxy, uptoProxy:
+	case common.HexToAddress(usdc), chain.ExactProxy, chain.UptoProxy:
 		return "0x60"
 	case multicall3:
 		if !s.noMulti {
@@ -206,7 +208,7 @@ func (s *scripted) call(raw json.RawMessage) (any, *rpcError) {
 	switch {
 	case c.To == multicall3 && s.noMulti, c.To == feeOracle:
 		return "0x", nil
-	case c.To == multicall3 && [4]byte(c.Data) != selector("aggregate3((address,bool,bytes)[])"):
+	case c.To == multicall3 && [4]byte(c.Data) != [4]byte(chain.Contracts.Methods["aggregate3"].ID):
 		return s.tryAggregate(c.Data), nil
 	case c.To == multicall3 && len(*s.calls(c.Data)) == 3: // counting
 		return "0x", nil
@@ -217,7 +219,7 @@ func (s *scripted) call(raw json.RawMessage) (any, *rpcError) {
 			return nil, revert
 		}
 		return "0x", nil
-	case [4]byte(c.Data) == [4]byte(contracts.Methods["isValidSignature"].ID):
+	case [4]byte(c.Data) == [4]byte(chain.Contracts.Methods["isValidSignature"].ID):
 		switch s.world.ERC1271 {
 		case true:
 			return hexutil.Bytes(magic1271), nil
@@ -235,7 +237,7 @@ func (s *scripted) call(raw json.RawMessage) (any, *rpcError) {
 
 // calls decodes aggregate3.
 func (s *scripted) calls(data []byte) *[]call3 {
-	args, err := contracts.Methods["aggregate3"].Inputs.Unpack(data[4:])
+	args, err := chain.Contracts.Methods["aggregate3"].Inputs.Unpack(data[4:])
 	if err != nil {
 		s.t.Error(err)
 		return new([]call3)
@@ -246,14 +248,14 @@ func (s *scripted) calls(data []byte) *[]call3 {
 // isSettlement reports whether a call moves money.
 func (s *scripted) isSettlement(to common.Address, data []byte) bool {
 	switch [4]byte(data) {
-	case transferSelector, transferBytesSelector, settleExact, settleExact2612, settleUpto, settleUpto2612:
+	case transferSelector, transferBytesSelector, chain.SettleExact, chain.SettleExact2612, chain.SettleUpto, chain.SettleUpto2612:
 		return true
 	}
 	return to == multicall3
 }
 
 func (s *scripted) tryAggregate(data []byte) hexutil.Bytes {
-	method := contracts.Methods["tryAggregate"]
+	method := chain.Contracts.Methods["tryAggregate"]
 	args, err := method.Inputs.Unpack(data[4:])
 	if err != nil {
 		s.t.Error(err)
@@ -272,7 +274,7 @@ func (s *scripted) tryAggregate(data []byte) hexutil.Bytes {
 
 // token answers for the token.
 func (s *scripted) token(data []byte) result3 {
-	method, err := contracts.MethodById(data)
+	method, err := chain.Contracts.MethodById(data)
 	if err != nil {
 		s.t.Error(err)
 		return result3{}
@@ -345,7 +347,7 @@ func (s *scripted) receipt(raw json.RawMessage) any {
 		}
 		from := sentBy(tx)
 		s.nonces[from] = max(s.nonces[from], tx.Nonce()+1)
-		r := map[string]any{"transactionHash": hash, "blockNumber": "0x65", "status": "0x1", "logs": []event{}}
+		r := map[string]any{"transactionHash": hash, "blockNumber": "0x65", "status": "0x1", "logs": []chain.Event{}}
 		if s.world.Receipt == "reverted" {
 			r["status"] = "0x0"
 		} else if s.world.Logs != "none" {
@@ -361,11 +363,18 @@ func sentBy(tx *types.Transaction) common.Address {
 	return must(types.Sender(types.LatestSignerForChainID(tx.ChainId()), tx))
 }
 
+// What tokens write.
+var (
+	usedTopic     = crypto.Keccak256Hash([]byte("AuthorizationUsed(address,bytes32)"))
+	canceledTopic = crypto.Keccak256Hash([]byte("AuthorizationCanceled(address,bytes32)"))
+	transferTopic = crypto.Keccak256Hash([]byte("Transfer(address,address,uint256)"))
+)
+
 // transferEvents are what a token writes about a settlement.
-func transferEvents(tx *types.Transaction) []event {
+func transferEvents(tx *types.Transaction) []chain.Event {
 	to, data := *tx.To(), tx.Data()
 	if to == multicall3 { // the second of its calls is the settlement
-		args, err := contracts.Methods["aggregate3"].Inputs.Unpack(data[4:])
+		args, err := chain.Contracts.Methods["aggregate3"].Inputs.Unpack(data[4:])
 		if err != nil {
 			panic(err)
 		}
@@ -376,22 +385,22 @@ func transferEvents(tx *types.Transaction) []event {
 		to, data = inner.Target, inner.CallData
 	}
 	word := func(i int) common.Hash { return common.Hash(data[4+32*i : 36+32*i]) }
-	transfer := func(token common.Address, from, to, value common.Hash) event {
-		return event{Address: token, Topics: []common.Hash{transferTopic, from, to}, Data: value[:], Transaction: tx.Hash()}
+	transfer := func(token common.Address, from, to, value common.Hash) chain.Event {
+		return chain.Event{Address: token, Topics: []common.Hash{transferTopic, from, to}, Data: value[:], Transaction: tx.Hash()}
 	}
 	skip := 0 // the permit
 	switch [4]byte(data) {
-	case settleExact2612, settleUpto2612:
+	case chain.SettleExact2612, chain.SettleUpto2612:
 		skip = 5
 	}
 	token := common.BytesToAddress(word(skip).Bytes())
 	switch [4]byte(data) {
-	case settleExact, settleExact2612:
-		return []event{transfer(token, word(skip+4), word(skip+5), word(skip+1))}
-	case settleUpto, settleUpto2612:
-		return []event{transfer(token, word(skip+5), word(skip+6), word(skip+4))}
+	case chain.SettleExact, chain.SettleExact2612:
+		return []chain.Event{transfer(token, word(skip+4), word(skip+5), word(skip+1))}
+	case chain.SettleUpto, chain.SettleUpto2612:
+		return []chain.Event{transfer(token, word(skip+5), word(skip+6), word(skip+4))}
 	}
-	return []event{
+	return []chain.Event{
 		{Address: to, Topics: []common.Hash{usedTopic, word(0), word(5)}, Transaction: tx.Hash()},
 		transfer(to, word(0), word(1), word(2)),
 	}

@@ -2,7 +2,6 @@ package evm
 
 import (
 	"context"
-	"net/url"
 	"testing"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // buys has the payer pay for something else so many times, with nonces from first on.
@@ -27,7 +27,7 @@ func (c *testChain) buys(first, times int) {
 
 // weighing counts the transactions that are looked at.
 type weighing struct {
-	caller
+	chain.Client
 	looked int
 }
 
@@ -37,14 +37,14 @@ func (w *weighing) BatchCallContext(ctx context.Context, b []rpc.BatchElem) erro
 			w.looked++
 		}
 	}
-	return w.caller.BatchCallContext(ctx, b)
+	return w.Client.BatchCallContext(ctx, b)
 }
 
 // TestBusyPayerIsFound: of a Permit2 payment in doubt it is found out what became of
 // it, however often its payer has paid the same since.
 func TestBusyPayerIsFound(t *testing.T) {
 	payer := common.HexToAddress(payerAddress)
-	moved, givenUp := facilitator.Proof{Evidence: facilitator.Moved}, void(codePermit2Nonce)
+	moved, givenUp := facilitator.Proof{Evidence: facilitator.Moved}, voided(chain.CodePermit2Nonce)
 	settle := func(c *testChain, r facilitator.Request) common.Hash { return c.transactCall(ownerKey, r) }
 	giveUp := func(c *testChain, r facilitator.Request) common.Hash { c.giveUp(r); return common.Hash{} }
 	for name, tt := range map[string]struct {
@@ -64,8 +64,8 @@ func TestBusyPayerIsFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := startChain(t, withPermit2(t), allows(token, payer))
 			f, _ := c.start("base-sepolia")
-			node := &weighing{caller: keepOpen{c.client}}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			node := &weighing{Client: keepOpen{c.client}}
+			rewire(f, 0, node)
 			r, _ := c.permit(permitOrder{nonce: 255, before: 600})
 			since := c.now()
 			c.buys(0, tt.before)
@@ -77,7 +77,7 @@ func TestBusyPayerIsFound(t *testing.T) {
 			c.buys(tt.before, tt.after)
 			c.seal()
 			c.seal()
-			c.pass(10*time.Minute+endMargin, goodEnough+1)
+			c.pass(10*time.Minute+5*time.Second, 65)
 			c.pass(time.Hour, 1)
 			if tt.end != nil {
 				tt.end(c, r)

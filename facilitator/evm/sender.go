@@ -12,34 +12,37 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 const (
 	// stuckAfter is how long a transaction may wait for a block before it is
 	// sent again for a higher fee.
 	stuckAfter = 30 * time.Second
-	// resetAfter is how long after our last transaction a node is believed that
-	// counts fewer of them than we do: before, it merely lags.
+	// resetAfter is how long after our last transaction a node that counts fewer transactions
+	// of ours than we have sent is taken to lag. After that it is believed: the chain has
+	// forgotten some.
 	resetAfter = time.Minute
 	// fillAfter is how long a transaction waits for one with a lower number that this
 	// process has not sent, before that number is used up: another gateway may have
 	// sent it, and replaces it itself after stuckAfter.
 	fillAfter = 2 * stuckAfter
-	// numberTries is how often a number that the node does not take is replaced, and
-	// numberPause bounds the pause before: first none, then a random one that grows.
+	// numberTries is how often another number is tried after a node has refused one.
+	// numberPause bounds the pause between tries: there is none before the second try, and a
+	// random, growing one before each of the others.
 	numberTries             = 12
 	firstPause, numberPause = 25 * time.Millisecond, 400 * time.Millisecond
-	// rivalsFor is how long after a number was taken from us the node is asked for
-	// the next one before each transaction: another gateway uses the key, too.
+	// rivalsFor is how long after another gateway with the same key has taken a number, the
+	// node is asked for the next number before each transaction.
 	rivalsFor = time.Minute
 	// fillGas is for the transaction that does nothing but use up its number.
 	fillGas = 100_000
 )
 
-// sender sends the transactions of one account, one at a time: each must have
-// the next number, and one that is missing holds up all after it. Other gateways may
-// use the same key. Then it is the node that decides who has a number, and who has
-// lost it takes another.
+// sender sends the transactions of one account, one at a time: each must have the next number,
+// and one that is missing holds up all after it. Other gateways may use the same key. Then the
+// node decides which of them gets a number, and the others try the next one.
 type sender struct {
 	taken    chan struct{} // holds one token while somebody sends
 	auditing sync.Mutex    // see audit
@@ -50,8 +53,8 @@ type sender struct {
 	rivals   time.Time // when a number was taken from us
 	reminded time.Time // when the nodes were last asked whether they know the flights
 	flights  []*flight // sent and not known to be in a block, by number
-	// unread are in blocks, and it is not known yet what they have cost: who waited for
-	// them may have gone. See audit.
+	// unread are flights that are in blocks and whose cost is not known: the callers who
+	// waited for their receipts may have gone. See audit.
 	unread []*flight
 }
 
@@ -96,8 +99,8 @@ type flight struct {
 	bumps    int
 	heldBack time.Time // until when it is not sent again
 	passed   bool      // a block holds a transaction with this number
-	// passedAt is since when that is known, and concluded that it is also known what it
-	// has cost.
+	// passedAt is when it was seen that a block holds the number. concluded: what the flight
+	// has cost is known and counted.
 	passedAt  time.Time
 	concluded bool
 	// abandoned: what it settles may be sent with another number, see startOver.
@@ -115,7 +118,7 @@ func (fl *flight) concludes() bool {
 
 // seen is what was last seen of a flight.
 type seen struct {
-	receipts []*receipt
+	receipts []*chain.Receipt
 	last     uint64 // block
 	at       time.Time
 }
@@ -138,13 +141,14 @@ func (fl *flight) sent() (hashes, bool) {
 // errNumbers is for an account whose numbers somebody else uses up.
 var errNumbers = errors.New("the node takes none of our transaction numbers: is the key used elsewhere?")
 
-// roomPause is between looks whether a transaction that was sent has made room.
+// roomPause is the pause between two looks whether a transaction has landed, so that there is
+// room for the next one.
 const roomPause = 200 * time.Millisecond
 
 // turn makes the caller the one who sends with an account, in the order in which they
 // come, as soon as there are not too many of its transactions on their way. It must
 // call leave.
-func (c *chain) turn(ctx context.Context, a *account) (leave func(), err error) {
+func (c *settler) turn(ctx context.Context, a *account) (leave func(), err error) {
 	select {
 	case a.sender.taken <- struct{}{}:
 	case <-ctx.Done():
@@ -168,7 +172,7 @@ func (c *chain) turn(ctx context.Context, a *account) (leave func(), err error) 
 }
 
 // sendAlone sends a payment in a transaction of its own.
-func (c *chain) sendAlone(ctx context.Context, p *payment, v view) (*flight, answer, error) {
+func (c *settler) sendAlone(ctx context.Context, p *payment, v view) (*flight, answer, error) {
 	leave, err := c.turn(ctx, p.account)
 	if err != nil {
 		return nil, turnedAway, err
@@ -180,7 +184,7 @@ func (c *chain) sendAlone(ctx context.Context, p *payment, v view) (*flight, ans
 // send sends a flight, and tells the operator what only an operator can mend. The
 // caller has the turn of the account. A *leftOutError is of the payments for which it may
 // cost more than there is room for, or that cannot be announced.
-func (c *chain) send(ctx context.Context, v view, what *flight) (*flight, answer, error) {
+func (c *settler) send(ctx context.Context, v view, what *flight) (*flight, answer, error) {
 	v.fees = v.fees.of(len(what.data))
 	if err := c.setAside(what, v.fees, false); err != nil {
 		return nil, turnedAway, err
@@ -216,7 +220,7 @@ func (s *sender) isUnended() bool {
 // send sends what a flight is for as the account's next transaction. The answer
 // is never numberTaken; after turnedAway nothing was sent, and the flight is nil. The
 // caller has the turn.
-func (s *sender) send(ctx context.Context, c *chain, v view, what *flight) (*flight, answer, error) {
+func (s *sender) send(ctx context.Context, c *settler, v view, what *flight) (*flight, answer, error) {
 	c.reached(ctx, what.by, v.mined)
 	pending := v.pending
 	if s.hasRivals(c.now()) {
@@ -264,7 +268,7 @@ func (fl *flight) announce(transaction string) error {
 	list := maps.Clone(fl.announces)
 	fl.mu.Unlock()
 	var (
-		wg   sync.WaitGroup
+		wg   sync.WaitGroup // no errgroup: the error of each payment is wanted
 		mu   sync.Mutex
 		left = make(map[claim]error)
 	)
@@ -307,10 +311,10 @@ func (s *sender) nextNumber(pending uint64, now time.Time) uint64 {
 	return max(pending, s.next)
 }
 
-// wasLost is for a transaction that is in no block any more though its number was.
-// If nothing else is on its way, the next number is what the node says: after a
-// reorganisation, those of the transactions that it forgot are free again, and one
-// that stays free holds up all after it.
+// wasLost is called when a transaction of ours is in no block any more although its number
+// was. If nothing else is on its way, the next number is what the node says: after a
+// reorganisation the numbers of forgotten transactions are free again, and one that stays free
+// holds up all after it.
 func (s *sender) wasLost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -381,8 +385,8 @@ func (fl *flight) isRead() bool {
 	return fl.concluded || len(fl.payments) == 0
 }
 
-// sending records a transaction before it is sent: afterwards may be too late. One
-// that only fills the number is none that a receipt is wanted of.
+// sending records a transaction before it is sent, because an answer may never come. One that
+// only uses up the number (filling) is not among those whose receipts are looked for.
 func (fl *flight) sending(tx *types.Transaction, f fees, now time.Time, filling bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -402,7 +406,7 @@ func (fl *flight) newest() string {
 }
 
 // transaction makes and signs the transaction of a flight.
-func (c *chain) transaction(fl *flight, f fees) (*types.Transaction, error) {
+func (c *settler) transaction(fl *flight, f fees) (*types.Transaction, error) {
 	value := fl.value
 	if value == nil {
 		value = new(big.Int)
@@ -414,10 +418,10 @@ func (c *chain) transaction(fl *flight, f fees) (*types.Transaction, error) {
 	if f.legacy {
 		return fl.by.key.sign(&types.LegacyTx{
 			Nonce: fl.number, GasPrice: f.feeCap, Gas: fl.gas, To: to, Value: value, Data: fl.data,
-		}, c.id)
+		}, c.ID)
 	}
 	return fl.by.key.sign(&types.DynamicFeeTx{
-		ChainID: new(big.Int).SetUint64(c.id),
+		ChainID: new(big.Int).SetUint64(c.ID),
 		Nonce:   fl.number, GasTipCap: f.tip, GasFeeCap: f.feeCap, Gas: fl.gas, To: to, Value: value, Data: fl.data,
-	}, c.id)
+	}, c.ID)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -50,7 +51,7 @@ func TestBroadcastErrors(t *testing.T) {
 		"would be replacement": {"replacement transaction underpriced", facilitator.Unsent, facilitator.CodeUnavailable, "is the key used elsewhere", numberTries},
 		"reverts":              {"execution reverted: ERC20: transfer amount exceeds balance", facilitator.Unknown, codeTransaction, "", 1},
 		"a wallet's own words": {"execution reverted: nonce too low", facilitator.Unknown, codeTransaction, "", 1},
-		"used":                 {"execution reverted: FiatTokenV2: authorization is used or canceled", facilitator.Unknown, codeNonceUsed, "", 1},
+		"used":                 {"execution reverted: FiatTokenV2: authorization is used or canceled", facilitator.Unknown, chain.CodeNonceUsed, "", 1},
 		"unheard of":           {"the sequencer is on holiday", facilitator.Unknown, x402.CodeSettlementPending, "", 1},
 		"internal error":       {"internal error", facilitator.Unknown, x402.CodeSettlementPending, "", 1},
 	}

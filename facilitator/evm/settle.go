@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -24,7 +24,7 @@ import (
 // is used is never a reason to refuse, since we or somebody on our behalf may
 // have used it, unless the chain shows that its payer cancelled it.
 func (f *Facilitator) Settle(ctx context.Context, r facilitator.Request) facilitator.Settlement {
-	defer f.users.enter()()
+	defer f.looking.Enter()()
 	s := f.settle(ctx, r)
 	s.Network = r.Requirement.Network
 	return s
@@ -41,13 +41,13 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	}
 	// From here on the requirement is the one that the payer signed for. That of
 	// upto has the amount to charge in it until now.
-	if r.Requirement, err = p.charge(r.Requirement); err != nil {
+	if r.Requirement, err = p.Charge(r.Requirement); err != nil {
 		return notSent(err, p, r)
 	}
-	if !p.pays(r.Requirement) {
+	if !p.Pays(r.Requirement) {
 		return notSent(p.check(r.Requirement, f.now(), minLife), p, r)
 	}
-	if p.value.IsZero() && p.upto() {
+	if p.Value.IsZero() && p.Upto() {
 		return c.chargeNothing(ctx, p, r)
 	}
 	if err := c.proven(ctx, p, r); err != nil {
@@ -67,7 +67,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 		c.sendOnce(ctx, p, r, rec)
 	case rec.digest != p.digest:
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization with this nonce is being settled")
-	case !rec.value.Eq(&p.value):
+	case !rec.value.Eq(&p.Value):
 		return unknown(p, x402.CodeSettlementPending, "", "another amount of this authorization is being settled")
 	default:
 		select {
@@ -76,6 +76,11 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 			return unknown(p, x402.CodeSettlementPending, "", "an earlier call is still sending this payment")
 		}
 	}
+	return c.outcome(ctx, p, rec)
+}
+
+// outcome is what became of a payment after it was sent, or was not.
+func (c *settler) outcome(ctx context.Context, p *payment, rec *record) facilitator.Settlement {
 	if s := rec.result; rec.flight == nil {
 		if p.doubtful && s.Outcome != facilitator.Settled {
 			return unknown(p, p.codes().transaction, "", "a node has refused a transaction with it and others, which is no proof: "+s.Reason)
@@ -92,11 +97,11 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 
 // sawOutcome takes note of a payer who has paid, and returns the settlement as it is.
 // What was given to the payer before is paid for then.
-func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) facilitator.Settlement {
-	if s.Outcome == facilitator.Settled && !p.value.IsZero() {
-		rec.counted.Do(func() { c.shared.standings.moved(addressTopic(p.from), addressTopic(p.token), rec.code) })
-		c.shared.approvals.unpaid.Remove(gift{p.from, p.token})
-		c.shared.approvals.late.Remove(p.from)
+func (c *settler) sawOutcome(p *payment, rec *record, s facilitator.Settlement) facilitator.Settlement {
+	if s.Outcome == facilitator.Settled && !p.Value.IsZero() {
+		rec.counted.Do(func() { c.shared.standings.moved(chain.AddressTopic(p.From), chain.AddressTopic(p.Token), rec.code) })
+		c.shared.approvals.unpaid.Remove(gift{p.From, p.Token})
+		c.shared.approvals.late.Remove(p.From)
 		c.shared.payments.settled(p, rec, common.HexToHash(s.Transaction))
 	}
 	return s
@@ -104,22 +109,22 @@ func (c *chain) sawOutcome(p *payment, rec *record, s facilitator.Settlement) fa
 
 // settledBefore is for a payment that an earlier call has settled: it is looked for
 // once more, since a chain can take back what it had.
-func (c *chain) settledBefore(ctx context.Context, p *payment, d done) facilitator.Settlement {
+func (c *settler) settledBefore(ctx context.Context, p *payment, d done) facilitator.Settlement {
 	if d.print != p.fingerprint() {
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization or amount with this nonce was settled")
 	}
-	r, deep, err := c.receipt(ctx, p, d.hash)
-	switch v := r.judge(d.hash, p, int(d.shared)); {
+	r, deep, err := c.Receipt(ctx, &p.Payment, d.hash)
+	switch v := r.Judge(d.hash, &p.Payment, p.origin(int(d.shared))); {
 	case err != nil:
 		return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), err.Error())
-	case v == paid && deep:
+	case v == chain.Paid && deep:
 		return settled(p, r)
-	case v == inconclusive:
+	case v == chain.Inconclusive:
 		// The next call may send it anew, with the number that is free again.
 		for _, a := range c.accounts {
 			a.sender.wasLost()
 		}
-		c.shared.payments.unsettle(p.claim(), c.blocks.latest(), c.now())
+		c.shared.payments.unsettle(p.claim(), c.LatestBlock(), c.now())
 	}
 	return unknown(p, x402.CodeSettlementPending, d.hash.Hex(), "it was in a block, and is not any more")
 }
@@ -127,7 +132,7 @@ func (c *chain) settledBefore(ctx context.Context, p *payment, d done) facilitat
 // proven makes sure that the payer has signed before the payment takes the place
 // of its nonce: who has not must not be in the way of who has. The code of a wallet
 // may answer otherwise later, so that is not asked again.
-func (c *chain) proven(ctx context.Context, p *payment, r facilitator.Request) error {
+func (c *settler) proven(ctx context.Context, p *payment, r facilitator.Request) error {
 	if p.signer == byKey || c.shared.payments.began(p) {
 		return nil
 	}
@@ -143,7 +148,7 @@ func (c *chain) proven(ctx context.Context, p *payment, r facilitator.Request) e
 
 // chargeNothing is for a payment of which the seller takes nothing: it is checked,
 // and then there is nothing to send. The authorization stays unused until it ends.
-func (c *chain) chargeNothing(ctx context.Context, p *payment, r facilitator.Request) facilitator.Settlement {
+func (c *settler) chargeNothing(ctx context.Context, p *payment, r facilitator.Request) facilitator.Settlement {
 	_, err := c.ready(ctx, p, r)
 	if err != nil {
 		return notSent(err, p, r)
@@ -153,7 +158,7 @@ func (c *chain) chargeNothing(ctx context.Context, p *payment, r facilitator.Req
 
 // sendOnce checks the payment and sends it, and tells those who wait for it. The
 // payment keeps its place among those on their way until leave.
-func (c *chain) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record) {
+func (c *settler) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record) {
 	var (
 		fl     *flight
 		result = facilitator.Settlement{Outcome: facilitator.Unknown, Payer: p.payer(), Reason: string(x402.CodeSettlementPending), Detail: "sending it was cut short"}
@@ -220,12 +225,12 @@ var (
 
 // ready checks that the payment would settle now, and sees to the payer's approval
 // if there has to be one first.
-func (c *chain) ready(ctx context.Context, p *payment, r facilitator.Request) (view, error) {
+func (c *settler) ready(ctx context.Context, p *payment, r facilitator.Request) (view, error) {
 	if err := c.check(p, r, r.Requirement, c.now()); err != nil {
 		return view{}, err
 	}
 	v, err := c.wouldSettle(ctx, p, r, true)
-	if !wouldApprove(err, p) || p.value.IsZero() {
+	if !wouldApprove(err, p) || p.Value.IsZero() {
 		return v, err
 	}
 	notApproved := c.approve(ctx, p, v)
@@ -257,10 +262,10 @@ func isRefusal(err error) bool {
 // trySend checks the payment and sends it. The flight is nil if nothing is on
 // its way, and the settlement says why; the error is an *unfitError if another of
 // our accounts could send it.
-func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement, error) {
+func (c *settler) trySend(ctx context.Context, p *payment, r facilitator.Request, rec *record) (*flight, facilitator.Settlement, error) {
 	v, err := c.ready(ctx, p, r)
 	if err != nil {
-		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.codes().nonceUsed {
+		if refused, ok := errors.AsType[*x402.Error](err); ok && refused.Code == p.UsedCode() {
 			return nil, c.usedBefore(ctx, p), nil
 		}
 		return nil, notSent(err, p, r), err
@@ -290,7 +295,7 @@ func (c *chain) trySend(ctx context.Context, p *payment, r facilitator.Request, 
 
 // admit looks once more at what the payment could cost us: the money must be there
 // besides what is on its way already, and the place must be one for who the payer is.
-func (c *chain) admit(p *payment, v view) error {
+func (c *settler) admit(p *payment, v view) error {
 	if p.place.wallet != c.isFirstOfWallet(p) || p.place.held != nil && (p.place.held.whose == ofCode) != (p.signer != byKey) {
 		return errOtherPlace
 	}
@@ -301,10 +306,10 @@ func (c *chain) admit(p *payment, v view) error {
 }
 
 // affordable checks that we can pay the gas, before anything is sent.
-func (c *chain) affordable(a *account, gas uint64, size int, v view) error {
+func (c *settler) affordable(a *account, gas uint64, size int, v view) error {
 	offer := v.fees.of(size)
 	if offer.excessive(gas) {
-		c.notices.error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
+		c.Notices.Error("the node asks for more than one whole coin for the gas of one payment, which cannot be right: check the node", zap.Stringer("price", v.fees.feeCap))
 		return errors.New("the gas price is beyond all reason")
 	}
 	if c.tooDear(v.fees) {
@@ -337,17 +342,13 @@ func covers(a *account, gas uint64, offer fees, v view) bool {
 
 // turnedAway logs why nothing could be sent, if an operator can do something, and
 // says whether another account could.
-func (c *chain) turnedAway(a *account, err error) error {
-	text := ""
-	if err != nil {
-		text = strings.ToLower(err.Error())
-	}
+func (c *settler) turnedAway(a *account, err error) error {
 	switch {
-	case containsAny(text, noFunds...):
+	case chain.Mentions(err, noFunds...):
 		c.noGas(a)
 	default:
-		c.notices.of(a).error("a payment could not be sent", zap.Error(err))
-		if !containsAny(text, perAccount...) {
+		c.Notices.Of(a.key.address).Error("a payment could not be sent", zap.Error(err))
+		if !chain.Mentions(err, perAccount...) {
 			return err
 		}
 	}
@@ -359,8 +360,8 @@ func (c *chain) turnedAway(a *account, err error) error {
 const invalidNonceError = "756688fe"
 
 // refusedByNode is for a transaction that a node refused with words of its own.
-func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err error) facilitator.Settlement {
-	if containsAny(strings.ToLower(err.Error()), "used", "canceled", "invalidnonce", invalidNonceError) {
+func (c *settler) refusedByNode(ctx context.Context, p *payment, fl *flight, err error) facilitator.Settlement {
+	if chain.Mentions(err, "used", "canceled", "invalidnonce", invalidNonceError) {
 		s := c.usedBefore(ctx, p)
 		if s.Outcome == facilitator.Unknown {
 			s.Detail += "; " + err.Error()
@@ -373,14 +374,14 @@ func (c *chain) refusedByNode(ctx context.Context, p *payment, fl *flight, err e
 // usedBefore is for an authorization that is used, though no transaction of
 // ours is known to have used it. If it was unused when we first saw it, whoever
 // used it since did so with what the payer sent to us.
-func (c *chain) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
+func (c *settler) usedBefore(ctx context.Context, p *payment) facilitator.Settlement {
 	since, ok := c.shared.payments.unusedSince(p.claim(), c.now())
 	if !ok {
-		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and nothing shows that it was after we first saw it")
+		return unknown(p, p.UsedCode(), "", "the authorization is used, and nothing shows that it was after we first saw it")
 	}
 	s, err := c.findUse(ctx, p, since)
 	if err != nil {
-		return unknown(p, p.codes().nonceUsed, "", "the authorization is used, and the logs cannot be read: "+err.Error())
+		return unknown(p, p.UsedCode(), "", "the authorization is used, and the logs cannot be read: "+err.Error())
 	}
 	c.tellOfRival(ctx, s)
 	return s
@@ -415,13 +416,13 @@ func unknown(p *payment, code x402.Code, transaction, detail string) facilitator
 }
 
 // settled is for money that has moved, by the receipt; nil if there was none to move.
-func settled(p *payment, r *receipt) facilitator.Settlement {
+func settled(p *payment, r *chain.Receipt) facilitator.Settlement {
 	s := facilitator.Settlement{Outcome: facilitator.Settled, Payer: p.payer()}
 	if r != nil {
-		s.Transaction, s.Block = r.Transaction.Hex(), r.block()
+		s.Transaction, s.Block = r.Transaction.Hex(), r.InBlock()
 	}
-	if p.upto() {
-		s.Amount = p.value.Dec()
+	if p.Upto() {
+		s.Amount = p.Value.Dec()
 	}
 	return s
 }

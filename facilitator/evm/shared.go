@@ -45,12 +45,12 @@ type account struct {
 func (*shared) Destruct() error { return nil }
 
 // share takes what configs have in common of a chain out of the pool, or makes it.
-func (f *Facilitator) share(c *chain) (*shared, error) {
-	key := fmt.Sprint(c.id)
-	if c.development {
+func (f *Facilitator) share(c *settler) (*shared, error) {
+	key := fmt.Sprint(c.ID)
+	if c.Development {
 		// Development chains share their ids, and come and go: another address
 		// is another chain.
-		key += ":" + c.nodes[0].host
+		key += ":" + c.Nodes[0].Host
 	}
 	v, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return newShared(), nil })
 	if err != nil {

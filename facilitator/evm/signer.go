@@ -8,6 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
 
@@ -52,7 +53,7 @@ var wrapped6492 = func() abi.Arguments {
 // readSignature finds out whether the payer's key has signed. If it has not, that
 // is no refusal: the payer may be a contract, which only the chain can tell.
 func (p *payment) readSignature() error {
-	p.signature = p.authorization.Signature
+	p.signature = p.Authorization.Signature
 	if bytes.HasSuffix(p.signature, magic6492) {
 		values, err := wrapped6492.Unpack(p.signature[:len(p.signature)-len(magic6492)])
 		if err != nil {
@@ -66,7 +67,7 @@ func (p *payment) readSignature() error {
 	s, err := eip712.ParseSignature(p.signature)
 	if err == nil {
 		var signer common.Address
-		if signer, err = s.Recover(p.digest); err == nil && signer == p.from {
+		if signer, err = s.Recover(p.digest); err == nil && signer == p.From {
 			p.signature = slices.Concat(s.R[:], s.S[:], []byte{s.V})
 			return nil
 		}
@@ -117,7 +118,7 @@ func (p *payment) signed(v view) error {
 // It is Multicall3 that calls the factory, an account that owns nothing and that
 // nobody trusts: whatever the payer put into the call, it is not ours.
 func (d *deployment) before(to common.Address, data []byte) (common.Address, []byte) {
-	return multicall3, pack("aggregate3", []call3f{{d.factory, true, d.data}, {to, false, data}})
+	return multicall3, chain.Pack("aggregate3", []call3f{{d.factory, true, d.data}, {to, false, data}})
 }
 
 // checkFactories reads the addresses of factories that may be called.
@@ -130,7 +131,7 @@ func checkFactories(list []string) ([]common.Address, error) {
 			return nil, errors.New("a factory is an address: 0x and 40 hexadecimal digits")
 		case s != a.Hex() && s != "0x"+common.Bytes2Hex(a[:]):
 			return nil, errors.New("the address of a factory is not the one that its capital letters say: copy it anew")
-		case a == (common.Address{}) || slices.Contains([]common.Address{multicall3, eip712.Permit2, exactProxy, uptoProxy}, a):
+		case a == (common.Address{}) || slices.Contains([]common.Address{multicall3, eip712.Permit2, chain.ExactProxy, chain.UptoProxy}, a):
 			return nil, errors.New(a.Hex() + " makes no wallets, and must never be called for a payer")
 		case slices.Contains(factories, a):
 			return nil, errors.New(a.Hex() + " is given twice")

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"math/big"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -160,25 +160,18 @@ func (c *testChain) start(network string, change ...func(*Network)) (*Facilitato
 	for _, f := range change {
 		f(n)
 	}
-	return c.adopt(start(c.t, network, n, nil))
+	return startIn(c.t, network, n, c.surroundings())
 }
 
 // startAllowing is start with factories that may make wallets.
 func (c *testChain) startAllowing(network string, factories ...string) (*Facilitator, *observer.ObservedLogs) {
 	c.t.Helper()
-	return c.adopt(start(c.t, network, &Network{RPC: []string{"https://node.example/v2/secret-api-key"}}, nil, factories...))
+	return startIn(c.t, network, &Network{RPC: []string{"https://node.example/v2/secret-api-key"}}, c.surroundings(), factories...)
 }
 
-// adopt makes a facilitator settle on this chain.
-func (c *testChain) adopt(f *Facilitator, logs *observer.ObservedLogs) (*Facilitator, *observer.ObservedLogs) {
-	f.now, f.sleep = c.now, c.sleep
-	for _, ch := range f.chains {
-		ch.now, ch.sleep, ch.notices.now = c.now, c.sleep, c.now
-		for _, n := range ch.nodes {
-			n.dial = func(context.Context, *url.URL) (caller, error) { return keepOpen{c.client}, nil }
-		}
-	}
-	return f, logs
+// surroundings make a facilitator settle on this chain.
+func (c *testChain) surroundings() surroundings {
+	return surroundings{c.now, c.sleep, keepOpen{c.client}}
 }
 
 // keepOpen lends the chain's own client.
@@ -245,7 +238,7 @@ func (c *testChain) owner(signature string, args ...[]byte) {
 // balance is what an account has of the token.
 func (c *testChain) balance(a string) int64 {
 	c.t.Helper()
-	data, _ := contracts.Pack("balanceOf", common.HexToAddress(a))
+	data, _ := chain.Contracts.Pack("balanceOf", common.HexToAddress(a))
 	var out hexutil.Bytes
 	if err := c.client.Call(&out, "eth_call", map[string]any{"to": token, "data": hexutil.Bytes(data)}, "latest"); err != nil {
 		c.t.Fatal(err)
@@ -368,11 +361,11 @@ func (c *testChain) cancel(r facilitator.Request) {
 	}
 	domain := eip712.NewDomain("USDC", "2", 84532, token)
 	message := crypto.Keccak256(
-		crypto.Keccak256([]byte("CancelAuthorization(address authorizer,bytes32 nonce)")), common.LeftPadBytes(p.from[:], 32), p.nonce[:])
+		crypto.Keccak256([]byte("CancelAuthorization(address authorizer,bytes32 nonce)")), common.LeftPadBytes(p.From[:], 32), p.Nonce[:])
 	signature := must(crypto.Sign(crypto.Keccak256([]byte{0x19, 1}, domain[:], message), payerECDSA))
 	data := crypto.Keccak256([]byte("cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"))[:4]
-	data = appendAddress(data, p.from)
-	data = append(data, p.nonce[:]...)
+	data = appendAddress(data, p.From)
+	data = append(data, p.Nonce[:]...)
 	data = appendUint(data, uint64(signature[64]+27))
 	data = append(data, signature[:64]...)
 	c.transact(ownerKey, token, data, 1e9)

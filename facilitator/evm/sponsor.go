@@ -16,6 +16,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -59,7 +60,7 @@ func (a *permit2612) append(b []byte) []byte {
 // readExtensions reads what the payer signed besides the payment. An extension
 // that the payer has not filled in counts as none, and so does one that we do not
 // offer. Refusals are *x402.Error.
-func (c *chain) readExtensions(p *payment, r facilitator.Request, now time.Time) error {
+func (c *settler) readExtensions(p *payment, r facilitator.Request, now time.Time) error {
 	w, ok := p.way.(*permit2)
 	if !ok || len(r.Payment.Extensions) == 0 {
 		return nil
@@ -81,7 +82,7 @@ func (c *chain) readExtensions(p *payment, r facilitator.Request, now time.Time)
 	case err != nil:
 		return refuse(codeApprovalFormat, "the info of the extension is no object of strings")
 	case filled && info.SignedTransaction != "":
-		return p.readApproval(info, c.id)
+		return p.readApproval(info, c.ID)
 	}
 	return nil
 }
@@ -108,9 +109,9 @@ func infoOf(extension jsontext.Value) (info sponsored, filled bool, err error) {
 // parties compares who is named in an extension with the payment.
 func (s *sponsored) parties(p *payment, from, asset, spender x402.Code) error {
 	switch {
-	case !sameAddress(s.From, p.from):
+	case !sameAddress(s.From, p.From):
 		return refuse(from, "the extension is of somebody else")
-	case !sameAddress(s.Asset, p.token):
+	case !sameAddress(s.Asset, p.Token):
 		return refuse(asset, "the extension is for another asset")
 	case !sameAddress(s.Spender, eip712.Permit2):
 		return refuse(spender, "the extension is not for Permit2")
@@ -186,7 +187,7 @@ var approveSelector = [4]byte{0x09, 0x5e, 0xa7, 0xb3}
 // readApproval reads the payer's transaction, in the order of the official
 // facilitators. It must do nothing but approve: we hand it to the chain, and may
 // pay for it.
-func (p *payment) readApproval(s sponsored, chain uint64) error {
+func (p *payment) readApproval(s sponsored, id uint64) error {
 	if !s.wellFormed(s.SignedTransaction) {
 		return refuse(codeApprovalFormat, "a member of the extension is malformed")
 	}
@@ -203,22 +204,22 @@ func (p *payment) readApproval(s sponsored, chain uint64) error {
 	}
 	data := tx.Data()
 	switch {
-	case tx.To() == nil || *tx.To() != p.token:
+	case tx.To() == nil || *tx.To() != p.Token:
 		return refuse(codeApprovalTarget, "the transaction is not for the token")
 	case !bytes.HasPrefix(data, approveSelector[:]):
 		return refuse(codeApprovalSelector, "the transaction does not approve")
 	case len(data) != 4+2*32:
 		return refuse(codeApprovalCalldata, "the transaction is no plain call of approve")
-	case common.Hash(data[4:36]) != addressTopic(eip712.Permit2):
+	case common.Hash(data[4:36]) != chain.AddressTopic(eip712.Permit2):
 		return refuse(codeApprovalTxSpender, "the transaction does not approve Permit2")
-	case new(big.Int).SetBytes(data[36:]).Cmp(p.authorization.Value.ToBig()) < 0:
+	case new(big.Int).SetBytes(data[36:]).Cmp(p.Authorization.Value.ToBig()) < 0:
 		return refuse(codeApprovalCalldata, "the transaction approves less than the payment")
 	case tx.Value().Sign() != 0 || tx.Gas() > maxApprovalGas || len(tx.AccessList()) != 0:
 		return refuse(codeApprovalCalldata, "the transaction does more than to approve")
 	case tx.Gas() < minApprovalGas:
 		return refuse(codeApprovalFailed, "the transaction has too little gas")
 	}
-	signer := types.LatestSignerForChainID(new(big.Int).SetUint64(chain))
+	signer := types.LatestSignerForChainID(new(big.Int).SetUint64(id))
 	if !tx.Protected() || tx.ChainId().Cmp(signer.ChainID()) != 0 {
 		return refuse(codeApprovalSigner, "the transaction is for another chain")
 	}
@@ -226,7 +227,7 @@ func (p *payment) readApproval(s sponsored, chain uint64) error {
 	switch {
 	case err != nil:
 		return refuse(codeApprovalSignature, "nobody has signed the transaction")
-	case from != p.from:
+	case from != p.From:
 		return refuse(codeApprovalSigner, "the transaction is of somebody else")
 	}
 	p.approval = &approval{tx: tx, raw: raw}

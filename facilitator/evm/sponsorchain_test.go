@@ -16,6 +16,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -244,7 +245,7 @@ func TestApprovalBudget(t *testing.T) {
 		c := startChain(t, withPermit2(t), poor)
 		f, logs := c.start("base-sepolia", budget("0.01/day"))
 		f.chains[baseSepolia].shared.approvals.take(big.NewInt(99e14), big.NewInt(1e16), c.now(), true)
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(common.HexToAddress(payerAddress)))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
 		r, _ := c.permit(order)
 		refusedBoth(t, f, r, codePermit2Allowance)
 		if c.transactions() != 0 || !strings.Contains(logged(logs), "approval_budget is used up") {
@@ -376,7 +377,7 @@ func TestApprovalsTakeNoPlaces(t *testing.T) {
 		requests = append(requests, r)
 	}
 	for _, key := range keys { // of others there are fewer
-		f.chains[baseSepolia].shared.standings.moved(addressTopic(addressOf(key)))
+		f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(addressOf(key)))
 	}
 	c.idle = true
 	ctx, stop := context.WithCancel(t.Context())

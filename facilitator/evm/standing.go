@@ -6,6 +6,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/lru"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 const (
@@ -92,12 +94,12 @@ func (k standing) bad(now time.Time) bool {
 func (k standing) suspect(now time.Time) bool { return k.bad(now) && k.reverted > k.paid }
 
 // paid is how many payments of a payer moved money since one was last reverted.
-func (s *standings) paid(payer common.Address) int { return s.of(addressTopic(payer)).since }
+func (s *standings) paid(payer common.Address) int { return s.of(chain.AddressTopic(payer)).since }
 
 // backed reports whether the payments of a payer outnumber those that have cost us
 // something for nothing, and those on their way.
 func (s *standings) backed(payer common.Address, onTheirWay int) bool {
-	k := s.of(addressTopic(payer))
+	k := s.of(chain.AddressTopic(payer))
 	return k.paid > k.burnt+onTheirWay
 }
 
@@ -105,9 +107,9 @@ func (s *standings) backed(payer common.Address, onTheirWay int) bool {
 func (s *standings) burnt(payer common.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, _ := s.known.Get(addressTopic(payer))
+	k, _ := s.known.Get(chain.AddressTopic(payer))
 	k.burnt++
-	s.known.Add(addressTopic(payer), k)
+	s.known.Add(chain.AddressTopic(payer), k)
 }
 
 // allowed is how many payments of a payer may be on their way at once.
@@ -116,6 +118,6 @@ func (s *standings) allowed(payer common.Address) int {
 }
 
 // hasPaid reports whether a payer has paid here, ever.
-func (c *chain) hasPaid(payer common.Address) bool {
-	return c.shared.standings.of(addressTopic(payer)).paid > 0
+func (c *settler) hasPaid(payer common.Address) bool {
+	return c.shared.standings.of(chain.AddressTopic(payer)).paid > 0
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -24,12 +25,12 @@ const supportedTimeout = 10 * time.Second
 // be asked is listed all the same, because they may be back soon; one whose
 // nodes are on another chain is not. It fails when no chain can be used.
 func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
-	defer f.users.enter()()
+	defer f.looking.Enter()()
 	ctx, cancel := context.WithTimeout(ctx, supportedTimeout)
 	defer cancel()
 	ids := slices.Sorted(maps.Keys(f.chains))
 	errs, elsewhere := make([]error, len(ids)), make([]bool, len(ids))
-	var wg sync.WaitGroup
+	var wg sync.WaitGroup // no errgroup: the error of each chain is wanted
 	for i, id := range ids {
 		wg.Go(func() { elsewhere[i], errs[i] = f.chains[id].probe(ctx) })
 	}
@@ -62,24 +63,24 @@ func (f *Facilitator) Supported(ctx context.Context) (x402.Supported, error) {
 }
 
 // kinds lists what can be settled on the chain.
-func (c *chain) kinds() []x402.Kind {
-	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: x402.SchemeExact, Network: c.caip2}}
-	if c.has(uptoProxy) {
+func (c *settler) kinds() []x402.Kind {
+	kinds := []x402.Kind{{X402Version: x402.V2, Scheme: x402.SchemeExact, Network: c.CAIP2}}
+	if c.has(chain.UptoProxy) {
 		// Payers name the facilitator that may settle. It is always the first of our
 		// accounts, so that offers do not change from one answer to the next.
 		extra := jsontext.Value(`{"facilitatorAddress":"` + c.accounts[0].key.address.Hex() + `"}`)
-		kinds = append(kinds, x402.Kind{X402Version: x402.V2, Scheme: x402.SchemeUpto, Network: c.caip2, Extra: extra})
+		kinds = append(kinds, x402.Kind{X402Version: x402.V2, Scheme: x402.SchemeUpto, Network: c.CAIP2, Extra: extra})
 	}
-	if legacy, _ := x402.LegacyNetwork(c.caip2); legacy != "" {
+	if legacy, _ := x402.LegacyNetwork(c.CAIP2); legacy != "" {
 		kinds = append(kinds, x402.Kind{X402Version: x402.V1, Scheme: x402.SchemeExact, Network: legacy})
 	}
 	return kinds
 }
 
 // extensions lists what is offered to payers of Permit2 prices.
-func (c *chain) extensions() []string {
+func (c *settler) extensions() []string {
 	switch {
-	case !c.has(exactProxy) && !c.has(uptoProxy):
+	case !c.has(chain.ExactProxy) && !c.has(chain.UptoProxy):
 		return nil
 	case c.sponsorsApprovals():
 		return []string{eip2612Extension, approvalExtension}
@@ -89,47 +90,47 @@ func (c *chain) extensions() []string {
 
 // has reports whether a contract of x402 is on the chain, as far as the last probe
 // found out: a node that cannot be asked takes nothing away.
-func (c *chain) has(contract common.Address) bool {
+func (c *settler) has(contract common.Address) bool {
 	_, lacks := c.lacking.Load(contract)
 	return !lacks
 }
 
 // probe checks that a node of the chain can be asked, and says whether all of
 // them are on another chain.
-func (c *chain) probe(ctx context.Context) (elsewhere bool, err error) {
+func (c *settler) probe(ctx context.Context) (elsewhere bool, err error) {
 	wrong := 0
 	var (
 		id          hexutil.Uint64
-		h           *head
+		h           *chain.Head
 		balances    = make([]*hexutil.Big, len(c.accounts))
 		exact, upto hexutil.Bytes
 	)
-	err = c.ask(ctx, func() calls {
+	err = c.Ask(ctx, func() chain.Batch {
 		id, h, exact, upto = 0, nil, nil, nil
-		var b calls
-		b.add(&id, "eth_chainId")
-		b.add(&h, "eth_getBlockByNumber", "latest", false)
-		b.add(&exact, "eth_getCode", exactProxy, "latest")
-		b.add(&upto, "eth_getCode", uptoProxy, "latest")
+		var b chain.Batch
+		b.Add(&id, "eth_chainId")
+		b.Add(&h, "eth_getBlockByNumber", "latest", false)
+		b.Add(&exact, "eth_getCode", chain.ExactProxy, "latest")
+		b.Add(&upto, "eth_getCode", chain.UptoProxy, "latest")
 		for i, a := range c.accounts {
 			balances[i] = nil
-			b.add(&balances[i], "eth_getBalance", a.key.address, "latest")
+			b.Add(&balances[i], "eth_getBalance", a.key.address, "latest")
 		}
 		return b
-	}, func(b calls) error {
-		if err := every(b); err != nil {
+	}, func(b chain.Batch) error {
+		if err := b.Err(); err != nil {
 			return err
 		}
-		err := c.checkNode(id, h)
-		if _, ok := errors.AsType[*wrongChainError](err); ok {
+		err := c.CheckNode(id, h)
+		if _, ok := errors.AsType[*chain.WrongChainError](err); ok {
 			wrong++
 		}
 		return err
 	})
 	if err != nil {
-		return wrong == len(c.nodes), fmt.Errorf("network %s: %w", c.name, err)
+		return wrong == len(c.Nodes), fmt.Errorf("network %s: %w", c.Name, err)
 	}
-	for proxy, code := range map[common.Address]hexutil.Bytes{exactProxy: exact, uptoProxy: upto} {
+	for proxy, code := range map[common.Address]hexutil.Bytes{chain.ExactProxy: exact, chain.UptoProxy: upto} {
 		if len(code) == 0 {
 			c.lacking.Store(proxy, true)
 		} else {

@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -40,7 +41,7 @@ func withBadToken(t testing.TB, mode int) func(types.GenesisAlloc) {
 	return func(a types.GenesisAlloc) {
 		payer, owner := common.HexToAddress(payerAddress), crypto.PubkeyToAddress(ownerKey.PublicKey)
 		a[badToken] = types.Account{Code: artifact(t, "BadToken"), Storage: map[common.Hash]common.Hash{
-			slotHash(0): addressTopic(owner), slotHash(5): slotHash(int64(mode)), balanceSlot(payer): slotHash(1e9),
+			slotHash(0): chain.AddressTopic(owner), slotHash(5): slotHash(int64(mode)), balanceSlot(payer): slotHash(1e9),
 		}}
 		allows(badToken, payer)(a)
 	}
@@ -188,7 +189,7 @@ func TestTokenReenters(t *testing.T) {
 			// The inner one of EIP-3009 is proven by its own events; of Permit2, hidden
 			// in another call, it stays in doubt.
 			s := f.Settle(during(t, 5*time.Minute), inner)
-			if must(read(inner)).direct() {
+			if must(read(inner)).OnlyByCall() {
 				if s.Outcome != facilitator.Unknown {
 					t.Errorf("the inner one: %+v", s)
 				}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -13,12 +12,13 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // moody is a node that in part of the cases does not answer, does not take a
 // transaction, or has something against the account.
 type moody struct {
-	caller
+	chain.Client
 	mu   sync.Mutex
 	draw *rand.Rand
 }
@@ -33,7 +33,7 @@ func (m *moody) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
 	if m.roll(10) == 0 {
 		return io.ErrUnexpectedEOF
 	}
-	err := m.caller.BatchCallContext(ctx, b)
+	err := m.Client.BatchCallContext(ctx, b)
 	for i := range b {
 		if m.roll(50) == 0 {
 			b[i].Error = saysError("internal error")
@@ -44,7 +44,7 @@ func (m *moody) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
 
 func (m *moody) CallContext(ctx context.Context, result any, method string, args ...any) error {
 	if method != "eth_sendRawTransaction" {
-		return m.caller.CallContext(ctx, result, method, args...)
+		return m.Client.CallContext(ctx, result, method, args...)
 	}
 	switch m.roll(10) {
 	case 0:
@@ -54,10 +54,10 @@ func (m *moody) CallContext(ctx context.Context, result any, method string, args
 	case 2:
 		return io.ErrUnexpectedEOF
 	case 3, 4:
-		_ = m.caller.CallContext(ctx, result, method, args...)
+		_ = m.Client.CallContext(ctx, result, method, args...)
 		return io.ErrUnexpectedEOF
 	}
-	return m.caller.CallContext(ctx, result, method, args...)
+	return m.Client.CallContext(ctx, result, method, args...)
 }
 
 // saysError is what a node answers.
@@ -74,8 +74,8 @@ func TestKeysInTrouble(t *testing.T) {
 	f, _ := c.start("base-sepolia", keys)
 	seed := uint64(time.Now().UnixNano()) // #nosec G115 -- positive
 	t.Logf("seed %d", seed)
-	node := &moody{caller: keepOpen{c.client}, draw: rand.New(rand.NewPCG(seed, 0))} // #nosec G404 -- a test
-	f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+	node := &moody{Client: keepOpen{c.client}, draw: rand.New(rand.NewPCG(seed, 0))} // #nosec G404 -- a test
+	rewire(f, 0, node)
 	const payments = 45
 	ctx := during(t, 5*time.Minute)
 	var wg sync.WaitGroup

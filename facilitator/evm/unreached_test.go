@@ -1,21 +1,28 @@
 package evm
 
 import (
-	"net"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // A node that is not there is nobody's doing. What a node or our own bounds say of a
 // payment may be its payer's.
 func TestNodeThatIsAwayIsNotReached(t *testing.T) {
-	_, err := net.Dial("tcp", "127.0.0.1:1")
+	l, err := chain.NewLook(map[string][]string{baseSepolia: {"http://127.0.0.1:1"}}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = l.Genesis(t.Context(), baseSepolia)
 	for name, tc := range map[string]struct {
 		err  error
 		want bool
 	}{
-		"no connection": {&nodeError{text: "node a", err: err}, true},
+		"no connection": {err, true},
 		"busy":          {errBusy, false},
 		"short":         {errShort, false},
 		"nothing":       {nil, false},

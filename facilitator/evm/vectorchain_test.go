@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/devchain"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 	"github.com/caddy-paywall/caddy-paywall/x402/eip712"
 )
@@ -71,11 +72,7 @@ func TestVectorsSettleOnChain(t *testing.T) {
 				if prepare := before[v.Name]; prepare != nil {
 					prepare(c)
 				}
-				f, _ := start(t, baseSepolia, &Network{RPC: []string{c.RPC()}, ApprovalBudget: "1/day"}, nil)
-				f.now = c.clock
-				for _, ch := range f.chains {
-					ch.now, ch.notices.now = c.clock, c.clock
-				}
+				f, _ := startIn(t, baseSepolia, &Network{RPC: []string{c.RPC()}, ApprovalBudget: "1/day"}, surroundings{now: c.clock, sleep: facilitator.Sleep})
 				r := request(t, v.PaymentPayload, v.PaymentRequired.Accepts[0])
 				if verdict, err := f.Verify(during(t, 5*time.Minute), r); err != nil || !verdict.Valid {
 					t.Fatalf("verify: %+v, %v", verdict, err)
@@ -173,7 +170,7 @@ func (c *oldChain) permit() {
 func (c *oldChain) of(r x402.Requirement) *big.Int {
 	c.t.Helper()
 	var out string
-	call := map[string]any{"to": r.Asset, "data": "0x" + common.Bytes2Hex(pack("balanceOf", common.HexToAddress(r.PayTo)))}
+	call := map[string]any{"to": r.Asset, "data": "0x" + common.Bytes2Hex(chain.Pack("balanceOf", common.HexToAddress(r.PayTo)))}
 	if err := c.client.Client().CallContext(c.t.Context(), &out, "eth_call", call, "latest"); err != nil {
 		c.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -187,7 +188,7 @@ func settleRow(t *testing.T, unix int64, r row, name string) {
 		sent := []string{hexutil.Encode(tx.Data())}
 		if *tx.To() == multicall3 {
 			sent = nil
-			args := must(contracts.Methods["aggregate3"].Inputs.Unpack(tx.Data()[4:]))
+			args := must(chain.Contracts.Methods["aggregate3"].Inputs.Unpack(tx.Data()[4:]))
 			for _, c := range *convert[[]call3](args[0]) {
 				sent = append(sent, hexutil.Encode(c.CallData))
 			}

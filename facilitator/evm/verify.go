@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -18,7 +19,7 @@ import (
 // node is, so that junk costs no round trip; a good payment of an ordinary account
 // costs one.
 func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facilitator.Verdict, error) {
-	defer f.users.enter()()
+	defer f.looking.Enter()()
 	c, err := f.chainOf(r)
 	if err != nil {
 		return facilitator.Verdict{}, failure("verify", err)
@@ -52,24 +53,24 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 
 // check compares a payment with the requirement that its payer signed for, and
 // reads what else the payer signed. It asks no node.
-func (c *chain) check(p *payment, r facilitator.Request, signedFor x402.Requirement, now time.Time) error {
+func (c *settler) check(p *payment, r facilitator.Request, signedFor x402.Requirement, now time.Time) error {
 	if err := p.check(signedFor, now, c.leastLife()); err != nil {
 		return err
 	}
 	if _, err := c.senders(p); err != nil {
 		return err // the requirement's own facilitatorAddress is not ours either
 	}
-	if c.shared.standings.of(addressTopic(p.from)).bad(now) {
+	if c.shared.standings.of(chain.AddressTopic(p.From)).bad(now) {
 		return refuse(codeReverts, "too many transactions for this payer were reverted")
 	}
-	if c.shared.standings.of(addressTopic(p.token)).bad(now) {
+	if c.shared.standings.of(chain.AddressTopic(p.Token)).bad(now) {
 		return refuse(codeEventMismatch, "too many transactions did not move this asset")
 	}
 	return c.readExtensions(p, r, now)
 }
 
 // read is read, with what the config of the chain says.
-func (c *chain) read(r facilitator.Request) (*payment, error) {
+func (c *settler) read(r facilitator.Request) (*payment, error) {
 	p, err := read(r)
 	if p != nil {
 		p.walletGas, p.announce, p.earlier = c.walletGas, r.Announce, r.Transaction
@@ -78,14 +79,14 @@ func (c *chain) read(r facilitator.Request) (*payment, error) {
 }
 
 // chainOf finds the chain of a request, and whether we may settle it.
-func (f *Facilitator) chainOf(r facilitator.Request) (*chain, error) {
+func (f *Facilitator) chainOf(r facilitator.Request) (*settler, error) {
 	c, ok := f.chains[r.Requirement.Network]
 	if !ok {
 		return nil, fmt.Errorf("the network %q is not configured here", r.Requirement.Network)
 	}
 	if common.IsHexAddress(r.Requirement.PayTo) && c.accountOf(common.HexToAddress(r.Requirement.PayTo)) != nil {
 		// Its key lies on a machine that the whole world talks to.
-		c.notices.error("the seller's address is an account that pays the gas: pay to a wallet whose key is not on this machine")
+		c.Notices.Error("the seller's address is an account that pays the gas: pay to a wallet whose key is not on this machine")
 		return nil, errors.New("the payee is an account that pays the gas")
 	}
 	return c, nil
@@ -96,7 +97,7 @@ func (p *payment) payer() string {
 	if p == nil {
 		return ""
 	}
-	return p.authorization.Payer
+	return p.Authorization.Payer
 }
 
 // detail is the cause of a refusal, for the log.

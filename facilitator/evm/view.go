@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math/big"
 	"slices"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -46,7 +46,7 @@ type view struct {
 
 // inspect looks at the chain until it is clear who has to say that the payment is
 // signed: once for an ordinary account, the first time twice for a contract wallet.
-func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
+func (c *settler) inspect(ctx context.Context, p *payment, settling bool) (view, error) {
 	if p.place != nil {
 		return c.inspectAs(ctx, p, settling)
 	}
@@ -63,7 +63,7 @@ func (c *chain) inspect(ctx context.Context, p *payment, settling bool) (view, e
 }
 
 // inspectAs is inspect for a payment whose account is chosen.
-func (c *chain) inspectAs(ctx context.Context, p *payment, settling bool) (view, error) {
+func (c *settler) inspectAs(ctx context.Context, p *payment, settling bool) (view, error) {
 	v, err := c.look(ctx, p, settling)
 	if err != nil || p.learned || !p.learn(v, c.factories) {
 		return v, err
@@ -74,135 +74,165 @@ func (c *chain) inspectAs(ctx context.Context, p *payment, settling bool) (view,
 // look asks everything about a payment in one round trip. settling also asks
 // about our own account. The settlement of a payer who is known to have code is
 // simulated as what it will be: one that pays for its gas, in the next block.
-func (c *chain) look(ctx context.Context, p *payment, settling bool) (view, error) {
-	var (
-		v                   view
-		id, pending, mined  hexutil.Uint64
-		h                   *head
-		payerCode           hexutil.Bytes
-		result, agrees      hexutil.Bytes
-		balance, tip, price *hexutil.Big
-		asksWallet          = p.signer == byContract
-		unknown             = slices.DeleteFunc(p.needs(), c.isContract)
-		code                = make([]hexutil.Bytes, len(unknown))
-		counts              = c.mayMiscount(p)
-		counted, owned      hexutil.Bytes
-		next                hexutil.Bytes
-		fees                = settling || p.signer != byKey // else nothing depends on them
-	)
-	var simulationAt, nextAt, walletAt, countAt, ownedAt int // in the batch
-	var published hexutil.Bytes
-	build := func() calls {
-		h, balance, tip, price = nil, nil, nil, nil
-		payerCode, result, agrees, counted, owned = nil, nil, nil, nil, nil
-		id, pending, mined = 0, 0, 0
-		var b calls
-		b.add(&id, "eth_chainId")
-		b.add(&h, "eth_getBlockByNumber", "latest", false)
-		b.add(&payerCode, "eth_getCode", p.from, "latest")
-		simulationAt = len(b)
-		b.add(&result, "eth_call", c.settleCall(p), "latest")
-		if p.learned {
-			nextAt = len(b)
-			b.add(&next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.nextBlock())
-		}
-		if asksWallet {
-			walletAt = len(b)
-			b.add(&agrees, "eth_call", c.walletCall(p), "latest")
-		}
-		if counts {
-			countAt = len(b)
-			b.add(&counted, "eth_call", c.countingCall(p), "latest")
-		}
-		for i, contract := range unknown {
-			code[i] = nil
-			b.add(&code[i], "eth_getCode", contract, "latest")
-		}
-		if settling {
-			ownedAt = len(b)
-			b.add(&owned, "eth_call", map[string]any{"to": p.token, "data": hexutil.Bytes(pack("balanceOf", p.from))}, "latest")
-			b.add(&balance, "eth_getBalance", p.account.key.address, "latest")
-			b.add(&pending, "eth_getTransactionCount", p.account.key.address, "pending")
-			b.add(&mined, "eth_getTransactionCount", p.account.key.address, "latest")
-		}
-		if fees {
-			published = nil
-			b.add(&published, "eth_call", l1FeeCall(ordinary), "latest")
-			b.add(&price, "eth_gasPrice")
-			b.add(&tip, "eth_maxPriorityFeePerGas")
-		}
-		return b
+func (c *settler) look(ctx context.Context, p *payment, settling bool) (view, error) {
+	unknown := slices.DeleteFunc(p.needs(), c.isContract)
+	q := &questions{
+		c: c, p: p, settling: settling,
+		contracts:  unknown,
+		code:       make([]hexutil.Bytes, len(unknown)),
+		asksWallet: p.signer == byContract,
+		counts:     c.mayMiscount(p),
+		fees:       settling || p.signer != byKey, // else nothing depends on them
 	}
-	judge := func(b calls) error {
-		v.simulation = nil
-		switch err := b[simulationAt].Error; {
-		case reverted(err), tooLittleGas(err):
-			v.simulation, b[simulationAt].Error = err, nil
-		case answered(err) && containsAny(strings.ToLower(err.Error()), noFunds...):
-			c.noGas(p.account)
-			return c.unfit(p.account, err)
-		}
-		if p.learned {
-			if err := b[nextAt].Error; reverted(err) {
-				v.simulation = err
-			}
-			b[nextAt].Error = nil // not every node simulates in a block that is not there yet
-		}
-		if asksWallet && reverted(b[walletAt].Error) {
-			agrees, b[walletAt].Error = nil, nil
-		}
-		if counts {
-			b[countAt].Error = nil // the simulation itself tells what is wrong
-		}
-		if fees {
-			b[len(b)-1].Error = nil // not every chain has a tip
-			c.sawPublished(&b[len(b)-3], published)
-		}
-		if settling && reverted(b[ownedAt].Error) {
-			owned, b[ownedAt].Error = nil, nil
-		}
-		if err := every(b); err != nil {
-			return err
-		}
-		return c.checkNode(id, h)
-	}
-	if err := c.ask(ctx, build, judge); err != nil {
+	if err := c.Ask(ctx, q.build, q.judge); err != nil {
 		return view{}, err
 	}
-	for i := range unknown {
-		if len(code[i]) > 0 {
-			c.contracts.Store(unknown[i], c.now())
+	return q.view(ctx), nil
+}
+
+// questions are what one look asks about a payment, and what a node answered.
+type questions struct {
+	c *settler
+	p *payment
+
+	// What is asked besides what always is.
+	settling, asksWallet, counts, fees bool
+	contracts                          []common.Address // whether they have code
+
+	// Where in the batch the answers are that may be errors.
+	simulationAt, nextAt, walletAt, countAt, ownedAt int
+
+	id, pending, mined  hexutil.Uint64
+	head                *chain.Head
+	payerCode           hexutil.Bytes
+	code                []hexutil.Bytes // of contracts
+	result, next        hexutil.Bytes   // of the simulations, which nobody reads
+	agrees              hexutil.Bytes
+	counted, owned      hexutil.Bytes
+	published           hexutil.Bytes
+	balance, tip, price *hexutil.Big
+	simulation          error // why the settlement would be reverted
+}
+
+// build makes the batch for one node.
+func (q *questions) build() chain.Batch {
+	c, p := q.c, q.p
+	q.head, q.balance, q.tip, q.price = nil, nil, nil, nil
+	q.payerCode, q.result, q.agrees, q.counted, q.owned = nil, nil, nil, nil, nil
+	q.id, q.pending, q.mined = 0, 0, 0
+	var b chain.Batch
+	b.Add(&q.id, "eth_chainId")
+	b.Add(&q.head, "eth_getBlockByNumber", "latest", false)
+	b.Add(&q.payerCode, "eth_getCode", p.From, "latest")
+	q.simulationAt = len(b)
+	b.Add(&q.result, "eth_call", c.settleCall(p), "latest")
+	if p.learned {
+		q.nextAt = len(b)
+		b.Add(&q.next, "eth_call", c.settleCall(p), "latest", struct{}{}, c.blockOverride())
+	}
+	if q.asksWallet {
+		q.walletAt = len(b)
+		b.Add(&q.agrees, "eth_call", c.walletCall(p), "latest")
+	}
+	if q.counts {
+		q.countAt = len(b)
+		b.Add(&q.counted, "eth_call", c.countingCall(p), "latest")
+	}
+	for i, contract := range q.contracts {
+		q.code[i] = nil
+		b.Add(&q.code[i], "eth_getCode", contract, "latest")
+	}
+	if q.settling {
+		q.ownedAt = len(b)
+		b.Add(&q.owned, "eth_call", map[string]any{"to": p.Token, "data": hexutil.Bytes(chain.Pack("balanceOf", p.From))}, "latest")
+		b.Add(&q.balance, "eth_getBalance", p.account.key.address, "latest")
+		b.Add(&q.pending, "eth_getTransactionCount", p.account.key.address, "pending")
+		b.Add(&q.mined, "eth_getTransactionCount", p.account.key.address, "latest")
+	}
+	if q.fees {
+		q.published = nil
+		b.Add(&q.published, "eth_call", l1FeeCall(ordinary), "latest")
+		b.Add(&q.price, "eth_gasPrice")
+		b.Add(&q.tip, "eth_maxPriorityFeePerGas")
+	}
+	return b
+}
+
+// judge says whether the answers of one node are of use. Errors that are answers, and those
+// of what not every node knows, are taken out of the batch.
+func (q *questions) judge(b chain.Batch) error {
+	c, p := q.c, q.p
+	q.simulation = nil
+	switch err := b[q.simulationAt].Error; {
+	case chain.Reverted(err), tooLittleGas(err):
+		q.simulation, b[q.simulationAt].Error = err, nil
+	case chain.Answered(err) && chain.Mentions(err, noFunds...):
+		c.noGas(p.account)
+		return c.unfit(p.account, err)
+	}
+	if p.learned {
+		if err := b[q.nextAt].Error; chain.Reverted(err) {
+			q.simulation = err
+		}
+		b[q.nextAt].Error = nil // not every node simulates in a block that is not there yet
+	}
+	if q.asksWallet && chain.Reverted(b[q.walletAt].Error) {
+		q.agrees, b[q.walletAt].Error = nil, nil
+	}
+	if q.counts {
+		b[q.countAt].Error = nil // the simulation itself tells what is wrong
+	}
+	if q.fees {
+		b[len(b)-1].Error = nil // not every chain has a tip
+		c.sawPublished(&b[len(b)-3], q.published)
+	}
+	if q.settling && chain.Reverted(b[q.ownedAt].Error) {
+		q.owned, b[q.ownedAt].Error = nil, nil
+	}
+	if err := b.Err(); err != nil {
+		return err
+	}
+	return c.CheckNode(q.id, q.head)
+}
+
+// view is what the answers say. What holds for other payments, too, is kept.
+func (q *questions) view(ctx context.Context) view {
+	c, p, h := q.c, q.p, q.head
+	v := view{simulation: q.simulation}
+	for i := range q.contracts {
+		if len(q.code[i]) > 0 {
+			c.contracts.Store(q.contracts[i], c.now())
 		} else if v.lacking == nil {
-			v.lacking = &unknown[i]
+			v.lacking = &q.contracts[i]
 		}
 	}
-	if moved, ok := readCount(counted); ok && counts {
-		if v.miscounts = moved.Cmp(p.value.ToBig()) != 0; !v.miscounts {
-			c.counting.Store(p.token, c.now())
+	if moved, ok := readCount(q.counted); ok && q.counts {
+		if v.miscounts = moved.Cmp(p.Value.ToBig()) != 0; !v.miscounts {
+			c.counting.Store(p.Token, c.now())
 		}
 	}
 	v.block, v.base = uint64(*h.Number), toBig(h.BaseFee)
-	v.payerCode, v.code = len(payerCode) > 0, codeHash(payerCode)
-	v.walletAgrees = v.payerCode && len(agrees) >= 32 && bytes.Equal(agrees[:32], magic1271)
-	v.balance, v.pending, v.mined = balance, uint64(pending), uint64(mined)
-	if fees {
-		v.fees = c.market(v.base, toBig(tip), toBig(price))
+	v.payerCode, v.code = len(q.payerCode) > 0, codeHash(q.payerCode)
+	v.walletAgrees = v.payerCode && len(q.agrees) >= 32 && bytes.Equal(q.agrees[:32], magic1271)
+	v.balance, v.pending, v.mined = q.balance, uint64(q.pending), uint64(q.mined)
+	if q.fees {
+		v.fees = c.market(v.base, toBig(q.tip), toBig(q.price))
 	}
-	if settling {
-		c.shared.queue.sawBalance(p.account, toBig(balance))
+	if q.settling {
+		c.shared.queue.sawBalance(p.account, toBig(q.balance))
 		c.reached(ctx, p.account, v.mined)
-		if n, ok := value[*big.Int](result3{true, owned}, "balanceOf"); ok {
+		if n, ok := value[*big.Int](result3{true, q.owned}, "balanceOf"); ok {
 			v.owns = uint256.MustFromBig(n)
 		}
 	}
-	return v, nil
+	return v
 }
 
 // codeHash is what a payer's code is known by: its hash, or by EIP-7702 the account
 // whose code it is.
 func codeHash(code []byte) common.Hash {
 	if to, ok := types.ParseDelegation(code); ok {
-		return addressTopic(to)
+		return chain.AddressTopic(to)
 	}
 	if len(code) == 0 {
 		return common.Hash{}
@@ -213,7 +243,7 @@ func codeHash(code []byte) common.Hash {
 // needs lists the contracts that must be there for the settlement to mean
 // anything.
 func (p *payment) needs() []common.Address {
-	list := []common.Address{p.token}
+	list := []common.Address{p.Token}
 	if w, ok := p.way.(*permit2); ok {
 		list = append(list, w.proxy)
 	}
@@ -226,7 +256,7 @@ func (p *payment) needs() []common.Address {
 // settleCall is the settlement as eth_call takes it. Of a payer with code it is one
 // that offers for its gas what will be offered, as far as that is known: a wallet can
 // tell a simulation by its price.
-func (c *chain) settleCall(p *payment) map[string]any {
+func (c *settler) settleCall(p *payment) map[string]any {
 	to, data := p.encoded()
 	call := map[string]any{
 		"from": p.account.key.address, "to": to, "gas": hexutil.Uint64(p.gas()), "data": hexutil.Bytes(data),
@@ -242,25 +272,25 @@ func (c *chain) settleCall(p *payment) map[string]any {
 	return call
 }
 
-// nextBlock is the block that a settlement will be in at the earliest, as eth_call
-// takes it besides the state that it is to run on.
-func (c *chain) nextBlock() map[string]any {
-	number, at := c.blocks.next()
+// blockOverride is the block that a settlement will be in at the earliest, as eth_call of
+// geth takes it besides the state that it is to run on.
+func (c *settler) blockOverride() map[string]any {
+	number, at := c.NextBlock()
 	return map[string]any{"number": hexutil.Uint64(number), "time": hexutil.Uint64(at)}
 }
 
 // walletCall asks the code of the payer whether the signature is good. It is from
 // the account that will pay for the answer, and has as much gas as that one will.
-func (c *chain) walletCall(p *payment) map[string]any {
+func (c *settler) walletCall(p *payment) map[string]any {
 	return map[string]any{
-		"from": p.account.key.address, "to": p.from, "gas": hexutil.Uint64(p.walletGas),
-		"data": hexutil.Bytes(pack("isValidSignature", p.digest, p.signature)),
+		"from": p.account.key.address, "to": p.From, "gas": hexutil.Uint64(p.walletGas),
+		"data": hexutil.Bytes(chain.Pack("isValidSignature", p.digest, p.signature)),
 	}
 }
 
 // wouldSettle checks on the chain that a payment would settle now. Refusals are
 // *x402.Error.
-func (c *chain) wouldSettle(ctx context.Context, p *payment, r facilitator.Request, settling bool) (v view, err error) {
+func (c *settler) wouldSettle(ctx context.Context, p *payment, r facilitator.Request, settling bool) (v view, err error) {
 	for again := false; ; again = true {
 		if v, err = c.inspectGas(ctx, p, settling); err == nil {
 			err = c.judge(ctx, p, r.Requirement, v)
@@ -275,13 +305,13 @@ func (c *chain) wouldSettle(ctx context.Context, p *payment, r facilitator.Reque
 
 // judge says what a look at the chain means for a payment. Refusals are
 // *x402.Error.
-func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v view) error {
+func (c *settler) judge(ctx context.Context, p *payment, r x402.Requirement, v view) error {
 	if err := p.signed(v); err != nil {
 		return err
 	}
 	switch {
 	case v.lacking == nil:
-	case *v.lacking == p.token:
+	case *v.lacking == p.Token:
 		return refuse(codeAsset, "the asset has no code on this chain")
 	case *v.lacking == multicall3:
 		return refuse(codeFactory, "without Multicall3 on this chain no wallet can be made")
@@ -289,7 +319,7 @@ func (c *chain) judge(ctx context.Context, p *payment, r x402.Requirement, v vie
 		return refuse(codePermit2Proxy, "the proxy has no code on this chain")
 	}
 	if v.simulation == nil && v.miscounts {
-		c.notices.error("an asset does not give the payee what was paid, as tokens with a fee do not: do not accept it", zap.Stringer("asset", p.token))
+		c.Notices.Error("an asset does not give the payee what was paid, as tokens with a fee do not: do not accept it", zap.Stringer("asset", p.Token))
 		return refuse(codeEventMismatch, "the payee would not have as much more as was paid")
 	}
 	if v.simulation == nil {

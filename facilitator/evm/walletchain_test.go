@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -55,7 +56,7 @@ func withWallets(t testing.TB) func(types.GenesisAlloc) {
 		for mode := walletHonest; mode <= walletReturnsDirty; mode++ {
 			at := walletOf(mode)
 			a[at] = types.Account{Code: artifact(t, "BadWallet"), Storage: map[common.Hash]common.Hash{
-				slotHash(0): addressTopic(common.HexToAddress(payerAddress)), slotHash(1): slotHash(int64(mode)),
+				slotHash(0): chain.AddressTopic(common.HexToAddress(payerAddress)), slotHash(1): slotHash(int64(mode)),
 			}}
 			rich(at)(a)
 			allows(token, at)(a)
@@ -73,7 +74,7 @@ func delegated(t testing.TB, owner common.Address) func(types.GenesisAlloc) {
 		a[to] = types.Account{Code: artifact(t, "TestWallet")}
 		payer := common.HexToAddress(payerAddress)
 		a[payer] = types.Account{
-			Balance: big.NewInt(1e18), Code: types.AddressToDelegation(to), Storage: map[common.Hash]common.Hash{{}: addressTopic(owner)},
+			Balance: big.NewInt(1e18), Code: types.AddressToDelegation(to), Storage: map[common.Hash]common.Hash{{}: chain.AddressTopic(owner)},
 		}
 		allows(token, payer)(a)
 	}
@@ -293,7 +294,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		// The operator has allowed what should never be.
 		"it is the token, and approves":           {token, bytesOf("approve(address,uint256)", common.HexToAddress(payee).Bytes(), common.MaxHash[:])},
 		"it is anything, and moves the gas money": {factory, callOf(token, bytesOf("transfer(address,uint256)", common.FromHex(payee), common.Big1.Bytes()))},
-		"it burns gas": {walletOf(walletBurnsGas), pack("isValidSignature", [32]byte{}, []byte{})},
+		"it burns gas": {walletOf(walletBurnsGas), chain.Pack("isValidSignature", [32]byte{}, []byte{})},
 	}
 	for name, b := range bad {
 		t.Run(name, func(t *testing.T) {
@@ -319,7 +320,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		f, _ := c.startAllowing("base-sepolia", factory.Hex())
 		other := c.sign(order{nonce: 50})
 		_, data := must(read(other)).encoded()
-		both := pack("tryAggregate", true, []call3{{factory, createCall(payer)}, {token, data}})
+		both := chain.Pack("tryAggregate", true, []call3{{factory, createCall(payer)}, {token, data}})
 		r := c.sign(order{account: born, change: wrap6492(factory, callOf(multicall3, both))})
 		if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 			t.Errorf("%+v", s)

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // before is the block that was made so many seconds before now.
@@ -32,13 +33,13 @@ func say(p facilitator.Proof, err error) string {
 
 func TestWitness(t *testing.T) {
 	r, p, ends, own := paying(t)
-	seller, thief := p.to, common.HexToAddress(signerAddress)
-	value := p.value.Uint64()
-	events := func(list ...event) []event { return list }
+	seller, thief := p.To, common.HexToAddress(signerAddress)
+	value := p.Value.Uint64()
+	events := func(list ...chain.Event) []chain.Event { return list }
 	foreign := useOf(p)
-	foreign.Topics = []common.Hash{usedTopic, addressTopic(thief), p.nonce}
+	foreign.Topics = []common.Hash{usedTopic, chain.AddressTopic(thief), p.Nonce}
 	otherNonce := useOf(p)
-	otherNonce.Topics = []common.Hash{usedTopic, addressTopic(p.from), {9}}
+	otherNonce.Topics = []common.Hash{usedTopic, chain.AddressTopic(p.From), {9}}
 	otherToken := useOf(p)
 	otherToken.Address = thief
 	taken := useOf(p)
@@ -78,7 +79,7 @@ func TestWitness(t *testing.T) {
 		"block is missing":               {past: past{state: "used", events: own, block: before(880), pruned: before(870)}, want: "error"},
 		"no claim":                       {past: past{state: "used", events: own, block: before(880)}, since: -1, want: "open"},
 
-		"one transfer for two":     {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, p.from, 0), otherNonce, transferOf(p, seller, value))}, want: "open"},
+		"one transfer for two":     {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, p.From, 0), otherNonce, transferOf(p, seller, value))}, want: "open"},
 		"the transfer is first":    {past: past{state: "used", block: before(880), events: events(transferOf(p, seller, value), useOf(p))}, want: "open"},
 		"a fee is taken":           {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, thief, 1), transferOf(p, seller, value-1))}, want: "open"},
 		"less than the price":      {past: past{state: "used", block: before(880), events: events(useOf(p), transferOf(p, seller, value-1))}, want: "open"},
@@ -119,8 +120,8 @@ func TestWitness(t *testing.T) {
 		"2000 blocks at once":     {past: past{state: "used", events: own, block: before(880), widest: 2000}, since: 9_000, want: "moved", atLeast: 3},
 		"10 blocks at once":       {past: past{state: "used", events: own, block: before(880), widest: 10}, want: "moved", atLeast: 5},
 		"10 blocks at once, HTTP": {past: past{state: "used", events: own, block: before(880), widest: 10, narrow: 400}, want: "moved", atLeast: 5},
-		"too far for 10 blocks":   {past: past{state: "used", events: own, block: before(880), widest: 10}, since: 40_000, want: "error", atLeast: maxSearches},
-		"9 blocks at once":        {past: past{state: "used", events: own, block: before(880), widest: 9}, want: "error", atLeast: len(spans)},
+		"too far for 10 blocks":   {past: past{state: "used", events: own, block: before(880), widest: 10}, since: 40_000, want: "error", atLeast: mostSearches},
+		"9 blocks at once":        {past: past{state: "used", events: own, block: before(880), widest: 9}, want: "error", atLeast: 5},
 		"busy":                    {past: past{state: "used", events: own, block: before(880), widest: 1, narrow: 429}, want: "error", atLeast: 1},
 		"since the first block":   {past: past{state: "used", events: own, block: before(880)}, since: 300_000, want: "moved", atLeast: 10},
 		"since the future":        {past: past{state: "used", events: own, block: before(880)}, since: -60, want: "open"},
@@ -138,12 +139,12 @@ func TestWitness(t *testing.T) {
 			if tt.since == -1 {
 				since = time.Time{}
 			}
-			l, _ := lookAt(t, c, &tt.past)
+			l, _ := lookAt(t, c, []*past{&tt.past})
 			proof, err := l.Witness(context.Background(), r, since)
 			if got := say(proof, err); got != tt.want {
 				t.Errorf("%s (%+v, %v), want %s", got, proof, err, tt.want)
 			}
-			if tt.past.searches < tt.atLeast || tt.past.searches > maxSearches {
+			if tt.past.searches < tt.atLeast || tt.past.searches > mostSearches {
 				t.Errorf("%d searches", tt.past.searches)
 			}
 		})
@@ -157,7 +158,7 @@ func TestNoBlockIsSkipped(t *testing.T) {
 	c := newClock(ends.Unix() + 600)
 	for i := range uint64(25) {
 		p := past{state: "used", events: own, block: before(880) + i, widest: 10}
-		l, _ := lookAt(t, c, &p)
+		l, _ := lookAt(t, c, []*past{&p})
 		if got := say(l.Witness(context.Background(), r, c.now().Add(-15*time.Minute))); got != "moved" || p.searches > 16 {
 			t.Errorf("block %d: %s after %d searches", p.block, got, p.searches)
 		}
@@ -170,7 +171,7 @@ func TestNodesAgree(t *testing.T) {
 	r, p, ends, own := paying(t)
 	unused := past{state: "unused"}
 	moved := past{state: "used", events: own, block: before(880)}
-	cancelled := past{state: "used", events: []event{cancelOf(p)}, block: before(880)}
+	cancelled := past{state: "used", events: []chain.Event{cancelOf(p)}, block: before(880)}
 	used, unsure := past{state: "used"}, past{state: "unused", final: 50_000}
 	late := past{state: "used", events: own, block: pastHead - 2}
 	silent, behind, down := past{}, past{state: "unused", behind: 60}, past{down: true}
@@ -223,8 +224,7 @@ func TestNodesAgree(t *testing.T) {
 			for i := range tt.nodes {
 				list = append(list, &tt.nodes[i])
 			}
-			l, logs := lookAt(t, c, list...)
-			l.chains[baseSepolia].quorum = tt.quorum
+			l, logs := lookAt(t, c, list, func(c *chain.Chain) { c.Quorum = tt.quorum })
 			proof, err := l.Witness(context.Background(), r, c.now().Add(-15*time.Minute))
 			if got := say(proof, err); got != tt.want {
 				t.Errorf("%s (%+v, %v), want %s", got, proof, err, tt.want)

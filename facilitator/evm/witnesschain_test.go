@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // pass makes blocks, the next one so much later.
@@ -32,17 +33,12 @@ func (c *testChain) pass(d time.Duration, blocks int) {
 func (c *testChain) finalize() { c.pass(time.Second, 40) }
 
 // look makes a Look at the chain, as at a real one.
-func (c *testChain) look() *Look {
+func (c *testChain) look() *chain.Look {
 	c.t.Helper()
-	l, err := newLook(map[string][]string{"base-sepolia": {"https://node.example"}}, outside{
-		logger: zap.NewNop(), now: c.now, sleep: c.sleep,
-		dial: func(context.Context, *url.URL) (caller, error) { return keepOpen{c.client}, nil },
+	return lookWith(c.t, []string{"https://node.example"}, chain.Options{
+		Logger: zap.NewNop(), Now: c.now,
+		Dial: func(context.Context, *url.URL) (chain.Client, error) { return keepOpen{c.client}, nil },
 	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.t.Cleanup(l.Close)
-	return l
 }
 
 // TestWitnessOnChain asks a facilitator and a Look about what really happened.
@@ -62,7 +58,7 @@ func TestWitnessOnChain(t *testing.T) {
 		"a contract settles two": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				other := c.sign(order{nonce: 9, value: "7"})
-				data := must(contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, other)}, {token, calldata(c.t, r)}}))
+				data := must(chain.Contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, other)}, {token, calldata(c.t, r)}}))
 				return c.transact(ownerKey, multicall3, data, 1e9)
 			},
 			want: facilitator.Proof{Evidence: facilitator.Moved},
@@ -73,31 +69,31 @@ func TestWitnessOnChain(t *testing.T) {
 			},
 			late: 30 * time.Second,
 		},
-		"it ends": {want: void("invalid_exact_evm_payload_authorization_valid_before")},
+		"it ends": {want: voided("invalid_exact_evm_payload_authorization_valid_before")},
 		"it is cancelled": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				c.cancel(r)
 				return common.Hash{}
 			},
-			want: void(codeNonceUsed),
+			want: voided(chain.CodeNonceUsed),
 		},
 		"it is reverted": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				c.owner("pause()")
 				return c.transact(ownerKey, token, calldata(c.t, r), 1e9)
 			},
-			want: void("invalid_exact_evm_payload_authorization_valid_before"),
+			want: voided("invalid_exact_evm_payload_authorization_valid_before"),
 		},
 		"the payer pays himself": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				return c.transact(ownerKey, token, calldata(c.t, c.sign(order{to: payerAddress})), 1e9)
 			},
-			want: void(codeNonceUsed),
+			want: voided(chain.CodeNonceUsed),
 		},
 		"one transfer for two": {
 			do: func(c *testChain, r facilitator.Request) common.Hash {
 				nothing, paid := c.sign(order{to: payerAddress, value: "0"}), c.sign(order{nonce: 9})
-				data := must(contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, nothing)}, {token, calldata(c.t, paid)}}))
+				data := must(chain.Contracts.Pack("tryAggregate", true, []call3{{token, calldata(c.t, nothing)}, {token, calldata(c.t, paid)}}))
 				return c.transact(ownerKey, multicall3, data, 1e9)
 			},
 		},
@@ -163,7 +159,7 @@ func TestWitnessOfAFork(t *testing.T) {
 	since := c.now()
 	parent := must(c.backend.Client().HeaderByNumber(context.Background(), nil)).Hash()
 	theirs := c.transact(ownerKey, token, calldata(t, r), 1e9)
-	for range lookConfirmations {
+	for range 3 {
 		c.seal()
 	}
 	moved := facilitator.Proof{Evidence: facilitator.Moved, Transaction: theirs.Hex(), Block: c.blockOf(theirs)}
@@ -182,7 +178,7 @@ func TestWitnessOfAFork(t *testing.T) {
 	if got, err := l.Witness(during(t, 5*time.Minute), r, since); err != nil || got != (facilitator.Proof{}) {
 		t.Errorf("taken back: %+v, %v", got, err)
 	}
-	for range 2 * lookConfirmations { // it is in the pool again
+	for range 6 { // it is in the pool again
 		c.seal()
 	}
 	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); has || err != nil {
@@ -231,16 +227,13 @@ func TestSettleAfterAFork(t *testing.T) {
 
 // TestNew: a facilitator without a config, on the URL of a node.
 func TestNew(t *testing.T) {
-	r, unix := good(t)
-	c := newClock(unix)
-	node := script(t, c, world{})
+	r := order{}.sign(t, time.Now().Unix())
+	node := script(t, newClock(time.Now().Unix()), world{})
 	key := must(crypto.HexToECDSA(signerKey))
 	f, err := New(baseSepolia, []string{node.URL}, key, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ch := f.chains[baseSepolia]
-	f.now, ch.now, ch.sleep = c.now, c.now, c.sleep
 	if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 		t.Errorf("%+v", s)
 	}
@@ -251,42 +244,5 @@ func TestNew(t *testing.T) {
 		if _, err := New(name, rpc, key, zap.NewNop()); err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-func TestNewLook(t *testing.T) {
-	t.Setenv("NODE_URL", "https://node.example/"+secret)
-	t.Setenv("CLEAR_URL", "http://node.example/"+secret)
-	good := []string{"https://node.example"}
-	for name, tt := range map[string]struct {
-		networks map[string][]string
-		err      string
-	}{
-		"none":         {nil, ""},
-		"two":          {map[string][]string{"base": good, "eip155:137": {"http://127.0.0.1:8545", "{env.NODE_URL}"}}, ""},
-		"twice":        {map[string][]string{"base": good, "eip155:8453": good}, "named twice"},
-		"no chain":     {map[string][]string{"bass": good}, "no such chain"},
-		"Solana":       {map[string][]string{"solana": good}, "no EVM chain"},
-		"no URL":       {map[string][]string{"base": {}}, "rpc is missing"},
-		"nine URLs":    {map[string][]string{"base": {"", "", "", "", "", "", "", "", ""}}, "8 are enough"},
-		"no such env":  {map[string][]string{"base": {"https://node.example", "{env.NO_SUCH_VARIABLE}"}}, "rpc 2: {env.NO_SUCH_VARIABLE} is unset"},
-		"in the clear": {map[string][]string{"base": {"{env.CLEAR_URL}"}}, "use https"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l, err := NewLook(tt.networks, zap.NewNop())
-			if tt.err != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), secret) {
-					t.Errorf("error %v, want %q", err, tt.err)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if l.Sees("eip155:8453") != (tt.networks != nil) || l.Sees("eip155:1") {
-				t.Error("it sees what it does not")
-			}
-			l.Close()
-		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -14,19 +13,20 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // preexecuting is a node that runs a transaction before it takes it, as those of
 // several rollups do, and private ones of Ethereum.
 type preexecuting struct {
-	caller
+	chain.Client
 	first func()            // is called before
 	says  func(error) error // how it tells a revert; nil is as geth does
 }
 
 func (n *preexecuting) CallContext(ctx context.Context, result any, method string, args ...any) error {
 	if method != "eth_sendRawTransaction" {
-		return n.caller.CallContext(ctx, result, method, args...)
+		return n.Client.CallContext(ctx, result, method, args...)
 	}
 	tx := new(types.Transaction)
 	if err := tx.UnmarshalBinary(args[0].(hexutil.Bytes)); err != nil {
@@ -34,12 +34,12 @@ func (n *preexecuting) CallContext(ctx context.Context, result any, method strin
 	}
 	n.first()
 	var out hexutil.Bytes
-	err := n.caller.CallContext(ctx, &out, "eth_call", map[string]any{
+	err := n.Client.CallContext(ctx, &out, "eth_call", map[string]any{
 		"from": sentBy(tx), "to": tx.To(), "gas": hexutil.Uint64(tx.Gas()), "data": hexutil.Bytes(tx.Data()),
 		"maxFeePerGas": (*hexutil.Big)(tx.GasFeeCap()), "maxPriorityFeePerGas": (*hexutil.Big)(tx.GasTipCap()),
 	}, "latest")
 	if err == nil {
-		return n.caller.CallContext(ctx, result, method, args...)
+		return n.Client.CallContext(ctx, result, method, args...)
 	}
 	if n.says != nil {
 		err = n.says(err)
@@ -107,7 +107,7 @@ func TestWalletWordsAreNotTheNodes(t *testing.T) {
 				sent++
 				return tt.says(err)
 			}}
-			f.chains[baseSepolia].nodes[0].dial = func(context.Context, *url.URL) (caller, error) { return node, nil }
+			rewire(f, 0, node)
 			head := must(c.backend.Client().HeaderByNumber(context.Background(), nil))
 			r, _ := c.permit(permitOrder{account: bad, change: func([]byte) []byte { return append(head.MixDigest.Bytes(), make([]byte, 64)...) }})
 			verify(t, f, r)

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 const (
@@ -78,7 +78,7 @@ type Facilitator struct {
 	logger *zap.Logger
 	key    string // of shared in the pool; "" while it holds no reference
 	shared *shared
-	look   *evm.Look // nil without RPC
+	look   *chain.Look // nil without RPC
 
 	// Pauses between tries of /supported and looks at the chain, so that tests need
 	// none, and the look itself.
@@ -117,7 +117,7 @@ func (f *Facilitator) Provision(ctx caddy.Context) error {
 		}
 	}
 	if len(f.RPC) > 0 {
-		if f.look, err = evm.NewLook(f.RPC, f.logger); err != nil {
+		if f.look, err = chain.NewLook(f.RPC, f.logger); err != nil {
 			return fmt.Errorf("rpc: %w", err)
 		}
 	}

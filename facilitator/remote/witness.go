@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm"
+	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // Sees implements facilitator.Witness: without rpc there is nothing to look at.
@@ -57,13 +57,13 @@ func (f *Facilitator) unmarshalRPC(d *caddyfile.Dispenser) error {
 		return d.Err("rpc wants a network and the URLs of its nodes: write `rpc base https://…` (an unset {$VARIABLE} vanishes)")
 	}
 	network, urls := words[0], words[1:]
-	caip2, err := evm.CheckRPC(network, urls)
+	caip2, err := chain.CheckRPC(network, urls)
 	if err != nil {
 		// Without the word itself: a URL may have slipped into its place.
 		return d.Errf("rpc: %v; write `rpc <network> <url>…`", err)
 	}
 	for other := range f.RPC {
-		if same, _ := evm.CheckRPC(other, f.RPC[other]); same == caip2 {
+		if same, _ := chain.CheckRPC(other, f.RPC[other]); same == caip2 {
 			return d.Errf("rpc for %s is given twice; write all its URLs in one line", network)
 		}
 	}

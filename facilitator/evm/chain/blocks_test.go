@@ -1,10 +1,9 @@
-package evm
+package chain
 
 import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -15,9 +14,8 @@ import (
 // that one, with one call.
 func TestHasBlock(t *testing.T) {
 	ours, other := "0x"+strings.Repeat("aa", 32), "0x"+strings.Repeat("bb", 32)
-	says := func(block any) *scripted {
-		s := script(t, newClock(time.Now().Unix()), world{})
-		s.override = func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+	says := func(block any) *fake {
+		return startFake(t, func(method string, params []json.RawMessage) (any, *rpcError, bool) {
 			if method != "eth_getBlockByNumber" || string(params[0]) != `"0x10"` {
 				return nil, &rpcError{Code: -32000, Message: "not asked for"}, true
 			}
@@ -25,8 +23,7 @@ func TestHasBlock(t *testing.T) {
 				return nil, fault, true
 			}
 			return block, nil, true
-		}
-		return s
+		})
 	}
 	block := func(number, hash string) map[string]any {
 		return map[string]any{"number": number, "hash": hash, "timestamp": "0x1"}
@@ -47,7 +44,7 @@ func TestHasBlock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var urls []string
-			var nodes []*scripted
+			var nodes []*fake
 			for _, n := range tt.nodes {
 				nodes = append(nodes, says(n))
 				urls = append(urls, nodes[len(nodes)-1].URL)

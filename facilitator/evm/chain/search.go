@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"context"
@@ -26,21 +26,21 @@ var spans = [...]uint64{10_000, 2_000, 500, 100, 10}
 
 // blockAt returns a block to begin with, when everything since a time is to be
 // seen: the first of that time, or one a little before it.
-func (n *node) blockAt(ctx context.Context, last *head, unix int64) (uint64, error) {
+func (n *Node) blockAt(ctx context.Context, last *Head, unix int64) (uint64, error) {
 	from, _, err := n.around(ctx, last, unix)
 	return from, err
 }
 
 // blockAfter returns a block to end with, when everything before a time is to be seen:
 // the first of that time, or one a little after it, or the last.
-func (n *node) blockAfter(ctx context.Context, last *head, unix int64) (uint64, error) {
+func (n *Node) blockAfter(ctx context.Context, last *Head, unix int64) (uint64, error) {
 	_, to, err := n.around(ctx, last, unix)
 	return to, err
 }
 
 // around returns two blocks near to each other, so that all blocks before from are
 // older than a time, and none after to is, up to the last.
-func (n *node) around(ctx context.Context, last *head, unix int64) (from, to uint64, err error) {
+func (n *Node) around(ctx context.Context, last *Head, unix int64) (from, to uint64, err error) {
 	to = uint64(*last.Number)
 	if last.unix() < unix {
 		return to + 1, to, nil // the next blocks are younger for all we know
@@ -77,17 +77,17 @@ func (n *node) around(ctx context.Context, last *head, unix int64) (from, to uin
 
 // events goes through the events in a range of blocks that tell what became of an
 // authorization, in their order, until visit is done.
-func (n *node) events(ctx context.Context, p *payment, from, to uint64, visit func([]event) (done bool, err error)) error {
+func (n *Node) events(ctx context.Context, p *Payment, from, to uint64, visit func([]Event) (done bool, err error)) error {
 	span := 0
-	filter := p.filter(p)
+	filter := p.trace().filter(p)
 	for range maxSearches {
 		if from > to {
 			return nil
 		}
 		end := min(to, from+spans[span]-1)
-		var found []event
+		var found []Event
 		filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(from), hexutil.Uint64(end)
-		err := n.call(ctx, &found, "eth_getLogs", filter)
+		err := n.Call(ctx, &found, "eth_getLogs", filter)
 		switch {
 		case err == nil:
 			if done, err := visit(p.own(found)); done || err != nil {
@@ -109,17 +109,23 @@ func tooWide(err error) bool {
 	if status, ok := errors.AsType[rpc.HTTPError](err); ok {
 		return status.StatusCode == http.StatusBadRequest || status.StatusCode == http.StatusRequestEntityTooLarge
 	}
-	return answered(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTooLong)
+	return Answered(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTooLong)
 }
 
-// own picks the events that may be of this authorization: not every node filters
-// well.
-func (p *payment) own(events []event) []event {
-	var list []event
-	for _, e := range events {
-		if !e.Removed && (p.isUse(p, &e) || p.isCancel(p, &e)) {
-			list = append(list, e)
-		}
+// EventsSince asks for the events that tell what became of an authorization in the blocks
+// after one. Nodes that search few blocks at once may refuse it.
+func (c *Chain) EventsSince(ctx context.Context, p *Payment, block uint64) ([]Event, error) {
+	var events []Event
+	filter := p.trace().filter(p)
+	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(block+1), "latest"
+	err := c.Ask(ctx, func() Batch {
+		events = nil
+		var b Batch
+		b.Add(&events, "eth_getLogs", filter)
+		return b
+	}, Batch.Err)
+	if err != nil {
+		return nil, err
 	}
-	return list
+	return p.own(events), nil
 }

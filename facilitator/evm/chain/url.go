@@ -1,10 +1,11 @@
-package evm
+package chain
 
 import (
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -13,9 +14,16 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
-// checkURL checks the URL of a node as it stands in the config.
-func checkURL(raw string) error {
-	if secretPlaceholder.MatchString(raw) {
+// placeholder is one that Caddy resolves from the environment or a file.
+var placeholder = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
+
+// IsPlaceholder reports whether a text is one placeholder as a whole, of the environment or
+// a file: the only thing that keeps a secret out of config dumps.
+func IsPlaceholder(s string) bool { return placeholder.MatchString(s) }
+
+// CheckURL checks the URL of a node as it stands in the config.
+func CheckURL(raw string) error {
+	if IsPlaceholder(raw) {
 		return nil // resolved and checked when the config loads
 	}
 	_, err := parseURL(raw)
@@ -24,7 +32,7 @@ func checkURL(raw string) error {
 
 // resolveURL reads the URL of a node, which may be a placeholder as a whole.
 func resolveURL(raw string) (*url.URL, error) {
-	if !secretPlaceholder.MatchString(raw) {
+	if !IsPlaceholder(raw) {
 		return parseURL(raw)
 	}
 	resolved, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
@@ -87,8 +95,9 @@ func isDevelopment(n money.Network, id uint64) bool {
 	return n.Test || id == 1337 || id == 31337 // of geth, and of anvil and Hardhat
 }
 
-// chainID returns the number of an EVM chain.
-func chainID(caip2 string) (uint64, bool) {
+// IDOf returns the EIP-155 id in a CAIP-2 id like eip155:8453; ok is false for another kind of
+// chain.
+func IDOf(caip2 string) (id uint64, ok bool) {
 	number, ok := strings.CutPrefix(caip2, "eip155:")
 	id, err := strconv.ParseUint(number, 10, 64)
 	return id, ok && err == nil && id > 0

@@ -1,11 +1,11 @@
-package evm
+package chain
 
 import (
 	"encoding/json"
 	"slices"
 	"testing"
-	"time"
 
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
 )
 
@@ -14,9 +14,10 @@ import (
 func TestGenesis(t *testing.T) {
 	const a, b = "0x" + "aa00000000000000000000000000000000000000000000000000000000000001", "0x" + "bb00000000000000000000000000000000000000000000000000000000000002"
 	node := func(first any, chain uint64) string {
-		s := script(t, newClock(time.Now().Unix()), world{})
-		s.chain = chain
-		s.override = func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+		return startFake(t, func(method string, params []json.RawMessage) (any, *rpcError, bool) {
+			if method == "eth_chainId" {
+				return hexutil.Uint64(chain), nil, true
+			}
 			if method != "eth_getBlockByNumber" || string(params[0]) != `"0x0"` {
 				return nil, nil, false
 			}
@@ -24,8 +25,7 @@ func TestGenesis(t *testing.T) {
 				return nil, nil, true
 			}
 			return map[string]any{"number": "0x0", "hash": first}, nil, true
-		}
-		return s.URL
+		}).URL
 	}
 	const sepolia = 84532
 	for name, tc := range map[string]struct {

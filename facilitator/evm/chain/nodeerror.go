@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -32,7 +33,7 @@ func (e *nodeError) Unwrap() error { return e.err }
 // clean makes an error of the node fit for the log: it names the node by its
 // host, and holds neither the rest of the URL nor anything that could be a
 // payment. errors.Is and errors.As still see the error itself.
-func (n *node) clean(err error) error {
+func (n *Node) clean(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -41,13 +42,13 @@ func (n *node) clean(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		inner = u.Err
 	}
-	return &nodeError{text: "node " + n.host + ": " + cleanText(inner.Error(), n.secrets), err: err}
+	return &nodeError{text: "node " + n.Host + ": " + cleanText(inner.Error(), n.secrets), err: err}
 }
 
 // cleanText makes one bounded line of a text from outside.
 func cleanText(s string, secrets []string) string {
 	for _, secret := range secrets {
-		s = strings.ReplaceAll(s, secret, hidden)
+		s = strings.ReplaceAll(s, secret, "[hidden]")
 	}
 	s, _, _ = strings.Cut(s[:min(len(s), 8*maxLogText)], "\n")
 	s = withoutLongRuns(s)
@@ -111,16 +112,16 @@ func secretsOf(u *url.URL) []string {
 	return secrets
 }
 
-// answered reports whether the error is what a node said to a call, rather than
-// the lack of an answer.
-func answered(err error) bool {
+// Answered reports whether the error is what a node said to a call, as an error object of
+// JSON-RPC 2.0, rather than the lack of an answer.
+func Answered(err error) bool {
 	_, ok := errors.AsType[rpc.Error](err)
 	return ok
 }
 
-// reverted reports whether the error says that the contract refused the call.
+// Reverted reports whether the error says that the contract refused the call.
 // That is a fact about the payment; every other error is one about the node.
-func reverted(err error) bool {
+func Reverted(err error) bool {
 	said, ok := errors.AsType[rpc.Error](err)
 	if !ok {
 		return false
@@ -128,7 +129,7 @@ func reverted(err error) bool {
 	if said.ErrorCode() == 3 || said.ErrorCode() == -32015 { // geth and its kin; Nethermind
 		return true
 	}
-	return hasRevertData(err) || containsAny(strings.ToLower(said.Error()), halts...)
+	return hasRevertData(err) || Mentions(said, halts...)
 }
 
 // errorString is how the data of a revert begins that carries a text: the words of the
@@ -156,9 +157,9 @@ var halts = []string{
 	"evm error statechange", "evm error callnotallowed", "evm error precompile", "evm error outofoffset",
 }
 
-// neverSent reports whether the error proves that a call did not reach the node,
+// NeverSent reports whether the error proves that a call did not reach the node,
 // or was turned away at its door.
-func neverSent(err error) bool {
+func NeverSent(err error) bool {
 	if status, ok := errors.AsType[rpc.HTTPError](err); ok {
 		switch status.StatusCode {
 		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusTooManyRequests:
@@ -173,11 +174,13 @@ func neverSent(err error) bool {
 	return noSuchHost || errors.Is(err, errNoRoom)
 }
 
-func containsAny(s string, words ...string) bool {
-	for _, w := range words {
-		if strings.Contains(s, w) {
-			return true
-		}
+// Mentions reports whether the text of an error has one of some words in it, whatever their
+// case; they are given in lower case. Nodes have no codes for most of what they say. The text
+// of no error has none.
+func Mentions(err error, words ...string) bool {
+	if err == nil {
+		return false
 	}
-	return false
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }

@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"context"
@@ -31,39 +31,38 @@ const (
 	noBatchFor = time.Minute
 )
 
-// caller is what we use of an RPC client.
-type caller interface {
+// Client is what we use of an *rpc.Client of go-ethereum.
+type Client interface {
 	CallContext(ctx context.Context, result any, method string, args ...any) error
 	BatchCallContext(ctx context.Context, b []rpc.BatchElem) error
 	Close()
 }
 
-// dialer makes a client for a URL. What it returns may connect later.
-type dialer func(ctx context.Context, u *url.URL) (caller, error)
+// Dialer makes a client for the URL of a node. It may connect when it is first used.
+type Dialer func(ctx context.Context, u *url.URL) (Client, error)
 
-// node is one JSON-RPC endpoint.
-type node struct {
-	// host is what logs call the node: the rest of its URL may be an API key.
-	host    string
+// Node is one JSON-RPC endpoint. It is safe for concurrent use.
+type Node struct {
+	// Host is what logs call the node: the rest of its URL may be an API key.
+	Host    string
 	secrets []string
 	url     *url.URL
-	dial    dialer
+	dial    Dialer
 	now     func() time.Time
 
 	slots chan struct{} // holds one token for each call under way
 
 	mu      sync.Mutex
-	client  caller
+	client  Client
 	noBatch time.Time // when it last refused a batch
-	deaf    time.Time // when it was last silent to a transaction
 }
 
-func newNode(u *url.URL, d dialer, now func() time.Time) *node {
-	return &node{host: u.Host, secrets: secretsOf(u), url: u, dial: d, now: now, slots: make(chan struct{}, maxCalls)}
+func newNode(u *url.URL, d Dialer, now func() time.Time) *Node {
+	return &Node{Host: u.Host, secrets: secretsOf(u), url: u, dial: d, now: now, slots: make(chan struct{}, maxCalls)}
 }
 
 // connect returns the client, and makes it first if there is none.
-func (n *node) connect(ctx context.Context) (caller, error) {
+func (n *Node) connect(ctx context.Context) (Client, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.client == nil {
@@ -77,7 +76,7 @@ func (n *node) connect(ctx context.Context) (caller, error) {
 }
 
 // close drops the connection; the next call makes a new one.
-func (n *node) close() {
+func (n *Node) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.client != nil {
@@ -87,7 +86,7 @@ func (n *node) close() {
 }
 
 // enter waits for room among the calls under way; leave makes room.
-func (n *node) enter(ctx context.Context) (leave func(), err error) {
+func (n *Node) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case n.slots <- struct{}{}:
 		return func() { <-n.slots }, nil
@@ -99,8 +98,9 @@ func (n *node) enter(ctx context.Context) (leave func(), err error) {
 // errNoRoom is for a call that was not made.
 var errNoRoom = errors.New("too many calls to it are under way")
 
-// call makes one call.
-func (n *node) call(ctx context.Context, result any, method string, args ...any) error {
+// Call makes one call, and puts its answer where result points. The error is one that
+// Answered and Reverted can tell apart; its text is fit for the log.
+func (n *Node) Call(ctx context.Context, result any, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	leave, err := n.enter(ctx)
@@ -115,9 +115,9 @@ func (n *node) call(ctx context.Context, result any, method string, args ...any)
 	return n.clean(c.CallContext(ctx, result, method, args...))
 }
 
-// batch makes several calls in one round trip. An error of a single call is in
-// its element.
-func (n *node) batch(ctx context.Context, calls []rpc.BatchElem) error {
+// Ask makes several calls in one round trip, or one after the other at a node that takes no
+// batches. An error of a single call is in its element; the one returned is for all of them.
+func (n *Node) Ask(ctx context.Context, calls Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	leave, err := n.enter(ctx)
@@ -149,13 +149,13 @@ func (n *node) batch(ctx context.Context, calls []rpc.BatchElem) error {
 	return nil
 }
 
-func (n *node) takesNoBatch() bool {
+func (n *Node) takesNoBatch() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.now().Sub(n.noBatch) < noBatchFor
+	return !n.noBatch.IsZero() && n.now().Sub(n.noBatch) < noBatchFor
 }
 
-func (n *node) cleanAll(calls []rpc.BatchElem) {
+func (n *Node) cleanAll(calls Batch) {
 	for i := range calls {
 		calls[i].Error = n.clean(calls[i].Error)
 	}
@@ -171,8 +171,9 @@ func refusesBatch(err error) bool {
 	return ok && (status.StatusCode == http.StatusBadRequest || status.StatusCode == http.StatusRequestEntityTooLarge)
 }
 
-// dialNode is the dialer for real nodes.
-func dialNode(ctx context.Context, u *url.URL) (caller, error) {
+// Dial is the Dialer for real nodes: over HTTP, or a WebSocket if the URL says so. It follows
+// no redirects and bounds the size of answers.
+func Dial(ctx context.Context, u *url.URL) (Client, error) {
 	client := &http.Client{
 		Transport: &bounded{newTransport()},
 		// The URL may hold an API key, and the body a payment.

@@ -1,4 +1,4 @@
-package evm
+package chain
 
 import (
 	"context"
@@ -51,7 +51,7 @@ func void(reason x402.Code) facilitator.Proof {
 }
 
 // examine asks one node what became of an authorization.
-func (c *chain) examine(ctx context.Context, n *node, p *payment, since time.Time) (testimony, error) {
+func (c *Chain) examine(ctx context.Context, n *Node, p *Payment, since time.Time) (testimony, error) {
 	last, err := c.last(ctx, n)
 	if err != nil {
 		return testimony{}, err
@@ -70,31 +70,31 @@ func (c *chain) examine(ctx context.Context, n *node, p *payment, since time.Tim
 }
 
 // last returns the node's last block, if the node is of any use.
-func (c *chain) last(ctx context.Context, n *node) (*head, error) {
+func (c *Chain) last(ctx context.Context, n *Node) (*Head, error) {
 	var id hexutil.Uint64
-	var h *head
-	var b calls
-	b.add(&id, "eth_chainId")
-	b.add(&h, "eth_getBlockByNumber", "latest", false)
-	if err := n.batch(ctx, b); err != nil {
+	var h *Head
+	var b Batch
+	b.Add(&id, "eth_chainId")
+	b.Add(&h, "eth_getBlockByNumber", "latest", false)
+	if err := n.Ask(ctx, b); err != nil {
 		return nil, err
 	}
-	if err := every(b); err != nil {
+	if err := b.Err(); err != nil {
 		return nil, err
 	}
-	return h, c.checkNode(id, h)
+	return h, c.CheckNode(id, h)
 }
 
 // stateOf asks the contract that keeps account of the nonces. The block is given by its number: of several machines
 // behind one URL, one that lags behind does not know it, and fails.
-func (n *node) stateOf(ctx context.Context, p *payment, at *head) (state, error) {
+func (n *Node) stateOf(ctx context.Context, p *Payment, at *Head) (state, error) {
 	var answer hexutil.Bytes
-	question := map[string]any{"to": p.keeper(p), "data": hexutil.Bytes(p.askUsed(p))}
-	err := n.call(ctx, &answer, "eth_call", question, at.Number)
-	if err != nil && !reverted(err) {
+	question := map[string]any{"to": p.Keeper(), "data": hexutil.Bytes(p.AskUsed())}
+	err := n.Call(ctx, &answer, "eth_call", question, at.Number)
+	if err != nil && !Reverted(err) {
 		return stateUnclear, err
 	}
-	used, ok := p.used(result3{err == nil, answer})
+	used, ok := p.ReadUsed(answer, err == nil)
 	switch {
 	case !ok:
 		return stateUnclear, nil
@@ -107,8 +107,8 @@ func (n *node) stateOf(ctx context.Context, p *payment, at *head) (state, error)
 // ended judges an authorization that is unused after the last block. What is
 // used once stays so; therefore it was unused in all blocks before as well, and
 // if a final one of them is past its end, no block to come can use it.
-func (c *chain) ended(ctx context.Context, n *node, p *payment, last *head) (facilitator.Proof, error) {
-	end := time.Unix(p.authorization.ValidBefore, 0).Add(endMargin).Unix()
+func (c *Chain) ended(ctx context.Context, n *Node, p *Payment, last *Head) (facilitator.Proof, error) {
+	end := time.Unix(p.Authorization.ValidBefore, 0).Add(endMargin).Unix()
 	if last.unix() < end {
 		return facilitator.Proof{}, nil
 	}
@@ -116,23 +116,24 @@ func (c *chain) ended(ctx context.Context, n *node, p *payment, last *head) (fac
 	if err != nil || final.unix() < end {
 		return facilitator.Proof{}, err
 	}
-	if p.direct() {
+	if p.OnlyByCall() {
 		return void(x402.CodePermit2Deadline), nil
 	}
 	return void(x402.CodeValidBefore), nil
 }
 
 // search looks for the use of an authorization, or its cancellation.
-func (c *chain) search(ctx context.Context, n *node, p *payment, last *head, since time.Time) (facilitator.Proof, error) {
+func (c *Chain) search(ctx context.Context, n *Node, p *Payment, last *Head, since time.Time) (facilitator.Proof, error) {
 	from, err := n.blockAt(ctx, last, since.Add(-claimSkew).Unix())
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	if w, ok := p.way.(*permit2); ok {
-		return c.searchCalls(ctx, n, p, w, from, last, since)
+	if p.Permit != nil {
+		calls := callSearch{c: c, n: n, p: p, w: permit2Trace{p.Permit}, last: last, since: since}
+		return calls.run(ctx, from)
 	}
 	var proof facilitator.Proof
-	err = n.events(ctx, p, from, uint64(*last.Number), func(events []event) (done bool, err error) {
+	err = n.events(ctx, p, from, uint64(*last.Number), func(events []Event) (done bool, err error) {
 		for i := range events {
 			if proof, err = c.weigh(ctx, n, p, &events[i], last, since); err != nil || proof.Evidence != facilitator.Open {
 				return true, err
@@ -143,85 +144,98 @@ func (c *chain) search(ctx context.Context, n *node, p *payment, last *head, sin
 	return proof, err
 }
 
-// searchCalls is search for what Permit2 moves, which writes nothing about a use: each
+// callSearch is search for what Permit2 moves, which writes nothing about a use: each
 // payment of the payer to the payee may be this one, and only what its transaction
-// called tells. No block after its end can hold it, whatever else the payer has bought
-// since; that the payer gave up the nonce may be in a later one.
-func (c *chain) searchCalls(ctx context.Context, n *node, p *payment, w *permit2, from uint64, last *head, since time.Time) (facilitator.Proof, error) {
-	end, err := n.blockAfter(ctx, last, time.Unix(p.authorization.ValidBefore, 0).Add(endMargin).Unix())
+// called tells.
+type callSearch struct {
+	c     *Chain
+	n     *Node
+	p     *Payment
+	w     permit2Trace
+	last  *Head
+	since time.Time
+
+	proof   facilitator.Proof
+	paid    bool // something
+	weighed int  // payments
+	givenUp *Event
+}
+
+// run looks at the blocks up to the end of the authorization: no block after that can hold
+// the payment, whatever else the payer has bought since. That the payer gave up the nonce may
+// be in a later one.
+func (s *callSearch) run(ctx context.Context, from uint64) (facilitator.Proof, error) {
+	end, err := s.n.blockAfter(ctx, s.last, time.Unix(s.p.Authorization.ValidBefore, 0).Add(endMargin).Unix())
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	var (
-		proof   facilitator.Proof
-		paid    bool // something
-		weighed int
-		givenUp *event
-	)
-	err = n.events(ctx, p, from, end, func(events []event) (done bool, err error) {
-		var payments []event
-		for i := range events {
-			e := &events[i]
-			switch {
-			case !p.isUse(p, e):
-				givenUp = e
-			case e.isTransfer(p):
-				payments = append(payments, *e)
-				fallthrough
-			default:
-				paid = true
-			}
-		}
-		for few := range slices.Chunk(payments, callsAtOnce) {
-			if weighed += len(few); weighed > maxCandidates {
-				return true, errTooMany
-			}
-			own, err := n.calling(ctx, p, w, few)
-			if err != nil {
-				return true, err
-			}
-			for i := range own {
-				if proof, err = c.weigh(ctx, n, p, &own[i], last, since); err != nil || proof.Evidence != facilitator.Open {
-					return true, err
-				}
-			}
-		}
-		return false, nil
-	})
-	if err != nil || paid || proof.Evidence != facilitator.Open {
-		return proof, err
+	err = s.n.events(ctx, s.p, from, end, func(events []Event) (done bool, err error) { return s.visit(ctx, events) })
+	if err != nil || s.paid || s.proof.Evidence != facilitator.Open {
+		return s.proof, err
 	}
-	if givenUp == nil {
-		err = n.events(ctx, p, end+1, uint64(*last.Number), func(events []event) (done bool, err error) {
+	if s.givenUp == nil {
+		err = s.n.events(ctx, s.p, end+1, uint64(*s.last.Number), func(events []Event) (done bool, err error) {
 			for i := range events {
-				if !p.isUse(p, &events[i]) {
-					givenUp = &events[i]
+				if !s.p.IsUse(&events[i]) {
+					s.givenUp = &events[i]
 				}
 			}
-			return givenUp != nil, nil
+			return s.givenUp != nil, nil
 		})
 	}
-	if err != nil || givenUp == nil {
+	if err != nil || s.givenUp == nil {
 		return facilitator.Proof{}, err
 	}
-	return c.givenUp(ctx, n, p, givenUp, last)
+	return s.c.givenUp(ctx, s.n, s.p, s.givenUp, s.last)
+}
+
+// visit weighs the payments among some events, until one of them proves something.
+func (s *callSearch) visit(ctx context.Context, events []Event) (done bool, err error) {
+	var payments []Event
+	for i := range events {
+		e := &events[i]
+		switch {
+		case !s.p.IsUse(e):
+			s.givenUp = e
+		case e.isTransfer(s.p):
+			payments = append(payments, *e)
+			s.paid = true
+		default:
+			s.paid = true
+		}
+	}
+	for few := range slices.Chunk(payments, callsAtOnce) {
+		if s.weighed += len(few); s.weighed > maxCandidates {
+			return true, errTooMany
+		}
+		own, err := s.n.calling(ctx, s.p, s.w, few)
+		if err != nil {
+			return true, err
+		}
+		for i := range own {
+			if s.proof, err = s.c.weigh(ctx, s.n, s.p, &own[i], s.last, s.since); err != nil || s.proof.Evidence != facilitator.Open {
+				return true, err
+			}
+		}
+	}
+	return false, nil
 }
 
 // calling picks the events whose transactions call for this very payment.
-func (n *node) calling(ctx context.Context, p *payment, w *permit2, events []event) (own []event, err error) {
-	found := make([]*sentCall, len(events))
-	var b calls
+func (n *Node) calling(ctx context.Context, p *Payment, w permit2Trace, events []Event) (own []Event, err error) {
+	found := make([]*Transaction, len(events))
+	var b Batch
 	for i := range events {
-		b.add(&found[i], "eth_getTransactionByHash", events[i].Transaction)
+		b.Add(&found[i], "eth_getTransactionByHash", events[i].Transaction)
 	}
-	if err := n.batch(ctx, b); err != nil {
+	if err := n.Ask(ctx, b); err != nil {
 		return nil, err
 	}
-	if err := every(b); err != nil {
+	if err := b.Err(); err != nil {
 		return nil, err
 	}
 	for i, call := range found {
-		if call != nil && call.Hash == events[i].Transaction && call.calls(w.proxy) && w.isCall(p, call.Input) {
+		if call != nil && call.Hash == events[i].Transaction && call.Calls(w.proxy()) && w.isCall(p, call.Input) {
 			own = append(own, events[i])
 		}
 	}
@@ -231,9 +245,9 @@ func (n *node) calling(ctx context.Context, p *payment, w *permit2, events []eve
 // givenUp judges a Permit2 nonce that is used: if the payer gave it up in a final
 // block, and from our claim to the end of the authorization paid nothing to the payee,
 // then no payment has used it.
-func (c *chain) givenUp(ctx context.Context, n *node, p *payment, givenUp *event, last *head) (facilitator.Proof, error) {
-	var r *receipt
-	if err := n.call(ctx, &r, "eth_getTransactionReceipt", givenUp.Transaction); err != nil {
+func (c *Chain) givenUp(ctx context.Context, n *Node, p *Payment, givenUp *Event, last *Head) (facilitator.Proof, error) {
+	var r *Receipt
+	if err := n.Call(ctx, &r, "eth_getTransactionReceipt", givenUp.Transaction); err != nil {
 		return facilitator.Proof{}, err
 	}
 	if r == nil || r.Transaction != givenUp.Transaction || r.Block == nil || r.Status == nil || *r.Status != 1 {
@@ -247,17 +261,17 @@ func (c *chain) givenUp(ctx context.Context, n *node, p *payment, givenUp *event
 	if err != nil || block.Hash != r.BlockHash {
 		return facilitator.Proof{}, err
 	}
-	return void(p.codes().nonceUsed), nil
+	return void(p.UsedCode()), nil
 }
 
 // weigh judges one event by the transaction that it is of.
-func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *head, since time.Time) (facilitator.Proof, error) {
+func (c *Chain) weigh(ctx context.Context, n *Node, p *Payment, e *Event, last *Head, since time.Time) (facilitator.Proof, error) {
 	r, err := n.receiptOf(ctx, p, e.Transaction)
 	if err != nil {
 		return facilitator.Proof{}, err
 	}
-	verdict := r.judge(e.Transaction, p, foreignCall)
-	if verdict == inconclusive || verdict == failed || !c.deep(r, uint64(*last.Number)) {
+	verdict := r.Judge(e.Transaction, p, Foreign)
+	if verdict == Inconclusive || verdict == Failed || !c.Deep(r, uint64(*last.Number)) {
 		return facilitator.Proof{}, nil // taken back by a reorganisation, or may be yet
 	}
 	block, err := n.block(ctx, uint64(*r.Block))
@@ -265,49 +279,49 @@ func (c *chain) weigh(ctx context.Context, n *node, p *payment, e *event, last *
 		return facilitator.Proof{}, err
 	}
 	switch {
-	case verdict == paid && block.unix() >= since.Add(-claimSkew).Unix():
-		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex(), Block: r.block()}, nil
-	case verdict == paid:
+	case verdict == Paid && block.unix() >= since.Add(-claimSkew).Unix():
+		return facilitator.Proof{Evidence: facilitator.Moved, Transaction: e.Transaction.Hex(), Block: r.InBlock()}, nil
+	case verdict == Paid:
 		return facilitator.Proof{}, nil // for something else, before our claim
-	case p.wentElsewhere(p, r):
+	case p.trace().wentElsewhere(p, r):
 		final, err := c.final(ctx, n, last)
 		if err != nil || *r.Block > *final.Number {
 			return facilitator.Proof{}, err
 		}
-		return void(p.codes().nonceUsed), nil
+		return void(p.UsedCode()), nil
 	}
 	return facilitator.Proof{}, nil
 }
 
 // receiptOf asks for the receipt of a transaction, and for what it called if that
 // matters.
-func (n *node) receiptOf(ctx context.Context, p *payment, hash common.Hash) (*receipt, error) {
-	var r *receipt
-	var call *sentCall
-	var b calls
-	b.add(&r, "eth_getTransactionReceipt", hash)
-	if p.direct() {
-		b.add(&call, "eth_getTransactionByHash", hash)
+func (n *Node) receiptOf(ctx context.Context, p *Payment, hash common.Hash) (*Receipt, error) {
+	var r *Receipt
+	var call *Transaction
+	var b Batch
+	b.Add(&r, "eth_getTransactionReceipt", hash)
+	if p.OnlyByCall() {
+		b.Add(&call, "eth_getTransactionByHash", hash)
 	}
-	if err := n.batch(ctx, b); err != nil {
+	if err := n.Ask(ctx, b); err != nil {
 		return nil, err
 	}
-	r.of(call)
-	return r, every(b)
+	r.setCall(call)
+	return r, b.Err()
 }
 
 // final returns the newest block up to last that no reorganisation takes back,
 // according to the node; if it cannot say, one that is deep below.
-func (c *chain) final(ctx context.Context, n *node, last *head) (*head, error) {
-	confirmed := below(last, c.confirmations-1)
-	if c.development {
+func (c *Chain) final(ctx context.Context, n *Node, last *Head) (*Head, error) {
+	confirmed := below(last, c.Confirmations-1)
+	if c.Development {
 		// It has no validators to make anything final.
 		return n.block(ctx, confirmed)
 	}
-	var h *head
-	err := n.call(ctx, &h, "eth_getBlockByNumber", "finalized", false)
+	var h *Head
+	err := n.Call(ctx, &h, "eth_getBlockByNumber", "finalized", false)
 	switch {
-	case err != nil && !answered(err):
+	case err != nil && !Answered(err):
 		return nil, err
 	case err != nil || !h.complete():
 		return n.block(ctx, min(confirmed, below(last, finalDepth)))
@@ -318,14 +332,14 @@ func (c *chain) final(ctx context.Context, n *node, last *head) (*head, error) {
 }
 
 // below is the number of the block that is so deep below another.
-func below(h *head, depth uint64) uint64 {
+func below(h *Head, depth uint64) uint64 {
 	return uint64(*h.Number) - min(uint64(*h.Number), depth)
 }
 
 // block asks for a block by its number.
-func (n *node) block(ctx context.Context, number uint64) (*head, error) {
-	var h *head
-	if err := n.call(ctx, &h, "eth_getBlockByNumber", hexutil.Uint64(number), false); err != nil {
+func (n *Node) block(ctx context.Context, number uint64) (*Head, error) {
+	var h *Head
+	if err := n.Call(ctx, &h, "eth_getBlockByNumber", hexutil.Uint64(number), false); err != nil {
 		return nil, err
 	}
 	if !h.complete() || uint64(*h.Number) != number {
@@ -335,12 +349,12 @@ func (n *node) block(ctx context.Context, number uint64) (*head, error) {
 }
 
 // complete reports whether a block was given, with what we need of it.
-func (h *head) complete() bool {
+func (h *Head) complete() bool {
 	return h != nil && h.Number != nil && h.Time != nil && h.Hash != (common.Hash{})
 }
 
 // unix is the time of a block.
-func (h *head) unix() int64 {
+func (h *Head) unix() int64 {
 	return int64(*h.Time) // #nosec G115 -- a hostile time only makes it far away
 }
 

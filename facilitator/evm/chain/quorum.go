@@ -1,0 +1,112 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"go.uber.org/zap"
+)
+
+// opinion is what one node says about a receipt that another one gave.
+type opinion int
+
+const (
+	// noOpinion: it does not answer, or has not seen enough blocks.
+	noOpinion opinion = iota
+	// agrees: it has the same.
+	agrees
+	// objects: it has the block, and not this receipt in it.
+	objects
+)
+
+// Agreed reports whether enough nodes say what a receipt says about a payment: as many as the
+// Quorum, and more than object. Without a quorum the node that gave the receipt is enough, and
+// none is asked.
+func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin) bool {
+	if c.Quorum < 2 {
+		return true
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := atOnce(c.Nodes, func(n *Node) opinion { return c.compare(ctx, n, p, r, from) }, func(v any) opinion {
+		c.Notices.Error("a bug in the look at a receipt", zap.String("panic", fmt.Sprint(v)))
+		return noOpinion
+	})
+	counts := make(map[opinion]int)
+	for range c.Nodes { // all of them: the connections are in use until then
+		counts[<-said]++
+		if n := counts[agrees]; c.outweighs(n, len(c.Nodes)-n) {
+			cancel() // whatever the others say
+		}
+	}
+	if c.outweighs(counts[agrees], counts[objects]) {
+		return true
+	}
+	if counts[objects] > 0 {
+		c.Notices.Warn("the nodes disagree about a transaction, so its payment does not count yet: one of them is a moment behind, or wrong, or lies",
+			zap.Stringer("transaction", r.Transaction), zap.Int("agree", counts[agrees]), zap.Int("disagree", counts[objects]))
+	}
+	return false
+}
+
+// atOnce asks all nodes at once, and returns a channel of what each of them says, as it comes.
+// A panic of ask says what bug makes of it, since no caller recovers from it; an errgroup would
+// have the caller panic instead, and end with the first error.
+func atOnce[T any](nodes []*Node, ask func(*Node) T, bug func(panicked any) T) <-chan T {
+	said := make(chan T, len(nodes))
+	for _, n := range nodes {
+		go func() {
+			var answer T
+			defer func() {
+				if v := recover(); v != nil {
+					answer = bug(v)
+				}
+				said <- answer
+			}()
+			answer = ask(n)
+		}()
+	}
+	return said
+}
+
+// AnotherSays reports whether a second node has the same to say of a receipt. If there is
+// only one, there is nobody to ask.
+func (c *Chain) AnotherSays(ctx context.Context, p *Payment, r *Receipt, from Origin) bool {
+	if len(c.Nodes) < 2 {
+		return true
+	}
+	saying := 0
+	for _, n := range c.Nodes { // among them the one that gave it
+		if c.compare(ctx, n, p, r, from) == agrees {
+			saying++
+		}
+	}
+	return saying >= 2
+}
+
+// compare asks a node for a receipt that another one gave.
+func (c *Chain) compare(ctx context.Context, n *Node, p *Payment, r *Receipt, from Origin) opinion {
+	var theirs *Receipt
+	var call *Transaction
+	var last hexutil.Uint64
+	var b Batch
+	b.Add(&theirs, "eth_getTransactionReceipt", r.Transaction)
+	b.Add(&last, "eth_blockNumber")
+	if from == Foreign && p.OnlyByCall() {
+		b.Add(&call, "eth_getTransactionByHash", r.Transaction)
+	}
+	if n.Ask(ctx, b) != nil || b.Err() != nil {
+		return noOpinion
+	}
+	theirs.setCall(call)
+	v := theirs.Judge(r.Transaction, p, from)
+	same := v != Inconclusive && v == r.Judge(r.Transaction, p, from) && theirs.BlockHash == r.BlockHash && theirs.Cancels(p) == r.Cancels(p)
+	switch {
+	case same && c.Deep(theirs, uint64(last)):
+		return agrees
+	case !same && uint64(last) >= uint64(*r.Block):
+		return objects
+	}
+	return noOpinion
+}

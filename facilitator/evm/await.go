@@ -191,7 +191,9 @@ func (c *settler) paid(p *payment, rec *record, r *chain.Receipt) {
 func (c *settler) costUs(rec *record, r *chain.Receipt, whose ...common.Hash) {
 	c.conclude(rec.flight, r)
 	rec.place.landed()
-	rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
+	if rec.place != nil {
+		rec.counted.Do(func() { c.shared.standings.reverted(c.now(), whose...) })
+	}
 }
 
 // lost finds out about a payment whose transactions will never be in a block.

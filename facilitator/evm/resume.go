@@ -8,34 +8,25 @@ import (
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
 	"go.uber.org/zap"
-
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
-// sentTransaction is what we read of a transaction that an earlier process sent.
-type sentTransaction struct {
-	chain.Transaction
-	From   common.Address  `json:"from"`
-	Number *hexutil.Uint64 `json:"nonce"`
-	Gas    hexutil.Uint64  `json:"gas"`
-	Price  *hexutil.Big    `json:"gasPrice"`
-	Cap    *hexutil.Big    `json:"maxFeePerGas"`
-	Tip    *hexutil.Big    `json:"maxPriorityFeePerGas"`
-	Block  *hexutil.Uint64 `json:"blockNumber"`
-}
-
 // resume finds the transaction that an earlier process has sent for a payment, so that
-// it is waited for and no second one is sent. It returns nil if no node knows it.
+// it is waited for and no second one is sent. It returns nil if no node knows it, or if it
+// was reverted, as this process has seen. No node can invent one: that it is ours, and all
+// that is in it, is signed with our key.
 func (c *settler) resume(ctx context.Context, p *payment) *flight {
 	if p.earlier == "" {
 		return nil
 	}
 	hash := common.HexToHash(p.earlier)
+	if reverted, known := c.shared.payments.public(p.claim()); known && reverted == hash {
+		return nil
+	}
 	for _, n := range c.Nodes {
-		var tx *sentTransaction
-		if err := n.Call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash != hash || tx.Number == nil {
+		tx := new(types.Transaction)
+		if err := n.Call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash() != hash {
 			continue
 		}
 		if fl := c.earlierFlight(p, tx); fl != nil {
@@ -48,29 +39,24 @@ func (c *settler) resume(ctx context.Context, p *payment) *flight {
 
 // earlierFlight makes a flight of a transaction that an earlier process has sent; nil if it
 // is none of this payment, or the account is not ours any more.
-func (c *settler) earlierFlight(p *payment, tx *sentTransaction) *flight {
-	by := c.accountOf(tx.From)
-	if by == nil {
+func (c *settler) earlierFlight(p *payment, tx *types.Transaction) *flight {
+	from, err := types.Sender(types.LatestSignerForChainID(new(big.Int).SetUint64(c.ID)), tx)
+	by := c.accountOf(from)
+	if err != nil || by == nil {
 		return nil
 	}
 	p.account = by
 	to, data := p.encoded()
-	fl := &flight{by: by, number: uint64(*tx.Number), to: to, data: tx.Input, gas: uint64(tx.Gas), ends: p.ends()}
+	fl := &flight{by: by, number: tx.Nonce(), to: to, data: tx.Data(), gas: tx.Gas(), ends: p.ends()}
 	switch {
-	case tx.Calls(to) && bytes.Equal(tx.Input, data):
-	case tx.To == nil && bytes.Contains(tx.Input, data):
+	case tx.To() != nil && *tx.To() == to && bytes.Equal(tx.Data(), data):
+	case tx.To() == nil && bytes.Contains(tx.Data(), data):
 		fl.to, fl.shared = common.Address{}, 2 // or more
 	default:
 		return nil
 	}
-	fl.hashes = hashes{tx.Hash}
-	fl.fees = fees{legacy: tx.Cap == nil, tip: toBig(tx.Tip), feeCap: toBig(tx.Cap)}
-	if fl.fees.legacy {
-		fl.fees.tip, fl.fees.feeCap = toBig(tx.Price), toBig(tx.Price)
-	}
-	if fl.fees.feeCap == nil || fl.fees.tip == nil {
-		fl.fees = fees{legacy: fl.fees.legacy, tip: new(big.Int), feeCap: new(big.Int)}
-	}
+	fl.hashes = hashes{tx.Hash()}
+	fl.fees = fees{legacy: tx.Type() == types.LegacyTxType, tip: tx.GasTipCap(), feeCap: tx.GasFeeCap()}
 	fl.sentAt = c.now()
 	fl.follow(p)
 	return by.sender.adopt(fl)

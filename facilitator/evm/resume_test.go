@@ -2,8 +2,10 @@ package evm
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
@@ -11,7 +13,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
@@ -147,23 +150,18 @@ func (c *testChain) earlierBatch(f *Facilitator, n int) []facilitator.Request {
 
 // TestAllPaymentsOfAnEarlierBatchShareItsFate: the next process is asked for each of them,
 // before a block has their transaction. Then that is sent again for a higher fee, or
-// somebody else uses its number. And again when a block has it, as one node says that is
-// wrong.
+// somebody else uses its number.
 func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 	const n = 3
-	for name, tt := range map[string]struct{ bumped, inABlock bool }{
-		"sent again":                          {bumped: true},
-		"replaced":                            {},
-		"replaced, and said to be in a block": {inABlock: true},
+	for name, tt := range map[string]struct{ bumped bool }{
+		"sent again": {bumped: true},
+		"replaced":   {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startChain(t)
 			f, _ := c.start("base-sepolia")
 			requests := c.earlierBatch(f, n)
 			ch := f.chains[baseSepolia]
-			if tt.inABlock {
-				rewire(f, 0, early{keepOpen{c.client}})
-			}
 			for i, r := range requests {
 				if s := f.Settle(during(t, 200*time.Millisecond), r); s.Outcome != facilitator.Unknown || s.Transaction != r.Transaction {
 					t.Fatalf("%d: %+v", i, s)
@@ -208,15 +206,89 @@ func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 	}
 }
 
-// early is a node that says of transactions that wait that they are in a block.
-type early struct{ chain.Client }
-
-func (e early) CallContext(ctx context.Context, result any, method string, args ...any) error {
-	err := e.Client.CallContext(ctx, result, method, args...)
-	if tx, ok := result.(**sentTransaction); ok && *tx != nil {
-		(*tx).Block = new(hexutil.Uint64)
+// TestARevertedTransactionIsNotWaitedForAgain: the money was away for one block, and is
+// back. Who asks again tells what the ledger has of it; the payment is sent anew, and the
+// revert counts once.
+func TestARevertedTransactionIsNotWaitedForAgain(t *testing.T) {
+	for name, restarted := range map[string]bool{"by the process that sent it": false, "by the next process": true} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t)
+			f, _ := c.start("base-sepolia")
+			for i := range byte(3) {
+				if s := f.Settle(during(t, time.Minute), c.sign(order{nonce: 100 + i, before: 1e6})); s.Outcome != facilitator.Settled {
+					t.Fatalf("%+v", s)
+				}
+			}
+			r := c.sign(order{before: 1e6})
+			var told announced
+			r.Announce = told.tell
+			transfer := func(key *ecdsa.PrivateKey, to common.Address, amount int64) {
+				data := crypto.Keccak256([]byte("transfer(address,uint256)"))[:4]
+				c.transact(key, token, appendUint(appendAddress(data, to), uint64(amount)), 9e9) // #nosec G115 -- a balance
+			}
+			var away int64
+			c.asleep = func() {
+				c.asleep = nil
+				away = c.balance(payerAddress)
+				transfer(payerECDSA, crypto.PubkeyToAddress(ownerKey.PublicKey), away)
+			}
+			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Unknown {
+				t.Fatalf("%+v", s)
+			}
+			transfer(ownerKey, common.HexToAddress(payerAddress), away)
+			c.seal()
+			counted := 1
+			if restarted {
+				forget(f)
+				counted = 0
+				f.chains[baseSepolia].shared.standings.moved(chain.AddressTopic(common.HexToAddress(payerAddress)))
+			}
+			r.Transaction = told.list[0]
+			s := f.Settle(during(t, time.Minute), r)
+			if restarted && s.Outcome == facilitator.Unknown { // it has seen by now that it was reverted
+				s = f.Settle(during(t, time.Minute), r)
+			}
+			if s.Outcome != facilitator.Settled || s.Transaction == told.list[0] {
+				t.Errorf("%+v", s)
+			}
+			if known := f.chains[baseSepolia].shared.standings.of(chain.AddressTopic(common.HexToAddress(payerAddress))); known.reverted != counted {
+				t.Errorf("%d reverts are counted, want %d", known.reverted, counted)
+			}
+		})
 	}
-	return err
+}
+
+// inventing is a node that has a transaction for every hash.
+type inventing struct {
+	chain.Client
+	tx *types.Transaction
+}
+
+func (n inventing) CallContext(ctx context.Context, result any, method string, args ...any) error {
+	if tx, ok := result.(**types.Transaction); ok && method == "eth_getTransactionByHash" {
+		*tx = n.tx
+		return nil
+	}
+	return n.Client.CallContext(ctx, result, method, args...)
+}
+
+// TestNoNodeInventsATransactionOfOurs: one that was announced and never sent is not waited
+// for because a node says that it has it, with a number far ahead.
+func TestNoNodeInventsATransactionOfOurs(t *testing.T) {
+	c := startChain(t, payersNo(2))
+	f, _ := c.start("base-sepolia")
+	r := c.sign(order{before: 100_000})
+	to := token
+	rewire(f, 0, inventing{keepOpen{c.client}, types.MustSignNewTx(must(crypto.HexToECDSA(signerKey)), types.LatestSignerForChainID(big.NewInt(84532)), &types.DynamicFeeTx{
+		ChainID: big.NewInt(84532), Nonce: 1000, GasTipCap: big.NewInt(1e9), GasFeeCap: big.NewInt(1e9), Gas: 1 << 50, To: &to, Data: calldata(t, r),
+	})})
+	r.Transaction = crypto.Keccak256Hash([]byte("announced, and not sent")).Hex()
+	for i, r := range []facilitator.Request{r, c.sign(order{nonce: 1, from: keyNo(1), before: 100_000})} {
+		begun := c.now()
+		if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || c.now().Sub(begun) > 30*time.Second {
+			t.Errorf("%d: %+v, after %s", i, s, c.now().Sub(begun))
+		}
+	}
 }
 
 // TestTwoOfOneNumberShareItsFate: two payments were announced in transactions of one

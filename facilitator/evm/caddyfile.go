@@ -17,7 +17,7 @@ import (
 //			rpc             <url>...
 //			signer          <key>...
 //			confirmations   <n>
-//			quorum          <n>
+//			quorum          <n> [above <dollars>]
 //			approval_budget <amount>/day
 //			gas_budget      <amount>/day
 //			max_fee         <amount>
@@ -213,8 +213,14 @@ func (n *Network) unmarshalConfirmations(d *caddyfile.Dispenser, args []string) 
 
 func (n *Network) unmarshalQuorum(d *caddyfile.Dispenser, args []string) error {
 	count, err := strconv.Atoi(args[0])
-	if err != nil || len(args) > 1 || count < 1 || count > chain.MaxNodes {
-		return d.Errf("quorum wants one number from 1 to %d: how many nodes must have seen a payment", chain.MaxNodes)
+	switch {
+	case err != nil || count < 1 || count > chain.MaxNodes, len(args) > 1 && (len(args) != 3 || args[1] != "above"):
+		return d.Errf("quorum wants one number from 1 to %d: how many nodes must have seen a payment; `above $5` may follow", chain.MaxNodes)
+	case len(args) == 3:
+		if _, err := parseDollars(args[2]); err != nil {
+			return d.Errf("quorum: %v", err)
+		}
+		n.QuorumAbove = args[2]
 	}
 	n.Quorum = count
 	return nil
@@ -246,7 +252,7 @@ func (n *Network) unmarshalCoinPrice(d *caddyfile.Dispenser, args []string) erro
 	if len(args) != 1 {
 		return d.Err("coin_price wants what one of the chain's own coin is worth, like $3000")
 	}
-	if _, err := parseCoinPrice(args[0]); err != nil {
+	if _, err := parseDollars(args[0]); err != nil {
 		return d.Errf("coin_price: %v", err)
 	}
 	n.CoinPrice = args[0]

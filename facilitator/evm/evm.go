@@ -102,6 +102,11 @@ type Network struct {
 	// node that answers.
 	Quorum int `json:"quorum,omitempty"`
 
+	// The quorum is needed for payments of more than this many US dollars, like `$5`, and
+	// for those in tokens that are not known to be worth a dollar; for others one node is
+	// enough. Default: for every payment.
+	QuorumAbove string `json:"quorum_above,omitempty"`
+
 	// How much of the chain's own coin a day may go to payers of Permit2 prices who
 	// have signed an approval but have no gas to send it, like `0.01/day`. With it
 	// the extension erc20ApprovalGasSponsoring is offered. It is a gift: a dishonest
@@ -229,6 +234,11 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 		return err
 	}
 	seen.Quorum, seen.Confirmations = n.Quorum, uint64(max(n.Confirmations, defaultConfirmations)) // #nosec G115 -- checked, and small
+	if n.QuorumAbove != "" {
+		if seen.QuorumAbove, err = parseDollars(n.QuorumAbove); err != nil {
+			return fmt.Errorf("quorum_above: %w", err)
+		}
+	}
 	c := &settler{
 		Chain: seen, looking: f.looking, factories: f.factories, l1InGas: l1InGas[seen.ID],
 		spent: make(chan struct{}, 1), now: f.now, sleep: f.sleep,
@@ -249,7 +259,7 @@ func (f *Facilitator) settleOn(name string, n *Network, keys []*privateKey) erro
 		}
 	}
 	if n.CoinPrice != "" {
-		if c.coinMicros, err = parseCoinPrice(n.CoinPrice); err != nil {
+		if c.coinMicros, err = parseDollars(n.CoinPrice); err != nil {
 			return fmt.Errorf("coin_price: %w", err)
 		}
 	}
@@ -281,6 +291,11 @@ func (n *Network) check(id uint64) error {
 	if nodes := len(slices.Compact(slices.Sorted(slices.Values(n.RPC)))); n.Quorum < 0 || n.Quorum > nodes {
 		return fmt.Errorf("quorum %d: must be 1 to %d, the number of different nodes in rpc", n.Quorum, nodes)
 	}
+	if n.QuorumAbove != "" {
+		if _, err := parseDollars(n.QuorumAbove); err != nil {
+			return fmt.Errorf("quorum_above: %w", err)
+		}
+	}
 	for word, budget := range map[string]string{"approval_budget": n.ApprovalBudget, "gas_budget": n.GasBudget} {
 		if budget == "" {
 			continue
@@ -295,7 +310,7 @@ func (n *Network) check(id uint64) error {
 		}
 	}
 	if n.CoinPrice != "" {
-		if _, err := parseCoinPrice(n.CoinPrice); err != nil {
+		if _, err := parseDollars(n.CoinPrice); err != nil {
 			return fmt.Errorf("coin_price: %w", err)
 		}
 	}

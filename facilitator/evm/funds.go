@@ -139,8 +139,8 @@ func (c *settler) funds(ctx context.Context) (facilitator.Funds, error) {
 	return funds, nil
 }
 
-// parseCoinPrice reads what a coin is worth, like `$3000`, in millionths of a dollar.
-func parseCoinPrice(s string) (*big.Int, error) {
+// parseDollars reads an amount like `$3000`, in millionths of a dollar.
+func parseDollars(s string) (*big.Int, error) {
 	price, err := money.ParseMoney(s)
 	if err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ func TestCoinPriceSaysWhatASettlementCosts(t *testing.T) {
 	for price, want := range map[string]string{"": "<nil>", "$3000": "600000", "$0.5": "100", "$0.000001": "1"} {
 		c.coinMicros = nil
 		if price != "" {
-			c.coinMicros = must(parseCoinPrice(price))
+			c.coinMicros = must(parseDollars(price))
 		}
 		funds, err := f.funds(t.Context(), c) // 100,000 gas of 2 gwei
 		if err != nil || funds.CostMicros.String() != want {

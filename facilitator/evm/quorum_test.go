@@ -26,22 +26,25 @@ func TestSettlementNeedsItsQuorum(t *testing.T) {
 		quorum int
 		want   facilitator.Outcome
 		log    string
+		above  string
 	}{
-		"one node is believed":            {[]world{mines, nothing}, 0, facilitator.Settled, ""},
-		"both have it":                    {[]world{mines, mines}, 2, facilitator.Settled, ""},
-		"the other has it not":            {[]world{mines, nothing}, 2, facilitator.Unknown, "disagree about a transaction"},
-		"the other has it reverted":       {[]world{mines, reverts}, 2, facilitator.Unknown, "disagree about a transaction"},
-		"the first has it reverted":       {[]world{reverts, mines}, 2, facilitator.Unknown, "disagree about a transaction"},
-		"the other is down":               {[]world{mines, down}, 2, facilitator.Unknown, ""},
-		"two of three":                    {[]world{mines, down, mines}, 2, facilitator.Settled, ""},
-		"two of three, and one objects":   {[]world{mines, nothing, mines}, 2, facilitator.Settled, ""},
-		"one of three":                    {[]world{mines, nothing, nothing}, 2, facilitator.Unknown, "disagree about a transaction"},
-		"two of four, and as many object": {[]world{mines, mines, nothing, nothing}, 2, facilitator.Unknown, "disagree about a transaction"},
+		"one node is believed":               {[]world{mines, nothing}, 0, facilitator.Settled, "", ""},
+		"both have it":                       {[]world{mines, mines}, 2, facilitator.Settled, "", ""},
+		"the other has it not":               {[]world{mines, nothing}, 2, facilitator.Unknown, "disagree about a transaction", ""},
+		"the other has it reverted":          {[]world{mines, reverts}, 2, facilitator.Unknown, "disagree about a transaction", ""},
+		"the first has it reverted":          {[]world{reverts, mines}, 2, facilitator.Unknown, "disagree about a transaction", ""},
+		"the other is down":                  {[]world{mines, down}, 2, facilitator.Unknown, "", ""},
+		"two of three":                       {[]world{mines, down, mines}, 2, facilitator.Settled, "", ""},
+		"two of three, and one objects":      {[]world{mines, nothing, mines}, 2, facilitator.Settled, "", ""},
+		"one of three":                       {[]world{mines, nothing, nothing}, 2, facilitator.Unknown, "disagree about a transaction", ""},
+		"two of four, and as many object":    {[]world{mines, mines, nothing, nothing}, 2, facilitator.Unknown, "disagree about a transaction", ""},
+		"of a small payment one is believed": {[]world{mines, nothing}, 2, facilitator.Settled, "", "$0.01"},
+		"of a larger payment it is not":      {[]world{mines, nothing}, 2, facilitator.Unknown, "disagree about a transaction", "$0.009999"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, unix := good(t)
 			c := newClock(unix)
-			n := &Network{Quorum: tt.quorum}
+			n := &Network{Quorum: tt.quorum, QuorumAbove: tt.above}
 			var got atomic.Int64 // nodes that have the transaction, up of them
 			up := int64(0)
 			for _, w := range tt.nodes {

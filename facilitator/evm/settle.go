@@ -170,16 +170,16 @@ func (c *settler) sendOnce(ctx context.Context, p *payment, r facilitator.Reques
 		}
 		c.shared.payments.finish(p, rec, fl, result)
 	}()
+	if fl = c.resume(ctx, p); fl != nil { // whatever the payment is like by now
+		rec.since = sinceUnknown
+		return
+	}
 	among, err := c.senders(p)
 	if err == nil {
 		err = c.check(p, r, r.Requirement, c.now()) // what is no good waits for no place
 	}
 	if err != nil {
 		result = notSent(err, p, r)
-		return
-	}
-	if fl = c.resume(ctx, p); fl != nil {
-		rec.since = sinceUnknown
 		return
 	}
 	last := false

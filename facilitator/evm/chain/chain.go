@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,10 @@ type Chain struct {
 	Confirmations uint64
 	// Quorum is how many nodes must say that a payment has moved; below 2, one is enough.
 	Quorum int
+	// QuorumAbove is the amount in millionths of a US dollar from above which the Quorum is
+	// needed; nil is of every payment, and so is a payment in a token that is not known to be
+	// worth a dollar.
+	QuorumAbove *big.Int
 	// Development says that the chain has test money only and runs on this machine. It may
 	// have made its last block long ago, and has no validators that make blocks final.
 	Development bool

@@ -3,9 +3,12 @@ package chain
 import (
 	"context"
 	"fmt"
+	"math/big"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // opinion is what one node says about a receipt that another one gave.
@@ -20,11 +23,39 @@ const (
 	objects
 )
 
+// quorum is how many nodes must say that a payment has moved.
+func (c *Chain) quorum(p *Payment) int {
+	if c.Quorum < 2 || c.QuorumAbove == nil {
+		return max(c.Quorum, 1)
+	}
+	asset, known := money.FindAsset(c.CAIP2, p.Token.Hex())
+	if !known || !asset.PegUSD {
+		return c.Quorum
+	}
+	// value / 10^decimals > above / 10^6
+	value := new(big.Int).Mul(p.Value.ToBig(), big.NewInt(1e6))
+	above := new(big.Int).Mul(c.QuorumAbove, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(asset.Decimals)), nil))
+	if value.Cmp(above) > 0 {
+		return c.Quorum
+	}
+	return 1
+}
+
+// outweighs reports whether so many nodes that say that a payment has moved are
+// enough, beside so many that say otherwise.
+func outweighs(quorum, say, object int) bool {
+	if quorum < 2 {
+		return say > 0 && object == 0
+	}
+	return say >= quorum && say > object
+}
+
 // Agreed reports whether enough nodes say what a receipt says about a payment: as many as the
 // Quorum, and more than object. Without a quorum the node that gave the receipt is enough, and
 // none is asked.
 func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin) bool {
-	if c.Quorum < 2 {
+	quorum := c.quorum(p)
+	if quorum < 2 {
 		return true
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -36,11 +67,11 @@ func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin)
 	counts := make(map[opinion]int)
 	for range c.Nodes { // all of them: the connections are in use until then
 		counts[<-said]++
-		if n := counts[agrees]; c.outweighs(n, len(c.Nodes)-n) {
+		if n := counts[agrees]; outweighs(quorum, n, len(c.Nodes)-n) {
 			cancel() // whatever the others say
 		}
 	}
-	if c.outweighs(counts[agrees], counts[objects]) {
+	if outweighs(quorum, counts[agrees], counts[objects]) {
 		return true
 	}
 	if counts[objects] > 0 {

@@ -74,14 +74,14 @@ func (c *Chain) witness(ctx context.Context, p *Payment, since time.Time) (facil
 		}
 		all = append(all, s)
 	}
-	if proof, decided := c.moved(all); decided {
+	if proof, decided := moved(c.Notices, c.quorum(p), all); decided {
 		return proof, nil
 	}
-	return c.agree(all)
+	return agree(c.Notices, c.quorum(p), all)
 }
 
 // moved judges whether money has moved, if a node says so.
-func (c *Chain) moved(all []statement) (proof facilitator.Proof, decided bool) {
+func moved(notices *Notices, quorum int, all []statement) (proof facilitator.Proof, decided bool) {
 	says := make(map[facilitator.Proof]int)
 	for _, s := range all {
 		if s.err == nil && s.Evidence == facilitator.Moved {
@@ -102,30 +102,21 @@ func (c *Chain) moved(all []statement) (proof facilitator.Proof, decided bool) {
 			objections++
 		}
 	}
-	if c.outweighs(says[proof], objections) {
+	if outweighs(quorum, says[proof], objections) {
 		return proof, true
 	}
 	if objections > 0 {
-		c.Notices.Warn("the nodes disagree whether a payment has moved money, so it stays in doubt: one of them is wrong, or lies",
+		notices.Warn("the nodes disagree whether a payment has moved money, so it stays in doubt: one of them is wrong, or lies",
 			zap.String("transaction", proof.Transaction))
 	} else {
-		c.Notices.Warn("a payment stays in doubt until as many nodes have seen it as the quorum says", zap.String("transaction", proof.Transaction))
+		notices.Warn("a payment stays in doubt until as many nodes have seen it as the quorum says", zap.String("transaction", proof.Transaction))
 	}
 	return facilitator.Proof{}, true
 }
 
-// outweighs reports whether so many nodes that say that a payment has moved are
-// enough, beside so many that say otherwise.
-func (c *Chain) outweighs(say, object int) bool {
-	if c.Quorum < 2 {
-		return say > 0 && object == 0
-	}
-	return say >= c.Quorum && say > object
-}
-
 // agree makes one proof of what the nodes say, none of which has seen the money
 // move.
-func (c *Chain) agree(all []statement) (facilitator.Proof, error) {
+func agree(notices *Notices, quorum int, all []statement) (facilitator.Proof, error) {
 	var (
 		errs           []error
 		proof          facilitator.Proof
@@ -148,11 +139,11 @@ func (c *Chain) agree(all []statement) (facilitator.Proof, error) {
 		return facilitator.Proof{}, errors.Join(errs...)
 	case used && isUnused:
 		// One is a moment behind, or lies.
-		c.Notices.Warn("the nodes disagree whether an authorization is used, so its payment stays in doubt")
-	case voids >= max(c.Quorum, min(2, len(all))):
+		notices.Warn("the nodes disagree whether an authorization is used, so its payment stays in doubt")
+	case voids >= max(quorum, min(2, len(all))):
 		return proof, nil
 	case voids > 0:
-		c.Notices.Warn("a payment stays in doubt until a second node confirms that it did not move money", zap.Errors("errors", errs))
+		notices.Warn("a payment stays in doubt until a second node confirms that it did not move money", zap.Errors("errors", errs))
 	}
 	return facilitator.Proof{}, nil
 }

@@ -29,6 +29,7 @@ import (
 	_ "github.com/caddy-paywall/caddy-paywall/ledger/postgres"
 	_ "github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
+	"github.com/caddy-paywall/caddy-paywall/routes"
 )
 
 func init() {
@@ -295,6 +296,9 @@ type shared struct {
 
 	// inDoubt is what the reconciler saw in its last round, and owed what WatchOwed last counted.
 	inDoubt, owed atomic.Pointer[metrics.Count]
+
+	// findings is nil but in tests that show what the findings of routes are refused for.
+	findings func([]routes.Finding) []routes.Finding
 }
 
 func newShared() *shared {

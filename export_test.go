@@ -6,9 +6,13 @@ import "github.com/caddy-paywall/caddy-paywall/routes"
 // returns what restores it: the tests of the routes show what each of them is
 // refused for, which nobody else may load.
 func SetRouteFindings(change func([]routes.Finding) []routes.Finding) (restore func()) {
-	routeFindings = func(a *App) ([]routes.Finding, error) {
-		findings, err := a.routeFindings()
-		return change(findings), err
+	s, err := takeShared()
+	if err != nil {
+		panic(err)
 	}
-	return func() { routeFindings = (*App).routeFindings }
+	s.findings = change
+	return func() {
+		s.findings = nil
+		_, _ = sharedStates.Delete(sharedKey)
+	}
 }

@@ -23,9 +23,12 @@ import (
 // may be meant so. One block cannot see that, and while modules load the routes
 // are not there yet; so it happens at Start.
 func (a *App) checkRoutes() error {
-	findings, err := routeFindings(a)
+	findings, err := a.routeFindings()
 	if err != nil {
 		return err
+	}
+	if look := a.shared.findings; look != nil {
+		findings = look(findings)
 	}
 	var refused []error
 	for _, f := range findings {
@@ -37,10 +40,6 @@ func (a *App) checkRoutes() error {
 	}
 	return errors.Join(refused...)
 }
-
-// routeFindings is a variable for the tests that show what its errors are
-// refused for.
-var routeFindings = (*App).routeFindings
 
 // routeFindings walks through the routes of the config that is starting.
 func (a *App) routeFindings() ([]routes.Finding, error) {

@@ -147,6 +147,7 @@ func (a *App) openDesk(ledgerConfig json.RawMessage) error {
 		return err
 	}
 	a.watchKey = key
+	a.ledger.AnswerPeers(a.shared.purchases.Account)
 	a.desk = &settlement.Settler{
 		Ledger: a.ledger, Facilitators: a.settlers, Admission: a.shared.admission, Unrecorded: &a.shared.unrecorded,
 		Blocks: kept.(*settlement.Blocks), Logger: a.logger,

@@ -69,10 +69,17 @@ func (a *App) findPlaces() (map[*Handler]place, error) {
 		return nil, fmt.Errorf("the http app is a %T: its routes cannot be read", loaded)
 	}
 	w := placeWalk{found: map[*Handler]place{}, alike: map[string]int{}}
+	with := map[string]int{} // servers with the same ports
 	for _, s := range app.Servers {
-		listen := slices.Clone(s.Listen)
-		slices.Sort(listen)
-		at := route{words: listen, ports: portsOf(listen)}
+		with[fmt.Sprint(portsOf(s.Listen))]++
+	}
+	for _, s := range app.Servers {
+		// Gateways that share a ledger may each bind an address of their own.
+		ports := portsOf(s.Listen)
+		at := route{words: []string{fmt.Sprint(ports)}, ports: ports}
+		if len(ports) == 0 || with[at.words[0]] > 1 {
+			at.words = slices.Sorted(slices.Values(s.Listen))
+		}
 		w.routes(at, s.Routes)
 		if s.Errors != nil {
 			w.routes(at.in("errors"), s.Errors.Routes)
@@ -205,6 +212,7 @@ func portsOf(listen []string) (ports []uint) {
 			ports = append(ports, port)
 		}
 	}
+	slices.Sort(ports)
 	return ports
 }
 

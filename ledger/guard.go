@@ -30,13 +30,6 @@ func Guard(l Ledger) *Guarded { return &Guarded{l} }
 // Unguarded returns the ledger itself, for what only some ledgers can do.
 func (g *Guarded) Unguarded() Ledger { return g.ledger }
 
-// HeldHere says whether a process that shares the ledger holds a row, and not perhaps
-// another one. See the package postgres.
-func (g *Guarded) HeldHere(key Key) bool {
-	shared, ok := g.ledger.(interface{ HeldHere(key Key) bool })
-	return !ok || shared.HeldHere(key)
-}
-
 func guard(ctx context.Context, call func(ctx context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

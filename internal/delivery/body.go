@@ -377,6 +377,39 @@ func (b *Body) Compare(ctx context.Context, theirs *Body) Likeness {
 	return Unclear
 }
 
+// Sketch is what can be said of the body by reading its beginning, until ctx ends: its
+// digest, or that of a long one's beginning, or "" if the client lets us wait.
+func (b *Body) Sketch(ctx context.Context) string {
+	if b != nil {
+		_ = b.ReadAhead(ctx) // what is known after that counts
+	}
+	if digest, ok := b.Digest(); ok {
+		return digest
+	}
+	if head := b.beginning(); head != nil {
+		return headMark + *head
+	}
+	return ""
+}
+
+// CompareSketches compares two bodies by their sketches.
+func CompareSketches(a, b string) Likeness {
+	if a == "" || b == "" {
+		return Unclear
+	}
+	whole, head, _ := strings.Cut(a, headMark)
+	other, begin, _ := strings.Cut(b, headMark)
+	switch {
+	case head != begin: // a short body has none
+		return Different
+	case whole == "" || other == "":
+		return Unclear
+	case whole != other:
+		return Different
+	}
+	return Same
+}
+
 // long says whether more than maxAhead bytes came.
 func (b *Body) long() bool { return b.head.Load() != nil }
 

@@ -2,6 +2,7 @@ package purchase
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -136,13 +137,14 @@ func (p *Purchase) enterOrder(r *http.Request) (refused *Refusal) {
 	}
 	digest, _ := p.ask.Body.Digest()
 	if (p.ask.Acts || p.offered.First && digest != delivery.NoBody) && p.signed.auth.Payer != "" {
-		name := p.signed.identifier
-		if name == "" {
-			name = r.Header.Get("Idempotency-Key")
-		}
-		p.hold.order, refused = p.desk.Orders.enter(r.Context(), p.hold.Payment, name, p.ask.Body)
+		p.hold.order, refused = p.desk.Orders.enter(r.Context(), p.hold.Payment, p.orderName(r), p.ask.Body)
 	}
 	return refused
+}
+
+// orderName is the name that the payer has given the order, or "".
+func (p *Purchase) orderName(r *http.Request) string {
+	return cmp.Or(p.signed.identifier, r.Header.Get("Idempotency-Key"))
 }
 
 // claimAgain decides about a payment that the ledger knows. A header alone

@@ -58,6 +58,20 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 	return mine, nil
 }
 
+// of is the order that a payment is for, or nil if none is in the book.
+func (b *orderBook) of(payment ledger.Key) *order {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, orders := range b.open {
+		for _, o := range orders {
+			if o.payment == payment {
+				return o
+			}
+		}
+	}
+	return nil
+}
+
 // answered takes an order out of the book whose body the upstream still reads when it
 // answers: nobody could tell it from others, and its payer is there.
 func (o *order) answered() {

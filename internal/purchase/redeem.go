@@ -154,6 +154,14 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 	case err != nil:
 		return p.ledgerFailed("looking for an earlier purchase", err)
 	case ledger.Held(fresh, p.desk.Now()):
+		apart, gone := p.isApart(r, fresh)
+		if apart {
+			return nil
+		}
+		if gone {
+			left := min(fresh.Lease.Sub(p.desk.Now()), ledger.LeaseFor)
+			wait.RetryAfter = max(wait.RetryAfter, seconds(left))
+		}
 		p.result.about = &row
 		return wait
 	}

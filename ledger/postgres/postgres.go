@@ -111,6 +111,7 @@ type Ledger struct {
 	durable, swift group[*call]
 	looks          group[*look]
 
+	peers  peers
 	prunes sync.Once
 	quit   chan struct{} // closed by Close
 
@@ -153,6 +154,7 @@ func New(o Options) (*Ledger, error) {
 		config: config, reader: o.ReadOnly, now: o.Now, random: o.Random, logger: o.Logger,
 		quit: make(chan struct{}), used: time.Now(), quiet: 2 * slowTimeout,
 		holders: make(map[ledger.Key]holder),
+		peers:   peers{answering: make(chan struct{}, maxAnswering), asked: make(map[string]chan []byte)},
 	}
 	l.durable.do = func(batch []*call) { l.start(batch, true) }
 	l.swift.do = func(batch []*call) { l.start(batch, false) }
@@ -216,7 +218,10 @@ func (l *Ledger) hold(ctx context.Context, durable bool, c *call) (_ ledger.Clai
 	if err != nil {
 		return ledger.Claim{}, err
 	}
-	l.prunes.Do(func() { go l.pruneAlways() })
+	l.prunes.Do(func() {
+		go l.pruneAlways()
+		go l.listen()
+	})
 	return ledger.Claim{Token: c.token, Payment: p}, nil
 }
 

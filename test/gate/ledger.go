@@ -39,13 +39,30 @@ type Ledger struct {
 	Rounds  atomic.Int64 // of the reconciler
 	Claims  atomic.Int64 // how often it was asked to hold a payment
 	Ahead   atomic.Int64 // of its clock, in nanoseconds
-	// Elsewhere: what it holds is held by another gateway.
-	Elsewhere  atomic.Bool
+	// Elsewhere: what it holds is held by another gateway, which answers only while
+	// Answers.
+	Elsewhere, Answers atomic.Bool
+	answer             atomic.Pointer[func(context.Context, ledger.Key) []byte]
 	TakePanics atomic.Bool // the next Take
 }
 
 // HeldHere is what a ledger has that gateways share.
 func (s *Ledger) HeldHere(ledger.Key) bool { return !s.Elsewhere.Load() }
+
+// AskHolder implements ledger.Peers.
+func (s *Ledger) AskHolder(ctx context.Context, key ledger.Key) ([]byte, error) {
+	if answer := s.answer.Load(); answer != nil && s.Answers.Load() {
+		if said := (*answer)(ctx, key); said != nil {
+			return said, nil
+		}
+	}
+	return nil, ledger.ErrNoAnswer
+}
+
+// AnswerPeers implements ledger.Peers.
+func (s *Ledger) AnswerPeers(answer func(context.Context, ledger.Key) []byte) {
+	s.answer.Store(&answer)
+}
 
 // Claim implements ledger.Ledger.
 func (s *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +30,7 @@ type gateway struct {
 	config string // the Caddyfile
 	// variants are what a reload may load: the same, with other keys for the gas.
 	variants []string
+	host     string // where it listens
 	plain    string // http://…
 	secret   string // https://…, for HTTP/2 and 3
 	admin    *http.Client
@@ -47,13 +49,21 @@ type shop struct {
 	confirm     bool     // the remote one is believed when the chain shows it
 	lines       []string // more lines for the directive
 	wrap        []string // what the process is started with
+	twin        *gateway // one with the same ports, on another machine: here, at the next address
 }
 
 // gateway starts a gateway.
 func (w *world) gateway(s shop) *gateway {
 	w.t.Helper()
 	dir := w.t.TempDir()
-	g := &gateway{t: w.t, dir: dir, plain: "http://" + loopback.FreeAddress(w.t), secret: "https://" + loopback.FreeAddress(w.t)}
+	g := &gateway{t: w.t, dir: dir, host: "127.0.0.1", plain: "http://" + loopback.FreeAddress(w.t), secret: "https://" + loopback.FreeAddress(w.t)}
+	if s.twin != nil {
+		last := strings.LastIndexByte(s.twin.host, '.') + 1
+		n, err := strconv.Atoi(s.twin.host[last:])
+		w.must(err)
+		g.host = s.twin.host[:last] + strconv.Itoa(n+1)
+		g.plain, g.secret = strings.Replace(s.twin.plain, s.twin.host, g.host, 1), strings.Replace(s.twin.secret, s.twin.host, g.host, 1)
+	}
 	var keys []string
 	for i, a := range w.Accounts()[:gasKeys] {
 		key := filepath.Join(dir, fmt.Sprintf("gas%d", i))
@@ -86,7 +96,7 @@ func (w *world) gateway(s shop) *gateway {
 	}
 }
 %[4]s, %[5]s {
-	bind 127.0.0.1
+	bind %[9]s
 	tls internal
 	paywall {
 		accept base-sepolia usdc %[6]s
@@ -96,8 +106,8 @@ func (w *world) gateway(s shop) *gateway {
 	}
 	reverse_proxy %[8]s
 }
-`, dir, s.ledger, facilitator, strings.Replace(g.plain, "127.0.0.1", "", 1), strings.Replace(g.secret, "127.0.0.1", "localhost", 1), w.payee.Hex(),
-		strings.Join(s.lines, "\n"), strings.TrimPrefix(w.up.URL, "http://"))
+`, dir, s.ledger, facilitator, strings.Replace(g.plain, g.host, "", 1), strings.Replace(g.secret, g.host, "localhost", 1), w.payee.Hex(),
+		strings.Join(s.lines, "\n"), strings.TrimPrefix(w.up.URL, "http://"), g.host)
 	w.must(os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(g.config), 0o600))
 	for _, line := range []string{signers(keys[0]), signers(keys[1]), signers(keys...), signers(keys[1], keys[0])} {
 		g.variants = append(g.variants, strings.Replace(g.config, signers(keys[0]), line, 1))

@@ -1,7 +1,7 @@
 package soak
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -48,6 +48,7 @@ type purchase struct {
 	key    *ecdsa.PrivateKey
 	method string
 	path   string
+	body   string // of a POST; default: one for the path
 	habit  habit
 	script *script // how the remote facilitator behaves
 
@@ -203,7 +204,7 @@ func (a *answer) has(goods string) bool {
 func (p *purchase) exchange(ctx context.Context, c *http.Client, origin string, h header) (*answer, error) {
 	var body io.Reader
 	if p.method == http.MethodPost {
-		body = bytes.NewReader([]byte("order of " + p.path))
+		body = strings.NewReader(cmp.Or(p.body, "order of "+p.path))
 	}
 	req, err := http.NewRequestWithContext(ctx, p.method, origin+p.path, body)
 	if err != nil {

@@ -127,8 +127,9 @@ func TestThreeGateways(t *testing.T) {
 	db := newDatabase(t)
 	var gateways []*gateway
 	var origins []string
+	var g *gateway
 	for range 3 {
-		g := w.gateway(shop{ledger: fmt.Sprintf("postgres %q", db.dsn())})
+		g = w.gateway(shop{ledger: fmt.Sprintf("postgres %q", db.dsn()), twin: g})
 		gateways = append(gateways, g)
 		origins = append(origins, g.plain)
 	}

@@ -1,0 +1,94 @@
+package purchase
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+)
+
+// Several gateways may share a ledger. What this process knows of the purchases that it
+// holds, and what no row tells, the others ask for: whether the payer is still there, and
+// which order it is.
+
+// account is what a gateway says of a purchase that it holds.
+type account struct {
+	// Lost: the payer may come again for what he has not got.
+	Lost bool `json:"lost,omitempty"`
+	// Order: it is in the book of orders; Name and Body tell it from others. The name is a
+	// hash, as it is its payer's secret.
+	Order bool   `json:"order,omitempty"`
+	Name  string `json:"name,omitempty"`
+	Body  string `json:"body,omitempty"`
+}
+
+// sketchWithin is how long a gateway that is asked waits for the body of an order.
+const sketchWithin = time.Second
+
+// Account answers another gateway that asks about a purchase; nil if it is not held here.
+func (s *Shared) Account(ctx context.Context, key ledger.Key) []byte {
+	if !s.Held.has(key) {
+		return nil
+	}
+	var a account
+	if o := s.Orders.of(key); o != nil {
+		ctx, cancel := context.WithTimeout(ctx, sketchWithin)
+		defer cancel()
+		a.Order, a.Name, a.Body = true, hashName(o.name), o.body.Sketch(ctx)
+	}
+	a.Lost = s.Held.isLost(key)
+	if !s.Held.has(key) {
+		return nil // it is over meanwhile
+	}
+	said, err := json.Marshal(a)
+	if err != nil {
+		return nil
+	}
+	return said
+}
+
+func hashName(name string) string {
+	if name == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:16])
+}
+
+// isApart asks the gateway that holds another purchase of this payer, for the same
+// address, whether that is another one than this. It says no if nobody answers, or if
+// that cannot be told: then this one waits. gone says that nobody answers: that gateway may
+// be dead until its lease ends.
+func (p *Purchase) isApart(r *http.Request, row ledger.Payment) (apart, gone bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), compareWithin)
+	defer cancel()
+	for {
+		said, err := p.desk.Settler.Ledger.AskHolder(ctx, row.Key)
+		var a account
+		switch {
+		case err != nil || json.Unmarshal(said, &a) != nil:
+			return false, errors.Is(err, ledger.ErrNoAnswer)
+		case a.Lost:
+			return false, false
+		case !row.Effects && !p.ask.Acts:
+			return true, false // somebody is being served
+		case a.Order:
+			name := hashName(p.orderName(r))
+			return name != "" && a.Name != "" && name != a.Name ||
+				delivery.CompareSketches(a.Body, p.ask.Body.Sketch(ctx)) == delivery.Different, false
+		}
+		// It has not come so far.
+		select {
+		case <-ctx.Done():
+			return false, false
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

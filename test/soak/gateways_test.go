@@ -1,0 +1,188 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/x402"
+)
+
+// pair are two gateways that share a ledger. To the payers they are one shop.
+type pair struct {
+	*world
+	one, two *gateway
+	client   *http.Client
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	w := newWorld(t)
+	db := newDatabase(t)
+	p := &pair{world: w, client: client(nil)}
+	p.one = w.gateway(shop{ledger: fmt.Sprintf("postgres %q", db.dsn())})
+	p.two = w.gateway(shop{ledger: fmt.Sprintf("postgres %q", db.dsn()), twin: p.one})
+	for _, g := range []*gateway{p.one, p.two} { // from its first sale on it hears the other
+		if a, err := p.sends(t.Context(), w.purchase(purchase{}), g); err != nil || a.status != http.StatusOK {
+			t.Fatal(a, err)
+		}
+	}
+	time.Sleep(500 * time.Millisecond)
+	return p
+}
+
+// sends signs for a purchase, and sends that to a gateway once.
+func (w *pair) sends(ctx context.Context, p *purchase, g *gateway) (*answer, error) {
+	ch, ok := p.ask(ctx, w.client, g.plain)
+	if !ok {
+		return nil, fmt.Errorf("no price: %v", p.story)
+	}
+	s, err := p.sign(x402.V2, ch)
+	if err != nil {
+		return nil, err
+	}
+	a, err := p.exchange(ctx, w.client, g.plain, s.header())
+	if err == nil {
+		p.judge(ctx, a, nil)
+	}
+	return a, err
+}
+
+// TestGatewaysTellPurchasesApart: while one gateway serves a wallet, the other one serves
+// it too, if that is another purchase: at the first try. The same order is done once.
+func TestGatewaysTellPurchasesApart(t *testing.T) {
+	t.Parallel()
+	w := newPair(t)
+	key := w.payers()[0]
+	for _, tt := range []struct {
+		name, method string
+		bodies       [2]string
+		second       int // the status of what comes to the other gateway
+	}{
+		{"two readers of one page", http.MethodGet, [2]string{}, 200},
+		{"two orders", http.MethodPost, [2]string{"order 1", "order 2"}, 200},
+		{"an order twice", http.MethodPost, [2]string{"order 3", "order 3"}, 409},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := "/paid/" + strconv.Itoa(len(w.purchases)) + "x"
+			busy, goOn := make(chan struct{}, 2), make(chan struct{})
+			wait := func(rw http.ResponseWriter, r *http.Request) bool {
+				busy <- struct{}{}
+				<-goOn
+				return give(rw, r)
+			}
+			w.up.will(path, wait, wait)
+			buyers := [2]*purchase{
+				w.purchase(purchase{method: tt.method, path: path, key: key, body: tt.bodies[0]}),
+				w.purchase(purchase{method: tt.method, path: path, key: key, body: tt.bodies[1]}),
+			}
+			var first, both sync.WaitGroup
+			answers := [2]*answer{}
+			buy := func(i int, g *gateway) {
+				var err error
+				if answers[i], err = w.sends(t.Context(), buyers[i], g); err != nil {
+					t.Error(err)
+				}
+			}
+			first.Go(func() { buy(0, w.one) })
+			<-busy
+			both.Go(func() { buy(1, w.two) })
+			if tt.second == 200 {
+				<-busy
+			} else {
+				both.Wait()
+			}
+			close(goOn)
+			first.Wait()
+			both.Wait()
+			if t.Failed() {
+				return
+			}
+			if answers[0].status != 200 || answers[1].status != tt.second {
+				t.Errorf("%d and %d %s", answers[0].status, answers[1].status, answers[1].code)
+			}
+			runs := 1
+			if tt.second == 200 {
+				runs = 2
+			}
+			if n := w.up.started(path); n != runs {
+				t.Errorf("%d runs, want %d", n, runs)
+			}
+			if tt.second != 200 { // once the first one is done, it is another order
+				w.up.will(path)
+				if a, err := w.sends(t.Context(), buyers[1], w.two); err != nil || a.status != 200 {
+					t.Error(a, err)
+				}
+			}
+		})
+	}
+	w.audit()
+}
+
+// TestAHungUpOrderIsDoneOnceByTwoGateways: a payer hangs up on an order, and signs it anew
+// at the other gateway. It is charged and done once, and the answer is fetched.
+func TestAHungUpOrderIsDoneOnceByTwoGateways(t *testing.T) {
+	t.Parallel()
+	w := newPair(t)
+	times := 4
+	if long {
+		times = 40
+	}
+	var all sync.WaitGroup
+	for i := range times {
+		p := w.purchase(purchase{method: http.MethodPost, habit: stock})
+		w.up.will(p.path, slowly(300*time.Millisecond), slowly(300*time.Millisecond))
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+			defer cancel()
+			leaving, leave := context.WithTimeout(ctx, time.Duration(200+i*37%900)*time.Millisecond)
+			defer leave()
+			if a, err := w.sends(leaving, p, w.one); err == nil && a.status == 200 {
+				return // it was there before
+			}
+			for p.got == 0 && ctx.Err() == nil {
+				if a, err := w.sends(ctx, p, w.two); err != nil || a.status != 200 {
+					sleep(ctx, 200*time.Millisecond)
+				}
+			}
+		})
+	}
+	all.Wait()
+	w.audit()
+	for _, p := range w.purchases {
+		if n := w.up.started(p.path); n != 1 {
+			t.Errorf("%s was done %d times: %v", p.path, n, p.story)
+		}
+	}
+}
+
+// TestWhoMeetsADeadGatewaysClaimIsToldHowLong: the lease ends by itself, and Retry-After
+// says what is left of it.
+func TestWhoMeetsADeadGatewaysClaimIsToldHowLong(t *testing.T) {
+	t.Parallel()
+	w := newPair(t)
+	p := w.purchase(purchase{})
+	stuck := make(chan struct{})
+	w.up.will(p.path, func(_ http.ResponseWriter, r *http.Request) bool {
+		close(stuck)
+		<-r.Context().Done()
+		return false
+	})
+	var sent sync.WaitGroup
+	sent.Go(func() { _, _ = w.sends(t.Context(), p, w.one) })
+	<-stuck
+	w.one.kill()
+	sent.Wait()
+	a, err := w.sends(t.Context(), p, w.two)
+	if err != nil || a.status != http.StatusConflict {
+		t.Fatal(a, err)
+	}
+	if wait, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || wait < 20 || wait > 60 {
+		t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
+	}
+	w.one.start()
+}

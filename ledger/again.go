@@ -43,6 +43,9 @@ func (g *Guarded) Again(ctx context.Context, c Claim, ch Change) (Payment, error
 	case err != nil:
 		return Payment{}, err
 	case alike(row, want) && row.Created.Equal(c.Payment.Created):
+		if row.Lease.IsZero() {
+			_, _ = g.move(ctx, c, ch) // nothing changes, and the store learns that the claim is over
+		}
 		return row, nil
 	}
 	return g.Move(ctx, c, ch)
@@ -52,4 +55,39 @@ func (g *Guarded) Again(ctx context.Context, c Claim, ch Change) (Payment, error
 // be made twice.
 func alike(a, b Payment) bool {
 	return a.State == b.State && a.Lease.IsZero() == b.Lease.IsZero() && a.Status == b.Status && a.Runs == b.Runs && a.Ended == b.Ended
+}
+
+// mayBeBehind says whether the ledger may have less of a payment than its holder knows: a
+// change that the rules allow is refused, or one by which the claim should have ended has not ended it.
+func mayBeBehind(known, to State, row Payment, err error) bool {
+	if known != Settled && known != Delivering || to == Settling {
+		return false
+	}
+	return errors.Is(err, ErrLost) || err == nil && to == Settled && !row.Lease.IsZero()
+}
+
+// catchUp tells the ledger again what the holder of a payment knows, and then what was to be
+// changed. refused is what became of that at first.
+func (g *Guarded) catchUp(ctx context.Context, c Claim, ch Change, refused error) (Payment, error) {
+	known := c.Payment
+	facts := Change{To: Settled, Facilitator: known.Facilitator, Transaction: known.Transaction, Payer: known.Payer, Amount: known.Amount}
+	if refused == nil {
+		return g.move(ctx, c, facts) // it was settling, and is settled now; this ends the claim
+	}
+	row, err := g.Get(ctx, known.Key)
+	if err != nil || row.Lease.IsZero() || !row.Created.Equal(known.Created) || row.State != Settling && (row.State != Settled || known.State != Delivering) {
+		return Payment{}, refused // it is as it should be, and the holder's no more
+	}
+	if row.State == Settling {
+		if row, err = g.move(ctx, c, facts); err != nil {
+			return Payment{}, err
+		}
+	}
+	if known.State == Delivering && ch.To != Settled {
+		going := Change{To: Delivering, Status: known.Status, Body: known.Body, Runs: max(0, known.Runs-row.Runs), Ended: max(0, known.Ended-row.Ended)}
+		if _, err := g.move(ctx, c, going); err != nil {
+			return Payment{}, err
+		}
+	}
+	return g.move(ctx, c, ch)
 }

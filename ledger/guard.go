@@ -65,7 +65,18 @@ func (g *Guarded) Renew(ctx context.Context, c Claim, lease time.Duration) error
 }
 
 // Move implements Ledger.
+//
+// A database may answer without waiting for the disk, and crash: then it has a payment as it
+// was some changes before. What c knows of it is told it again.
 func (g *Guarded) Move(ctx context.Context, c Claim, ch Change) (row Payment, err error) {
+	row, err = g.move(ctx, c, ch)
+	if mayBeBehind(c.Payment.State, ch.To, row, err) {
+		return g.catchUp(ctx, c, ch, err)
+	}
+	return row, err
+}
+
+func (g *Guarded) move(ctx context.Context, c Claim, ch Change) (row Payment, err error) {
 	err = guard(ctx, func(ctx context.Context) error {
 		row, err = g.ledger.Move(ctx, c, ch)
 		return err

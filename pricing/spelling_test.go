@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-paywall/caddy-paywall/test/model"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/test/model"
 )
 
 // sold are the resources of a site that cost something, as its list says. All

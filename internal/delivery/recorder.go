@@ -32,18 +32,64 @@ const (
 
 // Recorder is a copy of an answer.
 type Recorder struct {
-	Status int         `json:"status"`
-	Header http.Header `json:"header"`
-	Body   []byte      `json:"body"`
+	Status  int    `json:"status"`
+	Header  fields `json:"header"`
+	Body    []byte `json:"body"`
+	Trailer fields `json:"trailer,omitempty"`
 
-	over bool // it was too large, and nothing is kept
+	announced []string // trailers
+	over      bool     // it was too large, and nothing is kept
+}
+
+// fields are those of a header or trailer, with their values as bytes: many are in Latin-1,
+// which is no text to JSON.
+type fields map[string][][]byte
+
+func (f fields) add(name string, values []string) {
+	for _, v := range values {
+		f[name] = append(f[name], []byte(v))
+	}
+}
+
+// addTo puts them into a header.
+func (f fields) addTo(header http.Header) {
+	for name, values := range f {
+		delete(header, name)
+		for _, v := range values {
+			header[name] = append(header[name], string(v))
+		}
+	}
 }
 
 // Begin records the status line.
 func (r *Recorder) Begin(status int, header http.Header) {
-	r.Status, r.Header = status, header.Clone()
-	for _, name := range []string{"Connection", "Date", "Trailer", "Transfer-Encoding"} {
-		r.Header.Del(name)
+	r.Status, r.Header, r.Trailer = status, fields{}, fields{}
+	for name, values := range header {
+		switch name {
+		case "Connection", "Date", "Transfer-Encoding":
+		case "Trailer":
+			for _, list := range values {
+				for name := range strings.SplitSeq(list, ",") {
+					r.announced = append(r.announced, http.CanonicalHeaderKey(strings.TrimSpace(name)))
+				}
+			}
+		default:
+			r.Header.add(name, values)
+		}
+	}
+}
+
+// End records the trailers, which are in the header when the body is over.
+func (r *Recorder) End(header http.Header) {
+	if r == nil || r.Trailer == nil {
+		return
+	}
+	for name, values := range header {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			r.Trailer.add(trailer, values)
+		} else if slices.Contains(r.announced, name) {
+			r.Trailer.add(name, values)
+		}
 	}
 }
 
@@ -61,12 +107,12 @@ func (r *Recorder) write(p []byte) {
 
 // Whole says whether the copy is the whole answer, as far as it declared its
 // length. Nil is no copy.
-func (r *Recorder) Whole(header http.Header) bool {
+func (r *Recorder) Whole() bool {
 	if r == nil || r.over {
 		return false
 	}
-	declared := header.Get("Content-Length")
-	return declared == "" || declared == strconv.Itoa(len(r.Body))
+	declared := r.Header["Content-Length"]
+	return len(declared) == 0 || string(declared[0]) == strconv.Itoa(len(r.Body))
 }
 
 // Encode returns whose answer it is, for the ledger, and after that the copy, if there is
@@ -140,9 +186,14 @@ func Replay(kept []byte) (caddyhttp.Handler, error) {
 	}
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		header := w.Header()
-		maps.Copy(header, s.Header)
+		s.Header.addTo(header)
+		if len(s.Trailer) > 0 {
+			header.Del("Content-Length") // in HTTP/1.1 no trailers follow what has a length
+			header["Trailer"] = slices.Sorted(maps.Keys(s.Trailer))
+		}
 		w.WriteHeader(s.Status)
 		_, err := bytes.NewReader(s.Body).WriteTo(w)
+		s.Trailer.addTo(header)
 		return err
 	}), nil
 }

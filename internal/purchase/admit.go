@@ -180,6 +180,10 @@ func (c customer) remember(s facilitator.Settlement) {
 		if c.ran {
 			c.in.Distrusted.Add(c.payer, c.now())
 		}
+	case o == facilitator.Unknown && c.ran:
+		// Until it turns out to have moved money: whose settlements are reverted has had the
+		// upstream work for nothing.
+		c.in.AddUncharged(c.tab, admission.CostOfHangUp, c.now())
 	case o == facilitator.Unsent && c.ran && s.Unreached:
 		c.in.AddOutage(c.tab, c.since, admission.CostOfHangUp, c.now())
 	case o == facilitator.Unsent && c.ran:

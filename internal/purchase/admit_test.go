@@ -22,7 +22,8 @@ func TestSettlementsAreOnThePayersAccount(t *testing.T) {
 		{"refused when asked for again", facilitator.Refused, true, true, 0},
 		{"unsent after a run", facilitator.Unsent, true, false, 5},
 		{"unsent before a run", facilitator.Unsent, false, false, 0},
-		{"unknown", facilitator.Unknown, true, false, 0},
+		{"unknown after a run", facilitator.Unknown, true, false, 5},
+		{"unknown before a run", facilitator.Unknown, false, false, 0},
 		{"settled", facilitator.Settled, true, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

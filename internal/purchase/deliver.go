@@ -281,6 +281,7 @@ func (r *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 		}
 		if r.answered {
 			err = nil
+			r.answer.Aside.End(r.answer.Header())
 			r.answer.RestoreHeader() // its trailers would follow our answer
 			r.keepForLater(returned)
 			return
@@ -422,7 +423,8 @@ func (r *run) finish(err error, returned bool) {
 	p.readOn(r.request.Context())
 	if p.ask.Acts && a.Goods && !r.replayed {
 		p.result.answer = delivery.CredentialsOf(r.request, p.hold.Payment.Key)
-		if returned && err == nil && a.Recorder.Whole(a.Header()) {
+		if returned && err == nil && a.Recorder.Whole() {
+			a.Recorder.End(a.Header())
 			p.result.answer = a.Recorder.Encode(p.result.answer)
 		}
 	}

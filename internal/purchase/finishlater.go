@@ -48,7 +48,7 @@ func (r *run) keepForLater(whole bool) {
 	r.p.readOn(r.request.Context())
 	held, key := r.p.desk.Held, r.p.hold.Payment.Key
 	answer := delivery.CredentialsOf(r.request, key)
-	if kept := r.answer.Aside; whole && kept.Whole(kept.Header) {
+	if kept := r.answer.Aside; whole && kept.Whole() {
 		answer = kept.Encode(answer)
 	}
 	if r.p.hold.finishing {

@@ -142,8 +142,12 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 		p.result.about = &row
 		return wait
 	}
-	if p.desk.Settler.Ledger.HeldHere(row.Key) {
+	switch here := p.desk.Settler.Ledger.HeldHere(row.Key); {
+	case here && p.desk.Held.has(row.Key):
 		return nil // somebody is being served: this is another purchase
+	case here: // for no request: whoever sees to it is done soon, or its lease ends
+		p.result.about = &row
+		return wait
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
 	// held here, and its end was recorded since it was read.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/caddy-paywall/caddy-paywall/internal/headers"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
@@ -390,6 +392,15 @@ func IsOverride(name string) bool {
 // Decide asks the price list about the path that the upstream will see, as it
 // was received and as it was rewritten, and about what else the request names.
 func Decide(list *pricing.List, r *http.Request, method string, o Overrides) (pricing.Decision, error) {
+	decision, err := decide(list, r, method, o)
+	if decision.Kind == pricing.Priced && !httpguts.ValidHeaderFieldName(method) {
+		// Over HTTP/2 a method may be anything. No transport sends one that is no token.
+		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, err
+	}
+	return decision, err
+}
+
+func decide(list *pricing.List, r *http.Request, method string, o Overrides) (pricing.Decision, error) {
 	if r.URL.Opaque != "" || tooLong(r.URL) || o.many {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil

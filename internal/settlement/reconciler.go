@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -91,7 +92,8 @@ func (c *reconciler) round(ctx context.Context) error {
 		if row.State == ledger.Unknown || row.Doubt || !ledger.Held(row, c.now()) {
 			doubts.Add(row)
 		}
-		if t := c.attempts[row.Key]; !ledger.Held(row, c.now()) && (t == nil || !c.now().Before(t.next)) {
+		// What this process knows of it and could not record yet is better than an answer.
+		if t := c.attempts[row.Key]; !ledger.Held(row, c.now()) && !c.settler.Unrecorded.Has(row.Key) && (t == nil || !c.now().Before(t.next)) {
 			due = append(due, row)
 		}
 	}
@@ -269,10 +271,21 @@ func (c *reconciler) record(ctx context.Context, claim ledger.Claim, change ledg
 	case err != nil:
 		logger.Error("recording a reconciled payment", zap.String("to", string(change.To)), zap.Error(err))
 	case change.To != ledger.Unknown:
+		c.settler.tellAdmission(row, change.To, c.now())
 		metrics.CountPayment(metrics.Reconciled(change.To))
 		logger.Info("a payment in doubt is decided", zap.String("outcome", string(change.To)),
 			zap.String("payer", row.Payer), zap.String("transaction", row.Transaction), zap.String("network", row.Network),
 			zap.String("asset", row.Asset), zap.String("amount", row.Amount))
+	}
+}
+
+// tellAdmission tells how the payer of a payment fares of which nobody knew for a while.
+func (s *Settler) tellAdmission(row ledger.Payment, to ledger.State, now time.Time) {
+	switch {
+	case to == ledger.Settled:
+		s.Admission.Charged(cmp.Or(row.Payer, string(row.Key)), now)
+	case to == ledger.Refused && row.Status != 0 && row.Payer != "": // the upstream has worked for nothing
+		s.Admission.Distrusted.Add(row.Payer, now)
 	}
 }
 

@@ -34,6 +34,7 @@ type Ledger struct {
 	move    atomic.Pointer[func(ledger.Claim, ledger.Change) error]
 	listed  atomic.Pointer[func()]
 	claim   atomic.Pointer[func()]
+	forgets atomic.Pointer[func(ledger.Change) bool]
 	Lost    atomic.Bool // every claim, for whoever renews it
 	Visible atomic.Bool
 	Rounds  atomic.Int64 // of the reconciler
@@ -43,7 +44,8 @@ type Ledger struct {
 	// Answers.
 	Elsewhere, Answers atomic.Bool
 	answer             atomic.Pointer[func(context.Context, ledger.Key) []byte]
-	TakePanics atomic.Bool // the next Take
+	TakePanics         atomic.Bool // the next Take
+	Silent             atomic.Bool // Get gets no answer
 }
 
 // HeldHere is what a ledger has that gateways share.
@@ -88,7 +90,32 @@ func (s *Ledger) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (le
 			return ledger.Payment{}, err
 		}
 	}
+	if f := s.forgets.Load(); f != nil && (*f)(ch) {
+		row, err := s.Ledger.Get(ctx, c.Payment.Key)
+		if err != nil {
+			return row, err
+		}
+		return ledger.ApplyMove(row, ch, row.Updated)
+	}
 	return s.Ledger.Move(ctx, c, ch)
+}
+
+// Get implements ledger.Ledger.
+func (s *Ledger) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error) {
+	if s.Silent.Load() {
+		return ledger.Payment{}, ledger.ErrUnavailable
+	}
+	return s.Ledger.Get(ctx, key)
+}
+
+// Forgets has the ledger answer a change that is like this, and not keep it: so does a
+// database that crashes before it is on the disk. nil: no more.
+func (s *Ledger) Forgets(like func(ledger.Change) bool) {
+	if like == nil {
+		s.forgets.Store(nil)
+		return
+	}
+	s.forgets.Store(&like)
 }
 
 // List implements ledger.Ledger.

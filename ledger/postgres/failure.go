@@ -97,7 +97,11 @@ func plain(err error) string {
 	if e, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		err = e.Unwrap()
 	}
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if strings.Contains(text, "unsupported startup parameter") {
+		text += ": a pooler such as PgBouncer is between, and does not take our settings; give the ledger a way to the database itself"
+	}
+	return text
 }
 
 const (

@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -83,11 +85,38 @@ func (l *Ledger) prepareDatabase(ctx context.Context) error {
 		if fsync != "on" {
 			l.logger.Warn("the database runs with fsync off: payments can be lost when it crashes")
 		}
+		if err := checkSettings(ctx, tx); err != nil {
+			return err
+		}
 		if err := migrate(ctx, tx, l.reader); err != nil {
 			return err
 		}
 		return l.loadQueryKey(ctx, tx)
 	})
+}
+
+// checkSettings reads our settings back. What is not lost in a crash depends on them, and
+// that a call ends.
+func checkSettings(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `SELECT lower(name), setting FROM pg_settings WHERE lower(name) = ANY($1)`, slices.Collect(maps.Keys(sessionSettings)))
+	if err != nil {
+		return fmt.Errorf("reading our settings back: %w", err)
+	}
+	found := make(map[string]string)
+	var name, setting string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &setting}, func() error {
+		found[name] = setting
+		return nil
+	}); err != nil {
+		return fmt.Errorf("reading our settings back: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(sessionSettings)) {
+		if want := sessionSettings[name]; found[name] != want {
+			return fmt.Errorf("%s is %q on the connection, and not %q as we have set it: something between drops our settings, such as PgBouncer with "+
+				"ignore_startup_parameters; give the ledger a way to the database itself", name, found[name], want)
+		}
+	}
+	return nil
 }
 
 // loadQueryKey reads the key of the hashes of queries, which all gateways share.

@@ -126,7 +126,7 @@ func (l *Ledger) listen() {
 		if errors.Is(err, errDeaf) && !told {
 			told = true
 			l.logger.Warn("this gateway does not hear others that share its ledger, so their payers wait where it could tell them that they need not: "+
-				"is a pooler in transaction mode between? Give the ledger a way to the database itself", zap.String("error", plain(err)))
+				"is a pooler between? Give the ledger a way to the database itself", zap.String("error", plain(err)))
 		}
 		select {
 		case <-ctx.Done():

@@ -32,6 +32,12 @@ func (g *Guarded) Insist(ctx context.Context, c Claim, ch Change, within time.Du
 // Again makes a change of which an earlier call could not say whether it was made. c is as
 // it was then. If the ledger cannot tell either, nothing is changed.
 func (g *Guarded) Again(ctx context.Context, c Claim, ch Change) (Payment, error) {
+	if ch.To == Settling {
+		// What a store shows need not be on the disk, and this has to be. Nobody was asked
+		// for money, as nobody knew that it could be.
+		ch.Announces = true
+		return g.Move(ctx, c, ch)
+	}
 	want, err := ApplyMove(c.Payment, ch, c.Payment.Updated)
 	if err != nil || alike(want, c.Payment) {
 		return g.Move(ctx, c, ch) // it shows nowhere whether it was made, and does no harm twice

@@ -195,7 +195,7 @@ type Change struct {
 	// Runs and Ended add to the counts of the same names.
 	Runs, Ended int
 	// Announces says that nothing is in doubt: a settlement names the transaction that
-	// it is about to send.
+	// it is about to send, or the change is made once more whose answer was lost.
 	Announces bool
 	// Proven says that nothing moved in spite of doubt, and allows Refused: the
 	// chain itself shows that nothing did and nothing can any more, or the holder,

@@ -322,6 +322,11 @@ func (r *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 			p.setReceipt(w.Header())
 		}
 		delivery.ForPayerOnly(w.Header())
+		if _, read := p.ask.Body.Digest(); !read && r.request.ProtoMajor == 1 {
+			// What is left of the body would be taken for the next request: Caddy's own
+			// body hides from the server that it was closed early.
+			w.Header().Set("Connection", "close")
+		}
 		// A missing page is the error routes' business. What they ask is an
 		// upstream too.
 		delivery.RemovePayments(r.request.Header)

@@ -142,21 +142,25 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 		p.result.about = &row
 		return wait
 	}
-	switch here := p.desk.Settler.Ledger.HeldHere(row.Key); {
-	case here && p.desk.Held.has(row.Key):
+	here := p.desk.Settler.Ledger.HeldHere(row.Key)
+	if here && p.desk.Held.has(row.Key) {
 		return nil // somebody is being served: this is another purchase
-	case here: // for no request: whoever sees to it is done soon, or its lease ends
-		p.result.about = &row
-		return wait
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
-	// held here, and its end was recorded since it was read.
+	// held here, and its end was recorded since it was read; or it is held here for no
+	// request, and whoever sees to it is done soon.
 	fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
 		return nil
 	case err != nil:
 		return p.ledgerFailed("looking for an earlier purchase", err)
+	case ledger.Held(fresh, p.desk.Now()) && here:
+		if p.desk.Held.has(row.Key) {
+			return nil // it is taken up again
+		}
+		p.result.about = &row
+		return wait
 	case ledger.Held(fresh, p.desk.Now()):
 		apart, gone := p.isApart(r, fresh)
 		if apart {

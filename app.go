@@ -147,7 +147,9 @@ func (a *App) openDesk(ledgerConfig json.RawMessage) error {
 		return err
 	}
 	a.watchKey = key
-	a.ledger.AnswerPeers(a.shared.purchases.Account)
+	a.ledger.AnswerPeers(func(ctx context.Context, key ledger.Key) []byte {
+		return a.shared.purchases.Account(ctx, key, a.shared.unrecorded.Has)
+	})
 	a.desk = &settlement.Settler{
 		Ledger: a.ledger, Facilitators: a.settlers, Admission: a.shared.admission, Unrecorded: &a.shared.unrecorded,
 		Blocks: kept.(*settlement.Blocks), Logger: a.logger,

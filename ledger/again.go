@@ -51,6 +51,10 @@ func (g *Guarded) Again(ctx context.Context, c Claim, ch Change) (Payment, error
 	case alike(row, want) && row.Created.Equal(c.Payment.Created):
 		if row.Lease.IsZero() {
 			_, _ = g.move(ctx, c, ch) // nothing changes, and the store learns that the claim is over
+			return row, nil
+		}
+		if err := g.Renew(ctx, c, LeaseFor); err != nil {
+			return Payment{}, err // somebody else may have made the same change
 		}
 		return row, nil
 	}
@@ -73,7 +77,8 @@ func mayBeBehind(known, to State, row Payment, err error) bool {
 }
 
 // catchUp tells the ledger again what the holder of a payment knows, and then what was to be
-// changed. refused is what became of that at first.
+// changed. refused is what became of that at first. Of runs that the ledger has lost nobody
+// may know any more: that costs one run too many at most.
 func (g *Guarded) catchUp(ctx context.Context, c Claim, ch Change, refused error) (Payment, error) {
 	known := c.Payment
 	facts := Change{To: Settled, Facilitator: known.Facilitator, Transaction: known.Transaction, Payer: known.Payer, Amount: known.Amount}

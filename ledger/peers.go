@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Peers is implemented by ledgers that several processes share. Of what is a matter of
@@ -41,11 +42,12 @@ func (g *Guarded) AskHolder(ctx context.Context, key Key) (answer []byte, err er
 	if !ok {
 		return nil, errNotShared
 	}
-	err = guard(ctx, func(ctx context.Context) error {
-		answer, err = shared.AskHolder(ctx, key)
-		return err
-	})
-	return answer, err
+	defer func() {
+		if p := recover(); p != nil {
+			answer, err = nil, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return shared.AskHolder(ctx, key)
 }
 
 // AnswerPeers sets who answers for the rows that are held here; see Peers.

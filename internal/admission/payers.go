@@ -140,8 +140,8 @@ func (c *Control) AddUncharged(payer string, cost int, now time.Time) {
 // AddOutage writes down that an upstream has run for a payer, since a time, and that there
 // was nobody then to charge him. That is not his doing: what was under way when it
 // happened first, and all that happens within an hour of it, counts once together, or
-// others who cause it could take his standing away. But it is not for nothing, so that who
-// finds a way to cause it himself has little of that.
+// others who cause it could take his standing away. What it costs who finds a way to cause
+// it himself is that he closes the facilitator to himself as well.
 func (c *Control) AddOutage(payer string, since time.Time, cost int, now time.Time) {
 	known := false
 	c.tabs.Update(payer, now, func(t *tab) {

@@ -38,12 +38,12 @@ func (p *Purchase) Claim(r *http.Request) *Refusal {
 	if refused := p.takeTry(now); refused != nil {
 		return refused
 	}
-	p.desk.Held.add(row.Key, 1) // before anybody else can see the row
+	done := p.desk.Held.claims(row.Key)
 	claimed, err := p.desk.Settler.Ledger.Claim(r.Context(), row, ledger.LeaseFor)
 	if err == nil {
 		p.keep(claimed)
 	}
-	p.desk.Held.add(row.Key, -1)
+	done()
 	if taken, ok := errors.AsType[*ledger.TakenError](err); ok {
 		if refused := p.takeLook(now); refused != nil {
 			return refused

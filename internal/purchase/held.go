@@ -12,11 +12,14 @@ type heldKeys struct {
 	mu   sync.Mutex
 	keys map[ledger.Key]int
 	left map[ledger.Key]bool // whether the payer has left, though the upstream goes on, once that is known
-	vain map[ledger.Key]bool // what goes out gives the payer nothing that he has paid for
+	// claiming are those that somebody is about to hold: others may see it in the ledger
+	// before he knows.
+	claiming map[ledger.Key]int
+	vain     map[ledger.Key]bool // what goes out gives the payer nothing that he has paid for
 }
 
 func newHeldKeys() *heldKeys {
-	return &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}, vain: map[ledger.Key]bool{}}
+	return &heldKeys{keys: map[ledger.Key]int{}, left: map[ledger.Key]bool{}, vain: map[ledger.Key]bool{}, claiming: map[ledger.Key]int{}}
 }
 
 // payerLeft notes that the payer of a purchase has left that is still held.
@@ -66,6 +69,29 @@ func (h *heldKeys) has(key ledger.Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.keys[key] > 0
+}
+
+// claims notes that a payment is about to be held, until the function that it returns is
+// called.
+func (h *heldKeys) claims(key ledger.Key) (done func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.claiming[key]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.claiming[key]--; h.claiming[key] <= 0 {
+			delete(h.claiming, key)
+		}
+	}
+}
+
+// hasOrClaims says whether a request of this process holds a payment, or may just have got
+// it.
+func (h *heldKeys) hasOrClaims(key ledger.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keys[key] > 0 || h.claiming[key] > 0
 }
 
 func (h *heldKeys) add(key ledger.Key, n int) {

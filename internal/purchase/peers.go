@@ -20,7 +20,7 @@ import (
 
 // account is what a gateway says of a purchase that it holds.
 type account struct {
-	// Lost: the payer may come again for what he has not got.
+	// Lost: the payer may come again for what he has not got, or nobody serves him.
 	Lost bool `json:"lost,omitempty"`
 	// Order: it is in the book of orders; Name and Body tell it from others. The name is a
 	// hash, as it is its payer's secret.
@@ -29,24 +29,23 @@ type account struct {
 	Body  string `json:"body,omitempty"`
 }
 
+// askAgainAfter is how soon a gateway is asked again whose order has not come so far.
+const askAgainAfter = 250 * time.Millisecond
+
 // sketchWithin is how long a gateway that is asked waits for the body of an order.
 const sketchWithin = time.Second
 
-// Account answers another gateway that asks about a purchase; nil if it is not held here.
-func (s *Shared) Account(ctx context.Context, key ledger.Key) []byte {
-	if !s.Held.has(key) {
-		return nil
-	}
+// Account answers another gateway that asks about a payment that is held here. unrecorded
+// says that something of it is not in the ledger yet.
+func (s *Shared) Account(ctx context.Context, key ledger.Key, unrecorded func(ledger.Key) bool) []byte {
 	var a account
 	if o := s.Orders.of(key); o != nil {
 		ctx, cancel := context.WithTimeout(ctx, sketchWithin)
 		defer cancel()
 		a.Order, a.Name, a.Body = true, hashName(o.name), o.body.Sketch(ctx)
 	}
-	a.Lost = s.Held.isLost(key)
-	if !s.Held.has(key) {
-		return nil // it is over meanwhile
-	}
+	// Held for no request, it is a payment that somebody finds out about.
+	a.Lost = s.Held.isLost(key) || unrecorded(key) || !s.Held.has(key)
 	said, err := json.Marshal(a)
 	if err != nil {
 		return nil
@@ -77,7 +76,7 @@ func (p *Purchase) isApart(r *http.Request, row ledger.Payment) (apart, gone boo
 			return false, errors.Is(err, ledger.ErrNoAnswer)
 		case a.Lost:
 			return false, false
-		case !row.Effects && !p.ask.Acts:
+		case p.hold.order == nil:
 			return true, false // somebody is being served
 		case a.Order:
 			name := hashName(p.orderName(r))
@@ -88,7 +87,7 @@ func (p *Purchase) isApart(r *http.Request, row ledger.Payment) (apart, gone boo
 		select {
 		case <-ctx.Done():
 			return false, false
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(askAgainAfter):
 		}
 	}
 }

@@ -143,7 +143,7 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 		return wait
 	}
 	here := p.desk.Settler.Ledger.HeldHere(row.Key)
-	if here && p.desk.Held.has(row.Key) {
+	if here && p.desk.Held.hasOrClaims(row.Key) {
 		return nil // somebody is being served: this is another purchase
 	}
 	// Another gateway holds it, and may be dead until the lease ends; or it was
@@ -155,8 +155,9 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 		return nil
 	case err != nil:
 		return p.ledgerFailed("looking for an earlier purchase", err)
+	case ledger.Held(fresh, p.desk.Now()) && fresh.Doubt:
 	case ledger.Held(fresh, p.desk.Now()) && here:
-		if p.desk.Held.has(row.Key) {
+		if p.desk.Held.hasOrClaims(row.Key) {
 			return nil // it is taken up again
 		}
 		p.result.about = &row
@@ -167,13 +168,22 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 			return nil
 		}
 		if gone {
-			left := min(fresh.Lease.Sub(p.desk.Now()), ledger.LeaseFor)
-			wait.RetryAfter = max(wait.RetryAfter, seconds(left))
+			wait.RetryAfter = max(wait.RetryAfter, p.leaseLeft(ctx, fresh))
 		}
 		p.result.about = &row
 		return wait
 	}
 	return p.redeem(r, fresh, named)
+}
+
+// leaseLeft is how many seconds a payment stays held whose holder does not answer, 0 if
+// that has just let go of it.
+func (p *Purchase) leaseLeft(ctx context.Context, row ledger.Payment) int {
+	fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key)
+	if err != nil || fresh.State != row.State {
+		return 0
+	}
+	return seconds(max(0, min(fresh.Lease.Sub(p.desk.Now()), ledger.LeaseFor)))
 }
 
 // mayBeRetry says whether a request may be a retry of one whose payer is lost, or gets

@@ -258,7 +258,8 @@ func (c *reconciler) record(ctx context.Context, claim ledger.Claim, change ledg
 		inFlight.Go(func() {
 			late, err := recordWithRetry(c.settler.Ledger, claim, afterLoss(true), set)
 			if err == nil {
-				_, err = letGo(c.settler.Ledger, late)
+				late.Payment, err = letGo(c.settler.Ledger, late)
+				c.settler.tellAdmission(late.Payment, change.To, c.now())
 			}
 			logger.Warn("a reconciled payment was recorded late", zap.String("transaction", change.Transaction), zap.Error(err))
 		})

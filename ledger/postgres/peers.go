@@ -22,7 +22,7 @@ import (
 // cannot listen (a pooler in transaction mode is between), does no harm.
 
 const (
-	// echoWithin is how long the own message may take that shows that messages arrive.
+	// echoWithin is how long its own message may take that shows that messages arrive.
 	echoWithin = 5 * time.Second
 	// listenAgain is how long after a failure it is tried again to listen.
 	listenAgain = time.Second
@@ -74,16 +74,18 @@ func (l *Ledger) AskHolder(ctx context.Context, key ledger.Key) ([]byte, error) 
 		defer p.mu.Unlock()
 		delete(p.asked, name)
 	}()
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
 	if err := l.tell(ctx, message{Of: key, Name: name}); err != nil {
 		return nil, err
 	}
+	patience := time.NewTimer(answerWithin)
+	defer patience.Stop()
 	select {
 	case answer := <-heard:
 		return answer, nil
-	case <-ctx.Done():
+	case <-patience.C:
 		return nil, ledger.ErrNoAnswer
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
@@ -96,7 +98,8 @@ func (l *Ledger) tell(ctx context.Context, m message) error {
 	if len(text) > maxMessage {
 		return fmt.Errorf("asking another gateway: a message of %d bytes", len(text))
 	}
-	if _, err := l.pool.Exec(ctx, `SELECT pg_notify($1, $2)`, l.channel(), string(text)); err != nil {
+	// A message need not be on the disk: to wait for that would hold up all others.
+	if _, err := l.pool.Exec(ctx, `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`, l.channel(), string(text)); err != nil {
 		return fmt.Errorf("asking another gateway: %w", unavailable(err))
 	}
 	return nil
@@ -119,11 +122,12 @@ func (l *Ledger) listen() {
 	}()
 	told := false
 	for ctx.Err() == nil {
+		begun := time.Now()
 		err := l.listenOnce(ctx)
 		l.peers.mu.Lock()
 		l.peers.hears = false
 		l.peers.mu.Unlock()
-		if errors.Is(err, errDeaf) && !told {
+		if deaf := time.Since(begun) < 2*echoWithin; deaf && !told && ctx.Err() == nil {
 			told = true
 			l.logger.Warn("this gateway does not hear others that share its ledger, so their payers wait where it could tell them that they need not: "+
 				"is a pooler between? Give the ledger a way to the database itself", zap.String("error", plain(err)))
@@ -149,16 +153,16 @@ func (l *Ledger) listenOnce(ctx context.Context) error {
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{l.channel()}.Sanitize()); err != nil {
-		return err
-	}
-	// The own message shows that they come.
-	echo := message{Name: rand.Text(), Answers: true}
-	if err := l.tell(ctx, echo); err != nil {
-		return err
-	}
 	first, cancel := context.WithTimeout(ctx, echoWithin)
 	defer cancel()
+	if _, err := conn.Exec(first, "LISTEN "+pgx.Identifier{l.channel()}.Sanitize()); err != nil {
+		return err
+	}
+	// Its own message shows that they come.
+	echo := message{Name: rand.Text(), Answers: true}
+	if err := l.tell(first, echo); err != nil {
+		return err
+	}
 	for within := first; ; {
 		n, err := conn.WaitForNotification(within)
 		switch {

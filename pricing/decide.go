@@ -200,15 +200,15 @@ func (l *List) Prices(paths ...string) []int {
 		for _, reading := range readings {
 			reading = fold(reading)
 			l.addPrices(reading, add)
-			if at, _ := l.index.folder(reading); at > 0 {
-				l.addPrices(reading[:at], add)
+			if dir, _ := l.index.folder(reading); dir != "" {
+				l.addPrices(dir, add)
 			}
-			for at, script := l.index.program(reading); at > 0; at, script = l.index.program(reading[:at]) {
-				if script {
+			for at, kind := l.index.program(reading); at > 0; at, kind = l.index.program(reading[:at]) {
+				if kind != behindIndex {
 					l.addPrices(reading[:at], add)
 				}
-				if folder, _ := l.index.folder(reading[:at]); folder > 0 {
-					l.addPrices(reading[:folder], add)
+				if dir, _ := l.index.folder(reading[:at]); dir != "" {
+					l.addPrices(dir, add)
 				}
 			}
 			for i, which := 0, l.index.completions(reading); which != 0; i, which = i+1, which>>1 {
@@ -216,7 +216,7 @@ func (l *List) Prices(paths ...string) []int {
 					l.addPrices(trimSlash(reading)+completions[i], add)
 				}
 			}
-			for _, d := range pagesOf(reading) {
+			for _, d := range pagesOf(reading) { // some more, if they lie beside a page
 				for page := range l.index.files(d.page) {
 					l.addPrices(page, add)
 				}
@@ -296,6 +296,12 @@ type request struct {
 	// folder says that the path looked up is that of a folder with an ending: see
 	// lookUpCompleted.
 	folder bool
+	// asset says that the path is of what pages are made with, or data of one, which is of
+	// no glob for folders: `/posts/style.css` is no format of `/posts/style/`, and
+	// `/posts/__data.json` is data of `/posts`.
+	asset bool
+	// beside and text say that the path looked up is the page of data: see dataOf.
+	beside, text bool
 }
 
 // verdict is what the list says of one reading with one method.
@@ -353,9 +359,9 @@ func (q *request) lookUpFormats(path string, verdicts []verdict) error {
 		if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.sure || v.head <= at }) {
 			continue
 		}
-		q.format = true
+		q.format, q.asset = true, isAsset(path) || isData(path)
 		err := q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
-		if q.format = false; err != nil {
+		if q.format, q.asset = false, false; err != nil {
 			return err
 		}
 	}
@@ -392,8 +398,14 @@ func (q *request) lookUpData(path string, verdicts []verdict) error {
 		return nil
 	}
 	for _, d := range pagesOf(path) {
+		nameOf := ""
+		if d.beside {
+			nameOf = path
+		}
 		for page := range q.list.index.files(d.page) {
-			if err := q.lookUpAs(page, "", verdicts, d.goesBefore); err != nil {
+			q.beside, q.text = d.beside, d.text
+			err := q.lookUpAs(page, nameOf, verdicts, d.goesBefore)
+			if q.beside, q.text = false, false; err != nil {
 				return err
 			}
 		}
@@ -451,12 +463,16 @@ func (e *entry) moreSpecific(other *entry) bool {
 // too, with whatever query the price of `/` is for. Who wants to say otherwise writes a
 // line for the file.
 func (q *request) lookUpFolder(path, file string, verdicts []verdict) error {
-	at, own := q.list.index.folder(file)
+	dir, own := q.list.index.folder(file)
+	at := len(trimSlash(dir))
 	if at == 0 || own {
 		// Of `/` and `/*` with two prices the dearer one, rather than neither.
 		return q.lookUpToo(path, at, verdicts, q.list.join)
 	}
-	return q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
+	q.asset = isAsset(file)
+	err := q.lookUpAs(dir, path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
+	q.asset = false
+	return err
 }
 
 // lookUpToo asks also for a beginning of the path, of a length, and joins what is said
@@ -486,17 +502,24 @@ func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a
 	return nil
 }
 
-// lookUpScripts asks also for the scripts that may run with the rest of the path:
-// whatever follows the name of a program, a server may run the program. Who wants to say
-// otherwise of what follows writes a line for it.
+// lookUpScripts asks also for the scripts that may run with the rest of the path, and for
+// the files that a server may take for such: whatever follows the name of a program, a
+// server may run the program. Who wants to say otherwise of what follows writes a line for
+// it.
 func (q *request) lookUpScripts(path string, verdicts []verdict) error {
 	x := &q.list.index
-	for at, script := x.program(path); at > 0 && !q.over(); at, script = x.program(path[:at]) {
+	for at, kind := x.program(path); at > 0 && !q.over(); at, kind = x.program(path[:at]) {
 		q.spent += at
-		if script {
-			if err := q.lookUpToo(path, at, verdicts, Join); err != nil {
-				return err
-			}
+		var err error
+		switch kind {
+		case behindScript:
+			err = q.lookUpToo(path, at, verdicts, Join)
+		case behindFile:
+			err = q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
+		default:
+		}
+		if err != nil {
+			return err
 		}
 		if err := q.lookUpFolder(path, path[:at], verdicts); err != nil {
 			return err
@@ -685,9 +708,14 @@ func (q *request) askOnce(answers *map[int]bool, number int, matcher func(*http.
 
 // covers reports whether the pattern matches a path for which the index found
 // the entry. A name that has an ending of its own covers no name that lost one, and
-// `*.html` is for no folder, however many servers look for a file of that name.
+// `*.html` is for no folder, however many servers look for a file of that name. Nor is
+// `*/` for files in the formats of folders, nor `*.html` for texts beside such files:
+// `/robots.txt` would be one of `/robots/` and `/robots.html`.
 func (q *request) covers(e *entry, path string) bool {
-	if q.format && e.ends || q.folder && e.rank.class >= rankLoose {
+	loose, folders := e.rank.class >= rankLoose, e.pattern.folders
+	switch {
+	case q.format && (e.ends || folders && loose), q.folder && loose, q.asset && folders,
+		q.beside && !e.ends && !folders, q.text && loose:
 		return false
 	}
 	if e.pattern.shape != shapeGlob {

@@ -36,10 +36,10 @@ type dataOf struct {
 	name int
 	// folder is how long the beginning is that all data have, 0 if they have none.
 	folder int
-	// beside says that the data lie beside the file of the page, with an ending of their
-	// own, and that only a line for files says something of them: for any other line they
-	// are a format of the page. text says that the ending is one that much else has.
-	beside, text bool
+	// as is not 0 if the data lie beside the file of the page, with an ending of their own.
+	// Only a line for files says something of them then: for any other line they are a
+	// format of the page.
+	as otherName
 }
 
 // mayBeData says of most folded paths that they are no data of pages.
@@ -70,12 +70,14 @@ func pagesOf(path string) (pages [2]dataOf) {
 		return pages
 	}
 	if page, ok := strings.CutSuffix(path, flightData); ok {
-		// Of a name with a dot it is no format.
-		pages[0] = dataOf{page: page, name: len(page), beside: strings.IndexByte(page[slash+1:], '.') <= 0}
+		pages[0] = dataOf{page: page, name: len(page), as: asPage}
+		if strings.IndexByte(page[slash+1:], '.') > 0 {
+			pages[0].as = 0 // of such a name it is no format
+		}
 		return pages
 	}
 	if page, ok := strings.CutSuffix(path, nextText); ok {
-		pages[0] = dataOf{page: page, name: len(page), beside: true, text: true}
+		pages[0] = dataOf{page: page, name: len(page), as: asPage | asPageOfText}
 		return pages
 	}
 	if strings.HasSuffix(path, htmlData) {
@@ -106,7 +108,7 @@ func pagesOf(path string) (pages [2]dataOf) {
 // isData says whether a folded path is data of a page, and has a name that nothing else has.
 func isData(path string) bool {
 	pages := pagesOf(path)
-	return pages[0].page != "" && !pages[0].beside
+	return pages[0].page != "" && pages[0].as == 0
 }
 
 // pageBelow is the page of that name, where `/index` is the folder itself.
@@ -127,7 +129,7 @@ func (d dataOf) goesBefore(last, first *entry) bool {
 	switch {
 	case last.fixed() > d.name:
 		return true
-	case d.beside && last.ends && last.rank.class == rankHead && first.rank.class == rankHead:
+	case d.as != 0 && last.ends && last.rank.class == rankHead && first.rank.class == rankHead:
 		return last.rank.head >= first.rank.head // as with `/articles/*.txt`
 	case last.pattern.shape != shapeGlob || last.rank.class != rankHead:
 		return false

@@ -291,18 +291,27 @@ type request struct {
 	// named are the lines for one reading that are for other methods than one of
 	// these, and allow those of all readings that have no line for their method.
 	named, allow []int
-	// format says that the path looked up is without its ending: see lookUpFormats.
-	format bool
-	// folder says that the path looked up is that of a folder with an ending: see
-	// lookUpCompleted.
-	folder bool
-	// asset says that the path is of what pages are made with, or data of one, which is of
-	// no glob for folders: `/posts/style.css` is no format of `/posts/style/`, and
-	// `/posts/__data.json` is data of `/posts`.
-	asset bool
-	// beside and text say that the path looked up is the page of data: see dataOf.
-	beside, text bool
+	// as says of which kind the name is that is looked up for a path.
+	as otherName
 }
+
+// otherName is a set of what a name is that is looked up for a path beside its own.
+type otherName uint8
+
+const (
+	// asFormat: it is without its ending, see lookUpFormats.
+	asFormat otherName = 1 << iota
+	// asFolder: it has an ending, and the path is a folder's, see lookUpCompleted.
+	asFolder
+	// asAsset: the path is of what pages are made with, or data of one, which is of no
+	// glob for folders: `/posts/style.css` is no format of `/posts/style/`, and
+	// `/posts/__data.json` is data of `/posts`.
+	asAsset
+	// asPage: it is the page beside which its data lie, see dataOf.
+	asPage
+	// asPageOfText: that, and the data have an ending that much else has.
+	asPageOfText
+)
 
 // verdict is what the list says of one reading with one method.
 type verdict struct {
@@ -359,9 +368,12 @@ func (q *request) lookUpFormats(path string, verdicts []verdict) error {
 		if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.sure || v.head <= at }) {
 			continue
 		}
-		q.format, q.asset = true, isAsset(path) || isData(path)
+		q.as = asFormat
+		if isAsset(path) || isData(path) {
+			q.as |= asAsset
+		}
 		err := q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
-		if q.format, q.asset = false, false; err != nil {
+		if q.as = 0; err != nil {
 			return err
 		}
 	}
@@ -382,9 +394,11 @@ func (q *request) lookUpCompleted(path string, verdicts []verdict) error {
 			continue
 		}
 		bare := trimSlash(path)
-		q.folder = len(bare) != len(path)
+		if len(bare) != len(path) {
+			q.as = asFolder
+		}
 		err := q.lookUpAs(bare+completions[i], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, len(path)) })
-		if q.folder = false; err != nil {
+		if q.as = 0; err != nil {
 			return err
 		}
 	}
@@ -399,13 +413,13 @@ func (q *request) lookUpData(path string, verdicts []verdict) error {
 	}
 	for _, d := range pagesOf(path) {
 		nameOf := ""
-		if d.beside {
+		if d.as != 0 {
 			nameOf = path
 		}
 		for page := range q.list.index.files(d.page) {
-			q.beside, q.text = d.beside, d.text
+			q.as = d.as
 			err := q.lookUpAs(page, nameOf, verdicts, d.goesBefore)
-			if q.beside, q.text = false, false; err != nil {
+			if q.as = 0; err != nil {
 				return err
 			}
 		}
@@ -469,9 +483,11 @@ func (q *request) lookUpFolder(path, file string, verdicts []verdict) error {
 		// Of `/` and `/*` with two prices the dearer one, rather than neither.
 		return q.lookUpToo(path, at, verdicts, q.list.join)
 	}
-	q.asset = isAsset(file)
+	if isAsset(file) {
+		q.as = asAsset
+	}
 	err := q.lookUpAs(dir, path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
-	q.asset = false
+	q.as = 0
 	return err
 }
 
@@ -707,15 +723,9 @@ func (q *request) askOnce(answers *map[int]bool, number int, matcher func(*http.
 }
 
 // covers reports whether the pattern matches a path for which the index found
-// the entry. A name that has an ending of its own covers no name that lost one, and
-// `*.html` is for no folder, however many servers look for a file of that name. Nor is
-// `*/` for files in the formats of folders, nor `*.html` for texts beside such files:
-// `/robots.txt` would be one of `/robots/` and `/robots.html`.
+// the entry.
 func (q *request) covers(e *entry, path string) bool {
-	loose, folders := e.rank.class >= rankLoose, e.pattern.folders
-	switch {
-	case q.format && (e.ends || folders && loose), q.folder && loose, q.asset && folders,
-		q.beside && !e.ends && !folders, q.text && loose:
+	if q.as != 0 && q.as.isNoneOf(e) {
 		return false
 	}
 	if e.pattern.shape != shapeGlob {
@@ -727,6 +737,19 @@ func (q *request) covers(e *entry, path string) bool {
 	ok, looked := e.pattern.globMatches(path)
 	q.spent += looked
 	return ok
+}
+
+// isNoneOf says that a line is for no name of this kind. A name that has an ending of its
+// own covers no name that lost one, and `*.html` is for no folder, however many servers look
+// for a file of that name. Nor is `*/` for files in the formats of folders, nor `*.html`
+// for texts beside such files: `/robots.txt` would be one of `/robots/` and `/robots.html`.
+func (as otherName) isNoneOf(e *entry) bool {
+	loose, folders := e.rank.class >= rankLoose, e.pattern.folders
+	return as&asFormat != 0 && (e.ends || folders && loose) ||
+		as&asFolder != 0 && loose ||
+		as&asAsset != 0 && folders ||
+		as&asPage != 0 && !e.ends && !folders ||
+		as&asPageOfText != 0 && loose
 }
 
 // matches is covers for an entry that the index found for another path.

@@ -291,31 +291,27 @@ const (
 // where PHP reads it, any file.
 func (x *index) program(path string) (at int, kind behind) {
 	known := strings.IndexByte(path, '.') >= 0
-	index := x.hasFolders() && (strings.Contains(path, "/index") || known && strings.Contains(path, "/default."))
+	index := x.hasFolders() && (known || strings.Contains(path, "/index"))
 	if !known && !index && x.kinds&headScript == 0 {
 		return 0, behindNothing
 	}
-	for n := len(path) - 1; n > 0; n-- {
-		if path[n] != '/' {
-			continue
-		}
+	for n := strings.LastIndexByte(path, '/'); n > 0; {
+		slash := strings.LastIndexByte(path[:n], '/')
+		name := path[slash+1 : n]
 		if n+1 < len(x.lengths) && x.lengths[n+1]&headScript != 0 {
 			if _, ok := x.programs[path[:n]]; ok {
 				return n, behindScript
 			}
 		}
-		if known && endsWithScript(path[:n]) {
+		switch {
+		case known && endsWithScript(path[:n]):
 			return n, behindScript
-		}
-		if !index && !(known && x.fileGlobs) {
-			continue
-		}
-		switch name := path[strings.LastIndexByte(path[:n], '/')+1 : n]; {
-		case x.fileGlobs && hasEnding(name):
+		case known && x.fileGlobs && hasEnding(name):
 			return n, behindFile
 		case index && isIndexName(name):
 			return n, behindIndex
 		}
+		n = slash
 	}
 	return 0, behindNothing
 }

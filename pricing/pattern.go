@@ -15,7 +15,7 @@ const maxPattern = 1024
 const everything = "*"
 
 // shape is how a pattern selects paths.
-type shape int
+type shape uint8
 
 const (
 	shapeExact  shape = iota // `/x`, which is `/x/` too
@@ -27,14 +27,14 @@ const (
 // pattern is one path of a line, read and folded.
 type pattern struct {
 	shape shape
+	// folders says that the glob is for folders, as `/posts/*/` is: see folderMatches.
+	folders bool
 	// head is what every matching path begins with, up to the first wildcard.
 	// For an exact pattern it is the whole path without a slash at its end.
 	// For `/x/*` it is "/x/", although `/x` matches too.
 	head string
 	// glob is set for shapeGlob.
 	glob glob
-	// folders says that the glob is for folders, as `/posts/*/` is: see folderMatches.
-	folders bool
 	// literals is how many characters the pattern fixes.
 	literals int
 }

@@ -411,10 +411,12 @@ func (q *request) lookUpData(path string, verdicts []verdict) error {
 	if !mayBeData(path) {
 		return nil
 	}
-	for _, d := range pagesOf(path) {
+	// Iterators keep what they yield on the heap: the copy, and not the path of every request.
+	kept := strings.Clone(path)
+	for _, d := range pagesOf(kept) {
 		nameOf := ""
 		if d.as != 0 {
-			nameOf = path
+			nameOf = kept
 		}
 		for page := range q.list.index.files(d.page) {
 			q.as = d.as

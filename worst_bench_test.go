@@ -41,6 +41,7 @@ func BenchmarkWorstRequest(b *testing.B) {
 		{"methods", "price GET /a/* $0.01\nprice POST PUT /b/* $0.02\nfree PATCH *c*", []string{"a/", "b/", "c"}},
 		{"programs", "price /a.b /buy.phtml /cgi-bin/x $0.01\nprice /a/* $0.02", []string{"a.b/", "buy.phtml/", "cgi-bin/x/"}},
 		{"endings", "price *.html *.php* /a/*.htm $0.01\nprice / /paper.html /index/x $0.02", []string{"a/", "index/", "a.php/", "_next/data/"}},
+		{"folders", "price /posts/*/ */ /users/*/full/ *.html /a/*.htm $0.01\nprice *.org *.com $0.02", []string{"a.html/", "index.html/", "posts/", "x../", "a.org/", ".data"}},
 	} {
 		b.Run(list.name, func(b *testing.B) {
 			address := loopback.FreeAddress(b)

@@ -74,7 +74,7 @@ func (x *index) completions(path string) endings {
 // that a line is for. An empty path has none.
 func (x *index) files(page string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		if page == "" || !yield(page) {
+		if page == "" || !yield(x.asFolder(page)) {
 			return
 		}
 		for i, which := 0, x.completions(page); which != 0; i, which = i+1, which>>1 {
@@ -85,10 +85,30 @@ func (x *index) files(page string) iter.Seq[string] {
 	}
 }
 
+// asFolder is the path of a page as that of a folder, if there are globs for folders: every
+// line for the one is for the other too.
+func (x *index) asFolder(page string) string {
+	if !x.folderGlobs || strings.HasSuffix(page, "/") {
+		return page
+	}
+	return page + "/"
+}
+
 // hasEnding says whether a name has an ending that says of what kind it is.
 func hasEnding(name string) bool {
 	dot := strings.LastIndexByte(name, '.')
 	return dot > 0 && strings.Trim(name[dot+1:], "0123456789") != ""
+}
+
+// isAsset says whether a folded path has the ending of what pages are made with.
+func isAsset(path string) bool {
+	path = trimSlash(path)
+	switch path[strings.LastIndexByte(path, '.')+1:] {
+	case "css", "js", "mjs", "map", "wasm", "woff", "woff2", "ttf", "otf", "eot",
+		"png", "jpg", "jpeg", "gif", "svg", "webp", "avif", "ico", "bmp", "mp3", "mp4", "m4a", "ogg", "wav", "webm":
+		return true
+	}
+	return false
 }
 
 // takesEnding reports whether a name may become one of the glob's by an ending. It may say

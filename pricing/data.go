@@ -21,8 +21,8 @@ const (
 	htmlData   = ".html__data.json" // SvelteKit, of a page with that ending
 	nextData   = "/_next/data/"     // Next.js: `/_next/data/<build>/quote.json`
 	nextEnd    = ".json"
-	nextBegin  = "__next." // Next.js, exported: `/quote/__next.quote.__PAGE__.txt`
-	nextText   = ".txt"
+	nextBegin  = "__next."     // Next.js, exported: `/quote/__next.quote.__PAGE__.txt`
+	nextText   = ".txt"        // Next.js, exported: `/quote.txt` beside `/quote.html`
 	flightData = ".data"       // React Router
 	gatsbyData = "/page-data/" // Gatsby: `/page-data/quote/page-data.json`
 	gatsbyEnd  = "/page-data.json"
@@ -36,6 +36,10 @@ type dataOf struct {
 	name int
 	// folder is how long the beginning is that all data have, 0 if they have none.
 	folder int
+	// as is not 0 if the data lie beside the file of the page, with an ending of their own.
+	// Only a line for files says something of them then: for any other line they are a
+	// format of the page.
+	as otherName
 }
 
 // mayBeData says of most folded paths that they are no data of pages.
@@ -65,8 +69,15 @@ func pagesOf(path string) (pages [2]dataOf) {
 		pages[0] = dataOf{page: path[:max(slash, 1)], name: slash + 1}
 		return pages
 	}
-	if page, ok := strings.CutSuffix(path, flightData); ok && strings.IndexByte(page[slash+1:], '.') > 0 {
-		pages[0] = dataOf{page: page, name: len(page)} // else it is a format of the page
+	if page, ok := strings.CutSuffix(path, flightData); ok {
+		pages[0] = dataOf{page: page, name: len(page), as: asPage}
+		if strings.IndexByte(page[slash+1:], '.') > 0 {
+			pages[0].as = 0 // of such a name it is no format
+		}
+		return pages
+	}
+	if page, ok := strings.CutSuffix(path, nextText); ok {
+		pages[0] = dataOf{page: page, name: len(page), as: asPage | asPageOfText}
 		return pages
 	}
 	if strings.HasSuffix(path, htmlData) {
@@ -79,9 +90,9 @@ func pagesOf(path string) (pages [2]dataOf) {
 		if build := strings.IndexByte(path[folder:], '/'); build >= 0 {
 			name := folder + build
 			page := path[name : len(path)-len(nextEnd)]
-			pages[0] = dataOf{pageBelow(path[:at], page), name + 1, folder}
-			if rest, ok := strings.CutPrefix(page, indexBelow); ok {
-				pages[1] = dataOf{pageBelow(path[:at], "/"+rest), name + 1, folder}
+			pages[0] = dataOf{page: pageBelow(path[:at], page), name: name + 1, folder: folder}
+			if rest, ok := strings.CutPrefix(page, "/index/"); ok {
+				pages[1] = dataOf{page: pageBelow(path[:at], "/"+rest), name: name + 1, folder: folder}
 			}
 		}
 		return pages
@@ -89,9 +100,15 @@ func pagesOf(path string) (pages [2]dataOf) {
 	if at := strings.Index(path, gatsbyData); at >= 0 && strings.HasSuffix(path[at+1:], gatsbyEnd) {
 		folder := at + len(gatsbyData)
 		page := path[folder-1 : max(folder, len(path)-len(gatsbyEnd))]
-		pages[0] = dataOf{pageBelow(path[:at], page), folder, folder}
+		pages[0] = dataOf{page: pageBelow(path[:at], page), name: folder, folder: folder}
 	}
 	return pages
+}
+
+// isData says whether a folded path is data of a page, and has a name that nothing else has.
+func isData(path string) bool {
+	pages := pagesOf(path)
+	return pages[0].page != "" && pages[0].as == 0
 }
 
 // pageBelow is the page of that name, where `/index` is the folder itself.
@@ -112,6 +129,8 @@ func (d dataOf) goesBefore(last, first *entry) bool {
 	switch {
 	case last.fixed() > d.name:
 		return true
+	case d.as != 0 && last.ends && last.rank.class == rankHead && first.rank.class == rankHead:
+		return last.rank.head >= first.rank.head // as with `/articles/*.txt`
 	case last.pattern.shape != shapeGlob || last.rank.class != rankHead:
 		return false
 	case d.folder > 0:

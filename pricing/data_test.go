@@ -50,6 +50,30 @@ func TestDataOfAPageIsPriced(t *testing.T) {
 			},
 		},
 		{
+			"what lies beside the file of a page: React Router and Next.js, when they are exported",
+			[]string{"1 /articles/*.html", "2 /report.htm /index.html", "free /articles/4.txt /articles/4.data /articles/free.html"},
+			map[string]string{
+				"/articles/1.txt": "1", "/articles/1.data": "1", "/ARTICLES/1.TXT": "1", "/articles/1.txt/": "1", "/articles/1%2etxt": "1", "/articles/go-1.22.txt": "1", "/articles/index.txt": "1",
+				"/report.txt": "2", "/report.data": "2", "/index.txt": "2",
+				"/articles/4.txt": "free", "/articles/4.data": "free", "/articles/free.txt": "free", "/articles/1.css": "free", "/articles/1.json": "free", "/articles.txt": "free", "/articles/a/1.txt": "free", "/robots.txt": "free", "/llms.txt": "free", "/x.data": "free", "/report.x.txt": "free",
+			},
+		},
+		{
+			"but no other text beside files anywhere",
+			[]string{"1 *.html", "2 /docs/*.html", "free /docs/*.txt /docs/*/notes.txt"},
+			map[string]string{"/quote.data": "1", "/a/b.data": "1", "/robots.txt": "free", "/llms.txt": "free", "/.well-known/security.txt": "free", "/a/b.txt": "free", "/docs/1.txt": "free", "/docs/1.data": "2"},
+		},
+		{
+			"nor beside what is no file, or is for everything",
+			[]string{"1 /*", "2 /articles/*.html", "free *.txt *.data"},
+			map[string]string{"/robots.txt": "free", "/x.data": "free", "/articles/1.txt": "2", "/articles/1.data": "2"},
+		},
+		{
+			"other endings are of no page",
+			[]string{"1 /articles/*.pdf /a.zip *.xml"},
+			map[string]string{"/articles/1.txt": "free", "/articles/1.data": "free", "/a.txt": "free", "/sitemap.data": "free"},
+		},
+		{
 			"Gatsby",
 			[]string{"1 /quote /a/b", "2 /", "3 /blog"},
 			map[string]string{
@@ -95,6 +119,12 @@ func TestDataOfAPageIsPriced(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			wantOutcomes(t, tc.lines, tc.want)
 		})
+	}
+	for path, want := range map[string]Kind{"/robots.txt": Free, "/articles/x.data": Free, "/x.txt": Refused} {
+		list := mustList(t, Decision{Kind: Refused}, "free /robots.txt /articles/x.data", "1 *.htm")
+		if d, err := list.Decide(nil, "GET", path); err != nil || d.Kind != want {
+			t.Errorf("%s is %s, %v", path, d.Kind, err)
+		}
 	}
 	list := mustList(t, Decision{Kind: Refused}, "free /_next/* *.json /a")
 	for path, want := range map[string]Kind{"/_next/data/B/a.json": Free, "/_next/data/B/b.json": Refused, "/b/__data.json": Refused, "/_next/b.js": Free} {

@@ -200,15 +200,15 @@ func (l *List) Prices(paths ...string) []int {
 		for _, reading := range readings {
 			reading = fold(reading)
 			l.addPrices(reading, add)
-			if at, _ := l.index.folder(reading); at > 0 {
-				l.addPrices(reading[:at], add)
+			if dir, _ := l.index.folder(reading); dir != "" {
+				l.addPrices(dir, add)
 			}
-			for at, script := l.index.program(reading); at > 0; at, script = l.index.program(reading[:at]) {
-				if script {
+			for at, kind := l.index.program(reading); at > 0; at, kind = l.index.program(reading[:at]) {
+				if kind != behindIndex {
 					l.addPrices(reading[:at], add)
 				}
-				if folder, _ := l.index.folder(reading[:at]); folder > 0 {
-					l.addPrices(reading[:folder], add)
+				if dir, _ := l.index.folder(reading[:at]); dir != "" {
+					l.addPrices(dir, add)
 				}
 			}
 			for i, which := 0, l.index.completions(reading); which != 0; i, which = i+1, which>>1 {
@@ -216,7 +216,7 @@ func (l *List) Prices(paths ...string) []int {
 					l.addPrices(trimSlash(reading)+completions[i], add)
 				}
 			}
-			for _, d := range pagesOf(reading) {
+			for _, d := range pagesOf(reading) { // some more, if they lie beside a page
 				for page := range l.index.files(d.page) {
 					l.addPrices(page, add)
 				}
@@ -291,12 +291,27 @@ type request struct {
 	// named are the lines for one reading that are for other methods than one of
 	// these, and allow those of all readings that have no line for their method.
 	named, allow []int
-	// format says that the path looked up is without its ending: see lookUpFormats.
-	format bool
-	// folder says that the path looked up is that of a folder with an ending: see
-	// lookUpCompleted.
-	folder bool
+	// as says of which kind the name is that is looked up for a path.
+	as otherName
 }
+
+// otherName is a set of what a name is that is looked up for a path beside its own.
+type otherName uint8
+
+const (
+	// asFormat: it is without its ending, see lookUpFormats.
+	asFormat otherName = 1 << iota
+	// asFolder: it has an ending, and the path is a folder's, see lookUpCompleted.
+	asFolder
+	// asAsset: the path is of what pages are made with, or data of one, which is of no
+	// glob for folders: `/posts/style.css` is no format of `/posts/style/`, and
+	// `/posts/__data.json` is data of `/posts`.
+	asAsset
+	// asPage: it is the page beside which its data lie, see dataOf.
+	asPage
+	// asPageOfText: that, and the data have an ending that much else has.
+	asPageOfText
+)
 
 // verdict is what the list says of one reading with one method.
 type verdict struct {
@@ -353,9 +368,12 @@ func (q *request) lookUpFormats(path string, verdicts []verdict) error {
 		if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.sure || v.head <= at }) {
 			continue
 		}
-		q.format = true
+		q.as = asFormat
+		if isAsset(path) || isData(path) {
+			q.as |= asAsset
+		}
 		err := q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
-		if q.format = false; err != nil {
+		if q.as = 0; err != nil {
 			return err
 		}
 	}
@@ -376,9 +394,11 @@ func (q *request) lookUpCompleted(path string, verdicts []verdict) error {
 			continue
 		}
 		bare := trimSlash(path)
-		q.folder = len(bare) != len(path)
+		if len(bare) != len(path) {
+			q.as = asFolder
+		}
 		err := q.lookUpAs(bare+completions[i], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, len(path)) })
-		if q.folder = false; err != nil {
+		if q.as = 0; err != nil {
 			return err
 		}
 	}
@@ -391,9 +411,17 @@ func (q *request) lookUpData(path string, verdicts []verdict) error {
 	if !mayBeData(path) {
 		return nil
 	}
-	for _, d := range pagesOf(path) {
+	// Iterators keep what they yield on the heap: the copy, and not the path of every request.
+	kept := strings.Clone(path)
+	for _, d := range pagesOf(kept) {
+		nameOf := ""
+		if d.as != 0 {
+			nameOf = kept
+		}
 		for page := range q.list.index.files(d.page) {
-			if err := q.lookUpAs(page, "", verdicts, d.goesBefore); err != nil {
+			q.as = d.as
+			err := q.lookUpAs(page, nameOf, verdicts, d.goesBefore)
+			if q.as = 0; err != nil {
 				return err
 			}
 		}
@@ -451,12 +479,18 @@ func (e *entry) moreSpecific(other *entry) bool {
 // too, with whatever query the price of `/` is for. Who wants to say otherwise writes a
 // line for the file.
 func (q *request) lookUpFolder(path, file string, verdicts []verdict) error {
-	at, own := q.list.index.folder(file)
+	dir, own := q.list.index.folder(file)
+	at := len(trimSlash(dir))
 	if at == 0 || own {
 		// Of `/` and `/*` with two prices the dearer one, rather than neither.
 		return q.lookUpToo(path, at, verdicts, q.list.join)
 	}
-	return q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
+	if isAsset(file) {
+		q.as = asAsset
+	}
+	err := q.lookUpAs(dir, path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
+	q.as = 0
+	return err
 }
 
 // lookUpToo asks also for a beginning of the path, of a length, and joins what is said
@@ -486,17 +520,24 @@ func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a
 	return nil
 }
 
-// lookUpScripts asks also for the scripts that may run with the rest of the path:
-// whatever follows the name of a program, a server may run the program. Who wants to say
-// otherwise of what follows writes a line for it.
+// lookUpScripts asks also for the scripts that may run with the rest of the path, and for
+// the files that a server may take for such: whatever follows the name of a program, a
+// server may run the program. Who wants to say otherwise of what follows writes a line for
+// it.
 func (q *request) lookUpScripts(path string, verdicts []verdict) error {
 	x := &q.list.index
-	for at, script := x.program(path); at > 0 && !q.over(); at, script = x.program(path[:at]) {
+	for at, kind := x.program(path); at > 0 && !q.over(); at, kind = x.program(path[:at]) {
 		q.spent += at
-		if script {
-			if err := q.lookUpToo(path, at, verdicts, Join); err != nil {
-				return err
-			}
+		var err error
+		switch kind {
+		case behindScript:
+			err = q.lookUpToo(path, at, verdicts, Join)
+		case behindFile:
+			err = q.lookUpAs(path[:at], path, verdicts, func(last, first *entry) bool { return last.goesBefore(first, at) })
+		default:
+		}
+		if err != nil {
+			return err
 		}
 		if err := q.lookUpFolder(path, path[:at], verdicts); err != nil {
 			return err
@@ -684,10 +725,9 @@ func (q *request) askOnce(answers *map[int]bool, number int, matcher func(*http.
 }
 
 // covers reports whether the pattern matches a path for which the index found
-// the entry. A name that has an ending of its own covers no name that lost one, and
-// `*.html` is for no folder, however many servers look for a file of that name.
+// the entry.
 func (q *request) covers(e *entry, path string) bool {
-	if q.format && e.ends || q.folder && e.rank.class >= rankLoose {
+	if q.as != 0 && q.as.isNoneOf(e) {
 		return false
 	}
 	if e.pattern.shape != shapeGlob {
@@ -699,6 +739,19 @@ func (q *request) covers(e *entry, path string) bool {
 	ok, looked := e.pattern.globMatches(path)
 	q.spent += looked
 	return ok
+}
+
+// isNoneOf says that a line is for no name of this kind. A name that has an ending of its
+// own covers no name that lost one, and `*.html` is for no folder, however many servers look
+// for a file of that name. Nor is `*/` for files in the formats of folders, nor `*.html`
+// for texts beside such files: `/robots.txt` would be one of `/robots/` and `/robots.html`.
+func (as otherName) isNoneOf(e *entry) bool {
+	loose, folders := e.rank.class >= rankLoose, e.pattern.folders
+	return as&asFormat != 0 && (e.ends || folders && loose) ||
+		as&asFolder != 0 && loose ||
+		as&asAsset != 0 && folders ||
+		as&asPage != 0 && !e.ends && !folders ||
+		as&asPageOfText != 0 && loose
 }
 
 // matches is covers for an entry that the index found for another path.

@@ -17,6 +17,8 @@ import (
 //   - `[a-z]` is one character of a class, `[^a-z]` one of the others, but never
 //     a slash.
 //   - `/*` at the end covers everything below and the path without it.
+//   - `*/` at the end is for folders, as `/posts/*/`; any other slash at the end means
+//     nothing.
 type glob struct {
 	// head and tail are what stands before the first wildcard and after the
 	// last one: cheap to compare, and most paths fail there.
@@ -202,7 +204,11 @@ func (g *glob) look(path string) (ok bool, looked int) {
 	if len(path) < len(g.head)+len(g.tail) || !strings.HasPrefix(path, g.head) || !strings.HasSuffix(path, g.tail) {
 		return false, missCost
 	}
-	path = path[len(g.head) : len(path)-len(g.tail)]
+	return g.lookInside(path[len(g.head) : len(path)-len(g.tail)])
+}
+
+// lookInside is look for what lies between the head and the tail.
+func (g *glob) lookInside(path string) (ok bool, looked int) {
 	switch {
 	case g.inside != "":
 		return strings.Contains(path, g.inside), 4 + len(path)/4

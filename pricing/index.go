@@ -108,8 +108,11 @@ type index struct {
 	// globs with a fixed beginning, which say what folder it is in.
 	ended, endedBelow endings
 	// globs says that there are globs for names to which servers may add an ending:
-	// `/users/*/export`.
-	globs bool
+	// `/users/*/export`, and endGlobs that there are others, for names that have one.
+	globs, endGlobs bool
+	// folderGlobs says that there are globs for folders, as `/posts/*/`, and fileGlobs
+	// that there are prices for files, as `*.pdf`.
+	folderGlobs, fileGlobs bool
 }
 
 // headKind is a set of index.below, index.begins and index.programs.
@@ -133,7 +136,12 @@ func newIndex(entries []entry, lines []Line) index {
 	}
 	for _, e := range entries {
 		x.noteEndings(&e)
-		x.globs = x.globs || e.pattern.shape == shapeGlob && !e.ends
+		if e.pattern.shape == shapeGlob {
+			x.globs = x.globs || !e.ends
+			x.endGlobs = x.endGlobs || e.ends
+			x.folderGlobs = x.folderGlobs || e.pattern.folders
+			x.fileGlobs = x.fileGlobs || e.ends && lines[e.line].Kind == Priced
+		}
 		head := e.pattern.head
 		switch e.rank.class {
 		case rankExact:
@@ -181,23 +189,25 @@ func mayBeProgram(path string) bool {
 	return strings.LastIndexByte(name, '.') > 0 || strings.Contains(dir, "cgi-bin/")
 }
 
-// folder finds the folder whose index file a folded path may be, as the length of its
-// path, 0 if there is none, and says whether the folder has a price of its own. Where
-// globs have prices, any folder may be one of theirs.
-func (x *index) folder(path string) (at int, own bool) {
+// folder finds the folder whose index file a folded path may be, which a slash may follow,
+// and says whether the folder has a price of its own. It is empty if there is none, and
+// else has its slash, with which every line for it is found. Where globs have prices, any
+// folder may be one of theirs.
+func (x *index) folder(path string) (dir string, own bool) {
+	path = trimSlash(path)
 	slash := strings.LastIndexByte(path, '/')
 	if !x.hasFolders() || slash < 0 || !isIndexName(path[slash+1:]) {
-		return 0, false
+		return "", false
 	}
-	dir := max(slash, 1) // the root keeps its slash
-	if _, own = x.folders[path[:dir]]; !own && !x.globs {
-		return 0, false
+	dir = path[:slash+1]
+	if _, own = x.folders[trimSlash(dir)]; !own && !x.globs && !x.endGlobs {
+		return "", false
 	}
 	return dir, own
 }
 
 // hasFolders says whether a line may be for the path of a folder.
-func (x *index) hasFolders() bool { return len(x.folders) > 0 || x.globs }
+func (x *index) hasFolders() bool { return len(x.folders) > 0 || x.globs || x.endGlobs }
 
 // formats finds where the ending of the name of a folded path may begin that a server
 // takes for a format, 0 for nowhere: at its first dot (Spring reads `/quote.tar.gz` so),
@@ -266,33 +276,42 @@ func (x *index) lists(path string, f func([]entry) (more bool)) (probes int) {
 	return probes
 }
 
-// program finds the last program that a server may run with the rest of a folded path, as
-// the length of its path, 0 if there is none: one whose name is that of a script, one that
-// has a price of its own, or, which is no script by its name, an `index` that a server
-// completes.
-func (x *index) program(path string) (at int, script bool) {
+// behind is what a server may serve with the rest of a path behind it.
+type behind uint8
+
+const (
+	behindNothing behind = iota
+	behindScript         // a program, by its name or because it has a price of its own
+	behindIndex          // the index file of a folder
+	behindFile           // a file for which some glob may be
+)
+
+// program finds the last of what servers serve for what follows it in a folded path too, as
+// the length of its path: a program, an index file and, as PHP's own server does and Apache
+// where PHP reads it, any file.
+func (x *index) program(path string) (at int, kind behind) {
 	known := strings.IndexByte(path, '.') >= 0
-	index := x.hasFolders() && strings.Contains(path, indexBelow)
+	index := x.hasFolders() && (known || strings.Contains(path, "/index"))
 	if !known && !index && x.kinds&headScript == 0 {
-		return 0, false
+		return 0, behindNothing
 	}
-	for n := len(path) - 1; n > 0; n-- {
-		if path[n] != '/' {
-			continue
-		}
+	for n := strings.LastIndexByte(path, '/'); n > 0; {
+		slash := strings.LastIndexByte(path[:n], '/')
+		name := path[slash+1 : n]
 		if n+1 < len(x.lengths) && x.lengths[n+1]&headScript != 0 {
 			if _, ok := x.programs[path[:n]]; ok {
-				return n, true
+				return n, behindScript
 			}
 		}
-		if known && endsWithScript(path[:n]) {
-			return n, true
+		switch {
+		case known && endsWithScript(path[:n]):
+			return n, behindScript
+		case known && x.fileGlobs && hasEnding(name):
+			return n, behindFile
+		case index && isIndexName(name):
+			return n, behindIndex
 		}
-		if index && strings.HasSuffix(path[:n+1], indexBelow) {
-			return n, false
-		}
+		n = slash
 	}
-	return 0, false
+	return 0, behindNothing
 }
-
-const indexBelow = "/index/"

@@ -250,6 +250,8 @@ func TestConflicts(t *testing.T) {
 		{"1 *.pdf", "2 *.PDF"},
 		{"1 *.css", "2 *data*"},
 		{"1 /a/*/b", "2 /a/*b/[^~]"},
+		{"1 /a/*/b", "2 /a/*/b/"},
+		{"1 /a/*/", "2 /A/*/"},
 		{"1 GET /x", "2 HEAD /x"},
 		{"1 GET POST /x", "2 PUT POST /x"},
 		{"1 @bot /x", "2 @bot /x"},
@@ -277,6 +279,8 @@ func TestConflicts(t *testing.T) {
 		{"1 *.pdf", "2 *.doc"},
 		{"1 *.css", "2 *api*"},
 		{"1 /a/*", "2 /b/*"},
+		{"1 /a/*/", "2 /a/*"},
+		{"1 */", "2 *.html"},
 		{"1 /a/*/b", "2 /a/*/c"},
 		{"1 /x", "1 /x"},
 		{"free /x", "free /x"},
@@ -451,6 +455,13 @@ func TestKindString(t *testing.T) {
 }
 
 func TestPrices(t *testing.T) {
+	for path, want := range map[string][]int{"/posts/a": {1}, "/posts/a/index.html": {1}, "/posts/a/index.html/x": {1}, "/posts/a.json": {1}, "/posts/a/__data.json": {1}, "/posts": nil, "/b/b.html/x": {2}, "/b/b.txt": {2}} {
+		got := mustList(t, Decision{Kind: Free}, "1 /posts/*/", "2 /b/*.html").Prices(path)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
 	list := mustList(t, Decision{Kind: Priced, Price: 9}, "1 GET /a", "2 POST /a", "3 @m /a", "4 /a/*", "5 /b", "free PUT /a", "6 *.c")
 	for path, want := range map[string][]int{"/a": {1, 2, 3, 4, 9}, "/a/x.c": {4, 6, 9}, "/x": {9}, "/x/../b;y": {5, 9}} {
 		got := list.Prices(path, path)

@@ -15,7 +15,7 @@ const maxPattern = 1024
 const everything = "*"
 
 // shape is how a pattern selects paths.
-type shape int
+type shape uint8
 
 const (
 	shapeExact  shape = iota // `/x`, which is `/x/` too
@@ -27,6 +27,8 @@ const (
 // pattern is one path of a line, read and folded.
 type pattern struct {
 	shape shape
+	// folders says that the glob is for folders, as `/posts/*/` is: see folderMatches.
+	folders bool
 	// head is what every matching path begins with, up to the first wildcard.
 	// For an exact pattern it is the whole path without a slash at its end.
 	// For `/x/*` it is "/x/", although `/x` matches too.
@@ -46,6 +48,10 @@ func parsePattern(s string) (pattern, error) {
 	}
 	folded := fold(s)
 	wild := strings.IndexAny(folded, "*[]")
+	folders := wild >= 0 && strings.HasSuffix(folded, "*/")
+	if wild >= 0 && !folders {
+		folded = trimSlash(folded) // `/users/*/full/` is `/users/*/full`
+	}
 	switch {
 	case folded == everything || folded == "/*":
 		return pattern{shape: shapeAll}, nil
@@ -60,7 +66,7 @@ func parsePattern(s string) (pattern, error) {
 	if err != nil {
 		return pattern{}, fmt.Errorf("path %.80q %w", s, err)
 	}
-	p := pattern{shape: shapeGlob, head: folded[:wild], glob: g, literals: g.literals()}
+	p := pattern{shape: shapeGlob, head: folded[:wild], glob: g, folders: folders, literals: g.literals()}
 	if p.head == "/" {
 		// Every path begins with a slash: that fixes nothing.
 		p.head = ""
@@ -147,6 +153,9 @@ func (p *pattern) matches(path string) bool {
 
 // globMatches is matches for a glob, and says how much it has looked at.
 func (p *pattern) globMatches(path string) (ok bool, looked int) {
+	if p.folders && !strings.HasSuffix(path, "/") {
+		return p.folderMatches(path)
+	}
 	ok, looked = p.glob.look(path)
 	if trimmed := trimSlash(path); !ok && len(trimmed) != len(path) {
 		var more int
@@ -154,6 +163,20 @@ func (p *pattern) globMatches(path string) (ok bool, looked int) {
 		looked += more
 	}
 	return ok, looked
+}
+
+// folderMatches is globMatches for a glob for folders and a path without the slash that
+// the glob ends with: servers answer `/posts/7` with the page of `/posts/7/`. A name with
+// an ending is no folder, but a file beside the folders, and so is an `index`.
+func (p *pattern) folderMatches(path string) (ok bool, looked int) {
+	if !strings.HasPrefix(path, p.glob.head) {
+		return false, missCost
+	}
+	if name := path[strings.LastIndexByte(path, '/')+1:]; hasEnding(name) || isIndexName(name) {
+		return false, missCost + len(name)
+	}
+	ok, looked = p.glob.lookInside(path[len(p.glob.head):])
+	return ok, missCost + looked
 }
 
 // ends reports whether the pattern fixes an ending for the names that it matches.

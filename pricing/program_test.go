@@ -43,6 +43,36 @@ func TestWhatFollowsAProgramIsPriced(t *testing.T) {
 			},
 		},
 		{
+			"what follows an index file, whatever its ending",
+			[]string{"1 / /shop", "2 /users/*/full", "free /shop/index.html/about /docs/index.html/*"},
+			map[string]string{
+				"/shop/index.html/": "1", "/shop/index.html/x": "1", "/shop/index.htm/x/y.css": "1", "/SHOP/INDEX.html/x": "1", "/shop/default.htm/x": "1", "/index.html/": "1", "/index.html/x": "1", "/shop/index/": "1",
+				"/users/7/full/index.html/": "2", "/users/7/full/index.html/x": "2", "/users/7/full/index.txt/x": "2",
+				"/shop/index.html/about": "free", "/docs/index.html/x": "free", "/x/index.html/": "free", "/x/index.html/y": "free", "/shop/indexes/x": "free", "/shop/x/index.html/y": "free", "/shop/default/x": "free",
+			},
+		},
+		{
+			"the index file of a folder whose name has an ending",
+			[]string{"1 /whois/*.com", "2 *.org", "free /whois/free.com/index.html"},
+			map[string]string{
+				"/whois/example.com": "1", "/whois/example.com/": "1", "/whois/example.com/index.html": "1", "/whois/example.com/index.php/x": "1", "/whois/example.com/index": "1", "/a/b.org/index.html": "2",
+				"/whois/free.com/index.html": "free", "/whois/index.html": "free", "/whois/example.net/index.html": "free",
+			},
+		},
+		{
+			"what follows a file",
+			[]string{"1 /articles/*.html *.pdf", "free /articles/1.html/about /articles/free.html *.css", "2 /articles/2.html/*"},
+			map[string]string{
+				"/articles/1.html/": "1", "/articles/1.html/x": "1", "/articles/1.html/x/y.css": "1", "/x/y.pdf/z": "1", "/x/y.pdf/": "1", "/articles/3.html/x.php/y": "1",
+				"/articles/1.html/about": "free", "/articles/free.html/x": "free", "/articles/2.html/x": "2", "/articles/x": "1", "/style.css/x": "free", "/articles/go-1.22/x": "free", "/node.js/x": "free", "/example.com/x.css": "free",
+			},
+		},
+		{
+			"what is free behind a name with a dot",
+			[]string{"1 *.html", "free /docs/*", "2 *.js"},
+			map[string]string{"/docs/a.html/x": "free", "/a.css/b.html": "1", "/a.js/b.css": "2"},
+		},
+		{
 			"a line for the index file wins",
 			[]string{"1 / /shop", "free /index.html /shop/*", "2 /index.php"},
 			map[string]string{"/index.html": "free", "/index.php": "2", "/index.htm": "1", "/shop/index.html": "free", "/shop": "1"},

@@ -238,13 +238,14 @@ func hasBadEscape(text string) bool {
 	return false
 }
 
-// couldBe compares a name, as it is decoded, with a folded one. Space and
-// brackets before it do not count (PHP, Rack, qs); a bracket and a point behind it
+// couldBe compares a name, as it is decoded, with a folded one. Space, brackets and
+// a point before it do not count (PHP, Rack, qs); a bracket and a point behind it
 // begin what the name has inside (`p[]`, `p[0]`, `p.x`), a NUL and an equals sign
-// that was escaped end it.
+// that was escaped end it. Behind a bracket that closes it nothing counts: `[p]x` is p
+// to qs, and `p]x` is what p has inside to Rack.
 func couldBe(u unescaper, want string) bool {
 	c, ok := u.next()
-	for ok && strings.IndexByte(blank+"[]?", c) >= 0 {
+	for ok && (strings.IndexByte(blank+"[]?", c) >= 0 || c == '.' && !strings.HasPrefix(want, "_")) {
 		c, ok = u.next()
 	}
 	for i := 0; i < len(want); {
@@ -259,10 +260,12 @@ func couldBe(u unescaper, want string) bool {
 		}
 		c, ok = u.next()
 	}
+	closed := false
 	for ok && strings.IndexByte(blank+"]", c) >= 0 {
+		closed = closed || c == ']'
 		c, ok = u.next()
 	}
-	return !ok || c == '[' || c == '.' || c == '=' || c == 0
+	return !ok || closed || c == '[' || c == '.' || c == '=' || c == 0
 }
 
 // foldName is a wanted name as couldBe compares it.

@@ -218,6 +218,9 @@ func (c *closure) respell(path string) {
 	if has&featWindows != 0 {
 		c.step(path, dropStreams)
 	}
+	if has&featUp != 0 {
+		c.step(path, splitUps)
+	}
 	if has&featGlued != 0 {
 		c.step(path, gluedPathInfo)
 	}
@@ -264,6 +267,7 @@ const (
 	featWindows                        // a segment with a dot at its end, or `:$`
 	featScript                         // .php/ and the like
 	featGlued                          // .phparticles
+	featUp                             // a segment with `..` at its end
 	featLook                           // in byteFeatures only
 )
 
@@ -347,6 +351,9 @@ func featuresOf(path string) features {
 				if endsWithDot(path[slash+1 : i]) {
 					has |= featWindows
 				}
+				if endsUp(path[slash+1 : i]) {
+					has |= featUp
+				}
 			case dot > slash && endsWithScript(path[:i]):
 				has |= featScript
 			}
@@ -367,6 +374,12 @@ func endsWithDot(s string) bool {
 	}
 	trimmed := strings.TrimRight(s, ".")
 	return trimmed != "" && trimmed[len(trimmed)-1] != '/'
+}
+
+// endsUp reports whether a segment ends with two dots, and has something else before them.
+func endsUp(segment string) bool {
+	name, ok := strings.CutSuffix(segment, "..")
+	return ok && name != "" && name[len(name)-1] != '.'
 }
 
 // highBytes is how many bytes are not ASCII.

@@ -79,9 +79,15 @@ func TestReadings(t *testing.T) {
 		{"/a%EF%BC%8Fb", []string{"/a／b", "/a/b"}},
 		// What Windows drops from names.
 		{"/a.", []string{"/a.", "/a"}},
-		{"/a../b", []string{"/a../b", "/a/b"}},
+		{"/a../b", []string{"/a../b", "/a/b", "/a/../b", "/b"}},
 		{"/a%20./b", []string{"/a ./b", "/a/b"}},
 		{"/...", []string{"/..."}},
+		// A folder in the place of what a path begins with, and `..` behind it.
+		{"/s/static../x/y../z", []string{"/s/static../x/y../z", "/s/static/x/y/z", "/s/static/../x/y/../z", "/s/x/z"}},
+		{"/wait../", []string{"/wait../", "/wait/", "/wait/../", "/"}},
+		{"/wait..", []string{"/wait..", "/wait"}},
+		{"/v1..v2/a..b", []string{"/v1..v2/a..b"}},
+		{"/wait.../x", []string{"/wait.../x", "/wait/x"}},
 		{"/a/%20./b", []string{"/a/ ./b", "/a/./b", "/a//b", "/a/b"}},
 		{"/a/.%20.", []string{"/a/. .", "/a/"}},
 		{"/a::$DATA", []string{"/a::$DATA", "/a"}},

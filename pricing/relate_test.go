@@ -30,6 +30,12 @@ func TestRelate(t *testing.T) {
 		{"/u/*/export", "/u/1/export", true, true},
 		{"/u/*/export", "/u/1/import", false, false},
 		{"/u/*", "/u/*/export", true, true},
+		{"/u/*/", "/u/1", true, true},
+		{"/u/*/", "/u/1.css", false, true},
+		{"/u/*/", "/u", false, false},
+		{"/u/*", "/u/*/", true, true},
+		{"*/", "/u/*/", true, true},
+		{"/u/*/x/", "/u/*/x", true, true},
 		{"/a%2f", "/a", false, false},
 	} {
 		overlap, _ := Overlap(tt.a, tt.b)
@@ -40,7 +46,7 @@ func TestRelate(t *testing.T) {
 }
 
 func TestExample(t *testing.T) {
-	for _, s := range []string{"/*", "/x", "/X/Y", "/x/*", "/x*", "*.pdf", "*mid*", "/u/*/export", "/a[^~]b", "/[b-d]x", "/[^b-d]x/*", "/ü/*"} {
+	for _, s := range []string{"/*", "/x", "/X/Y", "/x/*", "/x*", "*.pdf", "*mid*", "/u/*/export", "/a[^~]b", "/[b-d]x", "/[^b-d]x/*", "/ü/*", "/u/*/", "*/", "/u/*/x/"} {
 		path, ok := Example(s)
 		if !ok {
 			t.Errorf("%s has no example (%s)", s, path)
@@ -73,6 +79,7 @@ func TestCommon(t *testing.T) {
 		{[]string{"/a/*", "*.pdf", "*mid*"}, "/a/midx.pdf"},
 		{[]string{"/Paid/*", "*.PNG"}, "/Paid/x.PNG"},
 		{[]string{"*", "/x/*"}, "/x/x"},
+		{[]string{"/x/*/", "/x/*"}, "/x/x/"},
 		{[]string{"/*", "/"}, "/"},
 		{[]string{"/x*", "/x"}, "/x"},
 		{[]string{"/x/*", "/x"}, "/x"},

@@ -282,6 +282,27 @@ func endsWithScript(path string) bool {
 	return false
 }
 
+// splitUps puts a slash before two dots at the end of a segment that others follow. nginx
+// with `location /static { alias /srv/www/static/; }` takes `/static../posts/x` for
+// `/srv/www/static/../posts/x`.
+func splitUps(path string) string {
+	var b strings.Builder
+	b.Grow(len(path) + 1)
+	for {
+		segment, rest, more := strings.Cut(path, "/")
+		if more && endsUp(segment) {
+			b.WriteString(segment[:len(segment)-2])
+			segment = "/.."
+		}
+		b.WriteString(segment)
+		if !more {
+			return b.String()
+		}
+		b.WriteByte('/')
+		path = rest
+	}
+}
+
 // pathInfo leaves out the first script's name where more follows it:
 // applications with a front controller take `/blog/index.php/a` for `/blog/a`.
 func pathInfo(path string) string {

@@ -126,6 +126,33 @@ func TestLongPathIsNotLookedThrough(t *testing.T) {
 	}
 }
 
+// A semicolon ends a pair of the query to some upstreams, and is part of it to others.
+func TestMethodBehindASemicolonIsRead(t *testing.T) {
+	for query, want := range map[string]string{
+		"_method%00;=PUT":           "PUT", // PHP
+		"_method%00x;y=put":         "PUT",
+		"a=b&_method%00;=PUT&c=d":   "PUT",
+		"%5fmethod%00;;=PUT":        "PUT",
+		"._method[;]=PUT":           "",
+		"_method[;]=PUT":            "PUT",
+		"_method[a;b]=PUT":          "PUT",
+		"a;_method=PUT":             "PUT",
+		"_method=PUT;a=b":           "PUT",
+		"a=b;_method=PUT;c":         "PUT",
+		"_method=PUT;_method=PATCH": "PATCH,PUT",
+		"_method;=PUT":              "", // a name of its own
+		"_method;a=PUT":             "",
+		"a;_method%00":              "",
+		"_method%00;":               "",
+		"q=_method%00;=PUT":         "",
+	} {
+		r := &http.Request{URL: &url.URL{Path: "/x", RawQuery: query}}
+		if o := ReadOverrides(r); strings.Join(o.methods, ",") != want {
+			t.Errorf("%s: %q, want %q", query, o.methods, want)
+		}
+	}
+}
+
 // methodIn finds what decoding the name finds.
 func TestMethodIn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

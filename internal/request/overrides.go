@@ -202,7 +202,8 @@ func (o *Overrides) addMethods(value string) {
 }
 
 // addQuery adds what the query says of the method: `_method`, in the spellings
-// that PHP takes for it too.
+// that PHP takes for it too. PHP ends a pair at & only, so that a name may have a
+// semicolon in it: `_method%00;=PUT`.
 func (o *Overrides) addQuery(query string) {
 	if len(query) > maxQuery {
 		o.many = true
@@ -212,7 +213,11 @@ func (o *Overrides) addQuery(query string) {
 		end := start + endOfPair(query[start:])
 		switch query[start] {
 		case '_', '.', '+', '%', ' ', '?':
-			if value, ok := methodIn(query[start:end]); ok {
+			pair := query[start:end]
+			if (start == 0 || query[start-1] == '&') && strings.IndexByte(pair, '=') < 0 {
+				pair, _, _ = strings.Cut(query[start:], "&")
+			}
+			if value, ok := methodIn(pair); ok {
 				o.addMethods(unescape(value))
 			}
 		}

@@ -63,6 +63,10 @@ func pathTricks(g good) []trick {
 		{"a parameter", p + ";x=1"},
 		{"a parameter of the first segment", "/" + first + ";x=1" + rest},
 		{"a slash at its end", last + "/"},
+		{"no slash at its end", last},
+		{"in another format", last + ".json"},
+		{"an index file", last + "/index.html"},
+		{"above an alias that has a slash more", "/static.." + p},
 		{"two slashes at its end", last + "//"},
 		{"a dot segment at its end", last + "/."},
 		{"a dot at its end", p + "."},
@@ -161,7 +165,7 @@ func queryTricks() []trick {
 	var tricks []trick
 	for _, path := range []string{"/", "/index.php", "//", "/index.php/", "/?", "/.", "/index%2ephp"} {
 		for _, query := range []string{
-			"p=1", "p[]=1", "p[0]=1", "p[a]=1", "p[a][b]=1", "p%5b%5d=1", "p%5B0%5D=1", "p[]x=1", "p%00=1", "p%00x=1", "%00p=1", "P=1", "%70=1", "%50=1", "p.=1", "p =1", "p+=1", "p%20=1",
+			"p=1", "p[]=1", "p[0]=1", "p[a]=1", "p[a][b]=1", "p%5b%5d=1", "p%5B0%5D=1", "p[]x=1", "[p]=1", "[p]x=1", "[p]]x=1", "%5Bp%5Dx=1", "p]x=1", "p%00=1", "p%00x=1", "%00p=1", "P=1", "%70=1", "%50=1", "p.=1", "p =1", "p+=1", "p%20=1",
 			"+p=1", "%20p=1", "%09p=1", "p=1&p=2", "p=&p=1", "p=0&p=1", "p=1&p=", "p=1&p=0", "p=1&p[]=", "x=1;p=1", "p=1;x=1", "x=1&p=1", "&p=1", "&&p=1&&", "?p=1", "p=%31", "p=+1", "p=01", "p=1x", "p%3d1", "p=1%00",
 			"p=1#", "p=1&feed=rss2", "p=1&_method=GET", "p=1&_method=HEAD", "%zz=1&p=1", "p=1&%zz", "a=%&p=1", "p==1", "p[=1", "p&p=1",
 		} {
@@ -192,7 +196,7 @@ func overrideTricks() []trick {
 		tricks = append(tricks, trick{"override by " + value, r})
 	}
 	for _, query := range []string{
-		"_method=POST", "_method=post", "_METHOD=POST", "%5fmethod=POST", "%5Fmethod=%50OST", "_method[]=POST", "_method[0]=POST", "_method%00=POST", "_method%00x=POST", ".method=POST", "+_method=POST", "%20_method=POST",
+		"_method=POST", "_method=post", "_METHOD=POST", "%5fmethod=POST", "%5Fmethod=%50OST", "_method[]=POST", "_method[0]=POST", "_method%00=POST", "_method%00x=POST", "_method%00;=POST", "_method%00x;y=POST", ".method=POST", "+_method=POST", "%20_method=POST",
 		"_method=GET&_method=POST", "_method=POST&_method=GET", "x=1;_method=POST", "x;_method=POST", "?_method=POST", "_method=POST%20", "_method=+POST", "_method=POST%00", "_method=POST,GET", "%zz&_method=POST", "_method=POST;", "_method=POST#",
 	} {
 		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {

@@ -42,6 +42,9 @@ http {
 		location / {
 			try_files $uri $uri/ /index.php?$args;
 		}
+		location /static {
+			alias %[1]s/site/static/; # a slash too many, as many have it
+		}
 		location ~ [^/]\.(php|phtml)(/|$) {
 			fastcgi_split_path_info ^(.+?\.(?:php|phtml))(/.*)?$;
 			fastcgi_pass %[3]s;

@@ -4,8 +4,10 @@ package servers
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
@@ -14,8 +16,14 @@ import (
 // startPHP is PHP's own server, which many small sites and all demos run on.
 func startPHP(t *testing.T) *server {
 	dir, address := site(t, "php", "site"), loopback.FreeAddress(t)
+	// For whatever lies below a folder it takes the folder's index file, which a price for
+	// folders is not for.
+	if err := os.RemoveAll(filepath.Join(dir, "site", "posts")); err != nil {
+		t.Fatal(err)
+	}
 	start(t, address, dir, program(t, "/usr/bin/php"), "-S", address, "-t", filepath.Join(dir, "site"))
-	return newServer("php -S", dir, "reverse_proxy "+address, scripts)
+	goods := slices.DeleteFunc(slices.Clone(scripts), func(g good) bool { return strings.HasPrefix(g.path, "/posts/") })
+	return newServer("php -S", dir, "reverse_proxy "+address, goods)
 }
 
 // startCaddyPHP is php-fpm behind Caddy itself, as most PHP sites behind Caddy.
@@ -30,7 +38,7 @@ func startCaddyPHP(t *testing.T) *server {
 			precompressed gzip
 		}`, filepath.Join(dir, "site"), startFPM(t, dir))
 	// A folder without an index.php is the front controller's business here.
-	goods := slices.DeleteFunc(slices.Clone(scripts), func(g good) bool { return g.path == "/shop/" })
+	goods := slices.DeleteFunc(slices.Clone(scripts), func(g good) bool { return g.path == "/shop/" || g.path == "/posts/7/" })
 	return newServer("Caddy + php-fpm", dir, behind, goods)
 }
 

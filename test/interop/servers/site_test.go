@@ -19,6 +19,7 @@ const marker = "GOODS-"
 const prices = `
 	price /articles/* $0.01
 	price /shop/* $0.01
+	price /posts/*/ $0.01
 	price /report.pdf* $0.03
 	price /buy.php /buy.phtml $0.02
 	price /cgi-bin/buy /cgi-bin/buy.cgi $0.02
@@ -39,6 +40,8 @@ var (
 		{"GET", "/articles/1", ""},
 		{"GET", "/shop/", ""},
 		{"GET", "/shop/index.html", ""},
+		{"GET", "/posts/7/", ""},
+		{"GET", "/posts/7/index.html", ""},
 		{"GET", "/report.pdf", ""},
 		{"GET", "/report.pdf.gz", ""},
 		{"GET", "/", "p=1"},

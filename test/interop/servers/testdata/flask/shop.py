@@ -50,6 +50,11 @@ def shop():
     return send_from_directory(here / "files", "shop/index.html")
 
 
+@app.route("/posts/<name>/")
+def post(name):
+    return send_from_directory(here / "files", f"posts/{name}/index.html")
+
+
 @app.route("/<path:name>")
 def files(name):
     return send_from_directory(here / "files", name)

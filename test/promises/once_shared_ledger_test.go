@@ -2,7 +2,6 @@ package promises
 
 import (
 	"net/http"
-	"sync/atomic"
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -45,45 +44,6 @@ func TestSharedLedgerSellsAgainAtOnce(t *testing.T) {
 	w.Expect(pay(), 200, "")
 	if w.Facilitator.Transfers() != 3 {
 		t.Error(w.Facilitator.Transfers())
-	}
-}
-
-// TestAGatewayWaitsForWhatAnotherOneHasNotRecorded: the other gateway serves nobody any more,
-// and its ledger has not heard yet of what is owed.
-func TestAGatewayWaitsForWhatAnotherOneHasNotRecorded(t *testing.T) {
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		t.Run(method, func(t *testing.T) { waitsForUnrecorded(t, method) })
-	}
-}
-
-func waitsForUnrecorded(t *testing.T, method string) {
-	w := gate.Prepare(t)
-	s := w.WithLedger()
-	w.Load(gate.OnLedger(w.Caddyfile("price " + method + " /paid/* $0.01 {\n settle first\n}")))
-	s.Elsewhere.Store(true)
-	s.Answers.Store(true)
-	var away atomic.Bool
-	w.Upstream.On(func(http.ResponseWriter, *http.Request) {
-		away.Store(true)
-		panic(http.ErrAbortHandler)
-	})
-	s.OnMove(func(_ ledger.Claim, ch ledger.Change) error {
-		if away.Load() {
-			return errBlip
-		}
-		return nil
-	})
-	p := gate.NewPayer(t)
-	pay := func() gate.Answer {
-		return w.SendBody(t.Context(), method, "/paid/x", w.Sign(method, "/paid/x", p).V2(t), map[string]string{http.MethodPost: "order"}[method])
-	}
-	w.Expect(pay(), 502, "upstream_failed")
-	w.Expect(pay(), 409, "payment_in_flight")
-	w.Upstream.On(nil)
-	away.Store(false)
-	w.Until(func() bool { return pay().Is(200) })
-	if n := w.Facilitator.Transfers(); n != 1 {
-		t.Errorf("%d transfers", n)
 	}
 }
 

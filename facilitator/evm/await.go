@@ -230,7 +230,7 @@ func (c *settler) findUse(ctx context.Context, p *payment, since uint64) (facili
 	for _, e := range events {
 		// A nonce that is used can be given up as well, which says nothing then.
 		if p.IsCancel(&e) && uses == 0 {
-			return c.canceled(ctx, p, e.Transaction)
+			return c.canceled(ctx, p, e.Transaction, since)
 		}
 	}
 	return s, nil
@@ -250,11 +250,13 @@ func (c *settler) foreign(ctx context.Context, p *payment, hash common.Hash) (fa
 	return unknown(p, p.UsedCode(), hash.Hex(), "the authorization was used for something else"), nil
 }
 
-// canceled refuses a payment that its payer has cancelled, once that is certain.
-func (c *settler) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+// canceled refuses a payment that its payer has cancelled, once that is certain: a transaction
+// of ours may have moved the money, so one node is not believed where there are several. Its
+// use was not seen after a block.
+func (c *settler) canceled(ctx context.Context, p *payment, hash common.Hash, since uint64) (facilitator.Settlement, error) {
 	used := p.UsedCode()
 	r, deep, err := c.Receipt(ctx, &p.Payment, hash)
-	if err != nil || r == nil || !deep || !r.Cancels(&p.Payment) {
+	if err != nil || r == nil || !deep || !r.Cancels(&p.Payment) || !c.GaveUp(ctx, &p.Payment, r, since) {
 		return unknown(p, used, "", "the payer is cancelling the authorization"), err
 	}
 	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(used), Detail: "the payer has cancelled the authorization"}, nil

@@ -77,7 +77,11 @@ func (c *settler) await(ctx context.Context, p *payment, rec *record) facilitato
 				c.unused(fl, rec.place.held)
 			}
 			rec.place.landed()
-			c.shared.payments.forget(p.claim(), rec)
+			if hash, given := fl.givenUp(); given {
+				c.shared.payments.isOver(p, rec, hash)
+			} else {
+				c.shared.payments.forget(p.claim(), rec)
+			}
 			c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 			return c.lost(ctx, p, rec, sent)
 		}
@@ -168,7 +172,7 @@ func (c *settler) failed(ctx context.Context, p *payment, rec *record, r *chain.
 		return s
 	}
 	// The next call may send it anew, if it would settle then.
-	c.shared.payments.wasReverted(p, rec, r.Transaction)
+	c.shared.payments.isOver(p, rec, r.Transaction)
 	if rec.since != sinceUnknown {
 		c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
 
@@ -133,6 +134,16 @@ func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 	return silent
 }
 
+// givenUp returns the newest transaction of a flight that was given up, see startOver.
+func (fl *flight) givenUp() (hash common.Hash, given bool) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if !fl.abandoned || len(fl.hashes) == 0 {
+		return common.Hash{}, false
+	}
+	return fl.hashes[len(fl.hashes)-1], true
+}
+
 // startOver gives up transactions of ours that wait behind a gap of numbers too large to be
 // filled with one transaction each. Each is replaced by one that does nothing, so that it
 // moves no money should the chain reach its number one day. The payments are settled anew when
@@ -151,11 +162,15 @@ func (c *settler) startOver(ctx context.Context, lowest *flight, mined uint64, n
 	s := &lowest.by.sender
 	s.mu.Lock()
 	all, end := slices.Clone(s.flights), s.next
+	for _, fl := range all {
+		for _, one := range fl.withTwins() {
+			one.mu.Lock()
+			one.abandoned = true
+			one.mu.Unlock()
+		}
+	}
 	s.mu.Unlock()
 	for _, fl := range all {
-		fl.mu.Lock()
-		fl.abandoned = true
-		fl.mu.Unlock()
 		_, _ = c.resend(ctx, fl, now, true) // if no node takes it, it can still be reverted at worst
 	}
 	s.prune(end, c.now())

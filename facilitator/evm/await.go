@@ -73,7 +73,7 @@ func (c *settler) await(ctx context.Context, p *payment, rec *record) facilitato
 			// Something else took the number, or the chain took it back. The next call
 			// may send it anew.
 			fl.by.sender.wasLost()
-			if rec.place != nil {
+			if _, fillers := fl.mayCount(); rec.place != nil && (fillers == 0 || !c.readReceipt(ctx, fl)) {
 				c.unused(fl, rec.place.held)
 			}
 			rec.place.landed()
@@ -203,6 +203,9 @@ func (c *settler) costUs(rec *record, r *chain.Receipt, whose ...common.Hash) {
 // lost finds out about a payment whose transactions will never be in a block.
 func (c *settler) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
+	if err != nil || s.Outcome != facilitator.Settled {
+		c.blame(p, rec)
+	}
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
 	}

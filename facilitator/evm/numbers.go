@@ -192,13 +192,24 @@ func (c *settler) audit(ctx context.Context, a *account) {
 	a.sender.mu.Unlock()
 	for _, fl := range list {
 		c.readCost(ctx, fl)
+		if fl.isRead() {
+			c.blameAll(ctx, fl)
+		}
 	}
 }
 
 // readCost reads what a transaction has cost, from whichever node has the receipt. One node
 // may lack it, or answer with something else, for as long as it likes.
 func (c *settler) readCost(ctx context.Context, fl *flight) {
-	sent, _ := fl.sent()
+	if !c.readReceipt(ctx, fl) && ctx.Err() == nil { // else nobody was asked
+		c.concludeUnseen(fl)
+	}
+}
+
+// readReceipt is readCost as far as a node has the receipt. One of a transaction that only
+// uses up the number tells that all the payments have cost that for nothing.
+func (c *settler) readReceipt(ctx context.Context, fl *flight) bool {
+	sent, fillers := fl.mayCount()
 	for _, n := range c.InTurn(0) {
 		found := make([]*chain.Receipt, len(sent))
 		var b chain.Batch
@@ -210,14 +221,23 @@ func (c *settler) readCost(ctx context.Context, fl *flight) {
 		}
 		for i, r := range found {
 			if b[i].Error == nil && r != nil && r.Transaction == sent[i] && r.Block != nil && r.Status != nil {
+				if i >= len(sent)-fillers {
+					r.Logs = nil // it does nothing, whatever the node says
+				}
 				c.conclude(fl, r)
-				return
+				return true
 			}
 		}
 	}
-	if ctx.Err() == nil { // else nobody was asked
-		c.concludeUnseen(fl)
-	}
+	return false
+}
+
+// mayCount lists the transactions of a flight, one of which is in a block or may be. The last
+// ones only use up the number.
+func (fl *flight) mayCount() (list hashes, fillers int) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return slices.Concat(fl.hashes, fl.fillers), len(fl.fillers)
 }
 
 // concludeUnseen ends what is set aside for a transaction whose number is in a block for
@@ -244,7 +264,8 @@ func (c *settler) concludeUnseen(fl *flight) {
 
 // unused ends what is set aside for a payment that no transaction in a block was for. If
 // its number was used up by one of ours that does nothing, the payment has cost its part of
-// that: who has us send what is then dropped would burn this without end otherwise.
+// that: who has us send what is then dropped would burn this without end otherwise. Nobody
+// has seen the receipt, so it counts for its gas limit.
 func (c *settler) unused(fl *flight, h *held) {
 	fl.mu.Lock()
 	filling, f := fl.filling, fl.fees

@@ -111,7 +111,7 @@ func (s *sender) push(ctx context.Context, c *settler) {
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
 	}
 	why := c.hopeless(ctx, fl, fees)
-	a, err := answer(turnedAway), error(nil)
+	var a answer
 	if why == "" {
 		a, err = c.resend(ctx, fl, fees, false)
 	} else {

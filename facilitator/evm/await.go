@@ -73,11 +73,15 @@ func (c *settler) await(ctx context.Context, p *payment, rec *record) facilitato
 			// Something else took the number, or the chain took it back. The next call
 			// may send it anew.
 			fl.by.sender.wasLost()
-			if rec.place != nil {
+			if _, fillers := fl.mayCount(); rec.place != nil && (fillers == 0 || !c.readReceipt(ctx, fl)) {
 				c.unused(fl, rec.place.held)
 			}
 			rec.place.landed()
-			c.shared.payments.forget(p.claim(), rec)
+			if hash, given := fl.givenUp(); given {
+				c.shared.payments.isOver(p, rec, hash)
+			} else {
+				c.shared.payments.forget(p.claim(), rec)
+			}
 			c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 			return c.lost(ctx, p, rec, sent)
 		}
@@ -168,7 +172,7 @@ func (c *settler) failed(ctx context.Context, p *payment, rec *record, r *chain.
 		return s
 	}
 	// The next call may send it anew, if it would settle then.
-	c.shared.payments.wasReverted(p, rec, r.Transaction)
+	c.shared.payments.isOver(p, rec, r.Transaction)
 	if rec.since != sinceUnknown {
 		c.shared.payments.sawUnused(p.claim(), rec.since, c.now())
 	}
@@ -199,6 +203,9 @@ func (c *settler) costUs(rec *record, r *chain.Receipt, whose ...common.Hash) {
 // lost finds out about a payment whose transactions will never be in a block.
 func (c *settler) lost(ctx context.Context, p *payment, rec *record, sent hashes) facilitator.Settlement {
 	s, err := c.findUse(ctx, p, rec.since)
+	if err != nil || s.Outcome != facilitator.Settled {
+		c.blame(p, rec)
+	}
 	if err == nil && s.Outcome != facilitator.Unknown {
 		return s
 	}
@@ -230,7 +237,7 @@ func (c *settler) findUse(ctx context.Context, p *payment, since uint64) (facili
 	for _, e := range events {
 		// A nonce that is used can be given up as well, which says nothing then.
 		if p.IsCancel(&e) && uses == 0 {
-			return c.canceled(ctx, p, e.Transaction)
+			return c.canceled(ctx, p, e.Transaction, since)
 		}
 	}
 	return s, nil
@@ -250,11 +257,13 @@ func (c *settler) foreign(ctx context.Context, p *payment, hash common.Hash) (fa
 	return unknown(p, p.UsedCode(), hash.Hex(), "the authorization was used for something else"), nil
 }
 
-// canceled refuses a payment that its payer has cancelled, once that is certain.
-func (c *settler) canceled(ctx context.Context, p *payment, hash common.Hash) (facilitator.Settlement, error) {
+// canceled refuses a payment that its payer has cancelled, once that is certain: a transaction
+// of ours may have moved the money, so one node is not believed where there are several. Its
+// use was not seen after a block.
+func (c *settler) canceled(ctx context.Context, p *payment, hash common.Hash, since uint64) (facilitator.Settlement, error) {
 	used := p.UsedCode()
 	r, deep, err := c.Receipt(ctx, &p.Payment, hash)
-	if err != nil || r == nil || !deep || !r.Cancels(&p.Payment) {
+	if err != nil || r == nil || !deep || !r.Cancels(&p.Payment) || !c.GaveUp(ctx, &p.Payment, r, since) {
 		return unknown(p, used, "", "the payer is cancelling the authorization"), err
 	}
 	return facilitator.Settlement{Outcome: facilitator.Refused, Payer: p.payer(), Reason: string(used), Detail: "the payer has cancelled the authorization"}, nil

@@ -284,10 +284,10 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 	if _, err := f.funds(t.Context(), f.chains[baseSepolia]); err != nil {
 		t.Fatal(err)
 	}
-	if lost := f.chains[baseSepolia].losses().today(c.now()); lost.Int64() != fillGas {
-		t.Errorf("%s gas was lost, want %d", lost, fillGas)
+	if lost := f.chains[baseSepolia].losses().today(c.now()); lost.Int64() != leastGas {
+		t.Errorf("%s gas was lost, want %d", lost, leastGas)
 	}
-	if text := logged(logs); !strings.Contains(text, "it would be reverted now") && !strings.Contains(text, "number before ours") {
+	if text := logged(logs); !strings.Contains(text, whyReverts) && !strings.Contains(text, "number before ours") {
 		t.Errorf("log: %s", text)
 	}
 }
@@ -344,6 +344,9 @@ func TestANodeThatForgetsItsPool(t *testing.T) {
 		case <-done:
 			if blocks > 25 { // of one second; 30 is stuckAfter
 				t.Errorf("it took %d blocks", blocks)
+			}
+			if known := f.chains[baseSepolia].shared.standings.of(chain.AddressTopic(common.HexToAddress(payerAddress))); known.reverted != 0 {
+				t.Errorf("%d are held against the payer", known.reverted)
 			}
 			return
 		default:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/rpc"
@@ -171,5 +172,57 @@ func TestAWrongNumberSendsNothingTwice(t *testing.T) {
 				t.Errorf("%s lost, %s set aside", lost, held)
 			}
 		})
+	}
+}
+
+// holding is a node that takes nothing in the place of a transaction, and goes on showing it.
+type holding struct {
+	chain.Client
+	mu   sync.Mutex
+	kept map[common.Hash]*types.Transaction
+}
+
+func (n *holding) CallContext(ctx context.Context, result any, method string, args ...any) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if method == "eth_sendRawTransaction" {
+		tx := new(types.Transaction)
+		if err := tx.UnmarshalBinary(args[0].(hexutil.Bytes)); err != nil {
+			return err
+		}
+		for _, old := range n.kept {
+			if old.Nonce() == tx.Nonce() && old.Hash() != tx.Hash() {
+				return saysError("replacement transaction underpriced")
+			}
+		}
+		n.kept[tx.Hash()] = tx
+	}
+	if out, ok := result.(**types.Transaction); ok && n.kept[args[0].(common.Hash)] != nil {
+		*out = n.kept[args[0].(common.Hash)]
+		return nil
+	}
+	return n.Client.CallContext(ctx, result, method, args...)
+}
+
+// TestWhatWasGivenUpIsNotTakenUpAgain: a payment behind a gap was given up. Who asks again
+// tells what the ledger has of it, and the node still shows that. It is sent anew all the
+// same, and the gap is not there again.
+func TestWhatWasGivenUpIsNotTakenUpAgain(t *testing.T) {
+	c := startChain(t)
+	f, logs := c.start("base-sepolia", func(n *Network) { n.Batch = 1 })
+	wrong := &misnumbering{Client: keepOpen{c.client}, left: 2, says: 250}
+	rewire(f, 0, &holding{Client: wrong, kept: make(map[common.Hash]*types.Transaction)})
+	r := c.sign(order{before: 1e7})
+	var told announced
+	r.Announce = told.tell
+	if s := f.Settle(during(t, 10*time.Second), r); s.Outcome != facilitator.Unknown {
+		t.Fatalf("%+v", s)
+	}
+	r.Transaction = told.list[0]
+	if s := f.Settle(during(t, 10*time.Second), r); s.Outcome != facilitator.Settled {
+		t.Errorf("%+v", s)
+	}
+	if n := strings.Count(logged(logs), "they are given up"); n != 1 {
+		t.Errorf("given up %d times", n)
 	}
 }

@@ -1,7 +1,6 @@
 package evm
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +9,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
-
-	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
 // stuck returns the flight that holds up all others, if it has waited for long.
@@ -66,16 +62,18 @@ func (fl *flight) waits(long time.Duration, now time.Time) bool {
 	return now.Sub(fl.sentAt) >= long
 }
 
-// nudge sends the flight that holds up all others once more, for a higher fee.
-// Whoever waits for a receipt calls it, whosever flight that is: its own caller
-// may have given up. It does nothing most of the time.
+// nudge looks after what waits: what the nodes have dropped, and the flight that holds up all
+// others, which is sent once more, for a higher fee. Whoever waits for a receipt calls it,
+// whosever flights they are: their own callers may have given up. It does nothing most of the
+// time.
 func (s *sender) nudge(ctx context.Context, c *settler) {
-	s.remind(ctx, c)
 	lowest := s.stuck(c.now())
-	if lowest == nil {
+	if lowest == nil && !s.isUnheard(c.now()) {
 		return
 	}
-	c.shared.queue.setAside(lowest.by, c.now())
+	if lowest != nil {
+		c.shared.queue.setAside(lowest.by, c.now())
+	}
 	select {
 	case s.taken <- struct{}{}:
 		defer func() { <-s.taken }()
@@ -86,6 +84,7 @@ func (s *sender) nudge(ctx context.Context, c *settler) {
 
 // push is nudge for a caller who has the turn.
 func (s *sender) push(ctx context.Context, c *settler) {
+	s.remind(ctx, c)
 	lowest := s.stuck(c.now())
 	if lowest == nil {
 		return
@@ -112,11 +111,12 @@ func (s *sender) push(ctx context.Context, c *settler) {
 			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()))
 	}
 	why := c.hopeless(ctx, fl, fees)
-	if why != "" {
-		c.Notices.Of(fl.by.key.address).Warn("a transaction is not sent again, and its number is used up by one that does nothing",
-			zap.Uint64("number", fl.number), zap.String("transaction", fl.newest()), zap.String("reason", why))
+	var a answer
+	if why == "" {
+		a, err = c.resend(ctx, fl, fees, false)
+	} else {
+		a, err = c.useUp(ctx, fl, fees, why)
 	}
-	a, err := c.resend(ctx, fl, fees, why != "")
 	switch {
 	case errors.Is(err, errUntold) && !fl.waits(fillAfter, c.now()):
 		c.Notices.Of(fl.by.key.address).Warn("a transaction waits, and is not sent again for a higher fee because the ledger does not take that down",
@@ -133,94 +133,6 @@ func (s *sender) push(ctx context.Context, c *settler) {
 		c.Notices.Of(fl.by.key.address).Error("a transaction is stuck, and this account settles nothing before it is in a block: does the account have enough of the chain's own coin?",
 			zap.Uint64("number", fl.number), zap.Error(err))
 	}
-}
-
-// maxBumps is how often a transaction is sent again for a higher fee.
-const maxBumps = 5
-
-// hopeless says why a transaction that waits is not to be sent again; "" if it is.
-// A node that takes transactions and drops those that would be reverted would have
-// us pay ever more for one that never gets into a block.
-func (c *settler) hopeless(ctx context.Context, fl *flight, now fees) string {
-	fl.mu.Lock()
-	filling, bumps, ends := fl.filling, fl.bumps, fl.ends
-	fl.mu.Unlock()
-	switch {
-	case filling:
-		return "it was given up before"
-	case len(fl.data) == 0:
-		return "" // coin for somebody, or a number that is used up
-	case bumps >= maxBumps:
-		return "no block took it for higher fees either"
-	case !c.now().Before(ends):
-		return "what it settles is not good any more"
-	case fl.shared > 0 && fl.trial == nil:
-		return "" // of an earlier process: there is nothing to simulate
-	}
-	var result hexutil.Bytes
-	var refused bool
-	err := c.Ask(ctx, func() chain.Batch {
-		result = nil
-		var b chain.Batch
-		call := fl.simulated()
-		if !now.legacy {
-			call["maxFeePerGas"], call["maxPriorityFeePerGas"] = (*hexutil.Big)(now.feeCap), (*hexutil.Big)(now.tip)
-		}
-		b.Add(&result, "eth_call", call, "latest")
-		return b
-	}, func(b chain.Batch) error {
-		if refused = chain.Reverted(b[0].Error); refused {
-			b[0].Error = nil
-		}
-		return b.Err()
-	})
-	switch {
-	case err != nil:
-		return ""
-	case refused, fl.shared > 0 && !slices.Contains(result, 1):
-		return "it would be reverted now"
-	}
-	return ""
-}
-
-// remindAfter is how long after a transaction was sent a node is asked whether it
-// knows it, and how often that is asked.
-const remindAfter = 6 * time.Second
-
-// remind sends all transactions once more that the nodes have forgotten, as those do
-// that are restarted: as they are, since nothing is wrong with them.
-func (s *sender) remind(ctx context.Context, c *settler) {
-	waiting := s.unheard(c.now())
-	if len(waiting) == 0 {
-		return
-	}
-	known := c.pendingOf(ctx, waiting[0].by)
-	if known == 0 {
-		return // it is not known, or the key is new
-	}
-	for _, fl := range waiting {
-		fl.mu.Lock()
-		tx := fl.raw
-		fl.mu.Unlock()
-		if fl.known && fl.number >= known && tx != nil {
-			_, _ = c.broadcast(ctx, tx) // what becomes of it, the receipt tells
-		}
-	}
-}
-
-// unheard returns the flights by number if one of them waits for some time, and
-// nobody has asked about them lately.
-func (s *sender) unheard(now time.Time) []*flight {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	waits := func(fl *flight) bool { return fl.waits(remindAfter, now) }
-	if now.Sub(s.reminded) < remindAfter || !slices.ContainsFunc(s.flights, waits) {
-		return nil
-	}
-	s.reminded = now
-	list := slices.Clone(s.flights)
-	slices.SortFunc(list, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })
-	return list
 }
 
 // fill begins a flight that does nothing but use up a number: what an earlier process

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
 
@@ -133,6 +134,16 @@ func (c *settler) isAround(ctx context.Context, fl *flight) bool {
 	return silent
 }
 
+// givenUp returns the newest transaction of a flight that was given up, see startOver.
+func (fl *flight) givenUp() (hash common.Hash, given bool) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if !fl.abandoned || len(fl.hashes) == 0 {
+		return common.Hash{}, false
+	}
+	return fl.hashes[len(fl.hashes)-1], true
+}
+
 // startOver gives up transactions of ours that wait behind a gap of numbers too large to be
 // filled with one transaction each. Each is replaced by one that does nothing, so that it
 // moves no money should the chain reach its number one day. The payments are settled anew when
@@ -151,11 +162,15 @@ func (c *settler) startOver(ctx context.Context, lowest *flight, mined uint64, n
 	s := &lowest.by.sender
 	s.mu.Lock()
 	all, end := slices.Clone(s.flights), s.next
+	for _, fl := range all {
+		for _, one := range fl.withTwins() {
+			one.mu.Lock()
+			one.abandoned = true
+			one.mu.Unlock()
+		}
+	}
 	s.mu.Unlock()
 	for _, fl := range all {
-		fl.mu.Lock()
-		fl.abandoned = true
-		fl.mu.Unlock()
 		_, _ = c.resend(ctx, fl, now, true) // if no node takes it, it can still be reverted at worst
 	}
 	s.prune(end, c.now())
@@ -177,13 +192,24 @@ func (c *settler) audit(ctx context.Context, a *account) {
 	a.sender.mu.Unlock()
 	for _, fl := range list {
 		c.readCost(ctx, fl)
+		if fl.isRead() {
+			c.blameAll(ctx, fl)
+		}
 	}
 }
 
 // readCost reads what a transaction has cost, from whichever node has the receipt. One node
 // may lack it, or answer with something else, for as long as it likes.
 func (c *settler) readCost(ctx context.Context, fl *flight) {
-	sent, _ := fl.sent()
+	if !c.readReceipt(ctx, fl) && ctx.Err() == nil { // else nobody was asked
+		c.concludeUnseen(fl)
+	}
+}
+
+// readReceipt is readCost as far as a node has the receipt. One of a transaction that only
+// uses up the number tells that all the payments have cost that for nothing.
+func (c *settler) readReceipt(ctx context.Context, fl *flight) bool {
+	sent, fillers := fl.mayCount()
 	for _, n := range c.InTurn(0) {
 		found := make([]*chain.Receipt, len(sent))
 		var b chain.Batch
@@ -195,14 +221,23 @@ func (c *settler) readCost(ctx context.Context, fl *flight) {
 		}
 		for i, r := range found {
 			if b[i].Error == nil && r != nil && r.Transaction == sent[i] && r.Block != nil && r.Status != nil {
+				if i >= len(sent)-fillers {
+					r.Logs = nil // it does nothing, whatever the node says
+				}
 				c.conclude(fl, r)
-				return
+				return true
 			}
 		}
 	}
-	if ctx.Err() == nil { // else nobody was asked
-		c.concludeUnseen(fl)
-	}
+	return false
+}
+
+// mayCount lists the transactions of a flight, one of which is in a block or may be. The last
+// ones only use up the number.
+func (fl *flight) mayCount() (list hashes, fillers int) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return slices.Concat(fl.hashes, fl.fillers), len(fl.fillers)
 }
 
 // concludeUnseen ends what is set aside for a transaction whose number is in a block for
@@ -229,7 +264,8 @@ func (c *settler) concludeUnseen(fl *flight) {
 
 // unused ends what is set aside for a payment that no transaction in a block was for. If
 // its number was used up by one of ours that does nothing, the payment has cost its part of
-// that: who has us send what is then dropped would burn this without end otherwise.
+// that: who has us send what is then dropped would burn this without end otherwise. Nobody
+// has seen the receipt, so it counts for its gas limit.
 func (c *settler) unused(fl *flight, h *held) {
 	fl.mu.Lock()
 	filling, f := fl.filling, fl.fees

@@ -2,11 +2,13 @@ package evm
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
@@ -235,6 +237,53 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 				if err != nil || got != want {
 					t.Errorf("%s: %+v, %v; want %+v", who, got, err, want)
 				}
+			}
+		})
+	}
+}
+
+// hidesUses is a node by which no payment was used, only given up.
+type hidesUses struct {
+	chain.Client
+	p *payment
+}
+
+func (n hidesUses) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
+	err := n.Client.BatchCallContext(ctx, b)
+	for i := range b {
+		if events, ok := b[i].Result.(*[]chain.Event); ok {
+			*events = slices.DeleteFunc(*events, func(e chain.Event) bool { return n.p.IsUse(&e) })
+		}
+	}
+	return err
+}
+
+// TestTwoNodesSayThatANonceWasGivenUp: a nonce can be given up after its use, too, which one
+// of two nodes may hide.
+func TestTwoNodesSayThatANonceWasGivenUp(t *testing.T) {
+	for name, tt := range map[string]struct {
+		used, hidden bool
+		want         facilitator.Outcome
+	}{
+		"given up":                   {want: facilitator.Refused},
+		"after its use":              {used: true, want: facilitator.Settled},
+		"after a use that is hidden": {used: true, hidden: true, want: facilitator.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t, withPermit2(t), allows(token, common.HexToAddress(payerAddress)))
+			f, _ := c.start("base-sepolia", func(n *Network) { n.RPC = []string{"https://node-1.example", "https://node-2.example"} })
+			r, _ := c.permit(permitOrder{})
+			verify(t, f, r)
+			if tt.used {
+				c.transactCall(ownerKey, r)
+				c.seal()
+			}
+			c.giveUp(r)
+			if tt.hidden {
+				rewire(f, 0, hidesUses{keepOpen{c.client}, must(read(r))})
+			}
+			if s := f.Settle(during(t, 10*time.Second), r); s.Outcome != tt.want {
+				t.Errorf("%+v, want %v", s, tt.want)
 			}
 		})
 	}

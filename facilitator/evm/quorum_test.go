@@ -3,6 +3,7 @@ package evm
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -154,6 +155,77 @@ func TestOneNodeBlamesNoAsset(t *testing.T) {
 			}
 			if text := logged(logs); !both && !strings.Contains(text, "no other node says the same") {
 				t.Errorf("log: %s", text)
+			}
+		})
+	}
+}
+
+// cancelLiar is a node by which all transactions of ours were reverted, and by which the payer
+// gave up what was signed.
+type cancelLiar struct {
+	chain.Client
+	cancel chain.Event
+}
+
+func (n cancelLiar) BatchCallContext(ctx context.Context, b []rpc.BatchElem) error {
+	err := n.Client.BatchCallContext(ctx, b)
+	for i := range b {
+		switch r := b[i].Result.(type) {
+		case **chain.Receipt:
+			one, zero := hexutil.Uint64(1), hexutil.Uint64(0)
+			if asked := b[i].Args[0].(common.Hash); asked == n.cancel.Transaction {
+				*r = &chain.Receipt{Transaction: asked, Block: &one, Status: &one, Logs: []chain.Event{n.cancel}}
+			} else if *r != nil {
+				(*r).Status, (*r).Logs = &zero, nil
+			}
+		case *[]chain.Event:
+			*r, b[i].Error = []chain.Event{n.cancel}, nil
+		}
+	}
+	return err
+}
+
+func (n cancelLiar) CallContext(ctx context.Context, result any, method string, args ...any) error {
+	if events, ok := result.(*[]chain.Event); ok {
+		*events = []chain.Event{n.cancel}
+		return nil
+	}
+	return n.Client.CallContext(ctx, result, method, args...)
+}
+
+// TestOneNodeOfTwoSaysNoPaymentCancelled: ours has moved the money, and a node says that it
+// was reverted and that the payer had cancelled the authorization. The payer is not told so,
+// unless there is no other node.
+func TestOneNodeOfTwoSaysNoPaymentCancelled(t *testing.T) {
+	for name, tt := range map[string]struct {
+		nodes, quorum int
+		above         string
+		want          facilitator.Outcome
+	}{
+		"one node":           {1, 0, "", facilitator.Refused},
+		"no quorum":          {2, 0, "", facilitator.Unknown},
+		"quorum 2":           {2, 2, "", facilitator.Unknown},
+		"quorum 2 above $1":  {2, 2, "$1", facilitator.Unknown},
+		"one liar and three": {4, 0, "", facilitator.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t)
+			f, _ := c.start("base-sepolia", func(n *Network) {
+				n.Quorum, n.QuorumAbove, n.RPC = tt.quorum, tt.above, nil
+				for i := range tt.nodes {
+					n.RPC = append(n.RPC, fmt.Sprintf("https://node-%d.example", i))
+				}
+			})
+			r := c.sign(order{})
+			p := must(read(r))
+			rewire(f, 0, cancelLiar{keepOpen{c.client}, chain.Event{
+				Address: token, Topics: []common.Hash{canceledTopic, chain.AddressTopic(p.From), common.Hash(p.Nonce)}, Transaction: common.Hash{1},
+			}})
+			if s := f.Settle(during(t, 10*time.Second), r); s.Outcome != tt.want {
+				t.Errorf("%+v, want %v", s, tt.want)
+			}
+			if moved := c.balance(payee); moved != 10_000 {
+				t.Errorf("%d moved", moved)
 			}
 		})
 	}

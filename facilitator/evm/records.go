@@ -69,15 +69,16 @@ type record struct {
 	counted sync.Once   // by the standings
 }
 
-// done is what is kept of a payment that was settled, or whose transaction was reverted.
+// done is what is kept of a payment that was settled, or whose transaction was reverted or
+// given up.
 type done struct {
-	// reverted: what the payer signed is in the chain for everybody to read, and has
-	// moved nothing yet.
-	reverted bool
-	print    [16]byte // of what was signed, and of the amount
-	hash     common.Hash
-	shared   int16 // as for payment.origin
-	ends     int64
+	// over: the transaction moves nothing any more, while everybody can read in it what the
+	// payer signed.
+	over   bool
+	print  [16]byte // of what was signed, and of the amount
+	hash   common.Hash
+	shared int16 // as for payment.origin
+	ends   int64
 }
 
 // doneKey is a hash of a claim, which is short.
@@ -115,12 +116,13 @@ func (s *payments) wasSettled(c claim) (done, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d, ok := s.done[c.short()]
-	return d, ok && !d.reverted
+	return d, ok && !d.over
 }
 
-// wasReverted lets the next call send a payment anew whose transaction was reverted, and
-// remembers that everybody can send it.
-func (s *payments) wasReverted(p *payment, r *record, transaction common.Hash) {
+// isOver lets the next call send a payment anew whose transaction was reverted, or was given
+// up behind a gap of numbers. It remembers that everybody can send the payment, and that the
+// transaction is not waited for again.
+func (s *payments) isOver(p *payment, r *record, transaction common.Hash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sent[p.claim()] != r {
@@ -128,15 +130,15 @@ func (s *payments) wasReverted(p *payment, r *record, transaction common.Hash) {
 	}
 	delete(s.sent, p.claim())
 	s.roomForDone()
-	s.done[p.claim().short()] = done{reverted: true, hash: transaction, ends: r.ends.Unix()}
+	s.done[p.claim().short()] = done{over: true, hash: transaction, ends: r.ends.Unix()}
 }
 
-// public returns the transaction with the payment that was reverted, if one was.
+// public returns the transaction with the payment that was reverted or given up, if one was.
 func (s *payments) public(c claim) (transaction common.Hash, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.done[c.short()]
-	return d.hash, d.reverted
+	return d.hash, d.over
 }
 
 // roomForDone forgets some at random if there are too many.
@@ -191,7 +193,7 @@ func (s *payments) has(c claim) bool {
 	defer s.mu.Unlock()
 	_, sending := s.sent[c]
 	d, settled := s.done[c.short()]
-	return sending || settled && !d.reverted
+	return sending || settled && !d.over
 }
 
 // sentAs returns the record of this very payment if a transaction of it was sent; nil if

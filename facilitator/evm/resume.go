@@ -14,18 +14,18 @@ import (
 
 // resume finds the transaction that an earlier process has sent for a payment, so that
 // it is waited for and no second one is sent. It returns nil if no node knows it, or if it
-// was reverted, as this process has seen. No node can invent one: that it is ours, and all
+// was reverted or given up, as this process has seen. No node can invent one: that it is ours, and all
 // that is in it, is signed with our key.
 func (c *settler) resume(ctx context.Context, p *payment) *flight {
 	if p.earlier == "" {
 		return nil
 	}
 	hash := common.HexToHash(p.earlier)
-	if reverted, known := c.shared.payments.public(p.claim()); known && reverted == hash {
+	if over, known := c.shared.payments.public(p.claim()); known && over == hash {
 		return nil
 	}
 	for _, n := range c.Nodes {
-		tx := new(types.Transaction)
+		var tx *types.Transaction // a client may write nothing
 		if err := n.Call(ctx, &tx, "eth_getTransactionByHash", hash); err != nil || tx == nil || tx.Hash() != hash {
 			continue
 		}

@@ -460,3 +460,30 @@ func TestWhatStaysIsAnnouncedAgain(t *testing.T) {
 		t.Errorf("%+v, told %v", s, told.list)
 	}
 }
+
+// TestAnEarlierPaymentIsFoundWhateverBecameOfIt: what an earlier process sent has moved the
+// money, and is asked for after the authorization has ended. The code of a wallet, too, is
+// not asked then.
+func TestAnEarlierPaymentIsFoundWhateverBecameOfIt(t *testing.T) {
+	for name, account := range map[string]common.Address{"of a key": {}, "of a wallet": wallet} {
+		t.Run(name, func(t *testing.T) {
+			c := startChain(t, withPermit2(t), withWallets(t))
+			f, _ := c.start("base-sepolia")
+			r := c.sign(order{account: account, before: 60})
+			var told announced
+			r.Announce = told.tell
+			c.idle = true
+			kill := c.settleAside(f, r)
+			untilSteady(f)
+			kill()
+			forget(f)
+			c.seal()
+			c.idle = false
+			f.chains[baseSepolia].now = func() time.Time { return c.now().Add(2 * time.Minute) }
+			r.Transaction = told.list[0]
+			if s := f.Settle(during(t, time.Minute), r); s.Outcome != facilitator.Settled || c.balance(payee) != 10_000 {
+				t.Errorf("%+v; %d moved", s, c.balance(payee))
+			}
+		})
+	}
+}

@@ -93,9 +93,13 @@ type flight struct {
 	raw       *types.Transaction // the newest
 	fees      fees
 	sentAt    time.Time
-	// filling: the newest transaction does nothing but use up the number. bumps is how
-	// often one was sent again for a higher fee.
+	// filling: the newest transaction does nothing but use up the number; fillers are all
+	// such. again: a node has taken the newest a second time, since none showed it. bumps is
+	// how often one was sent again for a higher fee.
 	filling  bool
+	fillers  hashes
+	again    bool
+	blamed   bool // it is up to its payers that its number was used up
 	bumps    int
 	heldBack time.Time // until when it is not sent again
 	passed   bool      // a block holds a transaction with this number
@@ -386,12 +390,15 @@ func (fl *flight) isRead() bool {
 }
 
 // sending records a transaction before it is sent, because an answer may never come. One that
-// only uses up the number (filling) is not among those whose receipts are looked for.
+// only uses up the number (filling) is not among those that settle what the flight is for.
 func (fl *flight) sending(tx *types.Transaction, f fees, now time.Time, filling bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	fl.raw, fl.fees, fl.sentAt, fl.filling = tx, f, now, filling
+	fl.raw, fl.fees, fl.sentAt, fl.filling, fl.again = tx, f, now, filling, false
 	if filling {
+		if len(tx.Data()) == 0 {
+			fl.fillers = append(fl.fillers, tx.Hash())
+		}
 		return
 	}
 	if len(fl.hashes) == 0 || fl.hashes[len(fl.hashes)-1] != tx.Hash() {

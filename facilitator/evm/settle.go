@@ -50,11 +50,19 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	if p.Value.IsZero() && p.Upto() {
 		return c.chargeNothing(ctx, p, r)
 	}
-	if err := c.proven(ctx, p, r); err != nil {
-		if c.shared.payments.has(p.claim()) {
-			return unknown(p, x402.CodeSettlementPending, "", "a good one with this nonce is being settled: "+err.Error())
+	// What was sent before is waited for whatever the payment is like by now: what its payer
+	// signed is in that transaction.
+	var resumed *flight
+	if !c.shared.payments.has(p.claim()) {
+		resumed = c.resume(ctx, p)
+	}
+	if resumed == nil {
+		if err := c.proven(ctx, p, r); err != nil {
+			if c.shared.payments.has(p.claim()) {
+				return unknown(p, x402.CodeSettlementPending, "", "a good one with this nonce is being settled: "+err.Error())
+			}
+			return notSent(err, p, r)
 		}
-		return notSent(err, p, r)
 	}
 	if d, ok := c.shared.payments.wasSettled(p.claim()); ok {
 		return c.settledBefore(ctx, p, d)
@@ -64,7 +72,7 @@ func (f *Facilitator) settle(ctx context.Context, r facilitator.Request) facilit
 	case first:
 		// Its place may be had by the next one, but it still counts as its payer's.
 		defer func() { p.place.leave() }()
-		c.sendOnce(ctx, p, r, rec)
+		c.sendOnce(ctx, p, r, rec, resumed)
 	case rec.digest != p.digest:
 		return unknown(p, x402.CodeSettlementPending, "", "another authorization with this nonce is being settled")
 	case !rec.value.Eq(&p.Value):
@@ -87,7 +95,7 @@ func (c *settler) outcome(ctx context.Context, p *payment, rec *record) facilita
 		}
 		if earlier, public := c.shared.payments.public(p.claim()); public && s.Outcome == facilitator.Refused {
 			// Anybody can send it until it ends, and then it may move money.
-			return unknown(p, p.codes().transaction, earlier.Hex(), "an earlier transaction with it was reverted: "+s.Reason)
+			return unknown(p, p.codes().transaction, earlier.Hex(), "an earlier transaction with it was reverted, or given up: "+s.Reason)
 		}
 		return c.sawOutcome(p, rec, s)
 	}
@@ -156,11 +164,11 @@ func (c *settler) chargeNothing(ctx context.Context, p *payment, r facilitator.R
 	return settled(p, nil)
 }
 
-// sendOnce checks the payment and sends it, and tells those who wait for it. The
-// payment keeps its place among those on their way until leave.
-func (c *settler) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record) {
+// sendOnce checks the payment and sends it, unless an earlier process has (resumed), and tells
+// those who wait for it. The payment keeps its place among those on their way until leave.
+func (c *settler) sendOnce(ctx context.Context, p *payment, r facilitator.Request, rec *record, resumed *flight) {
 	var (
-		fl     *flight
+		fl     = resumed
 		result = facilitator.Settlement{Outcome: facilitator.Unknown, Payer: p.payer(), Reason: string(x402.CodeSettlementPending), Detail: "sending it was cut short"}
 	)
 	// Also after a panic: others wait for this.
@@ -170,7 +178,7 @@ func (c *settler) sendOnce(ctx context.Context, p *payment, r facilitator.Reques
 		}
 		c.shared.payments.finish(p, rec, fl, result)
 	}()
-	if fl = c.resume(ctx, p); fl != nil { // whatever the payment is like by now
+	if fl != nil {
 		rec.since = sinceUnknown
 		return
 	}

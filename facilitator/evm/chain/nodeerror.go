@@ -174,13 +174,28 @@ func NeverSent(err error) bool {
 	return noSuchHost || errors.Is(err, errNoRoom)
 }
 
-// Mentions reports whether the text of an error has one of some words in it, whatever their
-// case; they are given in lower case. Nodes have no codes for most of what they say. The text
-// of no error has none.
+// Mentions reports whether the answer of a node has one of some words in it, whatever their
+// case; they are given in lower case. Nodes have no codes for most of what they say. Only
+// their own words count, of all nodes whose errors are joined: our text around them begins
+// with the name of the host, which can have such a word in it.
 func Mentions(err error, words ...string) bool {
-	if err == nil {
-		return false
+	return slices.ContainsFunc(answersIn(err), func(said rpc.Error) bool {
+		text := strings.ToLower(said.Error())
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	})
+}
+
+// answersIn lists what nodes have answered, of an error that may join those of several.
+func answersIn(err error) (list []rpc.Error) {
+	switch e := err.(type) { //nolint:errorlint // every error of the tree is looked at
+	case rpc.Error:
+		return []rpc.Error{e}
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			list = append(list, answersIn(one)...)
+		}
+	case interface{ Unwrap() error }:
+		return answersIn(e.Unwrap())
 	}
-	text := strings.ToLower(err.Error())
-	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	return list
 }

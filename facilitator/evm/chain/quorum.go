@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"go.uber.org/zap"
@@ -50,6 +51,9 @@ func outweighs(quorum, say, object int) bool {
 	return say >= quorum && say > object
 }
 
+// voidTakes is how many of some nodes must say that a payment never moved money.
+func voidTakes(quorum, nodes int) int { return max(quorum, min(2, nodes)) }
+
 // Agreed reports whether enough nodes say what a receipt says about a payment: as many as the
 // Quorum, and more than object. Without a quorum the node that gave the receipt is enough, and
 // none is asked.
@@ -58,19 +62,9 @@ func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin)
 	if quorum < 2 {
 		return true
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	said := atOnce(c.Nodes, func(n *Node) opinion { return c.compare(ctx, n, p, r, from) }, func(v any) opinion {
-		c.Notices.Error("a bug in the look at a receipt", zap.String("panic", fmt.Sprint(v)))
-		return noOpinion
+	counts := c.opinions(ctx, func(ctx context.Context, n *Node) opinion { return c.compare(ctx, n, p, r, from) }, func(agree int) bool {
+		return outweighs(quorum, agree, len(c.Nodes)-agree) // whatever the others say
 	})
-	counts := make(map[opinion]int)
-	for range c.Nodes { // all of them: the connections are in use until then
-		counts[<-said]++
-		if n := counts[agrees]; outweighs(quorum, n, len(c.Nodes)-n) {
-			cancel() // whatever the others say
-		}
-	}
 	if outweighs(quorum, counts[agrees], counts[objects]) {
 		return true
 	}
@@ -79,6 +73,50 @@ func (c *Chain) Agreed(ctx context.Context, p *Payment, r *Receipt, from Origin)
 			zap.Stringer("transaction", r.Transaction), zap.Int("agree", counts[agrees]), zap.Int("disagree", counts[objects]))
 	}
 	return false
+}
+
+// opinions counts what the nodes say, all of which are asked at once, until so many agree that
+// it is enough.
+func (c *Chain) opinions(ctx context.Context, ask func(context.Context, *Node) opinion, enough func(agree int) bool) map[opinion]int {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := atOnce(c.Nodes, func(n *Node) opinion { return ask(ctx, n) }, func(v any) opinion {
+		c.Notices.Error("a bug in the look at a receipt", zap.String("panic", fmt.Sprint(v)))
+		return noOpinion
+	})
+	counts := make(map[opinion]int)
+	for range c.Nodes { // all of them: the connections are in use until then
+		counts[<-said]++
+		if enough(counts[agrees]) {
+			cancel()
+		}
+	}
+	return counts
+}
+
+// GaveUp reports whether it is certain that the payer gave up the nonce in the transaction of
+// a receipt and did not use it after a block. That takes as many nodes as Witness takes to say
+// that a payment never moved money, and none that contradicts: by having another receipt, or
+// an event of a use. If there is only one node, there is nobody to ask.
+func (c *Chain) GaveUp(ctx context.Context, p *Payment, r *Receipt, after uint64) bool {
+	if len(c.Nodes) < 2 {
+		return true
+	}
+	counts := c.opinions(ctx, func(ctx context.Context, n *Node) opinion {
+		said := c.compare(ctx, n, p, r, Foreign)
+		if said != agrees {
+			return said
+		}
+		var events []Event
+		if err := n.Call(ctx, &events, "eth_getLogs", p.since(after)); err != nil {
+			return noOpinion
+		}
+		if slices.ContainsFunc(events, func(e Event) bool { return p.IsUse(&e) }) {
+			return objects
+		}
+		return agrees
+	}, func(int) bool { return false })
+	return counts[objects] == 0 && counts[agrees] >= voidTakes(c.quorum(p), len(c.Nodes))
 }
 
 // atOnce asks all nodes at once, and returns a channel of what each of them says, as it comes.

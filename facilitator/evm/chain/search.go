@@ -116,8 +116,7 @@ func tooWide(err error) bool {
 // after one. Nodes that search few blocks at once may refuse it.
 func (c *Chain) EventsSince(ctx context.Context, p *Payment, block uint64) ([]Event, error) {
 	var events []Event
-	filter := p.trace().filter(p)
-	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(block+1), "latest"
+	filter := p.since(block)
 	err := c.Ask(ctx, func() Batch {
 		events = nil
 		var b Batch
@@ -128,4 +127,12 @@ func (c *Chain) EventsSince(ctx context.Context, p *Payment, block uint64) ([]Ev
 		return nil, err
 	}
 	return p.own(events), nil
+}
+
+// since is the filter for the events that tell what became of an authorization in the blocks
+// after one.
+func (p *Payment) since(block uint64) map[string]any {
+	filter := p.trace().filter(p)
+	filter["fromBlock"], filter["toBlock"] = hexutil.Uint64(block+1), "latest"
+	return filter
 }

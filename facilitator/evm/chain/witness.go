@@ -140,7 +140,7 @@ func agree(notices *Notices, quorum int, all []statement) (facilitator.Proof, er
 	case used && isUnused:
 		// One is a moment behind, or lies.
 		notices.Warn("the nodes disagree whether an authorization is used, so its payment stays in doubt")
-	case voids >= max(quorum, min(2, len(all))):
+	case voids >= voidTakes(quorum, len(all)):
 		return proof, nil
 	case voids > 0:
 		notices.Warn("a payment stays in doubt until a second node confirms that it did not move money", zap.Errors("errors", errs))

@@ -66,7 +66,8 @@ func hashName(name string) string {
 // that cannot be told: then this one waits. gone says that nobody answers: that gateway may
 // be dead until its lease ends.
 func (p *Purchase) isApart(r *http.Request, row ledger.Payment) (apart, gone bool) {
-	ctx, cancel := context.WithTimeout(r.Context(), compareWithin)
+	// Longer than one question may take, or nobody could tell that a gateway is gone.
+	ctx, cancel := context.WithTimeout(r.Context(), 2*compareWithin)
 	defer cancel()
 	for {
 		said, err := p.desk.Settler.Ledger.AskHolder(ctx, row.Key)

@@ -29,7 +29,7 @@ const (
 	// maxAnswering is how many questions are answered at a time, and answerWithin how long
 	// an answer may take.
 	maxAnswering = 64
-	answerWithin = 2 * time.Second
+	answerWithin = 1500 * time.Millisecond
 	// maxMessage is how long a message may be, in bytes; the database takes 8000.
 	maxMessage = 7900
 )
@@ -187,7 +187,10 @@ func (l *Ledger) hear(ctx context.Context, m message) {
 	p := &l.peers
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hears = true
+	if !p.hears {
+		p.hears = true
+		l.logger.Info("this gateway hears others that share its ledger")
+	}
 	switch heard, answer := p.asked[m.Name], p.answer; {
 	case m.Answers:
 		select {

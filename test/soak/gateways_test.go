@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,9 +33,20 @@ func newPair(t *testing.T) *pair {
 		if a, err := p.sends(t.Context(), w.purchase(purchase{}), g); err != nil || a.status != http.StatusOK {
 			t.Fatal(a, err)
 		}
+		g.waitForLog("this gateway hears others")
 	}
-	time.Sleep(500 * time.Millisecond)
 	return p
+}
+
+// waitForLog waits until the gateway has logged something.
+func (g *gateway) waitForLog(text string) {
+	g.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if log, err := os.ReadFile(filepath.Join(g.dir, "log")); err == nil && strings.Contains(string(log), text) {
+			return
+		}
+	}
+	g.t.Fatalf("the log lacks %q", text)
 }
 
 // sends signs for a purchase, and sends that to a gateway once.

@@ -17,9 +17,9 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// Gateways ask each other through the database: LISTEN and NOTIFY. Nothing depends on an
-// answer but how long somebody waits, so a message that gets lost, or a gateway that
-// cannot listen (a pooler in transaction mode is between), does no harm.
+// Gateways ask each other through the database: LISTEN and NOTIFY. Whoever gets no answer
+// waits and sells nothing, so a message that gets lost, or a gateway that cannot listen,
+// costs payers time and nothing else.
 
 const (
 	// echoWithin is how long its own message may take that shows that messages arrive.

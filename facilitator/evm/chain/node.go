@@ -103,16 +103,27 @@ var errNoRoom = errors.New("too many calls to it are under way")
 func (n *Node) Call(ctx context.Context, result any, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	leave, err := n.enter(ctx)
+	c, leave, err := n.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	c, err := n.connect(ctx)
-	if err != nil {
-		return err
-	}
 	return n.clean(c.CallContext(ctx, result, method, args...))
+}
+
+// begin takes a place among the calls under way, and connects. Whoever gets no error must
+// call leave.
+func (n *Node) begin(ctx context.Context) (c Client, leave func(), err error) {
+	if leave, err = n.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if c == nil { // also after a panic
+			leave()
+		}
+	}()
+	c, err = n.connect(ctx)
+	return c, leave, err
 }
 
 // Ask makes several calls in one round trip, or one after the other at a node that takes no
@@ -120,15 +131,11 @@ func (n *Node) Call(ctx context.Context, result any, method string, args ...any)
 func (n *Node) Ask(ctx context.Context, calls Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	leave, err := n.enter(ctx)
+	c, leave, err := n.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	c, err := n.connect(ctx)
-	if err != nil {
-		return err
-	}
 	if !n.takesNoBatch() {
 		err = c.BatchCallContext(ctx, calls)
 		if !refusesBatch(err) {

@@ -175,6 +175,7 @@ func (r *run) atStatus(status int, header http.Header) (pass bool) {
 	case !p.result.settled && !charge:
 		p.result.outcome = metrics.Uncharged
 		p.hold.slot.Leave()
+		p.hold.order.answered()
 		r.handOut(header)
 		return true
 	case !p.result.settled:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
@@ -36,12 +37,15 @@ type order struct {
 	payment ledger.Key
 	name    string // that the payer has given it, or ""
 	body    *delivery.Body
+	// passed: its answer is going out. over is closed when it has left the book.
+	passed atomic.Bool
+	over   chan struct{}
 }
 
 // enter writes an order into the book, unless it is there already, or may be: of two
 // at once the second sees the first.
 func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *delivery.Body) (*order, *Refusal) {
-	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, payment: row.Key, name: name, body: body}
+	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, payment: row.Key, name: name, body: body, over: make(chan struct{})}
 	b.mu.Lock()
 	others := slices.Clone(b.open[mine.key])
 	b.open[mine.key] = append(b.open[mine.key], mine)
@@ -50,12 +54,27 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 	defer cancel()
 	for _, other := range others {
 		named := mine.name != "" && other.name != "" && mine.name != other.name && !b.held.hasLeft(other.payment)
-		if !named && mine.body.Compare(ctx, other.body) != delivery.Different {
+		if !named && mine.body.Compare(ctx, other.body) != delivery.Different && !other.isOverWithin(ctx) {
 			mine.leave()
 			return nil, inFlight()
 		}
 	}
 	return mine, nil
+}
+
+// isOverWithin says whether an order whose answer is going out is over before ctx ends: a
+// payer who has read all of it may order the same again before we have recorded the first.
+// It says no at once of one that the upstream has not answered.
+func (o *order) isOverWithin(ctx context.Context) bool {
+	if !o.passed.Load() {
+		return false
+	}
+	select {
+	case <-o.over:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // of is the order that a payment is for, or nil if none is in the book.
@@ -72,12 +91,13 @@ func (b *orderBook) of(payment ledger.Key) *order {
 	return nil
 }
 
-// answered takes an order out of the book whose body the upstream still reads when it
-// answers: nobody could tell it from others, and its payer is there.
+// answered notes that the upstream has answered. If it still reads the body, the order
+// leaves the book: nobody could tell it from others, and its payer is there.
 func (o *order) answered() {
 	if o == nil {
 		return
 	}
+	o.passed.Store(true)
 	if _, ok := o.body.Digest(); !ok {
 		o.leave()
 	}
@@ -90,6 +110,12 @@ func (o *order) leave() {
 	}
 	o.book.mu.Lock()
 	defer o.book.mu.Unlock()
+	select {
+	case <-o.over:
+		return
+	default:
+		close(o.over)
+	}
 	rest := slices.DeleteFunc(slices.Clone(o.book.open[o.key]), func(other *order) bool { return other == o })
 	if len(rest) == 0 {
 		delete(o.book.open, o.key)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
@@ -18,6 +19,9 @@ import (
 // Fresh means that nobody else can have it: its key is not in the ledger, and a
 // facilitator has said that it is unused. Who pays by EIP-3009 or Permit2 publishes
 // his signature with every purchase.
+
+// endWithin is how long a request waits for the end of another one at another gateway.
+const endWithin = 400 * time.Millisecond
 
 // redeemEarlier looks for a purchase of this payer that was paid for and not
 // delivered, and takes it over instead of selling a second one. It is called
@@ -138,11 +142,10 @@ func (p *Purchase) waitFor(row ledger.Payment) *Refusal {
 // besides decides about a purchase that somebody holds.
 func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Refusal {
 	ctx, wait := r.Context(), inFlight()
-	if named || p.mayBeRetry(ctx, row) {
-		p.result.about = &row
-		return wait
-	}
 	here := p.desk.Settler.Ledger.HeldHere(row.Key)
+	if named || p.mayBeRetry(ctx, row) {
+		return p.waitForEnd(r, row, named)
+	}
 	if here && p.desk.Held.hasOrClaims(row.Key) {
 		return nil // somebody is being served: this is another purchase
 	}
@@ -167,13 +170,36 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 		if apart {
 			return nil
 		}
-		if gone {
-			wait.RetryAfter = max(wait.RetryAfter, p.leaseLeft(ctx, fresh))
+		if !gone {
+			return p.waitForEnd(r, fresh, named)
 		}
+		wait.RetryAfter = max(wait.RetryAfter, p.leaseLeft(ctx, fresh))
 		p.result.about = &row
 		return wait
 	}
 	return p.redeem(r, fresh, named)
+}
+
+// waitForEnd lets a request wait for the end of a purchase that may be the same. Where
+// another gateway holds that, it waits a moment before it is told so: a payer who has read
+// all of the answer may order the same again before its end is recorded.
+func (p *Purchase) waitForEnd(r *http.Request, row ledger.Payment, named bool) *Refusal {
+	ctx, cancel := context.WithTimeout(r.Context(), endWithin)
+	defer cancel()
+	for !p.desk.Settler.Ledger.HeldHere(row.Key) && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(endWithin / 8):
+		}
+		switch fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key); {
+		case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered && !named:
+			return nil
+		case err == nil && !ledger.Held(fresh, p.desk.Now()):
+			return p.redeem(r, fresh, named)
+		}
+	}
+	p.result.about = &row
+	return inFlight()
 }
 
 // leaseLeft is how many seconds a payment stays held whose holder does not answer, 0 if

@@ -197,6 +197,14 @@ func TestTransactions(t *testing.T) {
 	if _, err := l.Get(t.Context(), "open"); !errors.Is(err, ledger.ErrNotFound) {
 		t.Fatal(err)
 	}
+	if err := sell(l, sample(2)); err != nil {
+		t.Fatal(err)
+	}
+	for hears := false; !hears; time.Sleep(time.Millisecond) { // it has sent itself a message over the pool
+		l.peers.mu.Lock()
+		hears = l.peers.hears
+		l.peers.mu.Unlock()
+	}
 	transactions := func() int64 { return l.pool.Stat().AcquireCount() }
 	before := transactions()
 	if err := sell(l, sample(1)); err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
@@ -73,6 +74,37 @@ func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
 			t.Errorf("%d sold, %d in flight, %d transfers", s.sold.Load(), s.inFlight.Load(), w.Facilitator.Transfers())
 		}
 	})
+}
+
+// A payer who has read all of the answer may order the same again at once, though the end
+// of the first order is not on record yet.
+func TestSameOrderAgainIsSoldOnceItIsRead(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusNotFound} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			w := gate.Prepare(t)
+			s := w.WithLedger()
+			w.Load(gate.OnLedger(w.Caddyfile("price POST /render $0.01")))
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Content-Length", "4")
+				rw.WriteHeader(status)
+				_, _ = io.WriteString(rw, "done")
+				_ = http.NewResponseController(rw).Flush()
+			})
+			s.OnMove(func(_ ledger.Claim, ch ledger.Change) error {
+				if ch.To == ledger.Delivered || ch.To == ledger.Released {
+					time.Sleep(300 * time.Millisecond)
+				}
+				return nil
+			})
+			p := gate.NewPayer(t)
+			for i := range 3 {
+				if res := sendOrder(w, http.MethodPost, "/render", w.Sign(http.MethodPost, "/render", p).V2(t), "again", false); res.StatusCode != status {
+					t.Errorf("order %d: %d %s", i+1, res.StatusCode, res.Text)
+				}
+				w.HTTP.CloseIdleConnections() // its connection waits for the end
+			}
+		})
+	}
 }
 
 // sales count the orders that were sold, and those that were told to wait.

@@ -227,7 +227,7 @@ func (g *gateway) showLog() {
 		return
 	}
 	if keep := os.Getenv("SOAK_LOG"); keep != "" {
-		_ = os.WriteFile(filepath.Join(keep, strings.ReplaceAll(g.t.Name(), "/", "_")+".log"), b, 0o600)
+		_ = os.WriteFile(filepath.Join(keep, strings.ReplaceAll(g.t.Name()+"_"+filepath.Base(g.dir), "/", "_")+".log"), b, 0o600)
 	}
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	g.t.Logf("the end of the gateway's log:\n%s", bytes.Join(lines[max(0, len(lines)-30):], []byte("\n")))

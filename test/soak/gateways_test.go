@@ -18,6 +18,7 @@ import (
 // pair are two gateways that share a ledger. To the payers they are one shop.
 type pair struct {
 	*world
+	db       *database
 	one, two *gateway
 	client   *http.Client
 }
@@ -26,7 +27,7 @@ func newPair(t *testing.T) *pair {
 	t.Helper()
 	w := newWorld(t)
 	db := newDatabase(t)
-	p := &pair{world: w, client: client(nil)}
+	p := &pair{world: w, db: db, client: client(nil)}
 	p.one = w.gateway(shop{ledger: fmt.Sprintf("postgres %q", db.dsn())})
 	p.two = w.gateway(shop{ledger: fmt.Sprintf("postgres %q", db.dsn()), twin: p.one})
 	for _, g := range []*gateway{p.one, p.two} { // from its first sale on it hears the other
@@ -133,6 +134,37 @@ func TestGatewaysTellPurchasesApart(t *testing.T) {
 				}
 			}
 		})
+	}
+	w.audit()
+}
+
+// TestTheSameOrderAgainIsSoldByTheOtherGateway: a payer who has read all of the answer may
+// order the same again at once, though the gateway that gave it has not recorded that yet.
+func TestTheSameOrderAgainIsSoldByTheOtherGateway(t *testing.T) {
+	t.Parallel()
+	w := newPair(t)
+	db := w.db.open()
+	defer db.Close()
+	for _, sql := range []string{
+		`CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.15); RETURN NEW; END'`,
+		`CREATE TRIGGER slow BEFORE UPDATE ON paywall_payments FOR EACH ROW WHEN (NEW.state = 'delivered') EXECUTE FUNCTION take_time()`,
+	} {
+		if _, err := db.ExecContext(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := w.payers()[0]
+	atOnce := func(rw http.ResponseWriter, r *http.Request) bool {
+		rw.Header().Set("Content-Type", "text/event-stream") // such is not kept back until its end
+		rw.Header().Set("Content-Length", strconv.Itoa(len(goods(r.URL.Path))))
+		return give(rw, r)
+	}
+	w.up.will("/paid/again", atOnce, atOnce, atOnce, atOnce, atOnce, atOnce)
+	for i := range 6 {
+		p := w.purchase(purchase{method: http.MethodPost, path: "/paid/again", key: key, body: "the same"})
+		if a, err := w.sends(t.Context(), p, []*gateway{w.one, w.two}[i%2]); err != nil || a.status != http.StatusOK {
+			t.Fatalf("order %d: %v %v", i+1, a, err)
+		}
 	}
 	w.audit()
 }

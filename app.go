@@ -54,7 +54,8 @@ type App struct {
 	settlers *facilitator.Set
 	keys     []string // of the memories held in the pool
 	desk     *settlement.Settler
-	watchKey string // of the desk's blocks in the pool, or ""
+	quotes   *offer.Quotes // what challenges prove themselves with
+	watchKey string        // of the desk's blocks in the pool, or ""
 	logger   *zap.Logger
 	stop     context.CancelFunc
 	watching context.Context
@@ -104,7 +105,7 @@ var gauges = metrics.Gauges{
 
 // Provision loads the ledger and the facilitators. It asks nobody anything.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx, a.logger, a.places = ctx, ctx.Logger(), new(places)
+	a.ctx, a.logger, a.places, a.quotes = ctx, ctx.Logger(), new(places), offer.NewQuotes()
 	if len(a.LedgerRaw) == 0 {
 		a.LedgerRaw = json.RawMessage(`{"type":"sqlite"}`)
 	}
@@ -244,6 +245,7 @@ func (a *App) Start() error {
 	}
 	a.warnAboutMoney()
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
+	go a.quotes.Learn(a.watching, a.secret)
 	go func() {
 		if l, ok := a.ledger.Unguarded().(ledger.Opener); ok {
 			if err := l.Open(a.watching); err != nil && a.watching.Err() == nil {

@@ -146,7 +146,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // openDesk makes the desk of this gate.
 func (h *Handler) openDesk() {
-	h.desk = purchase.NewDesk(h.app.desk, h.app.shared.purchases, h.app.shared.offered, h.logger)
+	h.desk = purchase.NewDesk(h.app.desk, h.app.shared.purchases, h.app.shared.offered, h.app.quotes, h.logger)
 	h.desk.Sampled, h.desk.RetryWindow, h.desk.UpstreamHeaders = h.sampled, time.Duration(h.RetryWindow), h.UpstreamHeaders
 	h.desk.Leaves, h.desk.Secret, h.desk.Refuse, h.desk.Decorate = h.leaves, h.app.secret, h.refuseSale, h.addCORS
 }
@@ -246,13 +246,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			h.noteClosed(down, now)
 			return h.refuse(w, r, purchase.Outage(wait))
 		}
-		h.desk.History.Remember(asked.Resource, shown, now)
+		challenge := h.desk.Challenge(asked, shown, now)
 		if err != nil {
 			metrics.CountPayment(metrics.Malformed)
-			return h.challenge(w, r, shown, purchase.CodeOf(err), nil)
+			return h.challenge(w, r, challenge, purchase.CodeOf(err), nil)
 		}
 		metrics.CountChallenge()
-		return h.challenge(w, r, shown, x402.CodePaymentRequired, nil)
+		return h.challenge(w, r, challenge, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
 		// Early data can be replayed by whoever saw it (RFC 8470).

@@ -16,7 +16,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
 	"github.com/caddy-paywall/caddy-paywall/internal/dialect"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
-	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
@@ -25,13 +24,13 @@ import (
 
 // challenge answers 402: what the request costs, and why what came does not
 // pay for it. It is written directly, so that no error route can make it a 200.
-func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, o *offer.Offer, code x402.Code, receipt *x402.Receipt) error {
+func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, asked *x402.Template, code x402.Code, receipt *x402.Receipt) error {
 	url := h.resourceURL(r)
 	header := w.Header()
 	h.ownAnswer(header, r)
 	var body []byte
 	for _, d := range dialect.All() {
-		if said := d.Challenge(header, o.Template, url, code); body == nil {
+		if said := d.Challenge(header, asked, url, code); body == nil {
 			body = said
 		}
 	}
@@ -75,9 +74,9 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refu
 
 // refuseSale answers a request that came with a payment.
 func (h *Handler) refuseSale(w http.ResponseWriter, r *http.Request, p *purchase.Purchase, f purchase.Refusal) error {
-	f, shown := p.Refuse(f)
-	if shown != nil {
-		return h.challenge(w, r, shown, f.Code, f.Receipt)
+	f, asked := p.Refuse(f)
+	if asked != nil {
+		return h.challenge(w, r, asked, f.Code, f.Receipt)
 	}
 	return h.refuse(w, r, f)
 }

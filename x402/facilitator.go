@@ -29,6 +29,11 @@ func FacilitatorBody(p *Payment, r Requirement, res Resource, version int) ([]by
 	raw := p.Raw
 	switch {
 	case p.Version == V2 && version == V2:
+		// Some facilitators want what was accepted and what is required to be equal.
+		if chosen, err := p.Chosen(); err == nil && len(chosen.Quote) <= maxQuote {
+			r.Quote = chosen.Quote
+			requirement = r
+		}
 	case p.Version == V1 && version == V1:
 		name, _ := LegacyNetwork(r.Network)
 		if name == "" {

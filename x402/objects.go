@@ -42,6 +42,9 @@ type Requirement struct {
 	MaxTimeoutSeconds int `json:"maxTimeoutSeconds"`
 	// Extra is a JSON object with what the scheme needs. Nil is written as {}.
 	Extra jsontext.Value `json:"extra"`
+	// Quote is what the server wants to see again of who accepts, or "". Clients see it in
+	// the extra of version 2.
+	Quote string `json:"-"`
 }
 
 // MarshalJSON writes the object with its extra, at least as {}: official
@@ -49,7 +52,20 @@ type Requirement struct {
 func (r Requirement) MarshalJSON() ([]byte, error) {
 	type plain Requirement // without this method
 	r.Extra = r.extra()
+	if r.Quote != "" {
+		r.Extra = withQuote(r.Extra, r.Quote)
+	}
 	return json.Marshal(plain(r))
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (r *Requirement) UnmarshalJSON(b []byte) error {
+	type plain Requirement // without this method
+	if err := json.Unmarshal(b, (*plain)(r)); err != nil {
+		return err
+	}
+	r.Extra, r.Quote = splitQuote(r.Extra)
+	return nil
 }
 
 // extra returns Extra, never nil.

@@ -36,8 +36,11 @@ func kindFor(o *Option, s *x402.Supported) (kind *x402.Kind, known bool) {
 type Offer struct {
 	// Extensions are those that it declares.
 	Extensions jsontext.Value
-	Template   *x402.Template
+	// Template is the challenge without quotes.
+	Template *x402.Template
 
+	of           *Offers
+	quoted       sync.Map // challenges with quotes, of the type *quoted, by line
 	requirements []x402.Requirement
 	options      []*Option // of which the requirements were made
 	settlers     [][]facilitator.Named
@@ -107,14 +110,16 @@ func (o *Offers) Size() int {
 	if err != nil || offer.Template == nil {
 		return 0
 	}
-	return len(offer.Template.Header("https://"+strings.Repeat("x", 100), ""))
+	var quotes Quotes
+	quotes.use(nil)
+	return len(offer.Challenge(&quotes, "x", time.Now()).Header("https://"+strings.Repeat("x", 100), ""))
 }
 
 // build makes an offer. Each option goes to the facilitators that support it,
 // in the operator's order; of several only those count that need the same
 // requirement as the first. Those for which skip says so are left out.
 func (o *Offers) build(skip func(backend, option int) bool) (*Offer, error) {
-	offer := &Offer{chains: o.facilitators.Changes()}
+	offer := &Offer{of: o, chains: o.facilitators.Changes()}
 	for _, b := range o.backends {
 		offer.snapshots = append(offer.snapshots, b.Source.Snapshot())
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Desk is where the purchases of a gate are made.
@@ -20,6 +21,7 @@ type Desk struct {
 	*Shared
 	Settler    *settlement.Settler
 	History    *offer.History
+	Quotes     *offer.Quotes
 	Candidates offer.Candidates
 
 	// RetryWindow is how long a purchase that was paid for and not delivered can be fetched.
@@ -52,12 +54,18 @@ type Desk struct {
 }
 
 // NewDesk makes a desk with the usual bounds. What is nil or zero in it is for the gate to say.
-func NewDesk(settler *settlement.Settler, shared *Shared, history *offer.History, logger *zap.Logger) *Desk {
+func NewDesk(settler *settlement.Settler, shared *Shared, history *offer.History, quotes *offer.Quotes, logger *zap.Logger) *Desk {
 	return &Desk{
-		Shared: shared, Settler: settler, History: history, Candidates: offer.Candidates{},
+		Shared: shared, Settler: settler, History: history, Quotes: quotes, Candidates: offer.Candidates{},
 		AnswerWithin: answerWithin, RenewEvery: ledger.RenewEvery, UploadGrace: delivery.UploadGrace, HoldWithin: holdWithin,
 		Now: time.Now, Logger: logger, Sampled: logger,
 	}
+}
+
+// Challenge asks for an offer, which can be paid from now on for as long as it says.
+func (d *Desk) Challenge(asked Offered, shown *offer.Offer, now time.Time) *x402.Template {
+	d.History.Remember(asked.Resource, shown, now)
+	return shown.Challenge(d.Quotes, asked.Line.ID, now)
 }
 
 // Line is what purchases know of a line of the price list.

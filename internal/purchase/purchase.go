@@ -113,6 +113,11 @@ func (p *Purchase) match(now time.Time) (misfit *Refusal) {
 		Resource: x402.Resource{URL: p.ask.ResourceURL, Description: t.Description, MimeType: t.MimeType},
 	}
 	found, err := p.desk.History.Matches(p.signed.payment, p.offered.Current, p.offered.Resource, p.desk.Settler.Facilitators, now)
+	if len(found) == 0 {
+		if m, ok := t.Quoted(p.ask.Payer, p.desk.Quotes, p.signed.payment, p.offered.Line.ID, now); ok {
+			found = append(found, m)
+		}
+	}
 	for _, f := range found {
 		misfit = p.fit(f, now)
 		if misfit == nil {

@@ -93,8 +93,9 @@ func CodeOf(err error) x402.Code {
 }
 
 // Refuse ends a purchase with a refusal, and records why for the operator. It returns what
-// the payer is told, and for a 402 what he is offered.
-func (p *Purchase) Refuse(f Refusal) (told Refusal, shown *offer.Offer) {
+// the payer is told, and for a 402 what he is asked for.
+func (p *Purchase) Refuse(f Refusal) (told Refusal, asked *x402.Template) {
+	var shown *offer.Offer
 	if f.Status == http.StatusPaymentRequired {
 		var wait time.Duration
 		var down error
@@ -113,9 +114,9 @@ func (p *Purchase) Refuse(f Refusal) (told Refusal, shown *offer.Offer) {
 	p.result.refused = &f
 	p.Close() // before a payer who reads slowly, or sends slowly, is written to
 	if shown != nil {
-		p.desk.History.Remember(p.offered.Resource, shown, p.desk.Now())
+		asked = p.desk.Challenge(p.offered, shown, p.desk.Now())
 	}
-	return f, shown
+	return f, asked
 }
 
 // Outage refuses to ask for money that nobody could take.

@@ -48,8 +48,8 @@ func TestEarlierQuoteSurvivesMoreReloads(t *testing.T) {
 func TestEarlierQuoteStaysPayable(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	s := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
-	w.Reload(w.Caddyfile("price /paid/* $0.02"))
-	w.Expect(w.Get("/paid/never-quoted", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
+	w.Reload(w.Caddyfile("price /paid/* $0.02\nprice /paid/other/* $0.02"))
+	w.Expect(w.Get("/paid/other/x", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
 	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 200, "")
 	if w.Facilitator.Transfers() != 1 {
 		t.Error(w.Facilitator.Transfers())
@@ -57,6 +57,6 @@ func TestEarlierQuoteStaysPayable(t *testing.T) {
 	// For as long as the quote says.
 	s = w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
 	w.Reload(w.Caddyfile("price /paid/* $0.03"))
-	gate.Clock(t)(340 * time.Second)
+	gate.Clock(t)(400 * time.Second)
 	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
 }

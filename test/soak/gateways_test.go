@@ -138,6 +138,38 @@ func TestGatewaysTellPurchasesApart(t *testing.T) {
 	w.audit()
 }
 
+// TestAQuoteIsGoodAtTheOtherGatewayAndAfterARestart: while a new price is rolled out, who was
+// asked for the old one by a gateway can pay that at another one, and at the same one after
+// it was restarted.
+func TestAQuoteIsGoodAtTheOtherGatewayAndAfterARestart(t *testing.T) {
+	t.Parallel()
+	w := newPair(t)
+	first := w.purchase(purchase{})
+	ch, ok := first.ask(t.Context(), w.client, w.one.plain)
+	if !ok {
+		t.Fatal(first.story)
+	}
+	for i, g := range []*gateway{w.two, w.one} {
+		g.stop()
+		dearer := strings.Replace(g.config, "price /paid/* $0.01", fmt.Sprintf("price /paid/* $0.0%d", 2+i), 1)
+		w.must(os.WriteFile(filepath.Join(g.dir, "Caddyfile"), []byte(dearer), 0o600))
+		g.start()
+		p := first
+		if i > 0 {
+			p = w.purchase(purchase{path: first.path + "/more"}) // the quote is the line's
+		}
+		s, err := p.sign(x402.V2, ch)
+		w.must(err)
+		a, err := p.exchange(t.Context(), w.client, g.plain, s.header())
+		if err != nil || a.status != http.StatusOK {
+			t.Errorf("gateway %d: %v %v", i, a, err)
+			continue
+		}
+		p.judge(t.Context(), a, nil)
+	}
+	w.audit()
+}
+
 // TestTheSameOrderAgainIsSoldByTheOtherGateway: a payer who has read all of the answer may
 // order the same again at once, though the gateway that gave it has not recorded that yet.
 func TestTheSameOrderAgainIsSoldByTheOtherGateway(t *testing.T) {

@@ -149,7 +149,7 @@ func (a *App) openDesk(ledgerConfig json.RawMessage) error {
 	}
 	a.watchKey = key
 	a.ledger.AnswerPeers(func(ctx context.Context, key ledger.Key) []byte {
-		return a.shared.purchases.Account(ctx, key, a.shared.unrecorded.Has)
+		return a.shared.purchases.Account(ctx, key, a.ledger.HeldHere(key), a.shared.unrecorded.Has)
 	})
 	a.desk = &settlement.Settler{
 		Ledger: a.ledger, Facilitators: a.settlers, Admission: a.shared.admission, Unrecorded: &a.shared.unrecorded,

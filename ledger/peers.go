@@ -14,12 +14,13 @@ type Peers interface {
 	// another process.
 	HeldHere(key Key) bool
 
-	// AskHolder asks the process that holds a row what it says of it. It waits for the
-	// answer until ctx ends, a second or two: ErrNoAnswer says that nobody answers, since
-	// the holder is gone, or frozen. Every other error says that nobody can be asked now.
+	// AskHolder asks all processes what they say of a row, and takes the first answer. It
+	// waits for that until ctx ends, a second or two: ErrNoAnswer says that nobody answers,
+	// since nobody holds it, or the holder is gone, or frozen. Every other error says that
+	// nobody can be asked now.
 	AskHolder(ctx context.Context, key Key) (answer []byte, err error)
 
-	// AnswerPeers sets who is asked about the rows that are held here. nil is no answer.
+	// AnswerPeers sets who is asked about rows. nil is no answer.
 	// It may be called several times; the last one counts.
 	AnswerPeers(answer func(ctx context.Context, key Key) []byte)
 }
@@ -36,7 +37,7 @@ func (g *Guarded) HeldHere(key Key) bool {
 	return !ok || shared.HeldHere(key)
 }
 
-// AskHolder asks the process that holds a row; see Peers.
+// AskHolder asks the other processes about a row; see Peers.
 func (g *Guarded) AskHolder(ctx context.Context, key Key) (answer []byte, err error) {
 	shared, ok := g.ledger.(Peers)
 	if !ok {
@@ -50,7 +51,7 @@ func (g *Guarded) AskHolder(ctx context.Context, key Key) (answer []byte, err er
 	return shared.AskHolder(ctx, key)
 }
 
-// AnswerPeers sets who answers for the rows that are held here; see Peers.
+// AnswerPeers sets who answers for this process; see Peers.
 func (g *Guarded) AnswerPeers(answer func(ctx context.Context, key Key) []byte) {
 	if shared, ok := g.ledger.(Peers); ok {
 		shared.AnswerPeers(answer)

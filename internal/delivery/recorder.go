@@ -79,16 +79,16 @@ func (r *Recorder) Begin(status int, header http.Header) {
 	}
 }
 
-// End records the trailers, which are in the header when the body is over.
+// End records the trailers, which are in the header when the body is over, but for those
+// that only we say.
 func (r *Recorder) End(header http.Header) {
 	if r == nil || r.Trailer == nil {
 		return
 	}
 	for name, values := range header {
-		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+		trailer, unannounced := strings.CutPrefix(name, http.TrailerPrefix)
+		if (unannounced || slices.Contains(r.announced, name)) && !isReceiptHeader(trailer) {
 			r.Trailer.add(trailer, values)
-		} else if slices.Contains(r.announced, name) {
-			r.Trailer.add(name, values)
 		}
 	}
 }

@@ -230,6 +230,7 @@ func (p *Purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *R
 	}
 	p.release() // what was claimed and is no longer needed
 	p.keep(taken)
+	p.hold.order.isPaidBy(taken.Payment.Key)
 	p.paidBy(taken.Payment.Payer)
 	p.result.sold = soldFor(taken.Payment)
 	p.result.about = nil
@@ -260,6 +261,9 @@ func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 		row.Runs >= maxRuns,
 		row.Runs >= maxHeads && p.ask.Method == http.MethodHead, // what is left is for the GET
 		p.acted(row) && !delivery.HasCopy(row):
+		if p.acted(row) && p.isKeptElsewhere(row) {
+			return inFlight()
+		}
 		return p.unconfirmed(row)
 	}
 	if wait, why := p.desk.Settler.Admission.WaitToFetch(p.tabFor(row), p.desk.Now()); wait > 0 && !p.acted(row) {

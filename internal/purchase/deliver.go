@@ -175,7 +175,7 @@ func (r *run) atStatus(status int, header http.Header) (pass bool) {
 	case !p.result.settled && !charge:
 		p.result.outcome = metrics.Uncharged
 		p.hold.slot.Leave()
-		p.hold.order.answered()
+		p.hold.order.leave() // nothing was sold
 		r.handOut(header)
 		return true
 	case !p.result.settled:
@@ -199,7 +199,7 @@ func (r *run) atStatus(status int, header http.Header) (pass bool) {
 	if !r.answer.Goods || r.headOnly() {
 		p.desk.Held.givesNothing(p.hold.key)
 	}
-	p.hold.order.answered()
+	p.hold.order.answered(r.answer)
 	p.setReceipt(header)
 	r.handOut(header)
 	return true
@@ -281,10 +281,10 @@ func (r *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 			p.desk.Logger.Error("the upstream panicked", zap.Any("panic", panicked), zap.Stack("stack")) // it goes no further
 		}
 		if r.answered {
-			err = nil
 			r.answer.Aside.End(r.answer.Header())
 			r.answer.RestoreHeader() // its trailers would follow our answer
-			r.keepForLater(returned)
+			r.keepForLater(returned && err == nil)
+			err = nil
 			return
 		}
 		if r.refused != nil {

@@ -87,6 +87,6 @@ func NewShared() *Shared {
 	return &Shared{
 		Verdicts: new(verdicts),
 		Held:     held,
-		Orders:   &orderBook{open: map[orderKey][]*order{}, held: held},
+		Orders:   newOrderBook(held),
 	}
 }

@@ -22,9 +22,14 @@ const compareWithin = 2 * time.Second
 // body, or, while the payer of the first one is there, with another payment-identifier or
 // Idempotency-Key. Clients make new names for what they sign anew.
 type orderBook struct {
-	mu   sync.Mutex
-	open map[orderKey][]*order
-	held *heldKeys
+	mu        sync.Mutex
+	open      map[orderKey][]*order
+	byPayment map[ledger.Key]*order
+	held      *heldKeys
+}
+
+func newOrderBook(held *heldKeys) *orderBook {
+	return &orderBook{open: map[orderKey][]*order{}, byPayment: map[ledger.Key]*order{}, held: held}
 }
 
 // orderKey is what two requests have in common that may be the same order.
@@ -37,9 +42,9 @@ type order struct {
 	payment ledger.Key
 	name    string // that the payer has given it, or ""
 	body    *delivery.Body
-	// passed: its answer is going out. over is closed when it has left the book.
-	passed atomic.Bool
-	over   chan struct{}
+	// answer is what goes out to its payer, once the upstream has answered.
+	answer atomic.Pointer[delivery.ResponseWriter]
+	over   chan struct{} // closed when it has left the book
 }
 
 // enter writes an order into the book, unless it is there already, or may be: of two
@@ -49,12 +54,16 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 	b.mu.Lock()
 	others := slices.Clone(b.open[mine.key])
 	b.open[mine.key] = append(b.open[mine.key], mine)
+	b.byPayment[mine.payment] = mine
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, compareWithin)
 	defer cancel()
 	for _, other := range others {
-		named := mine.name != "" && other.name != "" && mine.name != other.name && !b.held.hasLeft(other.payment)
-		if !named && mine.body.Compare(ctx, other.body) != delivery.Different && !other.isOverWithin(ctx) {
+		named := mine.name != "" && other.name != ""
+		if named && mine.name != other.name && !b.held.hasLeft(other.paidBy()) || mine.body.Compare(ctx, other.body) == delivery.Different {
+			continue
+		}
+		if named && mine.name == other.name || !other.isOverWithin(ctx) {
 			mine.leave()
 			return nil, inFlight()
 		}
@@ -62,11 +71,17 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 	return mine, nil
 }
 
-// isOverWithin says whether an order whose answer is going out is over before ctx ends: a
-// payer who has read all of it may order the same again before we have recorded the first.
-// It says no at once of one that the upstream has not answered.
+// isRead says whether the connection has taken all of the order's answer.
+func (o *order) isRead() bool {
+	answer := o.answer.Load()
+	return answer != nil && answer.All.Load()
+}
+
+// isOverWithin says whether an order is over before ctx ends, of which the payer has the
+// whole answer: he may order the same again before we have recorded that. It says no at
+// once of every other one.
 func (o *order) isOverWithin(ctx context.Context) bool {
-	if !o.passed.Load() {
+	if !o.isRead() {
 		return false
 	}
 	select {
@@ -81,23 +96,47 @@ func (o *order) isOverWithin(ctx context.Context) bool {
 func (b *orderBook) of(payment ledger.Key) *order {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, orders := range b.open {
-		for _, o := range orders {
-			if o.payment == payment {
-				return o
-			}
-		}
+	return b.byPayment[payment]
+}
+
+// paidBy is the payment that the order is for.
+func (o *order) paidBy() ledger.Key {
+	o.book.mu.Lock()
+	defer o.book.mu.Unlock()
+	return o.payment
+}
+
+// isPaidBy notes that another payment turned out to be for the order, which is owed; nil was
+// never in the book.
+func (o *order) isPaidBy(payment ledger.Key) {
+	if o == nil {
+		return
 	}
-	return nil
+	o.book.mu.Lock()
+	defer o.book.mu.Unlock()
+	o.forget()
+	o.payment = payment
+	select {
+	case <-o.over:
+	default:
+		o.book.byPayment[payment] = o
+	}
+}
+
+// forget takes the order's payment out of the book.
+func (o *order) forget() {
+	if o.book.byPayment[o.payment] == o {
+		delete(o.book.byPayment, o.payment)
+	}
 }
 
 // answered notes that the upstream has answered. If it still reads the body, the order
 // leaves the book: nobody could tell it from others, and its payer is there.
-func (o *order) answered() {
+func (o *order) answered(answer *delivery.ResponseWriter) {
 	if o == nil {
 		return
 	}
-	o.passed.Store(true)
+	o.answer.Store(answer)
 	if _, ok := o.body.Digest(); !ok {
 		o.leave()
 	}
@@ -116,6 +155,7 @@ func (o *order) leave() {
 	default:
 		close(o.over)
 	}
+	o.forget()
 	rest := slices.DeleteFunc(slices.Clone(o.book.open[o.key]), func(other *order) bool { return other == o })
 	if len(rest) == 0 {
 		delete(o.book.open, o.key)

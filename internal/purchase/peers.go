@@ -27,6 +27,8 @@ type account struct {
 	Order bool   `json:"order,omitempty"`
 	Name  string `json:"name,omitempty"`
 	Body  string `json:"body,omitempty"`
+	// Read: the payer has all of the order's answer.
+	Read bool `json:"read,omitempty"`
 }
 
 // askAgainAfter is how soon a gateway is asked again whose order has not come so far.
@@ -35,14 +37,17 @@ const askAgainAfter = 250 * time.Millisecond
 // sketchWithin is how long a gateway that is asked waits for the body of an order.
 const sketchWithin = time.Second
 
-// Account answers another gateway that asks about a payment that is held here. unrecorded
-// says that something of it is not in the ledger yet.
-func (s *Shared) Account(ctx context.Context, key ledger.Key, unrecorded func(ledger.Key) bool) []byte {
+// Account answers another gateway that asks about a payment which is held here, or whose
+// answer is being kept here. unrecorded says that something of it is not in the ledger yet.
+func (s *Shared) Account(ctx context.Context, key ledger.Key, heldHere bool, unrecorded func(ledger.Key) bool) []byte {
+	if !heldHere && !s.Held.has(key) {
+		return nil
+	}
 	var a account
 	if o := s.Orders.of(key); o != nil {
 		ctx, cancel := context.WithTimeout(ctx, sketchWithin)
 		defer cancel()
-		a.Order, a.Name, a.Body = true, hashName(o.name), o.body.Sketch(ctx)
+		a.Order, a.Name, a.Body, a.Read = true, hashName(o.name), o.body.Sketch(ctx), o.isRead()
 	}
 	// Held for no request, it is a payment that somebody finds out about.
 	a.Lost = s.Held.isLost(key) || unrecorded(key) || !s.Held.has(key)
@@ -61,6 +66,15 @@ func hashName(name string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// askHolder asks the other gateways about a payment.
+func (p *Purchase) askHolder(ctx context.Context, key ledger.Key) (a account, err error) {
+	said, err := p.desk.Settler.Ledger.AskHolder(ctx, key)
+	if err == nil {
+		err = json.Unmarshal(said, &a)
+	}
+	return a, err
+}
+
 // isApart asks the gateway that holds another purchase of this payer, for the same
 // address, whether that is another one than this. It says no if nobody answers, or if
 // that cannot be told: then this one waits. gone says that nobody answers: that gateway may
@@ -70,10 +84,9 @@ func (p *Purchase) isApart(r *http.Request, row ledger.Payment) (apart, gone boo
 	ctx, cancel := context.WithTimeout(r.Context(), 2*compareWithin)
 	defer cancel()
 	for {
-		said, err := p.desk.Settler.Ledger.AskHolder(ctx, row.Key)
-		var a account
+		a, err := p.askHolder(ctx, row.Key)
 		switch {
-		case err != nil || json.Unmarshal(said, &a) != nil:
+		case err != nil:
 			return false, errors.Is(err, ledger.ErrNoAnswer)
 		case a.Lost:
 			return false, false
@@ -91,4 +104,16 @@ func (p *Purchase) isApart(r *http.Request, row ledger.Payment) (apart, gone boo
 		case <-time.After(askAgainAfter):
 		}
 	}
+}
+
+// isKeptElsewhere says whether another gateway is keeping the answer of a purchase, or may
+// be: then it can be had soon.
+func (p *Purchase) isKeptElsewhere(row ledger.Payment) bool {
+	if p.hold.key == row.Key {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(p.ask.Payer, 2*compareWithin)
+	defer cancel()
+	_, err := p.askHolder(ctx, row.Key)
+	return err == nil
 }

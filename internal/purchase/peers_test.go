@@ -27,7 +27,7 @@ func TestAnAccountSaysWhetherAnybodyIsServed(t *testing.T) {
 			s := NewShared()
 			tt.do(s)
 			var a account
-			if err := json.Unmarshal(s.Account(context.Background(), key, func(ledger.Key) bool { return tt.unrecorded }), &a); err != nil || a.Lost != tt.lost || a.Order {
+			if err := json.Unmarshal(s.Account(context.Background(), key, true, func(ledger.Key) bool { return tt.unrecorded }), &a); err != nil || a.Lost != tt.lost || a.Order {
 				t.Errorf("%+v, %v", a, err)
 			}
 		})
@@ -42,8 +42,11 @@ func TestAnAccountTellsAnOrder(t *testing.T) {
 	if _, refused := s.Orders.enter(t.Context(), row, "my secret name", nil); refused != nil {
 		t.Fatal(refused)
 	}
+	if said := s.Account(t.Context(), "another's", false, func(ledger.Key) bool { return false }); said != nil {
+		t.Errorf("of what is not here: %s", said)
+	}
 	var a account
-	said := s.Account(t.Context(), row.Key, func(ledger.Key) bool { return false })
+	said := s.Account(t.Context(), row.Key, true, func(ledger.Key) bool { return false })
 	if err := json.Unmarshal(said, &a); err != nil || !a.Order || a.Lost || a.Body == "" || a.Name != hashName("my secret name") || a.Name == hashName("another") {
 		t.Errorf("%s, %v", said, err)
 	}

@@ -164,13 +164,16 @@ func (p *Purchase) fit(f offer.Match, now time.Time) (misfit *Refusal) {
 func (p *Purchase) Prepare(r *http.Request) *Refusal {
 	switch {
 	case p.result.settled: // bought earlier, not delivered
-		return nil
+		return p.enterOrder(r)
 	case p.hold.Payment.State == ledger.Settling: // asked for earlier, never heard of again
 		if refused := p.settle(r.Context()); refused != nil {
 			return refused
 		}
 		p.result.redeemed = true // the upstream may have run before
-		return p.redeemable(p.hold.Payment)
+		if refused := p.redeemable(p.hold.Payment); refused != nil {
+			return refused
+		}
+		return p.enterOrder(r)
 	}
 	if refused := p.verify(r.Context()); refused != nil {
 		return refused

@@ -180,25 +180,35 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 	return p.redeem(r, fresh, named)
 }
 
-// waitForEnd lets a request wait for the end of a purchase that may be the same. Where
-// another gateway holds that, it waits a moment before it is told so: a payer who has read
-// all of the answer may order the same again before its end is recorded.
+// waitForEnd refuses a request that may be the same as a purchase which is held, or waits
+// a moment for the end of that: where its payer has all of the answer from another gateway,
+// he may order the same again before the end is recorded.
 func (p *Purchase) waitForEnd(r *http.Request, row ledger.Payment, named bool) *Refusal {
-	ctx, cancel := context.WithTimeout(r.Context(), endWithin)
+	p.result.about = &row
+	if p.desk.Settler.Ledger.HeldHere(row.Key) {
+		return inFlight()
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 2*compareWithin)
 	defer cancel()
-	for !p.desk.Settler.Ledger.HeldHere(row.Key) && ctx.Err() == nil {
+	if a, err := p.askHolder(ctx, row.Key); err != nil || !a.Read || named {
+		return inFlight()
+	}
+	ctx, cancel = context.WithTimeout(r.Context(), endWithin)
+	defer cancel()
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(endWithin / 8):
 		}
 		switch fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key); {
-		case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered && !named:
+		case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:
+			p.result.about = nil
 			return nil
 		case err == nil && !ledger.Held(fresh, p.desk.Now()):
+			p.result.about = nil
 			return p.redeem(r, fresh, named)
 		}
 	}
-	p.result.about = &row
 	return inFlight()
 }
 

@@ -197,7 +197,7 @@ func (l *Ledger) hear(ctx context.Context, m message) {
 		case heard <- m.Answer:
 		default: // nobody waits for it, or it is the second one
 		}
-	case answer == nil || !l.HeldHere(m.Of):
+	case answer == nil:
 	default:
 		select {
 		case p.answering <- struct{}{}:

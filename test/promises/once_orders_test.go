@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -79,7 +80,10 @@ func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
 // A payer who has read all of the answer may order the same again at once, though the end
 // of the first order is not on record yet.
 func TestSameOrderAgainIsSoldOnceItIsRead(t *testing.T) {
-	for _, status := range []int{http.StatusOK, http.StatusNotFound} {
+	for status, times := range map[int]int{
+		http.StatusOK:       3,
+		http.StatusNotFound: 2, // who asks for more that is not charged pays first
+	} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			w := gate.Prepare(t)
 			s := w.WithLedger()
@@ -97,11 +101,89 @@ func TestSameOrderAgainIsSoldOnceItIsRead(t *testing.T) {
 				return nil
 			})
 			p := gate.NewPayer(t)
-			for i := range 3 {
+			for i := range times {
 				if res := sendOrder(w, http.MethodPost, "/render", w.Sign(http.MethodPost, "/render", p).V2(t), "again", false); res.StatusCode != status {
 					t.Errorf("order %d: %d %s", i+1, res.StatusCode, res.Text)
 				}
 				w.HTTP.CloseIdleConnections() // its connection waits for the end
+			}
+		})
+	}
+}
+
+// Whose answer is half out has not read it: the same order waits.
+func TestSameOrderIsSoldOnceWhileTheAnswerGoesOut(t *testing.T) {
+	for name, header := range map[string][2]string{
+		"of an unknown length": {"X-Any", "x"},
+		"of a known length":    {"Content-Length", "4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := gate.New(t, "price POST /render $0.01")
+			half, goOn := make(chan struct{}, 9), make(chan struct{})
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set(header[0], header[1])
+				_, _ = io.WriteString(rw, "do")
+				_ = http.NewResponseController(rw).Flush()
+				half <- struct{}{}
+				<-goOn
+				_, _ = io.WriteString(rw, "ne")
+			})
+			p := gate.NewPayer(t)
+			first, second := w.Sign(http.MethodPost, "/render", p).V2(t), w.Sign(http.MethodPost, "/render", p).V2(t)
+			done := make(chan gate.Answer, 1)
+			go func() { done <- sendOrder(w, http.MethodPost, "/render", first, "order", false) }()
+			<-half
+			w.Expect(sendOrder(w, http.MethodPost, "/render", second, "order", false), 409, "payment_in_flight")
+			close(goOn)
+			w.Expect(<-done, 200, "")
+			if w.Facilitator.Transfers() != 1 {
+				t.Error(w.Facilitator.Transfers())
+			}
+		})
+	}
+}
+
+// Who fetches an order with the same payment, and has signed it anew besides, gets it once.
+func TestFetchedOrderIsNotSoldBesideItself(t *testing.T) {
+	for name, fail := range map[string]error{"that could not be reached": errors.New("dial: refused"), "that refused early": nil} {
+		t.Run(name, func(t *testing.T) {
+			w := gate.New(t, "price POST /render $0.01", "in_process")
+			var runs atomic.Int64
+			running, goOn := make(chan struct{}), make(chan struct{})
+			gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+				if runs.Add(1) == 1 { // it has not read the body
+					if fail == nil {
+						rw.WriteHeader(500)
+					}
+					return fail
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				close(running)
+				<-goOn
+				_, _ = io.WriteString(rw, "done")
+				return nil
+			})
+			p := gate.NewPayer(t)
+			asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
+			pay, anew := p.Sign(t, asked, time.Now()).V2(t), p.Sign(t, asked, time.Now()).V2(t)
+			if res := sendOrder(w, http.MethodPost, "/render", pay, "order", false); res.StatusCode < 500 {
+				t.Fatal(res)
+			}
+			done := make(chan gate.Answer, 1)
+			w.Until(func() bool { // its claim ends a moment after its answer
+				go func() { done <- sendOrder(w, http.MethodPost, "/render", pay, "order", false) }()
+				select {
+				case <-running:
+					return true
+				case <-done:
+					return false
+				}
+			})
+			w.Expect(sendOrder(w, http.MethodPost, "/render", anew, "order", false), 409, "payment_in_flight")
+			close(goOn)
+			w.Expect(<-done, 200, "")
+			if w.Facilitator.Transfers() != 1 || runs.Load() != 2 {
+				t.Errorf("%d transfers, %d runs", w.Facilitator.Transfers(), runs.Load())
 			}
 		})
 	}

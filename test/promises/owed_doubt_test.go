@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,6 +53,35 @@ func TestAnswerIsKeptWhileASettlementIsInDoubt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an upstream has failed to finish is kept for nobody as the whole answer.
+func TestHalfAnAnswerIsNotKept(t *testing.T) {
+	w := gate.New(t, "price POST /act $0.01 {\n settle on_success\n}", "in_process")
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		_, _ = io.WriteString(rw, "half of ")
+		return errors.New("the file is broken")
+	})
+	var back atomic.Bool
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+		if back.Load() {
+			w.Facilitator.Settle(rw, r)
+			return
+		}
+		w.Facilitator.Lost(rw, r)
+	})
+	p := gate.NewPayer(t)
+	send := func() gate.Answer {
+		return w.SendBody(t.Context(), "POST", "/act", w.Sign(http.MethodPost, "/act", p).V2(t), "order")
+	}
+	w.Expect(send(), 503, "settlement_pending")
+	back.Store(true)
+	var res gate.Answer
+	w.Until(func() bool {
+		res = send()
+		return res.StatusCode != 503 && !strings.Contains(res.Text, "payment_in_flight")
+	})
+	w.Expect(res, 409, "delivery_unconfirmed")
 }
 
 // The ledger cannot take the mark of doubt. The payer who left and signs anew is not

@@ -201,6 +201,76 @@ func TestTheSameOrderAgainIsSoldByTheOtherGateway(t *testing.T) {
 	w.audit()
 }
 
+// TestAFetchedOrderIsKnownToTheOtherGateway: while one gateway gives again what it owes,
+// the other one sells another order to that wallet, and not the same one.
+func TestAFetchedOrderIsKnownToTheOtherGateway(t *testing.T) {
+	t.Parallel()
+	w := newPair(t)
+	key := w.payers()[0]
+	for _, tt := range []struct {
+		name   string
+		fresh  bool // it is fetched with a fresh signature
+		second string
+		status int
+	}{
+		{"with the same payment, another order", false, "another", 200},
+		{"with the same payment, the same", false, "the order", 409},
+		{"with a fresh signature, another order", true, "another", 200},
+		{"with a fresh signature, the same", true, "the order", 409},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := "/paid/fetched" + strconv.Itoa(len(w.purchases))
+			running, goOn := make(chan struct{}, 2), make(chan struct{})
+			w.up.will(path, breaks, func(rw http.ResponseWriter, r *http.Request) bool {
+				running <- struct{}{}
+				<-goOn
+				return give(rw, r)
+			})
+			first := w.purchase(purchase{method: http.MethodPost, path: path, key: key, body: "the order"})
+			ch, ok := first.ask(t.Context(), w.client, w.one.plain)
+			if !ok {
+				t.Fatal(first.story)
+			}
+			s, err := first.sign(x402.V2, ch)
+			w.must(err)
+			if a, err := first.exchange(t.Context(), w.client, w.one.plain, s.header()); err != nil || a.status != http.StatusInternalServerError {
+				t.Fatal(a, err)
+			}
+			var fetching sync.WaitGroup
+			fetching.Go(func() {
+				for range 50 { // the claim of the first try ends a moment after its answer
+					if tt.fresh {
+						if s, err = first.sign(x402.V2, ch); err != nil {
+							break
+						}
+					}
+					a, err := first.exchange(t.Context(), w.client, w.one.plain, s.header())
+					if err == nil && a.status == http.StatusOK {
+						first.judge(t.Context(), a, nil)
+						return
+					}
+					sleep(t.Context(), 50*time.Millisecond)
+				}
+				t.Error("it was not fetched")
+			})
+			<-running
+			second := w.purchase(purchase{method: http.MethodPost, path: path, key: key, body: tt.second})
+			a, err := w.sends(t.Context(), second, w.two)
+			close(goOn)
+			fetching.Wait()
+			if err != nil || a.status != tt.status {
+				t.Errorf("%v %v, want %d", a, err, tt.status)
+			}
+			if tt.status != 200 { // once the first one is done, it is another order
+				if a, err := w.sends(t.Context(), second, w.two); err != nil || a.status != 200 {
+					t.Error(a, err)
+				}
+			}
+		})
+	}
+	w.audit()
+}
+
 // TestAHungUpOrderIsDoneOnceByTwoGateways: a payer hangs up on an order, and signs it anew
 // at the other gateway. It is charged and done once, and the answer is fetched.
 func TestAHungUpOrderIsDoneOnceByTwoGateways(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/evm"
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/remote"
+	_ "github.com/caddy-paywall/caddy-paywall/health"
 	"github.com/caddy-paywall/caddy-paywall/internal/admission"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
@@ -88,6 +89,14 @@ var gauges = metrics.Gauges{
 			return s.admission.Unsettled.Count()
 		}
 		return 0
+	},
+	LedgerUp: func() (up, known bool) {
+		s := currentShared()
+		if s == nil || s.ledger.Load() == nil {
+			return false, false
+		}
+		_, err := s.ledger.Load().Down()
+		return err == nil, true
 	},
 	InDoubt: func() *metrics.Count {
 		if s := currentShared(); s != nil {
@@ -246,6 +255,8 @@ func (a *App) Start() error {
 	a.warnAboutMoney()
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go a.quotes.Learn(a.watching, a.secret)
+	a.shared.ledger.Store(a.ledger)
+	go a.ledger.Watch(a.watching, a.logger)
 	go func() {
 		if l, ok := a.ledger.Unguarded().(ledger.Opener); ok {
 			if err := l.Open(a.watching); err != nil && a.watching.Err() == nil {
@@ -260,6 +271,12 @@ func (a *App) Start() error {
 		a.desk.Reconcile(a.watching, func(doubts metrics.Count) { a.shared.inDoubt.Store(&doubts) })
 	}()
 	return nil
+}
+
+// Ready says why this gateway cannot sell, nil if it can. See package health.
+func (a *App) Ready() error {
+	_, err := a.ledger.Down()
+	return err
 }
 
 // Stop ends the watching. Settlements go on: see settlement.Drain.
@@ -298,6 +315,9 @@ type shared struct {
 	purchases *purchase.Shared
 
 	unrecorded settlement.Unrecorded
+
+	// ledger is that of the config which was started last.
+	ledger atomic.Pointer[ledger.Guarded]
 
 	// inDoubt is what the reconciler saw in its last round, and owed what WatchOwed last counted.
 	inDoubt, owed atomic.Pointer[metrics.Count]

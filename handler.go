@@ -231,8 +231,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	now := h.desk.Now()
 	asked := purchase.Offered{Price: h.prices[decision.Price], Line: &line.Line}
 	asked.First = settlesFirst(asked.Price, r, override)
-	offers := asked.Price.Offers(asked.First)
-	if asked.Current, err = offers.Current(); err != nil {
+	if asked.Current, err = asked.Price.Offers(asked.First).Current(); err != nil {
 		h.noteClosed(err, now)
 		return h.refuse(w, r, purchase.Refusal{Status: http.StatusServiceUnavailable, Code: purchase.CodeNoFacilitator, RetryAfter: 30})
 	}
@@ -241,10 +240,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// Payment, if there is one.
 	payment, said, err := dialect.Read(r.Header)
 	if payment == nil {
-		shown, wait, down := offers.Shown(asked.Current, now)
-		if down != nil {
-			h.noteClosed(down, now)
-			return h.refuse(w, r, purchase.Outage(wait))
+		shown, closed := h.desk.Shown(asked, now)
+		if closed != nil {
+			h.noteClosed(closed.Cause(), now)
+			return h.refuse(w, r, *closed)
 		}
 		challenge := h.desk.Challenge(asked, shown, now)
 		if err != nil {

@@ -21,14 +21,22 @@ type Opener interface {
 // than a late one; and a ledger that panics gives an error, which says nothing about what
 // it has done.
 type Guarded struct {
-	ledger Ledger
+	ledger    Ledger
+	condition condition
 }
 
 // Guard guards a ledger.
-func Guard(l Ledger) *Guarded { return &Guarded{l} }
+func Guard(l Ledger) *Guarded { return &Guarded{ledger: l} }
 
 // Unguarded returns the ledger itself, for what only some ledgers can do.
 func (g *Guarded) Unguarded() Ledger { return g.ledger }
+
+// change makes a call that changes a row.
+func (g *Guarded) change(ctx context.Context, key Key, call func(ctx context.Context) error) error {
+	err := guard(ctx, call)
+	g.condition.changed(key, err, time.Now())
+	return err
+}
 
 func guard(ctx context.Context, call func(ctx context.Context) error) (err error) {
 	defer func() {
@@ -43,7 +51,7 @@ func guard(ctx context.Context, call func(ctx context.Context) error) (err error
 
 // Claim implements Ledger.
 func (g *Guarded) Claim(ctx context.Context, p Payment, lease time.Duration) (c Claim, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = g.change(ctx, p.Key, func(ctx context.Context) error {
 		c, err = g.ledger.Claim(ctx, p, lease)
 		return err
 	})
@@ -52,7 +60,7 @@ func (g *Guarded) Claim(ctx context.Context, p Payment, lease time.Duration) (c 
 
 // Take implements Ledger.
 func (g *Guarded) Take(ctx context.Context, key Key, to State, lease time.Duration) (c Claim, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = g.change(ctx, key, func(ctx context.Context) error {
 		c, err = g.ledger.Take(ctx, key, to, lease)
 		return err
 	})
@@ -61,7 +69,7 @@ func (g *Guarded) Take(ctx context.Context, key Key, to State, lease time.Durati
 
 // Renew implements Ledger.
 func (g *Guarded) Renew(ctx context.Context, c Claim, lease time.Duration) error {
-	return guard(ctx, func(ctx context.Context) error { return g.ledger.Renew(ctx, c, lease) })
+	return g.change(ctx, c.Payment.Key, func(ctx context.Context) error { return g.ledger.Renew(ctx, c, lease) })
 }
 
 // Move implements Ledger.
@@ -77,7 +85,7 @@ func (g *Guarded) Move(ctx context.Context, c Claim, ch Change) (row Payment, er
 }
 
 func (g *Guarded) move(ctx context.Context, c Claim, ch Change) (row Payment, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = g.change(ctx, c.Payment.Key, func(ctx context.Context) error {
 		row, err = g.ledger.Move(ctx, c, ch)
 		return err
 	})
@@ -90,6 +98,9 @@ func (g *Guarded) Get(ctx context.Context, key Key) (row Payment, err error) {
 		row, err = g.ledger.Get(ctx, key)
 		return err
 	})
+	if answered(err) {
+		g.condition.answers(false, time.Now())
+	}
 	return row, err
 }
 

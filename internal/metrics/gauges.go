@@ -40,6 +40,8 @@ var (
 		"1 while the cheapest price on the network is below what its settlement costs; without coin_price there is none.", networkLabels, nil)
 	gasLost = prometheus.NewDesc("caddy_paywall_gas_lost",
 		"What transactions cost today (UTC) that moved no money, in whole coins of the chain; see gas_budget.", networkLabels, nil)
+	ledgerUp = prometheus.NewDesc("caddy_paywall_ledger_up",
+		"1 while the ledger works; 0 while it does not, so that priced paths answer 503.", nil, nil)
 	doubtCount = prometheus.NewDesc("caddy_paywall_in_doubt",
 		"Payments in the ledger of which nobody knows whether the money moved.", nil, nil)
 	doubtAge = prometheus.NewDesc("caddy_paywall_oldest_doubt_seconds",
@@ -62,13 +64,15 @@ type Gauges struct {
 	Facilitators iter.Seq[*facilitator.Memory]
 	// Unsettled is how many payments are claimed and not yet settled.
 	Unsettled func() int
+	// LedgerUp says whether the ledger works, if there is one.
+	LedgerUp func() (up, known bool)
 	// InDoubt and Owed are what was last seen in the ledger; nil is nothing yet.
 	InDoubt, Owed func() *Count
 }
 
 // Describe implements prometheus.Collector.
 func (Gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, belowCost, gasLost, doubtCount, doubtAge, owedCount} {
+	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, belowCost, gasLost, ledgerUp, doubtCount, doubtAge, owedCount} {
 		ch <- d
 	}
 }
@@ -80,6 +84,13 @@ func (g Gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	value(unsettled, g.Unsettled())
 	g.collectFacilitators(ch, value)
+	if up, known := g.LedgerUp(); known {
+		v := 0
+		if up {
+			v = 1
+		}
+		value(ledgerUp, v)
+	}
 	if c := g.InDoubt(); c != nil {
 		value(doubtCount, c.Payments)
 		age := 0

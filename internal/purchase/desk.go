@@ -62,6 +62,19 @@ func NewDesk(settler *settlement.Settler, shared *Shared, history *offer.History
 	}
 }
 
+// Shown is what can be offered now. If that is nothing, nobody is asked to sign what nobody
+// could settle, or remember.
+func (d *Desk) Shown(asked Offered, now time.Time) (*offer.Offer, *Refusal) {
+	if wait, err := d.Settler.Ledger.Down(); err != nil {
+		return nil, closed(codeLedger, wait, err)
+	}
+	shown, wait, err := asked.Price.Offers(asked.First).Shown(asked.Current, now)
+	if err != nil {
+		return nil, closed(x402.CodeFacilitatorUnavailable, wait, err)
+	}
+	return shown, nil
+}
+
 // Challenge asks for an offer, which can be paid from now on for as long as it says.
 func (d *Desk) Challenge(asked Offered, shown *offer.Offer, now time.Time) *x402.Template {
 	d.History.Remember(asked.Resource, shown, now)

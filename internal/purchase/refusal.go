@@ -97,12 +97,9 @@ func CodeOf(err error) x402.Code {
 func (p *Purchase) Refuse(f Refusal) (told Refusal, asked *x402.Template) {
 	var shown *offer.Offer
 	if f.Status == http.StatusPaymentRequired {
-		var wait time.Duration
-		var down error
-		if shown, wait, down = p.offered.Price.Offers(p.offered.First).Shown(p.offered.Current, p.desk.Now()); down != nil {
-			// Nobody is asked to sign what nobody could settle.
-			closed := Outage(wait)
-			closed.Receipt, closed.cause, f = f.Receipt, f.cause, closed
+		var closed *Refusal
+		if shown, closed = p.desk.Shown(p.offered, p.desk.Now()); closed != nil {
+			closed.Receipt, closed.cause, f = f.Receipt, f.cause, *closed
 		}
 	}
 	if p.result.outcome == "" {
@@ -119,13 +116,13 @@ func (p *Purchase) Refuse(f Refusal) (told Refusal, asked *x402.Template) {
 	return f, asked
 }
 
-// Outage refuses to ask for money that nobody could take.
-func Outage(wait time.Duration) Refusal {
-	return Refusal{
-		Status: http.StatusServiceUnavailable, Code: x402.CodeFacilitatorUnavailable,
-		RetryAfter: seconds(wait),
-	}
+// closed refuses to ask for money that nobody could take, or remember.
+func closed(code x402.Code, wait time.Duration, cause error) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: code, RetryAfter: seconds(wait), cause: cause}
 }
+
+// Cause is why, for the log.
+func (f *Refusal) Cause() error { return f.cause }
 
 // clientGone is for a client that has left: nobody reads it.
 func clientGone() *Refusal { return &Refusal{Status: admission.ClientGone, Code: codeClientGone} }

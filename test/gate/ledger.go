@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"strings"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type Ledger struct {
 	answer             atomic.Pointer[func(context.Context, ledger.Key) []byte]
 	TakePanics         atomic.Bool // the next Take
 	Silent             atomic.Bool // Get gets no answer
+	Full               atomic.Bool // Claim does not
 }
 
 // HeldHere is what a ledger has that gateways share.
@@ -71,6 +73,9 @@ func (s *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	s.Claims.Add(1)
 	if f := s.claim.Load(); f != nil {
 		(*f)()
+	}
+	if s.Full.Load() {
+		return ledger.Claim{}, fmt.Errorf("%w: the disk is full", ledger.ErrUnavailable)
 	}
 	return s.Ledger.Claim(ctx, p, lease)
 }

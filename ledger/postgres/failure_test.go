@@ -174,7 +174,6 @@ func TestSlow(t *testing.T) {
 	s := theServer(t)
 	schema := s.newSchema(t)
 	l := s.gateway(t, schema, Options{})
-	l.config.ConnConfig.RuntimeParams["lock_timeout"] = "2000"
 	c, err := l.Claim(t.Context(), sample(1), lease)
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,11 @@ func migrate(ctx context.Context, tx pgx.Tx, reader bool) error {
 		pg_advisory_xact_lock($1)`, int64(lockMigration)); err != nil {
 		return err
 	}
+	// A change of a table that waits for somebody's forgotten transaction holds up all
+	// other gateways: it gives up, and the next attempt tries again.
+	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, milliseconds(lockPatience)); err != nil {
+		return err
+	}
 	// Asking again whether the table exists could give the old answer: that does
 	// not look for what others have done since this transaction began.
 	if _, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS paywall_schema_version (

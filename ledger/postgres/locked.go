@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -186,7 +187,7 @@ func (l *Ledger) writeAlone(c *call, durable bool) {
 // stuckError says why a call was not made whose row others have, or whose turn has not come.
 func stuckError(err error) error {
 	if err == nil {
-		err = errBusy
+		err = errors.New("another transaction had locked the payment a moment ago")
 	} else if locked(err) {
 		err = fmt.Errorf("another transaction has locked the payment: %w", err)
 	}

@@ -44,9 +44,9 @@ func migrate(ctx context.Context, tx pgx.Tx, reader bool) error {
 		pg_advisory_xact_lock($1)`, int64(lockMigration)); err != nil {
 		return err
 	}
-	// A change of a table that waits for somebody's forgotten transaction holds up all
-	// other gateways: it gives up, and the next attempt tries again.
-	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, milliseconds(lockPatience)); err != nil {
+	// Who waits to change a table, for somebody's forgotten transaction, holds up all other
+	// gateways. They wait for longer than this does, and the next attempt tries again.
+	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, milliseconds(lockWait/2)); err != nil {
 		return err
 	}
 	// Asking again whether the table exists could give the old answer: that does

@@ -39,6 +39,7 @@ type call struct {
 	// begun is set by who comes first: the writer, from when on the change may happen, or
 	// the caller, who gives up before that.
 	begun atomic.Bool
+	ours  bool // the writer has set begun
 	done  chan struct{}
 	row   ledger.Payment
 	err   error
@@ -73,21 +74,24 @@ func (l *Ledger) do(ctx context.Context, c *call, durable bool) (ledger.Payment,
 	}
 }
 
-// start executes a batch, without the calls of those who have given up, or are about to,
-// and of those whose rows were locked a moment ago.
+// start executes a batch, without the calls whose rows were locked a moment ago.
 func (l *Ledger) start(batch []*call, durable bool) {
 	l.execute(slices.DeleteFunc(batch, func(c *call) bool {
-		switch {
-		case c.patience() <= 0: // it might happen after its caller has given up, which is soon
-			return true
-		case !c.begun.CompareAndSwap(false, true):
-			return true
-		case l.isStuck(c.id):
+		stuck := l.isStuck(c.id)
+		if stuck {
 			l.goAlone([]*call{c}, durable)
-			return true
 		}
-		return false
+		return stuck
 	}), durable)
+}
+
+// begin says whether the call is to be made: unless its caller has given up, or is about
+// to. What happened after that he would not know.
+func (c *call) begin() bool {
+	if !c.ours && c.patience() > 0 {
+		c.ours = c.begun.CompareAndSwap(false, true)
+	}
+	return c.ours
 }
 
 // errBusy is for who has waited too long for a row that others change all the time.
@@ -157,6 +161,10 @@ func (l *Ledger) write(batch []*call, t try) (left []*call, err error) {
 		return batch, err
 	}
 	defer conn.Release()
+	// Nobody gives up any more from here on: it can have taken long to come so far.
+	if batch = slices.DeleteFunc(batch, func(c *call) bool { return !c.begin() }); len(batch) == 0 {
+		return nil, nil
+	}
 	if t.watched {
 		defer l.watch(ctx, conn)()
 	}

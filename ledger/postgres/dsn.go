@@ -19,7 +19,7 @@ var sessionSettings = map[string]string{
 	"synchronous_commit":                  "on",
 	"default_transaction_isolation":       "read committed",
 	"statement_timeout":                   "3000",
-	"lock_timeout":                        "2000",
+	"lock_timeout":                        milliseconds(lockWait),
 	"idle_in_transaction_session_timeout": "10000",
 	"timezone":                            "UTC",
 	// Plans are made once, also while the tables are empty, and must be good when

@@ -16,6 +16,8 @@ func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) erro
 	}
 	var known string
 	statements := &pgx.Batch{}
+	// Another gateway may be about to say the same.
+	statements.Queue(`SELECT set_config('lock_timeout', $1, true)`, milliseconds(lockPatience))
 	statements.Queue(`INSERT INTO paywall_networks (network, genesis) VALUES ($1, $2) ON CONFLICT DO NOTHING`, clean(network), clean(hash))
 	statements.Queue(`SELECT genesis FROM paywall_networks WHERE network = $1`, clean(network)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&known)

@@ -44,6 +44,7 @@ func (l *Ledger) live() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
+	maps.DeleteFunc(l.stuck, func(_ string, until time.Time) bool { return now.After(until) })
 	maps.DeleteFunc(l.holders, func(_ ledger.Key, h holder) bool { return now.After(h.until) })
 	return len(l.holders) > 0
 }

@@ -62,8 +62,13 @@ func (l *Ledger) ask(ctx context.Context, q question) ([]ledger.Payment, error) 
 func (l *Ledger) answer(ctx context.Context, within time.Duration, batch []*look) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	begun := time.Now()
 	err := l.tryAnswer(ctx, within, batch)
 	if err != nil && transient(err) {
+		err = l.tryAnswer(ctx, within, batch)
+	}
+	for locked(err) && time.Since(begun) < lockPatience { // the table: a row that is only read is free
+		time.Sleep(lockPause)
 		err = l.tryAnswer(ctx, within, batch)
 	}
 	for _, k := range batch {

@@ -44,6 +44,11 @@ func migrate(ctx context.Context, tx pgx.Tx, reader bool) error {
 		pg_advisory_xact_lock($1)`, int64(lockMigration)); err != nil {
 		return err
 	}
+	// Who waits to change a table, for somebody's forgotten transaction, holds up all other
+	// gateways. They wait for longer than this does, and the next attempt tries again.
+	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, milliseconds(lockWait/2)); err != nil {
+		return err
+	}
 	// Asking again whether the table exists could give the old answer: that does
 	// not look for what others have done since this transaction began.
 	if _, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS paywall_schema_version (

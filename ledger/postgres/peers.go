@@ -98,8 +98,10 @@ func (l *Ledger) tell(ctx context.Context, m message) error {
 	if len(text) > maxMessage {
 		return fmt.Errorf("asking another gateway: a message of %d bytes", len(text))
 	}
-	// A message need not be on the disk: to wait for that would hold up all others.
-	if _, err := l.pool.Exec(ctx, `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`, l.channel(), string(text)); err != nil {
+	// A message need not be on the disk: to wait for that would hold up all others. Who sends
+	// one waits for the commits of all in this database who do.
+	if _, err := l.pool.Exec(ctx, `SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', $3, true), pg_notify($1, $2)`,
+		l.channel(), string(text), milliseconds(lockPatience)); err != nil {
 		return fmt.Errorf("asking another gateway: %w", unavailable(err))
 	}
 	return nil

@@ -122,6 +122,10 @@ type Ledger struct {
 	used    time.Time     // when the latest call began
 	quiet   time.Duration // for how long nobody must have come before a retired ledger closes
 	holders map[ledger.Key]holder
+	stuck   map[string]time.Time // rows that others have locked, by ID, and until when they are taken for such
+	blamed  time.Time            // when it was last asked who locks our rows
+
+	alone chan struct{} // holds one for each call that is written alone now
 }
 
 var (
@@ -153,8 +157,9 @@ func New(o Options) (*Ledger, error) {
 	l := &Ledger{
 		config: config, reader: o.ReadOnly, now: o.Now, random: o.Random, logger: o.Logger,
 		quit: make(chan struct{}), used: time.Now(), quiet: 2 * slowTimeout,
-		holders: make(map[ledger.Key]holder),
-		peers:   peers{answering: make(chan struct{}, maxAnswering), asked: make(map[string]chan []byte)},
+		holders: make(map[ledger.Key]holder), stuck: make(map[string]time.Time),
+		alone: make(chan struct{}, max(1, config.MaxConns/2)),
+		peers: peers{answering: make(chan struct{}, maxAnswering), asked: make(map[string]chan []byte)},
 	}
 	l.durable.do = func(batch []*call) { l.start(batch, true) }
 	l.swift.do = func(batch []*call) { l.start(batch, false) }

@@ -34,9 +34,12 @@ type call struct {
 	holds bool
 	anew  bool // the row starts anew
 
+	due time.Time // when the caller gives up; zero: never
+
 	// begun is set by who comes first: the writer, from when on the change may happen, or
 	// the caller, who gives up before that.
 	begun atomic.Bool
+	ours  bool // the writer has set begun
 	done  chan struct{}
 	row   ledger.Payment
 	err   error
@@ -49,6 +52,7 @@ func (l *Ledger) do(ctx context.Context, c *call, durable bool) (ledger.Payment,
 		return ledger.Payment{}, err
 	}
 	c.id, c.done = ledger.ID(c.key), make(chan struct{})
+	c.due, _ = ctx.Deadline()
 	if durable {
 		l.durable.add(c)
 	} else {
@@ -70,21 +74,50 @@ func (l *Ledger) do(ctx context.Context, c *call, durable bool) (ledger.Payment,
 	}
 }
 
-// start executes a batch, without the calls of those who have given up.
+// start executes a batch, without the calls whose rows were locked a moment ago.
 func (l *Ledger) start(batch []*call, durable bool) {
-	l.execute(slices.DeleteFunc(batch, func(c *call) bool { return !c.begun.CompareAndSwap(false, true) }), durable)
+	l.execute(slices.DeleteFunc(batch, func(c *call) bool {
+		stuck := l.isStuck(c.id)
+		if stuck {
+			l.goAlone([]*call{c}, durable)
+		}
+		return stuck
+	}), durable)
 }
+
+// begin says whether the call is to be made: unless its caller has given up, or is about
+// to. What happened after that he would not know.
+func (c *call) begin() bool {
+	if !c.ours && c.patience() > 0 {
+		c.ours = c.begun.CompareAndSwap(false, true)
+	}
+	return c.ours
+}
+
+// errBusy is for who has waited too long for a row that others change all the time.
+var errBusy = errors.New("the payment changes all the time")
 
 // execute makes the changes of a batch and answers its calls.
 func (l *Ledger) execute(batch []*call, durable bool) {
 	var err error
-	for try := 0; len(batch) > 0 && try < maxTries; try++ {
-		if batch, err = l.write(batch, durable, try == 0); err != nil && !transient(err) {
+	aside := false
+	for n := 0; len(batch) > 0 && n < maxTries; n++ {
+		batch, err = l.write(batch, try{durable: durable, guess: n == 0})
+		switch {
+		case locked(err) && aside:
+			// Of a row that another transaction is about to insert nobody can tell before.
+			l.goAlone(batch, durable)
+			return
+		case locked(err):
+			aside = true
+			batch, err = l.setAside(batch, durable)
+		}
+		if err != nil && !transient(err) {
 			break
 		}
 	}
 	if err == nil {
-		err = unsent{errors.New("the payment changes all the time")}
+		err = unsent{errBusy}
 	}
 	for i, c := range batch {
 		if spoiled(err) && len(batch) > 1 { // the others shall not suffer for the one that is the cause
@@ -109,11 +142,18 @@ func (c *call) fail(err error) {
 	close(c.done)
 }
 
+// try is how a batch is written.
+type try struct {
+	durable bool
+	guess   bool // what rows are like that are likely known
+	watched bool // while it waits for a lock the log is told who has that
+}
+
 // write reads the rows of a batch, lets the rules judge the calls, and writes in one
 // transaction what they have changed. It answers the calls, unless there is an error, and
 // returns those that have no answer: without an error, because their row is not the one
 // that was read, or guessed.
-func (l *Ledger) write(batch []*call, durable, guess bool) (left []*call, err error) {
+func (l *Ledger) write(batch []*call, t try) (left []*call, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
 	defer cancel()
 	conn, err := l.connect(ctx)
@@ -121,7 +161,14 @@ func (l *Ledger) write(batch []*call, durable, guess bool) (left []*call, err er
 		return batch, err
 	}
 	defer conn.Release()
-	rows, now, err := l.read(ctx, conn, batch, guess)
+	// Nobody gives up any more from here on: it can have taken long to come so far.
+	if batch = slices.DeleteFunc(batch, func(c *call) bool { return !c.begin() }); len(batch) == 0 {
+		return nil, nil
+	}
+	if t.watched {
+		defer l.watch(ctx, conn)()
+	}
+	rows, now, err := l.read(ctx, conn, batch, t)
 	if err != nil {
 		l.learn(err)
 		return batch, unsent{err}
@@ -129,7 +176,7 @@ func (l *Ledger) write(batch []*call, durable, guess bool) (left []*call, err er
 	for _, c := range batch {
 		c.judge(rows[c.id], now)
 	}
-	if statements := l.changes(rows, durable); statements.Len() > 0 {
+	if statements := l.changes(rows, t); statements.Len() > 0 {
 		if err := conn.SendBatch(ctx, statements).Close(); err != nil {
 			l.learn(err)
 			return batch, err
@@ -147,7 +194,7 @@ func (l *Ledger) write(batch []*call, durable, guess bool) (left []*call, err er
 }
 
 // read reads the clock, and the rows of the calls that cannot be guessed.
-func (l *Ledger) read(ctx context.Context, conn *pgxpool.Conn, batch []*call, guess bool) (rows map[string]*row, now time.Time, err error) {
+func (l *Ledger) read(ctx context.Context, conn *pgxpool.Conn, batch []*call, t try) (rows map[string]*row, now time.Time, err error) {
 	rows = make(map[string]*row, len(batch))
 	var unknown []string
 	for _, c := range batch {
@@ -155,7 +202,7 @@ func (l *Ledger) read(ctx context.Context, conn *pgxpool.Conn, batch []*call, gu
 			continue
 		}
 		r := &row{payment: ledger.Payment{ID: c.id}}
-		if !guess || !l.guess(c, r) {
+		if !t.guess || !l.guess(c, r) {
 			unknown = append(unknown, c.id)
 		}
 		rows[c.id] = r
@@ -208,7 +255,7 @@ func (c *call) judge(r *row, now time.Time) {
 // changes are the statements that write the rows as the calls have left them, in the order
 // of their IDs: two gateways that write the same ones do not wait for each other. They are
 // one transaction, and the first to change a row after it was read wins it.
-func (l *Ledger) changes(rows map[string]*row, durable bool) *pgx.Batch {
+func (l *Ledger) changes(rows map[string]*row, t try) *pgx.Batch {
 	var stored [len(writes)][]*row
 	for _, id := range slices.Sorted(maps.Keys(rows)) {
 		r := rows[id]
@@ -226,7 +273,7 @@ func (l *Ledger) changes(rows map[string]*row, durable bool) *pgx.Batch {
 		if len(stored) == 0 {
 			continue
 		}
-		if statements.Len() == 0 && !durable {
+		if statements.Len() == 0 && !t.durable {
 			statements.Queue("SELECT set_config('synchronous_commit', 'off', true)")
 		}
 		statements.Queue(writes[how].sql, writes[how].arrays(stored)...).Query(func(written pgx.Rows) error {

@@ -81,14 +81,19 @@ type Ledger struct {
 	options atomic.Pointer[Options]
 	fault   func(at string) error
 
-	lock   *lock
+	lock   *os.File
 	file   *database
 	shared atomic.Bool  // several waited for the latest transaction
 	busy   atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
 
 	// writing is held while the file is written. It comes before mu.
 	writing sync.Mutex
-	store   *store // nil after a failure, until the file is opened again
+	writer  *connection // nil after a failure, until the file is opened again
+
+	// looking is held while look looks whether the file has a payment: they who look
+	// share one cache of pages, which each transaction voids.
+	looking sync.Mutex
+	look    *connection
 
 	// mu guards what is in memory. An operation holds it for about a microsecond.
 	mu      sync.Mutex
@@ -96,15 +101,12 @@ type Ledger struct {
 	rows    table
 	filling *batch // of the next transaction
 	failure error  // why the file cannot be written
-	changes uint64 // how many there were in this process
 	commits uint64 // how often the file has changed
-	lastID  int64  // the largest id that a row has
+	lastID  int64  // of the latest claim
 
 	awaited, written chan struct{} // there is something to write, with and without somebody who waits
 	quit, ended      chan struct{}
 }
-
-var _ ledger.Ledger = (*Ledger)(nil)
 
 // Open opens the ledger at path and makes it if it is not there. Only one
 // process can have it open; readers use OpenReader.
@@ -162,18 +164,18 @@ func (l *Ledger) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.store, err = openStore(l.path); err != nil {
-		return err
+	if l.writer, err = connectWriter(l.path); err != nil {
+		return damaged(err)
 	}
 	if empty {
-		if err := create(ctx, l.store.db); err != nil {
+		if err := create(l.writer); err != nil {
 			return err
 		}
 	}
-	if err := l.store.prepare(ctx); err != nil {
+	if l.look, err = connect(l.path, "query_only(ON)"); err != nil {
 		return damaged(err)
 	}
-	if l.file, err = openDatabase(ctx, l.path, "rw"); err != nil {
+	if l.file, err = openDatabase(ctx, l.path, "rw", "query_only(ON)"); err != nil {
 		return err
 	}
 	if l.lastID, err = l.file.lastID(ctx); err != nil {
@@ -224,13 +226,15 @@ func (l *Ledger) Close() error {
 func (l *Ledger) closeFiles() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	l.looking.Lock()
+	defer l.looking.Unlock()
 	var errs []error
 	if l.file != nil {
 		errs = append(errs, l.file.close())
 	}
-	errs = append(errs, l.store.close()) // the last to close tidies up
-	l.store = nil
-	return errors.Join(append(errs, l.lock.release())...)
+	errs = append(errs, l.look.close(), l.writer.close()) // the last to close tidies up
+	l.look, l.writer = nil, nil
+	return errors.Join(append(errs, l.lock.Close())...)
 }
 
 // Holders returns how many requests hold a payment now.

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"go.uber.org/zap"
@@ -43,27 +44,22 @@ func (l *Ledger) sweep(now time.Time, n int, force bool) {
 		r := t.holders[0]
 		t.holders[0] = nil
 		t.holders = t.holders[1:]
-		if r.gone || r.token == "" {
-			r.queued = false
+		if r.queued = false; r.gone || r.token == "" {
 			continue
 		}
 		if p := r.payment; ledger.Shed(&p, now) {
 			l.record(r, p)
 		}
-		switch {
-		case ledger.Held(r.payment, now):
-			t.holders = append(t.holders, r)
-		case r.payment.State == ledger.Claimed:
-			r.queued, r.token = false, ""
+		switch held := ledger.Held(r.payment, now); {
+		case !held && r.payment.State == ledger.Claimed:
 			t.letGo(r)
-		case force:
-			r.queued = false
+		case !held && force:
 			p := r.payment
 			p.Lease = time.Time{}
 			t.set(r, p)
 			t.rest(r)
 		default:
-			t.holders = append(t.holders, r)
+			t.hold(r, r.token)
 		}
 	}
 }
@@ -79,15 +75,21 @@ func (l *Ledger) chores() {
 		l.sweep(l.now(), lockedRows, false)
 		l.mu.Unlock()
 	}
-	if err := errors.Join(l.shed(ctx), l.prune(ctx), l.tidy(ctx)); err != nil {
+	if err := errors.Join(l.shed(ctx), l.prune(), l.tidy()); err != nil {
 		l.logger.Error("cleaning up the ledger; it is tried again", zap.String("file", l.path), zap.Error(err))
 	}
 }
 
+// due is a place in the sequence of the rows that can be shed, after one of them.
+type due struct{ until, id int64 }
+
+const selectDue = ` WHERE payments.kept_until IS NOT NULL AND (payments.kept_until, payments.id) > (?1, ?2) AND payments.kept_until <= ?3
+	ORDER BY payments.kept_until, payments.id LIMIT ?4`
+
 // shed sheds the rows in the file whose time has come. It is a change like others, and
 // goes the same way; what is in memory, sweep sheds.
 func (l *Ledger) shed(ctx context.Context) error {
-	for at := (cursor{}); ; {
+	for at := (due{math.MinInt64, math.MinInt64}); ; {
 		n, err := l.shedSome(ctx, &at)
 		if err == nil {
 			err = l.commit()
@@ -100,59 +102,57 @@ func (l *Ledger) shed(ctx context.Context) error {
 
 // shedSome sheds the next rows of the file. Nothing is committed between what it reads
 // and what it makes of that.
-func (l *Ledger) shedSome(ctx context.Context, at *cursor) (n int, err error) {
+func (l *Ledger) shedSome(ctx context.Context, at *due) (n int, err error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	due, err := l.file.due(ctx, l.now(), at)
+	rows, err := l.file.rows(ctx, selectRow+selectDue, at.until, at.id, nanos(l.now()), lockedRows)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range due {
+	for _, s := range rows {
+		*at = due{nanos(s.keptUntil), s.id}
 		if p := s.payment; l.rows.all[p.Key] == nil && ledger.Shed(&p, l.now()) {
 			l.record(l.rows.recall(s), p)
 		}
 	}
-	return len(due), err
+	return len(rows), err
 }
 
-// due returns the next rows that can be shed now.
-func (d *database) due(ctx context.Context, now time.Time, at *cursor) (rows []stored, err error) {
-	err = d.query(ctx, selectRow+selectDue, []any{at.created, at.id, required(now), lockedRows}, func(s stored) {
-		rows = append(rows, s)
-		until, _ := keptUntil(s.payment).(int64)
-		*at = cursor{true, until, s.id}
-	})
-	return rows, err
-}
+// Free and delivered rows keep nothing in the table kept.
+const (
+	// An id is never less than created.
+	pruneOld = `DELETE FROM payments WHERE id IN (
+	SELECT id FROM payments WHERE id < ? AND state IN ('delivered', 'refused', 'released') AND coalesce(keep, 0) <= ? ORDER BY id LIMIT ?)`
+	pruneFree = `DELETE FROM payments WHERE id IN (
+	SELECT id FROM payments WHERE state = ? AND state <> 'delivered' ORDER BY id DESC LIMIT ? OFFSET ?)`
+)
 
-const selectDue = ` WHERE payments.kept_until IS NOT NULL AND (payments.kept_until, payments.id) > (?1, ?2) AND payments.kept_until <= ?3
-	ORDER BY payments.kept_until, payments.id LIMIT ?4`
-
-// prune removes finished payments that are older than they are kept, and those that
-// were free for long.
-func (l *Ledger) prune(ctx context.Context) error {
-	for _, state := range []ledger.State{ledger.Refused, ledger.Released} {
-		if err := l.remove(ctx, pruneFree, state, state, maxFree, pruneAtOnce); err != nil {
-			return err
-		}
+// prune removes finished payments that are older than they are kept, and of those that
+// are free all but the latest.
+func (l *Ledger) prune() error {
+	if err := l.pruneFree(maxFree); err != nil {
+		return err
 	}
 	keep := l.options.Load().KeepFinished
 	if keep < 0 {
 		return nil
 	}
 	now := l.now()
-	return l.remove(ctx, pruneRows, required(now.Add(-keep)), required(now), pruneAtOnce)
+	return l.remove(pruneOld, nanos(now.Add(-keep)), nanos(now), pruneAtOnce)
+}
+
+func (l *Ledger) pruneFree(most int) error {
+	return errors.Join(
+		l.remove(pruneFree, string(ledger.Refused), pruneAtOnce, most),
+		l.remove(pruneFree, string(ledger.Released), pruneAtOnce, most))
 }
 
 // remove removes rows, a few in each transaction, with what waits to be written in
 // between.
-func (l *Ledger) remove(ctx context.Context, query string, args ...any) error {
+func (l *Ledger) remove(text string, args ...any) error {
 	for {
 		var n int64
-		err := l.asWriter(func(s *store) error {
-			result, err := s.conn.ExecContext(ctx, query, args...)
-			if err == nil {
-				n, err = result.RowsAffected()
-			}
+		err := l.asWriter(func(c *connection) (err error) {
+			n, err = c.exec(text, args...)
 			return err
 		})
 		l.mu.Lock()
@@ -166,19 +166,6 @@ func (l *Ledger) remove(ctx context.Context, query string, args ...any) error {
 		}
 	}
 }
-
-// Free and delivered rows keep nothing in the table kept.
-const (
-	pruneRows = `DELETE FROM payments WHERE id IN (
-	SELECT id FROM payments
-	WHERE created < ? AND state IN ('delivered', 'refused', 'released') AND coalesce(keep, 0) <= ?
-	ORDER BY created LIMIT ?)`
-	pruneFree = `DELETE FROM payments WHERE id IN (
-	SELECT id FROM payments
-	WHERE state = ? AND state <> 'delivered' AND created <= (
-		SELECT created FROM payments WHERE state = ? AND state <> 'delivered' ORDER BY created DESC LIMIT 1 OFFSET ?)
-	ORDER BY created LIMIT ?)`
-)
 
 // isClosing says whether Close waits: what is not cleaned up yet can wait for the next
 // process.
@@ -194,21 +181,9 @@ func (l *Ledger) isClosing() bool {
 // tidy brings what is in the write-ahead log into the database, and empties the log:
 // what was deleted, and overwritten in the database, would stay readable there. Where
 // somebody reads for long, it is done another time.
-func (l *Ledger) tidy(ctx context.Context) error {
-	return l.asWriter(func(s *store) error {
-		_, err := s.checkpoint(ctx)
+func (l *Ledger) tidy() error {
+	return l.asWriter(func(c *connection) error {
+		_, err := c.checkpoint()
 		return err
 	})
-}
-
-// checkpoint empties the write-ahead log, if it can. It waits a moment for those who
-// read: longer than a query takes, and shorter than payers notice.
-func (s *store) checkpoint(ctx context.Context) (done bool, err error) {
-	if _, err := s.conn.ExecContext(ctx, "PRAGMA busy_timeout = 200"); err != nil {
-		return false, err
-	}
-	var busy, pages, moved int
-	err = s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
-	_, restored := s.conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = 10000")
-	return busy == 0, errors.Join(err, restored)
 }

@@ -28,9 +28,7 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 		return ledger.Claim{}, fmt.Errorf("%w: %d payments are under way", ledger.ErrFull, len(l.rows.all))
 	}
 	l.lastID = max(l.lastID+1, now.UnixNano())
-	r = &row{payment: p.Pack(), id: l.lastID}
-	l.rows.add(r)
-	l.rows.hold(r, token)
+	l.rows.add(&row{payment: p.Pack(), id: l.lastID, token: token})
 	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }
 
@@ -115,7 +113,7 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	if r == nil {
 		r = l.rows.recall(found)
 	}
-	l.rows.hold(r, token)
+	r.token = token
 	l.record(r, p)
 	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }

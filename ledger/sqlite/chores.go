@@ -3,7 +3,8 @@ package sqlite
 import (
 	"context"
 	"errors"
-	"math"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,97 +25,92 @@ const (
 	maxFree = 10_000
 )
 
-// makeRoom looks at the holders of a few rows, so that those that are gone become fewer
-// with every claim, and says whether one more row fits. Under l.mu.
+// makeRoom looks at a few rows, wherever the map begins, so that those whose holder is
+// gone become fewer with every claim, and says whether one more row fits. Under l.mu.
 func (l *Ledger) makeRoom(now time.Time) bool {
-	l.sweep(now, 2, false)
-	if len(l.rows.all) >= l.max {
-		l.sweep(now, 100, true)
+	full := len(l.rows.all) >= l.max
+	left := 2
+	if full {
+		left = 100
+	}
+	for _, r := range l.rows.all {
+		l.sweep(r, now, full)
+		if left--; left == 0 {
+			break
+		}
 	}
 	return len(l.rows.all) < l.max
 }
 
-// sweep looks at the next n rows that somebody holds, or did. Claims whose holder is
-// gone go, and what serves nobody any more is shed (see ledger.Shed). Other rows stay,
-// for their holder is heard until another takes over; with force they go to the file
-// alone, and then it is not. Under l.mu.
-func (l *Ledger) sweep(now time.Time, n int, force bool) {
-	t := &l.rows
-	for range min(n, len(t.holders)) {
-		r := t.holders[0]
-		t.holders[0] = nil
-		t.holders = t.holders[1:]
-		if r.queued = false; r.gone || r.token == "" {
-			continue
-		}
-		if p := r.payment; ledger.Shed(&p, now) {
-			l.record(r, p)
-		}
-		switch held := ledger.Held(r.payment, now); {
-		case !held && r.payment.State == ledger.Claimed:
-			t.letGo(r)
-		case !held && force:
-			p := r.payment
-			p.Lease = time.Time{}
-			t.set(r, p)
-			t.rest(r)
-		default:
-			t.hold(r, r.token)
-		}
+// sweep looks at a row. A claim whose holder is gone goes, and what serves nobody any more
+// is shed (see ledger.Shed). Another row stays, for its holder is heard until another
+// takes over; with force it goes to the file alone, and then he is not. Under l.mu.
+func (l *Ledger) sweep(r *row, now time.Time, force bool) {
+	if r.gone || r.token == "" || ledger.Held(r.payment, now) {
+		return
+	}
+	p := r.payment
+	if ledger.Shed(&p, now) {
+		l.record(r, p)
+	}
+	switch {
+	case p.State == ledger.Claimed:
+		l.rows.letGo(r)
+	case force:
+		p.Lease = time.Time{}
+		l.rows.set(r, p)
+		l.rows.rest(r)
 	}
 }
 
 // chores cleans up: in memory, and in the file.
 func (l *Ledger) chores() {
-	ctx := context.Background()
 	l.mu.Lock()
-	left := len(l.rows.holders)
+	rows := slices.Collect(maps.Values(l.rows.all))
 	l.mu.Unlock()
-	for ; left > 0; left -= lockedRows {
+	for some := range slices.Chunk(rows, lockedRows) {
 		l.mu.Lock()
-		l.sweep(l.now(), lockedRows, false)
+		for _, r := range some {
+			l.sweep(r, l.now(), false)
+		}
 		l.mu.Unlock()
 	}
-	if err := errors.Join(l.shed(ctx), l.prune(), l.tidy()); err != nil {
+	if err := errors.Join(l.shed(context.Background()), l.prune(), l.tidy()); err != nil {
 		l.logger.Error("cleaning up the ledger; it is tried again", zap.String("file", l.path), zap.Error(err))
 	}
 }
 
-// due is a place in the sequence of the rows that can be shed, after one of them.
-type due struct{ until, id int64 }
-
-const selectDue = ` WHERE payments.kept_until IS NOT NULL AND (payments.kept_until, payments.id) > (?1, ?2) AND payments.kept_until <= ?3
-	ORDER BY payments.kept_until, payments.id LIMIT ?4`
-
 // shed sheds the rows in the file whose time has come. It is a change like others, and
 // goes the same way; what is in memory, sweep sheds.
 func (l *Ledger) shed(ctx context.Context) error {
-	for at := (due{math.MinInt64, math.MinInt64}); ; {
-		n, err := l.shedSome(ctx, &at)
+	for {
+		n, err := l.shedSome(ctx)
 		if err == nil {
 			err = l.commit()
 		}
-		if err != nil || n < lockedRows || l.isClosing() {
+		if err != nil || n == 0 || l.isClosing() {
 			return err
 		}
 	}
 }
 
-// shedSome sheds the next rows of the file. Nothing is committed between what it reads
-// and what it makes of that.
-func (l *Ledger) shedSome(ctx context.Context, at *due) (n int, err error) {
+const selectDue = " WHERE payments.kept_until IS NOT NULL AND payments.kept_until <= ? ORDER BY payments.kept_until LIMIT ?"
+
+// shedSome sheds some rows of the file. Nothing is committed between what it reads and
+// what it makes of that.
+func (l *Ledger) shedSome(ctx context.Context) (n int, err error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	rows, err := l.file.rows(ctx, selectRow+selectDue, at.until, at.id, nanos(l.now()), lockedRows)
+	due, err := l.file.rows(ctx, selectRow+selectDue, nanos(l.now()), lockedRows)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range rows {
-		*at = due{nanos(s.keptUntil), s.id}
+	for _, s := range due {
 		if p := s.payment; l.rows.all[p.Key] == nil && ledger.Shed(&p, l.now()) {
 			l.record(l.rows.recall(s), p)
+			n++
 		}
 	}
-	return len(rows), err
+	return n, err
 }
 
 // Free and delivered rows keep nothing in the table kept.

@@ -149,15 +149,15 @@ func (c *connection) close() error {
 	return errors.Join(append(errs, c.driver.Close())...)
 }
 
-// version is what the file is to have of a row, and what it has.
+// version is what the file is to have of a row. Its inFile only the writer changes.
 type version struct {
 	stored
-	inFile ledger.Payment
+	row *row
 }
 
 // put writes a version of a row.
 func (c *connection) put(v *version) error {
-	p, was := &v.payment, &v.inFile
+	p, was := &v.payment, &v.row.inFile
 	done := int64(0)
 	var err error
 	fields := v.fields()

@@ -157,23 +157,29 @@ func (d *database) selects(f ledger.Filter, after, last int64) (text string, arg
 	if len(f.States) > 0 && len(states) == 0 {
 		return "", nil
 	}
-	in := make([][]ledger.State, 0, len(states))
-	if len(states) == 0 || f.Payer != "" || f.Identifier != "" || slices.Contains(states, ledger.Delivered) {
-		in = append(in, states)
-	} else {
-		in = slices.AppendSeq(in, slices.Chunk(states, 1)) // each along its index, which SQLite merges
+	// The indexes of states and payers do not have the delivered ones.
+	indexed := len(states) > 0 && !slices.Contains(states, ledger.Delivered)
+	parts := [][]ledger.State{states}
+	if indexed && f.Payer == "" && f.Identifier == "" { // each state along its index; SQLite merges them
+		parts = slices.Collect(slices.Chunk(states, 1))
 	}
 	var selects []string
-	for _, states := range in {
+	for _, states := range parts {
 		terms := []string{"payments.id > ? AND payments.id <= ?"}
 		args = append(args, after, last)
 		where := func(term string, with ...any) { terms, args = append(terms, term), append(args, with...) }
-		switch {
-		case len(in) > 1 || len(states) == 1 && f.Payer == "" && f.Identifier == "" && states[0] != ledger.Delivered:
-			where("state = ? AND state <> 'delivered'", string(states[0])) // the second term is that of the index
-		case len(states) > 0:
-			// The plus keeps the index of states away: it does not have all.
-			where("+state IN (?" + strings.Repeat(", ?", len(states)-1) + ")")
+		// A plus keeps an index away that has more rows than another.
+		state, payer := "+state", "+payer"
+		if indexed {
+			where("state <> 'delivered'")
+			if f.Identifier == "" && f.Payer != "" {
+				payer = "payer"
+			} else if f.Identifier == "" {
+				state = "state"
+			}
+		}
+		if len(states) > 0 {
+			where(state + " IN (?" + strings.Repeat(", ?", len(states)-1) + ")")
 			for _, s := range states {
 				args = append(args, string(s))
 			}
@@ -181,10 +187,8 @@ func (d *database) selects(f ledger.Filter, after, last int64) (text string, arg
 		if f.Identifier != "" {
 			where("identifier = ? AND identifier <> ''", f.Identifier)
 		}
-		if f.Payer != "" && f.Identifier != "" { // an identifier has fewer rows
-			where("+payer = ?", f.Payer)
-		} else if f.Payer != "" {
-			where("payer = ?", f.Payer)
+		if f.Payer != "" {
+			where(payer+" = ?", f.Payer)
 		}
 		if f.Method != "" {
 			where("method = ?", f.Method)

@@ -22,8 +22,6 @@ type row struct {
 	unwritten, writing bool
 	// before is the claim of the same key before this one, if the file does not have it yet.
 	before *row
-
-	queued bool // in table.holders
 	gone   bool // from the table
 }
 
@@ -36,9 +34,6 @@ const buckets = 1 << 12
 // table is the rows in memory.
 type table struct {
 	all map[ledger.Key]*row
-	// holders are the rows that somebody holds, or did, in the order in which they
-	// are looked at.
-	holders []*row
 	// purchases are the rows that are not finished, by what they bought: a gate asks with
 	// every payment what the payer has under way for this request.
 	purchases map[ledger.Purchase][]*row
@@ -78,15 +73,6 @@ func (t *table) recall(s stored) *row {
 	}
 	t.add(r)
 	return r
-}
-
-// hold gives a row a holder.
-func (t *table) hold(r *row, token ledger.Token) {
-	r.token = token
-	if !r.queued {
-		r.queued = true
-		t.holders = append(t.holders, r)
-	}
 }
 
 // set gives a row its new contents.

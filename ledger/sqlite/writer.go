@@ -19,7 +19,7 @@ const (
 	// company is how long a transaction that somebody waits for waits itself for others,
 	// if the one before was shared: a transaction costs more than most that is in it. Who
 	// is alone does not wait.
-	company = time.Millisecond
+	company = 2 * time.Millisecond
 	// tryAgain is how often a file that could not be written is tried again.
 	tryAgain = 500 * time.Millisecond
 	// stallsAfter is how long a transaction may take before new payments are refused
@@ -119,7 +119,7 @@ func (l *Ledger) commit() error {
 	versions := make([]version, len(b.rows))
 	for i, r := range b.rows {
 		r.unwritten, r.writing = false, true
-		versions[i] = version{stored{id: r.id, payment: r.payment}, r.inFile}
+		versions[i] = version{stored{id: r.id, payment: r.payment}, r}
 	}
 	l.mu.Unlock()
 	if len(versions) == 0 && !failing {
@@ -188,7 +188,7 @@ func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
 	}
 	for _, anew := range []bool{false, true} { // what is new goes into the pages that others leave
 		for i := range versions {
-			if v := &versions[i]; (v.inFile.Key == "") == anew {
+			if v := &versions[i]; (v.row.inFile.Key == "") == anew {
 				if err := l.writer.put(v); err != nil {
 					return false, err
 				}

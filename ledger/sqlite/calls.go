@@ -57,7 +57,7 @@ func (l *Ledger) lookUp(ctx context.Context, key ledger.Key) (*row, stored, erro
 		}
 		commits := l.commits
 		l.mu.Unlock()
-		found, err := l.inFile(ctx, key)
+		found, err := l.file.get(context.WithoutCancel(ctx), key) // see exec
 		if err != nil {
 			return nil, stored{}, unavailable(ctx, err)
 		}
@@ -67,29 +67,6 @@ func (l *Ledger) lookUp(ctx context.Context, key ledger.Key) (*row, stored, erro
 		}
 		// The row may have come to memory meanwhile, and gone again.
 	}
-}
-
-const selectHas = "SELECT 1 FROM payments WHERE hash = ?"
-
-// inFile returns what the file has of a payment. Nearly all that are claimed are new, and
-// to see that takes a fraction of the time that a row takes.
-func (l *Ledger) inFile(ctx context.Context, key ledger.Key) (stored, error) {
-	hash := digestOf(key)
-	has, err := l.has(hash[:])
-	if err != nil || !has {
-		return stored{}, damaged(err)
-	}
-	return l.file.get(context.WithoutCancel(ctx), key)
-}
-
-func (l *Ledger) has(hash []byte) (bool, error) {
-	l.looking.Lock()
-	defer l.looking.Unlock()
-	if l.look == nil {
-		return false, errClosed
-	}
-	found, err := l.look.first(selectHas, hash)
-	return found != nil, err
 }
 
 // Take implements ledger.Ledger.

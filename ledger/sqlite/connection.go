@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -19,9 +21,6 @@ import (
 // fileMode: the files have signatures of payers in them, and are nobody else's
 // business.
 const fileMode = 0o600
-
-// patience is how long a connection waits for another one.
-const patience = "busy_timeout(10000)"
 
 // dataSource names a database for the driver, with pragmas for each connection.
 func dataSource(path, mode string, pragmas ...string) string {
@@ -33,11 +32,12 @@ func dataSource(path, mode string, pragmas ...string) string {
 	return u.String()
 }
 
-// connection is one connection to the file, for one goroutine at a time. It speaks to the
-// driver itself: what package sql does for each statement would be a fifth of the work.
+// connection is one connection to the file. It speaks to the driver itself: what package
+// sql does for each statement would be a fifth of the work.
 type connection struct {
-	driver     driver.Conn
-	statements map[string]statement // by their text
+	mu         sync.Mutex
+	driver     driver.Conn          // nil when it is closed
+	statements map[string]statement // by their text, of which there are few
 	args       []driver.NamedValue
 }
 
@@ -48,17 +48,18 @@ type statement interface {
 	driver.StmtQueryContext
 }
 
-func connect(path string, pragmas ...string) (*connection, error) {
-	c, err := (&sqlite.Driver{}).Open(dataSource(path, "rw", append(pragmas, patience)...))
+// connect connects to the file, in the mode "rw" or "ro".
+func connect(path, mode string, pragmas ...string) (*connection, error) {
+	c, err := (&sqlite.Driver{}).Open(dataSource(path, mode, append(pragmas, "busy_timeout(10000)")...))
 	if err != nil {
-		return nil, err
+		return nil, damaged(err)
 	}
 	return &connection{driver: c, statements: make(map[string]statement)}, nil
 }
 
 // connectWriter is the connection that writes.
 func connectWriter(path string) (*connection, error) {
-	return connect(path,
+	return connect(path, "rw",
 		"journal_mode(WAL)",
 		// What is committed is on disk: a payment before its money is asked for.
 		"synchronous(FULL)",
@@ -68,8 +69,11 @@ func connectWriter(path string) (*connection, error) {
 		"wal_autocheckpoint(4000)", "journal_size_limit(67108864)", "cache_size(-16000)")
 }
 
-// statement prepares a statement, once.
+// statement prepares a statement, once, and its arguments. Under c.mu.
 func (c *connection) statement(text string, args []any) (statement, error) {
+	if c.driver == nil {
+		return nil, errClosed
+	}
 	c.args = c.args[:0]
 	for i, a := range args {
 		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: value(a)})
@@ -78,12 +82,79 @@ func (c *connection) statement(text string, args []any) (statement, error) {
 	if s == nil {
 		prepared, err := c.driver.Prepare(text)
 		if err != nil {
-			return nil, err
+			return nil, damaged(err)
 		}
-		s = prepared.(statement) // the driver's
+		s = prepared.(statement) // as all of the driver's are
 		c.statements[text] = s
 	}
 	return s, nil
+}
+
+// exec executes a statement, and says how many rows it changed. No context ends it: the
+// driver starts a goroutine for one that can end, which costs more than most statements.
+func (c *connection) exec(text string, args ...any) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.statement(text, args)
+	if err != nil {
+		return 0, err
+	}
+	result, err := s.ExecContext(context.Background(), c.args)
+	if err != nil {
+		return 0, damaged(err)
+	}
+	return result.RowsAffected()
+}
+
+// query calls f with the values of each row that a query selects, which are good until it
+// returns.
+func (c *connection) query(ctx context.Context, text string, args []any, f func([]driver.Value) error) (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.statement(text, args)
+	if err != nil {
+		return err
+	}
+	rows, err := s.QueryContext(ctx, c.args)
+	if err != nil {
+		return damaged(err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	values := make([]driver.Value, len(rows.Columns()))
+	for {
+		if err := rows.Next(values); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return damaged(err)
+		}
+		if err := f(values); err != nil {
+			return err
+		}
+	}
+}
+
+// one reads the row that a query selects, and says whether there is one.
+func (c *connection) one(text string, args []any, fields ...any) (found bool, err error) {
+	err = c.query(context.Background(), text, args, func(values []driver.Value) error {
+		found = true
+		return read(values, fields...)
+	})
+	return found, err
+}
+
+func (c *connection) close() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, s := range c.statements {
+		errs = append(errs, s.Close())
+	}
+	errs = append(errs, c.driver.Close())
+	c.driver = nil
+	return errors.Join(errs...)
 }
 
 // value is what the driver takes for an argument, or for a field of a row.
@@ -107,46 +178,33 @@ func value(a any) driver.Value {
 	return a
 }
 
-// exec executes a statement, and says how many rows it changed. No context ends it: the
-// driver starts a goroutine for one that can end, which costs more than most statements.
-func (c *connection) exec(text string, args ...any) (int64, error) {
-	s, err := c.statement(text, args)
-	if err != nil {
-		return 0, err
+// read sets fields to the values of a row.
+func read(values []driver.Value, fields ...any) error {
+	for i, f := range fields {
+		n, ok := values[i].(int64)
+		switch f := f.(type) {
+		case *string:
+			*f, ok = values[i].(string)
+		case *[]byte:
+			*f, _ = values[i].([]byte)
+			ok = true
+		case *int:
+			*f = int(n)
+		case *int64:
+			*f = n
+		case *bool:
+			*f = n != 0
+		case instant:
+			if *f.Time = (time.Time{}); ok {
+				*f.Time = time.Unix(0, n).UTC()
+			}
+			ok = true
+		}
+		if !ok {
+			return fmt.Errorf("%w: it has a %T for a %T", errDamaged, values[i], f)
+		}
 	}
-	result, err := s.ExecContext(context.Background(), c.args)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-// first returns the values of the first row of a query, or nil.
-func (c *connection) first(text string, args ...any) (values []driver.Value, err error) {
-	s, err := c.statement(text, args)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.QueryContext(context.Background(), c.args)
-	if err != nil {
-		return nil, err
-	}
-	values = make([]driver.Value, len(rows.Columns()))
-	if err = rows.Next(values); errors.Is(err, io.EOF) {
-		values, err = nil, nil
-	}
-	return values, errors.Join(err, rows.Close())
-}
-
-func (c *connection) close() error {
-	if c == nil {
-		return nil
-	}
-	var errs []error
-	for _, s := range c.statements {
-		errs = append(errs, s.Close())
-	}
-	return errors.Join(append(errs, c.driver.Close())...)
+	return nil
 }
 
 // version is what the file is to have of a row. Its inFile only the writer changes.
@@ -197,15 +255,8 @@ func (c *connection) remember(network, genesis string) (known string, err error)
 	if _, err := c.exec("INSERT OR IGNORE INTO networks VALUES (?, ?)", network, genesis); err != nil {
 		return "", err
 	}
-	found, err := c.first("SELECT genesis FROM networks WHERE network = ?", network)
-	if err == nil && found == nil {
-		err = fmt.Errorf("%w: the network is not there", errDamaged)
-	}
-	if err != nil {
-		return "", err
-	}
-	known, _ = found[0].(string)
-	return known, nil
+	_, err = c.one("SELECT genesis FROM networks WHERE network = ?", []any{network}, &known)
+	return known, err
 }
 
 // checkpoint empties the write-ahead log, if it can. It waits a moment for those who
@@ -214,7 +265,8 @@ func (c *connection) checkpoint() (done bool, err error) {
 	if _, err := c.exec("PRAGMA busy_timeout = 200"); err != nil {
 		return false, err
 	}
-	busy, err := c.first("PRAGMA wal_checkpoint(TRUNCATE)")
+	var busy int
+	_, err = c.one("PRAGMA wal_checkpoint(TRUNCATE)", nil, &busy)
 	_, restored := c.exec("PRAGMA busy_timeout = 10000")
-	return err == nil && busy != nil && busy[0] == int64(0), errors.Join(err, restored)
+	return busy == 0, errors.Join(err, restored)
 }

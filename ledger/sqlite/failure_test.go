@@ -509,7 +509,7 @@ func TestNothingStaysOfAClaimThatWasCommittedUnseen(t *testing.T) {
 			d.heal()
 			flush(t, l)
 			var kept int
-			if err := l.file.read.QueryRowContext(t.Context(), "SELECT count(*) FROM kept").Scan(&kept); err != nil || kept != 0 {
+			if err := reading(t, l).QueryRowContext(t.Context(), "SELECT count(*) FROM kept").Scan(&kept); err != nil || kept != 0 {
 				t.Errorf("%d signatures are in the file, %v", kept, err)
 			}
 		})

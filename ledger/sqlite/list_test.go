@@ -15,7 +15,7 @@ import (
 // TestQueryPlans: no query of List reads the whole table when an index knows
 // better, and none sorts.
 func TestQueryPlans(t *testing.T) {
-	d := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{}).file
+	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{})
 	since := time.Now()
 	const byID = "payments USING INTEGER PRIMARY KEY (rowid>"
 	for _, c := range []struct {
@@ -45,14 +45,14 @@ func TestQueryPlans(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, brief := range []bool{false, true} {
 				c.filter.Brief = brief
-				query, args := d.selects(c.filter, 1, 2)
+				query, args := l.file.selects(c.filter, 1, 2)
 				if query == "" {
 					if len(c.want) > 0 {
 						t.Error("nothing is asked")
 					}
 					continue
 				}
-				plan := explain(t, d, query, args...)
+				plan := explain(t, l, query, args...)
 				if n := strings.Count(plan, "SEARCH payments"); n != len(c.want) || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN") {
 					t.Errorf("%d searches: %s; want %s", n, plan, c.want)
 				}
@@ -78,15 +78,15 @@ func TestQueryPlans(t *testing.T) {
 		pruneOld:                               "payments USING INTEGER PRIMARY KEY (rowid<?)",
 	} {
 		args := make([]any, strings.Count(query, "?"))
-		if plan := explain(t, d, query, args...); !strings.Contains(plan, want) || strings.Contains(plan, "TEMP B-TREE") {
+		if plan := explain(t, l, query, args...); !strings.Contains(plan, want) || strings.Contains(plan, "TEMP B-TREE") {
 			t.Errorf("%s\n\t%s; want %s", query, plan, want)
 		}
 	}
 }
 
-func explain(t *testing.T, d *database, query string, args ...any) (plan string) {
+func explain(t *testing.T, l *Ledger, query string, args ...any) (plan string) {
 	t.Helper()
-	rows, err := d.read.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	rows, err := reading(t, l).QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}

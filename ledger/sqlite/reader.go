@@ -26,14 +26,13 @@ func OpenReader(path string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
-	empty, err := check(ctx, path)
+	empty, err := check(path)
 	if err == nil && empty {
 		err = fmt.Errorf("%w: it is empty", errOther)
 	}
 	var d *database
 	if err == nil {
-		d, err = openDatabase(ctx, path, "ro")
+		d, err = openDatabase(path, "ro")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
@@ -77,7 +76,7 @@ func (r *Reader) Begins(ctx context.Context, id string) (all []ledger.Payment, e
 // ledger.Ledger.
 func (r *Reader) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
 	return func(yield func(ledger.Payment, error) bool) {
-		last, err := r.file.lastID(ctx)
+		last, err := r.file.lastID()
 		if err != nil {
 			yield(ledger.Payment{}, err)
 			return
@@ -124,8 +123,8 @@ func (r *Reader) copyTo(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = r.file.read.ExecContext(ctx, "VACUUM INTO ?", name); err != nil {
-		err = fmt.Errorf("writing the backup: %w", damaged(err))
+	if _, err = r.file.exec("VACUUM INTO ?", name); err != nil {
+		err = fmt.Errorf("writing the backup: %w", err)
 	} else {
 		err = f.Sync()
 	}

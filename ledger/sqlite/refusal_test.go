@@ -124,7 +124,8 @@ func TestDamage(t *testing.T) {
 	}
 	flush(t, l)
 	roots := map[string]int{}
-	found, err := l.file.read.QueryContext(t.Context(), "SELECT name, rootpage FROM sqlite_schema")
+	db := reading(t, l)
+	found, err := db.QueryContext(t.Context(), "SELECT name, rootpage FROM sqlite_schema")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func TestDamage(t *testing.T) {
 		}
 		roots[name] = root
 	}
-	if err := errors.Join(found.Close(), l.Close()); err != nil {
+	if err := errors.Join(found.Close(), db.Close(), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(path)
@@ -206,7 +207,7 @@ func TestTornLog(t *testing.T) {
 
 func TestSchemaHasEveryColumn(t *testing.T) {
 	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{})
-	rows, err := l.file.read.QueryContext(t.Context(), "SELECT name FROM pragma_table_info('payments')")
+	rows, err := reading(t, l).QueryContext(t.Context(), "SELECT name FROM pragma_table_info('payments')")
 	if err != nil {
 		t.Fatal(err)
 	}

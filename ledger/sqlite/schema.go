@@ -1,10 +1,9 @@
 package sqlite
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	driver "modernc.org/sqlite"
+	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
@@ -157,11 +156,11 @@ type stored struct {
 	keptUntil time.Time
 }
 
-// scan reads the row at which rows stand.
-func scan(rows interface{ Scan(into ...any) error }) (s stored, err error) {
+// scan reads a row that selectRow selects.
+func scan(values []driver.Value) (s stored, err error) {
 	p := &s.payment
-	if err := rows.Scan(append(s.fields(), &p.Request, &p.Answer)...); err != nil {
-		return stored{}, damaged(err)
+	if err := read(values, append(s.fields(), &p.Request, &p.Answer)...); err != nil {
+		return stored{}, err
 	}
 	if hash := digestOf(p.Key); string(hash[:]) != string(s.hash) {
 		return stored{}, fmt.Errorf("%w: the hash of row %d is not that of its key", errDamaged, s.id)
@@ -201,15 +200,6 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// Scan implements sql.Scanner.
-func (i instant) Scan(v any) error {
-	*i.Time = time.Time{}
-	if n, ok := v.(int64); ok {
-		*i.Time = time.Unix(0, n).UTC()
-	}
-	return nil
-}
-
 var (
 	errDamaged = errors.New("the file is damaged")
 	// errOther is for a file that this version cannot go on with.
@@ -219,7 +209,7 @@ var (
 // damaged says of SQLite's word for a damaged file what a person can do.
 func damaged(err error) error {
 	code := 0
-	if e, ok := errors.AsType[*driver.Error](err); ok {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		code = e.Code() & 0xff // without what says more of it
 	}
 	if code == lib.SQLITE_CORRUPT || code == lib.SQLITE_NOTADB {
@@ -230,7 +220,7 @@ func damaged(err error) error {
 
 // check looks at what is at path, changes nothing, and reports whether there is
 // nothing yet.
-func check(ctx context.Context, path string) (empty bool, err error) {
+func check(path string) (empty bool, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return false, err
 	}
@@ -243,17 +233,17 @@ func check(ctx context.Context, path string) (empty bool, err error) {
 			return false, refuse(path)
 		}
 	}
-	db, err := sql.Open("sqlite", dataSource(path, "ro", patience))
+	c, err := connect(path, "ro")
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = db.Close() }()
+	defer func() { _ = c.close() }()
 	var id, version, tables int
-	err = db.QueryRowContext(ctx, "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version").
-		Scan(&id, &version, &tables)
+	_, err = c.one("SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version", nil,
+		&id, &version, &tables)
 	switch {
 	case err != nil:
-		return false, damaged(err)
+		return false, err
 	case id == 0 && version == 0 && tables == 0:
 		return true, nil
 	case id != applicationID || version < schemaVersion:

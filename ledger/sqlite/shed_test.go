@@ -268,7 +268,7 @@ func TestCheckpointWaitsForNobody(t *testing.T) {
 	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{})
 	bring(t, l, "k", ledger.Delivered)
 	flush(t, l)
-	reads, err := l.file.read.BeginTx(t.Context(), nil)
+	reads, err := reading(t, l).BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,6 @@
 package sqlite
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -82,18 +81,13 @@ type Ledger struct {
 	fault   func(at string) error
 
 	lock   *os.File
-	file   *database
+	file   *database    // one connection for all who read: each transaction voids its cache of pages
 	shared atomic.Bool  // several waited for the latest transaction
 	busy   atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
 
 	// writing is held while the file is written. It comes before mu.
 	writing sync.Mutex
 	writer  *connection // nil after a failure, until the file is opened again
-
-	// looking is held while look looks whether the file has a payment: they who look
-	// share one cache of pages, which each transaction voids.
-	looking sync.Mutex
-	look    *connection
 
 	// mu guards what is in memory. An operation holds it for about a microsecond.
 	mu      sync.Mutex
@@ -142,7 +136,7 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 	if l.lock, err = takeLock(l.path); err != nil {
 		return nil, err
 	}
-	if err := l.open(context.Background()); err != nil {
+	if err := l.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", l.path, err), l.closeFiles())
 	}
 	go l.run()
@@ -150,7 +144,7 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 }
 
 // open opens the file, and learns from it what memory has to know.
-func (l *Ledger) open(ctx context.Context) error {
+func (l *Ledger) open() error {
 	begun := time.Now()
 	// SQLite gives the files beside it the mode of the first.
 	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
@@ -160,29 +154,26 @@ func (l *Ledger) open(ctx context.Context) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	empty, err := check(ctx, l.path)
+	empty, err := check(l.path)
 	if err != nil {
 		return err
 	}
 	if l.writer, err = connectWriter(l.path); err != nil {
-		return damaged(err)
+		return err
 	}
 	if empty {
 		if err := create(l.writer); err != nil {
 			return err
 		}
 	}
-	if l.look, err = connect(l.path, "query_only(ON)"); err != nil {
-		return damaged(err)
-	}
-	if l.file, err = openDatabase(ctx, l.path, "rw", "query_only(ON)"); err != nil {
+	if l.file, err = openDatabase(l.path, "rw", "query_only(ON)"); err != nil {
 		return err
 	}
-	if l.lastID, err = l.file.lastID(ctx); err != nil {
+	if l.lastID, err = l.file.lastID(); err != nil {
 		return err
 	}
 	open := 0
-	if err := l.file.open(ctx, func(p ledger.Purchase) {
+	if err := l.file.open(func(p ledger.Purchase) {
 		open++
 		*l.rows.restingAt(p)++
 	}); err != nil {
@@ -226,14 +217,12 @@ func (l *Ledger) Close() error {
 func (l *Ledger) closeFiles() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	l.looking.Lock()
-	defer l.looking.Unlock()
 	var errs []error
 	if l.file != nil {
 		errs = append(errs, l.file.close())
 	}
-	errs = append(errs, l.look.close(), l.writer.close()) // the last to close tidies up
-	l.look, l.writer = nil, nil
+	errs = append(errs, l.writer.close()) // the last to close tidies up
+	l.writer = nil
 	return errors.Join(append(errs, l.lock.Close())...)
 }
 

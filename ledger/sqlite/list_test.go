@@ -302,3 +302,44 @@ func TestPrune(t *testing.T) {
 	wantState(t, l, "long", ledger.Delivered)
 	wantUsed(t, l, "long")
 }
+
+// TestClockGoesBack: payments are listed in the order of their claims, and found by when
+// they were claimed, though the clock was ahead once.
+func TestClockGoesBack(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	begun := time.Now()
+	now := begun
+	options := Options{Now: func() time.Time { return now }}
+	l := open(t, path, options)
+	for i, at := range []time.Duration{0, 48 * time.Hour, time.Hour, time.Hour, 2 * time.Hour} {
+		now = begun.Add(at)
+		bring(t, l, ledger.Key(fmt.Sprint("k", i)), ledger.Delivered)
+		if i == 2 { // what it learns from the file is as good
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			l = open(t, path, options)
+		}
+	}
+	flush(t, l)
+	for _, c := range []struct {
+		filter ledger.Filter
+		want   string
+	}{
+		{ledger.Filter{}, "k0 k1 k2 k3 k4"},
+		{ledger.Filter{Since: begun.Add(time.Hour)}, "k1 k2 k3 k4"},
+		{ledger.Filter{Since: begun.Add(90 * time.Minute)}, "k1 k4"},
+		{ledger.Filter{Until: begun.Add(2 * time.Hour)}, "k0 k2 k3"},
+	} {
+		var keys []string
+		for p, err := range l.List(t.Context(), c.filter) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, string(p.Key))
+		}
+		if got := strings.Join(keys, " "); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.filter, got, c.want)
+		}
+	}
+}

@@ -67,6 +67,10 @@ func TestOtherFilesAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "move all of"},
+		"the schema before this one": {func(t *testing.T, path string) {
+			sold(t, path)
+			execute(t, path, "PRAGMA user_version = 1")
+		}, "move all of"},
 		"another program's database": {func(t *testing.T, path string) {
 			execute(t, path, "CREATE TABLE books (title TEXT)", "PRAGMA application_id = 7")
 		}, "move all of"},

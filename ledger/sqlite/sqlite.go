@@ -81,7 +81,7 @@ type Ledger struct {
 	fault   func(at string) error
 
 	lock   *os.File
-	file   *database    // one connection for all who read: each transaction voids its cache of pages
+	file   *database    // one connection, for each transaction voids its cache; what gates ask has an index
 	shared atomic.Bool  // several waited for the latest transaction
 	busy   atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
 

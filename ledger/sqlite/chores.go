@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// choresEvery is how often the writer cleans up.
+	// choresEvery is how often the writer cleans up, in memory too.
 	choresEvery = time.Minute
 	// lockedRows is how many rows are looked at under one lock: few enough that a
 	// request does not notice.
@@ -25,19 +25,16 @@ const (
 	maxFree = 10_000
 )
 
-// makeRoom looks at a few rows, wherever the map begins, so that those whose holder is
-// gone become fewer with every claim, and says whether one more row fits. Under l.mu.
+// makeRoom says whether one more row fits. If none does, it looks at some, wherever the map
+// begins, whether their holders are gone. Under l.mu.
 func (l *Ledger) makeRoom(now time.Time) bool {
-	full := len(l.rows.all) >= l.max
-	left := 2
-	if full {
-		left = 100
-	}
+	left := lockedRows
 	for _, r := range l.rows.all {
-		l.sweep(r, now, full)
-		if left--; left == 0 {
+		if len(l.rows.all) < l.max || left == 0 {
 			break
 		}
+		l.sweep(r, now, true)
+		left--
 	}
 	return len(l.rows.all) < l.max
 }

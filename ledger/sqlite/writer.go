@@ -84,14 +84,13 @@ func (l *Ledger) run() {
 		case <-l.quit:
 			return
 		case <-l.awaited:
-			if l.shared.Load() {
-				time.Sleep(company)
-			}
+			l.waitForCompany()
 		case <-l.written:
 			select {
 			case <-l.quit:
 				return
 			case <-l.awaited:
+				l.waitForCompany()
 			case <-time.After(writeWithin):
 			}
 		case <-chores.C:
@@ -104,6 +103,12 @@ func (l *Ledger) run() {
 			case <-time.After(tryAgain):
 			}
 		}
+	}
+}
+
+func (l *Ledger) waitForCompany() {
+	if l.shared.Load() {
+		time.Sleep(company)
 	}
 }
 

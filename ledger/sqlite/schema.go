@@ -132,7 +132,7 @@ func create(c *connection) error {
 	for _, step := range []struct {
 		text string
 		args []any
-	}{{begin, nil}, {schema, nil}, {"INSERT INTO meta VALUES ('salt', ?)", []any{salt[:]}}, {commit, nil}} {
+	}{{beginWrite, nil}, {schema, nil}, {"INSERT INTO meta VALUES ('salt', ?)", []any{salt[:]}}, {commitWrite, nil}} {
 		if _, err := c.exec(step.text, step.args...); err != nil {
 			return err
 		}

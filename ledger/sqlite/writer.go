@@ -28,7 +28,7 @@ const (
 )
 
 // The ends of a transaction.
-const begin, commit = "BEGIN IMMEDIATE", "COMMIT"
+const beginWrite, commitWrite = "BEGIN IMMEDIATE", "COMMIT"
 
 // batch is the changes that share a transaction. All but done is under l.mu.
 type batch struct {
@@ -183,7 +183,7 @@ func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
 	if err := l.fault("begin"); err != nil {
 		return false, err
 	}
-	if _, err := l.writer.exec(begin); err != nil {
+	if _, err := l.writer.exec(beginWrite); err != nil {
 		return false, err
 	}
 	if try {
@@ -204,7 +204,7 @@ func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
 		return false, err
 	}
 	sent = true
-	if _, err := l.writer.exec(commit); err != nil {
+	if _, err := l.writer.exec(commitWrite); err != nil {
 		return true, err
 	}
 	return true, l.fault("committed")

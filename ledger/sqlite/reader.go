@@ -123,7 +123,7 @@ func (r *Reader) copyTo(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = r.file.exec("VACUUM INTO ?", name); err != nil {
+	if err = r.file.query(ctx, "VACUUM INTO ?", []any{name}, nil); err != nil { // it has no rows
 		err = fmt.Errorf("writing the backup: %w", err)
 	} else {
 		err = f.Sync()

@@ -224,7 +224,7 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			return true
 		}
 		if !alone {
-			for s, err := range l.file.list(ctx, f, last) {
+			for s, err := range l.lists.list(ctx, f, last) {
 				if err != nil {
 					yield(ledger.Payment{}, err)
 					return

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"iter"
 	"path/filepath"
@@ -342,4 +343,20 @@ func TestClockGoesBack(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", c.filter, got, c.want)
 		}
 	}
+}
+
+// TestALongListHoldsNobodyUp: a payment is claimed, and sold, while a query of List is
+// under way.
+func TestALongListHoldsNobodyUp(t *testing.T) {
+	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{})
+	bring(t, l, "before", ledger.Delivered)
+	flush(t, l)
+	err := l.lists.query(t.Context(), "SELECT 1 FROM payments", nil, func([]driver.Value) error {
+		bring(t, l, "meanwhile", ledger.Delivered)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantUsed(t, l, "meanwhile")
 }

@@ -81,7 +81,8 @@ type Ledger struct {
 	fault   func(at string) error
 
 	lock   *os.File
-	file   *database    // one connection, for each transaction voids its cache; what gates ask has an index
+	file   *database    // for looks at one payment: one connection, for each transaction voids its cache
+	lists  *database    // for List, so that no look waits for a long one
 	shared atomic.Bool  // several waited for the latest transaction
 	busy   atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
 
@@ -169,6 +170,9 @@ func (l *Ledger) open() error {
 	if l.file, err = openDatabase(l.path, "rw", "query_only(ON)"); err != nil {
 		return err
 	}
+	if l.lists, err = openDatabase(l.path, "rw", "query_only(ON)"); err != nil {
+		return err
+	}
 	if l.lastID, err = l.file.lastID(); err != nil {
 		return err
 	}
@@ -218,8 +222,10 @@ func (l *Ledger) closeFiles() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	var errs []error
-	if l.file != nil {
-		errs = append(errs, l.file.close())
+	for _, d := range []*database{l.file, l.lists} {
+		if d != nil {
+			errs = append(errs, d.close())
+		}
 	}
 	errs = append(errs, l.writer.close()) // the last to close tidies up
 	l.writer = nil

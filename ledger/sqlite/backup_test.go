@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -90,5 +91,25 @@ func TestBackupBrokenOff(t *testing.T) {
 	}
 	if _, err := os.Stat(copied); err == nil {
 		t.Error("there is a backup")
+	}
+}
+
+// TestBackupStops: who gives up has no copy, and no half of one.
+func TestBackupStops(t *testing.T) {
+	dir := memoryDir(t)
+	path, copied := filepath.Join(dir, "payments.db"), filepath.Join(dir, "backup.db")
+	bring(t, open(t, path, Options{}), "k", ledger.Delivered)
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Backup(ctx, copied); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want that it was cancelled", err)
+	}
+	if left, _ := filepath.Glob(copied + "*"); len(left) > 0 {
+		t.Errorf("it leaves %s", left)
 	}
 }

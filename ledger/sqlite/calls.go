@@ -14,8 +14,7 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	if err != nil {
 		return ledger.Claim{}, err
 	}
-	hash := digestOf(p.Key)
-	r, found, err := l.lookUp(ctx, p.Key, &hash)
+	r, found, err := l.lookUp(ctx, p.Key)
 	if err != nil {
 		return ledger.Claim{}, err
 	}
@@ -25,19 +24,11 @@ func (l *Ledger) Claim(ctx context.Context, p ledger.Payment, lease time.Duratio
 	if err != nil {
 		return ledger.Claim{}, ledger.CloneTaken(err)
 	}
-	if r == nil {
-		if !l.makeRoom(now) {
-			return ledger.Claim{}, fmt.Errorf("%w: %d payments are under way", ledger.ErrFull, len(l.rows.all))
-		}
-		r = &row{payment: p.Pack(), hash: hash}
-		l.rows.add(r)
-	} else {
-		l.rows.set(r, p.Pack())
+	if r == nil && !l.makeRoom(now) {
+		return ledger.Claim{}, fmt.Errorf("%w: %d payments are under way", ledger.ErrFull, len(l.rows.all))
 	}
-	r.id, r.again = 0, found.id != 0 || r.again
-	l.changes++
-	r.change = l.changes
-	l.rows.hold(r, token)
+	l.lastID = max(l.lastID+1, now.UnixNano())
+	l.rows.add(&row{payment: p.Pack(), id: l.lastID, token: token})
 	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }
 
@@ -54,7 +45,7 @@ func (l *Ledger) begin(ctx context.Context) (ledger.Token, error) {
 
 // lookUp finds a payment, in memory or in the file, and returns with l.mu locked,
 // unless there is an error. A payment that nobody knows is the zero one.
-func (l *Ledger) lookUp(ctx context.Context, key ledger.Key, hash *digest) (*row, stored, error) {
+func (l *Ledger) lookUp(ctx context.Context, key ledger.Key) (*row, stored, error) {
 	l.mu.Lock()
 	for {
 		if l.closed {
@@ -62,13 +53,11 @@ func (l *Ledger) lookUp(ctx context.Context, key ledger.Key, hash *digest) (*row
 			return nil, stored{}, errClosed
 		}
 		if r := l.rows.all[key]; r != nil {
-			return r, stored{r.id, r.hash, r.payment}, nil
+			return r, stored{id: r.id, payment: r.payment}, nil
 		}
 		commits := l.commits
 		l.mu.Unlock()
-		// The driver starts a goroutine for a context that can end, which costs more
-		// than the look.
-		found, err := l.file.get(context.WithoutCancel(ctx), hash)
+		found, err := l.file.get(context.WithoutCancel(ctx), key) // see exec
 		if err != nil {
 			return nil, stored{}, unavailable(ctx, err)
 		}
@@ -86,8 +75,7 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	if err != nil {
 		return ledger.Claim{}, err
 	}
-	hash := digestOf(key)
-	r, found, err := l.lookUp(ctx, key, &hash)
+	r, found, err := l.lookUp(ctx, key)
 	if err != nil {
 		return ledger.Claim{}, err
 	}
@@ -102,7 +90,7 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 	if r == nil {
 		r = l.rows.recall(found)
 	}
-	l.rows.hold(r, token)
+	r.token = token
 	l.record(r, p)
 	return ledger.Claim{Token: token, Payment: p.Clone()}, nil
 }
@@ -165,26 +153,30 @@ func (l *Ledger) settle(ctx context.Context, r *row, p ledger.Payment) (ledger.P
 		l.mu.Unlock()
 		return ledger.Payment{}, unavailable(ctx, err)
 	}
-	token := r.token
-	w := l.recordAwaited(r, p)
+	token, b := r.token, l.filling
+	w := &wait{row: r, before: r.payment}
+	l.record(r, p)
+	w.changes = r.changes
+	b.waits = append(b.waits, w)
+	signal(l.awaited)
 	l.mu.Unlock()
 	select {
-	case <-w.batch.done:
+	case <-b.done:
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case <-w.batch.done:
+	case <-b.done:
 	default:
 		w.abandoned = true
 		return ledger.Payment{}, fmt.Errorf("payment %s may be on its way to the disk: %w", p.ID, ctx.Err())
 	}
 	switch {
 	case w.undone:
-		return ledger.Payment{}, unavailable(ctx, w.batch.err)
-	case w.batch.err != nil:
-		return ledger.Payment{}, fmt.Errorf("payment %s may be on disk or not: %w", p.ID, w.batch.err)
+		return ledger.Payment{}, unavailable(ctx, b.err)
+	case b.err != nil:
+		return ledger.Payment{}, fmt.Errorf("payment %s may be on disk or not: %w", p.ID, b.err)
 	case r.token != "" && (r.token != token || !ledger.Held(r.payment, l.now())):
 		// The disk took longer than the lease, and another may be asking for the money.
 		return ledger.Payment{}, fmt.Errorf("payment %s is on disk, but its lease ended before it was", p.ID)
@@ -197,8 +189,7 @@ func (l *Ledger) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error
 	if err := ctx.Err(); err != nil {
 		return ledger.Payment{}, err
 	}
-	hash := digestOf(key)
-	_, found, err := l.lookUp(ctx, key, &hash)
+	_, found, err := l.lookUp(ctx, key)
 	if err != nil {
 		return ledger.Payment{}, err
 	}
@@ -220,6 +211,36 @@ func (l *Ledger) held(c ledger.Claim) (*row, error) {
 	}
 	return r, nil
 }
+
+// RememberGenesis implements ledger.Chains.
+func (l *Ledger) RememberGenesis(ctx context.Context, network, hash string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var known string
+	if err := l.asWriter(func(c *connection) (err error) {
+		known, err = c.remember(network, hash)
+		return err
+	}); err != nil {
+		return unavailable(ctx, err)
+	}
+	if known != hash {
+		return fmt.Errorf("%w: the file %s has payments of %s with first block %s, and this one has %s", ledger.ErrGenesis, l.path, network, known, hash)
+	}
+	return nil
+}
+
+// Secret implements ledger.Secrets.
+func (l *Ledger) Secret(context.Context) ([]byte, error) {
+	return ledger.DeriveSecret(l.file.salt), nil
+}
+
+// Interface guards
+var (
+	_ ledger.Ledger  = (*Ledger)(nil)
+	_ ledger.Chains  = (*Ledger)(nil)
+	_ ledger.Secrets = (*Ledger)(nil)
+)
 
 var errClosed = fmt.Errorf("%w: it is closed", ledger.ErrUnavailable)
 

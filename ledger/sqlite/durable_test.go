@@ -174,7 +174,7 @@ func TestSoldAnewBeforeItsRefusalIsWritten(t *testing.T) {
 		t.Errorf("its request is %s", p.Request)
 	}
 	var rows, kept int
-	if err := crashed.file.read.QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM payments), (SELECT count(*) FROM kept)").Scan(&rows, &kept); err != nil {
+	if err := reading(t, crashed).QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM payments), (SELECT count(*) FROM kept)").Scan(&rows, &kept); err != nil {
 		t.Fatal(err)
 	}
 	if rows != 1 || kept != 1 {

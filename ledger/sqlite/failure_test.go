@@ -412,8 +412,8 @@ func TestSQLiteIsFull(t *testing.T) {
 	l := open(t, path, Options{})
 	bring(t, l, "first", ledger.Delivered)
 	flush(t, l)
-	if err := l.asWriter(func(s *store) error { // until the connection is made anew
-		_, err := s.conn.ExecContext(t.Context(), "PRAGMA max_page_count = 1")
+	if err := l.asWriter(func(c *connection) error { // until the connection is made anew
+		_, err := c.exec("PRAGMA max_page_count = 1")
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -509,7 +509,7 @@ func TestNothingStaysOfAClaimThatWasCommittedUnseen(t *testing.T) {
 			d.heal()
 			flush(t, l)
 			var kept int
-			if err := l.file.read.QueryRowContext(t.Context(), "SELECT count(*) FROM kept").Scan(&kept); err != nil || kept != 0 {
+			if err := reading(t, l).QueryRowContext(t.Context(), "SELECT count(*) FROM kept").Scan(&kept); err != nil || kept != 0 {
 				t.Errorf("%d signatures are in the file, %v", kept, err)
 			}
 		})

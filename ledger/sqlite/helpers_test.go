@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -145,4 +146,15 @@ func flush(t testing.TB, l *Ledger) {
 	if err := l.commit(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// reading is the file of a ledger as other programs read it.
+func reading(t testing.TB, l *Ledger) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", dataSource(l.path, "ro"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }

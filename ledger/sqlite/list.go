@@ -2,10 +2,187 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
 	"iter"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
+
+// pageRows is how many rows a query of List returns.
+const pageRows = 256
+
+// database reads the file, for the ledger and for readers in other processes.
+type database struct {
+	*connection
+	salt []byte // the key of the hashes of queries
+}
+
+// openDatabase opens the database at path, which is one of this version, for
+// reading.
+func openDatabase(path, mode string, pragmas ...string) (*database, error) {
+	c, err := connect(path, mode, pragmas...)
+	if err != nil {
+		return nil, err
+	}
+	d := &database{connection: c}
+	found, err := d.one("SELECT value FROM meta WHERE name = 'salt'", nil, &d.salt)
+	if err == nil && !found {
+		err = fmt.Errorf("%w: it has no salt", errDamaged)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// hashQuery is the URL as finished payments may have it.
+func (d *database) hashQuery(url string) string { return ledger.HashQuery(d.salt, url) }
+
+// rows returns the rows of payments that a query selects.
+func (d *database) rows(ctx context.Context, text string, args ...any) (all []stored, err error) {
+	err = d.query(ctx, text, args, func(values []driver.Value) error {
+		s, err := scan(values)
+		all = append(all, s)
+		return err
+	})
+	return all, err
+}
+
+const selectHas = "SELECT 1 FROM payments WHERE hash = ?"
+
+// get returns the row of a key; its id is 0 if there is none. Nearly all that are claimed
+// are new, and to see that takes a fraction of the time that a row takes.
+func (d *database) get(ctx context.Context, key ledger.Key) (stored, error) {
+	hash := digestOf(key)
+	if found, err := d.one(selectHas, []any{hash[:]}); err != nil || !found {
+		return stored{}, err
+	}
+	all, err := d.rows(ctx, selectRow+" WHERE payments.hash = ?", hash[:])
+	if err != nil || len(all) == 0 {
+		return stored{}, err
+	}
+	if all[0].payment.Key != key {
+		return stored{}, errors.New("there is a payment of another key with this ID")
+	}
+	return all[0], nil
+}
+
+// lastID returns the largest id that a row has, or 0.
+func (d *database) lastID() (id int64, err error) {
+	_, err = d.one("SELECT coalesce(max(id), 0) FROM payments", nil, &id)
+	return id, err
+}
+
+// selectOpen reads along the index of states, which has few rows.
+const selectOpen = `SELECT payer, method, host, url FROM payments
+	WHERE state IN ('settling', 'settled', 'delivering', 'unknown') AND state <> 'delivered'`
+
+// open calls f for each row that is open, with what was bought.
+func (d *database) open(f func(ledger.Purchase)) error {
+	return d.query(context.Background(), selectOpen, nil, func(values []driver.Value) error {
+		var p ledger.Purchase
+		err := read(values, &p.Payer, &p.Method, &p.Host, &p.URL)
+		f(p)
+		return err
+	})
+}
+
+// list yields the rows that the filter selects with an id up to last, oldest first, in
+// pages. A payment that is claimed while it goes on gets a larger id.
+func (d *database) list(ctx context.Context, f ledger.Filter, last int64) iter.Seq2[stored, error] {
+	return func(yield func(stored, error) bool) {
+		for after, more := int64(math.MinInt64), true; more; {
+			text, args := d.selects(f, after, last)
+			if text == "" {
+				return
+			}
+			page, err := d.rows(ctx, text, args...)
+			if err != nil {
+				yield(stored{}, unavailable(ctx, err))
+				return
+			}
+			for _, s := range page {
+				if after = s.id; !yield(s, nil) {
+					return
+				}
+			}
+			more = len(page) == pageRows
+		}
+	}
+}
+
+// selects is the query for the next page of what the filter selects, or "" if that can
+// only be nothing.
+func (d *database) selects(f ledger.Filter, after, last int64) (text string, args []any) {
+	columns := selectRow
+	if f.Brief {
+		columns = selectBrief
+	}
+	// No row of the file is claimed.
+	states := slices.DeleteFunc(slices.Clone(f.States), func(s ledger.State) bool { return s == ledger.Claimed })
+	slices.Sort(states)
+	states = slices.Compact(states)
+	if len(f.States) > 0 && len(states) == 0 {
+		return "", nil
+	}
+	// The indexes of states and payers do not have the delivered ones.
+	indexed := len(states) > 0 && !slices.Contains(states, ledger.Delivered)
+	parts := [][]ledger.State{states}
+	if indexed && f.Payer == "" && f.Identifier == "" { // each state along its index; SQLite merges them
+		parts = slices.Collect(slices.Chunk(states, 1))
+	}
+	var selects []string
+	for _, states := range parts {
+		terms := []string{"payments.id > ? AND payments.id <= ?"}
+		args = append(args, after, last)
+		where := func(term string, with ...any) { terms, args = append(terms, term), append(args, with...) }
+		// A plus keeps an index away that has more rows than another.
+		state, payer := "+state", "+payer"
+		if indexed {
+			where("state <> 'delivered'")
+			if f.Identifier == "" && f.Payer != "" {
+				payer = "payer"
+			} else if f.Identifier == "" {
+				state = "state"
+			}
+		}
+		if len(states) > 0 {
+			where(state + " IN (?" + strings.Repeat(", ?", len(states)-1) + ")")
+			for _, s := range states {
+				args = append(args, string(s))
+			}
+		}
+		if f.Identifier != "" {
+			where("identifier = ? AND identifier <> ''", f.Identifier)
+		}
+		if f.Payer != "" {
+			where(payer+" = ?", f.Payer)
+		}
+		if f.Method != "" {
+			where("method = ?", f.Method)
+		}
+		if f.Host != "" {
+			where("host = ?", f.Host)
+		}
+		if f.URL != "" {
+			where("url IN (?, ?)", f.URL, d.hashQuery(f.URL))
+		}
+		if !f.Since.IsZero() { // an id is never less than created
+			where("payments.id >= ? AND created >= ?", nanos(f.Since), nanos(f.Since))
+		}
+		if !f.Until.IsZero() {
+			where("created < ?", nanos(f.Until))
+		}
+		selects = append(selects, columns+" WHERE "+strings.Join(terms, " AND "))
+	}
+	return strings.Join(selects, " UNION ALL ") + " ORDER BY payments.id LIMIT " + strconv.Itoa(pageRows), args
+}
 
 // List implements ledger.Ledger. What is claimed after it has begun is not in
 // it. Filter.URL also finds what HashQueries has hashed.
@@ -15,116 +192,59 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			yield(ledger.Payment{}, err)
 			return
 		}
-		hashed := l.file.hashQuery(f.URL)
 		l.mu.Lock()
 		if l.closed {
 			l.mu.Unlock()
 			yield(ledger.Payment{}, errClosed)
 			return
 		}
-		rows, alone := l.rows.rows(f, hashed)
-		if len(rows) == 0 && alone { // as nearly always when a gate asks
+		hashed := l.file.hashQuery(f.URL)
+		rows, alone := l.rows.find(f, hashed)
+		last := l.lastID
+		if alone && len(rows) == 0 { // as nearly always when a gate asks
 			l.mu.Unlock()
 			return
 		}
-		inMemory := make(map[digest]bool, len(rows))
+		inMemory := make(map[ledger.Key]bool, len(rows))
 		for _, r := range rows {
-			inMemory[r.row.hash] = true
+			inMemory[r.payment.Key] = true
 		}
-		last := l.lastID
 		l.mu.Unlock()
-
-		sources := []*source{{next: l.memoryPages(f, hashed, rows)}}
-		if !alone {
-			sources = append(sources, l.file.sources(f, last, inMemory)...)
+		left := f.Limit
+		give := func(p ledger.Payment) bool {
+			left--
+			return yield(p, nil) && left != 0
 		}
-		merge(ctx, sources, f.Limit, yield)
-	}
-}
-
-// sources are what the file has of a filter, but for some rows.
-func (d *database) sources(f ledger.Filter, last int64, but map[digest]bool) (all []*source) {
-	for _, state := range split(f) {
-		var at cursor
-		all = append(all, &source{next: func(ctx context.Context) (page []ledger.Payment, more bool, err error) {
-			rows, more, err := d.page(ctx, f, state, last, &at)
-			for _, s := range rows {
-				if !but[s.hash] {
-					page = append(page, s.payment)
+		giveUntil := func(id int64) bool { // the rows in memory before another
+			for ; len(rows) > 0 && rows[0].id < id; rows = rows[1:] {
+				if p, ok := l.selected(rows[0], f, hashed); ok && !give(p) {
+					return false
 				}
 			}
-			return page, more, err
-		}})
-	}
-	return all
-}
-
-// memoryPages returns copies of the rows that the filter selects, in parts, each
-// from a time under the lock.
-func (l *Ledger) memoryPages(f ledger.Filter, hashed string, rows []listed) func(context.Context) ([]ledger.Payment, bool, error) {
-	return func(context.Context) (page []ledger.Payment, more bool, err error) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		n := min(len(rows), lockedRows)
-		for _, r := range rows[:n] {
-			// A claim that was let go, or that another replaced, is not there any more.
-			p := r.row.payment
-			if (r.row.id != 0 || !r.row.gone) && p.Created.Equal(r.created) && matches(f, hashed, p) {
-				page = append(page, f.Copy(p))
+			return true
+		}
+		if !alone {
+			for s, err := range l.lists.list(ctx, f, last) {
+				if err != nil {
+					yield(ledger.Payment{}, err)
+					return
+				}
+				if !inMemory[s.payment.Key] && (!giveUntil(s.id) || !give(s.payment)) {
+					return
+				}
 			}
 		}
-		rows = rows[n:]
-		return page, len(rows) > 0, nil
+		giveUntil(math.MaxInt64)
 	}
 }
 
-// source is a sequence of payments, oldest first, that comes in pages.
-type source struct {
-	next func(context.Context) (page []ledger.Payment, more bool, err error)
-	page []ledger.Payment
-	over bool
-}
-
-// first returns the first payment that is left, or nil.
-func (s *source) first(ctx context.Context) (*ledger.Payment, error) {
-	for len(s.page) == 0 {
-		if s.over {
-			return nil, nil //nolint:nilnil // none is no error
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		var more bool
-		var err error
-		if s.page, more, err = s.next(ctx); err != nil {
-			return nil, err
-		}
-		s.over = !more
+// selected returns a copy of a row in memory, if the filter selects it as it is now.
+func (l *Ledger) selected(r *row, f ledger.Filter, hashed string) (ledger.Payment, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := r.payment
+	if r.gone && p.State == ledger.Claimed || !matches(f, hashed, p) { // gone: let go, or claimed anew
+		return ledger.Payment{}, false
 	}
-	return &s.page[0], nil
-}
-
-// merge yields what several sources have, oldest first.
-func merge(ctx context.Context, sources []*source, limit int, yield func(ledger.Payment, error) bool) {
-	for n := 0; limit <= 0 || n < limit; n++ {
-		var oldest *source
-		for _, s := range sources {
-			p, err := s.first(ctx)
-			if err != nil {
-				yield(ledger.Payment{}, unavailable(ctx, err))
-				return
-			}
-			if p != nil && (oldest == nil || p.Created.Before(oldest.page[0].Created)) {
-				oldest = s
-			}
-		}
-		if oldest == nil {
-			return
-		}
-		p := oldest.page[0]
-		oldest.page = oldest.page[1:]
-		if !yield(p, nil) {
-			return
-		}
-	}
+	return f.Copy(p), true
 }

@@ -7,13 +7,11 @@ import (
 	"strings"
 )
 
-// lock keeps every other writer away from a ledger: two gates that write one
-// would each sell what the other has sold.
-type lock struct{ file *os.File }
-
-// takeLock takes the lock of the ledger at path. It stays beside the database,
-// so that a copy of the database is not locked.
-func takeLock(path string) (*lock, error) {
+// takeLock keeps every other writer away from the ledger at path, until the file that it
+// returns is closed: two gates that write one would each sell what the other has sold. The
+// lock stays beside the database, so that a copy of the database is not locked, and when
+// it is let go, for who removed it could remove the lock of the next one.
+func takeLock(path string) (*os.File, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
 	if err != nil {
@@ -24,17 +22,14 @@ func takeLock(path string) (*lock, error) {
 		err = fmt.Errorf("the ledger %s is in use by %s, and one process writes it at a time: stop that one, or use another file, or `ledger postgres` for several gateways", path, holder(name))
 	}
 	if err == nil {
-		err = errors.Join(f.Truncate(0), writeAll(f, fmt.Sprintln(os.Getpid())))
+		if err = f.Truncate(0); err == nil {
+			_, err = fmt.Fprintln(f, os.Getpid())
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &lock{f}, nil
-}
-
-func writeAll(f *os.File, s string) error {
-	_, err := f.WriteAt([]byte(s), 0)
-	return err
+	return f, nil
 }
 
 // holder names the process that has the lock, if it says so.
@@ -46,7 +41,3 @@ func holder(name string) string {
 	}
 	return "process " + pid
 }
-
-// release lets others in. The file stays: who removed it could remove the lock
-// of the next one.
-func (l *lock) release() error { return l.file.Close() }

@@ -268,13 +268,10 @@ func (m *model) sound(t *rapid.T) {
 		if r.token == "" != r.payment.Lease.IsZero() {
 			t.Fatalf("%s has token %q and lease %s", key, r.token, r.payment.Lease)
 		}
-		if r.token == "" && r.next == nil && r.current == nil {
+		if r.token == "" && !r.pending() {
 			t.Fatalf("%s is %s, and in memory for nothing", key, r.payment.State)
 		}
-		if r.token != "" && !r.queued {
-			t.Fatalf("nobody looks whether the holder of %s is gone", key)
-		}
-		if r.next != nil && !slices.Contains(l.filling.rows, r) {
+		if r.unwritten && !slices.Contains(l.filling.rows, r) {
 			t.Fatalf("%s is not written", key)
 		}
 	}
@@ -296,12 +293,14 @@ func (m *model) sound(t *rapid.T) {
 func (m *model) resting(t *rapid.T) {
 	var want [buckets]uint32
 	l := m.file
-	if err := l.file.query(context.Background(), selectRow, nil, func(s stored) {
+	rows, err := l.file.rows(context.Background(), selectRow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range rows {
 		if l.rows.all[s.payment.Key] == nil && s.payment.State.Open() {
 			want[maphash.Comparable(l.rows.seed, s.payment.Purchase())%buckets]++
 		}
-	}); err != nil {
-		t.Fatal(err)
 	}
 	if l.rows.resting != want {
 		t.Fatal("the open rows that the file alone has are miscounted")

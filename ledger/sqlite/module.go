@@ -59,12 +59,12 @@ func (m *Module) Provision(ctx caddy.Context) error {
 	if path, err = filepath.Abs(path); err != nil {
 		return fmt.Errorf("file: %w", err)
 	}
-	m.shared, err = use(path, Options{
+	m.shared = use(path, Options{
 		KeepFinished: time.Duration(m.KeepFinished),
 		HashQueries:  m.HashQueries,
 		Logger:       ctx.Logger(),
 	})
-	return err
+	return nil
 }
 
 // DefaultFile is where the ledger is unless told otherwise.
@@ -74,11 +74,10 @@ func DefaultFile() string {
 
 // Cleanup implements caddy.CleanerUpper. Requests under way go on.
 func (m *Module) Cleanup() error {
-	if m.shared == nil {
-		return nil
+	if m.shared != nil {
+		m.shared.leave()
 	}
-	_, err := users.Delete(m.shared.path)
-	return err
+	return nil
 }
 
 // Open opens the file if it is not open; calls of the other methods do so too.
@@ -88,49 +87,39 @@ func (m *Module) Open(ctx context.Context) error {
 	return err
 }
 
-// Claim implements ledger.Ledger.
-func (m *Module) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
+// on calls the ledger, opened.
+func on[T any](ctx context.Context, m *Module, call func(*Ledger) (T, error)) (result T, err error) {
 	l, err := m.shared.get(ctx)
 	if err != nil {
-		return ledger.Claim{}, err
+		return result, err
 	}
-	return l.Claim(ctx, p, lease)
+	return call(l)
+}
+
+// Claim implements ledger.Ledger.
+func (m *Module) Claim(ctx context.Context, p ledger.Payment, lease time.Duration) (ledger.Claim, error) {
+	return on(ctx, m, func(l *Ledger) (ledger.Claim, error) { return l.Claim(ctx, p, lease) })
 }
 
 // Take implements ledger.Ledger.
 func (m *Module) Take(ctx context.Context, key ledger.Key, to ledger.State, lease time.Duration) (ledger.Claim, error) {
-	l, err := m.shared.get(ctx)
-	if err != nil {
-		return ledger.Claim{}, err
-	}
-	return l.Take(ctx, key, to, lease)
+	return on(ctx, m, func(l *Ledger) (ledger.Claim, error) { return l.Take(ctx, key, to, lease) })
 }
 
 // Renew implements ledger.Ledger.
 func (m *Module) Renew(ctx context.Context, c ledger.Claim, lease time.Duration) error {
-	l, err := m.shared.get(ctx)
-	if err != nil {
-		return err
-	}
-	return l.Renew(ctx, c, lease)
+	_, err := on(ctx, m, func(l *Ledger) (struct{}, error) { return struct{}{}, l.Renew(ctx, c, lease) })
+	return err
 }
 
 // Move implements ledger.Ledger.
 func (m *Module) Move(ctx context.Context, c ledger.Claim, ch ledger.Change) (ledger.Payment, error) {
-	l, err := m.shared.get(ctx)
-	if err != nil {
-		return ledger.Payment{}, err
-	}
-	return l.Move(ctx, c, ch)
+	return on(ctx, m, func(l *Ledger) (ledger.Payment, error) { return l.Move(ctx, c, ch) })
 }
 
 // Get implements ledger.Ledger.
 func (m *Module) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error) {
-	l, err := m.shared.get(ctx)
-	if err != nil {
-		return ledger.Payment{}, err
-	}
-	return l.Get(ctx, key)
+	return on(ctx, m, func(l *Ledger) (ledger.Payment, error) { return l.Get(ctx, key) })
 }
 
 // List implements ledger.Ledger.
@@ -147,20 +136,13 @@ func (m *Module) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 
 // RememberGenesis implements ledger.Chains.
 func (m *Module) RememberGenesis(ctx context.Context, network, hash string) error {
-	l, err := m.shared.get(ctx)
-	if err != nil {
-		return err
-	}
-	return l.RememberGenesis(ctx, network, hash)
+	_, err := on(ctx, m, func(l *Ledger) (struct{}, error) { return struct{}{}, l.RememberGenesis(ctx, network, hash) })
+	return err
 }
 
 // Secret implements ledger.Secrets.
 func (m *Module) Secret(ctx context.Context) ([]byte, error) {
-	l, err := m.shared.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return l.Secret(ctx)
+	return on(ctx, m, func(l *Ledger) ([]byte, error) { return l.Secret(ctx) })
 }
 
 // UnmarshalCaddyfile sets up the module from Caddyfile tokens. Syntax:
@@ -212,4 +194,5 @@ var (
 	_ caddyfile.Unmarshaler = (*Module)(nil)
 	_ ledger.Ledger         = (*Module)(nil)
 	_ ledger.Chains         = (*Module)(nil)
+	_ ledger.Secrets        = (*Module)(nil)
 )

@@ -15,12 +15,7 @@ import (
 func pruneAll(t *testing.T, l *Ledger, most int) {
 	t.Helper()
 	flush(t, l)
-	for _, state := range []ledger.State{ledger.Refused, ledger.Released} {
-		if err := l.remove(t.Context(), pruneFree, state, state, most, pruneAtOnce); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(l.shed(t.Context()), l.tidy(t.Context())); err != nil {
+	if err := errors.Join(l.pruneFree(most), l.shed(t.Context()), l.tidy()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,8 +3,11 @@ package sqlite
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -23,14 +26,13 @@ func OpenReader(path string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
-	empty, err := check(ctx, path)
+	empty, err := check(path)
 	if err == nil && empty {
 		err = fmt.Errorf("%w: it is empty", errOther)
 	}
 	var d *database
 	if err == nil {
-		d, err = openDatabase(ctx, path, "ro")
+		d, err = openDatabase(path, "ro")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
@@ -43,49 +45,100 @@ func (r *Reader) Close() error { return r.file.close() }
 
 // Get returns one payment, or ledger.ErrNotFound.
 func (r *Reader) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error) {
-	hash := digestOf(key)
-	s, err := r.file.get(ctx, &hash)
+	s, err := r.file.get(ctx, key)
 	if err == nil && s.id == 0 {
 		err = ledger.ErrNotFound
 	}
 	return s.payment, err
 }
 
-// Begins returns the payments whose ID begins so, at most a few of many.
-func (r *Reader) Begins(ctx context.Context, id string) (all []ledger.Payment, err error) {
-	from, to, ok := between(id)
-	if !ok {
-		return nil, nil
-	}
-	err = r.file.query(ctx, selectRow+selectBegins, []any{from, to}, func(s stored) { all = append(all, s.payment) })
-	return all, err
-}
-
 const selectBegins = " WHERE payments.hash >= ? AND payments.hash <= ? LIMIT 100"
 
-// between returns the first and the last digest of all whose ID begins so.
-func between(id string) (from, to []byte, ok bool) {
-	if len(id) > len(digest{}) { // two digits a byte, of its first half
-		return nil, nil, false
+// Begins returns the payments whose ID begins so, at most a few of many.
+func (r *Reader) Begins(ctx context.Context, id string) (all []ledger.Payment, err error) {
+	left := 2*len(digest{}) - len(id) // two digits a byte
+	if left < 0 {
+		return nil, nil
 	}
-	const all = 2 * len(digest{})
-	from, err := hex.DecodeString(id + strings.Repeat("0", all-len(id)))
+	from, err := hex.DecodeString(id + strings.Repeat("0", left))
 	if err != nil {
-		return nil, nil, false
+		return nil, nil //nolint:nilerr // no ID begins so
 	}
-	to, err = hex.DecodeString(id + strings.Repeat("f", all-len(id)))
-	return from, to, err == nil
+	to, _ := hex.DecodeString(id + strings.Repeat("f", left))
+	rows, err := r.file.rows(ctx, selectRow+selectBegins, from, to)
+	for _, s := range rows {
+		all = append(all, s.payment)
+	}
+	return all, err
 }
 
 // List returns the payments that the filter selects, oldest first; see
 // ledger.Ledger.
 func (r *Reader) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
 	return func(yield func(ledger.Payment, error) bool) {
-		last, err := r.file.lastID(ctx)
+		last, err := r.file.lastID()
 		if err != nil {
 			yield(ledger.Payment{}, err)
 			return
 		}
-		merge(ctx, r.file.sources(f, last, nil), f.Limit, yield)
+		left := f.Limit
+		for s, err := range r.file.list(ctx, f, last) {
+			left--
+			if !yield(s.payment, err) || left == 0 {
+				return
+			}
+		}
 	}
+}
+
+// Backup writes a copy of the ledger to a new file, as it is at one moment, while the
+// ledger may be in use. When it returns, the copy is on disk.
+func (r *Reader) Backup(ctx context.Context, to string) (err error) {
+	if to, err = filepath.Abs(to); err != nil {
+		return err
+	}
+	if err := missing(to); err != nil {
+		return err
+	}
+	// A half-written copy must not be taken for a whole one.
+	part := to + ".part"
+	if err := r.copyTo(ctx, part); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: another backup is under way, or was broken off; then remove that file", err)
+	} else if err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	if err := missing(to); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	if err := os.Rename(part, to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// copyTo writes a copy to a new file, and syncs it.
+func (r *Reader) copyTo(ctx context.Context, name string) error {
+	// SQLite writes into an empty file, which has the right mode.
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // the caller's file
+	if err != nil {
+		return err
+	}
+	if err = r.file.query(ctx, "VACUUM INTO ?", []any{name}, nil); err != nil { // it has no rows
+		err = fmt.Errorf("writing the backup: %w", err)
+	} else {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// missing says whether a name is free.
+func missing(name string) error {
+	_, err := os.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%s: %w", name, fs.ErrExist)
+	}
+	return err
 }

@@ -1,14 +1,20 @@
 package sqlite
 
 import (
-	"context"
 	"crypto/rand"
-	"database/sql"
+	"crypto/sha256"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 const (
@@ -17,113 +23,204 @@ const (
 	applicationID = 0x70617977
 	// schemaVersion is the user_version of the file. What is released is never
 	// changed, only added to.
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
-// schema makes an empty database. Instants are Unix time in nanoseconds, NULL for
-// none; strings that may hold any bytes are blobs.
+// columns are those of payments: what a move changes, what it can change and nearly never
+// does, for their indexes are large, and what stays. Instants are Unix time in
+// nanoseconds, NULL for none.
 //
-// The id counts the claims that came as far as settling, so that a payment that is
-// claimed anew has a new one. hash is the SHA-256 of the key; its first half is the
-// payment's public ID.
+// The id is when the payment was claimed, and one more than the one before if that is not
+// later: it is the order of claims even where the clock goes back, never less than
+// created, and a payment that is claimed anew has a new one. hash is the payment's public
+// ID. kept_until is from when on nobody can fetch the payment any more; it is NULL where
+// nothing is kept, or may be needed for ever.
+var columns = []string{
+	"state TEXT NOT NULL", "doubt INTEGER NOT NULL", "amount TEXT NOT NULL", "body TEXT NOT NULL", "facilitator TEXT NOT NULL",
+	"transaction_id TEXT NOT NULL", "reason TEXT NOT NULL", "status INTEGER NOT NULL", "runs INTEGER NOT NULL", "ended INTEGER NOT NULL",
+	"updated INTEGER NOT NULL", "kept_until INTEGER",
+	"payer TEXT NOT NULL", "url TEXT NOT NULL",
+	"id INTEGER PRIMARY KEY", "hash BLOB NOT NULL UNIQUE", "key TEXT NOT NULL",
+	"scheme TEXT NOT NULL", "network TEXT NOT NULL", "asset TEXT NOT NULL", "pay_to TEXT NOT NULL", "method TEXT NOT NULL",
+	"host TEXT NOT NULL", "line TEXT NOT NULL", "client TEXT NOT NULL", "identifier TEXT NOT NULL", "effects INTEGER NOT NULL",
+	"created INTEGER NOT NULL", "valid_before INTEGER", "fetch_by INTEGER", "keep INTEGER",
+}
+
+// How many columns a move changes, with and without the rare ones.
+const (
+	moving = 12
+	rarely = 14
+)
+
+// fields are where the values of the columns are, to be read or written.
+func (s *stored) fields() []any {
+	p := &s.payment
+	return []any{
+		(*string)(&p.State), &p.Doubt, &p.Amount, &p.Body, &p.Facilitator,
+		&p.Transaction, &p.Reason, &p.Status, &p.Runs, &p.Ended,
+		instant{&p.Updated}, instant{&s.keptUntil},
+		&p.Payer, &p.URL,
+		&s.id, &s.hash, (*string)(&p.Key),
+		&p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Method,
+		&p.Host, &p.Line, &p.Client, &p.Identifier, &p.Effects,
+		instant{&p.Created}, instant{&p.ValidBefore}, instant{&p.FetchBy}, instant{&p.Keep},
+	}
+}
+
+// schema makes an empty database.
 //
 // What is to leave no trace, the signed request and the kept answer, is in a table of
-// its own, behind lead, as many zeros as a page has bytes, and so in pages of its own,
-// which SQLite overwrites when they are free. A row's first page it shares with others,
-// and whenever SQLite moves rows from one such page to another, their bytes may stay
-// behind in the first, secure_delete or not. head is the beginning of the answer, which tells nothing
-// and is read without the rest. kept_until is from when on nobody can
-// fetch the payment any more; it is NULL where nothing is kept, or may be needed for
-// ever.
-const schema = `
-CREATE TABLE payments (
-	id             INTEGER PRIMARY KEY,
-	hash           BLOB NOT NULL UNIQUE,
-	key            TEXT NOT NULL,
-	state          TEXT NOT NULL,
-	doubt          INTEGER NOT NULL,
-	scheme         TEXT NOT NULL,
-	network        TEXT NOT NULL,
-	asset          TEXT NOT NULL,
-	pay_to         TEXT NOT NULL,
-	payer          TEXT NOT NULL,
-	amount         TEXT NOT NULL,
-	valid_before   INTEGER,
-	method         TEXT NOT NULL,
-	host           TEXT NOT NULL,
-	url            BLOB NOT NULL,
-	line           TEXT NOT NULL,
-	client         TEXT NOT NULL,
-	identifier     TEXT NOT NULL,
-	effects        INTEGER NOT NULL,
-	body           TEXT NOT NULL,
-	facilitator    TEXT NOT NULL,
-	transaction_id TEXT NOT NULL,
-	reason         TEXT NOT NULL,
-	status         INTEGER NOT NULL,
-	runs           INTEGER NOT NULL,
-	ended          INTEGER NOT NULL,
-	created        INTEGER NOT NULL,
-	updated        INTEGER NOT NULL,
-	fetch_by       INTEGER,
-	keep           INTEGER,
-	kept_until     INTEGER
+// its own, behind lead, as many zeros as SQLite keeps of a row among others, and so in
+// pages of its own, which SQLite overwrites when they are free. A row's first page it
+// shares with others, and whenever SQLite moves rows from one such page to another, their
+// bytes may stay behind in the first, secure_delete or not. head is the beginning of the
+// answer, which tells nothing and is read without the rest.
+var schema = "CREATE TABLE payments (\n\t" + strings.Join(columns, ",\n\t") + `
 ) STRICT;
-CREATE INDEX payments_created ON payments (created);
-CREATE INDEX payments_payer ON payments (payer, created);
-CREATE INDEX payments_identifier ON payments (identifier, created) WHERE identifier <> '';
--- Most rows are delivered, and found by created.
-CREATE INDEX payments_state ON payments (state, created) WHERE state <> 'delivered';
+CREATE INDEX payments_identifier ON payments (identifier) WHERE identifier <> '';
+-- Most rows are delivered. No gate asks for them but by hash or identifier, and each
+-- index costs every sale a page.
+CREATE INDEX payments_state ON payments (state) WHERE state <> 'delivered';
+CREATE INDEX payments_payer ON payments (payer) WHERE state <> 'delivered';
 CREATE INDEX payments_kept ON payments (kept_until) WHERE kept_until IS NOT NULL;
 CREATE TABLE kept (
-	id      INTEGER PRIMARY KEY,
+	id      INTEGER PRIMARY KEY NOT NULL,
 	head    BLOB,
 	lead    BLOB NOT NULL,
 	request BLOB,
 	answer  BLOB
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE networks (network TEXT PRIMARY KEY NOT NULL, genesis TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;`
+CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;` +
+	fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion)
 
-// The names in the table meta.
-const (
-	// metaSalt is the key of the hashes of queries.
-	metaSalt = "salt"
-	// metaTried is overwritten to find out whether the disk is well again.
-	metaTried = "tried"
+var (
+	names       = columnNames()
+	selectRow   = selecting("kept.request, kept.answer")
+	selectBrief = selecting("NULL, kept.head") // what stands before the lead
+	insertRow   = "INSERT OR REPLACE INTO payments (" + strings.Join(names, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(names)-1) + ")"
+	updateRow   = updating(moving)
+	updateMore  = updating(rarely)
 )
 
-// create makes the tables in an empty database.
-func create(ctx context.Context, db *sql.DB) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
+const (
+	// SQLite keeps at most 1,002 bytes of a row among others in a table without rowid.
+	insertKept = "INSERT OR REPLACE INTO kept (id, head, lead, request, answer) VALUES (?, ?, zeroblob(1003), ?, ?)"
+	deleteKept = "DELETE FROM kept WHERE id = ?"
+)
+
+func columnNames() (all []string) {
+	for _, c := range columns {
+		name, _, _ := strings.Cut(c, " ")
+		all = append(all, name)
 	}
-	defer func() { _ = tx.Rollback() }()
+	return all
+}
+
+func selecting(kept string) string {
+	return "SELECT payments." + strings.Join(names, ", payments.") + ", " + kept + " FROM payments LEFT JOIN kept ON kept.id = payments.id"
+}
+
+func updating(n int) string {
+	return "UPDATE payments SET " + strings.Join(names[:n], " = ?, ") + " = ? WHERE id = ?"
+}
+
+// create makes the tables in an empty database.
+func create(c *connection) error {
 	var salt [32]byte
 	_, _ = rand.Read(salt[:]) // never fails
 	for _, step := range []struct {
 		text string
 		args []any
-	}{
-		{schema, nil},
-		{"INSERT INTO meta VALUES (?, ?)", []any{metaSalt, salt[:]}},
-		{fmt.Sprintf("PRAGMA application_id = %d", applicationID), nil},
-		{fmt.Sprintf("PRAGMA user_version = %d", schemaVersion), nil},
-	} {
-		if _, err := tx.ExecContext(ctx, step.text, step.args...); err != nil {
+	}{{beginWrite, nil}, {schema, nil}, {"INSERT INTO meta VALUES ('salt', ?)", []any{salt[:]}}, {commitWrite, nil}} {
+		if _, err := c.exec(step.text, step.args...); err != nil {
 			return err
 		}
 	}
-	return tx.Commit()
+	return nil
 }
 
-// errOther is for a file that this version cannot go on with.
-var errOther = errors.New("the file is not a ledger of this version")
+// digest is the hash of a key, by which a row is found; see ledger.ID.
+type digest [16]byte
+
+func digestOf(key ledger.Key) digest {
+	sum := sha256.Sum256([]byte(key))
+	return digest(sum[:len(digest{})])
+}
+
+// stored is a row of the file.
+type stored struct {
+	id        int64
+	hash      []byte
+	payment   ledger.Payment
+	keptUntil time.Time
+}
+
+// scan reads a row that selectRow selects.
+func scan(values []driver.Value) (s stored, err error) {
+	p := &s.payment
+	if err := read(values, append(s.fields(), &p.Request, &p.Answer)...); err != nil {
+		return stored{}, err
+	}
+	if hash := digestOf(p.Key); string(hash[:]) != string(s.hash) {
+		return stored{}, fmt.Errorf("%w: the hash of row %d is not that of its key", errDamaged, s.id)
+	}
+	p.ID = ledger.ID(p.Key)
+	return s, nil
+}
+
+// keptUntil is when the request and the answer may go, in a file that knows no
+// leases; see ledger.ShedAt.
+func keptUntil(p ledger.Payment) time.Time {
+	p.Lease = time.Time{}
+	at, _ := ledger.ShedAt(p)
+	return at
+}
+
+// instant is a time in a column.
+type instant struct{ *time.Time }
+
+// nanos is its value: NULL for the zero one. What is further away than 64 bits reach
+// (1678 to 2262) comes as near as they do.
+func (i instant) nanos() any {
+	if i.IsZero() {
+		return nil
+	}
+	return nanos(*i.Time)
+}
+
+func nanos(t time.Time) int64 {
+	const least, most = -1 << 63, 1<<63 - 1
+	switch {
+	case t.Before(time.Unix(0, least)):
+		return least
+	case t.After(time.Unix(0, most)):
+		return most
+	}
+	return t.UnixNano()
+}
+
+var (
+	errDamaged = errors.New("the file is damaged")
+	// errOther is for a file that this version cannot go on with.
+	errOther = errors.New("the file is not a ledger of this version")
+)
+
+// damaged says of SQLite's word for a damaged file what a person can do.
+func damaged(err error) error {
+	code := 0
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		code = e.Code() & 0xff // without what says more of it
+	}
+	if code == lib.SQLITE_CORRUPT || code == lib.SQLITE_NOTADB {
+		return fmt.Errorf("%w (%w): restore a backup; payments made since then must be looked up on the chain", errDamaged, err)
+	}
+	return err
+}
 
 // check looks at what is at path, changes nothing, and reports whether there is
 // nothing yet.
-func check(ctx context.Context, path string) (empty bool, err error) {
+func check(path string) (empty bool, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return false, err
 	}
@@ -136,22 +233,22 @@ func check(ctx context.Context, path string) (empty bool, err error) {
 			return false, refuse(path)
 		}
 	}
-	db, err := sql.Open("sqlite", dataSource(path, "ro", "busy_timeout(10000)"))
+	c, err := connect(path, "ro")
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = db.Close() }()
+	defer func() { _ = c.close() }()
 	var id, version, tables int
-	err = db.QueryRowContext(ctx, "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version").
-		Scan(&id, &version, &tables)
+	_, err = c.one("SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version", nil,
+		&id, &version, &tables)
 	switch {
 	case err != nil:
-		return false, damaged(err)
+		return false, err
 	case id == 0 && version == 0 && tables == 0:
 		return true, nil
-	case id != applicationID:
+	case id != applicationID || version < schemaVersion:
 		return false, refuse(path)
-	case version != schemaVersion:
+	case version > schemaVersion:
 		return false, fmt.Errorf("%w: it is of version %d, and this program writes version %d; use the program that wrote it, or another file", errOther, version, schemaVersion)
 	}
 	return false, nil

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -18,9 +17,6 @@ func init() {
 	caddy.OnExit(closeAll)
 }
 
-// users counts the configs that use a file. What they share is in files.
-var users = caddy.NewUsagePool()
-
 // files are the ledgers of this process by path. They stay: a config that comes
 // back finds its ledger, also while requests of the one before still use it.
 var files = struct {
@@ -35,11 +31,16 @@ type shared struct {
 
 	mu      sync.Mutex
 	options Options
-	opening chan struct{} // is closed at the end of the attempt under way
-	err     error         // of the latest attempt
-	failed  time.Time
-	used    bool // by a config
-	closing bool // somebody waits for the end of the last request
+	users   int // configs
+	attempt *attempt
+}
+
+// attempt is one to open the ledger. ledger and err are set when it is over.
+type attempt struct {
+	over   chan struct{}
+	ledger *Ledger
+	err    error
+	failed time.Time // under shared.mu
 }
 
 const (
@@ -51,78 +52,63 @@ const (
 	lingers    = time.Second
 )
 
-// use returns the ledger at path for a config, and its key in users.
-func use(path string, o Options) (*shared, error) {
-	pooled, _, err := users.LoadOrNew(path, func() (caddy.Destructor, error) {
-		files.Lock()
-		defer files.Unlock()
-		s := files.byPath[path]
-		if s == nil {
-			s = &shared{path: path}
-			files.byPath[path] = s
-		}
-		return s, nil
-	})
-	if err != nil {
-		return nil, err
+// use returns the ledger at path for a config, which leaves it at its end.
+func use(path string, o Options) *shared {
+	files.Lock()
+	defer files.Unlock()
+	s := files.byPath[path]
+	if s == nil {
+		s = &shared{path: path}
+		files.byPath[path] = s
 	}
-	s := pooled.(*shared)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used, s.options = true, o
+	s.users++
+	s.options = o
 	if l := s.ledger.Load(); l != nil {
 		l.SetOptions(o)
 	}
-	return s, nil
+	return s
 }
 
-// Destruct implements caddy.Destructor: the last config has gone. Requests that
-// it began go on.
-func (s *shared) Destruct() error {
+// leave is for a config that ends. Requests that it began go on.
+func (s *shared) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used = false
-	s.closeLater()
-	return nil
-}
-
-// closeLater closes the ledger when no request holds a payment and no config uses
-// it. Under s.mu.
-func (s *shared) closeLater() {
-	if s.closing || s.used || s.ledger.Load() == nil {
-		return
+	s.users--
+	if l := s.ledger.Load(); l != nil && s.users == 0 {
+		go s.closeUnused(l)
 	}
-	s.closing = true
-	go func() {
-		idle := time.Now()
-		for range time.Tick(closeCheck) {
-			if l := s.ledger.Load(); l != nil && l.Holders() > 0 {
-				idle = time.Now()
-			}
-			if s.closeIdle(time.Since(idle) > lingers) {
-				return
-			}
-		}
-	}()
 }
 
-// closeIdle ends the wait of closeLater when the ledger is closed, or in use
+// closeUnused closes the ledger when no request holds a payment, unless a config uses it
 // again.
-func (s *shared) closeIdle(idle bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.used:
-	case idle:
-		s.closeNow()
-	default:
-		return false
+func (s *shared) closeUnused(l *Ledger) {
+	idle := time.Now()
+	for range time.Tick(closeCheck) {
+		if l.Holders() > 0 {
+			idle = time.Now()
+		}
+		if s.closeIf(l, time.Since(idle) > lingers) {
+			return
+		}
 	}
-	s.closing = false
-	return true
 }
 
-func (s *shared) closeNow() {
+// closeIf closes the ledger if it is idle. It says whether nobody need look any more.
+func (s *shared) closeIf(l *Ledger, idle bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users > 0 || s.ledger.Load() != l {
+		return true
+	}
+	if idle {
+		s.close()
+	}
+	return idle
+}
+
+func (s *shared) close() {
 	l := s.ledger.Swap(nil)
 	if l == nil {
 		return
@@ -140,51 +126,45 @@ func (s *shared) get(ctx context.Context) (*Ledger, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	if l := s.ledger.Load(); l != nil {
-		s.mu.Unlock()
-		return l, nil
-	}
-	if s.err != nil && time.Since(s.failed) < retryAfter {
-		err := s.err
-		s.mu.Unlock()
-		return nil, err
-	}
-	if s.opening == nil {
-		s.opening = make(chan struct{})
-		go s.open(s.options)
-	}
-	opening := s.opening
-	s.mu.Unlock()
+	a := s.opening()
 	select {
-	case <-opening:
+	case <-a.over:
+		return a.ledger, a.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: it is being opened", ledger.ErrUnavailable)
 	}
+}
+
+// opening returns the attempt to open the ledger that is under way, or has just failed.
+func (s *shared) opening() *attempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.ledger.Load(); l != nil {
-		return l, nil
+	a := s.attempt
+	if a == nil || !a.failed.IsZero() && time.Since(a.failed) >= retryAfter {
+		a = &attempt{over: make(chan struct{})}
+		s.attempt = a
+		go s.open(a, s.options)
 	}
-	return nil, errors.Join(s.err, ledger.ErrUnavailable)
+	return a
 }
 
 // open opens the ledger. It is not under the lock: it takes as long as it takes.
-func (s *shared) open(o Options) {
+func (s *shared) open(a *attempt, o Options) {
+	defer close(a.over)
 	l, err := Open(s.path, o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		o.Logger.Error("the ledger cannot be opened; payments are refused until it can", zap.Error(err))
-		s.err, s.failed = fmt.Errorf("%w: %w", ledger.ErrUnavailable, err), time.Now()
-	} else {
-		l.SetOptions(s.options)
-		s.err = nil
-		s.ledger.Store(l)
-		s.closeLater() // it may have been asked by a request of an old config
+		a.err, a.failed = fmt.Errorf("%w: %w", ledger.ErrUnavailable, err), time.Now()
+		return
 	}
-	close(s.opening)
-	s.opening = nil
+	l.SetOptions(s.options)
+	a.ledger, s.attempt = l, nil
+	s.ledger.Store(l)
+	if s.users == 0 { // a request of an old config has asked
+		go s.closeUnused(l)
+	}
 }
 
 // closeAll closes the ledgers of a process that ends, when nobody holds a
@@ -205,7 +185,7 @@ func closeAll(ctx context.Context) {
 		}
 		if ctx.Err() == nil {
 			s.mu.Lock()
-			s.closeNow()
+			s.close()
 			s.mu.Unlock()
 		}
 	}

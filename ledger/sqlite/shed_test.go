@@ -22,7 +22,7 @@ func round(t *testing.T, l *Ledger) {
 	flush(t, l)
 	l.chores()
 	flush(t, l)
-	if err := l.tidy(t.Context()); err != nil {
+	if err := l.tidy(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -268,7 +268,7 @@ func TestCheckpointWaitsForNobody(t *testing.T) {
 	l := open(t, filepath.Join(memoryDir(t), "payments.db"), Options{})
 	bring(t, l, "k", ledger.Delivered)
 	flush(t, l)
-	reads, err := l.file.read.BeginTx(t.Context(), nil)
+	reads, err := reading(t, l).BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,8 +280,8 @@ func TestCheckpointWaitsForNobody(t *testing.T) {
 	flush(t, l)
 	checkpoint := func(want bool) {
 		t.Helper()
-		if err := l.asWriter(func(s *store) error {
-			done, err := s.checkpoint(t.Context())
+		if err := l.asWriter(func(c *connection) error {
+			done, err := c.checkpoint()
 			if done != want {
 				t.Errorf("done: %v, want %v", done, want)
 			}

@@ -23,7 +23,6 @@
 package sqlite
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -81,14 +80,15 @@ type Ledger struct {
 	options atomic.Pointer[Options]
 	fault   func(at string) error
 
-	lock   *lock
-	file   *database
+	lock   *os.File
+	file   *database    // for looks at one payment: one connection, for each transaction voids its cache
+	lists  *database    // for List, so that no look waits for a long one
 	shared atomic.Bool  // several waited for the latest transaction
 	busy   atomic.Int64 // since when a transaction is under way, in Unix nanoseconds; or 0
 
 	// writing is held while the file is written. It comes before mu.
 	writing sync.Mutex
-	store   *store // nil after a failure, until the file is opened again
+	writer  *connection // nil after a failure, until the file is opened again
 
 	// mu guards what is in memory. An operation holds it for about a microsecond.
 	mu      sync.Mutex
@@ -96,15 +96,12 @@ type Ledger struct {
 	rows    table
 	filling *batch // of the next transaction
 	failure error  // why the file cannot be written
-	changes uint64 // how many there were in this process
 	commits uint64 // how often the file has changed
-	lastID  int64  // the largest id that a row has
+	lastID  int64  // of the latest claim
 
 	awaited, written chan struct{} // there is something to write, with and without somebody who waits
 	quit, ended      chan struct{}
 }
-
-var _ ledger.Ledger = (*Ledger)(nil)
 
 // Open opens the ledger at path and makes it if it is not there. Only one
 // process can have it open; readers use OpenReader.
@@ -140,7 +137,7 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 	if l.lock, err = takeLock(l.path); err != nil {
 		return nil, err
 	}
-	if err := l.open(context.Background()); err != nil {
+	if err := l.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", l.path, err), l.closeFiles())
 	}
 	go l.run()
@@ -148,7 +145,7 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 }
 
 // open opens the file, and learns from it what memory has to know.
-func (l *Ledger) open(ctx context.Context) error {
+func (l *Ledger) open() error {
 	begun := time.Now()
 	// SQLite gives the files beside it the mode of the first.
 	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
@@ -158,29 +155,29 @@ func (l *Ledger) open(ctx context.Context) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	empty, err := check(ctx, l.path)
+	empty, err := check(l.path)
 	if err != nil {
 		return err
 	}
-	if l.store, err = openStore(l.path); err != nil {
+	if l.writer, err = connectWriter(l.path); err != nil {
 		return err
 	}
 	if empty {
-		if err := create(ctx, l.store.db); err != nil {
+		if err := create(l.writer); err != nil {
 			return err
 		}
 	}
-	if err := l.store.prepare(ctx); err != nil {
-		return damaged(err)
-	}
-	if l.file, err = openDatabase(ctx, l.path, "rw"); err != nil {
+	if l.file, err = openDatabase(l.path, "rw", "query_only(ON)"); err != nil {
 		return err
 	}
-	if l.lastID, err = l.file.lastID(ctx); err != nil {
+	if l.lists, err = openDatabase(l.path, "rw", "query_only(ON)"); err != nil {
+		return err
+	}
+	if l.lastID, err = l.file.lastID(); err != nil {
 		return err
 	}
 	open := 0
-	if err := l.file.open(ctx, func(p ledger.Purchase) {
+	if err := l.file.open(func(p ledger.Purchase) {
 		open++
 		*l.rows.restingAt(p)++
 	}); err != nil {
@@ -225,12 +222,14 @@ func (l *Ledger) closeFiles() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	var errs []error
-	if l.file != nil {
-		errs = append(errs, l.file.close())
+	for _, d := range []*database{l.file, l.lists} {
+		if d != nil {
+			errs = append(errs, d.close())
+		}
 	}
-	errs = append(errs, l.store.close()) // the last to close tidies up
-	l.store = nil
-	return errors.Join(append(errs, l.lock.release())...)
+	errs = append(errs, l.writer.close()) // the last to close tidies up
+	l.writer = nil
+	return errors.Join(append(errs, l.lock.Close())...)
 }
 
 // Holders returns how many requests hold a payment now.

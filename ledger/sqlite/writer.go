@@ -1,9 +1,9 @@
 package sqlite
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -19,13 +19,16 @@ const (
 	// company is how long a transaction that somebody waits for waits itself for others,
 	// if the one before was shared: a transaction costs more than most that is in it. Who
 	// is alone does not wait.
-	company = time.Millisecond
+	company = 2 * time.Millisecond
 	// tryAgain is how often a file that could not be written is tried again.
 	tryAgain = 500 * time.Millisecond
 	// stallsAfter is how long a transaction may take before new payments are refused
 	// instead of queued.
 	stallsAfter = 3 * time.Second
 )
+
+// The ends of a transaction.
+const beginWrite, commitWrite = "BEGIN IMMEDIATE", "COMMIT"
 
 // batch is the changes that share a transaction. All but done is under l.mu.
 type batch struct {
@@ -38,16 +41,9 @@ type batch struct {
 
 // wait is a move to Settling that waits for its transaction.
 type wait struct {
-	row    *row
-	batch  *batch
-	change uint64 // the number of the move
-	// What the row was before, and what was to be written of it.
-	before struct {
-		payment ledger.Payment
-		id      int64
-		change  uint64
-		next    *version
-	}
+	row     *row
+	changes int            // of the row, with the move
+	before  ledger.Payment // the row was
 	// undone: it has not happened. abandoned: nobody waits any more, and whoever did was
 	// told that it may have. Of the two, one.
 	undone, abandoned bool
@@ -57,47 +53,18 @@ func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
 // record makes a change of a row in memory, and gives it to the writer. Under l.mu.
 func (l *Ledger) record(r *row, p ledger.Payment) {
-	old := r.payment
 	l.rows.set(r, p)
-	l.changes++
-	r.change = l.changes
-	v := &version{payment: p, hash: r.hash, again: r.again}
-	if r.id == 0 {
-		l.lastID++
-		r.id = l.lastID
-		v.anew, v.kept = true, len(p.Request)+len(p.Answer) > 0
-	} else {
-		v.kept = !bytes.Equal(old.Request, p.Request) || !bytes.Equal(old.Answer, p.Answer)
-		v.payer = old.Payer != p.Payer
-	}
-	v.id = r.id
-	if r.next == nil {
-		l.filling.rows = append(l.filling.rows, r)
-	}
-	r.next = v.after(r.next)
+	r.changes++
+	l.fill(r)
 	signal(l.written)
 }
 
-// after returns the version that is to be written in place of an earlier one, which was
-// not.
-func (v *version) after(earlier *version) *version {
-	if earlier != nil && earlier.id == v.id {
-		both := *v
-		both.anew, both.kept, both.payer = v.anew || earlier.anew, v.kept || earlier.kept, v.payer || earlier.payer
-		return &both
+// fill lets the next transaction write a row. Under l.mu.
+func (l *Ledger) fill(r *row) {
+	if !r.unwritten {
+		r.unwritten = true
+		l.filling.rows = append(l.filling.rows, r)
 	}
-	return v
-}
-
-// recordAwaited is record for somebody who waits for the transaction. Under l.mu.
-func (l *Ledger) recordAwaited(r *row, p ledger.Payment) *wait {
-	w := &wait{row: r, batch: l.filling}
-	w.before.payment, w.before.id, w.before.change, w.before.next = r.payment, r.id, r.change, r.next
-	l.record(r, p)
-	w.change = r.change
-	l.filling.waits = append(l.filling.waits, w)
-	signal(l.awaited)
-	return w
 }
 
 func signal(c chan struct{}) {
@@ -117,14 +84,13 @@ func (l *Ledger) run() {
 		case <-l.quit:
 			return
 		case <-l.awaited:
-			if l.shared.Load() {
-				time.Sleep(company)
-			}
+			l.waitForCompany()
 		case <-l.written:
 			select {
 			case <-l.quit:
 				return
 			case <-l.awaited:
+				l.waitForCompany()
 			case <-time.After(writeWithin):
 			}
 		case <-chores.C:
@@ -140,32 +106,41 @@ func (l *Ledger) run() {
 	}
 }
 
+func (l *Ledger) waitForCompany() {
+	if l.shared.Load() {
+		time.Sleep(company)
+	}
+}
+
 // commit writes what is to be written, in one transaction.
 func (l *Ledger) commit() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	hash := l.options.Load().HashQueries
 	l.mu.Lock()
 	b, failing := l.filling, l.failure != nil
-	l.shared.Store(len(b.waits) > 1)
 	l.filling = newBatch()
-	versions := make([]*version, 0, len(b.rows))
-	rows := b.rows[:0]
-	for _, r := range b.rows {
-		if r.next != nil { // else it was taken back
-			r.current, r.next = r.next, nil
-			rows, versions = append(rows, r), append(versions, r.current)
-		}
+	l.shared.Store(len(b.waits) > 1)
+	versions := make([]version, len(b.rows))
+	for i, r := range b.rows {
+		r.unwritten, r.writing = false, true
+		versions[i] = version{stored{id: r.id, payment: r.payment}, r}
 	}
-	b.rows = rows
-	hash := l.options.Load().HashQueries
 	l.mu.Unlock()
 	if len(versions) == 0 && !failing {
 		close(b.done)
 		return nil
 	}
-
+	for i := range versions {
+		v := &versions[i]
+		key := digestOf(v.payment.Key)
+		v.hash, v.keptUntil = key[:], keptUntil(v.payment)
+		if hash && !v.payment.State.Open() {
+			v.payment.URL = l.file.hashQuery(v.payment.URL)
+		}
+	}
 	l.busy.Store(time.Now().UnixNano())
-	sent, err := l.write(versions, failing, hash)
+	sent, err := l.write(versions, failing)
 	l.busy.Store(0)
 
 	l.mu.Lock()
@@ -179,12 +154,60 @@ func (l *Ledger) commit() error {
 		l.logger.Info("the ledger can be written again", zap.String("file", l.path), zap.Int("payments", len(versions)))
 	}
 	l.commits++
-	for _, r := range b.rows {
-		r.current = nil
+	for i, r := range b.rows {
+		r.inFile, r.before, r.writing = versions[i].payment, nil, false
 		l.rows.rest(r)
 	}
 	close(b.done)
 	return nil
+}
+
+// write writes versions of rows in one transaction. sent says that COMMIT was sent: if
+// there is an error then, nobody knows whether it was committed. try makes it write
+// something even if there is nothing to write.
+func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		if err != nil { // what state the connection is in, nobody need know
+			_ = l.writer.close() // which rolls back
+			l.writer = nil
+		}
+	}()
+	if l.writer == nil {
+		if l.writer, err = connectWriter(l.path); err != nil {
+			return false, err
+		}
+	}
+	if err := l.fault("begin"); err != nil {
+		return false, err
+	}
+	if _, err := l.writer.exec(beginWrite); err != nil {
+		return false, err
+	}
+	if try {
+		if _, err := l.writer.exec("INSERT OR REPLACE INTO meta VALUES ('tried', randomblob(8))"); err != nil {
+			return false, err
+		}
+	}
+	for _, anew := range []bool{false, true} { // what is new goes into the pages that others leave
+		for i := range versions {
+			if v := &versions[i]; (v.row.inFile.Key == "") == anew {
+				if err := l.writer.put(v); err != nil {
+					return false, err
+				}
+			}
+		}
+	}
+	if err := l.fault("write"); err != nil {
+		return false, err
+	}
+	sent = true
+	if _, err := l.writer.exec(commitWrite); err != nil {
+		return true, err
+	}
+	return true, l.fault("committed")
 }
 
 // failed puts what could not be written back to the rest. If nothing of it is on disk,
@@ -197,26 +220,27 @@ func (l *Ledger) failed(b *batch, err error, nothing bool) {
 	}
 	l.failure = err
 	later := l.filling
-	for _, w := range slices.Backward(later.waits) {
-		w.undo(l, &w.row.next)
-	}
+	l.filling = newBatch()
+	waits := later.waits
 	if nothing {
-		for _, w := range slices.Backward(b.waits) {
-			w.undo(l, &w.row.current)
+		waits = slices.Concat(b.waits, later.waits)
+	}
+	for _, w := range slices.Backward(waits) {
+		l.undo(w)
+	}
+	rows := slices.Concat(b.rows, later.rows)
+	for _, r := range b.rows {
+		r.writing = false
+		if !nothing {
+			r.inFile = ledger.Payment{}
 		}
 	}
-	l.filling = newBatch()
-	l.filling.rows = later.rows
-	for _, r := range b.rows {
-		v := r.current
-		r.current = nil
-		switch {
-		case v == nil:
-		case r.next == nil:
-			r.next = v
-			l.filling.rows = append(l.filling.rows, r)
-		default:
-			r.next = r.next.after(v)
+	for _, r := range rows {
+		r.unwritten = false
+	}
+	for _, r := range rows {
+		if r.payment.State != ledger.Claimed { // else it was undone
+			l.fill(r)
 		}
 	}
 	for _, b := range []*batch{b, later} {
@@ -225,18 +249,17 @@ func (l *Ledger) failed(b *batch, err error, nothing bool) {
 	}
 }
 
-// undo takes a move back that is not on disk, unless the row has changed since. place
-// is where the row has what was to be written of the move.
-func (w *wait) undo(l *Ledger, place **version) {
+// undo takes a move back that is not on disk, unless the row has changed since.
+func (l *Ledger) undo(w *wait) {
 	r := w.row
-	if w.abandoned || r.gone || r.change != w.change {
+	if w.abandoned || r.gone || r.changes != w.changes {
 		return
 	}
 	w.undone = true
-	p := w.before.payment
+	p := w.before
 	p.Lease = r.payment.Lease // it may have been renewed
 	l.rows.set(r, p)
-	r.id, r.change, *place = w.before.id, w.before.change, w.before.next
+	r.changes--
 }
 
 // well says whether new payments can be taken.
@@ -256,13 +279,13 @@ func (l *Ledger) well() error {
 }
 
 // asWriter does something with the connection of the writer, between two transactions.
-func (l *Ledger) asWriter(do func(*store) error) error {
+func (l *Ledger) asWriter(do func(*connection) error) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if l.store == nil {
+	if l.writer == nil {
 		return errors.New("the file cannot be written now")
 	}
 	l.busy.Store(time.Now().UnixNano())
 	defer l.busy.Store(0)
-	return do(l.store)
+	return do(l.writer)
 }

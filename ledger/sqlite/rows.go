@@ -4,45 +4,29 @@ import (
 	"cmp"
 	"hash/maphash"
 	"slices"
-	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
-// row is what is in memory of one payment: because somebody holds it, or because the
-// file does not have it as it is.
+// row is what is in memory of one claim: because somebody holds it, or because the file
+// does not have it as it is.
 type row struct {
 	payment ledger.Payment
-	hash    digest
+	id      int64 // see schema
 	token   ledger.Token
-	// id is the row's number in the file; 0 for a claim, of which the file is to know
-	// nothing.
-	id int64
-	// again: the file may have an earlier claim of the same key.
-	again bool
-	// change is the number of the latest change of the row, of all in this process.
-	change uint64
+	changes int // how many there were
 
-	// next is what the next transaction is to write of the row, and current what the
-	// present one writes. A claim may have both, of an earlier claim that was refused.
-	next, current *version
-
-	// queued: the row is in table.holders.
-	queued bool
-	// gone: the row is in the table no more.
-	gone bool
+	// inFile is what the file has of the claim; the zero one is nothing, or nobody knows.
+	inFile ledger.Payment
+	// unwritten: the next transaction is to write the row. writing: the present one does.
+	unwritten, writing bool
+	// before is the claim of the same key before this one, if the file does not have it yet.
+	before *row
+	gone   bool // from the table
 }
 
-// version is what the file is to have of a row. It does not change.
-type version struct {
-	payment ledger.Payment
-	hash    digest
-	id      int64
-	// anew: the file has no row of that id. again is that of the row.
-	anew, again bool
-	// kept and payer: the file has another request or answer, or another payer.
-	kept, payer bool
-}
+// pending says whether the file is yet to have the row as it is.
+func (r *row) pending() bool { return r.unwritten || r.writing }
 
 // buckets is how many counters table.resting has.
 const buckets = 1 << 12
@@ -50,9 +34,6 @@ const buckets = 1 << 12
 // table is the rows in memory.
 type table struct {
 	all map[ledger.Key]*row
-	// holders are the rows that somebody holds, or did, in the order in which they
-	// are looked at.
-	holders []*row
 	// purchases are the rows that are not finished, by what they bought: a gate asks with
 	// every payment what the payer has under way for this request.
 	purchases map[ledger.Purchase][]*row
@@ -71,29 +52,27 @@ func (t *table) restingAt(p ledger.Purchase) *uint32 {
 	return &t.resting[maphash.Comparable(t.seed, p)%buckets]
 }
 
-// add adds a row that is new in memory.
+// add adds a row, in place of an earlier claim of its key.
 func (t *table) add(r *row) {
+	if old := t.all[r.payment.Key]; old != nil {
+		t.remove(old)
+		if r.before = old; old.payment.State == ledger.Claimed {
+			r.before = old.before
+		}
+	}
+	r.gone = false
 	t.all[r.payment.Key] = r
 	t.index(r)
 }
 
 // recall brings a row back into memory that the file alone has.
 func (t *table) recall(s stored) *row {
-	r := &row{payment: s.payment, hash: s.hash, id: s.id}
+	r := &row{payment: s.payment, inFile: s.payment, id: s.id}
 	if s.payment.State.Open() {
 		*t.restingAt(s.payment.Purchase())--
 	}
 	t.add(r)
 	return r
-}
-
-// hold gives a row a holder.
-func (t *table) hold(r *row, token ledger.Token) {
-	r.token = token
-	if !r.queued {
-		r.queued = true
-		t.holders = append(t.holders, r)
-	}
 }
 
 // set gives a row its new contents.
@@ -124,17 +103,15 @@ func (t *table) unindex(r *row) {
 		return
 	}
 	key := r.payment.Purchase()
-	rows := t.purchases[key]
-	if len(rows) == 1 {
+	rows := slices.DeleteFunc(t.purchases[key], func(other *row) bool { return other == r })
+	if t.purchases[key] = rows; len(rows) == 0 {
 		delete(t.purchases, key)
-		return
 	}
-	t.purchases[key] = slices.DeleteFunc(rows, func(other *row) bool { return other == r })
 }
 
 // rest takes a row out of memory when the file has it as it is, and nobody holds it.
 func (t *table) rest(r *row) {
-	if r.gone || r.token != "" || r.next != nil || r.current != nil {
+	if r.gone || r.token != "" || r.pending() {
 		return
 	}
 	if r.payment.State.Open() {
@@ -146,13 +123,10 @@ func (t *table) rest(r *row) {
 // letGo ends a claim without a trace. What the file is still to have of an earlier one
 // comes back.
 func (t *table) letGo(r *row) {
-	v := cmp.Or(r.next, r.current)
-	if v == nil {
-		t.remove(r)
-		return
+	t.remove(r)
+	if r.before != nil && r.before.pending() {
+		t.add(r.before)
 	}
-	t.set(r, v.payment)
-	r.id = v.id
 }
 
 func (t *table) remove(r *row) {
@@ -161,37 +135,23 @@ func (t *table) remove(r *row) {
 	delete(t.all, r.payment.Key)
 }
 
-// rows returns the rows that the filter may select, the oldest first, and whether the
+// find returns the rows that the filter may select, the oldest first, and whether the
 // file has no others. A URL may stand in them as it was, or hashed.
-func (t *table) rows(f ledger.Filter, hashed string) (rows []listed, alone bool) {
-	if p, ok := f.Purchase(); ok && f.Unfinished() {
-		if *t.restingAt(p) == 0 {
-			for _, r := range t.purchases[p] {
-				rows = append(rows, listed{r, r.payment.Created})
-			}
-			alone = true
-		}
-	}
-	if !alone {
+func (t *table) find(f ledger.Filter, hashed string) (rows []*row, alone bool) {
+	if p, ok := f.Purchase(); ok && f.Unfinished() && *t.restingAt(p) == 0 {
+		rows, alone = slices.Clone(t.purchases[p]), true
+	} else {
 		// Who pays may change, and the state does: what the file says of these may be
 		// of before that.
 		f.Payer, f.States = "", nil
 		for _, r := range t.all {
 			if matches(f, hashed, r.payment) {
-				rows = append(rows, listed{r, r.payment.Created})
+				rows = append(rows, r)
 			}
 		}
 	}
-	slices.SortFunc(rows, func(a, b listed) int {
-		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.row.id, b.row.id))
-	})
+	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.id, b.id) })
 	return rows, alone
-}
-
-// listed is a row that a List has found in memory, and its age then.
-type listed struct {
-	row     *row
-	created time.Time
 }
 
 // matches is Filter.Match for a row whose URL may be hashed.

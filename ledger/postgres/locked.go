@@ -228,14 +228,14 @@ func (l *Ledger) mayTellBlocker() bool {
 const blockers = `WITH RECURSIVE b AS (
 	SELECT unnest(pg_blocking_pids($1)) AS pid UNION SELECT unnest(pg_blocking_pids(b.pid)) FROM b)
 SELECT b.pid, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.state, ''),
-	coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8
+	coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::bigint
 FROM b LEFT JOIN pg_stat_activity a ON a.pid = b.pid
 WHERE cardinality(pg_blocking_pids(b.pid)) = 0 AND coalesce(clock_timestamp() - a.xact_start > '0.1 s', true) ORDER BY a.xact_start LIMIT 3`
 
 // watch lets what comes next over a connection wait for longer, and tells the log for whom.
 func (l *Ledger) watch(ctx context.Context, conn *pgxpool.Conn) (done func()) {
 	_, _ = conn.Exec(ctx, "SET lock_timeout = "+milliseconds(blockerWait))
-	go l.askBlocker(conn.Conn().PgConn().PID())
+	go l.askBlocker(conn.Conn().PgConn().PID()) //nolint:gosec // the log is told, however the call ends
 	return func() { _, _ = conn.Exec(ctx, "RESET lock_timeout") }
 }
 
@@ -256,12 +256,12 @@ func (l *Ledger) askBlocker(waiting uint32) {
 		}
 		var pid int32
 		var user, application, state string
-		var seconds float64
+		var seconds int64
 		found, err := pgx.ForEachRow(rows, []any{&pid, &user, &application, &state, &seconds}, func() error {
 			l.logger.Error("a transaction in the database holds up payments: who comes for them is told to come back. "+
 				"If it is forgotten, end it: SELECT pg_terminate_backend(pid)",
 				zap.Int32("pid", pid), zap.String("user", user), zap.String("application", application), zap.String("state", state),
-				zap.Duration("open_for", time.Duration(seconds*float64(time.Second))))
+				zap.Duration("open_for", time.Duration(seconds)*time.Second))
 			return nil
 		})
 		if err != nil || found.RowsAffected() > 0 {

@@ -58,12 +58,16 @@ func (s *stored) fields() []any {
 	return []any{
 		(*string)(&p.State), &p.Doubt, &p.Amount, &p.Body, &p.Facilitator,
 		&p.Transaction, &p.Reason, &p.Status, &p.Runs, &p.Ended,
-		instant{&p.Updated}, instant{&s.keptUntil},
+		instant{&p.Updated},
+		instant{&s.keptUntil},
 		&p.Payer, &p.URL,
 		&s.id, &s.hash, (*string)(&p.Key),
 		&p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Method,
 		&p.Host, &p.Line, &p.Client, &p.Identifier, &p.Effects,
-		instant{&p.Created}, instant{&p.ValidBefore}, instant{&p.FetchBy}, instant{&p.Keep},
+		instant{&p.Created},
+		instant{&p.ValidBefore},
+		instant{&p.FetchBy},
+		instant{&p.Keep},
 	}
 }
 

@@ -203,7 +203,7 @@ func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
 	if err := l.fault("write"); err != nil {
 		return false, err
 	}
-	sent = true
+	sent = true //nolint:wastedassign // for the panic of what follows
 	if _, err := l.writer.exec(commitWrite); err != nil {
 		return true, err
 	}

@@ -15,20 +15,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
-// pass makes blocks, the next one so much later.
-func (c *testChain) pass(d time.Duration, blocks int) {
-	c.t.Helper()
-	c.mu.Lock()
-	err := c.backend.AdjustTime(d)
-	c.mu.Unlock()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for range blocks - 1 {
-		c.seal()
-	}
-}
-
 // finalize makes so many blocks that the ones there are become final.
 func (c *testChain) finalize() { c.pass(time.Second, 40) }
 
@@ -169,9 +155,7 @@ func TestWitnessOfAFork(t *testing.T) {
 	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); !has || err != nil {
 		t.Fatal(has, err)
 	}
-	if err := c.backend.Fork(parent); err != nil {
-		t.Fatal(err)
-	}
+	c.fork(parent)
 	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); has || err == nil {
 		t.Error("taken back, and no other is in its place: ", has, err)
 	}
@@ -201,9 +185,7 @@ func TestSettleAfterAFork(t *testing.T) {
 	if want := c.blockOf(common.HexToHash(first.Transaction)); first.Outcome != facilitator.Settled || first.Block != want {
 		t.Fatalf("%+v, want it in %+v", first, want)
 	}
-	if err := c.backend.Fork(parent); err != nil {
-		t.Fatal(err)
-	}
+	c.fork(parent)
 	c.backend.Rollback() // and nobody has kept it
 	c.seal()
 	c.seal()

@@ -200,6 +200,7 @@ func TestWalletsThatTellASimulationFromABlock(t *testing.T) {
 		"by the price of gas": {byPrice, false}, "by the block's number": {byNumber, false}, "by the block's random number": {byRandom, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			at, genesis := liars(24, tt.cond, false)
 			c := startChain(t, genesis)
 			// A quarter is for strangers with code.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -51,9 +52,10 @@ type testChain struct {
 	head    time.Time    // of the last block
 	backend *simulated.Backend
 	client  *rpc.Client
-	skew    time.Duration // of our clock
-	idle    bool          // sleeping makes no block
-	asleep  func()        // is called by sleepers
+	pool    *caddy.UsagePool // of those that settle here
+	skew    time.Duration    // of our clock
+	idle    bool             // sleeping makes no block
+	asleep  func()           // is called by sleepers
 }
 
 // artifact is the runtime code of a contract of the test token's folder.
@@ -117,7 +119,7 @@ func startChain(t testing.TB, change ...func(types.GenesisAlloc)) *testChain {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	c := &testChain{t: t, backend: backend, client: client}
+	c := &testChain{t: t, backend: backend, client: client, pool: caddy.NewUsagePool()}
 	c.seal()
 	return c
 }
@@ -196,7 +198,7 @@ func (c *testChain) startAllowing(network string, factories ...string) (*Facilit
 
 // surroundings make a facilitator settle on this chain.
 func (c *testChain) surroundings() surroundings {
-	return surroundings{c.now, c.sleep, keepOpen{c.client}}
+	return surroundings{c.now, c.sleep, keepOpen{c.client}, c.pool}
 }
 
 // keepOpen lends the chain's own client.

@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"math/big"
 	"net/url"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
@@ -16,7 +18,22 @@ import (
 )
 
 // finalize makes so many blocks that the ones there are become final.
-func (c *testChain) finalize() { c.pass(time.Second, 40) }
+func (c *testChain) finalize() { c.finalizeAfter(time.Second) }
+
+// finalizeAfter makes a block so much later, and as many after it as make it final: every
+// 32nd block is, and what is before it.
+func (c *testChain) finalizeAfter(d time.Duration) {
+	c.t.Helper()
+	c.pass(d, 1)
+	ctx, client := context.Background(), c.backend.Client()
+	number := must(client.BlockNumber(ctx))
+	for n := number; n%32 != 0; n++ {
+		c.seal()
+	}
+	if final := must(client.HeaderByNumber(ctx, big.NewInt(int64(rpc.FinalizedBlockNumber)))).Number; final.Uint64() < number {
+		c.t.Errorf("block %d is to be final, and %s is the last that is", number, final)
+	}
+}
 
 // look makes a Look at the chain, as at a real one.
 func (c *testChain) look() *chain.Look {
@@ -86,6 +103,7 @@ func TestWitnessOnChain(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t)
 			c.pass(time.Hour, 10)
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Confirmations = 2 })
@@ -127,7 +145,7 @@ func TestWitnessOnChain(t *testing.T) {
 					t.Errorf("not final: %+v", got)
 				}
 			}
-			c.pass(none, 40)
+			c.finalizeAfter(none)
 			if got := ask(); got != [2]facilitator.Proof{want, want} {
 				t.Errorf("%+v, want %+v", got, want)
 			}

@@ -222,13 +222,13 @@ func TestOneNodeOfTwoSaysNoPaymentCancelled(t *testing.T) {
 			rewire(f, 0, cancelLiar{keepOpen{c.client}, chain.Event{
 				Address: token, Topics: []common.Hash{canceledTopic, chain.AddressTopic(p.From), common.Hash(p.Nonce)}, Transaction: common.Hash{1},
 			}})
-			// A payer is told nothing for as long as nothing is known. The caller gives up when
-			// everybody has been asked much more often than it takes to believe a node.
+			// A payer is told nothing for as long as nothing is known. The caller gives up after
+			// more looks than it takes to believe one node.
 			ctx, giveUp := context.WithCancel(during(t, 5*time.Minute))
 			defer giveUp()
 			var looks atomic.Int32
 			c.asleep = func() {
-				if looks.Add(1) == 10*maxDoubts {
+				if looks.Add(1) == 2*(lostAfter+maxDoubts) {
 					giveUp()
 				}
 			}

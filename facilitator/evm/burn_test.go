@@ -200,6 +200,7 @@ func TestWalletsThatTellASimulationFromABlock(t *testing.T) {
 		"by the price of gas": {byPrice, false}, "by the block's number": {byNumber, false}, "by the block's random number": {byRandom, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			at, genesis := liars(24, tt.cond, false)
 			c := startChain(t, genesis)
 			// A quarter is for strangers with code.
@@ -278,9 +279,7 @@ func TestADroppedTransactionWedgesNoKey(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 	// What used up the number has cost us something, for nothing.
-	if err := c.backend.AdjustTime(settlementWait); err != nil {
-		t.Fatal(err)
-	}
+	c.pass(settlementWait, 1)
 	if _, err := f.funds(t.Context(), f.chains[baseSepolia]); err != nil {
 		t.Fatal(err)
 	}

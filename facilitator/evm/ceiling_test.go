@@ -98,7 +98,7 @@ func TestTheSmallerTipOfTwoNodesIsPaid(t *testing.T) {
 // sent again and again, and never for more than some times the market's price.
 func TestFeesDoNotClimb(t *testing.T) {
 	f, node, r, _ := at(t, world{ReceiptThrows: true})
-	node.clock.max = 3000
+	node.clock.max = 1000
 	_ = f.Settle(context.Background(), r)
 	c := f.chains[baseSepolia]
 	for range 30 { // whoever waits for others goes on with it

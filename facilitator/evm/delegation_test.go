@@ -682,9 +682,7 @@ func TestAnAuditReadsWhatNobodyWaitedFor(t *testing.T) {
 				if !tt.forgets {
 					t.Errorf("%s is still set aside", held)
 				}
-				if err := c.backend.AdjustTime(settlementWait); err != nil {
-					t.Fatal(err)
-				}
+				c.pass(settlementWait, 1)
 			}
 			lost, held, paid := sums(f, ofAccounts)
 			if held.Sign() != 0 || lost.Sign() > 0 != tt.lost || paid.Sign() > 0 != tt.paid {
@@ -781,9 +779,7 @@ func (c *testChain) lookTwice(f *Facilitator) {
 		if _, err := f.funds(c.t.Context(), f.chains[baseSepolia]); err != nil {
 			c.t.Fatal(err)
 		}
-		if err := c.backend.AdjustTime(settlementWait); err != nil {
-			c.t.Fatal(err)
-		}
+		c.pass(settlementWait, 1)
 	}
 }
 

@@ -60,7 +60,9 @@ type Facilitator struct {
 	logger    *zap.Logger
 	held      []string // keys of the pool
 
-	// What tests replace.
+	// What tests replace. Each of their chains has a pool of its own, so that two with one id
+	// can be at work at once.
+	pool  *caddy.UsagePool
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 	dial  chain.Dialer
@@ -201,6 +203,9 @@ func New(network string, rpc []string, key *ecdsa.PrivateKey, logger *zap.Logger
 func (f *Facilitator) prepare() {
 	if f.now == nil {
 		f.now, f.sleep = time.Now, facilitator.Sleep
+	}
+	if f.pool == nil {
+		f.pool = pool
 	}
 	f.chains = make(map[string]*settler)
 	f.looking = &chain.Look{Closed: f.release}
@@ -354,7 +359,7 @@ func (f *Facilitator) Cleanup() error {
 // release lets go of what configs share.
 func (f *Facilitator) release() {
 	for _, key := range f.held {
-		_, _ = pool.Delete(key) // there is nothing in it that fails to close
+		_, _ = f.pool.Delete(key) // there is nothing in it that fails to close
 	}
 	f.held = nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -99,6 +100,7 @@ type surroundings struct {
 	now    func() time.Time
 	sleep  func(context.Context, time.Duration) error
 	client chain.Client // of its nodes; nil if their URLs lead to some
+	pool   *caddy.UsagePool
 }
 
 // startIn is start in certain surroundings.
@@ -109,7 +111,7 @@ func startIn(t testing.TB, network string, n *Network, around surroundings, fact
 		n.Signers = []string{keyFile(t, signerKey)}
 	}
 	f := &Facilitator{Networks: map[string]*Network{network: n}, ERC6492Factories: factories, logger: zap.New(core)}
-	f.now, f.sleep, f.dial = around.now, around.sleep, func(ctx context.Context, u *url.URL) (chain.Client, error) {
+	f.pool, f.now, f.sleep, f.dial = around.pool, around.now, around.sleep, func(ctx context.Context, u *url.URL) (chain.Client, error) {
 		w := wireTo(f, u.String())
 		w.mu.Lock()
 		defer w.mu.Unlock()

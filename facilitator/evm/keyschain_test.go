@@ -86,6 +86,7 @@ func TestSeveralKeysOnDevChain(t *testing.T) {
 				name += ", one of them without gas"
 			}
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				chain, err := devchain.Start(devchain.Options{BlockEvery: 200 * time.Millisecond})
 				if err != nil {
 					t.Fatal(err)

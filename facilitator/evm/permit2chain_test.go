@@ -182,6 +182,7 @@ func TestPermit2BadWorlds(t *testing.T) {
 		"payee is our own": {order: permitOrder{to: signerAddress}, reason: "503"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			genesis := []func(types.GenesisAlloc){withPermit2(t), allows(token, payer)}
 			if tt.genesis != nil {
 				genesis = append(genesis, tt.genesis)

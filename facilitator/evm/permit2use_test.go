@@ -215,6 +215,7 @@ func TestPermit2WitnessOnChain(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t, withPermit2(t), allows(token, payer), allows(tether, payer))
 			f, _ := c.start("base-sepolia")
 			l := c.look()

@@ -209,6 +209,7 @@ func TestOneNodeOfTwoSaysNoPaymentCancelled(t *testing.T) {
 		"one liar and three": {4, 0, "", facilitator.Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t)
 			f, _ := c.start("base-sepolia", func(n *Network) {
 				n.Quorum, n.QuorumAbove, n.RPC = tt.quorum, tt.above, nil
@@ -221,7 +222,17 @@ func TestOneNodeOfTwoSaysNoPaymentCancelled(t *testing.T) {
 			rewire(f, 0, cancelLiar{keepOpen{c.client}, chain.Event{
 				Address: token, Topics: []common.Hash{canceledTopic, chain.AddressTopic(p.From), common.Hash(p.Nonce)}, Transaction: common.Hash{1},
 			}})
-			if s := f.Settle(during(t, 10*time.Second), r); s.Outcome != tt.want {
+			// A payer is told nothing for as long as nothing is known. The caller gives up after
+			// more looks than it takes to believe one node.
+			ctx, giveUp := context.WithCancel(during(t, 5*time.Minute))
+			defer giveUp()
+			var looks atomic.Int32
+			c.asleep = func() {
+				if looks.Add(1) == 2*(lostAfter+maxDoubts) {
+					giveUp()
+				}
+			}
+			if s := f.Settle(ctx, r); s.Outcome != tt.want {
 				t.Errorf("%+v, want %v", s, tt.want)
 			}
 			if moved := c.balance(payee); moved != 10_000 {

@@ -138,6 +138,7 @@ func TestBadWorlds(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var genesis []func(types.GenesisAlloc)
 			if tt.genesis != nil {
 				genesis = append(genesis, tt.genesis)
@@ -212,9 +213,9 @@ func TestRecovers(t *testing.T) {
 
 // TestParallelPayments: one key settles many payments at once, each once.
 func TestParallelPayments(t *testing.T) {
-	t.Run("each in a transaction", func(t *testing.T) { settlesMany(t, 1, 120, 120) })
+	t.Run("each in a transaction", func(t *testing.T) { t.Parallel(); settlesMany(t, 1, 120, 120) })
 	// The first of all goes alone, so that it is seen how the token tells of it.
-	t.Run("many in a transaction", func(t *testing.T) { settlesMany(t, 20, 6, 40) })
+	t.Run("many in a transaction", func(t *testing.T) { t.Parallel(); settlesMany(t, 20, 6, 40) })
 }
 
 func settlesMany(t *testing.T, batch int, least, most int) {

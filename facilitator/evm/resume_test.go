@@ -158,6 +158,7 @@ func TestAllPaymentsOfAnEarlierBatchShareItsFate(t *testing.T) {
 		"replaced":   {},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t)
 			f, _ := c.start("base-sepolia")
 			requests := c.earlierBatch(f, n)

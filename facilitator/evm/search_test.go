@@ -62,6 +62,7 @@ func TestBusyPayerIsFound(t *testing.T) {
 		"given up between others":      {before: 1, after: 1, do: giveUp, most: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t, withPermit2(t), allows(token, payer))
 			f, _ := c.start("base-sepolia")
 			node := &weighing{Client: keepOpen{c.client}}

@@ -52,7 +52,7 @@ func (f *Facilitator) share(c *settler) (*shared, error) {
 		// is another chain.
 		key += ":" + c.Nodes[0].Host
 	}
-	v, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return newShared(), nil })
+	v, _, err := f.pool.LoadOrNew(key, func() (caddy.Destructor, error) { return newShared(), nil })
 	if err != nil {
 		return nil, err
 	}

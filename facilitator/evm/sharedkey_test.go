@@ -22,6 +22,7 @@ func TestGatewaysShareAKey(t *testing.T) {
 	const each = 20
 	for _, gateways := range []int{2, 3} {
 		t.Run(fmt.Sprintf("%d gateways", gateways), func(t *testing.T) {
+			t.Parallel()
 			chain, err := devchain.Start(devchain.Options{BlockEvery: 200 * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -47,12 +48,14 @@ func must[T any](v T, err error) T {
 // block, and sleeping means that a block is made.
 type testChain struct {
 	t       testing.TB
-	mu      sync.Mutex
+	mu      sync.RWMutex // held while a block is made
+	head    time.Time    // of the last block
 	backend *simulated.Backend
 	client  *rpc.Client
-	skew    time.Duration // of our clock
-	idle    bool          // sleeping makes no block
-	asleep  func()        // is called by sleepers
+	pool    *caddy.UsagePool // of those that settle here
+	skew    time.Duration    // of our clock
+	idle    bool             // sleeping makes no block
+	asleep  func()           // is called by sleepers
 }
 
 // artifact is the runtime code of a contract of the test token's folder.
@@ -116,7 +119,7 @@ func startChain(t testing.TB, change ...func(types.GenesisAlloc)) *testChain {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	c := &testChain{t: t, backend: backend, client: client}
+	c := &testChain{t: t, backend: backend, client: client, pool: caddy.NewUsagePool()}
 	c.seal()
 	return c
 }
@@ -127,18 +130,42 @@ func balanceSlot(a common.Address) common.Hash {
 }
 
 func (c *testChain) seal() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.backend.Commit()
+	c.t.Helper()
+	c.move(func() error { c.backend.Commit(); return nil })
 }
 
-func (c *testChain) now() time.Time {
-	h, err := c.backend.Client().HeaderByNumber(context.Background(), nil)
-	if err != nil {
-		c.t.Error(err)
-		return time.Now()
+// pass makes blocks, the first one so much later.
+func (c *testChain) pass(d time.Duration, blocks int) {
+	c.t.Helper()
+	c.move(func() error { return c.backend.AdjustTime(d) })
+	for range blocks - 1 {
+		c.seal()
 	}
-	return time.Unix(int64(h.Time), 0).Add(c.skew)
+}
+
+// fork makes the chain forget what came after a block.
+func (c *testChain) fork(parent common.Hash) {
+	c.t.Helper()
+	c.move(func() error { return c.backend.Fork(parent) })
+}
+
+// move gives the chain another last block. Whoever asks for the time meanwhile gets that of
+// the new block, so that nobody sees a block of the future.
+func (c *testChain) move(change func() error) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := change(); err != nil {
+		c.t.Errorf("the chain does not move: %v", err)
+	}
+	c.head = time.Unix(int64(must(c.backend.Client().HeaderByNumber(context.Background(), nil)).Time), 0)
+}
+
+// now does not ask the node: many wait at once, and all of them look at the clock.
+func (c *testChain) now() time.Time {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.head.Add(c.skew)
 }
 
 func (c *testChain) sleep(ctx context.Context, _ time.Duration) error {
@@ -146,7 +173,7 @@ func (c *testChain) sleep(ctx context.Context, _ time.Duration) error {
 		c.asleep()
 	}
 	if c.idle {
-		return facilitator.Sleep(ctx, time.Millisecond)
+		return facilitator.Sleep(ctx, 10*time.Millisecond) // a look each millisecond is all that the machine can do
 	}
 	c.seal()
 	return ctx.Err()
@@ -171,7 +198,7 @@ func (c *testChain) startAllowing(network string, factories ...string) (*Facilit
 
 // surroundings make a facilitator settle on this chain.
 func (c *testChain) surroundings() surroundings {
-	return surroundings{c.now, c.sleep, keepOpen{c.client}}
+	return surroundings{c.now, c.sleep, keepOpen{c.client}, c.pool}
 }
 
 // keepOpen lends the chain's own client.

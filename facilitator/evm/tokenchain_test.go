@@ -82,6 +82,7 @@ func TestBadTokens(t *testing.T) {
 		"forgets used nonces":   {tokenForgetsNonces, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t, withPermit2(t), withBadToken(t, tt.mode))
 			f, logs := c.start("base-sepolia")
 			asset := badToken.Hex()

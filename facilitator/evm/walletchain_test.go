@@ -242,6 +242,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		return c.sign(order{account: born, change: wrap6492(factory, createCall(payer))})
 	}
 	t.Run("allowed", func(t *testing.T) {
+		t.Parallel()
 		c := startChain(t, withPermit2(t), with)
 		f, _ := c.startAllowing("base-sepolia", factory.Hex())
 		r := paying(c)
@@ -263,6 +264,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		}
 	})
 	t.Run("somebody makes it in the same block", func(t *testing.T) {
+		t.Parallel()
 		c := startChain(t, with)
 		f, _ := c.startAllowing("base-sepolia", factory.Hex())
 		c.asleep = func() {
@@ -274,6 +276,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		}
 	})
 	t.Run("Permit2", func(t *testing.T) {
+		t.Parallel()
 		// Who does not exist has approved nothing, whatever a test writes into a token.
 		c := startChain(t, withPermit2(t), with)
 		f, _ := c.startAllowing("base-sepolia", factory.Hex())
@@ -281,6 +284,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		refusedBoth(t, f, r, codeFactory)
 	})
 	t.Run("no Multicall3", func(t *testing.T) {
+		t.Parallel()
 		c := startChain(t, with, func(a types.GenesisAlloc) { delete(a, multicall3) })
 		f, _ := c.startAllowing("base-sepolia", factory.Hex())
 		refusedBoth(t, f, paying(c), codeFactory)
@@ -298,6 +302,7 @@ func TestFactoriesOnChain(t *testing.T) {
 	}
 	for name, b := range bad {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t, withWallets(t), with, rich(common.HexToAddress(signerAddress)))
 			f, _ := c.startAllowing("base-sepolia", b.factory.Hex())
 			r := c.sign(order{account: born, change: wrap6492(b.factory, b.data)})
@@ -314,6 +319,7 @@ func TestFactoriesOnChain(t *testing.T) {
 		})
 	}
 	t.Run("the factory pays another payment of the same payer", func(t *testing.T) {
+		t.Parallel()
 		// In the call that makes the wallet the payer has somebody use another
 		// authorization. One transaction, two payments, each proven by its own events.
 		c := startChain(t, with)

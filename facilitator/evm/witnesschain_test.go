@@ -2,6 +2,7 @@ package evm
 
 import (
 	"context"
+	"math/big"
 	"net/url"
 	"strings"
 	"testing"
@@ -9,28 +10,30 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rpc"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
 
-// pass makes blocks, the next one so much later.
-func (c *testChain) pass(d time.Duration, blocks int) {
+// finalize makes so many blocks that the ones there are become final.
+func (c *testChain) finalize() { c.finalizeAfter(time.Second) }
+
+// finalizeAfter makes a block so much later, and as many after it as make it final: every
+// 32nd block is, and what is before it.
+func (c *testChain) finalizeAfter(d time.Duration) {
 	c.t.Helper()
-	c.mu.Lock()
-	err := c.backend.AdjustTime(d)
-	c.mu.Unlock()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for range blocks - 1 {
+	c.pass(d, 1)
+	ctx, client := context.Background(), c.backend.Client()
+	number := must(client.BlockNumber(ctx))
+	for n := number; n%32 != 0; n++ {
 		c.seal()
 	}
+	if final := must(client.HeaderByNumber(ctx, big.NewInt(int64(rpc.FinalizedBlockNumber)))).Number; final.Uint64() < number {
+		c.t.Errorf("block %d is to be final, and %s is the last that is", number, final)
+	}
 }
-
-// finalize makes so many blocks that the ones there are become final.
-func (c *testChain) finalize() { c.pass(time.Second, 40) }
 
 // look makes a Look at the chain, as at a real one.
 func (c *testChain) look() *chain.Look {
@@ -100,6 +103,7 @@ func TestWitnessOnChain(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startChain(t)
 			c.pass(time.Hour, 10)
 			f, _ := c.start("base-sepolia", func(n *Network) { n.Confirmations = 2 })
@@ -141,7 +145,7 @@ func TestWitnessOnChain(t *testing.T) {
 					t.Errorf("not final: %+v", got)
 				}
 			}
-			c.pass(none, 40)
+			c.finalizeAfter(none)
 			if got := ask(); got != [2]facilitator.Proof{want, want} {
 				t.Errorf("%+v, want %+v", got, want)
 			}
@@ -169,9 +173,7 @@ func TestWitnessOfAFork(t *testing.T) {
 	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); !has || err != nil {
 		t.Fatal(has, err)
 	}
-	if err := c.backend.Fork(parent); err != nil {
-		t.Fatal(err)
-	}
+	c.fork(parent)
 	if has, err := l.HasBlock(during(t, 5*time.Minute), baseSepolia, moved.Block); has || err == nil {
 		t.Error("taken back, and no other is in its place: ", has, err)
 	}
@@ -201,9 +203,7 @@ func TestSettleAfterAFork(t *testing.T) {
 	if want := c.blockOf(common.HexToHash(first.Transaction)); first.Outcome != facilitator.Settled || first.Block != want {
 		t.Fatalf("%+v, want it in %+v", first, want)
 	}
-	if err := c.backend.Fork(parent); err != nil {
-		t.Fatal(err)
-	}
+	c.fork(parent)
 	c.backend.Rollback() // and nobody has kept it
 	c.seal()
 	c.seal()

@@ -223,6 +223,10 @@ type Filter struct {
 	Brief bool
 }
 
+// StatusBegan is the status of an upstream that was asked and has not answered: no answer
+// has it (RFC 2518 10.1). Where a process ends then, nobody knows whether it has acted.
+const StatusBegan = 102
+
 // BriefAnswer is how many bytes of an answer a brief List gives.
 const BriefAnswer = 32
 

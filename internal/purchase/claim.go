@@ -260,6 +260,7 @@ func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 	case p.desk.Now().After(row.Created.Add(p.desk.RetryWindow)),
 		row.Runs >= maxRuns,
 		row.Runs >= maxHeads && p.ask.Method == http.MethodHead, // what is left is for the GET
+		p.mayHaveActed(row),
 		p.acted(row) && !delivery.HasCopy(row):
 		if p.acted(row) && p.isKeptElsewhere(row) {
 			return inFlight()

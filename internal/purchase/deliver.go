@@ -91,8 +91,12 @@ func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 		}
 		return p.desk.Refuse(w, r, p, *refused)
 	}
-	if p.hold.Payment.State == ledger.Settled {
-		if refused := p.record(ledger.Change{To: ledger.Delivering}); refused != nil {
+	begins := ledger.Change{To: ledger.Delivering}
+	if p.ask.Acts && !d.replayed {
+		begins.Status = ledger.StatusBegan
+	}
+	if p.hold.Payment.State == ledger.Settled || p.result.settled && begins.Status != 0 {
+		if refused := p.record(begins); refused != nil {
 			return p.desk.Refuse(w, r, p, *refused)
 		}
 	}

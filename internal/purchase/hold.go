@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"go.uber.org/zap"
@@ -117,8 +118,12 @@ func (p *Purchase) Close() {
 		if p.result.arrived {
 			to = ledger.Delivered
 		}
+		status := p.result.status
+		if status == 0 && p.hold.Payment.Status == ledger.StatusBegan {
+			status = http.StatusBadGateway // it has ended without an answer
+		}
 		p.endClaim(ledger.Change{
-			To: to, Status: p.result.status, Runs: p.result.missed.Runs, Body: cmp.Or(p.readBody(), p.result.missed.Body),
+			To: to, Status: status, Runs: p.result.missed.Runs, Body: cmp.Or(p.readBody(), p.result.missed.Body),
 			Answer: p.result.answer, Reason: p.result.reason, Ended: p.result.ended,
 		})
 	default:

@@ -293,6 +293,13 @@ func (p *Purchase) stillOwed(seen ledger.Payment) *Refusal {
 // not be asked again. Many that have answer with a redirect.
 func (p *Purchase) acted(row ledger.Payment) bool { return row.Effects && p.isGoods(row.Status) }
 
+// mayHaveActed says whether an upstream was asked by a process that ended before it answered:
+// whether it has acted, nobody knows. One that is told the same Idempotency-Key for every
+// run of a payment knows itself.
+func (p *Purchase) mayHaveActed(row ledger.Payment) bool {
+	return row.Effects && row.Status == ledger.StatusBegan && !p.desk.UpstreamHeaders
+}
+
 // namesSame says whether this request asks for what a purchase of its name bought.
 // The ledger may have hashed the query of one that is finished; it still finds it
 // by the URL as it was.

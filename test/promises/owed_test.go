@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -195,6 +196,78 @@ func TestEffectsAreNotRepeated(t *testing.T) {
 	if w.Upstream.Hits.Load() != 2 || w.Facilitator.Transfers() != 2 {
 		t.Errorf("%d hits, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
 	}
+}
+
+// Whether an upstream has acted that was asked by a process which is gone, nobody knows: it
+// is not asked again, unless it is told by which key it knows a repetition.
+func TestEffectsThatMayHaveHappenedAreNotRepeated(t *testing.T) {
+	for name, tt := range map[string]struct {
+		option string
+		status int
+		code   string
+		runs   int64
+	}{
+		"an upstream that cannot tell":        {status: 409, code: "delivery_unconfirmed", runs: 1},
+		"an upstream with an Idempotency-Key": {option: "upstream_headers\n", status: 200, runs: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := gate.Prepare(t)
+			s := w.WithLedger()
+			w.Load(gate.OnLedger(w.Caddyfile(tt.option + "price POST /act $0.01")))
+			p := gate.NewPayer(t)
+			w.Upstream.On(gate.Says(500, "no"))
+			payment := w.Sign(http.MethodPost, "/act", p).V2(t)
+			if res := w.PostPaid("/act", "order", payment, false); res.StatusCode != 500 {
+				t.Fatal(res)
+			}
+			w.Upstream.On(nil)
+			// Another process took it up, asked the upstream, and was killed.
+			var row ledger.Payment
+			w.ComesGood(func() bool {
+				for r, err := range s.List(t.Context(), ledger.Filter{Payer: p.Address.Hex(), States: []ledger.State{ledger.Settled}}) {
+					row = r
+					return err == nil
+				}
+				return false
+			})
+			taken, err := s.Take(t.Context(), row.Key, ledger.Delivering, ledger.LeaseFor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Move(t.Context(), taken, ledger.Change{To: ledger.Delivering, Status: ledger.StatusBegan}); err != nil {
+				t.Fatal(err)
+			}
+			gate.Clock(t)(2 * ledger.LeaseFor)
+			s.Ahead.Store(int64(2 * ledger.LeaseFor))
+			w.Expect(w.PostPaid("/act", "order", payment, false), tt.status, tt.code)
+			if n := w.Upstream.Hits.Load(); n != tt.runs || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d runs, %d transfers", n, w.Facilitator.Transfers())
+			}
+			if tt.status == 200 {
+				return
+			}
+			w.Expect(w.PostPaid("/act", "order", p.Sign(t, w.Challenge(http.MethodPost, "/act").Accepts[0], time.Now().Add(2*ledger.LeaseFor)).V2(t), false), tt.status, tt.code)
+			w.Expect(w.PostPaid("/act", "another", p.Sign(t, w.Challenge(http.MethodPost, "/act").Accepts[0], time.Now().Add(2*ledger.LeaseFor)).V2(t), false), 200, "")
+		})
+	}
+}
+
+// An upstream that failed without an answer, and a process that lives to say so: it is
+// asked again.
+func TestEffectsThatFailedAreRepeatedByWhoKnows(t *testing.T) {
+	w := gate.New(t, "price POST /act $0.01", "in_process")
+	var runs atomic.Int64
+	gate.OnInProcess(func(rw http.ResponseWriter, _ *http.Request) error {
+		if runs.Add(1) == 1 {
+			return nil // nobody answers
+		}
+		_, _ = io.WriteString(rw, "done")
+		return nil
+	})
+	p := gate.NewPayer(t)
+	payment := w.Sign(http.MethodPost, "/act", p).V2(t)
+	w.Expect(w.PostPaid("/act", "order", payment, false), 502, "upstream_gave_no_answer")
+	w.Expect(w.Again(func() gate.Answer { return w.PostPaid("/act", "order", payment, false) }), 200, "")
 }
 
 // Too large to keep: it is not repeated either, and the payer is told so.

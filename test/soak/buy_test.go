@@ -83,6 +83,9 @@ func (p *purchase) judge(ctx context.Context, a *answer, err error) (done, anew 
 	case a.status >= 200 && a.status < 300 && a.broken == nil:
 		p.fault("other goods: %d bytes: %.60q", len(a.body), a.body)
 		return true, false, 0
+	case a.code == string(x402.CodeDeliveryUnconfirmed):
+		p.unconfirmed = true
+		return true, false, 0
 	case a.status == http.StatusPaymentRequired:
 		p.check402(ctx, a)
 		return false, true, soon

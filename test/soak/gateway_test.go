@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,9 +31,10 @@ type gateway struct {
 	config string // the Caddyfile
 	// variants are what a reload may load: the same, with other keys for the gas.
 	variants []string
-	host     string // where it listens
-	plain    string // http://…
-	secret   string // https://…, for HTTP/2 and 3
+	maimed   *atomic.Bool // the world's
+	host     string       // where it listens
+	plain    string       // http://…
+	secret   string       // https://…, for HTTP/2 and 3
 	admin    *http.Client
 
 	mu   sync.Mutex // guards cmd and dead
@@ -56,7 +58,7 @@ type shop struct {
 func (w *world) gateway(s shop) *gateway {
 	w.t.Helper()
 	dir := w.t.TempDir()
-	g := &gateway{t: w.t, dir: dir, host: "127.0.0.1", plain: "http://" + loopback.FreeAddress(w.t), secret: "https://" + loopback.FreeAddress(w.t)}
+	g := &gateway{t: w.t, maimed: &w.maimed, dir: dir, host: "127.0.0.1", plain: "http://" + loopback.FreeAddress(w.t), secret: "https://" + loopback.FreeAddress(w.t)}
 	if s.twin != nil {
 		last := strings.LastIndexByte(s.twin.host, '.') + 1
 		n, err := strconv.Atoi(s.twin.host[last:])
@@ -166,7 +168,10 @@ func (g *gateway) start(wrap ...string) {
 }
 
 // kill is kill -9.
-func (g *gateway) kill() { g.end(syscall.SIGKILL) }
+func (g *gateway) kill() {
+	g.maimed.Store(true)
+	g.end(syscall.SIGKILL)
+}
 
 // stop ends the process as an operator does, so that the ledger is closed.
 func (g *gateway) stop() { g.end(syscall.SIGTERM) }

@@ -52,12 +52,14 @@ type purchase struct {
 	habit  habit
 	script *script // how the remote facilitator behaves
 
-	nonces  []common.Hash
-	got     int         // how often the goods came
-	left    []time.Time // when its client hung up and closed the connection
-	faults  []string    // what must not happen
-	refusal []refusal   // 402s after money has moved
-	story   []string    // what happened, for when something did
+	nonces []common.Hash
+	got    int // how often the goods came
+	// unconfirmed: it was told that nobody knows whether its order was done.
+	unconfirmed bool
+	left        []time.Time // when its client hung up and closed the connection
+	faults      []string    // what must not happen
+	refusal     []refusal   // 402s after money has moved
+	story       []string    // what happened, for when something did
 
 	draining *sync.WaitGroup
 	unseen   *atomic.Int32 // how often the goods came to a client that no longer looked

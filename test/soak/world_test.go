@@ -3,6 +3,7 @@ package soak
 import (
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -13,6 +14,9 @@ type world struct {
 	*dice
 	up     *upstream
 	remote *remote
+
+	// maimed: a gateway was killed, or stood still for longer than its claims last.
+	maimed atomic.Bool
 
 	mu        sync.Mutex
 	purchases []*purchase

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -92,11 +93,17 @@ var gauges = metrics.Gauges{
 	},
 	LedgerUp: func() (up, known bool) {
 		s := currentShared()
-		if s == nil || s.ledger.Load() == nil {
+		if s == nil || s.started.Load() == nil {
 			return false, false
 		}
-		_, err := s.ledger.Load().Down()
-		return err == nil, true
+		return s.started.Load().Ready() == nil, true
+	},
+	ClockAhead: func() time.Duration {
+		s := currentShared()
+		if s == nil || s.started.Load() == nil {
+			return 0
+		}
+		return s.started.Load().settlers.ClockAhead()
 	},
 	InDoubt: func() *metrics.Count {
 		if s := currentShared(); s != nil {
@@ -255,7 +262,7 @@ func (a *App) Start() error {
 	a.warnAboutMoney()
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go a.quotes.Learn(a.watching, a.secret)
-	a.shared.ledger.Store(a.ledger)
+	a.shared.started.Store(a)
 	go a.ledger.Watch(a.watching, a.logger)
 	go func() {
 		if l, ok := a.ledger.Unguarded().(ledger.Opener); ok {
@@ -316,8 +323,8 @@ type shared struct {
 
 	unrecorded settlement.Unrecorded
 
-	// ledger is that of the config which was started last.
-	ledger atomic.Pointer[ledger.Guarded]
+	// started is the app of the config that was started last.
+	started atomic.Pointer[App]
 
 	// inDoubt is what the reconciler saw in its last round, and owed what WatchOwed last counted.
 	inDoubt, owed atomic.Pointer[metrics.Count]

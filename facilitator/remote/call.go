@@ -65,6 +65,7 @@ func (f *Facilitator) call(ctx context.Context, op string, body io.Reader, size 
 	if err != nil {
 		return answer{}, unsent(f.clean(err))
 	}
+	asked := time.Now()
 	resp, err := f.shared.client.Do(req)
 	if err != nil {
 		if ue, ok := errors.AsType[*url.Error](err); ok {
@@ -75,6 +76,7 @@ func (f *Facilitator) call(ctx context.Context, op string, body io.Reader, size 
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read; nothing depends on how it ends
 	f.logHeaders(op, resp)
+	f.shared.clock.saw(resp.Header, asked, time.Now(), f.logger)
 	a := answer{status: resp.StatusCode}
 	a.retryAfter, a.saysWhen = retryAfter(resp.Header, time.Now())
 	if a.redirect() {

@@ -39,6 +39,7 @@ type shared struct {
 	client    *http.Client
 	transport *http.Transport
 	supported atomic.Pointer[x402.Supported]
+	clock     clock
 }
 
 // Destruct closes what is idle. Requests of an earlier config that are still

@@ -42,6 +42,8 @@ var (
 		"What transactions cost today (UTC) that moved no money, in whole coins of the chain; see gas_budget.", networkLabels, nil)
 	ledgerUp = prometheus.NewDesc("caddy_paywall_ledger_up",
 		"1 while the ledger works; 0 while it does not, so that priced paths answer 503.", nil, nil)
+	clockAhead = prometheus.NewDesc("caddy_paywall_clock_ahead_seconds",
+		"How far the clocks of the facilitators are ahead of ours, below zero if ours is; 0 for less than a minute.", nil, nil)
 	doubtCount = prometheus.NewDesc("caddy_paywall_in_doubt",
 		"Payments in the ledger of which nobody knows whether the money moved.", nil, nil)
 	doubtAge = prometheus.NewDesc("caddy_paywall_oldest_doubt_seconds",
@@ -66,13 +68,15 @@ type Gauges struct {
 	Unsettled func() int
 	// LedgerUp says whether the ledger works, if there is one.
 	LedgerUp func() (up, known bool)
+	// ClockAhead is how far the clocks of the facilitators are ahead of ours.
+	ClockAhead func() time.Duration
 	// InDoubt and Owed are what was last seen in the ledger; nil is nothing yet.
 	InDoubt, Owed func() *Count
 }
 
 // Describe implements prometheus.Collector.
 func (Gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, belowCost, gasLost, ledgerUp, doubtCount, doubtAge, owedCount} {
+	for _, d := range []*prometheus.Desc{unsettled, facilitatorUp, gasBalance, gasSettlements, gasCost, belowCost, gasLost, ledgerUp, clockAhead, doubtCount, doubtAge, owedCount} {
 		ch <- d
 	}
 }
@@ -83,6 +87,7 @@ func (g Gauges) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...) //nolint:forbidigo // no money
 	}
 	value(unsettled, g.Unsettled())
+	value(clockAhead, int(g.ClockAhead()/time.Second))
 	g.collectFacilitators(ch, value)
 	if up, known := g.LedgerUp(); known {
 		v := 0

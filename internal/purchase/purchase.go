@@ -155,6 +155,9 @@ func (p *Purchase) fit(f offer.Match, now time.Time) (misfit *Refusal) {
 		p.signed.request.Payer = p.signed.auth.Payer
 	}
 	if err != nil {
+		if ahead := p.desk.Settler.Facilitators.ClockAhead(); ahead != 0 && p.signed.auth.check(f.Requirement, now.Add(ahead)) == nil {
+			return clockOff(err) // ours, and not the payer's fault
+		}
 		return refuseAnew(CodeOf(err), err)
 	}
 	return nil

@@ -42,6 +42,7 @@ const (
 	codeUptoFirst            x402.Code = "upto_cannot_be_settled_first"
 	codeUsedMore             x402.Code = "usage_above_charge"
 	codeUpstreamSlow         x402.Code = "upstream_too_slow"
+	codeClockOff             x402.Code = "server_clock_off"
 )
 
 // Refusal is an answer of the gate instead of the goods.
@@ -123,6 +124,11 @@ func closed(code x402.Code, wait time.Duration, cause error) *Refusal {
 
 // Cause is why, for the log.
 func (f *Refusal) Cause() error { return f.cause }
+
+// clockOff refuses a payment whose times fit by the clocks of others, and not by ours.
+func clockOff(cause error) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: codeClockOff, RetryAfter: 60, cause: cause}
+}
 
 // clientGone is for a client that has left: nobody reads it.
 func clientGone() *Refusal { return &Refusal{Status: admission.ClientGone, Code: codeClientGone} }

@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -59,4 +60,28 @@ func TestEarlierQuoteStaysPayable(t *testing.T) {
 	w.Reload(w.Caddyfile("price /paid/* $0.03"))
 	gate.Clock(t)(400 * time.Second)
 	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s.V2(t)), 402, "no_matching_requirements")
+}
+
+// A gateway whose clock is off does not blame payers whose times are good.
+func TestClockThatIsOffBlamesNoPayer(t *testing.T) {
+	w := gate.New(t, "price /paid/* $0.01")
+	const ahead = 2 * time.Hour // of everybody else
+	tells := func(d time.Duration) {
+		w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Date", time.Now().Add(d).UTC().Format(http.TimeFormat))
+			rw.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(rw, `{"isValid":true}`)
+		})
+		w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
+	}
+	asked := w.Challenge(http.MethodGet, "/paid/x").Accepts[0]
+	theirs := func() string { return gate.NewPayer(t).Sign(t, asked, time.Now().Add(ahead)).V2(t) }
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", theirs()), 402, "authorization_lifetime_too_long")
+	tells(ahead)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", theirs()), 503, "server_clock_off")
+	if s := gate.Series(t)["clock_ahead_seconds"]; s < 7190 || s > 7210 {
+		t.Error(s)
+	}
+	tells(0)
+	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", theirs()), 402, "authorization_lifetime_too_long")
 }

@@ -1,7 +1,6 @@
 package promises
 
 import (
-	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -67,10 +66,9 @@ func TestClockThatIsOffBlamesNoPayer(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	const ahead = -10 * time.Minute // of everybody else
 	tells := func(d time.Duration) {
-		w.Facilitator.OnVerify(func(rw http.ResponseWriter, r *http.Request) {
+		w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Date", time.Now().Add(d).UTC().Format(http.TimeFormat))
-			rw.Header().Set("Content-Type", "application/json")
-			_, _ = io.WriteString(rw, `{"isValid":true}`)
+			w.Facilitator.Settle(rw, r)
 		})
 		w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
 	}

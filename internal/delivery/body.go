@@ -358,27 +358,12 @@ func (b *Body) Compare(ctx context.Context, theirs *Body) Likeness {
 	if b.length() >= 0 && theirs.length() >= 0 && b.length() != theirs.length() {
 		return Different
 	}
-	for _, each := range []*Body{b, theirs} {
-		if each != nil {
-			_ = each.ReadAhead(ctx) // what is known after that counts
-		}
-	}
-	mine, ok := b.Digest()
-	other, too := theirs.Digest()
-	switch {
-	case ok && too && mine == other:
-		return Same
-	case ok && too, ok != too && ctx.Err() == nil && b != nil && theirs != nil && b.long() != theirs.long():
-		return Different
-	}
-	if head, begin := b.beginning(), theirs.beginning(); head != nil && begin != nil && *head != *begin {
-		return Different
-	}
-	return Unclear
+	return CompareSketches(b.Sketch(ctx), theirs.Sketch(ctx))
 }
 
 // Sketch is what can be said of the body by reading its beginning, until ctx ends: its
-// digest, or that of a long one's beginning, or "" if the client lets us wait.
+// digest, which has that of a long one's beginning in it, or that alone; "" if the client
+// lets us wait.
 func (b *Body) Sketch(ctx context.Context) string {
 	if b != nil {
 		_ = b.ReadAhead(ctx) // what is known after that counts
@@ -392,7 +377,7 @@ func (b *Body) Sketch(ctx context.Context) string {
 	return ""
 }
 
-// CompareSketches compares two bodies by their sketches.
+// CompareSketches tells two bodies apart by their sketches.
 func CompareSketches(a, b string) Likeness {
 	if a == "" || b == "" {
 		return Unclear

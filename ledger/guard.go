@@ -30,20 +30,20 @@ func Guard(l Ledger) *Guarded { return &Guarded{l} }
 // Unguarded returns the ledger itself, for what only some ledgers can do.
 func (g *Guarded) Unguarded() Ledger { return g.ledger }
 
-func guard(ctx context.Context, call func(ctx context.Context) error) (err error) {
+func guard(ctx context.Context, within time.Duration, call func(ctx context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CallWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	return call(ctx)
 }
 
 // Claim implements Ledger.
 func (g *Guarded) Claim(ctx context.Context, p Payment, lease time.Duration) (c Claim, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = guard(ctx, CallWithin, func(ctx context.Context) error {
 		c, err = g.ledger.Claim(ctx, p, lease)
 		return err
 	})
@@ -52,7 +52,7 @@ func (g *Guarded) Claim(ctx context.Context, p Payment, lease time.Duration) (c 
 
 // Take implements Ledger.
 func (g *Guarded) Take(ctx context.Context, key Key, to State, lease time.Duration) (c Claim, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = guard(ctx, CallWithin, func(ctx context.Context) error {
 		c, err = g.ledger.Take(ctx, key, to, lease)
 		return err
 	})
@@ -61,7 +61,7 @@ func (g *Guarded) Take(ctx context.Context, key Key, to State, lease time.Durati
 
 // Renew implements Ledger.
 func (g *Guarded) Renew(ctx context.Context, c Claim, lease time.Duration) error {
-	return guard(ctx, func(ctx context.Context) error { return g.ledger.Renew(ctx, c, lease) })
+	return guard(ctx, CallWithin, func(ctx context.Context) error { return g.ledger.Renew(ctx, c, lease) })
 }
 
 // Move implements Ledger.
@@ -77,7 +77,7 @@ func (g *Guarded) Move(ctx context.Context, c Claim, ch Change) (row Payment, er
 }
 
 func (g *Guarded) move(ctx context.Context, c Claim, ch Change) (row Payment, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = guard(ctx, CallWithin, func(ctx context.Context) error {
 		row, err = g.ledger.Move(ctx, c, ch)
 		return err
 	})
@@ -86,7 +86,7 @@ func (g *Guarded) move(ctx context.Context, c Claim, ch Change) (row Payment, er
 
 // Get implements Ledger.
 func (g *Guarded) Get(ctx context.Context, key Key) (row Payment, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = guard(ctx, CallWithin, func(ctx context.Context) error {
 		row, err = g.ledger.Get(ctx, key)
 		return err
 	})

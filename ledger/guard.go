@@ -27,9 +27,6 @@ type Guarded struct {
 // Guard guards a ledger.
 func Guard(l Ledger) *Guarded { return &Guarded{l} }
 
-// Unguarded returns the ledger itself, for what only some ledgers can do.
-func (g *Guarded) Unguarded() Ledger { return g.ledger }
-
 func guard(ctx context.Context, within time.Duration, call func(ctx context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

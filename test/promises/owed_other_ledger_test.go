@@ -79,8 +79,8 @@ func TestOwedBeforeAnotherLedgerIsFetchedAfterIt(t *testing.T) {
 					return w.Get("/paid/x", "PAYMENT-SIGNATURE", payment)
 				})
 				w.Expect(res, 200, "")
-				if w.Facilitator.Transfers() != 1 {
-					t.Errorf("%d transfers", w.Facilitator.Transfers())
+				if w.Facilitator.Transfers() != 1 || w.Facilitator.Settled.Load() != 1 {
+					t.Errorf("%d transfers, asked for %d times", w.Facilitator.Transfers(), w.Facilitator.Settled.Load())
 				}
 				// It is delivered there, and what is bought now is bought here.
 				w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")

@@ -132,7 +132,10 @@ func TestLook(t *testing.T) {
 	now := begin
 	l := memory.New(memory.Options{Now: func() time.Time { return now }})
 	bring := func(key ledger.Key, fetchBy time.Duration, to ...ledger.State) {
-		p := ledger.Payment{Key: key, Keep: begin.Add(1000 * time.Hour)}
+		p := ledger.Payment{Key: key, ValidBefore: begin.Add(time.Hour), Keep: begin.Add(1000 * time.Hour)}
+		if key == "endless" {
+			p.ValidBefore, p.Keep = time.Time{}, begin.Add(endless)
+		}
 		if fetchBy > 0 {
 			p.FetchBy = begin.Add(fetchBy)
 		}
@@ -157,6 +160,13 @@ func TestLook(t *testing.T) {
 	want("refused", left{})
 	bring("delivered", 0, ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered)
 	want("delivered", left{lately: true})
+	now = now.Add(payable + time.Second)
+	want("delivered long ago", left{})
+	now = begin
+	bring("endless", 0, ledger.Settling, ledger.Settled, ledger.Delivering, ledger.Delivered)
+	now = now.Add(payable + time.Second)
+	want("delivered, and the chain alone knows when it ends", left{lately: true})
+	now = begin
 	bring("owed", 48*time.Hour, ledger.Settling, ledger.Settled, ledger.Settled)
 	bring("owed for ever", 0, ledger.Settling, ledger.Settled, ledger.Settled)
 	bring("doubt", 0, ledger.Settling, ledger.Unknown)
@@ -165,7 +175,7 @@ func TestLook(t *testing.T) {
 	want("all", left{owed: 2, doubt: 1, held: 2, lately: true})
 	now = now.Add(2 * time.Minute)
 	want("after the leases", left{owed: 2, doubt: 2, lately: true})
-	now = now.Add(payable)
+	now = now.Add(payable + time.Second)
 	want("after the authorizations", left{owed: 2, doubt: 2})
 	now = now.Add(48 * time.Hour)
 	want("when the one cannot be fetched any more", left{owed: 1, doubt: 2})

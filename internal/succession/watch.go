@@ -11,15 +11,18 @@ import (
 )
 
 const (
-	// lookEvery is how often a former ledger is looked at, and lookAgain how soon after it
-	// could not be.
-	lookEvery = time.Minute
-	lookAgain = time.Second
+	// lookEvery is how often a former ledger is looked at while something is left in it,
+	// lookRarely after that, and lookAgain how soon after it could not be.
+	lookEvery  = time.Minute
+	lookRarely = time.Hour
+	lookAgain  = time.Second
 	// lookWithin bounds a look, and looksAt is how many rows it counts.
 	lookWithin = 30 * time.Second
 	looksAt    = 10_000
 	// payable is the longest life that an authorization can have when it is taken.
 	payable = 25 * time.Hour
+	// endless is how long one is remembered that does not say when it ends.
+	endless = 90 * 24 * time.Hour
 )
 
 // left is what is left to do with the payments of a former ledger.
@@ -68,6 +71,9 @@ func (c *Config) watch(ctx context.Context, f *former) {
 			}
 			said = true
 			idle := l == left{}
+			if l == (left{lately: l.lately}) {
+				pause = lookRarely // which looks through many rows
+			}
 			if idle && !f.idle.Load() {
 				f.done(logger)
 			}
@@ -125,14 +131,22 @@ func look(ctx context.Context, l ledger.Ledger, now time.Time) (found left, err 
 			found.owed++
 		}
 	}
-	for row, err := range l.List(ctx, ledger.Filter{Since: now.Add(-payable), Brief: true}) {
-		if err != nil {
-			return found, err
-		}
-		if row.State != ledger.Released && row.State != ledger.Refused {
-			found.lately = true
-			break
+	found.lately, err = has(ctx, l, ledger.Filter{Since: now.Add(-payable), Brief: true}, func(row ledger.Payment) bool {
+		return row.State != ledger.Released && row.State != ledger.Refused
+	})
+	if err == nil && found == (left{}) {
+		sold := ledger.Filter{States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Delivered}, Since: now.Add(-endless), Brief: true}
+		found.lately, err = has(ctx, l, sold, func(row ledger.Payment) bool { return row.ValidBefore.IsZero() && now.Before(row.Keep) })
+	}
+	return found, err
+}
+
+// has says whether a ledger has such a row.
+func has(ctx context.Context, l ledger.Ledger, f ledger.Filter, such func(ledger.Payment) bool) (bool, error) {
+	for row, err := range l.List(ctx, f) {
+		if err != nil || such(row) {
+			return err == nil, err
 		}
 	}
-	return found, nil
+	return false, nil
 }

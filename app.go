@@ -163,7 +163,7 @@ func (a *App) loadLedgers() error {
 	}
 	kept, err := a.loadFormer()
 	if err != nil {
-		return err
+		return fmt.Errorf("the config before sold in a ledger that has to be kept until a restart: %w", err)
 	}
 	a.ledgers.Keep(kept)
 	a.ledger = ledger.Guard(a.ledgers.Ledger)

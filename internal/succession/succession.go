@@ -57,10 +57,10 @@ type former struct {
 	idle  atomic.Bool
 }
 
-// ErrSame is for a former ledger that is the current one, or another former one.
-type ErrSame struct{ Name string }
+// SameError is for a former ledger that is the current one, or another former one.
+type SameError struct{ Name string }
 
-func (e ErrSame) Error() string {
+func (e SameError) Error() string {
 	return fmt.Sprintf("former_ledger: %s is named as a ledger already; a former ledger is another one, in which was sold before", e.Name)
 }
 
@@ -76,7 +76,7 @@ func (s *Ledgers) Enter(own Loaded, named []Loaded, logger *zap.Logger) (_ *Conf
 	for _, l := range named {
 		place := Place(l.Raw, l.Ledger)
 		if slices.Contains(places, place) {
-			return nil, nil, ErrSame{ledger.Name(l.Ledger)}
+			return nil, nil, SameError{ledger.Name(l.Ledger)}
 		}
 		places = append(places, place)
 		c.add(l, true)

@@ -98,7 +98,7 @@ func TestLedgerIsNamedOnce(t *testing.T) {
 	s, l := store{}, new(Ledgers)
 	for _, named := range [][]string{{"a"}, {"b", "b"}} {
 		_, _, err := l.Enter(s.loaded("a")[0], s.loaded(named...), zap.NewNop())
-		if _, ok := errors.AsType[ErrSame](err); !ok {
+		if _, ok := errors.AsType[SameError](err); !ok {
 			t.Errorf("%v beside a: %v", named, err)
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
+	"github.com/caddy-paywall/caddy-paywall/internal/succession"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	_ "github.com/caddy-paywall/caddy-paywall/ledger/memory"
 	_ "github.com/caddy-paywall/caddy-paywall/ledger/postgres"
@@ -46,18 +47,23 @@ type App struct {
 	// directory.
 	LedgerRaw json.RawMessage `json:"ledger,omitempty" caddy:"namespace=paywall.ledgers inline_key=type"`
 
+	// Ledgers in which was sold before: what is owed there can be fetched, what is in
+	// doubt is found out, and what was used there buys nothing here. A reload that
+	// changes the ledger keeps the one before by itself until the process ends.
+	FormerLedgersRaw []json.RawMessage `json:"former_ledgers,omitempty" caddy:"namespace=paywall.ledgers inline_key=type"`
+
 	// Who verifies and settles payments, by the name that sites use.
 	FacilitatorsRaw map[string]json.RawMessage `json:"facilitators,omitempty" caddy:"namespace=paywall.facilitators inline_key=type"`
 
 	ctx      caddy.Context
 	places   *places
-	ledger   *ledger.Guarded
+	ledgers  *succession.Config
+	ledger   *ledger.Guarded // over them
 	shared   *shared
 	settlers *facilitator.Set
 	keys     []string // of the memories held in the pool
 	desk     *settlement.Settler
 	quotes   *offer.Quotes // what challenges prove themselves with
-	watchKey string        // of the desk's blocks in the pool, or ""
 	logger   *zap.Logger
 	stop     context.CancelFunc
 	watching context.Context
@@ -76,9 +82,6 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // that a reload does not forget fee payers until the next fetch, and whether it
 // gives answers.
 var memories = caddy.NewUsagePool()
-
-// watches keeps the blocks that are watched for each ledger, across reloads.
-var watches = caddy.NewUsagePool()
 
 // gauges are what the metrics say is so now.
 var gauges = metrics.Gauges{
@@ -130,17 +133,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.shared, err = takeShared(); err != nil {
 		return err
 	}
-	raw := a.LedgerRaw // LoadModule clears the raw configs
-	loaded, err := ctx.LoadModule(a, "LedgerRaw")
-	if err != nil {
-		return fmt.Errorf("loading the ledger: %w", err)
+	if err := a.loadLedgers(); err != nil {
+		return err
 	}
-	store, ok := loaded.(ledger.Ledger)
-	if !ok {
-		return fmt.Errorf("ledger module %T is not a ledger", loaded)
-	}
-	a.ledger = ledger.Guard(store)
-
 	raws := a.FacilitatorsRaw
 	byName, err := ctx.LoadModule(a, "FacilitatorsRaw")
 	if err != nil {
@@ -153,25 +148,62 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
-	return a.openDesk(raw)
-}
-
-// openDesk makes the desk. The blocks that it watches belong to the ledger, over reloads.
-func (a *App) openDesk(ledgerConfig json.RawMessage) error {
-	key := fmt.Sprintf("%x", sha256.Sum256(ledgerConfig))
-	kept, _, err := watches.LoadOrNew(key, func() (caddy.Destructor, error) { return settlement.NewBlocks(), nil })
-	if err != nil {
-		return err
-	}
-	a.watchKey = key
 	a.ledger.AnswerPeers(func(ctx context.Context, key ledger.Key) []byte {
 		return a.shared.purchases.Account(ctx, key, a.ledger.HeldHere(key), a.shared.unrecorded.Has)
 	})
 	a.desk = &settlement.Settler{
 		Ledger: a.ledger, Facilitators: a.settlers, Admission: a.shared.admission, Unrecorded: &a.shared.unrecorded,
-		Blocks: kept.(*settlement.Blocks), Logger: a.logger,
+		Blocks: a.shared.blocks, Logger: a.logger,
 	}
 	return nil
+}
+
+// loadLedgers loads the ledger, and those in which was sold before.
+func (a *App) loadLedgers() error {
+	raw := a.LedgerRaw // LoadModule clears the raw configs
+	module, err := a.ctx.LoadModule(a, "LedgerRaw")
+	if err != nil {
+		return fmt.Errorf("loading the ledger: %w", err)
+	}
+	store, ok := module.(ledger.Ledger)
+	if !ok {
+		return fmt.Errorf("ledger module %T is not a ledger", module)
+	}
+	named, err := a.loadFormer()
+	if err != nil {
+		return err
+	}
+	own := succession.Loaded{Raw: raw, Ledger: store}
+	if a.ledgers, a.FormerLedgersRaw, err = a.shared.ledgers.Enter(own, named, a.logger); err != nil {
+		return err
+	}
+	kept, err := a.loadFormer()
+	if err != nil {
+		return fmt.Errorf("the config before sold in a ledger that has to be kept until a restart: %w", err)
+	}
+	a.ledgers.Keep(kept)
+	a.ledger = ledger.Guard(a.ledgers.Ledger)
+	return nil
+}
+
+// loadFormer loads what is in FormerLedgersRaw.
+func (a *App) loadFormer() (formers []succession.Loaded, err error) {
+	raws := a.FormerLedgersRaw
+	if len(raws) == 0 {
+		return nil, nil
+	}
+	modules, err := a.ctx.LoadModule(a, "FormerLedgersRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading a former ledger: %w", err)
+	}
+	for i, module := range modules.([]any) {
+		store, ok := module.(ledger.Ledger)
+		if !ok {
+			return nil, fmt.Errorf("ledger module %T is not a ledger", module)
+		}
+		formers = append(formers, succession.Loaded{Raw: raws[i], Ledger: store})
+	}
+	return formers, nil
 }
 
 // add makes a facilitator module usable under a name.
@@ -244,7 +276,7 @@ var processSecret = []byte(rand.Text())
 
 // secret is what all gateways that share the ledger know, and nobody else.
 func (a *App) secret(ctx context.Context) ([]byte, error) {
-	l, ok := a.ledger.Unguarded().(ledger.Secrets)
+	l, ok := a.ledgers.Ledger.Current().(ledger.Secrets)
 	if !ok {
 		return processSecret, nil
 	}
@@ -259,21 +291,21 @@ func (a *App) Start() error {
 	if err := a.checkRoutes(); err != nil {
 		return err
 	}
+	if err := a.ledgers.Check(); err != nil {
+		return err
+	}
 	a.warnAboutMoney()
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go a.quotes.Learn(a.watching, a.secret)
 	a.shared.started.Store(a)
 	go a.ledger.Watch(a.watching, a.logger)
 	go func() {
-		if l, ok := a.ledger.Unguarded().(ledger.Opener); ok {
-			if err := l.Open(a.watching); err != nil && a.watching.Err() == nil {
-				a.logger.Error("the ledger cannot be opened; payments are refused until it can", zap.Error(err))
-			}
+		if err := a.ledgers.Ledger.Open(a.watching); err != nil && a.watching.Err() == nil {
+			a.logger.Error("the ledger cannot be opened; payments are refused until it can", zap.Error(err))
 		}
+		a.ledgers.Watch(a.watching)
 		go a.desk.WatchOwed(a.watching, func(owed metrics.Count) { a.shared.owed.Store(&owed) })
-		if book, ok := a.ledger.Unguarded().(ledger.Chains); ok {
-			a.settlers.WatchChains(a.watching, book, a.logger)
-		}
+		a.settlers.WatchChains(a.watching, a.ledgers.Ledger, a.logger)
 		go a.desk.WatchBlocks(a.watching)
 		a.desk.Reconcile(a.watching, func(doubts metrics.Count) { a.shared.inDoubt.Store(&doubts) })
 	}()
@@ -299,12 +331,11 @@ func (a *App) Cleanup() error {
 		a.stop()
 	}
 	var errs []error
+	if a.ledgers != nil {
+		a.ledgers.Leave()
+	}
 	if a.shared != nil {
 		_, err := sharedStates.Delete(sharedKey)
-		errs = append(errs, err)
-	}
-	if a.watchKey != "" {
-		_, err := watches.Delete(a.watchKey)
 		errs = append(errs, err)
 	}
 	for _, key := range a.keys {
@@ -320,8 +351,10 @@ type shared struct {
 	admission *admission.Control
 	offered   *offer.History
 	purchases *purchase.Shared
+	ledgers   succession.Ledgers
 
 	unrecorded settlement.Unrecorded
+	blocks     *settlement.Blocks // of the latest payments
 
 	// started is the app of the config that was started last.
 	started atomic.Pointer[App]
@@ -338,6 +371,7 @@ func newShared() *shared {
 		admission: admission.New(),
 		offered:   offer.NewHistory(),
 		purchases: purchase.NewShared(),
+		blocks:    settlement.NewBlocks(),
 	}
 }
 

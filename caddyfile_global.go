@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-paywall/caddy-paywall/internal/succession"
 )
 
 // parseGlobalOption parses the global option. Syntax:
@@ -16,6 +18,7 @@ import (
 //		ledger sqlite [<file>]
 //		ledger postgres <dsn>
 //		ledger memory i_accept_loss
+//		former_ledger <module> [<args...>]
 //		facilitator <name> <https-url> {
 //			auth bearer <token>
 //			auth header <name> <value>
@@ -33,37 +36,53 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.ArgErr()
 	}
 	app := &App{FacilitatorsRaw: map[string]json.RawMessage{}}
+	places := make(map[string]bool) // of ledgers
 	for d.NextBlock(0) {
 		var err error
 		switch word := d.Val(); word {
 		case "ledger":
-			err = parseLedger(d, app)
+			if app.LedgerRaw != nil {
+				return nil, d.Err("ledger given twice; all sites share one")
+			}
+			app.LedgerRaw, err = parseLedger(d, places)
+		case "former_ledger":
+			var raw json.RawMessage
+			raw, err = parseLedger(d, places)
+			app.FormerLedgersRaw = append(app.FormerLedgersRaw, raw)
 		case "facilitator":
 			err = parseFacilitator(d, app)
 		default:
-			err = unknownWord(d, "the global paywall block", "ledger", "facilitator")
+			err = unknownWord(d, "the global paywall block", "ledger", "former_ledger", "facilitator")
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
+	if app.LedgerRaw == nil && len(app.FormerLedgersRaw) > 0 {
+		return nil, d.Err("former_ledger without a ledger; say in which one is sold now")
+	}
 	return httpcaddyfile.App{Name: "paywall", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-func parseLedger(d *caddyfile.Dispenser, app *App) error {
-	if app.LedgerRaw != nil {
-		return d.Err("ledger given twice; all sites share one")
-	}
+// parseLedger parses the ledger, or one in which was sold before. Each is another one than
+// those whose places are given.
+func parseLedger(d *caddyfile.Dispenser, places map[string]bool) (json.RawMessage, error) {
+	word := d.Val()
 	if !d.NextArg() {
-		return d.Err("ledger: which one? there are sqlite, postgres <dsn> and memory i_accept_loss")
+		return nil, d.Errf("%s: which one? there are sqlite, postgres <dsn> and memory i_accept_loss", word)
 	}
 	name := d.Val()
 	module, err := unmarshalGuest(d, "paywall.ledgers.", name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	app.LedgerRaw = caddyconfig.JSONModuleObject(module, "type", name, nil)
-	return nil
+	raw := caddyconfig.JSONModuleObject(module, "type", name, nil)
+	place := succession.Place(raw, module)
+	if places[place] {
+		return nil, d.Errf("%s: this ledger is named already; a former ledger is another one than the ledger, in which was sold before", word)
+	}
+	places[place] = true
+	return raw, nil
 }
 
 func parseFacilitator(d *caddyfile.Dispenser, app *App) error {

@@ -28,23 +28,20 @@ type Guarded struct {
 // Guard guards a ledger.
 func Guard(l Ledger) *Guarded { return &Guarded{ledger: l} }
 
-// Unguarded returns the ledger itself, for what only some ledgers can do.
-func (g *Guarded) Unguarded() Ledger { return g.ledger }
-
 // change makes a call that changes a row.
 func (g *Guarded) change(ctx context.Context, key Key, call func(ctx context.Context) error) error {
-	err := guard(ctx, call)
+	err := guard(ctx, CallWithin, call)
 	g.condition.changed(key, err, time.Now())
 	return err
 }
 
-func guard(ctx context.Context, call func(ctx context.Context) error) (err error) {
+func guard(ctx context.Context, within time.Duration, call func(ctx context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CallWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	return call(ctx)
 }
@@ -94,7 +91,7 @@ func (g *Guarded) move(ctx context.Context, c Claim, ch Change) (row Payment, er
 
 // Get implements Ledger.
 func (g *Guarded) Get(ctx context.Context, key Key) (row Payment, err error) {
-	err = guard(ctx, func(ctx context.Context) error {
+	err = guard(ctx, CallWithin, func(ctx context.Context) error {
 		row, err = g.ledger.Get(ctx, key)
 		return err
 	})

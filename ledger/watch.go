@@ -126,7 +126,7 @@ func (g *Guarded) Watch(ctx context.Context, logger *zap.Logger) {
 	defer ticks.Stop()
 	for ctx.Err() == nil {
 		if g.condition.quiet(time.Now()) {
-			err := guard(ctx, func(ctx context.Context) error {
+			err := guard(ctx, CallWithin, func(ctx context.Context) error {
 				_, err := g.ledger.Get(ctx, probeKey)
 				return err
 			})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -84,9 +85,10 @@ func (c *reconciler) round(ctx context.Context) error {
 	var due []ledger.Payment
 	seen := make(map[ledger.Key]bool)
 	var doubts metrics.Count
+	var failed error
 	for row, err := range c.settler.Ledger.List(ctx, ledger.Filter{States: []ledger.State{ledger.Unknown, ledger.Settling}, Brief: true}) {
-		if err != nil {
-			return err
+		if failed = err; err != nil {
+			break // what it has said is good
 		}
 		seen[row.Key] = true
 		if row.State == ledger.Unknown || row.Doubt || !ledger.Held(row, c.now()) {
@@ -97,11 +99,9 @@ func (c *reconciler) round(ctx context.Context) error {
 			due = append(due, row)
 		}
 	}
-	c.saw(doubts)
-	for key := range c.attempts {
-		if !seen[key] {
-			delete(c.attempts, key)
-		}
+	if failed == nil {
+		c.saw(doubts)
+		maps.DeleteFunc(c.attempts, func(key ledger.Key, _ *attempts) bool { return !seen[key] })
 	}
 	turns := make(map[asked][]turn)
 	for _, row := range due {
@@ -128,7 +128,7 @@ func (c *reconciler) round(ctx context.Context) error {
 			c.tryAll(ctx, list)
 		}()
 	}
-	return nil
+	return failed
 }
 
 // turn is a payment whose time has come, and how often it has.

@@ -33,7 +33,7 @@ const (
 	watchFor = 30 * time.Minute
 )
 
-// Blocks remembers in which blocks the latest payments of a ledger are.
+// Blocks remembers in which blocks the latest payments are.
 type Blocks struct {
 	mu     sync.Mutex
 	blocks map[blockOf]*watchedBlock
@@ -41,9 +41,6 @@ type Blocks struct {
 	busy   map[string]bool // networks at whose blocks somebody looks
 	full   bool            // and that was said
 }
-
-// Destruct implements caddy.Destructor.
-func (*Blocks) Destruct() error { return nil }
 
 // NewBlocks makes one that watches nothing yet.
 func NewBlocks() *Blocks {

@@ -66,6 +66,9 @@ func (m *Module) Provision(caddy.Context) error {
 	return nil
 }
 
+// Where implements ledger.Placed.
+func (*Module) Where() string { return "memory" }
+
 // Cleanup implements caddy.CleanerUpper.
 func (m *Module) Cleanup() error {
 	if !m.held {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"time"
 
@@ -98,6 +99,24 @@ func (m *Module) Provision(ctx caddy.Context) error {
 	m.SetKeepFinished(time.Duration(m.KeepFinished))
 	m.SetHashQueries(m.HashQueries)
 	return nil
+}
+
+// Where implements ledger.Placed: the server and the database, without who we are to it.
+func (m *Module) Where() string {
+	dsn, err := caddy.NewReplacer().ReplaceOrErr(m.DSN, true, true)
+	if err != nil {
+		return ""
+	}
+	config, err := parseDSN(dsn)
+	if err != nil {
+		return ""
+	}
+	c := config.ConnConfig
+	where := fmt.Sprintf("postgres %s/%s", net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), c.Database)
+	if path := c.RuntimeParams["search_path"]; path != "" {
+		where += " " + path
+	}
+	return where
 }
 
 // Cleanup implements caddy.CleanerUpper.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -49,21 +50,56 @@ func (Module) CaddyModule() caddy.ModuleInfo {
 // Provision finds the ledger that the config before used, or prepares one. It
 // opens no file.
 func (m *Module) Provision(ctx caddy.Context) error {
-	path, err := caddy.NewReplacer().ReplaceOrErr(m.File, true, true)
+	path, err := m.path()
 	if err != nil {
-		return fmt.Errorf("file: %w", err)
-	}
-	if path == "" {
-		path = DefaultFile()
-	}
-	if path, err = filepath.Abs(path); err != nil {
-		return fmt.Errorf("file: %w", err)
+		return err
 	}
 	m.shared = use(path, Options{
 		KeepFinished: time.Duration(m.KeepFinished),
 		HashQueries:  m.HashQueries,
 		Logger:       ctx.Logger(),
 	})
+	return nil
+}
+
+// path is where the file is.
+func (m *Module) path() (string, error) {
+	path, err := caddy.NewReplacer().ReplaceOrErr(m.File, true, true)
+	if err != nil {
+		return "", fmt.Errorf("file: %w", err)
+	}
+	if path == "" {
+		path = DefaultFile()
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", fmt.Errorf("file: %w", err)
+	}
+	return path, nil
+}
+
+// Where implements ledger.Placed.
+func (m *Module) Where() string {
+	path, err := m.path()
+	if err != nil {
+		return ""
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	} else if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil { // there is no file yet
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	return "sqlite " + path
+}
+
+// Exists returns an error if there is no such file yet.
+func (m *Module) Exists() error {
+	path, err := m.path()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("there is no ledger at %s: %w", path, err)
+	}
 	return nil
 }
 
@@ -195,4 +231,5 @@ var (
 	_ ledger.Ledger         = (*Module)(nil)
 	_ ledger.Chains         = (*Module)(nil)
 	_ ledger.Secrets        = (*Module)(nil)
+	_ ledger.Placed         = (*Module)(nil)
 )

@@ -114,6 +114,17 @@ func TestQueryReadings(t *testing.T) {
 		{"p=%2B1", "p", "1", maybe},
 		{"p=1e0", "p", "1", maybe},
 		{"p=%EF%BC%91", "p", "1", maybe},
+		{"p=%231", "p", "1", maybe}, // Spring
+		{"p=1+0", "p", "10", maybe},
+		{"p=1_0", "p", "10", maybe},
+		{"p=%D9%A1", "p", "1", maybe},
+		{"p=01.50", "p", "1.5", maybe},
+		{"p=15e-1", "p", "1.5", maybe},
+		{"p=-01", "p", "-1", maybe},
+		{"p=1.6", "p", "1.5", no},
+		{"!p=1", "p", "1", maybe}, // Spring, where it binds an object
+		{"%21p=1", "p", "1", maybe},
+		{"p!=1", "p", "1", no},
 		{"p=11", "p", "1", no},
 		{"p=a1", "p", "1", no},
 		{"p=" + strings.Repeat("0", 2000) + "1", "p", "1", maybe},

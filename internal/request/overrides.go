@@ -246,10 +246,13 @@ func (o *Overrides) addQueryPaths(u *url.URL) {
 	if u.RawQuery != "" && mayBePath(u.RawQuery) {
 		o.addQueryPath(wirePath(u), u.RawQuery)
 	}
-	if strings.IndexByte(u.Path, '?') < 0 && strings.IndexByte(u.Path, '%') < 0 {
+	if strings.IndexByte(u.Path, '?') < 0 && strings.IndexByte(u.Path, '%') < 0 && strings.IndexByte(u.Path, '&') < 0 {
 		return // as it is with most
 	}
 	path := wirePath(u)
+	for _, pairs := range pairsInPath(path) {
+		o.addQuery(pairs)
+	}
 	if query, ok := queryInPath(path); ok {
 		o.addQueryPath(path[:strings.LastIndexByte(path[:len(path)-len(query)], '%')], query)
 	}

@@ -1,7 +1,9 @@
 package request
 
 import (
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/headers"
@@ -75,4 +77,48 @@ func partsOf(value string, names ...string) (parts []string) {
 // HTTP/1 net/http refuses such a host.
 func isOddHost(r *http.Request) bool {
 	return r.ProtoMajor >= 2 && strings.ContainsAny(r.Host, "/\\?#@ ")
+}
+
+// ReadHosts finds the other hosts that a request names: Rack 3 and others take the host of
+// Forwarded for that of the request, and many that of X-Forwarded-Host. It is for lists that
+// look at the host. A host is refused of which canBeRead says that not all read it alike.
+func (o *Overrides) ReadHosts(r *http.Request, canBeRead func(host string) bool) {
+	own := hostname(r.Host)
+	for name, values := range r.Header {
+		if name == "" || !firstBytes[name[0]] || !headers.Is(name, hostHeaders) && !headers.Is(name, forwardedHeaders) {
+			continue
+		}
+		for _, value := range values {
+			hosts := strings.Split(value, ",")
+			if headers.Is(name, forwardedHeaders) {
+				hosts = partsOf(value, "host")
+			}
+			for _, host := range hosts {
+				if !o.more() {
+					return
+				}
+				host = strings.TrimSpace(host)
+				if name := hostname(host); name == "" || strings.EqualFold(name, own) {
+					continue
+				}
+				if !canBeRead(host) {
+					o.odd = true
+					return
+				}
+				o.hosts = o.with(o.hosts, strings.ToLower(host))
+			}
+		}
+	}
+	slices.Sort(o.hosts) // headers come in no order
+}
+
+// hostHeaders are those that some upstreams read instead of Host.
+var hostHeaders = []string{"X-Forwarded-Host", "X-Original-Host", "X-Forwarded-Server", "X-Host", "X-Http-Host-Override"}
+
+// hostname is a host without its port.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return host
 }

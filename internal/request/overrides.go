@@ -421,9 +421,21 @@ func IsOverride(name string) bool {
 }
 
 // Decide asks the price list about the path that the upstream will see, as it
-// was received and as it was rewritten, and about what else the request names.
+// was received and as it was rewritten, and about what else the request names. Of
+// several hosts the dearer one counts.
 func Decide(list *pricing.List, r *http.Request, method string, o Overrides) (pricing.Decision, error) {
 	decision, err := decide(list, r, method, o)
+	for _, host := range o.hosts {
+		if err != nil {
+			break
+		}
+		other := *r
+		other.Host = host
+		var there pricing.Decision
+		if there, err = decide(list, &other, method, o); err == nil {
+			decision = list.JoinDearer(decision, there)
+		}
+	}
 	if decision.Kind == pricing.Priced && !httpguts.ValidHeaderFieldName(method) {
 		// Over HTTP/2 a method may be anything. No transport sends one that is no token.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, err

@@ -57,6 +57,31 @@ func isPlainNumber(s string) bool {
 	return true
 }
 
+// plainDecimal reads most numbers that have a point, or a few digits, and copies nothing.
+func plainDecimal(s string) (number string, ok bool) {
+	if s == "" || len(s) > 15 {
+		return "", false
+	}
+	point := -1
+	for i := range len(s) {
+		switch {
+		case '0' <= s[i] && s[i] <= '9':
+		case s[i] == '.' && point < 0 && i > 0:
+			point = i
+		default:
+			return "", false
+		}
+	}
+	if point < 0 {
+		return s, s[0] != '0' || len(s) == 1
+	}
+	s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	for len(s) > 1 && s[0] == '0' && s[1] != '.' {
+		s = s[1:]
+	}
+	return s, true
+}
+
 // isNumber says whether somebody who writes a text means a number: `7`, `-7`, `07`, `1.5`.
 func isNumber(s string) bool {
 	whole, fraction, point := strings.Cut(strings.TrimPrefix(s, "-"), ".")
@@ -78,8 +103,8 @@ func mayBeNumber(s string) bool {
 // `010` in C and Go), and the letter at the end of a fraction in Java. A text that only begins
 // with a number is none, although PHP and parseInt take it for one: see couldBeNumber.
 func numbersIn(s string) (n numbers) {
-	if isPlainNumber(s) {
-		n.add(s)
+	if number, ok := plainDecimal(s); ok {
+		n.add(number)
 		return n
 	}
 	if !mayBeNumber(s) {

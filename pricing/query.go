@@ -300,18 +300,18 @@ func isPlainName(c byte) bool {
 }
 
 // equalLoosely says whether software could take one value for the other: in
-// another letter case, up to a NUL, without space around it, as one of several
+// another letter case, with other accents, up to a NUL, without space around it, as one of several
 // between commas, or as the same number.
 func equalLoosely(got, want string) bool {
 	if got == want {
 		return true
 	}
 	got, _, _ = strings.Cut(got, "\x00")
-	if got = strings.TrimSpace(got); strings.EqualFold(got, strings.TrimSpace(want)) {
+	if got = strings.TrimSpace(got); strings.EqualFold(got, strings.TrimSpace(want)) || sameBare(got, want) {
 		return true
 	}
 	for part := range strings.SplitSeq(got, ",") {
-		if strings.EqualFold(strings.TrimSpace(part), want) {
+		if part = strings.TrimSpace(part); strings.EqualFold(part, want) || sameBare(part, want) {
 			return true
 		}
 	}

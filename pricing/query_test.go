@@ -114,6 +114,16 @@ func TestQueryReadings(t *testing.T) {
 		{"p=%2B1", "p", "1", maybe},
 		{"p=1e0", "p", "1", maybe},
 		{"p=%EF%BC%91", "p", "1", maybe},
+		{"p=quot%C3%A9", "p", "quote", maybe}, // MySQL
+		{"p=QU%C3%94TE", "p", "quote", maybe},
+		{"p=a,quo%CC%81te", "p", "quote", maybe},
+		{"p=quo%C2%ADte", "p", "quote", maybe},
+		{"p=cafe", "p", "café", maybe},
+		{"p=caf%C3%A9", "p", "café", sure},
+		{"p=stra%C3%9Fe", "p", "strasse", maybe},
+		{"p=stra%C3%9Fe", "p", "strase", maybe},
+		{"p=%D0%B8", "p", "и", sure},
+		{"p=quot%C3%A9s", "p", "quote", no},
 		{"p=%231", "p", "1", maybe}, // Spring
 		{"p=1+0", "p", "10", maybe},
 		{"p=1_0", "p", "10", maybe},

@@ -312,9 +312,42 @@ var odd = func() (t [256]bool) {
 	return t
 }()
 
+// mayRespell says of most ordinary paths that they have no other names, and keeps nothing.
+func (l *List) mayRespell(path string) bool {
+	if l.bare != nil || hasOddName(path) {
+		return true
+	}
+	for start := 0; start < len(path); {
+		end := start + strings.IndexByte(path[start:]+"/", '/')
+		if name := path[start:end]; mayBeNumber(name) {
+			base, ending, _ := strings.Cut(name, ".")
+			if !isPlainNumber(base) || !l.index.names.isOwn(base) || base != name && !isOnlyEnding(ending) {
+				return true
+			}
+		}
+		start = end + 1
+	}
+	return false
+}
+
+// isOnlyEnding says of many endings that with them a name is no number.
+func isOnlyEnding(ending string) bool {
+	return ending != "" && 'g' <= ending[0] && ending[0] <= 'z'
+}
+
+// isOwn says whether a number that is written plainly has no other spelling in the lines.
+func (n *names) isOwn(number string) bool {
+	for _, name := range n.numbers[number] {
+		if name != number {
+			return false
+		}
+	}
+	return true
+}
+
 // decideOne looks one folded reading up under all its names, with every method.
 func (q *request) decideOne(path string, verdicts []verdict) error {
-	if err := q.decideName(path, verdicts); err != nil || !q.list.respells && (q.simple || !hasOddName(path)) {
+	if err := q.decideName(path, verdicts); err != nil || !q.list.respells && (q.simple || !hasOddName(path)) || !q.list.mayRespell(path) {
 		return err
 	}
 	// The names are kept on the heap; most paths are not.

@@ -137,7 +137,7 @@ func (l *List) respell(path string, work *int) (all []respelled, ok bool) {
 		return all, true
 	}
 	// A line says otherwise that reaches beyond the name in which the last accent is.
-	if end += strings.IndexByte(path[end:]+"/", '/'); l.bare != nil {
+	if end = endOfName(path, end); l.bare != nil {
 		end = len(path)
 	}
 	texts := []string{text}
@@ -153,6 +153,14 @@ func (l *List) respell(path string, work *int) (all []respelled, ok bool) {
 	return all, true
 }
 
+// endOfName is where the name ends that is at a place of a path.
+func endOfName(path string, at int) int {
+	if slash := strings.IndexByte(path[at:], '/'); slash >= 0 {
+		return at + slash
+	}
+	return len(path)
+}
+
 // respell adds the other names of a path of which some line of the index could be.
 func (x *index) respell(all []respelled, path string, least int, work *int, limit int) ([]respelled, bool) {
 	numbers := x.names.hasNumbers()
@@ -162,7 +170,7 @@ func (x *index) respell(all []respelled, path string, least int, work *int, limi
 	var begun []respelled // with what the names so far may be instead
 	done := 0             // how much of the path is in begun
 	for start := 0; start < len(path); {
-		end := start + strings.IndexByte(path[start:]+"/", '/')
+		end := endOfName(path, start)
 		others := x.otherNames(path[start:end], numbers, work, limit)
 		if *work > limit {
 			return nil, false
@@ -318,7 +326,7 @@ func (l *List) mayRespell(path string) bool {
 		return true
 	}
 	for start := 0; start < len(path); {
-		end := start + strings.IndexByte(path[start:]+"/", '/')
+		end := endOfName(path, start)
 		if name := path[start:end]; mayBeNumber(name) {
 			base, ending, _ := strings.Cut(name, ".")
 			if !isPlainNumber(base) || !l.index.names.isOwn(base) || base != name && !isOnlyEnding(ending) {

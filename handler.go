@@ -211,6 +211,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, purchase.Refusal{Status: http.StatusBadRequest, Code: purchase.CodeAmbiguousPath})
 	}
 	override := request.ReadOverrides(r)
+	if h.host.Looks() {
+		override.ReadHosts(r, h.host.CanBeAnother)
+	}
 	decision, err := request.Decide(h.list, r, request.PriceMethod(r), override)
 	if err == nil && h.asksToPay(r, override, decision) {
 		return h.preflight(w, r, next, override)

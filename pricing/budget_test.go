@@ -22,6 +22,7 @@ func boundedLists(t testing.TB) map[string]*List {
 		"programs":           mustList(t, Decision{Kind: Free}, "1 /a.b", "2 /buy.phtml /cgi-bin/x"),
 		"endings":            mustList(t, Decision{Kind: Free}, "1 *.html *.php* /a/*.htm / /index/x /paper.html"),
 		"folders":            mustList(t, Decision{Kind: Free}, "1 /posts/*/ */ /users/*/full/ *.html *.org /a/*.htm"),
+		"names":              mustList(t, Decision{Kind: Free}, "1 /articles/7 /é/x /a/[0-9] /x/a /download /x/mid* /07/*/abc"),
 		"everything":         mustList(t, Decision{Kind: Refused}, "1 /*"),
 	}
 }
@@ -31,7 +32,7 @@ func boundedLists(t testing.TB) map[string]*List {
 func TestWorkIsBounded(t *testing.T) {
 	parts := []string{
 		"/", "//", "/../", "/./", "%2f", "%252f", "%5c", `\`, ";a", ";", "%20", "%09", "\xe9", "%e9", "%c0%af", "%ef%bc%8f", "a.", "a::$DATA", "/a.php/", "/a.phtml/", "/a.b/",
-		"%00", "#", "%23", "%u002f", "a", "é", "%25u002f", "ﬁ", "ﷺ", "e\u0301\u0327", "download", "x/a/", "/index/", "/index.html/", "/a.html/", "posts/a../", ".txt", ".data", "/__data.json", "/_next/data/", ".json", "mid", "abc", "A", "%253b", "%252e%252e/",
+		"%00", "#", "%23", "%u002f", "a", "é", "%25u002f", "ﬁ", "ﷺ", "e\u0301\u0327", "download", "x/a/", "/index/", "/index.html/", "/a.html/", "posts/a../", ".txt", ".data", "/__data.json", "/_next/data/", ".json", "mid", "abc", "A", "%253b", "%252e%252e/", ",a", "|07", "/07", ",mid", "ß", "%d9%a7",
 	}
 	methods := []string{"GET", "A", "B", "C", "D", "E", "F", "G", "H"}
 	random := rand.New(rand.NewSource(1)) //nolint:gosec // the same paths every time

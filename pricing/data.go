@@ -12,6 +12,8 @@ var dataNames = map[string]struct{}{
 	".data":         {}, // React Router: `/quote.data` is `/quote` in another format
 	"_root.data":    {}, // React Router and Remix, for `/`
 	"_.data":        {}, // React Router, for a page with a slash at its end
+	"_.rsc":         {}, // the same with server components, and for `/`
+	"_root.rsc":     {}, // React Router with server components, for `/`
 	"_payload.json": {}, // Nuxt
 	"_payload.js":   {}, // Nuxt
 	"q-data.json":   {}, // Qwik
@@ -24,6 +26,7 @@ const (
 	nextBegin  = "__next."     // Next.js, exported: `/quote/__next.quote.__PAGE__.txt`
 	nextText   = ".txt"        // Next.js, exported: `/quote.txt` beside `/quote.html`
 	flightData = ".data"       // React Router
+	serverData = ".rsc"        // React Router with server components
 	gatsbyData = "/page-data/" // Gatsby: `/page-data/quote/page-data.json`
 	gatsbyEnd  = "/page-data.json"
 )
@@ -48,7 +51,7 @@ func mayBeData(path string) bool {
 	for i := len(path) - 1; i >= max(0, len(path)-len(".json")); i-- {
 		if path[i] == '.' {
 			end := path[i:]
-			return end == ".json" || end == ".data" || end == ".js" || end == ".txt"
+			return end == ".json" || end == ".data" || end == ".js" || end == ".txt" || end == ".rsc"
 		}
 	}
 	return false
@@ -69,7 +72,11 @@ func pagesOf(path string) (pages [2]dataOf) {
 		pages[0] = dataOf{page: path[:max(slash, 1)], name: slash + 1}
 		return pages
 	}
-	if page, ok := strings.CutSuffix(path, flightData); ok {
+	page, ok := strings.CutSuffix(path, flightData)
+	if !ok {
+		page, ok = strings.CutSuffix(path, serverData)
+	}
+	if ok {
 		pages[0] = dataOf{page: page, name: len(page), as: asPage}
 		if strings.IndexByte(page[slash+1:], '.') > 0 {
 			pages[0].as = 0 // of such a name it is no format

@@ -28,6 +28,7 @@ func TestDataOfAPageIsPriced(t *testing.T) {
 			map[string]string{
 				"/quote/__data.json": "1", "/__data.json": "2", "/quote//__data.json": "1", "/articles/1/__data.json": "1", "/page.html__data.json": "3", "/QUOTE/__Data.json": "1", "/quote/__data.json/": "1",
 				"/quote.data": "1", "/_root.data": "2", "/.data": "2", "/quote/.data": "1", "/quote/_.data": "1", "/_.data": "2", "/quote/_root.data": "1",
+				"/quote.rsc": "1", "/quote/_.rsc": "1", "/_.rsc": "2", "/_root.rsc": "2", "/articles/1/_.rsc": "1", "/other/_.rsc": "free", "/page.html.rsc": "3", "/x.rsc": "free",
 				"/quote/_payload.json": "1", "/quote/_payload.js": "1", "/_payload.json": "2", "/quote/q-data.json": "1", "/q-data.json": "2",
 				"/quote/__data.json?x-sveltekit-invalidated=01": "1", "/quote%2f__data.json": "1", "/quote/__data%2ejson": "1",
 				"/other/__data.json": "free", "/quote/data.json": "free", "/quote/x/__data.json": "free", "/quote/data": "free", "/app.js": "free",

@@ -12,6 +12,10 @@ func (l *List) WithDearer(dearer func(a, b int) (price int, ok bool)) *List {
 	return &compared
 }
 
+// JoinDearer makes one decision of two for one path, as with two lines that match one
+// request: where an upstream may take a request for either, the dearer one is to be paid.
+func (l *List) JoinDearer(a, b Decision) Decision { return l.join(a, b) }
+
 // join makes one decision of two lines for one reading of a path.
 func (l *List) join(a, b Decision) Decision {
 	if a.Kind == Priced && b.Kind == Priced && a.Price != b.Price && l.dearer != nil {

@@ -84,6 +84,7 @@ func (q *request) decideAll(paths []string, verdicts []verdict, joined []Decisio
 	if len(paths) == 0 {
 		return errNoPath
 	}
+	q.in = &q.list.index
 	q.budget = q.list.budget + budgetPerByte*min(lengthOf(paths), budgetLength)
 	ok, err := q.decidePlain(paths, verdicts, joined)
 	if err == nil && !ok {
@@ -127,7 +128,7 @@ func (q *request) decidePlain(paths []string, verdicts []verdict, joined []Decis
 		if q.spent += len(path); q.over() {
 			return true, nil
 		}
-		if !isPlain(path) {
+		if q.simple = isSimple(path); !q.simple && featuresOf(path) != 0 {
 			clear(joined)
 			return false, nil
 		}
@@ -165,15 +166,23 @@ func (q *request) decideReadings(paths []string, verdicts []verdict, joined []De
 	for i, path := range paths {
 		from[i], _, _ = strings.Cut(path, "?")
 	}
+	q.simple = false
 	readings, ok := c.close(from)
 	if q.spent = spent; !ok {
 		q.spent = q.budget + 1
 		return nil
 	}
+	var done []string // folded ones that are not ASCII
 	for _, reading := range readings {
 		folded, work := foldLook(reading)
 		if q.spent += len(reading) + work; q.over() {
 			return nil
+		}
+		if work > 0 {
+			if contains(done, folded) {
+				continue // it differs in letter case, or in how accents are written
+			}
+			done = append(done, folded)
 		}
 		if err := q.decideOne(folded, verdicts); err != nil {
 			return err
@@ -199,41 +208,51 @@ func (l *List) Prices(paths ...string) []int {
 		readings, _ := Readings(path)
 		for _, reading := range readings {
 			reading = fold(reading)
-			l.addPrices(reading, add)
-			if dir, _ := l.index.folder(reading); dir != "" {
-				l.addPrices(dir, add)
-			}
-			for at, kind := l.index.program(reading); at > 0; at, kind = l.index.program(reading[:at]) {
-				if kind != behindIndex {
-					l.addPrices(reading[:at], add)
-				}
-				if dir, _ := l.index.folder(reading[:at]); dir != "" {
-					l.addPrices(dir, add)
-				}
-			}
-			for i, which := 0, l.index.completions(reading); which != 0; i, which = i+1, which>>1 {
-				if which&1 != 0 {
-					l.addPrices(trimSlash(reading)+completions[i], add)
-				}
-			}
-			for _, d := range pagesOf(reading) { // some more, if they lie beside a page
-				for page := range l.index.files(d.page) {
-					l.addPrices(page, add)
-				}
-			}
-			for _, at := range l.index.formats(reading) {
-				if at > 0 {
-					l.addPrices(reading[:at], add)
-				}
+			l.addPrices(&l.index, reading, add)
+			others, _ := l.respell(reading, new(int))
+			for _, other := range others {
+				l.addPrices(other.in, other.path, add)
 			}
 		}
 	}
 	return prices
 }
 
-// addPrices calls add with the price of every line for a folded path.
-func (l *List) addPrices(path string, add func(int)) {
-	l.index.lists(path, func(entries []entry) bool {
+// addPrices calls add with the price of every line for a folded path, or for what a server
+// may serve for it.
+func (l *List) addPrices(x *index, path string, add func(int)) {
+	l.addPricesOf(x, path, add)
+	if dir, _ := x.folder(path); dir != "" {
+		l.addPricesOf(x, dir, add)
+	}
+	for at, kind := x.program(path); at > 0; at, kind = x.program(path[:at]) {
+		if kind != behindIndex {
+			l.addPricesOf(x, path[:at], add)
+		}
+		if dir, _ := x.folder(path[:at]); dir != "" {
+			l.addPricesOf(x, dir, add)
+		}
+	}
+	for i, which := 0, x.completions(path); which != 0; i, which = i+1, which>>1 {
+		if which&1 != 0 {
+			l.addPricesOf(x, trimSlash(path)+completions[i], add)
+		}
+	}
+	for _, d := range pagesOf(path) { // some more, if they lie beside a page
+		for page := range x.files(d.page) {
+			l.addPricesOf(x, page, add)
+		}
+	}
+	for _, at := range x.formats(path) {
+		if at > 0 {
+			l.addPricesOf(x, path[:at], add)
+		}
+	}
+}
+
+// addPricesOf calls add with the price of every line for a folded path.
+func (l *List) addPricesOf(x *index, path string, add func(int)) {
+	x.lists(path, func(entries []entry) bool {
 		for i := range entries {
 			e := &entries[i]
 			if line := &l.lines[e.line]; line.Kind == Priced && (e.pattern.shape != shapeGlob || e.pattern.matches(path)) {
@@ -275,7 +294,10 @@ func Join(a, b Decision) Decision {
 
 // request is one request that is decided about, with each of its methods.
 type request struct {
-	list   *List
+	list *List
+	// in is the index in which paths are looked up: that of the list, or that without
+	// accents.
+	in     *index
 	r      *http.Request
 	method string
 	more   []string // methods
@@ -293,6 +315,8 @@ type request struct {
 	named, allow []int
 	// as says of which kind the name is that is looked up for a path.
 	as otherName
+	// simple says that the path has nothing odd: see isSimple.
+	simple bool
 }
 
 // otherName is a set of what a name is that is looked up for a path beside its own.
@@ -339,8 +363,8 @@ func (q *request) nth(i int) string {
 	return q.more[i-1]
 }
 
-// decideOne looks one folded reading up, with every method.
-func (q *request) decideOne(path string, verdicts []verdict) error {
+// decideName looks one folded path up, with every method.
+func (q *request) decideName(path string, verdicts []verdict) error {
 	if err := q.lookUp(path, "", verdicts); err != nil {
 		return err
 	}
@@ -364,7 +388,7 @@ func (q *request) decideOne(path string, verdicts []verdict) error {
 // Spring and what else has routes with a format. A line that names the ending says
 // otherwise: see entry.goesBefore.
 func (q *request) lookUpFormats(path string, verdicts []verdict) error {
-	for _, at := range q.list.index.formats(path) {
+	for _, at := range q.in.formats(path) {
 		if at == 0 || !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.sure || v.head <= at }) {
 			continue
 		}
@@ -384,7 +408,7 @@ func (q *request) lookUpFormats(path string, verdicts []verdict) error {
 // file of that name: many that serve files, and nginx as it is often set up, answer
 // `/report` with `/report.html`. A line that names the path says otherwise.
 func (q *request) lookUpCompleted(path string, verdicts []verdict) error {
-	x := &q.list.index
+	x := q.in
 	if len(x.bare) == 0 && x.ended == 0 {
 		return nil
 	}
@@ -418,7 +442,7 @@ func (q *request) lookUpData(path string, verdicts []verdict) error {
 		if d.as != 0 {
 			nameOf = kept
 		}
-		for page := range q.list.index.files(d.page) {
+		for page := range q.in.files(d.page) {
 			q.as = d.as
 			err := q.lookUpAs(page, nameOf, verdicts, d.goesBefore)
 			if q.as = 0; err != nil {
@@ -479,7 +503,7 @@ func (e *entry) moreSpecific(other *entry) bool {
 // too, with whatever query the price of `/` is for. Who wants to say otherwise writes a
 // line for the file.
 func (q *request) lookUpFolder(path, file string, verdicts []verdict) error {
-	dir, own := q.list.index.folder(file)
+	dir, own := q.in.folder(file)
 	at := len(trimSlash(dir))
 	if at == 0 || own {
 		// Of `/` and `/*` with two prices the dearer one, rather than neither.
@@ -525,7 +549,7 @@ func (q *request) lookUpToo(path string, at int, verdicts []verdict, join func(a
 // server may run the program. Who wants to say otherwise of what follows writes a line for
 // it.
 func (q *request) lookUpScripts(path string, verdicts []verdict) error {
-	x := &q.list.index
+	x := q.in
 	for at, kind := x.program(path); at > 0 && !q.over(); at, kind = x.program(path[:at]) {
 		q.spent += at
 		var err error
@@ -555,7 +579,7 @@ func (q *request) lookUp(path, nameOf string, verdicts []verdict) error {
 	found := false // since the rank before
 	open := len(verdicts)
 	var err error
-	probes := q.list.index.lists(path, func(entries []entry) bool {
+	probes := q.in.lists(path, func(entries []entry) bool {
 		for i := range entries {
 			e := &entries[i]
 			if found && e.rank != entries[i-1].rank {

@@ -113,6 +113,7 @@ type index struct {
 	// folderGlobs says that there are globs for folders, as `/posts/*/`, and fileGlobs
 	// that there are prices for files, as `*.pdf`.
 	folderGlobs, fileGlobs bool
+	names                  names
 }
 
 // headKind is a set of index.below, index.begins and index.programs.
@@ -136,6 +137,7 @@ func newIndex(entries []entry, lines []Line) index {
 	}
 	for _, e := range entries {
 		x.noteEndings(&e)
+		x.names.note(e.pattern.text)
 		if e.pattern.shape == shapeGlob {
 			x.globs = x.globs || !e.ends
 			x.endGlobs = x.endGlobs || e.ends
@@ -170,6 +172,23 @@ func newIndex(entries []entry, lines []Line) index {
 	}
 	x.lengths = slices.Clip(x.lengths)
 	return x
+}
+
+// newBareIndex indexes the entries by their paths without accents; nil if none has any.
+func newBareIndex(entries []entry, lines []Line) *index {
+	if !slices.ContainsFunc(entries, func(e entry) bool { _, end := bare(e.pattern.text); return end > 0 }) {
+		return nil
+	}
+	bared := make([]entry, 0, len(entries))
+	for _, e := range entries {
+		text, _ := bare(e.pattern.text)
+		if p, err := parsePattern(text); err == nil {
+			bared = append(bared, newEntry(p, &lines[e.line], e.line))
+		}
+	}
+	slices.SortStableFunc(bared, func(a, b entry) int { return compareRank(a.rank, b.rank) })
+	x := newIndex(bared, lines)
+	return &x
 }
 
 // note notes that there is a head of a length.

@@ -93,6 +93,8 @@ type List struct {
 	lines     []Line
 	otherwise Decision
 	index     index
+	bare      *index                     // the same without accents, if some line has any
+	respells  bool                       // ordinary paths may have other names: see names
 	dearer    func(a, b int) (int, bool) // see WithDearer
 	budget    int
 	warnings  []string
@@ -141,6 +143,8 @@ func NewList(lines []Line, otherwise Decision) (*List, error) {
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int { return compareRank(a.rank, b.rank) })
 	l.index = newIndex(entries, l.lines)
+	l.bare = newBareIndex(entries, l.lines)
+	l.respells = l.bare != nil || l.index.names.hasNumbers()
 	l.budget = budget
 	for i := range l.index.loose {
 		// Every request pays for these, and one that spends as much on them as

@@ -27,6 +27,8 @@ const (
 // pattern is one path of a line, read and folded.
 type pattern struct {
 	shape shape
+	// text is the whole pattern.
+	text string
 	// folders says that the glob is for folders, as `/posts/*/` is: see folderMatches.
 	folders bool
 	// head is what every matching path begins with, up to the first wildcard.
@@ -47,6 +49,16 @@ func parsePattern(s string) (pattern, error) {
 		return pattern{}, fmt.Errorf("path %.80q %w", s, err)
 	}
 	folded := fold(s)
+	p, err := readPattern(folded)
+	if err != nil {
+		return pattern{}, fmt.Errorf("path %.80q %w", s, err)
+	}
+	p.text = folded
+	return p, nil
+}
+
+// readPattern reads a folded path that was checked.
+func readPattern(folded string) (pattern, error) {
 	wild := strings.IndexAny(folded, "*[]")
 	folders := wild >= 0 && strings.HasSuffix(folded, "*/")
 	if wild >= 0 && !folders {
@@ -64,7 +76,7 @@ func parsePattern(s string) (pattern, error) {
 	}
 	g, err := parseGlob(folded)
 	if err != nil {
-		return pattern{}, fmt.Errorf("path %.80q %w", s, err)
+		return pattern{}, err
 	}
 	p := pattern{shape: shapeGlob, head: folded[:wild], glob: g, folders: folders, literals: g.literals()}
 	if p.head == "/" {

@@ -64,7 +64,7 @@ func TestPatternMatches(t *testing.T) {
 					t.Errorf("%s matches %s: %v", tc.pattern, path, got)
 				}
 				// The index agrees.
-				q := request{list: list, method: "GET"}
+				q := request{list: list, in: &list.index, method: "GET"}
 				d, err := q.decide(fold(path))
 				if err != nil || d.Kind == Priced != want {
 					t.Errorf("%s prices %s: %s, %v", tc.pattern, path, d.Kind, err)
@@ -77,6 +77,7 @@ func TestPatternMatches(t *testing.T) {
 // decide looks one folded reading up, with every method, and joins what it finds.
 func (q *request) decide(path string) (Decision, error) {
 	verdicts := make([]verdict, 1+len(q.more))
+	q.in = &q.list.index
 	if err := q.decideOne(path, verdicts); err != nil {
 		return Decision{}, err
 	}
@@ -353,7 +354,7 @@ func FuzzPattern(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := request{list: list, method: "GET"}
+		q := request{list: list, in: &list.index, method: "GET"}
 		verdicts := make([]verdict, 1)
 		if err := q.lookUp(path, "", verdicts); err != nil || verdicts[0].found.Kind == Priced != got {
 			t.Fatalf("%q for %q: %v, %v, want %v", s, path, verdicts[0].found, err, got)

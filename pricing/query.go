@@ -95,6 +95,9 @@ func isPlainText(name string) bool {
 	return name != ""
 }
 
+// UnknownQuery is a query of which nobody knows how it is read.
+func UnknownQuery() Query { return Query{over: true} }
+
 // Has says whether a query has a name with one of the values: some server could
 // read it so, and every server does. The value `*` is for any.
 func (q Query) Has(name string, values []string) (some, every bool) {
@@ -238,14 +241,14 @@ func hasBadEscape(text string) bool {
 	return false
 }
 
-// couldBe compares a name, as it is decoded, with a folded one. Space, brackets and
-// a point before it do not count (PHP, Rack, qs); a bracket and a point behind it
+// couldBe compares a name, as it is decoded, with a folded one. Space, brackets, a point and
+// an exclamation mark before it do not count (PHP, Rack, qs, Spring); a bracket and a point behind it
 // begin what the name has inside (`p[]`, `p[0]`, `p.x`), a NUL and an equals sign
 // that was escaped end it. Behind a bracket that closes it nothing counts: `[p]x` is p
 // to qs, and `p]x` is what p has inside to Rack.
 func couldBe(u unescaper, want string) bool {
 	c, ok := u.next()
-	for ok && (strings.IndexByte(blank+"[]?", c) >= 0 || c == '.' && !strings.HasPrefix(want, "_")) {
+	for ok && (strings.IndexByte(blank+"[]?!", c) >= 0 || c == '.' && !strings.HasPrefix(want, "_")) {
 		c, ok = u.next()
 	}
 	for i := 0; i < len(want); {
@@ -270,7 +273,7 @@ func couldBe(u unescaper, want string) bool {
 
 // foldName is a wanted name as couldBe compares it.
 func foldName(name string) string {
-	name = strings.TrimLeft(name, blank+"[]?")
+	name = strings.TrimLeft(name, blank+"[]?!")
 	var b strings.Builder
 	for i := range len(name) {
 		if name[i] != ']' {
@@ -297,28 +300,30 @@ func isPlainName(c byte) bool {
 }
 
 // equalLoosely says whether software could take one value for the other: in
-// another letter case, up to a NUL, without space around it, as one of several
+// another letter case, with other accents, up to a NUL, without space around it, as one of several
 // between commas, or as the same number.
 func equalLoosely(got, want string) bool {
 	if got == want {
 		return true
 	}
 	got, _, _ = strings.Cut(got, "\x00")
-	if got = strings.TrimSpace(got); strings.EqualFold(got, strings.TrimSpace(want)) {
+	if got = strings.TrimSpace(got); strings.EqualFold(got, strings.TrimSpace(want)) || sameBare(got, want) {
 		return true
 	}
 	for part := range strings.SplitSeq(got, ",") {
-		if strings.EqualFold(strings.TrimSpace(part), want) {
+		if part = strings.TrimSpace(part); strings.EqualFold(part, want) || sameBare(part, want) {
 			return true
 		}
 	}
-	return want != "" && strings.Trim(want, "0123456789") == "" && couldBeNumber(got, want)
+	return isNumber(want) && couldBeNumber(got, want)
 }
 
-// couldBeNumber says whether a text could be read as the number: PHP reads `01`,
-// `1.0` and `1x` as 1, JavaScript `0x1`, Python `1_0` as 10, Java digits of other
-// scripts.
+// couldBeNumber says whether a text could be read as the number, as numbersIn does, or as
+// who reads no further than a number goes: PHP and parseInt take `1x` and `1.5` for 1.
 func couldBeNumber(got, want string) bool {
+	if sameNumber(got, want) {
+		return true
+	}
 	got = strings.TrimPrefix(got, "+")
 	if got == "" {
 		return false

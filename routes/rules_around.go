@@ -127,16 +127,18 @@ func (a *answerer) servesFrom(backend string) bool {
 }
 
 // checkAround finds other ways to the goods: the same site on another server,
-// or the same upstream in another site. It returns what it told of.
+// or the same upstream in another site, also in its error routes and where it answers
+// instead of another handler. It returns what it told of.
 func (w *walk) checkAround(g *Gate) (told []*answerer) {
 	var sellers []*answerer
-	for _, o := range w.answerers {
+	all := slices.Concat(w.answerers, w.responders)
+	for _, o := range all {
 		if o.servesBehind(g) {
 			sellers = append(sellers, o)
 		}
 	}
-	for _, a := range w.answerers {
-		if a.at.inError || slices.Contains(a.at.gates, g) || !a.goods() {
+	for _, a := range all {
+		if a.ownError(g) || slices.Contains(a.at.gates, g) || !a.goods() {
 			continue
 		}
 		sameSite := a.at.server != g.Server && meetsHost(a.hosts, g.Hosts) != none
@@ -167,6 +169,11 @@ func (w *walk) checkAround(g *Gate) (told []*answerer) {
 	return told
 }
 
+// ownError reports whether an error route is one of the gate's site: see checkErrors.
+func (a *answerer) ownError(g *Gate) bool {
+	return a.at.inError && a.at.server == g.Server && (len(a.hosts) == 0 || meetsHost(a.hosts, g.Hosts) != none)
+}
+
 // samePlace reports whether both serve from the same server, or from directories of which
 // one lies in the other.
 func (a *answerer) samePlace(o *answerer) bool {
@@ -180,7 +187,7 @@ func (a *answerer) samePlace(o *answerer) bool {
 // openElsewhere finds a path for which another site serves what has a price behind the
 // gate.
 func (w *walk) openElsewhere(a *answerer, g *Gate, sellers []*answerer) (string, bool) {
-	there := &Gate{Hosts: a.hosts}
+	there := &Gate{Hosts: a.hosts, at: place{conds: a.at.conds}} // whoever comes has met these
 	for i := range g.Lines {
 		for _, o := range sellers {
 			if !a.samePlace(o) {

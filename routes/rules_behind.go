@@ -728,10 +728,13 @@ func (l Line) takes(method string) bool {
 // The gate looks at what the client sends of them, and not at what is set behind it.
 var (
 	urlHeaders    = map[string]bool{"X-Original-Url": true, "X-Rewrite-Url": true, "X-Original-Uri": true, "X-Forwarded-Uri": true}
-	prefixHeaders = map[string]bool{"X-Script-Name": true, "X-Forwarded-Prefix": true, "X-Forwarded-Script-Name": true, scriptName: true}
+	prefixHeaders = map[string]bool{"X-Script-Name": true, "X-Forwarded-Prefix": true, "X-Forwarded-Script-Name": true, "X-Traversal-Path": true, "Daphne-Root-Path": true, scriptName: true}
 	methodHeaders = map[string]bool{"X-Http-Method-Override": true, "X-Http-Method": true, "X-Method-Override": true}
-	hostHeaders   = map[string]bool{"Host": true, "X-Forwarded-Host": true}
+	hostHeaders   = map[string]bool{"Host": true, "X-Forwarded-Host": true, forwarded: true}
 )
+
+// forwarded is the header of RFC 7239, which may name a host.
+const forwarded = "Forwarded"
 
 // scriptName is SCRIPT_NAME, which gunicorn cuts off with all that stands before it.
 const scriptName = "Script-Name"
@@ -779,7 +782,8 @@ func (b *behind) checkLookedAt(a *answerer, h setHeader) {
 	}
 	for _, line := range b.g.matched {
 		readsHost := line.looks.at&byHost != 0 || slices.ContainsFunc(line.looks.names, func(n string) bool { return inherent(n) == byHost })
-		if line.looks.reads(headerPrefix+h.name) || hostHeaders[h.name] && readsHost {
+		namesHost := hostHeaders[h.name] && (h.name != forwarded || strings.Contains(strings.ToLower(h.value), "host="))
+		if line.looks.reads(headerPrefix+h.name) || namesHost && readsHost {
 			b.find(b.g, Warning, RuleAlias, "behind the paywall %s is set to %s, and %s looks at it before: %s can serve for another one what that is for; set it before the paywall, or leave it as it is",
 				h.name, h.value, line.words, a.what)
 			return

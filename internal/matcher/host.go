@@ -74,6 +74,15 @@ func Host(sets caddyhttp.RawMatcherSets) HostReading {
 	return noHost
 }
 
+// Looks says whether a line looks at the host at all.
+func (as HostReading) Looks() bool { return as != noHost }
+
+// CanBeAnother says whether a matcher can be asked about a host that a request names beside
+// its own, as a placeholder cannot.
+func (as HostReading) CanBeAnother(host string) bool {
+	return as != literalHost && as.CanBeRead(host)
+}
+
 // CanBeRead says whether all servers that know a Host header take it for the same.
 func (as HostReading) CanBeRead(host string) bool {
 	if as == noHost || host == "" {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -18,12 +19,12 @@ func PriceMethod(r *http.Request) string {
 	return r.Method
 }
 
-// Method is the method of a request, with those and the paths that it names
+// Method is the method of a request, with those and the paths and hosts that it names
 // elsewhere: to some upstreams they make it another request.
 func Method(r *http.Request, o Overrides) string {
 	method := strings.Join(append([]string{r.Method}, o.methods...), ",")
-	if len(o.paths) > 0 {
-		method += " " + Fingerprint(o.paths...)
+	if named := slices.Concat(o.paths, o.hosts); len(named) > 0 {
+		method += " " + Fingerprint(named...)
 	}
 	return method
 }

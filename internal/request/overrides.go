@@ -27,8 +27,10 @@ var methodHeaders = []string{"X-Http-Method-Override", "X-Http-Method", "X-Metho
 
 // prefixHeaders are headers in which some upstreams are told the beginning of the path
 // at which they stand, and which they then leave out: applications in Python behind the
-// usual snippet, and what follows ProxyFix, Spring or ASP.NET.
-var prefixHeaders = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name"}
+// usual snippet, and what follows ProxyFix, Spring or ASP.NET. The last two are those of
+// Plack's ReverseProxyPath, and of Daphne, the server of Django Channels, which takes its
+// own of any client, in escapes.
+var prefixHeaders = []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name", "X-Traversal-Path", "Daphne-Root-Path"}
 
 // cutHeaders are the same to servers that leave out what stands before the prefix too:
 // gunicorn, which takes SCRIPT_NAME of any client, or of one on its own machine. Caddy
@@ -39,8 +41,10 @@ var cutHeaders = []string{"Script-Name"}
 // sorted.
 type Overrides struct {
 	paths, methods []string
-	looked         int  // values and words of values
-	many           bool // more than we look at
+	hosts          []string // only where a line looks at the host: see ReadHosts
+	looked         int      // values and words of values
+	many           bool     // more than we look at
+	odd            bool     // something is no part of a URL that it is said to be
 }
 
 // Bounds of what a request may name. An upstream obeys one of each.
@@ -75,10 +79,12 @@ func ReadOverrides(r *http.Request) (o Overrides) {
 	}
 	var begins []prefix
 	for name, values := range r.Header {
-		if name == "" || name[0]|0x20 != 'x' && name[0]|0x20 != 's' {
+		if name == "" || !firstBytes[name[0]] {
 			continue
 		}
 		switch {
+		case isAuthority(name):
+			o.odd = o.odd || slices.ContainsFunc(values, func(value string) bool { return !saysAuthority(name, value) })
 		case headers.Is(name, pathHeaders):
 			for _, value := range values {
 				if !o.more() || len(value) > maxTarget {
@@ -101,6 +107,9 @@ func ReadOverrides(r *http.Request) (o Overrides) {
 			}
 		}
 	}
+	if o.odd {
+		return o
+	}
 	if len(begins) > 0 && !o.many {
 		o.addWithout(r, begins)
 	}
@@ -116,6 +125,9 @@ func ReadOverrides(r *http.Request) (o Overrides) {
 	slices.Sort(o.methods)
 	return o
 }
+
+// firstBytes are those that the names of the headers begin with.
+var firstBytes = [256]bool{'x': true, 'X': true, 's': true, 'S': true, 'd': true, 'D': true, 'f': true, 'F': true}
 
 // tooLong says whether a path is longer than we look at.
 func tooLong(u *url.URL) bool { return max(len(u.Path), len(u.RawPath)) > maxTarget }
@@ -133,15 +145,18 @@ func (o *Overrides) prefixes(list []prefix, values []string, anywhere bool) []pr
 		if !o.more() {
 			return list
 		}
-		p := prefix{strings.TrimSpace(value), anywhere}
-		if p.text == "" || slices.Contains(list, p) {
-			continue
+		value = strings.TrimSpace(value)
+		for _, text := range [...]string{value, unescapePath(value)} {
+			p := prefix{text, anywhere}
+			if text == "" || slices.Contains(list, p) {
+				continue
+			}
+			if len(list) == maxPrefixes {
+				o.many = true
+				return list
+			}
+			list = append(list, p)
 		}
-		if len(list) == maxPrefixes {
-			o.many = true
-			return list
-		}
-		list = append(list, p)
 	}
 	return list
 }
@@ -149,7 +164,7 @@ func (o *Overrides) prefixes(list []prefix, values []string, anywhere bool) []pr
 // addWithout adds the paths without the prefixes.
 func (o *Overrides) addWithout(r *http.Request, list []prefix) {
 	original, current := pathsOf(r)
-	paths := []string{original, current, r.URL.Path}
+	paths := []string{original, current, r.URL.Path, originalURL(r).Path}
 	slices.Sort(paths)
 	for _, path := range slices.Compact(paths) {
 		for _, p := range list {
@@ -231,10 +246,13 @@ func (o *Overrides) addQueryPaths(u *url.URL) {
 	if u.RawQuery != "" && mayBePath(u.RawQuery) {
 		o.addQueryPath(wirePath(u), u.RawQuery)
 	}
-	if strings.IndexByte(u.Path, '?') < 0 && strings.IndexByte(u.Path, '%') < 0 {
+	if strings.IndexByte(u.Path, '?') < 0 && strings.IndexByte(u.Path, '%') < 0 && strings.IndexByte(u.Path, '&') < 0 {
 		return // as it is with most
 	}
 	path := wirePath(u)
+	for _, pairs := range pairsInPath(path) {
+		o.addQuery(pairs)
+	}
 	if query, ok := queryInPath(path); ok {
 		o.addQueryPath(path[:strings.LastIndexByte(path[:len(path)-len(query)], '%')], query)
 	}
@@ -378,6 +396,14 @@ func unescape(s string) string {
 	return s
 }
 
+// unescapePath decodes a path, which stays as it is if that is broken.
+func unescapePath(s string) string {
+	if u, err := url.PathUnescape(s); err == nil {
+		return u
+	}
+	return s
+}
+
 // pathOf is the path of a header's value, which may be a whole URL.
 func pathOf(value string) string {
 	value = strings.TrimSpace(value)
@@ -388,16 +414,28 @@ func pathOf(value string) string {
 	return value
 }
 
-// IsOverride says whether a header names another path or method. As a trailer it comes
+// IsOverride says whether a header names another path, method or host. As a trailer it comes
 // when the price is decided, and servers that take trailers for headers obey it.
 func IsOverride(name string) bool {
-	return headers.Is(name, pathHeaders) || headers.Is(name, methodHeaders) || headers.Is(name, prefixHeaders) || headers.Is(name, cutHeaders)
+	return isAuthority(name) || headers.Is(name, pathHeaders) || headers.Is(name, methodHeaders) || headers.Is(name, prefixHeaders) || headers.Is(name, cutHeaders)
 }
 
 // Decide asks the price list about the path that the upstream will see, as it
-// was received and as it was rewritten, and about what else the request names.
+// was received and as it was rewritten, and about what else the request names. Of
+// several hosts the dearer one counts.
 func Decide(list *pricing.List, r *http.Request, method string, o Overrides) (pricing.Decision, error) {
 	decision, err := decide(list, r, method, o)
+	for _, host := range o.hosts {
+		if err != nil {
+			break
+		}
+		other := *r
+		other.Host = host
+		var there pricing.Decision
+		if there, err = decide(list, &other, method, o); err == nil {
+			decision = list.JoinDearer(decision, there)
+		}
+	}
 	if decision.Kind == pricing.Priced && !httpguts.ValidHeaderFieldName(method) {
 		// Over HTTP/2 a method may be anything. No transport sends one that is no token.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, err
@@ -406,7 +444,7 @@ func Decide(list *pricing.List, r *http.Request, method string, o Overrides) (pr
 }
 
 func decide(list *pricing.List, r *http.Request, method string, o Overrides) (pricing.Decision, error) {
-	if r.URL.Opaque != "" || tooLong(r.URL) || o.many {
+	if r.URL.Opaque != "" || tooLong(r.URL) || o.many || o.odd || isOddHost(r) {
 		// `x:http://a/b` is no path to net/http, and `http://a/b` to the upstream.
 		return pricing.Decision{Kind: pricing.Ambiguous, Line: -1}, nil
 	}

@@ -57,6 +57,58 @@ func TestHostHasOneSpelling(t *testing.T) {
 	}
 }
 
+// Some upstreams take the host that Forwarded or X-Forwarded-Host names for that of the
+// request. Caddy passes the first on from anybody, and the second from trusted proxies.
+func TestEveryNamedHostIsPriced(t *testing.T) {
+	for name, tc := range map[string]struct{ before, lines string }{
+		"host":       {"@premium host premium.example", "price @premium /* $0.03"},
+		"not host":   {"@others not host premium.example", "price /* $0.03\nfree @others /*"},
+		"expression": {"@premium expression `host('premium.example')`", "price @premium /* $0.03"},
+		"vars":       {"@premium vars {host} premium.example", "price @premium /* $0.03"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := gate.Prepare(t)
+			_, port, _ := net.SplitHostPort(strings.TrimPrefix(w.URL, "http://"))
+			w.Load(gate.BehindProxy(strings.Replace(w.Caddyfile(tc.lines, tc.before), w.URL+" {", "http://:"+port+" {", 1)))
+			for header, want := range map[string]int{
+				"Forwarded: for=192.0.2.1":                            200,
+				"Forwarded: host=other.test":                          200,
+				`Forwarded: host="Other.Test:443";proto=https`:        200,
+				"X-Forwarded-Host: other.test":                        200,
+				"Forwarded: host=premium.example":                     402,
+				`Forwarded: for=x, for=y;HOST = "Premium.example:80"`: 402,
+				"Forwarded: host=premium.example, host=other.test":    402,
+				"X-Forwarded-Host: premium.example":                   402,
+				"X-Forwarded-Host: other.test, premium.example":       402,
+				"X-Host: premium.example":                             402,
+				"Forwarded: host=premium.example.":                    400,
+				`Forwarded: host="premium\.example"`:                  400,
+				"X-Forwarded-Host: premium.example.":                  400,
+			} {
+				r := w.Request(http.MethodGet, "/h")
+				r.Host = "other.test"
+				key, value, _ := strings.Cut(header, ": ")
+				r.Header.Set(key, value)
+				res := w.Do(r)
+				if name == "vars" && want == 402 {
+					want = 400 // a placeholder knows one host
+				}
+				if res.Err != nil || res.StatusCode != want {
+					t.Errorf("%s: %v, want %d", header, res.StatusCode, want)
+				}
+			}
+		})
+	}
+	w := gate.Prepare(t)
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(w.URL, "http://"))
+	w.Load(strings.Replace(w.Caddyfile("price @a /* $0.03\nprice @b /* $0.01", "@a host a.test", "@b host b.test"), w.URL+" {", "http://:"+port+" {", 1))
+	r := w.Request(http.MethodGet, "/h", "Forwarded", "host=a.test")
+	r.Host = "b.test"
+	if res := w.Do(r); res.StatusCode != 402 || !strings.Contains(res.Text, "30000") {
+		t.Errorf("of two hosts the dearer one counts: %d %s", res.StatusCode, res.Text)
+	}
+}
+
 // What looks at the port too is refused: a client may leave it out, or write :80.
 func TestMatchersThatReadThePort(t *testing.T) {
 	const refused, fine = "use a `host` matcher", ""

@@ -184,7 +184,7 @@ func TestLongPathsAreDecided(t *testing.T) {
 // too.
 func TestPathWithoutANamedPrefixIsPriced(t *testing.T) {
 	w := gate.New(t, "price /articles/* $0.01")
-	for _, name := range []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name"} {
+	for _, name := range []string{"X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Script-Name", "X-Traversal-Path", "Daphne-Root-Path"} {
 		for _, prefix := range []string{"/x", "/x/"} {
 			r := w.Request(http.MethodGet, "/x/articles/1")
 			r.Header[name] = []string{prefix}
@@ -194,6 +194,44 @@ func TestPathWithoutANamedPrefixIsPriced(t *testing.T) {
 		}
 	}
 	w.Expect(w.Get("/x/about", "X-Forwarded-Prefix", "/x"), 200, "")
+	// Daphne takes it in escapes, and Django leaves it out of the path without any.
+	for prefix, path := range map[string]string{"%2fx": "/x/articles/1", "/a%20b": "/a%20b/articles/1", "/x%79": "/x%79/articles/1", "%2Fany/where": "/any/where/articles/1"} {
+		if res := w.Get(path, "Daphne-Root-Path", prefix); res.StatusCode != 402 {
+			t.Errorf("%s of %s: %d", prefix, path, res.StatusCode)
+		}
+	}
+	w.Expect(w.Get("/x/about", "Daphne-Root-Path", "%2fx"), 200, "")
+}
+
+// An application may make a URL of what proxies say of the host and the port, and read its
+// path in it: what is no host and no port is refused.
+func TestWhatIsNoPartOfAURLIsRefused(t *testing.T) {
+	w := gate.New(t, "price /articles/* $0.01")
+	w.Load(gate.BehindProxy(w.Caddyfile("price /articles/* $0.01")))
+	for header, status := range map[string]int{
+		"X-Forwarded-Port: 443":                                 200,
+		"X-Forwarded-Port: 443, 80":                             200,
+		"X-Forwarded-Port: 80/articles/7?":                      400,
+		"X-Forwarded-Host: shop.test:8080":                      200,
+		"X-Forwarded-Host: a_b.test, [::1]:80":                  200,
+		"X-Forwarded-Host: x/articles/7?":                       400,
+		`X-Forwarded-Host: x:80\articles\7?`:                    400,
+		"X-Forwarded-Host: x@y":                                 400,
+		"X-Forwarded-Proto: https":                              200,
+		"X-Forwarded-Proto: https://x/articles/7?":              400,
+		"Forwarded: for=192.0.2.1;host=shop.test;proto=https":   200,
+		`Forwarded: for="[2001:db8::1]:80";host="shop.test:80"`: 200,
+		`Forwarded: for=192.0.2.1, for=x;HOST="x/articles/7?"`:  400,
+		"Forwarded: proto=http://x/articles/7?":                 400,
+		"X-Forwarded-For: 192.0.2.1, unknown/x":                 200,
+	} {
+		name, value, _ := strings.Cut(header, ": ")
+		r := w.Request(http.MethodGet, "/about")
+		r.Header[name] = []string{value}
+		if res := w.Do(r); res.StatusCode != status {
+			t.Errorf("%s: %d, want %d", header, res.StatusCode, status)
+		}
+	}
 }
 
 // gunicorn cuts SCRIPT_NAME off with all that stands before it, where Caddy is told to let it

@@ -49,6 +49,7 @@ func TestPriceByQueryCountsHoweverItIsRead(t *testing.T) {
 		{"/?" + strings.Repeat("x=1&", 1500) + "p=1", "50000"}, // could be either
 		{"/%3Fp=1", "10000"},
 		{"/%253Fp=1", "10000"},
+		{"/&p=1", free}, // the price is for `/` alone
 		{"/?feed=rss2", "50000"},
 		{"/?feed[]=ATOM", "50000"},
 		{"/?p=1&feed=rss2", "50000"}, // the dearer
@@ -126,6 +127,70 @@ func TestPriceByQueryCountsHoweverItIsRead(t *testing.T) {
 		r.Header[tc.name] = []string{tc.value}
 		if res := w.Do(r); res.StatusCode != tc.status {
 			t.Errorf("%s with %s: %s: %d, want %d", tc.uri, tc.name, tc.value, res.StatusCode, tc.status)
+		}
+	}
+}
+
+// TestAmpersandInAPathBeginsAPair: servers put a path into the query of one program, decoded,
+// and what follows an ampersand in it is another pair then.
+func TestAmpersandInAPathBeginsAPair(t *testing.T) {
+	w := gate.New(t, "price @url /* $0.01\nprice @both /* $0.02\nprice /preview* $0.03\nfree @preview /preview*\nprice PUT /put $0.04\nfree GET /put*",
+		"@url query url=*", "@both query a=* b=*", "@preview query preview=1")
+	for uri, status := range map[string]int{
+		"/free":                          200,
+		"/free&x=1":                      200,
+		"/free%26x=1":                    200,
+		"/free?x=1":                      200,
+		"/free&url=articles/7":           402,
+		"/free%26url=articles/7":         402,
+		"/free%26%75rl=articles/":        402,
+		"/free%2526url=articles":         402,
+		"/free%25%32%36url=x":            402,
+		"/free%26x=1%26url=x":            402,
+		"/a%26b=1/url=1":                 200,
+		"/free%26a=1?b=2":                402,
+		"/free%26b=1?x=2":                200,
+		"/preview?preview=1":             200,
+		"/preview&preview=0?preview=1":   402,
+		"/preview%26preview=1":           402,
+		"/preview%26preview=0?preview=1": 402,
+		"/put%26x=PUT":                   200,
+	} {
+		r := w.Request(http.MethodGet, "/")
+		r.URL.Opaque = "//" + r.URL.Host + uri
+		if res := w.Do(r); res.StatusCode != status {
+			t.Errorf("%s: %d, want %d", uri, res.StatusCode, status)
+		}
+	}
+	if res := w.Get("/put&_method=PUT"); res.StatusCode == 200 {
+		t.Errorf("the method in such a pair: %d", res.StatusCode)
+	}
+}
+
+// TestQueryInAnotherCharsetCouldBeAnything: Django reads the query in the charset that the
+// request's Content-Type names.
+func TestQueryInAnotherCharsetCouldBeAnything(t *testing.T) {
+	w := gate.New(t, "price @p /post $0.01\nprice /article $0.02\nfree @preview /article", "@p query p=1", "@preview query preview=1")
+	for _, tc := range []struct {
+		uri, charset string
+		status       int
+	}{
+		{"/post?x=1", "text/plain", 200},
+		{"/post?x=1", "text/plain; charset=utf-8", 200},
+		{"/post?x=1", `text/plain;Charset="UTF-8"`, 200},
+		{"/post?x=1", "text/plain; charset=iso_8859-1", 200},
+		{"/post", "text/plain; charset=utf-7", 200},
+		{"/about?+AHA-=1", "text/plain; charset=utf-7", 200},
+		{"/post?+AHA-=1", "text/plain; charset=utf-7", 402},
+		{"/post?+AHA-=1", `text/plain; CHARSET = "utf-7"`, 402},
+		{"/post?+AHA-=1", "text/plain; charset*=utf-8''utf-7", 402},
+		{"/post?+AHA-=1", "text/plain; charset=utf-8; charset=utf-7", 402},
+		{"/article?preview=1", "text/plain; charset=utf-8", 200},
+		{"/article?preview=1", "text/plain; charset=utf-16", 402},
+		{"/article?preview=1", "text/plain; charset=cp037", 402},
+	} {
+		if res := w.Get(tc.uri, "Content-Type", tc.charset); res.StatusCode != tc.status {
+			t.Errorf("%s in %s: %d, want %d", tc.uri, tc.charset, res.StatusCode, tc.status)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -164,7 +165,7 @@ func endOfName(path string, at int) int {
 // respell adds the other names of a path of which some line of the index could be.
 func (x *index) respell(all []respelled, path string, least int, work *int, limit int) ([]respelled, bool) {
 	numbers := x.names.hasNumbers()
-	if !numbers && strings.IndexAny(path, separators) < 0 {
+	if !numbers && !strings.ContainsAny(path, separators) {
 		return all, true
 	}
 	var begun []respelled // with what the names so far may be instead
@@ -294,12 +295,7 @@ func (n *names) spellings(others []string, text, ending string, work *int) []str
 }
 
 func contains(list []string, s string) bool {
-	for _, own := range list {
-		if own == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 // hasOddName says whether a path may have other names, numbers apart: it has accents, or

@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -20,10 +21,8 @@ type numbers struct {
 }
 
 func (n *numbers) add(number string) {
-	for _, other := range n.list[:n.n] {
-		if other == number {
-			return
-		}
+	if slices.Contains(n.list[:n.n], number) {
+		return
 	}
 	if n.n < len(n.list) {
 		n.list[n.n] = number
@@ -35,12 +34,7 @@ func (n *numbers) all() []string { return n.list[:n.n] }
 
 // has says whether both texts may be one number.
 func (n *numbers) has(number string) bool {
-	for _, own := range n.all() {
-		if own == number {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(n.all(), number)
 }
 
 // isPlainNumber says whether a text is a whole number without a zero before it: there is one

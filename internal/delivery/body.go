@@ -395,9 +395,6 @@ func CompareSketches(a, b string) Likeness {
 	return Same
 }
 
-// long says whether more than maxAhead bytes came.
-func (b *Body) long() bool { return b.head.Load() != nil }
-
 // beginning is the digest of the first maxAhead bytes, or nil if so many have not come.
 func (b *Body) beginning() *string {
 	if b == nil {

@@ -106,8 +106,10 @@ func (o *outlook) counts() map[string]float64 {
 	o.t.Helper()
 	registry := prometheus.NewRegistry()
 	none := func() *metrics.Count { return nil }
-	now := metrics.Gauges{Facilitators: func(func(*facilitator.Memory) bool) {}, Unsettled: func() int { return 0 }, InDoubt: none, Owed: none,
-		LedgerUp: func() (bool, bool) { return true, true }, ClockAhead: func() time.Duration { return 0 }}
+	now := metrics.Gauges{
+		Facilitators: func(func(*facilitator.Memory) bool) {}, Unsettled: func() int { return 0 }, InDoubt: none, Owed: none,
+		LedgerUp: func() (bool, bool) { return true, true }, ClockAhead: func() time.Duration { return 0 },
+	}
 	if err := metrics.Register(registry, now); err != nil {
 		o.t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func (d *database) hashQuery(url string) string { return ledger.HashQuery(d.salt
 // rows returns the rows of payments that a query selects.
 func (d *database) rows(ctx context.Context, text string, args ...any) (all []stored, err error) {
 	err = d.query(ctx, text, args, func(values []driver.Value) error {
-		s, err := scan(values)
+		s, err := scan(values, strings.HasPrefix(text, selectBrief))
 		all = append(all, s)
 		return err
 	})

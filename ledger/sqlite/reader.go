@@ -26,7 +26,7 @@ func OpenReader(path string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty, err := check(path)
+	empty, err := check(path, mark{})
 	if err == nil && empty {
 		err = fmt.Errorf("%w: it is empty", errOther)
 	}
@@ -128,7 +128,37 @@ func (r *Reader) copyTo(ctx context.Context, name string) error {
 	} else {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	// No file is open twice where SQLite has locks on it.
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return mend(ctx, name)
+}
+
+// mend looks through a copy: one of a damaged ledger would be found out when it is needed.
+// What the indexes have can be made again from the table.
+func mend(ctx context.Context, name string) error {
+	d, err := openDatabase(name, "rw")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.close() }()
+	found, err := d.verify(ctx)
+	if err != nil || found.Err() == nil {
+		return err
+	}
+	if len(found.Unreadable)+len(found.Missing) == 0 {
+		if _, err := d.exec("REINDEX"); err != nil {
+			return err
+		}
+		if found, err = d.verify(ctx); err != nil {
+			return err
+		}
+	}
+	if err := found.Err(); err != nil {
+		return fmt.Errorf("the copy is not whole, as the ledger is not: %w", err)
+	}
+	return nil
 }
 
 // missing says whether a name is free.

@@ -56,6 +56,7 @@ const (
 	rarely = 16
 	// sumAt is where the checksum stands among the columns, and hashAt the hash.
 	sumAt  = 13
+	idAt   = 16
 	hashAt = 17
 )
 
@@ -139,7 +140,7 @@ func create(c *connection) error {
 	for _, step := range []struct {
 		text string
 		args []any
-	}{{beginWrite, nil}, {schema, nil}, {"INSERT INTO meta VALUES ('salt', ?)", []any{salt[:]}}, {commitWrite, nil}} {
+	}{{beginWrite, nil}, {schema, nil}, {"INSERT INTO meta VALUES ('salt', ?)", []any{binary.LittleEndian.AppendUint64(salt[:], crc64.Checksum(salt[:], crcs))}}, {commitWrite, nil}} {
 		if _, err := c.exec(step.text, step.args...); err != nil {
 			return err
 		}
@@ -274,14 +275,16 @@ func damaged(err error) error {
 		code = e.Code() & 0xff // without what says more of it
 	}
 	if code == lib.SQLITE_CORRUPT || code == lib.SQLITE_NOTADB {
-		return fmt.Errorf("%w (%w): restore a backup; payments made since then must be looked up on the chain", errDamaged, err)
+		return fmt.Errorf("%w (%w): see `caddy paywall payments verify`, and restore a backup; payments made since then must be looked up on the chain", errDamaged, err)
 	}
 	return err
 }
 
 // check looks at what is at path, changes nothing, and reports whether there is
 // nothing yet.
-func check(path string) (empty bool, err error) {
+//
+// m is what the lock file says was there.
+func check(path string, m mark) (empty bool, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return false, err
 	}
@@ -307,6 +310,8 @@ func check(path string) (empty bool, err error) {
 		return false, err
 	case id == 0 && version == 0 && tables == 0:
 		return true, nil
+	case m.version == schemaVersion && (id != applicationID || version != schemaVersion):
+		return false, fmt.Errorf("%w: %s is not the ledger that was there, or its first page is damaged; %s", errDamaged, path, remedy)
 	case id != applicationID || version < schemaVersion:
 		return false, refuse(path)
 	case version > schemaVersion:

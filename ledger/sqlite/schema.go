@@ -272,9 +272,10 @@ var (
 func damaged(err error) error {
 	code := 0
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		code = e.Code() & 0xff // without what says more of it
+		code = e.Code()
 	}
-	if code == lib.SQLITE_CORRUPT || code == lib.SQLITE_NOTADB {
+	less := code & 0xff // without what says more of it
+	if less == lib.SQLITE_CORRUPT || less == lib.SQLITE_NOTADB || code == lib.SQLITE_IOERR_SHORT_READ {
 		return fmt.Errorf("%w (%w): see `caddy paywall payments verify`, and restore a backup; payments made since then must be looked up on the chain", errDamaged, err)
 	}
 	return err

@@ -137,15 +137,17 @@ func (img image) harm(random *rand.Rand) (files map[string][]byte, how string) {
 // an error for it. None is sold again, and none that is owed is forgotten. What the refusal
 // advises works: a copy that the backup makes of a damaged ledger has every payment.
 func TestDamagedImages(t *testing.T) {
-	images, seed := 60, uint64(20261130)
-	if soak := os.Getenv("SOAK"); soak == "long" || soak == "full" {
-		images, seed = 1000, uint64(time.Now().UnixNano())
+	images, payments, seed := 60, 200, uint64(20261130)
+	soak := os.Getenv("SOAK")
+	long := soak == "long" || soak == "full"
+	if long {
+		images, payments, seed = 1000, 600, uint64(time.Now().UnixNano())
 	}
 	if n, err := strconv.ParseUint(os.Getenv("SOAK_SEED"), 10, 64); err == nil {
 		seed = n
 	}
 	t.Logf("SOAK_SEED=%d", seed)
-	img := newImage(t, 400)
+	img := newImage(t, payments)
 	dir := memoryDir(t)
 	refused, whole, rowErrors, copied := 0, 0, 0, 0
 	for i := range images {
@@ -169,7 +171,7 @@ func TestDamagedImages(t *testing.T) {
 			t.Errorf("image %d, %s: %v", i, how, err)
 		default:
 			refused++
-			if errors.Is(err, errDamaged) && !strings.Contains(err.Error(), "it lacks the latest") && img.copies(t, how, path) {
+			if (long || i%4 == 0) && errors.Is(err, errDamaged) && !strings.Contains(err.Error(), "it lacks the latest") && img.copies(t, how, path) {
 				copied++
 			}
 		}
@@ -294,5 +296,57 @@ func TestAnIndexThatLostAPayment(t *testing.T) {
 	mended := open(t, path, Options{})
 	for i := range 50 {
 		wantUsed(t, mended, ledger.Key(fmt.Sprint("key ", i)))
+	}
+}
+
+// TestBackupOfADamagedIndex: where a page of an index is gone that no payment depends on,
+// a backup has every payment, and what else the ledger knows.
+func TestBackupOfADamagedIndex(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	l := open(t, path, Options{})
+	for i := range 50 {
+		bring(t, l, ledger.Key(fmt.Sprint("key ", i)), ledger.Settled)
+	}
+	if err := l.RememberGenesis(t.Context(), "eip155:84532", "0xa"); err != nil {
+		t.Fatal(err)
+	}
+	secret, _ := l.Secret(t.Context())
+	flush(t, l)
+	d, err := openDatabase(path, "ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root int
+	if _, err := d.one("SELECT rootpage FROM sqlite_schema WHERE name = 'payments_identifier'", nil, &root); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.close(), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b := contents(t, path)["payments.db"]
+	clear(b[4096*(root-1) : 4096*root])
+	write(t, path, string(b))
+	if _, err := Open(path, Options{}); !errors.Is(err, errDamaged) {
+		t.Errorf("it opens: %v", err)
+	}
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(memoryDir(t), "copy.db")
+	if err := errors.Join(r.Backup(t.Context(), copied), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	mended := open(t, copied, Options{})
+	for i := range 50 {
+		if p := wantState(t, mended, ledger.Key(fmt.Sprint("key ", i)), ledger.Settled); len(p.Request) == 0 {
+			t.Error("it has lost its request")
+		}
+	}
+	if again, _ := mended.Secret(t.Context()); string(again) != string(secret) {
+		t.Error("it has another secret")
+	}
+	if err := mended.RememberGenesis(t.Context(), "eip155:84532", "0xb"); !errors.Is(err, ledger.ErrGenesis) {
+		t.Errorf("another chain: %v", err)
 	}
 }

@@ -18,6 +18,10 @@ type Report struct {
 	Missing []string
 	// Says is what SQLite says of the file; it is empty if that is whole.
 	Says []string
+
+	// broken: the table or the index of payments could not be read to its end, so there
+	// may be more that are missing.
+	broken bool
 }
 
 // maxSays is how many sentences of SQLite are kept.
@@ -50,7 +54,7 @@ func (d *database) verify(ctx context.Context) (r Report, err error) {
 		if !errors.Is(err, errDamaged) {
 			return err
 		}
-		r.Says = append(r.Says, err.Error())
+		r.Says, r.broken = append(r.Says, err.Error()), true
 		return nil
 	}
 	err = say(d.query(ctx, fmt.Sprintf("PRAGMA integrity_check(%d)", maxSays), nil, func(values []driver.Value) error {
@@ -62,6 +66,7 @@ func (d *database) verify(ctx context.Context) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
+	r.broken = false                                 // what SQLite says of other parts does not matter for it
 	seen, ids := map[string]bool{}, map[int64]bool{} // where something is wrong, to name what is missing
 	err = say(d.query(ctx, selectRow+" ORDER BY payments.id", nil, func(values []driver.Value) error {
 		hash, _ := values[hashAt].([]byte)
@@ -80,14 +85,18 @@ func (d *database) verify(ctx context.Context) (r Report, err error) {
 	if err != nil || len(r.Says) == 0 {
 		return r, err
 	}
-	return r, say(d.query(ctx, selectIndex, nil, func(values []driver.Value) error {
+	err = say(d.query(ctx, selectIndex, nil, func(values []driver.Value) error {
 		hash, _ := values[0].([]byte)
 		if id, _ := values[1].(int64); !seen[string(hash)] && !ids[id] {
 			r.Missing = append(r.Missing, fmt.Sprintf("%x", hash))
 		}
 		return nil
 	}))
+	return r, err
 }
+
+// all says whether every payment could be read.
+func (r Report) all() bool { return !r.broken && len(r.Unreadable)+len(r.Missing) == 0 }
 
 // Verify looks at everything in the ledger, which another process may be writing.
 func (r *Reader) Verify(ctx context.Context) (Report, error) { return r.file.verify(ctx) }

@@ -39,10 +39,12 @@ demo: ## Show it: a chain, an old site, Caddy, and a payment (needs Go only)
 .PHONY: kill
 kill: ## Kill it for some minutes: the long form of the money tests
 	SOAK=long $(GO) test -timeout 30m -v ./test/soak
+	SOAK=long $(GO) test -timeout 10m -v -run TestDamagedImages ./ledger/sqlite
 
 .PHONY: soak
 soak: ## Kill it 520 times: the full form of the money tests (some ten minutes)
 	SOAK=full $(GO) test -timeout 80m -v ./test/soak
+	SOAK=full $(GO) test -timeout 10m -v -run TestDamagedImages ./ledger/sqlite
 
 .PHONY: servers
 servers: need ## Attack nginx, Apache, PHP, Express and gunicorn behind the gate (installs them; Debian, as root)

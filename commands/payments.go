@@ -46,7 +46,8 @@ of the chain took back.
 
 Times are RFC 3339 (2026-11-23T12:00:00Z) or how long ago (24h).
 
-backup writes a copy of a SQLite ledger; see its own help.
+backup writes a copy of a SQLite ledger, and verify looks whether one is damaged; see
+their own help.
 
 Exit codes: 0 done, 1 the ledger cannot be read, 2 usage, 3 no such payment.`,
 		SilenceUsage:  true,
@@ -59,7 +60,7 @@ Exit codes: 0 done, 1 the ledger cannot be read, 2 usage, 3 no such payment.`,
 		},
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, exitUsage, err) })
-	cmd.AddCommand(newBackupCommand())
+	cmd.AddCommand(newBackupCommand(), newVerifyCommand())
 	flags := cmd.Flags()
 	flags.StringVar(&f.file, "file", "", "the `file` of the SQLite ledger (default: where Caddy keeps it)")
 	flags.StringVar(&f.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")

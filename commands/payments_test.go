@@ -241,6 +241,50 @@ func TestBackup(t *testing.T) {
 	}
 }
 
+// TestVerify: the command names each payment that a disk has changed, and the others are
+// counted.
+func TestVerify(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "payments.db")
+	l, err := sqlite.Open(file, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []ledger.Key{"one", "two"} {
+		c, err := l.Claim(t.Context(), ledger.Payment{Key: key, Payer: "0xpayer", PayTo: "payee of " + string(key)}, time.Minute)
+		if err == nil {
+			_, err = l.Move(t.Context(), c, ledger.Change{To: ledger.Settling})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code, err := verifyLedger(t.Context(), file, &out); err != nil || code != exitOK || !strings.Contains(out.String(), "2 payments are") {
+		t.Error(code, err, out.String())
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, bytes.Replace(b, []byte("payee of one"), []byte("payee of 0ne"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	code, err := verifyLedger(t.Context(), file, &out)
+	if err == nil || code != exitDamaged || !strings.Contains(err.Error(), "1 payments are whole, 1 unreadable") {
+		t.Error(code, err)
+	}
+	if text := out.String(); !strings.Contains(text, "unreadable: "+ledger.ID("one")) || strings.Contains(text, ledger.ID("two")) {
+		t.Error(text)
+	}
+	if code, err := verifyLedger(t.Context(), filepath.Join(t.TempDir(), "none.db"), &out); err == nil || code != exitFailure {
+		t.Error(code, err)
+	}
+}
+
 // TestNothingIsOwed: who asks what is owed is told so where it is nothing, in a
 // table; the other formats are for programs.
 func TestNothingIsOwed(t *testing.T) {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -48,9 +49,9 @@ func (l *Ledger) begin(ctx context.Context) (ledger.Token, error) {
 func (l *Ledger) lookUp(ctx context.Context, key ledger.Key) (*row, stored, error) {
 	l.mu.Lock()
 	for {
-		if l.closed {
+		if err := l.usable(); err != nil {
 			l.mu.Unlock()
-			return nil, stored{}, errClosed
+			return nil, stored{}, err
 		}
 		if r := l.rows.all[key]; r != nil {
 			return r, stored{id: r.id, payment: r.payment}, nil
@@ -202,8 +203,8 @@ func (l *Ledger) Get(ctx context.Context, key ledger.Key) (ledger.Payment, error
 
 // held returns the row that the claim holds.
 func (l *Ledger) held(c ledger.Claim) (*row, error) {
-	if l.closed {
-		return nil, errClosed
+	if err := l.usable(); err != nil {
+		return nil, err
 	}
 	r := l.rows.all[c.Payment.Key]
 	if r == nil || c.Token == "" || r.token != c.Token {
@@ -241,6 +242,22 @@ var (
 	_ ledger.Chains  = (*Ledger)(nil)
 	_ ledger.Secrets = (*Ledger)(nil)
 )
+
+// usable says why no call can be answered, with regard to the file. Under l.mu.
+//
+// A file that cannot be written now is usable: what has happened is recorded later. One
+// that was taken away, or is damaged, is not: what it does not have may have been sold.
+func (l *Ledger) usable() error {
+	switch {
+	case l.closed:
+		return errClosed
+	case l.damage != nil:
+		return fmt.Errorf("%w: %w", ledger.ErrUnavailable, l.damage)
+	case errors.Is(l.failure, errMoved):
+		return fmt.Errorf("%w: %w", ledger.ErrUnavailable, l.failure)
+	}
+	return nil
+}
 
 var errClosed = fmt.Errorf("%w: it is closed", ledger.ErrUnavailable)
 

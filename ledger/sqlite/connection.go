@@ -218,6 +218,7 @@ func (c *connection) put(v *version) error {
 	p, was := &v.payment, &v.row.inFile
 	done := int64(0)
 	var err error
+	v.seal()
 	fields := v.fields()
 	if was.Key != "" {
 		text, n := updateRow, moving

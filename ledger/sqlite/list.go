@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"iter"
 	"math"
 	"slices"
@@ -32,13 +34,27 @@ func openDatabase(path, mode string, pragmas ...string) (*database, error) {
 	}
 	d := &database{connection: c}
 	found, err := d.one("SELECT value FROM meta WHERE name = 'salt'", nil, &d.salt)
-	if err == nil && !found {
-		err = fmt.Errorf("%w: it has no salt", errDamaged)
+	if n := len(d.salt) - 8; err == nil && (!found || n < 0 || binary.LittleEndian.Uint64(d.salt[n:]) != crc64.Checksum(d.salt[:n], crcs)) {
+		err = fmt.Errorf("%w: it has no salt, or not the one that was written; restore a backup", errDamaged)
+	} else if err == nil {
+		d.salt = d.salt[:n:n]
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// changes is how many changes the file has had; see mark.
+func (d *database) changes() (int64, error) {
+	var b []byte
+	if found, err := d.one("SELECT value FROM meta WHERE name = 'changes'", nil, &b); err != nil || !found {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("%w: its count of changes is %x; %s", errDamaged, b, remedy)
+	}
+	return int64(binary.LittleEndian.Uint64(b)), nil //nolint:gosec // its bits
 }
 
 // hashQuery is the URL as finished payments may have it.
@@ -47,7 +63,7 @@ func (d *database) hashQuery(url string) string { return ledger.HashQuery(d.salt
 // rows returns the rows of payments that a query selects.
 func (d *database) rows(ctx context.Context, text string, args ...any) (all []stored, err error) {
 	err = d.query(ctx, text, args, func(values []driver.Value) error {
-		s, err := scan(values)
+		s, err := scan(values, strings.HasPrefix(text, selectBrief))
 		all = append(all, s)
 		return err
 	})
@@ -64,6 +80,12 @@ func (d *database) get(ctx context.Context, key ledger.Key) (stored, error) {
 		return stored{}, err
 	}
 	all, err := d.rows(ctx, selectRow+" WHERE payments.hash = ?", hash[:])
+	if err == nil && len(all) == 0 { // it was removed meanwhile, or the index alone has it
+		var found bool
+		if found, err = d.one(selectHas, []any{hash[:]}); err == nil && found {
+			err = fmt.Errorf("%w: it has no row of payment %x; see `caddy paywall payments verify`", errDamaged, hash)
+		}
+	}
 	if err != nil || len(all) == 0 {
 		return stored{}, err
 	}
@@ -193,9 +215,9 @@ func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			return
 		}
 		l.mu.Lock()
-		if l.closed {
+		if err := l.usable(); err != nil {
 			l.mu.Unlock()
-			yield(ledger.Payment{}, errClosed)
+			yield(ledger.Payment{}, err)
 			return
 		}
 		hashed := l.file.hashQuery(f.URL)

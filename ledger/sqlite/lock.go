@@ -22,9 +22,7 @@ func takeLock(path string) (*os.File, error) {
 		err = fmt.Errorf("the ledger %s is in use by %s, and one process writes it at a time: stop that one, or use another file, or `ledger postgres` for several gateways", path, holder(name))
 	}
 	if err == nil {
-		if err = f.Truncate(0); err == nil {
-			_, err = fmt.Fprintln(f, os.Getpid())
-		}
+		_, err = f.WriteAt(fmt.Appendf(nil, lockLine, os.Getpid()), 0) // the mark behind it stays
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -35,7 +33,8 @@ func takeLock(path string) (*os.File, error) {
 // holder names the process that has the lock, if it says so.
 func holder(name string) string {
 	b, err := os.ReadFile(name) //nolint:gosec // the lock of the configured file
-	pid := strings.TrimSpace(string(b))
+	pid, _, _ := strings.Cut(string(b), "\n")
+	pid = strings.TrimSpace(pid)
 	if err != nil || pid == "" {
 		return "another process"
 	}

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ func OpenReader(path string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty, err := check(path)
+	empty, err := check(path, mark{})
 	if err == nil && empty {
 		err = fmt.Errorf("%w: it is empty", errOther)
 	}
@@ -123,12 +124,87 @@ func (r *Reader) copyTo(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err = r.file.query(ctx, "VACUUM INTO ?", []any{name}, nil); err != nil { // it has no rows
+	if err = r.file.query(ctx, "VACUUM INTO ?", []any{name}, nil); errors.Is(err, errDamaged) { // it has no rows
+		err = errors.Join(f.Truncate(0), r.rebuild(ctx, name, err))
+	}
+	if err != nil {
 		err = fmt.Errorf("writing the backup: %w", err)
 	} else {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	// No file is open twice where SQLite has locks on it.
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return mend(ctx, name)
+}
+
+// rebuild copies row by row what SQLite does not copy, since an index is damaged or a page
+// that nobody uses; but not where a payment would be missing.
+func (r *Reader) rebuild(ctx context.Context, name string, because error) error {
+	found, err := r.file.verify(ctx)
+	if err != nil {
+		return err
+	}
+	if !found.all() {
+		return errors.Join(because, found.Err())
+	}
+	c, err := connect(name, "rw")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.close() }()
+	if err := create(c); err != nil {
+		return err
+	}
+	if _, err := c.exec(beginWrite); err != nil {
+		return err
+	}
+	for from, into := range map[string]string{
+		"SELECT " + strings.Join(names, ", ") + " FROM payments NOT INDEXED": insertRow,
+		"SELECT id, head, request, answer FROM kept":                         insertKept,
+		"SELECT network, genesis FROM networks":                              "INSERT INTO networks VALUES (?, ?)",
+		"SELECT name, value FROM meta":                                       "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+	} {
+		if err := r.file.query(ctx, from, nil, func(values []driver.Value) error {
+			args := make([]any, len(values))
+			for i, v := range values {
+				args[i] = v
+			}
+			_, err := c.exec(into, args...)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	_, err = c.exec(commitWrite)
+	return err
+}
+
+// mend looks through a copy: one of a damaged ledger would be found out when it is needed.
+// What the indexes have can be made again from the table.
+func mend(ctx context.Context, name string) error {
+	d, err := openDatabase(name, "rw")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.close() }()
+	found, err := d.verify(ctx)
+	if err != nil || found.Err() == nil {
+		return err
+	}
+	if found.all() {
+		if _, err := d.exec("REINDEX"); err != nil {
+			return err
+		}
+		if found, err = d.verify(ctx); err != nil {
+			return err
+		}
+	}
+	if err := found.Err(); err != nil {
+		return fmt.Errorf("the copy is not whole, as the ledger is not: %w", err)
+	}
+	return nil
 }
 
 // missing says whether a name is free.

@@ -32,6 +32,14 @@ func execute(t *testing.T, path string, statements ...string) {
 	}
 }
 
+// forgetMark makes a ledger one of which the lock file says nothing.
+func forgetMark(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path + ".lock"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestOtherFilesAreRefused: a file of a version before, or of after this, or of another
 // program, is not opened, by the gateway or by who reads, and not changed. The error says
 // what to do, and that works.
@@ -70,6 +78,7 @@ func TestOtherFilesAreRefused(t *testing.T) {
 		"the schema before this one": {func(t *testing.T, path string) {
 			sold(t, path)
 			execute(t, path, "PRAGMA user_version = 1")
+			forgetMark(t, path)
 		}, "move all of"},
 		"another program's database": {func(t *testing.T, path string) {
 			execute(t, path, "CREATE TABLE books (title TEXT)", "PRAGMA application_id = 7")
@@ -77,6 +86,7 @@ func TestOtherFilesAreRefused(t *testing.T) {
 		"a newer version": {func(t *testing.T, path string) {
 			sold(t, path)
 			execute(t, path, "PRAGMA user_version = 99")
+			forgetMark(t, path)
 		}, "is of version 99"},
 		"no database": {func(t *testing.T, path string) {
 			if err := os.WriteFile(path, []byte(strings.Repeat("no database ", 1000)), fileMode); err != nil {

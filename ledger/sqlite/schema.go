@@ -4,8 +4,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"database/sql/driver"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +25,7 @@ const (
 	applicationID = 0x70617977
 	// schemaVersion is the user_version of the file. What is released is never
 	// changed, only added to.
-	schemaVersion = 2
+	schemaVersion = 3
 )
 
 // columns are those of payments: what a move changes, what it can change and nearly never
@@ -34,11 +36,13 @@ const (
 // later: it is the order of claims even where the clock goes back, never less than
 // created, and a payment that is claimed anew has a new one. hash is the payment's public
 // ID. kept_until is from when on nobody can fetch the payment any more; it is NULL where
-// nothing is kept, or may be needed for ever.
+// nothing is kept, or may be needed for ever. kept_sum is the checksum of the signed
+// request and the kept answer, and sum that of all other columns: SQLite has none, and
+// takes what a bad disk has made of a number for the number.
 var columns = []string{
 	"state TEXT NOT NULL", "doubt INTEGER NOT NULL", "amount TEXT NOT NULL", "body TEXT NOT NULL", "facilitator TEXT NOT NULL",
 	"transaction_id TEXT NOT NULL", "reason TEXT NOT NULL", "status INTEGER NOT NULL", "runs INTEGER NOT NULL", "ended INTEGER NOT NULL",
-	"updated INTEGER NOT NULL", "kept_until INTEGER",
+	"updated INTEGER NOT NULL", "kept_until INTEGER", "kept_sum INTEGER NOT NULL", "sum INTEGER NOT NULL",
 	"payer TEXT NOT NULL", "url TEXT NOT NULL",
 	"id INTEGER PRIMARY KEY", "hash BLOB NOT NULL UNIQUE", "key TEXT NOT NULL",
 	"scheme TEXT NOT NULL", "network TEXT NOT NULL", "asset TEXT NOT NULL", "pay_to TEXT NOT NULL", "method TEXT NOT NULL",
@@ -48,8 +52,12 @@ var columns = []string{
 
 // How many columns a move changes, with and without the rare ones.
 const (
-	moving = 12
-	rarely = 14
+	moving = 14
+	rarely = 16
+	// sumAt is where the checksum stands among the columns, and hashAt the hash.
+	sumAt  = 13
+	idAt   = 16
+	hashAt = 17
 )
 
 // fields are where the values of the columns are, to be read or written.
@@ -60,6 +68,7 @@ func (s *stored) fields() []any {
 		&p.Transaction, &p.Reason, &p.Status, &p.Runs, &p.Ended,
 		instant{&p.Updated},
 		instant{&s.keptUntil},
+		&s.keptSum, &s.sum,
 		&p.Payer, &p.URL,
 		&s.id, &s.hash, (*string)(&p.Key),
 		&p.Scheme, &p.Network, &p.Asset, &p.PayTo, &p.Method,
@@ -136,7 +145,7 @@ func create(c *connection) error {
 	for _, step := range []struct {
 		text string
 		args []any
-	}{{beginWrite, nil}, {schema, nil}, {"INSERT INTO meta VALUES ('salt', ?)", []any{salt[:]}}, {commitWrite, nil}} {
+	}{{beginWrite, nil}, {schema, nil}, {"INSERT INTO meta VALUES ('salt', ?)", []any{binary.LittleEndian.AppendUint64(salt[:], crc64.Checksum(salt[:], crcs))}}, {commitWrite, nil}} {
 		if _, err := c.exec(step.text, step.args...); err != nil {
 			return err
 		}
@@ -158,19 +167,73 @@ type stored struct {
 	hash      []byte
 	payment   ledger.Payment
 	keptUntil time.Time
+
+	// The checksums; see columns.
+	keptSum, sum int64
 }
 
-// scan reads a row that selectRow selects.
-func scan(values []driver.Value) (s stored, err error) {
+// scan reads a row that selectRow selects, or selectBrief.
+func scan(values []driver.Value, brief bool) (s stored, err error) {
 	p := &s.payment
 	if err := read(values, append(s.fields(), &p.Request, &p.Answer)...); err != nil {
 		return stored{}, err
 	}
-	if hash := digestOf(p.Key); string(hash[:]) != string(s.hash) {
-		return stored{}, fmt.Errorf("%w: the hash of row %d is not that of its key", errDamaged, s.id)
+	hash := digestOf(p.Key)
+	if string(hash[:]) != string(s.hash) || sumOf(values[:len(columns)]) != s.sum || !brief && sumOfKept(*p) != s.keptSum {
+		return stored{}, fmt.Errorf("%w: the row of payment %x is not what was written", errDamaged, s.hash)
 	}
 	p.ID = ledger.ID(p.Key)
 	return s, nil
+}
+
+// seal sets the checksums of a row that is to be written.
+func (s *stored) seal() {
+	s.keptSum = sumOfKept(s.payment)
+	fields := s.fields()
+	values := make([]driver.Value, len(fields))
+	for i, f := range fields {
+		values[i] = value(f)
+	}
+	s.sum = sumOf(values)
+}
+
+// crcs is the table of the checksums. They are against bad disks, not against people.
+var crcs = crc64.MakeTable(crc64.ECMA)
+
+// sumOf is the checksum of a row's columns, but for the one that has it.
+func sumOf(values []driver.Value) int64 {
+	var b []byte
+	for i, v := range values {
+		if i == sumAt {
+			continue
+		}
+		if yes, ok := v.(bool); ok { // it comes back as a number
+			v = int64(0)
+			if yes {
+				v = int64(1)
+			}
+		}
+		switch v := v.(type) {
+		case int64:
+			b = binary.LittleEndian.AppendUint64(append(b, 'i'), uint64(v)) //nolint:gosec // its bits
+		case string:
+			b = append(binary.LittleEndian.AppendUint64(append(b, 's'), uint64(len(v))), v...)
+		case []byte:
+			b = append(binary.LittleEndian.AppendUint64(append(b, 'b'), uint64(len(v))), v...)
+		default:
+			b = append(b, '0')
+		}
+	}
+	return int64(crc64.Checksum(b, crcs)) //nolint:gosec // its bits
+}
+
+// sumOfKept is the checksum of what stands in the table kept, 0 of nothing.
+func sumOfKept(p ledger.Payment) int64 {
+	if len(p.Request)+len(p.Answer) == 0 {
+		return 0
+	}
+	b := binary.LittleEndian.AppendUint64(nil, uint64(len(p.Request)))
+	return int64(crc64.Update(crc64.Update(crc64.Checksum(b, crcs), crcs, p.Request), crcs, p.Answer)) //nolint:gosec // its bits
 }
 
 // keptUntil is when the request and the answer may go, in a file that knows no
@@ -214,17 +277,20 @@ var (
 func damaged(err error) error {
 	code := 0
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		code = e.Code() & 0xff // without what says more of it
+		code = e.Code()
 	}
-	if code == lib.SQLITE_CORRUPT || code == lib.SQLITE_NOTADB {
-		return fmt.Errorf("%w (%w): restore a backup; payments made since then must be looked up on the chain", errDamaged, err)
+	less := code & 0xff // without what says more of it
+	if less == lib.SQLITE_CORRUPT || less == lib.SQLITE_NOTADB || code == lib.SQLITE_IOERR_SHORT_READ {
+		return fmt.Errorf("%w (%w): see `caddy paywall payments verify`, and restore a backup; payments made since then must be looked up on the chain", errDamaged, err)
 	}
 	return err
 }
 
 // check looks at what is at path, changes nothing, and reports whether there is
 // nothing yet.
-func check(path string) (empty bool, err error) {
+//
+// m is what the lock file says was there.
+func check(path string, m mark) (empty bool, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return false, err
 	}
@@ -250,6 +316,8 @@ func check(path string) (empty bool, err error) {
 		return false, err
 	case id == 0 && version == 0 && tables == 0:
 		return true, nil
+	case m.version == schemaVersion && (id != applicationID || version != schemaVersion):
+		return false, fmt.Errorf("%w: %s is not the ledger that was there, or its first page is damaged; %s", errDamaged, path, remedy)
 	case id != applicationID || version < schemaVersion:
 		return false, refuse(path)
 	case version > schemaVersion:

@@ -32,7 +32,9 @@ type shared struct {
 	mu      sync.Mutex
 	options Options
 	users   int // configs
-	attempt *attempt
+	// existing: it was open before.
+	existing bool
+	attempt  *attempt
 }
 
 // attempt is one to open the ledger. ledger and err are set when it is over.
@@ -151,6 +153,9 @@ func (s *shared) opening() *attempt {
 // open opens the ledger. It is not under the lock: it takes as long as it takes.
 func (s *shared) open(a *attempt, o Options) {
 	defer close(a.over)
+	s.mu.Lock()
+	o.existing = s.existing
+	s.mu.Unlock()
 	l, err := Open(s.path, o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +165,7 @@ func (s *shared) open(a *attempt, o Options) {
 		return
 	}
 	l.SetOptions(s.options)
-	a.ledger, s.attempt = l, nil
+	a.ledger, s.attempt, s.existing = l, nil, true
 	s.ledger.Store(l)
 	if s.users == 0 { // a request of an old config has asked
 		go s.closeUnused(l)

@@ -19,14 +19,16 @@
 //
 //	payments.db              the database
 //	payments.db-wal, -shm    belong to it, while it is open and after a crash
-//	payments.db.lock         locked while a process writes
+//	payments.db.lock         locked while a process writes; see mark
 package sqlite
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -68,6 +70,9 @@ type Options struct {
 	// goes wrong at a point of a transaction.
 	choresEvery time.Duration
 	fault       func(at string) error
+
+	// existing: this process had the ledger open before, so it is not new.
+	existing bool
 }
 
 // Ledger is a ledger.Ledger in a file. It is made by Open.
@@ -89,6 +94,8 @@ type Ledger struct {
 	// writing is held while the file is written. It comes before mu.
 	writing sync.Mutex
 	writer  *connection // nil after a failure, until the file is opened again
+	files   held
+	changes int64 // how many changes the file has had at most; see mark
 
 	// mu guards what is in memory. An operation holds it for about a microsecond.
 	mu      sync.Mutex
@@ -96,11 +103,13 @@ type Ledger struct {
 	rows    table
 	filling *batch // of the next transaction
 	failure error  // why the file cannot be written
+	damage  error  // what a look at the whole file has found
 	commits uint64 // how often the file has changed
 	lastID  int64  // of the latest claim
 
 	awaited, written chan struct{} // there is something to write, with and without somebody who waits
 	quit, ended      chan struct{}
+	checked          chan struct{} // the look at the whole file is over
 }
 
 // Open opens the ledger at path and makes it if it is not there. Only one
@@ -110,7 +119,7 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 		now: o.Now, random: o.Random, logger: o.Logger, max: o.Max, fault: o.fault,
 		rows: newTable(), filling: newBatch(),
 		awaited: make(chan struct{}, 1), written: make(chan struct{}, 1),
-		quit: make(chan struct{}), ended: make(chan struct{}),
+		quit: make(chan struct{}), ended: make(chan struct{}), checked: make(chan struct{}),
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -137,27 +146,36 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 	if l.lock, err = takeLock(l.path); err != nil {
 		return nil, err
 	}
-	if err := l.open(); err != nil {
+	if err := l.open(o.existing); err != nil {
+		close(l.quit)
 		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", l.path, err), l.closeFiles())
 	}
 	go l.run()
 	return l, nil
 }
 
-// open opens the file, and learns from it what memory has to know.
-func (l *Ledger) open() error {
+// open opens the file, and learns from it what memory has to know. What is refused is not
+// changed.
+func (l *Ledger) open(existing bool) error {
 	begun := time.Now()
-	// SQLite gives the files beside it the mode of the first.
-	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
+	m, marked := readMark(l.lock)
+	if err := l.makeFile(existing || marked); err != nil {
+		return err
+	}
+	empty, err := check(l.path, m)
 	if err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	empty, err := check(l.path)
-	if err != nil {
-		return err
+	switch {
+	case empty && (existing || marked):
+		return missingDatabase(l.path, l.path+".lock")
+	case empty:
+		close(l.checked)
+		l.logger.Warn("a new ledger, which knows of no payment; if there was one before, stop and put it back", zap.String("file", l.path))
+	default:
+		if err := l.examine(m); err != nil {
+			return err
+		}
 	}
 	if l.writer, err = connectWriter(l.path); err != nil {
 		return err
@@ -173,6 +191,15 @@ func (l *Ledger) open() error {
 	if l.lists, err = openDatabase(l.path, "rw", "query_only(ON)"); err != nil {
 		return err
 	}
+	if l.files, err = openFiles(l.path); err != nil {
+		return err
+	}
+	if l.changes, err = l.file.changes(); err != nil {
+		return err
+	}
+	if err := l.mark(empty); err != nil {
+		return err
+	}
 	if l.lastID, err = l.file.lastID(); err != nil {
 		return err
 	}
@@ -184,6 +211,81 @@ func (l *Ledger) open() error {
 		return err
 	}
 	l.logger.Info("ledger open", zap.String("file", l.path), zap.Int("open", open), zap.Duration("took", time.Since(begun)))
+	return nil
+}
+
+// makeFile makes the file, if there is none and never was. SQLite gives the files beside
+// it its mode.
+func (l *Ledger) makeFile(existing bool) error {
+	if info, err := os.Stat(l.path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		if trace := traces(l.path, existing); trace != "" {
+			return missingDatabase(l.path, trace)
+		}
+	}
+	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the configured file
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// mark says in the lock file how many changes the database has.
+func (l *Ledger) mark(sync bool) error {
+	err := mark{schemaVersion, l.changes}.write(l.lock)
+	if err == nil && sync {
+		err = errors.Join(l.lock.Sync(), syncDir(filepath.Dir(l.path)))
+	}
+	return err
+}
+
+// examineWithin is how long the look at the whole file may hold up a start: some 400,000
+// payments. For a larger one it goes on meanwhile.
+const examineWithin = 5 * time.Second
+
+// examine looks at the whole file, unless that takes long: then the ledger is opened, and
+// closed for everybody if damage is found.
+func (l *Ledger) examine(m mark) error {
+	d, err := openDatabase(l.path, "ro")
+	if err != nil {
+		return err
+	}
+	changes, err := d.changes()
+	if err == nil && changes < m.changes {
+		err = fmt.Errorf("%w: it lacks the latest %d changes to payments, so %[3]s-wal was removed, cut or damaged, or %[3]s is an older copy: put the right files back; if they are lost, or the copy is a backup that you have restored, remove %[3]s.lock, start again, and look payments made since then up on the chain", errDamaged, m.changes-changes, l.path)
+	}
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	found := make(chan error, 1)
+	go func() {
+		r, err := d.verify(ctx)
+		found <- errors.Join(err, r.Err(), d.close())
+	}()
+	select {
+	case err := <-found:
+		cancel()
+		close(l.checked)
+		return err
+	case <-time.After(examineWithin):
+	}
+	l.logger.Warn("the ledger is large, and is looked through while it is in use", zap.String("file", l.path))
+	go func() {
+		defer close(l.checked)
+		defer cancel()
+		select {
+		case <-l.quit:
+			cancel()
+			<-found
+		case err := <-found:
+			if err != nil {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.damage = err
+				l.logger.Error("the ledger is damaged; payments are refused", zap.String("file", l.path), zap.Error(err))
+			}
+		}
+	}()
 	return nil
 }
 
@@ -211,6 +313,7 @@ func (l *Ledger) Close() error {
 	l.mu.Unlock()
 	close(l.quit)
 	<-l.ended
+	<-l.checked
 	err := l.commit()
 	if err != nil {
 		err = fmt.Errorf("the last changes of %d payments are not in the file: %w", len(l.filling.rows), err)

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -79,6 +80,8 @@ func (l *Ledger) run() {
 	defer close(l.ended)
 	chores := time.NewTicker(l.options.Load().choresEvery)
 	defer chores.Stop()
+	looks := time.NewTicker(lookEvery)
+	defer looks.Stop()
 	for {
 		select {
 		case <-l.quit:
@@ -95,6 +98,8 @@ func (l *Ledger) run() {
 			}
 		case <-chores.C:
 			l.chores()
+		case <-looks.C:
+			l.look()
 		}
 		for l.commit() != nil {
 			select {
@@ -103,6 +108,15 @@ func (l *Ledger) run() {
 			case <-time.After(tryAgain):
 			}
 		}
+	}
+}
+
+// look looks whether the files are where they were.
+func (l *Ledger) look() {
+	if err := l.files.inPlace(); err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.failed(newBatch(), err, true)
 	}
 }
 
@@ -175,6 +189,9 @@ func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
 			l.writer = nil
 		}
 	}()
+	if err := l.files.inPlace(); err != nil {
+		return false, err
+	}
 	if l.writer == nil {
 		if l.writer, err = connectWriter(l.path); err != nil {
 			return false, err
@@ -200,6 +217,10 @@ func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
 			}
 		}
 	}
+	l.changes += int64(len(versions))
+	if _, err := l.writer.exec("INSERT OR REPLACE INTO meta VALUES ('changes', ?)", binary.LittleEndian.AppendUint64(nil, uint64(l.changes))); err != nil { //nolint:gosec // its bits
+		return false, err
+	}
 	if err := l.fault("write"); err != nil {
 		return false, err
 	}
@@ -207,6 +228,10 @@ func (l *Ledger) write(versions []version, try bool) (sent bool, err error) {
 	if _, err := l.writer.exec(commitWrite); err != nil {
 		return true, err
 	}
+	if err := l.files.inPlace(); err != nil { // what is in a file that was removed, is not on disk
+		return true, err
+	}
+	_ = l.mark(false) // the one before says less, and nothing that is not so
 	return true, l.fault("committed")
 }
 
@@ -282,6 +307,9 @@ func (l *Ledger) well() error {
 func (l *Ledger) asWriter(do func(*connection) error) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	if err := l.files.inPlace(); err != nil {
+		return err
+	}
 	if l.writer == nil {
 		return errors.New("the file cannot be written now")
 	}

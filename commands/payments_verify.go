@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -54,17 +55,18 @@ func verifyLedger(ctx context.Context, file string, out io.Writer) (int, error) 
 	if err != nil {
 		return exitFailure, err
 	}
-	text := fmt.Sprintf("%d payments are as they were written\n", found.Payments)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d payments are as they were written\n", found.Payments)
 	for _, id := range found.Unreadable {
-		text += fmt.Sprintf("unreadable: %s\n", clean(id))
+		fmt.Fprintf(&text, "unreadable: %s\n", clean(id))
 	}
 	for _, id := range found.Missing {
-		text += fmt.Sprintf("missing: %s\n", clean(id))
+		fmt.Fprintf(&text, "missing: %s\n", clean(id))
 	}
 	for _, says := range found.Says {
-		text += fmt.Sprintf("SQLite says: %s\n", clean(says))
+		fmt.Fprintf(&text, "SQLite says: %s\n", clean(says))
 	}
-	if _, err := io.WriteString(out, text); err != nil {
+	if _, err := io.WriteString(out, text.String()); err != nil {
 		return exitFailure, err
 	}
 	if err := found.Err(); err != nil {

@@ -276,7 +276,7 @@ func (l *Ledger) examine(m mark) error {
 		select {
 		case <-l.quit:
 			cancel()
-			<-found
+			<-found //nolint:errcheck // nobody asks any more
 		case err := <-found:
 			if err != nil {
 				l.mu.Lock()

@@ -28,7 +28,12 @@ func hears(t *testing.T, l *Ledger) {
 func speaker(t *testing.T, s *server, schema, name string, k uint64) (*Ledger, ledger.Claim) {
 	t.Helper()
 	l := s.gateway(t, schema, Options{})
-	l.AnswerPeers(func(_ context.Context, key ledger.Key) []byte { return []byte(name + " has " + string(key)) })
+	l.AnswerPeers(func(_ context.Context, key ledger.Key) []byte {
+		if !l.HeldHere(key) {
+			return nil
+		}
+		return []byte(name + " has " + string(key))
+	})
 	c, err := l.Claim(t.Context(), sample(k), lease)
 	if err != nil {
 		t.Fatal(err)

@@ -123,6 +123,11 @@ func (m *model) forget(*rapid.T) {
 }
 
 func (m *model) hold(t *rapid.T, key ledger.Key, f func(ledger.Ledger) (ledger.Claim, error)) {
+	if _, err := m.memory.Get(t.Context(), key); errors.Is(err, ledger.ErrNotFound) {
+		if p, err := m.file.Get(t.Context(), key); err == nil && p.State == ledger.Delivered && m.over(p) {
+			return // to memory it is new, and to the file delivered for some time yet
+		}
+	}
 	a, errA := f(m.memory)
 	b, errB := f(m.file)
 	m.same(t, errA, errB)
@@ -199,10 +204,8 @@ func (m *model) check(t *rapid.T) {
 		a, errA := m.memory.Get(t.Context(), key)
 		b, errB := m.file.Get(t.Context(), key)
 		switch {
-		case errors.Is(errA, ledger.ErrNotFound) && (errors.Is(errB, ledger.ErrNotFound) || ledger.Claimable(b, m.time)):
-		case errors.Is(errB, ledger.ErrNotFound) && ledger.Claimable(a, m.time):
-		case errors.Is(errA, ledger.ErrNotFound) && errB == nil && b.State == ledger.Delivered && !m.time.Before(b.Keep):
-			// what need not be kept any longer one store has forgotten, and the other not yet
+		case errors.Is(errA, ledger.ErrNotFound) && (errors.Is(errB, ledger.ErrNotFound) || m.over(b)):
+		case errors.Is(errB, ledger.ErrNotFound) && m.over(a):
 		case errA != nil || errB != nil:
 			t.Fatalf("%s: memory says %v, and the file %v", key, errA, errB)
 		default:
@@ -232,7 +235,13 @@ func (m *model) list(t *rapid.T) {
 	}
 }
 
-// listed returns the rows that are not free, by their keys.
+// over says whether a row need not be kept: what is free, and what is delivered and past
+// its Keep. One store may have forgotten it, and the other not yet.
+func (m *model) over(p ledger.Payment) bool {
+	return ledger.Claimable(p, m.time) || p.State == ledger.Delivered && !m.time.Before(p.Keep)
+}
+
+// listed returns the rows that have to be kept, by their keys.
 func (m *model) listed(t *rapid.T, l ledger.Ledger, f ledger.Filter) map[ledger.Key]ledger.Payment {
 	all := map[ledger.Key]ledger.Payment{}
 	var last time.Time
@@ -247,7 +256,7 @@ func (m *model) listed(t *rapid.T, l ledger.Ledger, f ledger.Filter) map[ledger.
 		if _, twice := all[p.Key]; twice {
 			t.Fatalf("%+v: %s is listed twice", f, p.Key)
 		}
-		if !ledger.Claimable(p, m.time) {
+		if !m.over(p) {
 			all[p.Key] = p
 		}
 	}

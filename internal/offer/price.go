@@ -1,6 +1,11 @@
 package offer
 
-import "github.com/caddy-paywall/caddy-paywall/facilitator"
+import (
+	"strings"
+
+	"github.com/caddy-paywall/caddy-paywall/facilitator"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
+)
 
 // Price is one price of the list. Lines that say the same share one.
 type Price struct {
@@ -34,3 +39,25 @@ func (p *Price) Offers(first bool) *Offers {
 
 // Options are the ways to pay the price.
 func (p *Price) Options() []*Option { return p.offers[0].options }
+
+// Token is what is known of a token in which the price is asked for, or was once; nil if that
+// is nothing.
+func (p *Price) Token(network, asset string) *Option { return tokenOf(p.Options(), network, asset) }
+
+// tokenOf finds a token among options, and else in the built-in table.
+func tokenOf(options []*Option, network, asset string) *Option {
+	of, ok := money.FindNetwork(network)
+	if !ok {
+		return nil
+	}
+	for _, o := range options {
+		if o.Requirement.Network == network && strings.EqualFold(o.Requirement.Asset, asset) {
+			return &Option{Network: of, Decimals: o.Decimals, Symbol: o.Symbol, PegUSD: o.PegUSD, Stock: o.Stock}
+		}
+	}
+	known, ok := money.FindAsset(network, asset)
+	if !ok {
+		return nil
+	}
+	return &Option{Network: of, Decimals: known.Decimals, Symbol: known.Symbol, PegUSD: known.PegUSD, Stock: known.Default}
+}

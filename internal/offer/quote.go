@@ -14,7 +14,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -144,10 +143,11 @@ func (o *Offers) Quoted(ctx context.Context, q *Quotes, p *x402.Payment, line st
 		return m, false
 	}
 	r.Quote = ""
-	m = Match{Requirement: r, Option: o.optionFor(r)}
+	m = Match{Requirement: r, Option: tokenOf(o.options, r.Network, r.Asset)}
 	if m.Option == nil {
 		return m, false
 	}
+	m.Option.Requirement = r
 	for _, b := range o.backends {
 		kind, known := kindFor(m.Option, b.Source.Snapshot())
 		if (kind != nil || !known) && fits(kind, p, r) {
@@ -155,27 +155,6 @@ func (o *Offers) Quoted(ctx context.Context, q *Quotes, p *x402.Payment, line st
 		}
 	}
 	return m, len(m.Settlers) > 0
-}
-
-// optionFor is what is known of the token of a requirement, or nil.
-func (o *Offers) optionFor(r x402.Requirement) *Option {
-	network, ok := money.FindNetwork(r.Network)
-	if !ok {
-		return nil
-	}
-	option := &Option{Requirement: r, Network: network}
-	for _, other := range o.options {
-		if other.Requirement.Network == r.Network && strings.EqualFold(other.Requirement.Asset, r.Asset) {
-			option.Decimals, option.Symbol, option.PegUSD, option.Stock = other.Decimals, other.Symbol, other.PegUSD, other.Stock
-			return option
-		}
-	}
-	asset, ok := money.FindAsset(r.Network, r.Asset)
-	if !ok {
-		return nil
-	}
-	option.Decimals, option.Symbol, option.PegUSD, option.Stock = asset.Decimals, asset.Symbol, asset.PegUSD, asset.Default
-	return option
 }
 
 // fits says whether a payment's requirement has what a facilitator puts into those that it

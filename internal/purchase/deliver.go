@@ -36,6 +36,7 @@ type run struct {
 	request  *http.Request // the payer's
 	answer   *delivery.ResponseWriter
 	cancel   context.CancelFunc // of the upstream
+	upstream context.Context    // its own
 	sale     atomic.Int32
 	short    bool     // the payer has signed for a shorter time than he was asked for
 	used     bool     // this run is recorded as one that uses up what is owed
@@ -67,6 +68,7 @@ func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	d := &run{p: p, w: w, request: r}
 	d.answer = delivery.NewResponseWriter(r.Context(), w, p.result.settled, d.atStatus)
 	ctx, cancel := d.begin()
+	d.upstream = ctx
 	defer cancel()
 	defer p.hold.lease.OnLoss(nil) // a settlement may go on alone, and keep the claim
 	if copied := p.hold.Payment.Answer; p.result.settled && delivery.HasCopy(p.hold.Payment) {
@@ -97,6 +99,7 @@ func (p *Purchase) Deliver(w http.ResponseWriter, r *http.Request, next caddyhtt
 	}
 	if p.hold.Payment.State == ledger.Settled || p.result.settled && begins.Status != 0 {
 		if refused := p.record(begins); refused != nil {
+			p.result.status = refused.Status // the upstream is not asked
 			return p.desk.Refuse(w, r, p, *refused)
 		}
 	}
@@ -161,6 +164,7 @@ func (p *Purchase) holdFor() time.Duration {
 func (r *run) atStatus(status int, header http.Header) (pass bool) {
 	p := r.p
 	p.result.status = status
+	r.noteCut()
 	r.answer.Goods = p.isGoods(status)
 	usage := header.Values(x402.HeaderSettlementOverrides)
 	delivery.RemoveReceipts(header)
@@ -207,6 +211,16 @@ func (r *run) atStatus(status int, header http.Header) (pass bool) {
 	p.setReceipt(header)
 	r.handOut(header)
 	return true
+}
+
+// noteCut notes where we have ended the run of an upstream that acts, before its status
+// line: its payer has left long ago, or the claim is lost. What comes then speaks of that, and
+// nobody knows whether it has acted.
+func (r *run) noteCut() {
+	p := r.p
+	if p.ask.Acts && p.result.settled && !r.replayed && r.upstream.Err() != nil && !p.ask.Upload.WasCut() && !p.isGoods(p.result.status) {
+		p.result.status = ledger.StatusBegan
+	}
 }
 
 // handOut prepares the header of an answer of the upstream that goes to the payer.
@@ -322,6 +336,7 @@ func (r *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 			refused.Receipt, refused.RetryAfter = p.receipt(p.hold.Payment), fetchAgainAfter
 		}
 		r.refuse(refused)
+		r.noteCut()
 	case clientError(err):
 		if p.result.settled {
 			p.setReceipt(w.Header())
@@ -341,6 +356,7 @@ func (r *run) serve(w http.ResponseWriter, next caddyhttp.Handler, sent *http.Re
 		// An upstream that failed is not: these routes know nothing of payments,
 		// and what they serve in its place would be served for nothing.
 		r.refuse(p.upstreamFailed(err))
+		r.noteCut()
 	}
 	return nil
 }
@@ -394,7 +410,14 @@ func (r *run) noteUncharged() {
 // finish decides whether the goods have arrived.
 func (r *run) finish(err error, returned bool) {
 	p, a := r.p, r.answer
-	p.result.status = max(a.Status, 0)
+	switch {
+	case p.result.status == ledger.StatusBegan: // see noteCut
+	case a.Status > 0:
+		p.result.status = a.Status
+	default:
+		p.result.status = 0
+		r.noteCut()
+	}
 	p.sawUpstream(p.result.status, returned)
 	if !p.result.settled {
 		if p.result.outcome == "" {

@@ -21,7 +21,7 @@ import (
 // his signature with every purchase.
 
 // endWithin is how long a request waits for the end of another one at another gateway.
-const endWithin = 400 * time.Millisecond
+const endWithin = compareWithin
 
 // redeemEarlier looks for a purchase of this payer that was paid for and not
 // delivered, and takes it over instead of selling a second one. It is called
@@ -198,7 +198,7 @@ func (p *Purchase) waitForEnd(r *http.Request, row ledger.Payment, named bool) *
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-time.After(endWithin / 8):
+		case <-time.After(endWithin / 40):
 		}
 		switch fresh, err := p.desk.Settler.Ledger.Get(ctx, row.Key); {
 		case errors.Is(err, ledger.ErrNotFound), err == nil && fresh.State == ledger.Delivered:

@@ -3,8 +3,6 @@ package purchase
 import (
 	"errors"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/holiman/uint256"
 	"go.uber.org/zap"
@@ -83,13 +81,11 @@ func (p *Purchase) usedMore(said []string) bool {
 	if p.result.sold == nil {
 		return true
 	}
-	i := slices.IndexFunc(p.offered.Price.Options(), func(o *offer.Option) bool {
-		return o.Requirement.Network == p.result.sold.network && strings.EqualFold(o.Requirement.Asset, p.result.sold.asset)
-	})
-	if i < 0 {
+	token := p.offered.Price.Token(p.result.sold.network, p.result.sold.asset)
+	if token == nil {
 		return true // nobody knows any more what a dollar of it is
 	}
-	due, err := charge(said, p.result.sold.most, p.offered.Price.Options()[i])
+	due, err := charge(said, p.result.sold.most, token)
 	if err != nil {
 		return true
 	}

@@ -214,6 +214,7 @@ func TestEffectsThatMayHaveHappenedAreNotRepeated(t *testing.T) {
 			w := gate.Prepare(t)
 			s := w.WithLedger()
 			w.Load(gate.OnLedger(w.Caddyfile(tt.option + "price POST /act $0.01")))
+			advance := gate.Clock(t)
 			p := gate.NewPayer(t)
 			w.Upstream.On(gate.Says(500, "no"))
 			payment := w.Sign(http.MethodPost, "/act", p).V2(t)
@@ -237,7 +238,7 @@ func TestEffectsThatMayHaveHappenedAreNotRepeated(t *testing.T) {
 			if _, err := s.Move(t.Context(), taken, ledger.Change{To: ledger.Delivering, Status: ledger.StatusBegan}); err != nil {
 				t.Fatal(err)
 			}
-			gate.Clock(t)(2 * ledger.LeaseFor)
+			advance(2 * ledger.LeaseFor)
 			s.Ahead.Store(int64(2 * ledger.LeaseFor))
 			w.Expect(w.PostPaid("/act", "order", payment, false), tt.status, tt.code)
 			if n := w.Upstream.Hits.Load(); n != tt.runs || w.Facilitator.Transfers() != 1 {

@@ -268,8 +268,12 @@ func TestNothingSecretShows(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.Load(text)
-		w.Until(func() bool { return w.Get("/bearer/x").Is(402) })
-		offer = w.Challenge(http.MethodGet, "/bearer/x").Accepts[0]
+		if strings.HasPrefix(ledger, "memory") {
+			w.Until(func() bool { return w.Get("/bearer/x").Is(402) })
+			offer = w.Challenge(http.MethodGet, "/bearer/x").Accepts[0]
+		} else { // it cannot be reached, which closes the prices
+			w.Until(func() bool { return w.Get("/bearer/x").Is(503) })
+		}
 		for _, path := range []string{"/bearer/x", "/bearer/missing", "/bearer/panic", "/bearer/down", "/bearer/nofile", "/header/x", "/cdp/x", "/own/x"} {
 			buy(http.MethodGet, path)
 		}

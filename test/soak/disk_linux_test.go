@@ -3,8 +3,8 @@ package soak
 import (
 	"context"
 	"net/http"
-	"sync"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 

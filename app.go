@@ -183,6 +183,7 @@ func (a *App) loadLedgers() error {
 	}
 	a.ledgers.Keep(kept)
 	a.ledger = ledger.Guard(a.ledgers.Ledger)
+	a.ledgers.HasSold = a.ledger.HasAnswered
 	return nil
 }
 

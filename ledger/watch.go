@@ -119,6 +119,14 @@ func (c *condition) tell(down bool) bool {
 // asks nobody; see Watch.
 func (g *Guarded) Down() (wait time.Duration, err error) { return g.condition.down(time.Now()) }
 
+// HasAnswered says whether the ledger has ever answered. In one that has not, nothing was
+// sold by this process.
+func (g *Guarded) HasAnswered() bool {
+	g.condition.mu.Lock()
+	defer g.condition.mu.Unlock()
+	return !g.condition.heard.IsZero()
+}
+
 // Watch asks the ledger whether it works, until ctx ends, and tells the log when that
 // changes.
 func (g *Guarded) Watch(ctx context.Context, logger *zap.Logger) {

@@ -42,6 +42,9 @@ func Place(raw json.RawMessage, l any) string {
 type Config struct {
 	// Ledger sells in the config's own, and knows the others.
 	Ledger *ledger.Successor
+	// HasSold says whether something can have been sold in it; nil: it can. An operator who
+	// takes a ledger back that could never be reached leaves nothing behind there.
+	HasSold func() bool
 
 	of      *Ledgers
 	own     Loaded
@@ -89,7 +92,9 @@ func (s *Ledgers) Enter(own Loaded, named []Loaded, logger *zap.Logger) (_ *Conf
 	}
 	if len(s.configs) > 0 {
 		latest := s.configs[len(s.configs)-1]
-		keep(latest.own)
+		if latest.HasSold == nil || latest.HasSold() {
+			keep(latest.own)
+		}
 		for _, f := range latest.formers {
 			// Who has taken one out of the config has given it up.
 			if !f.named && !f.idle.Load() {

@@ -2,6 +2,7 @@ package promises
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,4 +59,24 @@ func TestFormerLedgerThatIsNoneDoesNotLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A ledger that could never be reached, taken back: nothing was sold there, and the shop is
+// open again.
+func TestWrongLedgerTakenBackClosesNothing(t *testing.T) {
+	w := gate.Prepare(t)
+	caddyfile := w.Caddyfile("price /paid/* $0.01")
+	dir := t.TempDir()
+	good := onLedger(caddyfile, "sqlite "+filepath.Join(dir, "good.db"))
+	w.Load(good)
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
+	blocked := filepath.Join(dir, "no-folder")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.Reload(onLedger(caddyfile, "sqlite "+filepath.Join(blocked, "wrong.db")))
+	w.ComesGood(func() bool { return w.Get("/paid/x").Is(503) })
+	w.Reload(good)
+	w.ComesGood(func() bool { return w.Get("/paid/x").Is(402) })
+	w.Expect(w.Pay(http.MethodGet, "/paid/x"), 200, "")
 }

@@ -462,3 +462,26 @@ func TestRedeliveryIsBound(t *testing.T) {
 	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", s), 200, "")
 	w.Counts(2, 1, 1)
 }
+
+// An act that we cut off, here because its claim was lost, is not begun again: whether it
+// was done nobody knows.
+func TestEffectsThatWeCutOffAreNotRepeated(t *testing.T) {
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price POST /act $0.01")))
+	for _, h := range gate.Handlers(t) {
+		h.ForTest().RenewEvery = 50 * time.Millisecond
+	}
+	w.Upstream.On(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		s.Lost.Store(true)
+		<-r.Context().Done()
+	})
+	payment := w.Sign(http.MethodPost, "/act", gate.NewPayer(t)).V2(t)
+	_ = w.PostPaid("/act", "order", payment, false)
+	s.Lost.Store(false)
+	w.Expect(w.Again(func() gate.Answer { return w.PostPaid("/act", "order", payment, false) }), 409, "delivery_unconfirmed")
+	if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+		t.Errorf("%d runs, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
+	}
+}

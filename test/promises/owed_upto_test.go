@@ -226,3 +226,27 @@ func TestUptoForAnotherAccountIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// What is owed by use is fetched though a reload asks for another token.
+func TestUptoIsFetchedWhateverTokenIsAskedFor(t *testing.T) {
+	w := gate.Prepare(t)
+	w.Facilitator.Kinds.Store(gate.KindsWithUpto(gate.FacilitatorA))
+	w.Load(w.Caddyfile("accept base-sepolia usdc " + gate.PayTo + "\nprice /chat/* upto $0.50"))
+	var runs atomic.Int64
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Settlement-Overrides", amountOf("1%"))
+		if runs.Add(1) == 1 {
+			rw.Header().Set("Content-Length", "100000") // and breaks off
+		}
+		_, _ = io.WriteString(rw, gate.Goods)
+	})
+	p := gate.NewPayer(t)
+	if res := w.PayWith(http.MethodGet, "/chat/x", w.PermitFor(http.MethodGet, "/chat/x", p).V2(t)); res.Err == nil {
+		t.Fatal(res)
+	}
+	w.Reload(w.Caddyfile("accept base-sepolia eurc " + gate.PayTo + "\nprice /chat/* upto 0.50 eurc"))
+	w.Expect(w.Again(func() gate.Answer {
+		return w.PayWith(http.MethodGet, "/chat/x", w.PermitFor(http.MethodGet, "/chat/x", p).V2(t))
+	}), 200, "")
+	w.Facilitator.ExpectMoved(t, "5000")
+}

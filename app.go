@@ -277,7 +277,17 @@ var processSecret = []byte(rand.Text())
 
 // secret is what all gateways that share the ledger know, and nobody else.
 func (a *App) secret(ctx context.Context) ([]byte, error) {
-	l, ok := a.ledgers.Ledger.Current().(ledger.Secrets)
+	return secretOf(ctx, a.ledgers.Ledger.Current())
+}
+
+// secretFor is that of the ledger which has a payment: what is made with it is the same for
+// as long as that is owed.
+func (a *App) secretFor(ctx context.Context, c ledger.Claim) ([]byte, error) {
+	return secretOf(ctx, a.ledgers.Ledger.HolderOf(c))
+}
+
+func secretOf(ctx context.Context, of ledger.Ledger) ([]byte, error) {
+	l, ok := of.(ledger.Secrets)
 	if !ok {
 		return processSecret, nil
 	}

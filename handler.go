@@ -148,7 +148,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 func (h *Handler) openDesk() {
 	h.desk = purchase.NewDesk(h.app.desk, h.app.shared.purchases, h.app.shared.offered, h.app.quotes, h.logger)
 	h.desk.Sampled, h.desk.RetryWindow, h.desk.UpstreamHeaders = h.sampled, time.Duration(h.RetryWindow), h.UpstreamHeaders
-	h.desk.Leaves, h.desk.Secret, h.desk.Refuse, h.desk.Decorate = h.leaves, h.app.secret, h.refuseSale, h.addCORS
+	h.desk.Leaves, h.desk.Secret, h.desk.Refuse, h.desk.Decorate = h.leaves, h.app.secretFor, h.refuseSale, h.addCORS
 }
 
 // ForTest returns the gate's desk, whose bounds and clock tests may change; it panics

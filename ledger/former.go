@@ -324,6 +324,19 @@ func (s *Successor) of(c Claim) (Ledger, Claim) {
 	return nil, c
 }
 
+// HolderOf is the ledger that has the row of a claim, or the current one if that was taken
+// out.
+func (s *Successor) HolderOf(c Claim) Ledger {
+	switch l, _ := s.of(c); f := l.(type) {
+	case nil:
+		return s.current
+	case *former:
+		return f.Ledger
+	default:
+		return l
+	}
+}
+
 // Renew implements Ledger.
 func (s *Successor) Renew(ctx context.Context, c Claim, lease time.Duration) error {
 	l, c := s.of(c)

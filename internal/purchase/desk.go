@@ -43,8 +43,8 @@ type Desk struct {
 
 	// Leaves says whether a Location leads away from the site.
 	Leaves func(location string) bool
-	// Secret is what all gateways that share the ledger know.
-	Secret func(context.Context) ([]byte, error)
+	// Secret is what all gateways know that share the ledger which has a payment.
+	Secret func(context.Context, ledger.Claim) ([]byte, error)
 	// Refuse answers a request in the gate's own words, and ends its purchase.
 	Refuse func(w http.ResponseWriter, r *http.Request, p *Purchase, f Refusal) error
 	// Decorate prepares the header of an answer of the upstream for browsers.

@@ -13,7 +13,7 @@ import (
 func (p *Purchase) upstreamRequest(r *http.Request) (*http.Request, error) {
 	delivery.WithoutPayment(r)
 	if p.desk.UpstreamHeaders {
-		secret, err := p.desk.Secret(r.Context())
+		secret, err := p.desk.Secret(r.Context(), p.hold.Claim)
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,8 @@ package promises
 import (
 	"net/http"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
@@ -62,6 +64,39 @@ func TestPurchaseGoesOnOverAnotherLedger(t *testing.T) {
 			w.Expect(res, 402, "payment_already_used")
 			if w.Facilitator.Transfers() != 1 {
 				t.Errorf("%d transfers", w.Facilitator.Transfers())
+			}
+		})
+	}
+}
+
+// The upstream gets the same key for every run for one payment, whatever ledger is sold in
+// by then.
+func TestIdempotencyKeyOutlivesTheLedger(t *testing.T) {
+	for name, m := range moves(t) {
+		t.Run(name, func(t *testing.T) {
+			w := gate.Prepare(t)
+			caddyfile := w.Caddyfile("upstream_headers\nprice POST /act $0.01")
+			w.Load(onLedger(caddyfile, m.from))
+			var keys sync.Map
+			var dies atomic.Bool
+			dies.Store(true)
+			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+				if key := r.Header.Get("Idempotency-Key"); key != "" { // else a free request
+					keys.Store(key, true)
+				}
+				if dies.Load() {
+					gate.Drop(rw, r)
+				}
+			})
+			payment := w.Sign(http.MethodPost, "/act", gate.NewPayer(t)).V2(t)
+			w.Expect(w.PostPaid("/act", "order", payment, false), 502, "upstream_failed")
+			dies.Store(false)
+			m.make(w, caddyfile)
+			w.Expect(w.Again(func() gate.Answer { return w.PostPaid("/act", "order", payment, false) }), 200, "")
+			n := 0
+			keys.Range(func(any, any) bool { n++; return true })
+			if n != 1 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d keys, %d transfers", n, w.Facilitator.Transfers())
 			}
 		})
 	}

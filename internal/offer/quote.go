@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,22 +43,30 @@ const (
 // Learn asks for the secret of the ledger until it is told, or ctx ends. Before that no
 // quotes are made.
 func (q *Quotes) Learn(ctx context.Context, secret func(context.Context) ([]byte, error)) {
-	for first := true; ctx.Err() == nil; first = false {
-		told, err := secret(ctx)
-		if err == nil {
-			q.use(told)
-		}
-		if first {
-			close(q.tried)
-		}
-		if err == nil {
-			return
-		}
+	err := q.ask(ctx, secret)
+	close(q.tried)
+	for err != nil {
 		select {
 		case <-ctx.Done():
+			return
 		case <-time.After(learnAgain):
 		}
+		err = q.ask(ctx, secret)
 	}
+}
+
+// ask asks for the secret once. A ledger that panics must not end the process.
+func (q *Quotes) ask(ctx context.Context, secret func(context.Context) ([]byte, error)) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("asking the ledger for its secret: panic: %v", p)
+		}
+	}()
+	told, err := secret(ctx)
+	if err == nil {
+		q.use(told)
+	}
+	return err
 }
 
 // use makes quotes with what only those who share the ledger know.

@@ -1,6 +1,7 @@
 package offer
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,27 @@ func TestChallengesWithQuotes(t *testing.T) {
 	body := string(first.AppendBody(nil, "https://a.example/", ""))
 	if body != string(o.Template.AppendBody(nil, "https://a.example/", "")) || !strings.Contains(body, "USDC") {
 		t.Error(body)
+	}
+}
+
+// TestQuotesOutliveALedgerThatPanics: nobody waits for it, and quotes are made once it has
+// told its secret.
+func TestQuotesOutliveALedgerThatPanics(t *testing.T) {
+	q := NewQuotes()
+	asked := 0
+	q.Learn(t.Context(), func(context.Context) ([]byte, error) {
+		if asked++; asked == 1 {
+			panic("a bug")
+		}
+		select {
+		case <-q.tried:
+		default:
+			t.Error("payers wait for a second try")
+		}
+		return []byte("secret"), nil
+	})
+	if q.key.Load() == nil || asked != 2 {
+		t.Errorf("asked %d times", asked)
 	}
 }
 

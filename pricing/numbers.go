@@ -211,8 +211,8 @@ func exponentOfZero(s string) (string, bool) {
 	return number, ok
 }
 
-// maxExponent is how far the point of a number is moved.
-const maxExponent = 64
+// maxExponent is how far the point of a number is moved: as far as a float64 reaches.
+const maxExponent = 330
 
 // decimal reads digits with a point, an exponent and, in Java, a letter behind them. It says
 // how many digits count.

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/loopback"
+	"github.com/caddy-paywall/caddy-paywall/internal/settlement"
 )
 
 // World is a real Caddy with a gate, a facilitator before the money and an
@@ -41,6 +43,7 @@ func New(t testing.TB, options string, more ...string) *World {
 func Prepare(t testing.TB) *World {
 	t.Helper()
 	ForgetPayers() // the bounds are of the process, and all tests come from one network
+	t.Cleanup(func() { leavesNothing(t) })
 	w := &World{T: t, Facilitator: NewFacilitator(t), Upstream: newUpstream(t, true), LogFile: filepath.Join(t.TempDir(), "log")}
 	w.HTTP = &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},
@@ -50,6 +53,16 @@ func Prepare(t testing.TB) *World {
 	t.Cleanup(w.HTTP.CloseIdleConnections)
 	w.URL = "http://" + loopback.FreeAddress(t)
 	return w
+}
+
+// leavesNothing fails a test that ends before what it began: the next one would wait for it.
+func leavesNothing(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	if settlement.Drain(ctx); ctx.Err() != nil {
+		t.Error("settlements of this test go on, or records of them")
+	}
 }
 
 // Caddyfile makes a whole Caddyfile; see New.

@@ -158,7 +158,18 @@ func (w *World) WithLedger() *Ledger {
 	s := &Ledger{}
 	s.Ledger = memory.New(memory.Options{Now: func() time.Time { return time.Now().Add(time.Duration(s.Ahead.Load())) }})
 	script.Store(s)
+	w.T.Cleanup(s.heal)
 	return s
+}
+
+// heal ends all that fails, so that what is told again can end.
+func (s *Ledger) heal() {
+	s.OnMove(nil)
+	s.Forgets(nil)
+	s.BeforeClaim(nil)
+	for _, fails := range []*atomic.Bool{&s.Lost, &s.TakePanics, &s.Silent, &s.Full} {
+		fails.Store(false)
+	}
 }
 
 // OnLedger makes a Caddyfile use the ledger of WithLedger.

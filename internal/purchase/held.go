@@ -65,6 +65,12 @@ func (h *heldKeys) hasLeft(key ledger.Key) bool {
 	return h.left[key]
 }
 
+func (h *heldKeys) isVain(key ledger.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.vain[key]
+}
+
 func (h *heldKeys) has(key ledger.Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -78,10 +78,10 @@ func (o *order) isRead() bool {
 }
 
 // isOverWithin says whether an order is over before ctx ends, of which the payer has the
-// whole answer: he may order the same again before we have recorded that. It says no at
-// once of every other one.
+// whole answer, or one that gives him nothing: he may order the same again before we have
+// recorded that. It says no at once of every other one.
 func (o *order) isOverWithin(ctx context.Context) bool {
-	if !o.isRead() {
+	if !o.isRead() && !o.book.held.isVain(o.paidBy()) {
 		return false
 	}
 	select {

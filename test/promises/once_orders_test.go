@@ -80,13 +80,21 @@ func TestSameOrderAtOnceIsSoldOnce(t *testing.T) {
 // A payer who has read all of the answer may order the same again at once, though the end
 // of the first order is not on record yet.
 func TestSameOrderAgainIsSoldOnceItIsRead(t *testing.T) {
-	for status, times := range map[int]int{
-		http.StatusOK: 3,
+	for _, test := range []struct {
+		settle string
+		status int
+		times  int
+	}{
+		{"first", http.StatusOK, 3},
+		{"first", http.StatusNotFound, 3},
+		{"on_success", http.StatusOK, 3},
+		{"on_success", http.StatusNotFound, 2}, // a third has to be paid for first
 	} {
-		t.Run(http.StatusText(status), func(t *testing.T) {
+		t.Run(fmt.Sprint(test.settle, test.status), func(t *testing.T) {
+			status := test.status
 			w := gate.Prepare(t)
 			s := w.WithLedger()
-			w.Load(gate.OnLedger(w.Caddyfile("price POST /render $0.01")))
+			w.Load(gate.OnLedger(w.Caddyfile("price POST /render $0.01 {\n settle " + test.settle + "\n}")))
 			w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Content-Length", "4")
 				rw.WriteHeader(status)
@@ -100,7 +108,7 @@ func TestSameOrderAgainIsSoldOnceItIsRead(t *testing.T) {
 				return nil
 			})
 			p := gate.NewPayer(t)
-			for i := range times {
+			for i := range test.times {
 				if res := sendOrder(w, http.MethodPost, "/render", w.Sign(http.MethodPost, "/render", p).V2(t), "again", false); res.StatusCode != status {
 					t.Errorf("order %d: %d %s", i+1, res.StatusCode, res.Text)
 				}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -43,8 +44,9 @@ func New(t testing.TB, options string, more ...string) *World {
 func Prepare(t testing.TB) *World {
 	t.Helper()
 	ForgetPayers() // the bounds are of the process, and all tests come from one network
-	t.Cleanup(func() { leavesNothing(t) })
-	w := &World{T: t, Facilitator: NewFacilitator(t), Upstream: newUpstream(t, true), LogFile: filepath.Join(t.TempDir(), "log")}
+	dir := t.TempDir()
+	t.Cleanup(func() { leavesNothing(t) }) // before dir is removed, which may have the ledger
+	w := &World{T: t, Facilitator: NewFacilitator(t), Upstream: newUpstream(t, true), LogFile: filepath.Join(dir, "log")}
 	w.HTTP = &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -55,14 +57,25 @@ func Prepare(t testing.TB) *World {
 	return w
 }
 
-// leavesNothing fails a test that ends before what it began: the next one would wait for it.
+// leavesNothing waits until what a test began has ended, after Caddy has stopped, and fails
+// it if that takes long: its ledger would be gone, and the next test would wait for it.
 func leavesNothing(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	if settlement.Drain(ctx); ctx.Err() != nil {
-		t.Error("settlements of this test go on, or records of them")
+	for ctx.Err() == nil && isServing() { // Caddy waits for its requests at an exit alone
+		time.Sleep(time.Millisecond)
 	}
+	if settlement.Drain(ctx); ctx.Err() != nil {
+		t.Error("requests of this test go on, or settlements, or records of them")
+	}
+}
+
+// isServing says whether a gate has a request.
+func isServing() bool {
+	var goroutines strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&goroutines, 1)
+	return strings.Contains(goroutines.String(), "paywall.(*Handler).ServeHTTP")
 }
 
 // Caddyfile makes a whole Caddyfile; see New.

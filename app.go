@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ import (
 	_ "github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/routes"
+	"github.com/caddy-paywall/caddy-paywall/traffic"
 )
 
 func init() {
@@ -64,7 +66,10 @@ type App struct {
 	keys     []string // of the memories held in the pool
 	desk     *settlement.Settler
 	quotes   *offer.Quotes // what challenges prove themselves with
+	traffic  traffic.Store
 	logger   *zap.Logger
+	sells    bool // some gate does more than to observe
+	observes bool // some gate does no more
 	stop     context.CancelFunc
 	watching context.Context
 
@@ -172,6 +177,10 @@ func (a *App) loadLedgers() error {
 	named, err := a.loadFormer()
 	if err != nil {
 		return err
+	}
+	a.traffic = traffic.Nowhere{} // where the ledger is in memory
+	if keeps, ok := module.(interface{ Traffic() traffic.Store }); ok {
+		a.traffic = keeps.Traffic()
 	}
 	own := succession.Loaded{Raw: raw, Ledger: store}
 	if a.ledgers, a.FormerLedgersRaw, err = a.shared.ledgers.Enter(own, named, a.logger); err != nil {
@@ -306,9 +315,13 @@ func (a *App) Start() error {
 		return err
 	}
 	a.warnAboutMoney()
+	go a.keepTraffic()
+	a.shared.started.Store(a)
+	if a.observes && !a.sells && len(a.settlers.Names()) == 0 {
+		return nil // nothing is sold or was sold before, so that no ledger is needed
+	}
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go a.quotes.Learn(a.watching, a.secret)
-	a.shared.started.Store(a)
 	go a.ledger.Watch(a.watching, a.logger)
 	go func() {
 		if err := a.ledgers.Ledger.Open(a.watching); err != nil && a.watching.Err() == nil {
@@ -332,6 +345,9 @@ func (a *App) Ready() error {
 // Stop ends the watching. Settlements go on: see settlement.Drain.
 func (a *App) Stop() error {
 	a.stop()
+	if err := a.flushTraffic(); err != nil {
+		a.logger.Warn("the latest counts of requests are lost, unless the next config can keep them", zap.Error(err))
+	}
 	return nil
 }
 
@@ -342,6 +358,9 @@ func (a *App) Cleanup() error {
 		a.stop()
 	}
 	var errs []error
+	if c, ok := a.traffic.(io.Closer); ok {
+		errs = append(errs, c.Close())
+	}
 	if a.ledgers != nil {
 		a.ledgers.Leave()
 	}
@@ -366,6 +385,7 @@ type shared struct {
 
 	unrecorded settlement.Unrecorded
 	blocks     *settlement.Blocks // of the latest payments
+	traffic    traffic.Counter
 
 	// started is the app of the config that was started last.
 	started atomic.Pointer[App]

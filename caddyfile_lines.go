@@ -143,8 +143,10 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 			err = parseCharge(d.Dispenser, &p)
 		case "mime":
 			err = parseOnce(d.Dispenser, &p.MimeType)
+		case "observe":
+			err = parseFlag(d.Dispenser, &p.Observe)
 		default:
-			err = unknownWord(d.Dispenser, "price", "accept", "facilitator", "settle", "charge", "mime")
+			err = unknownWord(d.Dispenser, "price", "accept", "facilitator", "settle", "charge", "mime", "observe")
 		}
 		if err != nil {
 			return err

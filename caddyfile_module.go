@@ -45,6 +45,7 @@ func init() {
 //			settle first|on_success
 //			charge <status>...
 //			mime <type>
+//			observe
 //		}
 //		free [<METHOD>...] [@matcher] <path>...
 //		otherwise refuse|<amount>
@@ -55,6 +56,7 @@ func init() {
 //		page <file>
 //		retry_window <duration>
 //		upstream_headers
+//		observe
 //	}
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // consume directive name
@@ -138,17 +140,12 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 	case "retry_window":
 		return parseDuration(d.Dispenser, &h.RetryWindow)
 	case "upstream_headers":
-		if h.UpstreamHeaders {
-			return d.Err("upstream_headers given twice")
-		}
-		if d.NextArg() {
-			return d.ArgErr()
-		}
-		h.UpstreamHeaders = true
-		return nil
+		return parseFlag(d.Dispenser, &h.UpstreamHeaders)
+	case "observe":
+		return parseFlag(d.Dispenser, &h.Observe)
 	default:
 		return unknownWord(d.Dispenser, "paywall", "accept", "facilitator", "price", "free", "otherwise", "settle",
-			"public_url", "cors", "shared_caches", "page", "retry_window", "upstream_headers")
+			"public_url", "cors", "shared_caches", "page", "retry_window", "upstream_headers", "observe")
 	}
 }
 
@@ -239,6 +236,19 @@ func parseOtherwise(d *caddyfile.Dispenser, otherwise *string) error {
 	default:
 		return d.Err("otherwise: want `refuse` or an amount such as $0.01")
 	}
+	return nil
+}
+
+// parseFlag parses a word without arguments, which may come once.
+func parseFlag(d *caddyfile.Dispenser, target *bool) error {
+	word := d.Val()
+	if *target {
+		return d.Errf("%s given twice", word)
+	}
+	if d.NextArg() {
+		return d.Errf("%s: it stands alone, without %q", word, d.Val())
+	}
+	*target = true
 	return nil
 }
 

@@ -48,6 +48,10 @@ type Price struct {
 	// The media type of the goods, for the payer.
 	MimeType string `json:"mime_type,omitempty"`
 
+	// Only counts what is asked for and what it would be worth, and lets it pass as if
+	// the line were free; see `caddy paywall report`.
+	Observe bool `json:"observe,omitempty"`
+
 	// Replaces the site's list of accepted tokens for this line.
 	Accept []Accept `json:"accept,omitempty"`
 

@@ -19,11 +19,11 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/internal/dialect"
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
-	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/purchase"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/page"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
+	"github.com/caddy-paywall/caddy-paywall/traffic"
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
@@ -44,6 +44,11 @@ func init() {
 // Whatever cannot be decided is refused: with 402 only when signing another
 // payment is safe, because nothing has moved; otherwise with 409, 502 or 503.
 type Handler struct {
+	// Only counts what is asked for and what it would be worth; everything passes
+	// untouched, and nothing is accepted. See `caddy paywall report`. Price lines can do
+	// so one by one.
+	Observe bool `json:"observe,omitempty"`
+
 	// What is accepted, in the order of preference that payers see.
 	Accept []Accept `json:"accept,omitempty"`
 
@@ -98,7 +103,7 @@ type Handler struct {
 
 	app        *App
 	list       *pricing.List
-	prices     []*offer.Price
+	prices     []price
 	desk       *purchase.Desk
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         *place // filled in by tellPlaces
@@ -129,7 +134,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.checkOptions(); err != nil {
 		return err
 	}
-	app, err := ctx.AppIfConfigured("paywall")
+	app, err := h.loadApp(ctx)
 	if errors.Is(err, caddy.ErrNotConfigured) {
 		return errors.New("the global options have no `paywall` block; it names the ledger and the facilitators")
 	}
@@ -137,6 +142,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
+	if h.Observe {
+		h.app.observes = true
+	} else {
+		h.app.sells = true
+	}
 	h.openDesk()
 	if err := metrics.Register(ctx.GetMetricsRegistry(), gauges); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -204,6 +214,10 @@ func parseOrigin(s string) (string, error) {
 // ServeHTTP is the life of a request at the gate: what it costs, what is asked for it now,
 // and the purchase.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.Observe {
+		h.observe(r)
+		return next.ServeHTTP(w, r)
+	}
 	removeForeign(r)
 
 	// Price.
@@ -224,6 +238,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if decision.Kind == pricing.Free {
 		return h.serveFree(w, r, next, decision)
 	}
+	seen := h.see(r, decision)
+	if h.prices[decision.Price].isObserved() {
+		seen.count(traffic.Sums{Observed: 1})
+		return next.ServeHTTP(w, r)
+	}
 	h.varyPriced(w.Header(), decision)
 	line, refused := h.lineOf(r, decision)
 	if refused != nil {
@@ -232,7 +251,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	// Offer.
 	now := h.desk.Now()
-	asked := purchase.Offered{Price: h.prices[decision.Price], Line: &line.Line}
+	asked := purchase.Offered{Price: h.prices[decision.Price].Price, Line: &line.Line}
 	asked.First = settlesFirst(asked.Price, r, override)
 	if asked.Current, err = asked.Price.Offers(asked.First).Current(); err != nil {
 		h.noteClosed(err, now)
@@ -254,6 +273,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return h.challenge(w, r, challenge, purchase.CodeOf(err), nil)
 		}
 		metrics.CountChallenge()
+		seen.count(traffic.Sums{Challenged: 1})
 		return h.challenge(w, r, challenge, x402.CodePaymentRequired, nil)
 	}
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
@@ -269,7 +289,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		ResourceURL: h.resourceURL(r), Body: body, Upload: upload, Payer: r.Context(), Started: now,
 	}, asked, payment, said)
 	defer upload.End()
-	defer p.Close()
+	defer func() {
+		p.Close()
+		seen.bought(p)
+	}()
 	if refused := p.Claim(r); refused != nil {
 		return h.refuseSale(w, r, p, *refused)
 	}
@@ -298,7 +321,7 @@ func (h *Handler) asksToPay(r *http.Request, override request.Overrides, decisio
 		return false
 	}
 	asked, err := request.Decide(h.list, r, r.Header.Get("Access-Control-Request-Method"), override)
-	return err == nil && (asked.Kind == pricing.Priced || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed)
+	return err == nil && (asked.Kind == pricing.Priced && !h.prices[asked.Price].isObserved() || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed)
 }
 
 // notForSale refuses a request that is neither free nor has a price.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/shopspring/decimal"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
@@ -94,9 +95,9 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		h.logger.Warn(text)
 	}
 	h.list, h.lines = list.WithDearer(h.dearer), make([]line, len(h.Prices)+1)
-	h.lines[0].words = "otherwise"
+	h.lines[0].words, h.lines[0].name = "otherwise", "otherwise"
 	for i, words := range said {
-		h.lines[i+1].words = words
+		h.lines[i+1].words, h.lines[i+1].name = words, h.Prices[i].name()
 	}
 	return nil
 }
@@ -133,7 +134,17 @@ func (h *Handler) noteMatcher(line fmt.Stringer, sets caddyhttp.RawMatcherSets) 
 type line struct {
 	purchase.Line
 	words string // what it says apart from its price, which a reload may change
+	name  string // the same, for people
 }
+
+// price is what lines that say the same ask for.
+type price struct {
+	*offer.Price // nil if the lines are only observed
+	worth        decimal.Decimal
+	unit         string // of worth, see traffic.Key
+}
+
+func (p price) isObserved() bool { return p.Price == nil }
 
 // price makes the price of a line, or finds one that says the same.
 func (h *Handler) price(p Price, known map[string]int) (int, error) {
@@ -172,9 +183,19 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	key := fmt.Sprintf("%s|%v|%v|%v|%q|%q|%v|%v", scheme, amount, accept, names, p.Description, p.MimeType, settle, p.Charge)
+	observed := h.Observe || p.Observe
+	key := fmt.Sprintf("%s|%v|%v|%v|%q|%q|%v|%v|%v", scheme, amount, accept, names, p.Description, p.MimeType, settle, p.Charge, observed)
 	if i, ok := known[key]; ok {
 		return i, nil
+	}
+	known[key] = len(h.prices)
+	made := price{unit: unitOf(amount.Symbol)}
+	if made.worth, err = decimal.NewFromString(amount.Decimal); err != nil {
+		return 0, err
+	}
+	if observed {
+		h.prices = append(h.prices, made)
+		return known[key], nil
 	}
 
 	options, err := h.options(accept, amount, scheme)
@@ -201,8 +222,8 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 		}
 	}
 	h.desk.Candidates.Add(options)
-	known[key] = len(h.prices)
-	h.prices = append(h.prices, pr)
+	made.Price = pr
+	h.prices = append(h.prices, made)
 	return known[key], nil
 }
 
@@ -293,6 +314,18 @@ func (h *Handler) backends(names []string) ([]*facilitator.Member, error) {
 func (h *Handler) dearer(a, b int) (int, bool) {
 	p, q := h.prices[a], h.prices[b]
 	switch {
+	case p.isObserved() && q.isObserved():
+		if p.unit != q.unit {
+			return 0, false
+		}
+		if p.worth.LessThan(q.worth) {
+			return b, true
+		}
+		return a, true
+	case p.isObserved():
+		return b, true
+	case q.isObserved():
+		return a, true
 	case p.Settle != q.Settle || !slices.Equal(p.Charge, q.Charge):
 		return 0, false
 	case offer.CostNoLess(p.Options(), q.Options()):
@@ -314,6 +347,11 @@ func (p *Price) String() string {
 // String names the line in messages, as it would stand in a Caddyfile.
 func (f *Free) String() string {
 	return joinLine("free", f.Methods, f.MatcherName, f.Paths)
+}
+
+// name is what the line says apart from its price, for people.
+func (p *Price) name() string {
+	return strings.TrimPrefix(strings.Trim(joinLine("price", p.Methods, p.MatcherName, p.Paths), "`"), "price ")
 }
 
 // words are what makes the line another one: methods, paths, and what its matcher

@@ -179,7 +179,7 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		}
 		described["providers"] = providers
 	case *Handler:
-		described["prices"], described["free"] = describeLines(h.Prices), describeLines(h.Free)
+		described["prices"], described["free"] = describeLines(h.sold()), describeLines(h.Free)
 	}
 	return described
 }

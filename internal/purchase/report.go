@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/metrics"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // report writes the one log line of a payment, and counts it.
@@ -48,4 +49,21 @@ func (p *Purchase) report() {
 		logger = p.desk.Sampled // anybody can send what costs him nothing
 	}
 	logger.Log(level, "payment", fields...)
+}
+
+// Arrived says, after Close, whether the payer has the goods.
+func (p *Purchase) Arrived() bool { return p.result.arrived }
+
+// Earned is, after Close, what the payer has paid with this request, as a decimal in whole
+// tokens, and the token's symbol, "" for one that is pegged to the dollar. paid is false if no
+// money moved while the request lasted.
+func (p *Purchase) Earned() (amount, symbol string, paid bool) {
+	option := p.signed.option
+	if !p.result.settled || p.result.redeemed || option == nil {
+		return "", "", false
+	}
+	if !option.PegUSD {
+		symbol = option.Symbol
+	}
+	return money.FormatAtomic(p.hold.Payment.Amount, option.Decimals), symbol, true
 }

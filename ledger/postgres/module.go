@@ -11,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
+
+	"github.com/caddy-paywall/caddy-paywall/traffic"
 )
 
 func init() {
@@ -118,6 +120,9 @@ func (m *Module) Where() string {
 	}
 	return where
 }
+
+// Traffic is where the counts of requests are kept: in the same database.
+func (m *Module) Traffic() traffic.Store { return traffic.NewPostgres(m.config) }
 
 // Cleanup implements caddy.CleanerUpper.
 func (m *Module) Cleanup() error {

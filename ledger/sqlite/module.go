@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/traffic"
 )
 
 func init() {
@@ -106,6 +107,15 @@ func (m *Module) Exists() error {
 // DefaultFile is where the ledger is unless told otherwise.
 func DefaultFile() string {
 	return filepath.Join(caddy.AppDataDir(), "paywall", "payments.db")
+}
+
+// Traffic is where the counts of requests are kept: in a file beside the ledger.
+func (m *Module) Traffic() traffic.Store {
+	path, err := m.path()
+	if err != nil {
+		return nil
+	}
+	return traffic.NewSQLite(traffic.FileBeside(path))
 }
 
 // Cleanup implements caddy.CleanerUpper. Requests under way go on.

@@ -16,6 +16,7 @@ import (
 var subcommands = []func() *cobra.Command{
 	newPayCommand,
 	newPaymentsCommand,
+	newReportCommand,
 	newValidateCommand,
 	newCheckCommand,
 }

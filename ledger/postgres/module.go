@@ -124,6 +124,15 @@ func (m *Module) Where() string {
 // Traffic is where the counts of requests are kept: in the same database.
 func (m *Module) Traffic() traffic.Store { return traffic.NewPostgres(m.config) }
 
+// TrafficReader reads the counts in a database.
+func TrafficReader(dsn string) (*traffic.Postgres, error) {
+	config, err := parseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return traffic.NewPostgresReader(config), nil
+}
+
 // Cleanup implements caddy.CleanerUpper.
 func (m *Module) Cleanup() error {
 	if m.poolKey == "" {

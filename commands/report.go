@@ -1,0 +1,534 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/shopspring/decimal"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-paywall/caddy-paywall/ledger"
+	"github.com/caddy-paywall/caddy-paywall/ledger/postgres"
+	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
+	"github.com/caddy-paywall/caddy-paywall/traffic"
+)
+
+// reportFlags are the flags of caddy paywall report.
+type reportFlags struct {
+	source
+	since, until string
+	by, format   string
+	html         string
+	exclude      []string
+}
+
+func newReportCommand() *cobra.Command {
+	var f reportFlags
+	cmd := &cobra.Command{
+		Use:   "report [flags]",
+		Short: "Says who asks for what has a price, what that would be worth, and what was earned",
+		Long: `Sums up what a gateway has counted, while it runs or not: requests for what has a
+price, by client, line, site or day. A site with the word observe needs no more for
+that. It only reads; what was asked in the last 20 seconds may be missing.
+
+VERIFIED is the part that proved who it is; whoever else only says so. WORTH is
+what all those requests would cost, EARNED what was paid. Amounts are never
+rounded. Days and hours are UTC; hours are kept for 40 days, days for ever.
+
+Times are days (2026-11-01), RFC 3339 (2026-11-23T12:00:00Z), or how long ago
+(24h, 7d).
+
+Exit codes: 0 done, 1 the counts cannot be read, 2 usage.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return exit(cmd, exitUsage, fmt.Errorf("%q is too much; see --help", clean(args[0])))
+			}
+			return nil
+		},
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, exitUsage, err) })
+	flags := cmd.Flags()
+	f.addTo(flags)
+	flags.StringVar(&f.since, "since", "", "only what was asked since this `time`")
+	flags.StringVar(&f.until, "until", "", "only what was asked before this `time`")
+	flags.StringVar(&f.by, "by", "client", "sum up by client, line, site, day or outcome")
+	flags.StringVar(&f.format, "format", "table", "`how` to print: table, json or csv")
+	flags.StringVar(&f.html, "html", "", "write a page with plots to this `file`, instead of printing")
+	flags.StringSliceVar(&f.exclude, "exclude", nil, "leave out what these `payers` have paid, such as your own wallets (with --by day or outcome)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		code, err := f.run(cmd.Context(), cmd.OutOrStdout(), time.Now())
+		return exit(cmd, code, err)
+	}
+	return cmd
+}
+
+// group is what is summed up under one label.
+type group struct {
+	Label     string `json:"label"`
+	Kind      string `json:"kind,omitzero"`
+	Asked     int64  `json:"asked"`
+	Verified  int64  `json:"verified"`
+	Observed  int64  `json:"observed"`
+	Challenge int64  `json:"challenged"`
+	Paid      int64  `json:"paid"`
+	Delivered int64  `json:"delivered"`
+	Worth     sums   `json:"worth"`
+	Earned    sums   `json:"earned"`
+}
+
+// sums are amounts by what they are in.
+type sums map[string]decimal.Decimal
+
+func (s sums) add(unit string, amount decimal.Decimal) {
+	if !amount.IsZero() {
+		s[unit] = s[unit].Add(amount)
+	}
+}
+
+// String writes amounts as people do, dollars first.
+func (s sums) String() string {
+	var all []string
+	for _, unit := range s.units() {
+		all = append(all, s[unit].String()+" "+unit)
+	}
+	if len(all) == 0 {
+		return "0"
+	}
+	return strings.Join(all, " + ")
+}
+
+const usd = "USD"
+
+// units are what there are amounts of, dollars first.
+func (s sums) units() []string {
+	return slices.SortedFunc(maps.Keys(s), func(a, b string) int {
+		switch {
+		case a == usd:
+			return -1
+		case b == usd:
+			return 1
+		}
+		return cmp.Compare(a, b)
+	})
+}
+
+func (g *group) add(row traffic.Row) {
+	g.Asked += row.Asked
+	if row.Proof == "verified" {
+		g.Verified += row.Asked
+	}
+	g.Observed += row.Observed
+	g.Challenge += row.Challenged
+	g.Paid += row.Paid
+	g.Delivered += row.Delivered
+	g.Worth.add(row.Unit, row.Worth)
+	g.Earned.add(row.Unit, row.Earned)
+}
+
+// summary is what is printed.
+type summary struct {
+	By     string  `json:"by"`
+	Since  string  `json:"since,omitzero"`
+	Until  string  `json:"until,omitzero"`
+	Groups []group `json:"groups"`
+	Total  group   `json:"total"`
+}
+
+// labels say under what a row is summed up.
+var labels = map[string]func(traffic.Row) (label, kind string){
+	"client": func(r traffic.Row) (string, string) {
+		switch {
+		case r.Name != "":
+			return r.Name, r.Kind
+		case r.Proof == "browser":
+			return "(browsers, or who says so)", ""
+		}
+		return "(" + cmp.Or(r.Proof, "unknown") + ")", ""
+	},
+	"line":    func(r traffic.Row) (string, string) { return r.Site + " " + r.Line, "" },
+	"site":    func(r traffic.Row) (string, string) { return r.Site, "" },
+	"day":     func(r traffic.Row) (string, string) { return r.Hour.Format(time.DateOnly), "" },
+	"outcome": func(traffic.Row) (string, string) { return "", "" },
+}
+
+func (f reportFlags) run(ctx context.Context, out io.Writer, now time.Time) (int, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	label, ok := labels[f.by]
+	if !ok {
+		return exitUsage, fmt.Errorf("--by: want client, line, site, day or outcome, not %q", f.by)
+	}
+	print, ok := map[string]func(io.Writer, summary) error{"table": printSummary, "json": summaryJSON, "csv": summaryCSV}[f.format]
+	if !ok {
+		return exitUsage, fmt.Errorf("--format: want table, json or csv, not %q", f.format)
+	}
+	if len(f.exclude) > 0 && f.by != "day" && f.by != "outcome" {
+		return exitUsage, errors.New("--exclude: counts know no payers, only days; use it with --by day or --by outcome")
+	}
+	var q traffic.Query
+	var err error
+	if q.Since, err = parseTime("--since", f.since, now); err != nil {
+		return exitUsage, err
+	}
+	if q.Until, err = parseTime("--until", f.until, now); err != nil {
+		return exitUsage, err
+	}
+	if !q.Until.IsZero() && !q.Since.Before(q.Until) {
+		return exitUsage, errors.New("--since is not before --until")
+	}
+	book, err := f.openTraffic()
+	if err != nil {
+		return exitFailure, err
+	}
+	defer book.Close() //nolint:errcheck // it was only read
+	made, err := sumUp(book.Rows(ctx, q), f.by, label)
+	if err != nil {
+		return exitFailure, err
+	}
+	if !q.Since.IsZero() {
+		made.Since = stamp(q.Since)
+	}
+	if !q.Until.IsZero() {
+		made.Until = stamp(q.Until)
+	}
+	if len(f.exclude) > 0 {
+		if err := f.leaveOut(ctx, &made, q); err != nil {
+			return exitFailure, err
+		}
+	}
+	if f.by == "outcome" {
+		made.Groups = outcomes(made.Total)
+	}
+	if f.html == "" {
+		err = print(out, made)
+	} else if err = writePage(f.html, made); err == nil {
+		_, err = fmt.Fprintf(out, "wrote %s\n", clean(f.html))
+	}
+	if err != nil {
+		return exitFailure, err
+	}
+	return exitOK, nil
+}
+
+// sumUp sums up rows, the most asked for first, or the days in their order.
+func sumUp(rows iter.Seq2[traffic.Row, error], by string, label func(traffic.Row) (string, string)) (summary, error) {
+	made := summary{By: by, Total: newGroup("total", "")}
+	groups := map[string]*group{}
+	for row, err := range rows {
+		if err != nil {
+			return made, err
+		}
+		name, kind := label(row)
+		g := groups[name]
+		if g == nil {
+			fresh := newGroup(name, kind)
+			g = &fresh
+			groups[name] = g
+		}
+		g.add(row)
+		made.Total.add(row)
+	}
+	for _, g := range groups {
+		made.Groups = append(made.Groups, *g)
+	}
+	slices.SortFunc(made.Groups, func(a, b group) int {
+		if by == "day" {
+			return cmp.Compare(a.Label, b.Label)
+		}
+		return cmp.Or(cmp.Compare(b.Asked, a.Asked), cmp.Compare(a.Label, b.Label))
+	})
+	return made, nil
+}
+
+func newGroup(label, kind string) group {
+	return group{Label: label, Kind: kind, Worth: sums{}, Earned: sums{}}
+}
+
+// outcomes are the steps from asking to getting.
+func outcomes(total group) []group {
+	step := func(label string, n int64) group {
+		g := newGroup(label, "")
+		g.Asked = n
+		return g
+	}
+	asked, paid := step("asked", total.Asked), step("paid", total.Paid)
+	asked.Worth, paid.Earned = total.Worth, total.Earned
+	return []group{asked, step("observed", total.Observed), step("challenged", total.Challenge), paid, step("delivered", total.Delivered)}
+}
+
+// leaveOut takes away what some payers have paid, by what the ledger has of them.
+func (f reportFlags) leaveOut(ctx context.Context, made *summary, q traffic.Query) error {
+	book, err := paymentsFlags{file: f.file, postgresEnv: f.postgresEnv}.open(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for the payers in the ledger: %w", err)
+	}
+	defer book.Close() //nolint:errcheck // it was only read
+	byDay := map[string]*group{}
+	for i := range made.Groups {
+		byDay[made.Groups[i].Label] = &made.Groups[i]
+	}
+	for _, payer := range f.exclude {
+		if common.IsHexAddress(payer) {
+			payer = common.HexToAddress(payer).Hex() // as the ledger spells it
+		}
+		filter := ledger.Filter{
+			Payer: payer, Since: q.Since.Truncate(time.Hour), Until: q.Until, Brief: true,
+			States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Delivered},
+		}
+		for row, err := range book.List(ctx, filter) {
+			if err != nil {
+				return err
+			}
+			for _, g := range []*group{&made.Total, byDay[row.Created.UTC().Format(time.DateOnly)]} {
+				if g != nil {
+					g.leaveOut(row)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (g *group) leaveOut(row ledger.Payment) {
+	asset, ok := money.FindAsset(row.Network, row.Asset)
+	if !ok || g.Paid == 0 {
+		return
+	}
+	amount, err := decimal.NewFromString(money.FormatAtomic(row.Amount, asset.Decimals))
+	if err != nil {
+		return
+	}
+	unit := strings.ToUpper(asset.Symbol)
+	if asset.PegUSD {
+		unit = usd
+	}
+	g.Paid--
+	if row.State == ledger.Delivered && g.Delivered > 0 {
+		g.Delivered--
+	}
+	g.Earned.add(unit, amount.Neg())
+}
+
+// maxBar is how long the longest bar is.
+const maxBar = 24
+
+func printSummary(out io.Writer, r summary) error {
+	if r.Total.Asked == 0 {
+		_, err := fmt.Fprintln(out, "nothing with a price was asked for, of what the flags select")
+		return err
+	}
+	screen, _ := out.(*os.File)
+	bars := screen != nil && isTerminal(screen)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	heading := map[string]string{"client": "CLIENT\tKIND", "line": "LINE", "site": "SITE", "day": "DAY", "outcome": "OUTCOME"}[r.By]
+	columns := "\tREQUESTS\tVERIFIED\tWORTH\tCHALLENGED\tPAID\tDELIVERED\tEARNED"
+	if r.By == "outcome" {
+		columns = "\tREQUESTS\tWORTH\tEARNED"
+	}
+	_, _ = fmt.Fprintln(w, heading+columns)
+	most := int64(1)
+	for _, g := range r.Groups {
+		most = max(most, g.Asked)
+	}
+	line := func(g group, bar bool) {
+		cells := []string{phrase(g.Label)}
+		if r.By == "client" {
+			cells = append(cells, cmp.Or(g.Kind, "-"))
+		}
+		if r.By == "outcome" {
+			cells = append(cells, strconv.FormatInt(g.Asked, 10), dash(g.Worth.String()), dash(g.Earned.String()))
+		} else {
+			cells = append(cells, strconv.FormatInt(g.Asked, 10), percent(g.Verified, g.Asked), g.Worth.String(),
+				strconv.FormatInt(g.Challenge, 10), strconv.FormatInt(g.Paid, 10), strconv.FormatInt(g.Delivered, 10), g.Earned.String())
+		}
+		if bars && bar {
+			cells = append(cells, strings.Repeat("█", int((g.Asked*maxBar+most-1)/most)))
+		}
+		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	for _, g := range r.Groups {
+		line(g, true)
+	}
+	if r.By != "outcome" {
+		line(r.Total, false)
+	}
+	return w.Flush()
+}
+
+func dash(s string) string {
+	if s == "0" {
+		return "-"
+	}
+	return s
+}
+
+// percent is a part in whole percent, rounded down: all of it is 100 %, and nothing less.
+func percent(part, all int64) string {
+	if all == 0 {
+		return "-"
+	}
+	return strconv.FormatInt(part*100/all, 10) + " %"
+}
+
+func summaryJSON(out io.Writer, r summary) error {
+	if r.Groups == nil {
+		r.Groups = []group{}
+	}
+	text, err := json.Marshal(r, json.Deterministic(true), jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(append(escapeJSON(text), '\n'))
+	return err
+}
+
+// summaryCSV has a line for each label and unit, so that amounts stay numbers.
+func summaryCSV(out io.Writer, r summary) error {
+	w := csv.NewWriter(out)
+	if err := w.Write([]string{r.By, "kind", "asked", "verified", "observed", "challenged", "paid", "delivered", "unit", "worth", "earned"}); err != nil {
+		return err
+	}
+	for _, g := range r.Groups {
+		units := maps.Clone(g.Worth)
+		maps.Copy(units, g.Earned)
+		counts := []string{count(g.Asked), count(g.Verified), count(g.Observed), count(g.Challenge), count(g.Paid), count(g.Delivered)}
+		if len(units) == 0 {
+			units[usd] = decimal.Zero
+		}
+		for i, unit := range units.units() {
+			if i > 0 {
+				counts = []string{"0", "0", "0", "0", "0", "0"} // they are in the first line
+			}
+			line := append(append([]string{inert(g.Label), inert(g.Kind)}, counts...), inert(unit), g.Worth[unit].String(), g.Earned[unit].String())
+			if err := w.Write(line); err != nil {
+				return err
+			}
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+func count(n int64) string { return strconv.FormatInt(n, 10) }
+
+// openTraffic opens the counts that belong to a ledger.
+func (s source) openTraffic() (traffic.Reader, error) {
+	where, err := s.find()
+	if err != nil {
+		return nil, err
+	}
+	if where.dsn != "" {
+		book, err := postgres.TrafficReader(where.dsn)
+		if err != nil {
+			return nil, fmt.Errorf("the address of the database: %w", err)
+		}
+		return book, nil
+	}
+	file := where.file
+	if file == "" {
+		file = sqlite.DefaultFile()
+	}
+	book, err := traffic.OpenSQLite(traffic.FileBeside(file))
+	if err != nil {
+		return nil, fmt.Errorf("%w; it is there 20 seconds after the first request for a line with a price, beside the ledger of the user that Caddy runs as (say where with --file, --config or --postgres-env)", err)
+	}
+	return book, nil
+}
+
+// source is where a ledger is, as flags say it.
+type source struct {
+	file, postgresEnv, config, adapter string
+}
+
+func (s *source) addTo(flags interface {
+	StringVar(p *string, name, value, usage string)
+}) {
+	flags.StringVar(&s.file, "file", "", "the `file` of the SQLite ledger (default: where Caddy keeps it)")
+	flags.StringVar(&s.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")
+	flags.StringVar(&s.config, "config", "", "the `file` with Caddy's config, which names the ledger")
+	flags.StringVar(&s.adapter, "adapter", "", "the `name` of the config adapter, where the file's name does not tell")
+}
+
+// found is a ledger: in a file ("" is the default) or in a database.
+type found struct{ file, dsn string }
+
+func (s source) find() (found, error) {
+	given := 0
+	for _, flag := range []string{s.file, s.postgresEnv, s.config} {
+		if flag != "" {
+			given++
+		}
+	}
+	if given > 1 {
+		return found{}, errors.New("--file, --postgres-env and --config exclude each other")
+	}
+	switch {
+	case s.postgresEnv != "":
+		dsn := os.Getenv(s.postgresEnv)
+		if dsn == "" {
+			return found{}, fmt.Errorf("--postgres-env: the environment has no %s", s.postgresEnv)
+		}
+		return found{dsn: dsn}, nil
+	case s.config != "":
+		return ledgerIn(s.config, s.adapter)
+	}
+	return found{file: s.file}, nil
+}
+
+// ledgerIn finds the ledger that a config names.
+func ledgerIn(file, adapter string) (found, error) {
+	raw, _, err := loadConfig(file, adapter)
+	if err != nil {
+		return found{}, err
+	}
+	var config struct {
+		Apps struct {
+			Paywall struct {
+				Ledger struct {
+					Type string `json:"type"`
+					File string `json:"file"`
+					DSN  string `json:"dsn"`
+				} `json:"ledger"`
+			} `json:"paywall"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(raw, &config, json.DefaultOptionsV2()); err != nil {
+		return found{}, fmt.Errorf("reading %s: %w", file, err)
+	}
+	l := config.Apps.Paywall.Ledger
+	switch l.Type {
+	case "", "sqlite":
+		path, err := caddy.NewReplacer().ReplaceOrErr(l.File, true, true)
+		if err != nil {
+			return found{}, fmt.Errorf("the ledger's file: %w", err)
+		}
+		return found{file: path}, nil
+	case "postgres":
+		dsn, err := caddy.NewReplacer().ReplaceOrErr(l.DSN, true, true)
+		if err != nil {
+			return found{}, fmt.Errorf("the ledger's dsn: %w", err)
+		}
+		return found{dsn: dsn}, nil
+	}
+	return found{}, fmt.Errorf("%s sells in a ledger of the kind %s, which keeps nothing that could be read", file, clean(l.Type))
+}

@@ -1,0 +1,41 @@
+package commands
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"os"
+)
+
+//go:embed report.html
+var reportPage string
+
+// pageTemplate is the report for who has no terminal: one file, without scripts, and with
+// nothing that it loads from elsewhere.
+var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
+	"percent": percent,
+	"width": func(n int64, groups []group) string {
+		most := int64(1)
+		for _, g := range groups {
+			most = max(most, g.Asked)
+		}
+		return fmt.Sprintf("%.1f", float64(n)*100/float64(most)) // of pixels, not of money
+	},
+}).Parse(reportPage))
+
+// writePage writes the report into a file.
+func writePage(file string, r summary) (err error) {
+	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // it is for others to read
+	if err != nil {
+		return fmt.Errorf("writing the page: %w", err)
+	}
+	defer func() {
+		if end := out.Close(); err == nil {
+			err = end
+		}
+	}()
+	if err := pageTemplate.Execute(out, r); err != nil {
+		return fmt.Errorf("writing the page: %w", err)
+	}
+	return nil
+}

@@ -4,6 +4,7 @@
 package purchase
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"slices"
@@ -151,16 +152,17 @@ func (p *Purchase) match(now time.Time) (misfit *Refusal) {
 // alone, whatever the payer says of it.
 func (p *Purchase) matches(now time.Time) (found []offer.Match, err error) {
 	own, otherwise := p.matchesSettled(p.offered.First, now)
-	if p.offered.Price.Upto {
-		return own, otherwise // never settled first
+	names := bytes.Contains(p.signed.payment.Accepted, []byte("paymentFlow"))
+	if p.offered.Price.Upto || len(own) > 0 && p.signed.payment.Version == x402.V2 && (p.offered.First || !names) {
+		return own, otherwise // upto is never settled first
 	}
 	other, _ := p.matchesSettled(!p.offered.First, now)
-	// What says that the money moves first also has all that the other has. A facilitator may
-	// want to see what was accepted.
-	if p.offered.First || p.signed.payment.Version == x402.V1 {
-		return append(own, other...), otherwise
+	if names && !p.offered.First {
+		// What was accepted has all that is asked for here, and says more. A facilitator may want
+		// to see just that.
+		return append(other, own...), otherwise
 	}
-	return append(other, own...), otherwise
+	return append(own, other...), otherwise
 }
 
 // matchesSettled finds what the payment pays for among the offers for one order of settling.

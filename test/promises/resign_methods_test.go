@@ -100,10 +100,11 @@ func TestEarlierQuoteReadByAnotherMethodStaysPayable(t *testing.T) {
 			w := gate.New(t, "price /paid/* $0.01")
 			asked := w.Challenge(tc.read, "/paid/x").Accepts[0]
 			w.Reload(w.Caddyfile("price /paid/* $0.02\nprice /paid/other/* $0.02"))
+			advance := gate.Clock(t)
 			w.Expect(w.Do(w.Request(tc.pay, "/paid/other/x", "PAYMENT-SIGNATURE", gate.Sign(t, asked).V2(t))), 402, "no_matching_requirements")
 			w.Expect(w.Do(w.Request(tc.pay, "/paid/x", "PAYMENT-SIGNATURE", gate.Sign(t, asked).V2(t))), 200, "")
 			w.Expect(w.Do(w.Request(tc.pay, "/paid/x", "X-PAYMENT", gate.Sign(t, asked).V1(t))), 200, "")
-			gate.Clock(t)(400 * time.Second)
+			advance(400 * time.Second)
 			late := gate.NewPayer(t).Sign(t, asked, time.Now().Add(400*time.Second)).V2(t)
 			w.Expect(w.Do(w.Request(tc.pay, "/paid/x", "PAYMENT-SIGNATURE", late)), 402, "no_matching_requirements")
 		})

@@ -48,7 +48,7 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, asked *x402.
 	return nil
 }
 
-// refuse answers with a status and a code.
+// refuse answers with a status, a code for the payer's software and words for the payer.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refusal) error {
 	header := w.Header()
 	h.ownAnswer(header, r)
@@ -60,8 +60,9 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refu
 		header.Set("Allow", strings.Join(f.Allow, ", "))
 	}
 	body, err := json.Marshal(struct {
-		Error x402.Code `json:"error"`
-	}{f.Code})
+		Error   x402.Code `json:"error"`
+		Message string    `json:"message,omitzero"`
+	}{f.Code, f.Words(time.Duration(h.RetryWindow))})
 	if err != nil {
 		body = nil // the status says enough
 	}

@@ -99,10 +99,13 @@ func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
 // uploads says whether the body of a refused request must not be waited for, so that its
 // connection ends after the answer: its client waits for us (Expect), has more to send than
 // a new connection costs, or nobody knows how much. Else net/http reads it before it
-// answers, since it does not know the body by which Caddy has replaced its own. HTTP/2 and 3
-// can end one stream alone.
+// answers, since it does not know the body by which Caddy has replaced its own: unless the
+// connection ends anyway, as those of nginx do. HTTP/2 and 3 can end one stream alone.
 func uploads(r *http.Request) bool {
-	return r.ProtoMajor == 1 && (r.Header.Get("Expect") != "" || r.ContentLength > delivery.MaxRefused || r.ContentLength < 0)
+	if r.ProtoMajor != 1 || r.ContentLength == 0 {
+		return false
+	}
+	return r.Header.Get("Expect") != "" || r.ContentLength > delivery.MaxRefused || r.ContentLength < 0 || r.Close
 }
 
 // isBrowser says whether a person is looking: the rule of the official servers.

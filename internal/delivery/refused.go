@@ -26,10 +26,16 @@ const (
 // written, and its client may still be uploading. HTTP/1 only. It returns when the body has
 // come, or enough of it, or the client takes too long: grace is UploadGrace, except in tests.
 func EndRefused(w http.ResponseWriter, r *http.Request, grace time.Duration) {
-	// Who has announced the body with Expect most likely does not send it. And where
-	// something around us holds the answer back, reading would ask for it (100 Continue).
-	if r.Header.Get("Expect") == "" && dropRefused(w, r, grace) {
-		return
+	controller := http.NewResponseController(w) //nolint:bodyclose // a controller is no response
+	if r.Header.Get("Expect") == "" {
+		if dropRefused(controller, r.Body, grace) {
+			return
+		}
+	} else {
+		// Who has announced the body most likely does not send it: net/http does not wait for
+		// it long. And where something around us holds the answer back, reading here would
+		// ask for the body (100 Continue).
+		_ = controller.SetReadDeadline(time.Now().Add(refusedPause))
 	}
 	// A body that exceeds its limit makes net/http half close the connection, and wait. It
 	// knows only its own response writer for that.
@@ -37,9 +43,8 @@ func EndRefused(w http.ResponseWriter, r *http.Request, grace time.Duration) {
 	_, _ = limited.Read(make([]byte, 1))
 }
 
-// dropRefused says whether the whole body has come.
-func dropRefused(w http.ResponseWriter, r *http.Request, grace time.Duration) bool {
-	controller := http.NewResponseController(w) //nolint:bodyclose // a controller is no response
+// dropRefused reads, after the answer, and says whether the whole body has come.
+func dropRefused(controller *http.ResponseController, body io.Reader, grace time.Duration) bool {
 	if controller.Flush() != nil {
 		return false
 	}
@@ -53,7 +58,7 @@ func dropRefused(w http.ResponseWriter, r *http.Request, grace time.Duration) bo
 		if controller.SetReadDeadline(pause) != nil {
 			return false
 		}
-		n, err := r.Body.Read(buffer)
+		n, err := body.Read(buffer)
 		if err != nil {
 			return errors.Is(err, io.EOF)
 		}

@@ -122,7 +122,7 @@ func TestRefusedUploadHoldsNothing(t *testing.T) {
 		"nothing":  func(net.Conn) {},
 		"for ever": func(conn net.Conn) { sendUntilClosed(conn, make([]byte, 1<<10), 0) },
 	} {
-		for _, length := range []string{"Content-Length: 1000000000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n", "Content-Length: 1000000000000\r\nExpect: 100-continue\r\n\r\n"} {
+		for _, length := range []string{"Content-Length: 1000000000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n", "Content-Length: 1000000000000\r\nExpect: 100-continue\r\n\r\n", "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"} {
 			t.Run(name+" "+strings.TrimSpace(length), func(t *testing.T) {
 				w.T = t
 				conn, host := w.Dial()

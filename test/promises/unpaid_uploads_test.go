@@ -158,3 +158,31 @@ func sendUntilClosed(conn net.Conn, part []byte, pause time.Duration) {
 		time.Sleep(pause)
 	}
 }
+
+// An upstream may answer before it has read the order, and then nobody may know whether
+// it is paid for. Its payer is told to come back, and what he still sends is the upstream's:
+// it is no refused upload, which the gate would read and drop.
+func TestUploadInDoubtReachesItsUpstream(t *testing.T) {
+	w := gate.Prepare(t)
+	got := make(chan string, 1)
+	up := twoWayUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got <- string(b)
+	})
+	w.Load(strings.Replace(w.Caddyfile("price POST /act $0.01 {\n settle on_success\n}"), strings.TrimPrefix(w.Upstream.URL, "http://"), up, 1))
+	w.Facilitator.OnSettle(w.Facilitator.Lost)
+	conn, host := w.Dial()
+	fmt.Fprintf(conn, "POST /act HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\nPAYMENT-SIGNATURE: %s\r\n\r\n3\r\nord\r\n", host, w.Sign(http.MethodPost, "/act", gate.NewPayer(t)).V2(t))
+	b := make([]byte, 12)
+	if _, err := io.ReadFull(conn, b); err != nil || string(b) != "HTTP/1.1 503" {
+		t.Fatalf("%q %v", b, err)
+	}
+	for range 50 {
+		_, _ = io.WriteString(conn, "400\r\n"+strings.Repeat("x", 1<<10)+"\r\n")
+		time.Sleep(time.Millisecond) // a read for each
+	}
+	_, _ = io.WriteString(conn, "0\r\n\r\n")
+	if b := <-got; b != "ord"+strings.Repeat("x", 50<<10) {
+		t.Errorf("the upstream got %d bytes", len(b))
+	}
+}

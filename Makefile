@@ -47,7 +47,7 @@ soak: ## Kill it 520 times: the full form of the money tests (some ten minutes)
 	SOAK=full $(GO) test -timeout 10m -v -run TestDamagedImages ./ledger/sqlite
 
 .PHONY: servers
-servers: need ## Attack nginx, Apache, PHP, Express and gunicorn behind the gate (installs them; Debian, as root)
+servers: need ## Attack nginx, Apache, PHP, Express and gunicorn behind the gate, and put proxies before it (installs them; Debian, as root)
 	test/interop/servers/install.sh
 	$(GO) test -tags servers -timeout 20m -count 1 -v ./test/interop/servers
 

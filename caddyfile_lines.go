@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -182,19 +181,6 @@ func (h *Handler) parseFree(d httpcaddyfile.Helper) error {
 	if len(rest) > 0 {
 		return d.Errf("free: %q is too much; want `free [<METHOD>...] [@matcher] <path>...`", strings.Join(rest, " "))
 	}
-	if s.matcherName != "" && payerControls(s.matcher[0]) {
-		caddy.Log().Named("http.handlers.paywall").Warn("a payer can choose what this matcher looks at, and so what is free: " + d.File() + ":" + strconv.Itoa(d.Line()))
-	}
-	h.Free = append(h.Free, Free{Methods: s.methods, MatcherSetsRaw: s.matcher, MatcherName: s.matcherName, Paths: s.paths})
+	h.Free = append(h.Free, Free{Methods: s.methods, MatcherSetsRaw: s.matcher, MatcherName: s.matcherName, Paths: s.paths, Where: standsAt(d.Dispenser)})
 	return nil
-}
-
-// payerControls says whether a matcher looks at what any client can send.
-func payerControls(set caddy.ModuleMap) bool {
-	for _, name := range []string{"header", "header_regexp", "query", "expression"} {
-		if _, ok := set[name]; ok {
-			return true
-		}
-	}
-	return false
 }

@@ -62,6 +62,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	for i := range h.Free {
 		f := &h.Free[i]
 		f.matchers = matcher.Raw(f.MatcherSetsRaw)
+		h.warnAboutFree(f)
 		l, err := h.matched(ctx, f, f.MatcherSetsRaw, &f.MatcherName)
 		if err != nil {
 			return err
@@ -211,11 +212,11 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
 	}
 	var options []*offer.Option
-	type place struct {
+	type entry struct {
 		option int  // in options
 		says   bool // the entry names its way to move the token
 	}
-	seen := map[string]place{}
+	seen := map[string]entry{}
 	for _, a := range accept {
 		a, err := resolveAccept(a)
 		if err != nil {
@@ -231,7 +232,7 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 		if err := h.app.accepts(o.Network); err != nil {
 			return nil, err
 		}
-		here := place{len(options), a.Transfer != ""}
+		here := entry{len(options), a.Transfer != ""}
 		switch twin, found := seen[o.ID()]; {
 		case !found:
 			options = append(options, o)

@@ -3,8 +3,10 @@ package commands
 import (
 	"bytes"
 	"context"
+	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,27 @@ import (
 type book struct{ *memory.Ledger }
 
 func (book) Close() error { return nil }
+
+// Newest has the limit look at the newest ones, as the ledgers do.
+func (b book) Newest(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return func(yield func(ledger.Payment, error) bool) {
+		limit := f.Limit
+		f.Limit = 0
+		var all []ledger.Payment
+		for p, err := range b.List(ctx, f) {
+			if err != nil {
+				yield(p, err)
+				return
+			}
+			all = append(all, p)
+		}
+		for i, p := range slices.Backward(all) {
+			if !yield(p, nil) || len(all)-i == limit {
+				return
+			}
+		}
+	}
+}
 
 // Begins finds them one by one, which the ledgers do not.
 func (b book) Begins(ctx context.Context, id string) (found []ledger.Payment, err error) {
@@ -82,7 +105,9 @@ func TestPrintPayments(t *testing.T) {
 		"payer":    {paymentsFlags{format: "json", payer: "0xpayer1"}, []string{`"state":"settled"`, `"amount":"10000"`}, []string{"0xpayer0"}},
 		"path":     {paymentsFlags{format: "json", path: "/articles/2"}, []string{`"payer":"0xpayer2"`}, []string{"0xpayer1"}},
 		"reverted": {paymentsFlags{format: "json", reverted: true, limit: 1}, []string{`"payer":"0xpayer4"`, `"reason":"settlement_reverted"`}, []string{"0xpayer0"}},
-		"limit":    {paymentsFlags{format: "json", path: "/articles", limit: 1}, []string{`"payer":"0xpayer0"`}, []string{"0xpayer1"}},
+		"limit":    {paymentsFlags{format: "json", path: "/articles", limit: 1}, []string{`"payer":"0xpayer4"`}, []string{"0xpayer3"}},
+		"newest":   {paymentsFlags{format: "json", limit: 2}, []string{`"payer":"0xpayer4"`, `"payer":"0xpayer3"`}, []string{"0xpayer2"}},
+		"until":    {paymentsFlags{format: "json", until: "2026-11-23T12:02:00Z"}, []string{`"payer":"0xpayer0"`}, []string{"0xpayer1"}},
 		"since":    {paymentsFlags{format: "json", since: "2026-11-23T12:04:00Z"}, []string{`"payer":"0xpayer3"`}, []string{"0xpayer2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,9 +117,9 @@ func TestPrintPayments(t *testing.T) {
 			}
 			var out bytes.Buffer
 			print := map[string]func() error{
-				"table": func() error { return printTable(&out, tc.flags.matching(b.List(t.Context(), filter))) },
-				"json":  func() error { return printJSON(&out, tc.flags.matching(b.List(t.Context(), filter))) },
-				"csv":   func() error { return printCSV(&out, tc.flags.matching(b.List(t.Context(), filter))) },
+				"table": func() error { return printTable(&out, tc.flags.matching(b.Newest(t.Context(), filter))) },
+				"json":  func() error { return printJSON(&out, tc.flags.matching(b.Newest(t.Context(), filter))) },
+				"csv":   func() error { return printCSV(&out, tc.flags.matching(b.Newest(t.Context(), filter))) },
 			}[tc.flags.format]
 			if err := print(); err != nil {
 				t.Fatal(err)
@@ -132,6 +157,29 @@ func TestTellPayment(t *testing.T) {
 	}
 	if _, code, err := findPayment(t.Context(), b, ""); err == nil || code != exitUsage {
 		t.Error(code, err)
+	}
+}
+
+// TestPaymentTimes: what an operator writes for a time.
+func TestPaymentTimes(t *testing.T) {
+	zone := time.FixedZone("here", 3600)
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, zone)
+	for text, want := range map[string]time.Time{
+		"7d": time.Date(2026, 11, 23, 12, 0, 0, 0, zone), "0d": now, "24h": now.Add(-24 * time.Hour), "1h30m": now.Add(-90 * time.Minute),
+		"2026-11-01":           time.Date(2026, 11, 1, 0, 0, 0, 0, zone),
+		"2026-11-01T12:00":     time.Date(2026, 11, 1, 12, 0, 0, 0, zone),
+		"2026-11-01 12:00":     time.Date(2026, 11, 1, 12, 0, 0, 0, zone),
+		"2026-11-01T12:00:01":  time.Date(2026, 11, 1, 12, 0, 1, 0, zone),
+		"2026-11-01T12:00:00Z": time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), "2026-11-01T12:00:00-05:00": time.Date(2026, 11, 1, 17, 0, 0, 0, time.UTC),
+	} {
+		if got, err := parseTime("--since", text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %s %v, want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"yesterday", "-7d", "7", "1.5d", "d", "99999999d", "2026-13-01", "2026-02-30", "01.11.2026", "2026-11", "-3h"} {
+		if got, err := parseTime("--since", text, now); err == nil || !strings.Contains(err.Error(), "7d") || !strings.Contains(err.Error(), "2026-11-01") {
+			t.Errorf("%s: %s %v", text, got, err)
+		}
 	}
 }
 

@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/client"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
 	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // book is a ledger with five payments in it.
@@ -147,7 +150,7 @@ func TestTellPayment(t *testing.T) {
 		t.Fatal(code, err)
 	}
 	tell(p, &out)
-	for _, want := range []string{id, "0xpayer1 came with an authorization of 0.01 USDC", "0xtx", "the goods have not arrived"} {
+	for _, want := range []string{id, "0xpayer1 came with an authorization of 0.01 USDC", "0xtx", "the goods have not arrived", "the upstream was started 3 times;"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
@@ -157,6 +160,32 @@ func TestTellPayment(t *testing.T) {
 	}
 	if _, code, err := findPayment(t.Context(), b, ""); err == nil || code != exitUsage {
 		t.Error(code, err)
+	}
+}
+
+// TestStoriesCountInWords: once is not "1 times".
+func TestStoriesCountInWords(t *testing.T) {
+	for runs, want := range map[int]string{1: "the upstream was started once; its last status was 200\n", 2: "the upstream was started 2 times; its last status was 200\n"} {
+		var out bytes.Buffer
+		tell(ledger.Payment{ID: "x", State: ledger.Delivered, Runs: runs, Status: 200}, &out)
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+// TestReceiptsWithoutATransaction: a payer is not told of a transaction called none.
+func TestReceiptsWithoutATransaction(t *testing.T) {
+	for _, outcome := range []client.Outcome{client.Delivered, client.Pending, client.Refused} {
+		for transaction, want := range map[string]string{"": "no transaction on base-sepolia", "0xabab": " transaction 0xabab on base-sepolia"} {
+			var out bytes.Buffer
+			result := &client.Result{Outcome: outcome, Payment: &client.Payment{}, Receipt: &x402.Receipt{Success: outcome == client.Delivered, Transaction: transaction}}
+			result.Payment.Offer.Network, _ = money.FindNetwork("base-sepolia")
+			(&report{w: &out}).paid(result)
+			if !strings.Contains(out.String(), want) || strings.Contains(out.String(), "none") {
+				t.Errorf("%s: no %q in %s", outcome, want, out.String())
+			}
+		}
 	}
 }
 

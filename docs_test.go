@@ -258,7 +258,7 @@ func TestBuildWithXcaddyAsWritten(t *testing.T) {
 	}
 	for file, text := range pages(t) {
 		for line := range strings.Lines(text) {
-			if strings.Contains(line, "xcaddy build") && !strings.Contains(line, form) {
+			if strings.Contains(line, "xcaddy build ") && !strings.Contains(line, form) {
 				t.Errorf("%s: this cannot work before a release: %s", file, line)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/user"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger/postgres"
@@ -15,7 +16,10 @@ import (
 func openSQLite(file string) (*sqlite.Reader, error) {
 	where := ""
 	if file == "" {
-		file, where = sqlite.DefaultFile(), ", where Caddy keeps it unless told otherwise"
+		file, where = sqlite.DefaultFile(), ", where Caddy keeps it unless told otherwise, for the user that it runs as"
+		if me, err := user.Current(); err == nil {
+			where += "; this is " + me.Username + ", and a service has often a user of its own (sudo -u caddy …)"
+		}
 	}
 	l, err := sqlite.OpenReader(file)
 	switch {

@@ -36,7 +36,7 @@ func OpenReader(path string) (*Reader, error) {
 		d, err = openDatabase(path, "ro")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
+		return nil, fmt.Errorf("opening the ledger %s: %w", path, barred(path, err))
 	}
 	return &Reader{path, d}, nil
 }

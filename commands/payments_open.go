@@ -16,9 +16,9 @@ import (
 func openSQLite(file string) (*sqlite.Reader, error) {
 	where := ""
 	if file == "" {
-		file, where = sqlite.DefaultFile(), ", where Caddy keeps it unless told otherwise, for the user that it runs as"
+		file, where = sqlite.DefaultFile(), ", where Caddy keeps it unless told otherwise"
 		if me, err := user.Current(); err == nil {
-			where += "; this is " + me.Username + ", and a service has often a user of its own (sudo -u caddy …)"
+			where += ", when it runs as " + me.Username + "; a service often has a user of its own (sudo -u caddy …)"
 		}
 	}
 	l, err := sqlite.OpenReader(file)

@@ -306,6 +306,7 @@ func (a *App) Start() error {
 		return err
 	}
 	a.warnAboutMoney()
+	a.warnAboutBlocks()
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go a.quotes.Learn(a.watching, a.secret)
 	a.shared.started.Store(a)

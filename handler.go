@@ -96,6 +96,10 @@ type Handler struct {
 	// that begin with Paywall- is removed, paid or not, with or without this.
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
+	// Where the block stands, such as `Caddyfile:12`. It is written by the Caddyfile
+	// adapter, which has warned of the matcher before the block.
+	Where string `json:"where,omitempty"`
+
 	app        *App
 	list       *pricing.List
 	prices     []*offer.Price

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
@@ -51,6 +52,68 @@ func (h *Handler) warnAboutQuery(line fmt.Stringer, set caddy.ModuleMap) {
 	for _, name := range matcher.ReadingQueryOnce(set) {
 		h.logger.Warn("this matcher reads the query in one way only, and what is behind the paywall may read it in another (`p[]=1`, `P=1`, two values); use the `query` matcher, which is read in every way",
 			zap.Stringer("line", line), zap.String("matcher", name))
+	}
+}
+
+// warnAboutFree tells the operator when what is free hangs on what any client can send.
+func (h *Handler) warnAboutFree(f *Free) {
+	if !slices.ContainsFunc(f.MatcherSetsRaw, payerControls) {
+		return
+	}
+	fields := []zap.Field{zap.Stringer("line", f)}
+	if f.Where != "" {
+		fields = append(fields, zap.String("where", f.Where))
+	}
+	h.logger.Warn("a payer can choose what this matcher looks at, and so what is free", fields...)
+}
+
+// payerControls says whether a matcher looks at what any client can send.
+func payerControls(set caddy.ModuleMap) bool {
+	for _, name := range []string{"header", "header_regexp", "query", "expression"} {
+		if _, ok := set[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// clientMatcher finds matchers that tell clients apart that ask for one URL.
+var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp)"\s*:`)
+
+// doubtsAboutBlock says what is probably not meant with a matcher before a block.
+func doubtsAboutBlock(before caddy.ModuleMap) (doubts []string) {
+	if _, ok := before["path"]; ok {
+		doubts = append(doubts, "a path matcher before the block knows one spelling of a path only; put the paths inside the block")
+	}
+	if matcher.MethodMatcherIn(before) != "" {
+		doubts = append(doubts, "a method matcher before the block does not see the method that an upstream may take from a header or a query; put the methods into the lines")
+	}
+	if clientMatcher.Match(caddyconfig.JSON(before, nil)) {
+		doubts = append(doubts, "what this matcher lets past the paywall, caches in front of it may keep, and hand to those who should pay; put the matcher into the price lines")
+	}
+	return doubts
+}
+
+// warnAboutBlocks says of the blocks of a JSON config what a Caddyfile is told while it is
+// adapted. A block sees its own matchers only from outside, when all routes are loaded.
+func (a *App) warnAboutBlocks() {
+	found, err := a.findPlaces()
+	if err != nil {
+		return // nothing is served without the places: see tellPlaces
+	}
+	for h, at := range found {
+		if h.Where != "" {
+			continue
+		}
+		first := "`otherwise " + h.Otherwise + "`"
+		if len(h.Prices) > 0 {
+			first = h.Prices[0].String()
+		}
+		for _, set := range at.matchers {
+			for _, text := range doubtsAboutBlock(set) {
+				a.logger.Warn(text, zap.Strings("hosts", at.hosts), zap.String("block_with", first))
+			}
+		}
 	}
 }
 

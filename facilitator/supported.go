@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ type Source struct {
 
 	// asking makes concurrent refreshes take turns.
 	asking sync.Mutex
+	had    bool // a good answer; guarded by asking
 
 	mu     sync.Mutex // guards what follows
 	health health
@@ -151,8 +153,9 @@ func (s *Source) Refresh(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // told to stop: that says nothing about the facilitator
 	}
-	if err == nil {
-		s.keep(got)
+	if err == nil && s.keep(got) && speaksOnlyV1(got) {
+		s.logger.Warn("facilitator speaks only version 1 of the protocol: nothing is sold through it, since version 2 is what payments are asked for with",
+			zap.Int("kinds", len(got.Kinds)))
 	}
 	if err == nil || hasMoved(err) {
 		s.heard.moved.Store(err != nil)
@@ -161,12 +164,21 @@ func (s *Source) Refresh(ctx context.Context) error {
 	return err
 }
 
-// keep stores a good answer, unless it is the same as the last one.
-func (s *Source) keep(got x402.Supported) {
+// keep stores a good answer, unless it is the same as the last one, and reports whether this
+// Source has not had it before.
+func (s *Source) keep(got x402.Supported) (news bool) {
+	news = !s.had
+	s.had = true
 	if old := s.heard.answer.Load(); old != nil && reflect.DeepEqual(*old, got) {
-		return
+		return news
 	}
 	s.heard.answer.Store(&got)
+	return true
+}
+
+// speaksOnlyV1 reports whether a facilitator settles something, and nothing of version 2.
+func speaksOnlyV1(s x402.Supported) bool {
+	return len(s.Kinds) > 0 && !slices.ContainsFunc(s.Kinds, func(k x402.Kind) bool { return k.X402Version >= x402.V2 })
 }
 
 // tell logs a change of health, and only a change: a facilitator that is away

@@ -205,6 +205,30 @@ func TestJitter(t *testing.T) {
 	}
 }
 
+// TestSourceWarnsOfVersion1: a facilitator with nothing of version 2 sells nothing, which is said
+// once for a load and each time that it says so anew.
+func TestSourceWarnsOfVersion1(t *testing.T) {
+	old := x402.Supported{Kinds: []x402.Kind{{X402Version: 1, Scheme: "exact", Network: "base"}}}
+	both := x402.Supported{Kinds: append(kinds("eip155:1").Kinds, old.Kinds...)}
+	for name, c := range map[string]struct {
+		answers []any
+		want    int
+	}{
+		"only version 1":   {[]any{old, old, old}, 1},
+		"both":             {[]any{both, both}, 0},
+		"nothing":          {[]any{x402.Supported{}}, 0},
+		"version 2 leaves": {[]any{both, old, old}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, logs, run := source(t, c.answers...)
+			run()
+			if got := logs.FilterMessageSnippet("only version 1").Len(); got != c.want {
+				t.Errorf("said %d times", got)
+			}
+		})
+	}
+}
+
 // TestSourceIsOpenOnceHeard: who was never heard of, or has moved, is not open.
 func TestSourceIsOpenOnceHeard(t *testing.T) {
 	down := errors.New("down")

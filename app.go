@@ -68,6 +68,8 @@ type App struct {
 	stop     context.CancelFunc
 	watching context.Context
 
+	notes priceNotes // of the sites
+
 	testFacilitator string // the name of one that settles test money, or ""
 	realNetwork     string // the name of one that is accepted and whose money is real, or ""
 	testNetwork     string // the name of one that is accepted and is for tests, or ""
@@ -307,6 +309,7 @@ func (a *App) Start() error {
 	}
 	a.warnAboutMoney()
 	a.warnAboutBlocks()
+	a.warnAboutLimits()
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go a.quotes.Learn(a.watching, a.secret)
 	a.shared.started.Store(a)

@@ -238,6 +238,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	now := h.desk.Now()
 	asked := purchase.Offered{Price: h.prices[decision.Price], Line: &line.Line}
 	asked.First = settlesFirst(asked.Price, r, override)
+	asked.Price.Offers(asked.First).Await(r.Context())
 	if asked.Current, err = asked.Price.Offers(asked.First).Current(); err != nil {
 		h.noteClosed(err, now)
 		return h.refuse(w, r, purchase.Refusal{Status: http.StatusServiceUnavailable, Code: purchase.CodeNoFacilitator, RetryAfter: 30})

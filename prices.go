@@ -194,6 +194,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	pr := offer.NewPrice(options, backends, h.app.settlers, p.Description, p.MimeType)
 	pr.Settle, pr.Upto, pr.Charge = settle, p.Upto, p.Charge
 	h.warnAboutPrice(p, pr)
+	h.noteLimits(p, options, names)
 	for _, b := range backends {
 		for _, o := range options {
 			if micros := o.Micros(); micros != nil {

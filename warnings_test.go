@@ -29,8 +29,10 @@ func TestWarnings(t *testing.T) {
 		"rpc from env":             {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia {env.PAYWALL_TEST_RPC}\n}", site: site + price},
 		"long description":         {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 101) + `"`, want: "description is longer"},
 		"large challenge":          {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 1200) + `"`, want: "challenge is near 8 kB"},
-		"dear":                     {global: quiet, site: site + "price /x $1.01", want: "price is above 1 USD"},
-		"one dollar":               {global: quiet, site: site + "price /x $1"},
+		"dear":                     {global: quiet, site: site + "price /x $1.01", want: "prices above 1 USD: @x402/fetch"},
+		"dear for some":            {global: quiet, site: site + "price /x $1", want: "prices above 0.10 USD: x402-fetch (version 1) and Cloudflare's agents"},
+		"ten cents":                {global: quiet, site: site + "price /x $0.10"},
+		"a cheap one elsewhere":    {global: quiet, site: site + "price /x $0.0009"},
 		"unknown token":            {global: quiet, site: "accept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + gate.PayTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\n" + price, want: "stock clients refuse this token"},
 		"mixed in one price":       {global: quiet, site: mixed + price, want: "accepted for one price"},
 		"mixed in two":             {global: quiet, site: site + price + "\nprice /y $0.01 {\naccept base usdc " + gate.PayTo + "\n}", want: "accepted by one server"},
@@ -118,4 +120,17 @@ func adaptedByHand(t *testing.T, caddyfile string) string {
 		t.Fatal(err)
 	}
 	return regexp.MustCompile(`,"where":"[^"]*"|"where":"[^"]*",`).ReplaceAllString(string(adapted), "")
+}
+
+// TestLimitsAreToldOnceALoad: many dear lines are one line in the log, which names the first.
+func TestLimitsAreToldOnceALoad(t *testing.T) {
+	w := gate.New(t, "price /a $0.25\nprice /b $2\nprice /c $3\nprice /paid/* $0.01")
+	for text, want := range map[string]string{"prices above 0.10 USD": `"prices":3`, "prices above 1 USD": `"prices":2`} {
+		if n := w.Logged(text); n != 1 {
+			t.Errorf("%s: %d lines", text, n)
+		}
+		if w.Logged(want) != 1 {
+			t.Errorf("%s is not in the log", want)
+		}
+	}
 }

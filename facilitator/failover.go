@@ -127,7 +127,11 @@ func repeat(ctx context.Context, n Named, r Request, first Settlement, wait slee
 		return first
 	}
 	second := settleOne(ctx, n, r)
-	second.Detail = joinDetail(first.Detail, "repeated, "+second.Outcome.String()+": "+second.Detail)
+	if second.Outcome == first.Outcome && second.Detail == first.Detail {
+		second.Detail = "twice: " + first.Detail
+	} else {
+		second.Detail = joinDetail(first.Detail, "repeated, "+second.Outcome.String()+": "+second.Detail)
+	}
 	if second.Outcome == Settled {
 		return second
 	}

@@ -33,7 +33,14 @@ test: deps ## Run all tests
 demo: ## Show it: a chain, an old site, Caddy, and a payment (needs Go only)
 	@command -v $(GO) >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl"; exit 1; }
 	@echo "building (the first time takes some minutes) ..."
-	@{ $(GO) build -v -o bin/demo ./cmd/demo 2>&1 || echo build failed; } | awk '/^build failed$$/ { bad = 1; next } /^go: downloading |^[^ \t:]+$$/ { printf "\r\033[K  %d modules and packages", NR; fflush(); next } { printf "\r\033[K%s\n", $$0 } END { printf "\r\033[K"; exit bad }'
+	@[ -t 1 ] && terminal=1 || terminal=0; \
+	{ $(GO) build -v -o bin/demo ./cmd/demo 2>&1 || echo build failed; } | awk -v terminal=$$terminal ' \
+		/^build failed$$/ { bad = 1; next } \
+		/^go: downloading |^[^ \t:]+$$/ { n++; \
+			if (terminal) printf "\r\033[K  %d modules and packages", n; else if (n % 250 == 0) printf "  %d modules and packages\n", n; \
+			fflush(); next } \
+		{ if (terminal) printf "\r\033[K"; print } \
+		END { if (terminal) printf "\r\033[K"; else if (n % 250) printf "  %d modules and packages\n", n; exit bad }'
 	@bin/demo $(ARGS)
 
 .PHONY: kill
@@ -47,7 +54,7 @@ soak: ## Kill it 520 times: the full form of the money tests (some ten minutes)
 	SOAK=full $(GO) test -timeout 10m -v -run TestDamagedImages ./ledger/sqlite
 
 .PHONY: servers
-servers: need ## Attack nginx, Apache, PHP, Express and gunicorn behind the gate (installs them; Debian, as root)
+servers: need ## Attack nginx, Apache, PHP, Express and gunicorn behind the gate, and put proxies before it (installs them; Debian, as root)
 	test/interop/servers/install.sh
 	$(GO) test -tags servers -timeout 20m -count 1 -v ./test/interop/servers
 

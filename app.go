@@ -73,6 +73,8 @@ type App struct {
 	stop     context.CancelFunc
 	watching context.Context
 
+	notes priceNotes // of the sites
+
 	testFacilitator string // the name of one that settles test money, or ""
 	realNetwork     string // the name of one that is accepted and whose money is real, or ""
 	testNetwork     string // the name of one that is accepted and is for tests, or ""
@@ -315,6 +317,8 @@ func (a *App) Start() error {
 		return err
 	}
 	a.warnAboutMoney()
+	a.warnAboutBlocks()
+	a.warnAboutLimits()
 	go a.keepTraffic()
 	a.shared.started.Store(a)
 	if a.observes && !a.sells && len(a.settlers.Names()) == 0 {

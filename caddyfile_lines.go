@@ -1,10 +1,11 @@
 package paywall
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -21,6 +22,7 @@ type scope struct {
 	matcher     caddyhttp.RawMatcherSets
 	matcherName string
 	paths       []string
+	tokens      []string // the whole line behind its first word, as written
 }
 
 // parseScope reads [<METHOD>...] [@matcher] <path>... and returns what is left
@@ -29,6 +31,7 @@ func parseScope(d httpcaddyfile.Helper) (s scope, rest []string, err error) {
 	word := d.Val()
 	for d.NextArg() {
 		token := d.Val()
+		s.tokens = append(s.tokens, token)
 		switch {
 		case len(rest) == 0 && len(s.paths) == 0 && isMethod(token):
 			if s.matcherName != "" {
@@ -59,6 +62,9 @@ func parseScope(d httpcaddyfile.Helper) (s scope, rest []string, err error) {
 		}
 	}
 	if len(s.paths) == 0 {
+		if why, line := meant(word, s.tokens); why != "" {
+			return s, nil, d.Errf("%s: %s: `%s`", word, why, line)
+		}
 		return s, nil, d.Errf("%s: no path; a path begins with / or *, and an unset {$VARIABLE} counts as nothing", word)
 	}
 	return s, rest, nil
@@ -73,6 +79,67 @@ func isMethod(token string) bool {
 	}
 	return token != "" && token[0] != '-'
 }
+
+// meant puts the words of a line that cannot be read into their order, and says what was
+// wrong with them; why is "" if that is not known.
+func meant(word string, tokens []string) (why, line string) {
+	var methods, matchers, paths, upto, amount, rest []string
+	for len(tokens) > 0 {
+		token, left := tokens[0], tokens[1:]
+		scheme, address, isURL := strings.Cut(token, "://")
+		late := len(paths)+len(upto)+len(amount)+len(rest) > 0 // for what comes before the paths
+		found, after := takeAmount(tokens)
+		switch {
+		case isURL && (scheme == "http" || scheme == "https"):
+			_, path, _ := strings.Cut(address, "/")
+			if path == "" {
+				path = "*" // all of the site
+			}
+			paths = append(paths, "/"+path)
+			why = "a line has paths and no URLs; the host stands before the site's block"
+		case slices.Contains(wellKnownMethods, strings.ToUpper(token)):
+			methods = append(methods, strings.ToUpper(token))
+			if !isMethod(token) {
+				why = cmp.Or(why, "methods are written in capitals")
+			} else if late {
+				why = cmp.Or(why, "methods come before the paths")
+			}
+		case strings.HasPrefix(token, "@"):
+			matchers = append(matchers, token)
+			if late {
+				why = cmp.Or(why, "a matcher comes before the paths")
+			}
+		case strings.HasPrefix(token, "/"), strings.HasPrefix(token, "*"):
+			paths = append(paths, token)
+			if len(upto)+len(amount)+len(rest) > 0 {
+				why = cmp.Or(why, "all paths come before the amount")
+			}
+		case token == "upto":
+			upto = append(upto, token)
+		case found != "" && len(amount) == 0:
+			amount, left = strings.Fields(found), after
+			if len(rest) > 0 {
+				why = cmp.Or(why, "the description comes last")
+			}
+		default:
+			if strings.ContainsAny(token, " \t") {
+				token = `"` + token + `"`
+			}
+			rest = append(rest, token)
+		}
+		tokens = left
+	}
+	if len(paths) == 0 {
+		why = ""
+	}
+	if word == "price" && len(amount) == 0 {
+		amount = []string{"<amount>"}
+	}
+	return why, strings.Join(slices.Concat([]string{word}, methods, matchers, paths, upto, amount, rest), " ")
+}
+
+// wellKnownMethods are those that a word in small letters is taken for.
+var wellKnownMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"}
 
 // takeAmount reads an amount off the front of a line: `$0.01` or `0.02 eurc`,
 // or one placeholder.
@@ -113,6 +180,9 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 		return d.Errf("price: %v", err)
 	}
 	if amount == "" {
+		if why, line := meant("price", s.tokens); why != "" {
+			return d.Errf("price: %s: `%s`", why, line)
+		}
 		return d.Err("price: no amount after the paths; want $0.01, or 0.02 eurc for one token; an unset {$VARIABLE} counts as nothing")
 	}
 	p := Price{Methods: s.methods, MatcherSetsRaw: s.matcher, MatcherName: s.matcherName, Paths: s.paths, Amount: amount, Upto: upto}
@@ -122,8 +192,9 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 		if rest[0] == "upto" {
 			return d.Err("price: upto comes before the amount, such as upto $0.50")
 		}
-		if strings.ContainsAny(rest[0][:min(1, len(rest[0]))], "/*@$") {
-			return d.Errf("price: %q comes too late; all paths come before the amount, and a description begins with a letter", rest[0])
+		if strings.ContainsAny(rest[0][:min(1, len(rest[0]))], "/*@$") || slices.Contains(wellKnownMethods, rest[0]) {
+			_, line := meant("price", s.tokens)
+			return d.Errf("price: %q comes too late; methods, matcher and paths come before the amount, and a description begins with a letter: `%s`", rest[0], line)
 		}
 		p.Description = rest[0]
 	default:
@@ -184,19 +255,6 @@ func (h *Handler) parseFree(d httpcaddyfile.Helper) error {
 	if len(rest) > 0 {
 		return d.Errf("free: %q is too much; want `free [<METHOD>...] [@matcher] <path>...`", strings.Join(rest, " "))
 	}
-	if s.matcherName != "" && payerControls(s.matcher[0]) {
-		caddy.Log().Named("http.handlers.paywall").Warn("a payer can choose what this matcher looks at, and so what is free: " + d.File() + ":" + strconv.Itoa(d.Line()))
-	}
-	h.Free = append(h.Free, Free{Methods: s.methods, MatcherSetsRaw: s.matcher, MatcherName: s.matcherName, Paths: s.paths})
+	h.Free = append(h.Free, Free{Methods: s.methods, MatcherSetsRaw: s.matcher, MatcherName: s.matcherName, Paths: s.paths, Where: standsAt(d.Dispenser)})
 	return nil
-}
-
-// payerControls says whether a matcher looks at what any client can send.
-func payerControls(set caddy.ModuleMap) bool {
-	for _, name := range []string{"header", "header_regexp", "query", "expression"} {
-		if _, ok := set[name]; ok {
-			return true
-		}
-	}
-	return false
 }

@@ -2,7 +2,6 @@ package paywall
 
 import (
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"go.uber.org/zap"
 
-	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/x402"
@@ -71,7 +69,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if h.NextArg() {
 		return nil, h.Errf("unexpected %q; the paywall directive has at most a matcher, and a block", h.Val())
 	}
-	handler := new(Handler)
+	handler := &Handler{Where: standsAt(h.Dispenser)}
 	for h.NextBlock(0) {
 		if err := handler.parseOption(h); err != nil {
 			return nil, err
@@ -80,23 +78,14 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	return h.NewRoute(matcher, handler), nil
 }
 
+// standsAt is where the word stands that was read last.
+func standsAt(d *caddyfile.Dispenser) string { return d.File() + ":" + strconv.Itoa(d.Line()) }
+
 // checkBlocks refuses two blocks of one scope with the same matcher, where the
 // second would never sell anything.
 func checkBlocks(h httpcaddyfile.Helper, before caddy.ModuleMap) error {
-	if _, ok := before["path"]; ok {
-		caddy.Log().Named("http.handlers.paywall").Warn(
-			"a path matcher before the block knows one spelling of a path only; put the paths inside the block",
-			zap.String("file", h.File()), zap.Int("line", h.Line()))
-	}
-	if matcher.MethodMatcherIn(before) != "" {
-		caddy.Log().Named("http.handlers.paywall").Warn(
-			"a method matcher before the block does not see the method that an upstream may take from a header or a query; put the methods into the lines",
-			zap.String("file", h.File()), zap.Int("line", h.Line()))
-	}
-	if clientMatcher.Match(caddyconfig.JSON(before, nil)) {
-		caddy.Log().Named("http.handlers.paywall").Warn(
-			"what this matcher lets past the paywall, caches in front of it may keep, and hand to those who should pay; put the matcher into the price lines",
-			zap.String("file", h.File()), zap.Int("line", h.Line()))
+	for _, text := range doubtsAboutBlock(before) {
+		caddy.Log().Named("http.handlers.paywall").Warn(text, zap.String("file", h.File()), zap.Int("line", h.Line()))
 	}
 	if h.BlockState == nil || reflect.ValueOf(h.BlockState).Pointer() == reflect.ValueOf(h.State).Pointer() {
 		// At the top of a site Caddy hands out one state for all sites, and two
@@ -111,9 +100,6 @@ func checkBlocks(h httpcaddyfile.Helper, before caddy.ModuleMap) error {
 	h.BlockState[key] = h.Line()
 	return nil
 }
-
-// clientMatcher finds matchers that tell clients apart that ask for one URL.
-var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp)"\s*:`)
 
 func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 	switch word := d.Val(); word {

@@ -85,6 +85,9 @@ type Free struct {
 	// The paths; see the price lines.
 	Paths []string `json:"paths,omitempty"`
 
+	// Where the line stands, such as `Caddyfile:12`, for messages.
+	Where string `json:"where,omitempty"`
+
 	matchers json.RawMessage // what MatcherSetsRaw was before it was loaded
 }
 

@@ -244,3 +244,23 @@ func hasAnchor(page, anchor string) bool {
 	}
 	return false
 }
+
+// TestBuildWithXcaddyAsWritten: until there is a release, xcaddy can build the module from a
+// checkout alone, and the pages give the form that `make xcaddy` runs.
+func TestBuildWithXcaddyAsWritten(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const form = "xcaddy build v2.11.9 --with github.com/caddy-paywall/caddy-paywall@v0.0.0=."
+	if !strings.Contains(string(makefile), form) {
+		t.Errorf("make xcaddy does not run %q", form)
+	}
+	for file, text := range pages(t) {
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "xcaddy build ") && !strings.Contains(line, form) {
+				t.Errorf("%s: this cannot work before a release: %s", file, line)
+			}
+		}
+	}
+}

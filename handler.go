@@ -101,6 +101,10 @@ type Handler struct {
 	// that begin with Paywall- is removed, paid or not, with or without this.
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
+	// Where the block stands, such as `Caddyfile:12`. It is written by the Caddyfile
+	// adapter, which has warned of the matcher before the block.
+	Where string `json:"where,omitempty"`
+
 	app        *App
 	list       *pricing.List
 	prices     []price
@@ -253,6 +257,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	now := h.desk.Now()
 	asked := purchase.Offered{Price: h.prices[decision.Price].Price, Line: &line.Line}
 	asked.First = settlesFirst(asked.Price, r, override)
+	asked.Price.Offers(asked.First).Await(r.Context())
 	if asked.Current, err = asked.Price.Offers(asked.First).Current(); err != nil {
 		h.noteClosed(err, now)
 		return h.refuse(w, r, purchase.Refusal{Status: http.StatusServiceUnavailable, Code: purchase.CodeNoFacilitator, RetryAfter: 30})

@@ -28,6 +28,8 @@ type place struct {
 	hosts []string
 	// ports are those that its server listens on.
 	ports []uint
+	// matchers are those of the very route that the gate is in.
+	matchers caddyhttp.RawMatcherSets
 }
 
 // places tells the gates of a config where they stand. A gate does not learn it while
@@ -116,18 +118,20 @@ func (w *placeWalk) routes(at route, list caddyhttp.RouteList) {
 }
 
 func (w *placeWalk) route(at route, r *caddyhttp.Route) {
+	var own caddyhttp.RawMatcherSets
 	if len(r.MatcherSets) > 0 {
 		text, err := json.Marshal(describeMatcherSets(r.MatcherSets))
 		if err != nil {
 			text = nil // what leads there is less exact, and its number tells it apart
 		}
+		_ = json.Unmarshal(text, &own) // else nothing is warned of
 		at = at.in(string(text))
 		at.hosts = append(slices.Clip(at.hosts), literalHosts(r.MatcherSets)...)
 	}
 	for _, h := range r.Handlers {
 		switch h := h.(type) {
 		case *Handler:
-			w.add(at, h)
+			w.add(at, h, own)
 		case *caddyhttp.Subroute:
 			w.routes(at, h.Routes)
 			if h.Errors != nil {
@@ -148,11 +152,11 @@ func (w *placeWalk) responses(at route, responses []caddyhttp.ResponseHandler) {
 }
 
 // add names a gate. Of several to which the same leads, each has its number.
-func (w *placeWalk) add(at route, h *Handler) {
+func (w *placeWalk) add(at route, h *Handler, own caddyhttp.RawMatcherSets) {
 	way := strings.Join(at.words, "\x00")
 	number := w.alike[way]
 	w.alike[way]++
-	w.found[h] = place{id: request.Fingerprint(way, strconv.Itoa(number)), hosts: at.hosts, ports: at.ports}
+	w.found[h] = place{id: request.Fingerprint(way, strconv.Itoa(number)), hosts: at.hosts, ports: at.ports, matchers: own}
 }
 
 // describeMatcherSets writes down what matchers ask for, `not` with what it holds.

@@ -63,6 +63,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	for i := range h.Free {
 		f := &h.Free[i]
 		f.matchers = matcher.Raw(f.MatcherSetsRaw)
+		h.warnAboutFree(f)
 		l, err := h.matched(ctx, f, f.MatcherSetsRaw, &f.MatcherName)
 		if err != nil {
 			return err
@@ -214,6 +215,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	pr := offer.NewPrice(options, backends, h.app.settlers, p.Description, p.MimeType)
 	pr.Settle, pr.Upto, pr.Charge = settle, p.Upto, p.Charge
 	h.warnAboutPrice(p, pr)
+	h.noteLimits(p, options, names)
 	for _, b := range backends {
 		for _, o := range options {
 			if micros := o.Micros(); micros != nil {
@@ -232,7 +234,11 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
 	}
 	var options []*offer.Option
-	seen := map[string]*offer.Option{}
+	type entry struct {
+		option int  // in options
+		says   bool // the entry names its way to move the token
+	}
+	seen := map[string]entry{}
 	for _, a := range accept {
 		a, err := resolveAccept(a)
 		if err != nil {
@@ -248,14 +254,20 @@ func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([
 		if err := h.app.accepts(o.Network); err != nil {
 			return nil, err
 		}
-		if twin := seen[o.ID()]; twin != nil {
-			if scheme == x402.SchemeUpto && twin.Requirement.PayTo == o.Requirement.PayTo && twin.Requirement.Amount == o.Requirement.Amount {
-				continue // with and without Permit2 is the same here
-			}
+		here := entry{len(options), a.Transfer != ""}
+		switch twin, found := seen[o.ID()]; {
+		case !found:
+			options = append(options, o)
+		case scheme != x402.SchemeUpto || twin.says == here.says:
 			return nil, fmt.Errorf("accept %s %s: listed twice", a.Network, a.Asset)
+		case here.says:
+			// The other entry is for the lines that are not upto: there it is paid by EIP-3009.
+			here.option = twin.option
+			options[here.option] = o
+		default:
+			here = twin
 		}
-		seen[o.ID()] = o
-		options = append(options, o)
+		seen[o.ID()] = here
 	}
 	if len(options) == 0 {
 		if scheme == x402.SchemeUpto && slices.ContainsFunc(accept, func(a Accept) bool { return canBePaidExactly(a, amount) }) {

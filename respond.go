@@ -37,18 +37,24 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, asked *x402.
 	setReceipts(header, receipt)
 	if code == x402.CodePaymentRequired && isBrowser(r) {
 		header["Content-Type"] = []string{"text/html; charset=utf-8"}
-		w.WriteHeader(http.StatusPaymentRequired)
-		_, _ = w.Write(h.page)
-		return nil
+		return h.send(w, r, http.StatusPaymentRequired, h.page)
 	}
 	header.Set("Content-Type", "application/json")
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(http.StatusPaymentRequired)
+	return h.send(w, r, http.StatusPaymentRequired, body)
+}
+
+// send sends an answer of the gate's own, and sees to it that who uploads can read it.
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, status int, body []byte) error {
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
 	_, _ = w.Write(body)
+	if uploads(r) {
+		delivery.EndRefused(w, r, h.desk.UploadGrace)
+	}
 	return nil
 }
 
-// refuse answers with a status and a code.
+// refuse answers with a status, a code for the payer's software and words for the payer.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refusal) error {
 	header := w.Header()
 	h.ownAnswer(header, r)
@@ -60,16 +66,14 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refu
 		header.Set("Allow", strings.Join(f.Allow, ", "))
 	}
 	body, err := json.Marshal(struct {
-		Error x402.Code `json:"error"`
-	}{f.Code})
+		Error   x402.Code `json:"error"`
+		Message string    `json:"message,omitzero"`
+	}{f.Code, f.Words(time.Duration(h.RetryWindow))})
 	if err != nil {
 		body = nil // the status says enough
 	}
 	header.Set("Content-Type", "application/json")
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(f.Status)
-	_, _ = w.Write(body)
-	return nil
+	return h.send(w, r, f.Status, body)
 }
 
 // refuseSale answers a request that came with a payment.
@@ -93,17 +97,16 @@ func (h *Handler) ownAnswer(header http.Header, r *http.Request) {
 	}
 }
 
-// smallUpload is what a server reads of a body for the sake of the connection,
-// before it answers.
-const smallUpload = 256 << 10
-
-// uploads says whether the body of a refused request must not be waited for: its
-// client waits for us (Expect), has more to send than a new connection costs, or
-// nobody knows how much. Else net/http reads it before it answers, since it does not
-// know the body by which Caddy has replaced its own. HTTP/2 and 3 can end one stream
-// alone.
+// uploads says whether the body of a refused request must not be waited for, so that its
+// connection ends after the answer: its client waits for us (Expect), has more to send than
+// a new connection costs, or nobody knows how much. Else net/http reads it before it
+// answers, since it does not know the body by which Caddy has replaced its own: unless the
+// connection ends anyway, as those of nginx do. HTTP/2 and 3 can end one stream alone.
 func uploads(r *http.Request) bool {
-	return r.ProtoMajor == 1 && (r.Header.Get("Expect") != "" || r.ContentLength > smallUpload || r.ContentLength < 0)
+	if r.ProtoMajor != 1 || r.ContentLength == 0 {
+		return false
+	}
+	return r.Header.Get("Expect") != "" || r.ContentLength > delivery.MaxRefused || r.ContentLength < 0 || r.Close
 }
 
 // isBrowser says whether a person is looking: the rule of the official servers.

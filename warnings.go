@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/big"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
@@ -33,9 +35,6 @@ func (h *Handler) warnAboutPrice(p Price, pr *offer.Price) {
 		if !o.Stock {
 			h.logger.Warn("stock clients refuse this token unless told otherwise; check its decimals, name and version", line, token)
 		}
-		if o.PegUSD && moreThanOne(o.Requirement.Amount, o.Decimals) {
-			h.logger.Warn("price is above 1 USD; stock clients refuse it unless told otherwise", line, token)
-		}
 	}
 	if test > 0 && real > 0 {
 		h.logger.Warn("real and test money are accepted for one price; whoever has test money pays nothing", line)
@@ -54,6 +53,68 @@ func (h *Handler) warnAboutQuery(line fmt.Stringer, set caddy.ModuleMap) {
 	}
 }
 
+// warnAboutFree tells the operator when what is free hangs on what any client can send.
+func (h *Handler) warnAboutFree(f *Free) {
+	if !slices.ContainsFunc(f.MatcherSetsRaw, payerControls) {
+		return
+	}
+	fields := []zap.Field{zap.Stringer("line", f)}
+	if f.Where != "" {
+		fields = append(fields, zap.String("where", f.Where))
+	}
+	h.logger.Warn("a payer can choose what this matcher looks at, and so what is free", fields...)
+}
+
+// payerControls says whether a matcher looks at what any client can send.
+func payerControls(set caddy.ModuleMap) bool {
+	for _, name := range []string{"header", "header_regexp", "query", "expression"} {
+		if _, ok := set[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// clientMatcher finds matchers that tell clients apart that ask for one URL.
+var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp)"\s*:`)
+
+// doubtsAboutBlock says what is probably not meant with a matcher before a block.
+func doubtsAboutBlock(before caddy.ModuleMap) (doubts []string) {
+	if _, ok := before["path"]; ok {
+		doubts = append(doubts, "a path matcher before the block knows one spelling of a path only; put the paths inside the block")
+	}
+	if matcher.MethodMatcherIn(before) != "" {
+		doubts = append(doubts, "a method matcher before the block does not see the method that an upstream may take from a header or a query; put the methods into the lines")
+	}
+	if clientMatcher.Match(caddyconfig.JSON(before, nil)) {
+		doubts = append(doubts, "what this matcher lets past the paywall, caches in front of it may keep, and hand to those who should pay; put the matcher into the price lines")
+	}
+	return doubts
+}
+
+// warnAboutBlocks says of the blocks of a JSON config what a Caddyfile is told while it is
+// adapted. A block sees its own matchers only from outside, when all routes are loaded.
+func (a *App) warnAboutBlocks() {
+	found, err := a.findPlaces()
+	if err != nil {
+		return // nothing is served without the places: see tellPlaces
+	}
+	for h, at := range found {
+		if h.Where != "" {
+			continue
+		}
+		first := "`otherwise " + h.Otherwise + "`"
+		if len(h.Prices) > 0 {
+			first = h.Prices[0].String()
+		}
+		for _, set := range at.matchers {
+			for _, text := range doubtsAboutBlock(set) {
+				a.logger.Warn(text, zap.Strings("hosts", at.hosts), zap.String("block_with", first))
+			}
+		}
+	}
+}
+
 // warnAboutQueryPath tells the operator when a query has a price at the front page only.
 // That some software serves by the same query everywhere, nobody can tell from here.
 func (h *Handler) warnAboutQueryPath(p *Price) {
@@ -63,10 +124,88 @@ func (h *Handler) warnAboutQueryPath(p *Price) {
 	}
 }
 
-// moreThanOne says whether an atomic amount is more than one whole token.
-func moreThanOne(atomic string, decimals int) bool {
-	one := "1" + strings.Repeat("0", decimals)
-	return len(atomic) > len(one) || len(atomic) == len(one) && atomic > one
+// Limits of clients and facilitators, in millionths of a dollar, which they apply unless told
+// otherwise. Who would meet them late is told once for a load, and not once for a line.
+const (
+	mostOfSmallClients = 100_000   // x402-fetch 1.2, agents 0.32
+	mostOfClients      = 1_000_000 // @x402/fetch 2.27
+)
+
+// leastOf is the smallest amount that facilitators settle which say so nowhere in their
+// answers, by host. Coinbase's refuses less as `invalid_payload`.
+var leastOf = map[string]int64{"api.cdp.coinbase.com": 1000}
+
+// priced is what prices of a load have in common that an operator should know.
+type priced struct {
+	prices int
+	line   string // of the first
+}
+
+func (p *priced) add(line string) {
+	if p.prices++; p.prices == 1 {
+		p.line = line
+	}
+}
+
+// priceNotes collects, over all sites, the prices that meet limits of others.
+type priceNotes struct {
+	aboveSmall, above priced
+	below             map[string]*priced // by the name of the facilitator
+	leastOf           map[string]int64   // of facilitators with a known limit, by name
+}
+
+// note takes a price in millionths of a dollar, and the names of its facilitators.
+func (n *priceNotes) note(line string, micros *big.Int, facilitators []string) {
+	if micros.Cmp(big.NewInt(mostOfSmallClients)) > 0 {
+		n.aboveSmall.add(line)
+	}
+	if micros.Cmp(big.NewInt(mostOfClients)) > 0 {
+		n.above.add(line)
+	}
+	for _, name := range facilitators {
+		least, known := n.leastOf[name]
+		if !known || micros.Cmp(big.NewInt(least)) >= 0 {
+			continue
+		}
+		if n.below == nil {
+			n.below = make(map[string]*priced)
+		}
+		if n.below[name] == nil {
+			n.below[name] = new(priced)
+		}
+		n.below[name].add(line)
+	}
+}
+
+// noteLimits takes note of a price that is in dollars, in whichever token that is the most.
+func (h *Handler) noteLimits(p Price, options []*offer.Option, facilitators []string) {
+	var most *big.Int
+	for _, o := range options {
+		if micros := o.Micros(); micros != nil && (most == nil || micros.Cmp(most) > 0) {
+			most = micros
+		}
+	}
+	if most != nil {
+		h.app.notes.note(p.String(), most, facilitators)
+	}
+}
+
+// warnAboutLimits tells the operator, once all sites are loaded, of the prices that some
+// clients and facilitators refuse.
+func (a *App) warnAboutLimits() {
+	n := &a.notes
+	if n.aboveSmall.prices > 0 {
+		a.logger.Warn("prices above 0.10 USD: x402-fetch (version 1) and Cloudflare's agents pay no more unless told otherwise",
+			zap.Int("prices", n.aboveSmall.prices), zap.String("first", n.aboveSmall.line))
+	}
+	if n.above.prices > 0 {
+		a.logger.Warn("prices above 1 USD: @x402/fetch pays no more unless told otherwise",
+			zap.Int("prices", n.above.prices), zap.String("first", n.above.line))
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.below)) {
+		a.logger.Warn("prices below the least that this facilitator is known to settle: it refuses their payments as invalid",
+			zap.String("facilitator", name), zap.Int64("least_micros", n.leastOf[name]), zap.Int("prices", n.below[name].prices), zap.String("first", n.below[name].line))
+	}
 }
 
 // warnAboutConfig tells the operator at load what the app's own config shows to
@@ -77,9 +216,21 @@ func (a *App) warnAboutConfig() {
 		raws["facilitator "+name] = raw
 		var f struct {
 			Type string              `json:"type"`
+			URL  string              `json:"url"`
 			RPC  map[string][]string `json:"rpc"`
 		}
-		if json.Unmarshal(raw, &f) == nil && f.Type == "remote" && len(f.RPC) == 0 {
+		if json.Unmarshal(raw, &f) != nil || f.Type != "remote" {
+			continue
+		}
+		if u, err := url.Parse(f.URL); err == nil {
+			if least, known := leastOf[strings.ToLower(u.Hostname())]; known {
+				if a.notes.leastOf == nil {
+					a.notes.leastOf = make(map[string]int64)
+				}
+				a.notes.leastOf[name] = least
+			}
+		}
+		if len(f.RPC) == 0 {
 			a.logger.Warn("a remote facilitator without `rpc`: when it does not answer a settlement, nobody can look whether the money has moved, and the payment can stay in doubt",
 				zap.String("facilitator", name))
 		}

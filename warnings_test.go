@@ -3,16 +3,19 @@ package paywall_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
 // TestWarnings: what loads and is probably not meant is said at load, and
-// nothing is said where there is nothing to say.
+// nothing is said where there is nothing to say. A config that somebody has written in
+// JSON hears the same as a Caddyfile.
 func TestWarnings(t *testing.T) {
 	t.Setenv("PAYWALL_TEST_RPC", "https://rpc.example/v2/AbCdEf0123456789AbCdEf0123456789")
 	const quiet = "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia http://127.0.0.1:1\n}"
@@ -26,8 +29,10 @@ func TestWarnings(t *testing.T) {
 		"rpc from env":             {global: "facilitator fake http://127.0.0.1:1 {\nrpc base-sepolia {env.PAYWALL_TEST_RPC}\n}", site: site + price},
 		"long description":         {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 101) + `"`, want: "description is longer"},
 		"large challenge":          {global: quiet, site: site + price + ` "` + strings.Repeat("long ", 1200) + `"`, want: "challenge is near 8 kB"},
-		"dear":                     {global: quiet, site: site + "price /x $1.01", want: "price is above 1 USD"},
-		"one dollar":               {global: quiet, site: site + "price /x $1"},
+		"dear":                     {global: quiet, site: site + "price /x $1.01", want: "prices above 1 USD: @x402/fetch"},
+		"dear for some":            {global: quiet, site: site + "price /x $1", want: "prices above 0.10 USD: x402-fetch (version 1) and Cloudflare's agents"},
+		"ten cents":                {global: quiet, site: site + "price /x $0.10"},
+		"a cheap one elsewhere":    {global: quiet, site: site + "price /x $0.0009"},
 		"unknown token":            {global: quiet, site: "accept base-sepolia 0x5FbDB2315678afecb367f032d93F642f64180aa3 " + gate.PayTo + " {\ndecimals 6\nname A\nversion 1\npeg usd\n}\nfacilitator fake\n" + price, want: "stock clients refuse this token"},
 		"mixed in one price":       {global: quiet, site: mixed + price, want: "accepted for one price"},
 		"mixed in two":             {global: quiet, site: site + price + "\nprice /y $0.01 {\naccept base usdc " + gate.PayTo + "\n}", want: "accepted by one server"},
@@ -50,44 +55,82 @@ func TestWarnings(t *testing.T) {
 		"host before the block":    {global: quiet, site: site + price, before: "@m host example.com", matcher: "@m"},
 		"path before the block":    {global: quiet, site: site + price, before: "PATH", want: "a path matcher before the block"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			log := filepath.Join(t.TempDir(), "log")
-			ledger := "ledger memory i_accept_loss\n"
-			if strings.Contains(tt.global, "ledger ") {
-				ledger = ""
-			}
-			matcher := tt.matcher
-			if tt.before == "PATH" {
-				tt.before, matcher = "", "/x/*"
-			}
-			before := strings.ReplaceAll(tt.before, "LOG2", filepath.Join(t.TempDir(), "access"))
-			text := "{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\nlevel WARN\n}\npaywall {\n" + ledger + tt.global + "\n}\n}\nhttp://127.0.0.1:0 {\n" +
-				before + "\npaywall " + matcher + " {\n" + tt.site + "\n}\nrespond ok\n}"
-			// What is said while a Caddyfile is adapted goes to the log of before.
-			if err := gate.Load("{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\n}\n}"); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = caddy.Stop() })
-			if err := gate.Load(text); err != nil {
-				t.Fatalf("%s\n%v", text, err)
-			}
-			content, err := os.ReadFile(log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var warned []string
-			for line := range strings.Lines(string(content)) {
-				if strings.Contains(line, `"level":"warn"`) && strings.Contains(line, "paywall") {
-					warned = append(warned, line)
+		matcher := tt.matcher
+		if tt.before == "PATH" {
+			tt.before, matcher = "", "/x/*"
+		}
+		for _, format := range []string{"Caddyfile", "JSON"} {
+			t.Run(name+" in a "+format, func(t *testing.T) {
+				log := filepath.Join(t.TempDir(), "log")
+				ledger := "ledger memory i_accept_loss\n"
+				if strings.Contains(tt.global, "ledger ") {
+					ledger = ""
 				}
-			}
-			said := strings.Join(warned, "")
-			if tt.want == "" && said != "" || !strings.Contains(said, tt.want) {
-				t.Errorf("want %q, got: %s", tt.want, said)
-			}
-			if strings.Contains(said, "canary") || strings.Contains(said, "abababab") || strings.Contains(said, "AbCdEf") {
-				t.Errorf("a secret shows: %s", said)
-			}
-		})
+				before := strings.ReplaceAll(tt.before, "LOG2", filepath.Join(t.TempDir(), "access"))
+				text := "{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\nlevel WARN\n}\npaywall {\n" + ledger + tt.global + "\n}\n}\nhttp://127.0.0.1:0 {\n" +
+					before + "\npaywall " + matcher + " {\n" + tt.site + "\n}\nrespond ok\n}"
+				if format == "JSON" {
+					text = adaptedByHand(t, text)
+				}
+				// What is said while a Caddyfile is adapted goes to the log of before.
+				if err := gate.Load("{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\n}\n}"); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = caddy.Stop() })
+				load := gate.Load
+				if format == "JSON" {
+					load = func(text string) error { return caddy.Load([]byte(text), true) }
+				}
+				if err := load(text); err != nil {
+					t.Fatalf("%s\n%v", text, err)
+				}
+				content, err := os.ReadFile(log)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var warned []string
+				for line := range strings.Lines(string(content)) {
+					if strings.Contains(line, `"level":"warn"`) && strings.Contains(line, "paywall") {
+						warned = append(warned, line)
+					}
+				}
+				said := strings.Join(warned, "")
+				if tt.want == "" && said != "" || !strings.Contains(said, tt.want) {
+					t.Errorf("want %q, got: %s", tt.want, said)
+				}
+				if strings.Contains(said, "canary") || strings.Contains(said, "abababab") || strings.Contains(said, "AbCdEf") {
+					t.Errorf("a secret shows: %s", said)
+				}
+				for _, line := range warned {
+					if strings.Count(said, line[strings.Index(line, `"msg"`):]) > 1 {
+						t.Errorf("said twice: %s", line)
+					}
+				}
+			})
+		}
+	}
+}
+
+// adaptedByHand is the JSON of a Caddyfile as somebody would write it: of lines in a file
+// it says nothing.
+func adaptedByHand(t *testing.T, caddyfile string) string {
+	t.Helper()
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`,"where":"[^"]*"|"where":"[^"]*",`).ReplaceAllString(string(adapted), "")
+}
+
+// TestLimitsAreToldOnceALoad: many dear lines are one line in the log, which names the first.
+func TestLimitsAreToldOnceALoad(t *testing.T) {
+	w := gate.New(t, "price /a $0.25\nprice /b $2\nprice /c $3\nprice /paid/* $0.01")
+	for text, want := range map[string]string{"prices above 0.10 USD": `"prices":3`, "prices above 1 USD": `"prices":2`} {
+		if n := w.Logged(text); n != 1 {
+			t.Errorf("%s: %d lines", text, n)
+		}
+		if w.Logged(want) != 1 {
+			t.Errorf("%s is not in the log", want)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/ecdsa"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -24,15 +25,25 @@ type Key struct {
 	dev     bool
 }
 
-// errBadKey repeats nothing of what was read.
-var errBadKey = errors.New("not a private key: write 64 hexadecimal digits, with or without 0x")
+// The errors of keys repeat nothing of what was read.
+var (
+	errBadKey = errors.New("not a private key: write 64 hexadecimal digits, with or without 0x")
+	// errNoAccount is for 64 digits that no account has as its key: zero, or the order of the
+	// curve and more.
+	errNoAccount = errors.New("not a private key: these are 64 hexadecimal digits, but no account has this number as its key (all zeros, or too large); give the real key")
+)
 
 // ParseKey reads a private key from hexadecimal digits. White space around them
 // is ignored, because files end with a line break.
 func ParseKey(s string) (*Key, error) {
-	private, err := crypto.HexToECDSA(strings.TrimPrefix(strings.TrimSpace(s), "0x"))
-	if err != nil {
+	number, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(s), "0x"))
+	if err != nil || len(number) != 32 {
 		return nil, errBadKey
+	}
+	defer clear(number)
+	private, err := crypto.ToECDSA(number)
+	if err != nil {
+		return nil, errNoAccount
 	}
 	return newKey(private), nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -70,6 +71,8 @@ type Result struct {
 	Receipt *x402.Receipt
 	// Code is the seller's machine code for a refusal; may be "".
 	Code string
+	// Message is what the seller says beside it, for people; may be "".
+	Message string
 
 	seen    bool   // a copy of the payment may have reached the seller
 	guard   *guard // of the Response
@@ -92,7 +95,7 @@ func (r *Result) Uncharged() bool {
 // read takes what an answer to a payment says, and leaves its body to be read.
 func (r *Result) read(resp *http.Response) {
 	r.Response = resp
-	r.Code = refusalCode(resp)
+	r.Code, r.Message = refusalOf(resp)
 	r.keep(readReceipt(resp.Header))
 	if r.Code == "" && r.Receipt != nil {
 		r.Code = r.Receipt.ErrorReason
@@ -166,30 +169,34 @@ func readReceipt(h http.Header) *x402.Receipt {
 	return nil
 }
 
-// refusalCode returns the error of a challenge or of a small JSON body. What it
-// reads of the body is put back.
-func refusalCode(resp *http.Response) string {
+// refusalOf returns the error of a challenge, or the error and the message of a small JSON
+// body. What it reads of the body is put back.
+func refusalOf(resp *http.Response) (code, message string) {
 	if resp.StatusCode < 400 {
-		return ""
+		return "", ""
 	}
 	if header := resp.Header.Get(x402.HeaderPaymentRequired); header != "" {
 		if ch, err := x402.DecodeChallenge(header); err == nil && ch.Error != "" {
-			return ch.Error
+			return ch.Error, ""
 		}
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if kind != "application/json" || resp.ContentLength <= 0 || resp.ContentLength > maxBodyBytes {
-		return "" // a stream would make us wait
+		return "", "" // a stream would make us wait
 	}
 	read, err := io.ReadAll(resp.Body)
 	resp.Body = &unread{io.MultiReader(bytes.NewReader(read), resp.Body), resp.Body}
 	var w struct {
-		Error string `json:"error"`
+		Error   string         `json:"error"`
+		Message jsontext.Value `json:"message"`
 	}
 	if err != nil || json.Unmarshal(read, &w) != nil {
-		return ""
+		return "", ""
 	}
-	return w.Error
+	if w.Message.Kind() != jsontext.KindString || json.Unmarshal(w.Message, &message) != nil {
+		message = "" // the code counts, whatever others put beside it
+	}
+	return w.Error, message
 }
 
 // unread is a body of which some was read and put back.

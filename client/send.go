@@ -97,7 +97,7 @@ func (r *Result) resend(err error, pause time.Duration) Resend {
 // Patience bounds the time until there is one.
 func (c *Client) sendOnce(ctx context.Context, p *Payment, result *Result, patience time.Duration) error {
 	earlier := result.Receipt
-	result.Response, result.Receipt, result.Code = nil, nil, ""
+	result.Response, result.Receipt, result.Code, result.Message = nil, nil, "", ""
 	req, err := p.newRequest(ctx)
 	if err != nil {
 		return &unsentError{err}

@@ -25,7 +25,7 @@ func TestSubcommands(t *testing.T) {
 		"payments, no number":       {[]string{"payments", "--limit", "x"}, exitUsage, "caddy paywall payments: invalid argument"},
 		"payments, two ids":         {[]string{"payments", "a", "b"}, exitUsage, "caddy paywall payments: give one payment id at most; see --help"},
 		"payments, no ledger":       {[]string{"payments", "--file", "/nope"}, exitFailure, "caddy paywall payments: opening the ledger: there is none at /nope; say where it is with --file or --postgres-env\n"},
-		"payments, none by default": {[]string{"payments"}, exitFailure, "payments.db, where Caddy keeps it unless told otherwise; say where it is with --file or --postgres-env\n"},
+		"payments, none by default": {[]string{"payments"}, exitFailure, "payments.db, where Caddy keeps it unless told otherwise, when it runs as "},
 		"payments, a file by name":  {[]string{"payments", "./payments.db"}, exitUsage, `"./payments.db" is no payment id; if it is the file of the ledger, give it with --file`},
 		"backup, no name":           {[]string{"payments", "backup"}, exitUsage, "caddy paywall payments backup: give the name of the copy; see --help"},
 		"backup, no ledger":         {[]string{"payments", "backup", "--file", "/nope", "copy.db"}, exitFailure, "caddy paywall payments backup: opening the ledger: there is none at /nope; say where it is with --file"},

@@ -30,7 +30,9 @@ const exitCodes = `EXIT CODES
   4  not paid: above --max or at another origin, and nobody agreed
   5  the seller refused the payment (402); nothing was paid
   6  the outcome is not known yet: do not simply pay again
-  7  the seller took or answered the payment, but did not deliver
+  7  no goods: the last line on stderr says whether it was paid. If so, call
+     again within 24 h with the same key: a seller with caddy-paywall does not
+     charge twice for what was not delivered
   8  the server could not be reached, or did not answer in time; nothing was paid
   9  the challenge cannot be paid: it is broken, or none of its offers is
      EIP-3009 on an EVM chain, or none is on the chosen networks and assets`

@@ -190,7 +190,7 @@ func (p *pay) finish(ctx context.Context, c *client.Client, out *output, r *clie
 		case r.Payment == nil:
 			return r, exitNetwork, fmt.Errorf("the answer broke off: %w", read)
 		case fetch == maxFetches || !out.rewinds || ctx.Err() != nil || errors.Is(read, client.ErrSlow):
-			return r, exitNoGoods, fmt.Errorf("the payment was answered, but the answer broke off: %w", read)
+			return r, exitNoGoods, fmt.Errorf("%s, but the answer broke off: %w%s", answered(r), read, fetchAgain(r))
 		}
 		p.report.line("the answer broke off; fetching it again with the same payment")
 		r, err = c.Send(ctx, r.Payment)
@@ -241,8 +241,8 @@ func (p *pay) explain(r *client.Result, err error) error {
 	}
 	switch r.Outcome {
 	case client.Pending:
-		return errors.Join(err, fmt.Errorf("the outcome is not known%s: the seller can take this payment until %s, and a new one before that may pay twice",
-			because(r), r.Payment.ValidBefore().UTC().Format(time.RFC3339)))
+		return errors.Join(err, fmt.Errorf("the outcome is not known%s: the seller can take this payment until %s, and a new one before that may pay twice%s",
+			because(r), r.Payment.ValidBefore().UTC().Format(time.RFC3339), words(r)))
 	case client.Refused:
 		if r.Code == "permit2_allowance_required" {
 			return errors.New("the seller refused the payment; nothing was paid: the token is not approved for Permit2. Approve it first, or give --rpc to do so by signature, where the seller offers that")
@@ -265,12 +265,45 @@ func failure(r *client.Result) error {
 		if r.Response != nil && r.Response.Header.Get("Location") != "" {
 			said += " to " + phrase(r.Response.Header.Get("Location")) // the goods may be there
 		}
-		return fmt.Errorf("paid, but the answer is %s%s", said, because(r))
+		if words := words(r); words != "" {
+			return fmt.Errorf("paid, but the answer is %s%s%s", said, because(r), words)
+		}
+		return fmt.Errorf("paid, but the answer is %s%s%s", said, because(r), fetchAgain(r))
 	}
 	if r.Uncharged() {
-		return fmt.Errorf("the site failed: %s%s; nothing was charged", said, because(r))
+		return fmt.Errorf("the site failed: %s%s; nothing was charged, and it can be tried again", said, because(r))
 	}
-	return fmt.Errorf("the answer to the payment is %s%s, without a word on whether it was taken", said, because(r))
+	if words := words(r); words != "" {
+		return fmt.Errorf("the answer to the payment is %s%s%s", said, because(r), words)
+	}
+	return fmt.Errorf("the answer to the payment is %s%s, without a word on whether it was taken: the seller can take it until %s, and a new one before that may pay twice",
+		said, because(r), r.Payment.ValidBefore().UTC().Format(time.RFC3339))
+}
+
+// words are what the seller says for people, as his own words.
+func words(r *client.Result) string {
+	if r.Message == "" {
+		return ""
+	}
+	return `; the seller says: "` + upTo(maxWords, r.Message) + `"`
+}
+
+// answered says what is known of the money where an answer broke off.
+func answered(r *client.Result) string {
+	if r.Paid() {
+		return "paid"
+	}
+	return "the payment was answered"
+}
+
+// fetchAgain says what to do about goods that are missing. Not every seller hands out what was
+// paid, so that it names one who does.
+func fetchAgain(r *client.Result) string {
+	about := ""
+	if r.Receipt != nil && r.Receipt.Transaction != "" {
+		about = " and the transaction " + phrase(r.Receipt.Transaction)
+	}
+	return "; call again within 24 h, with the same key" + about + " at hand: a seller with caddy-paywall does not charge twice for what was not delivered, and another one may"
 }
 
 // spent says what became of the money where the goods came and were lost here.

@@ -96,11 +96,11 @@ func (r *report) paid(result *client.Result) {
 		r.line("receipt: none; the seller does not say what became of the payment")
 	case receipt == nil:
 	case receipt.Success:
-		r.line("receipt: paid%s, transaction %s on %s%s", charged(result), orElse(receipt.Transaction, "none"), network.Name, worth(network))
+		r.line("receipt: paid%s, %s on %s%s", charged(result), transactionOf(receipt), network.Name, worth(network))
 	case result.Outcome == client.Pending:
-		r.line("receipt: not decided yet (%s), transaction %s on %s", orElse(receipt.ErrorReason, "no reason"), orElse(receipt.Transaction, "none"), network.Name)
+		r.line("receipt: not decided yet (%s), %s on %s", orElse(receipt.ErrorReason, "no reason"), transactionOf(receipt), network.Name)
 	default:
-		r.line("receipt: not paid (%s), transaction %s on %s", orElse(receipt.ErrorReason, "no reason"), orElse(receipt.Transaction, "none"), network.Name)
+		r.line("receipt: not paid (%s), %s on %s", orElse(receipt.ErrorReason, "no reason"), transactionOf(receipt), network.Name)
 	}
 	if receipt == nil {
 		return
@@ -111,6 +111,14 @@ func (r *report) paid(result *client.Result) {
 	if r.verbose {
 		r.line("receipt: payer %s, amount %s, %s", orElse(receipt.Payer, "not named"), orElse(receipt.Amount, "not named"), orElse(receipt.ErrorMessage, "no message"))
 	}
+}
+
+// transactionOf is the transaction that a receipt names, in words if it names none.
+func transactionOf(r *x402.Receipt) string {
+	if r.Transaction == "" {
+		return "no transaction"
+	}
+	return "transaction " + r.Transaction
 }
 
 // toldReceipt is a receipt whose texts may be told.

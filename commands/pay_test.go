@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -76,6 +77,17 @@ func TestExitCodes(t *testing.T) {
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = w.Write([]byte(`{"error":"upstream_failed"}`))
 	}
+	tells := func(status int, body string, header ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			for i := 0; i < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(body))
+		}
+	}
 	dear := func(s *seller) { s.price.Amount = "500000" }
 	tests := map[string]struct {
 		answers []http.HandlerFunc
@@ -119,7 +131,12 @@ func TestExitCodes(t *testing.T) {
 		"connection lost":         {answers: []http.HandlerFunc{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }}, args: []string{"--wait", "0", "-d", "x"}, code: 6, sent: 1, err: []string{"sending the payment", "outcome is not known"}},
 		"paid, no goods":          {answers: []http.HandlerFunc{answers(500, paid...)}, code: 7, sent: 1, err: []string{"receipt: paid", "paid, but the answer is 500 Internal Server Error"}},
 		"no word, no goods":       {answers: []http.HandlerFunc{answers(404)}, code: 7, sent: 1, err: []string{"the answer to the payment is 404 Not Found, without a word on whether it was taken"}},
-		"broken off":              {answers: []http.HandlerFunc{truncates}, code: 7, sent: 1, out: "half of", err: []string{"the answer broke off"}},
+		"broken off":              {answers: []http.HandlerFunc{truncates}, code: 7, sent: 1, out: "half of", err: []string{"the answer broke off", "call again within 24 h", "does not charge twice"}},
+		"paid, told what to do":   {answers: []http.HandlerFunc{tells(409, `{"error":"delivery_unconfirmed","message":"It is not charged again. Ask the \u001bseller."}`, paid...)}, code: 7, sent: 1, out: "*", err: []string{"paid, but the answer is 409 Conflict (delivery_unconfirmed); the seller says: \"It is not charged again. Ask the seller.\""}},
+		"paid, told nothing":      {answers: []http.HandlerFunc{answers(500, paid...)}, code: 7, sent: 1, err: []string{"paid, but the answer is 500", "call again within 24 h, with the same key and the transaction 0xabab", "does not charge twice"}},
+		"not charged, told so":    {answers: []http.HandlerFunc{tells(409, `{"error":"payment_identifier_conflict","message":"This payment has not been charged."}`)}, code: 7, sent: 1, out: "*", err: []string{"(payment_identifier_conflict); the seller says: \"This payment has not been charged.\""}},
+		"a message of no kind":    {answers: []http.HandlerFunc{tells(409, `{"error":"payment_in_flight","message":{"a":1}}`)}, args: []string{"--wait", "0"}, code: 6, sent: 1, out: "*", err: []string{"outcome is not known (payment_in_flight)"}},
+		"a long message":          {answers: []http.HandlerFunc{tells(409, `{"error":"a","message":"`+strings.Repeat("x", 4000)+`"}`)}, code: 7, sent: 1, out: "*", err: []string{strings.Repeat("x", 500) + "…"}},
 		"a 402 of its own":        {path: "/own402", code: 9, err: []string{"challenge cannot be paid"}},
 		"not on that network":     {args: []string{"--network", "base"}, code: 9, err: []string{"offer 1: it is not among the networks"}},
 		"not with that asset":     {args: []string{"--asset", "eurc"}, code: 9, err: []string{"offer 1: it is not among"}},

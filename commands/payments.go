@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func newPaymentsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "payments [flags] [<payment id>]",
 		Short: "Lists what was paid, and tells the story of one payment",
-		Long: `Lists the payments in a ledger, oldest first, while the gateway runs or not. It
+		Long: `Lists the payments in a ledger, newest first, while the gateway runs or not. It
 only reads.
 
 With a payment's id, as logs have it (the first characters are enough), it tells
@@ -44,7 +45,8 @@ What a seller should look at: --owed lists what was paid for, or may have been,
 and not delivered; --reverted what was delivered and whose money a reorganisation
 of the chain took back.
 
-Times are RFC 3339 (2026-11-23T12:00:00Z) or how long ago (24h).
+Times are how long ago (7d, 24h, 90m) or dates: 2026-11-01, 2026-11-01T12:00, in the
+time zone of this machine unless they name one (2026-11-01T12:00:00Z).
 
 backup writes a copy of a SQLite ledger, and verify looks whether one is damaged; see
 their own help.
@@ -72,7 +74,7 @@ Exit codes: 0 done, 1 the ledger cannot be read, 2 usage, 3 no such payment.`,
 	flags.StringVar(&f.path, "path", "", "only URLs that begin with this `path`")
 	flags.StringVar(&f.since, "since", "", "only payments made since this `time`")
 	flags.StringVar(&f.until, "until", "", "only payments made before this `time`")
-	flags.IntVar(&f.limit, "limit", 0, "at most this many (`n`)")
+	flags.IntVar(&f.limit, "limit", 0, "at most this many (`n`), the newest")
 	flags.StringVar(&f.format, "format", "table", "`how` to print: table, json or csv")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		code, err := listPayments(cmd.Context(), f, args, cmd.OutOrStdout(), time.Now())
@@ -94,7 +96,8 @@ const exitNoPayment = 3
 
 // reader is a ledger that is only read.
 type reader interface {
-	List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error]
+	// Newest returns the rows that the filter selects, newest first.
+	Newest(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error]
 	// Begins returns the payments whose ID begins so, at most a few of many.
 	Begins(ctx context.Context, id string) ([]ledger.Payment, error)
 	io.Closer
@@ -139,7 +142,7 @@ func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Wr
 	if f.owed && f.format == "table" {
 		print = f.printOwed
 	}
-	if err := print(out, f.matching(book.List(ctx, filter))); err != nil {
+	if err := print(out, f.matching(book.Newest(ctx, filter))); err != nil {
 		return exitFailure, err
 	}
 	return exitOK, nil
@@ -217,18 +220,26 @@ func (f paymentsFlags) filter(now time.Time) (ledger.Filter, error) {
 	return filter, nil
 }
 
-// parseTime reads a moment, or how long ago it was.
+// parseTime reads a moment, or how long ago it was. A day without a time begins at
+// midnight, and what names no time zone is in that of now.
 func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
+	for _, layout := range []string{time.RFC3339, "2006-01-02", "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.AddDate(0, 0, -int(n)), nil
+		}
 	}
 	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
-	return time.Time{}, fmt.Errorf("%s: want a time such as 2026-11-23T12:00:00Z, or how long ago, such as 24h, not %q", flag, s)
+	return time.Time{}, fmt.Errorf("%s: want how long ago, such as 7d or 24h, or a time such as 2026-11-01, 2026-11-01T12:00 or 2026-11-23T12:00:00Z, not %q", flag, s)
 }
 
 // matching leaves what the flags select and the ledger cannot.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/user"
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger/postgres"
@@ -16,6 +17,9 @@ func openSQLite(file string) (*sqlite.Reader, error) {
 	where := ""
 	if file == "" {
 		file, where = sqlite.DefaultFile(), ", where Caddy keeps it unless told otherwise"
+		if me, err := user.Current(); err == nil {
+			where += ", when it runs as " + me.Username + "; a service often has a user of its own (sudo -u caddy …)"
+		}
 	}
 	l, err := sqlite.OpenReader(file)
 	switch {

@@ -170,12 +170,20 @@ func tell(p ledger.Payment, out io.Writer) {
 		lines = append(lines, "                      reason: "+clean(s.Reason))
 	}
 	if s.Runs > 0 {
-		lines = append(lines, fmt.Sprintf("                      the upstream was started %d times; its last status was %d", s.Runs, s.Status))
+		lines = append(lines, "                      the upstream was started "+howOften(s.Runs)+"; its last status was "+strconv.Itoa(s.Status))
 	}
 	lines = append(lines, s.Updated+"  "+meaning(p))
 	for _, line := range lines {
 		_, _ = fmt.Fprintln(out, strip(line))
 	}
+}
+
+// howOften counts in words.
+func howOften(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // meaning says in words where a payment stands, and what is to be done.

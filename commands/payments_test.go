@@ -3,21 +3,47 @@ package commands
 import (
 	"bytes"
 	"context"
+	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/client"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/ledger/memory"
 	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
+	"github.com/caddy-paywall/caddy-paywall/pricing/money"
+	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // book is a ledger with five payments in it.
 type book struct{ *memory.Ledger }
 
 func (book) Close() error { return nil }
+
+// Newest has the limit look at the newest ones, as the ledgers do.
+func (b book) Newest(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return func(yield func(ledger.Payment, error) bool) {
+		limit := f.Limit
+		f.Limit = 0
+		var all []ledger.Payment
+		for p, err := range b.List(ctx, f) {
+			if err != nil {
+				yield(p, err)
+				return
+			}
+			all = append(all, p)
+		}
+		for i, p := range slices.Backward(all) {
+			if !yield(p, nil) || len(all)-i == limit {
+				return
+			}
+		}
+	}
+}
 
 // Begins finds them one by one, which the ledgers do not.
 func (b book) Begins(ctx context.Context, id string) (found []ledger.Payment, err error) {
@@ -82,7 +108,9 @@ func TestPrintPayments(t *testing.T) {
 		"payer":    {paymentsFlags{format: "json", payer: "0xpayer1"}, []string{`"state":"settled"`, `"amount":"10000"`}, []string{"0xpayer0"}},
 		"path":     {paymentsFlags{format: "json", path: "/articles/2"}, []string{`"payer":"0xpayer2"`}, []string{"0xpayer1"}},
 		"reverted": {paymentsFlags{format: "json", reverted: true, limit: 1}, []string{`"payer":"0xpayer4"`, `"reason":"settlement_reverted"`}, []string{"0xpayer0"}},
-		"limit":    {paymentsFlags{format: "json", path: "/articles", limit: 1}, []string{`"payer":"0xpayer0"`}, []string{"0xpayer1"}},
+		"limit":    {paymentsFlags{format: "json", path: "/articles", limit: 1}, []string{`"payer":"0xpayer4"`}, []string{"0xpayer3"}},
+		"newest":   {paymentsFlags{format: "json", limit: 2}, []string{`"payer":"0xpayer4"`, `"payer":"0xpayer3"`}, []string{"0xpayer2"}},
+		"until":    {paymentsFlags{format: "json", until: "2026-11-23T12:02:00Z"}, []string{`"payer":"0xpayer0"`}, []string{"0xpayer1"}},
 		"since":    {paymentsFlags{format: "json", since: "2026-11-23T12:04:00Z"}, []string{`"payer":"0xpayer3"`}, []string{"0xpayer2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,9 +120,9 @@ func TestPrintPayments(t *testing.T) {
 			}
 			var out bytes.Buffer
 			print := map[string]func() error{
-				"table": func() error { return printTable(&out, tc.flags.matching(b.List(t.Context(), filter))) },
-				"json":  func() error { return printJSON(&out, tc.flags.matching(b.List(t.Context(), filter))) },
-				"csv":   func() error { return printCSV(&out, tc.flags.matching(b.List(t.Context(), filter))) },
+				"table": func() error { return printTable(&out, tc.flags.matching(b.Newest(t.Context(), filter))) },
+				"json":  func() error { return printJSON(&out, tc.flags.matching(b.Newest(t.Context(), filter))) },
+				"csv":   func() error { return printCSV(&out, tc.flags.matching(b.Newest(t.Context(), filter))) },
 			}[tc.flags.format]
 			if err := print(); err != nil {
 				t.Fatal(err)
@@ -122,7 +150,7 @@ func TestTellPayment(t *testing.T) {
 		t.Fatal(code, err)
 	}
 	tell(p, &out)
-	for _, want := range []string{id, "0xpayer1 came with an authorization of 0.01 USDC", "0xtx", "the goods have not arrived"} {
+	for _, want := range []string{id, "0xpayer1 came with an authorization of 0.01 USDC", "0xtx", "the goods have not arrived", "the upstream was started 3 times;"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
@@ -132,6 +160,55 @@ func TestTellPayment(t *testing.T) {
 	}
 	if _, code, err := findPayment(t.Context(), b, ""); err == nil || code != exitUsage {
 		t.Error(code, err)
+	}
+}
+
+// TestStoriesCountInWords: once is not "1 times".
+func TestStoriesCountInWords(t *testing.T) {
+	for runs, want := range map[int]string{1: "the upstream was started once; its last status was 200\n", 2: "the upstream was started 2 times; its last status was 200\n"} {
+		var out bytes.Buffer
+		tell(ledger.Payment{ID: "x", State: ledger.Delivered, Runs: runs, Status: 200}, &out)
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+// TestReceiptsWithoutATransaction: a payer is not told of a transaction called none.
+func TestReceiptsWithoutATransaction(t *testing.T) {
+	for _, outcome := range []client.Outcome{client.Delivered, client.Pending, client.Refused} {
+		for transaction, want := range map[string]string{"": "no transaction on base-sepolia", "0xabab": " transaction 0xabab on base-sepolia"} {
+			var out bytes.Buffer
+			result := &client.Result{Outcome: outcome, Payment: &client.Payment{}, Receipt: &x402.Receipt{Success: outcome == client.Delivered, Transaction: transaction}}
+			result.Payment.Offer.Network, _ = money.FindNetwork("base-sepolia")
+			(&report{w: &out}).paid(result)
+			if !strings.Contains(out.String(), want) || strings.Contains(out.String(), "none") {
+				t.Errorf("%s: no %q in %s", outcome, want, out.String())
+			}
+		}
+	}
+}
+
+// TestPaymentTimes: what an operator writes for a time.
+func TestPaymentTimes(t *testing.T) {
+	zone := time.FixedZone("here", 3600)
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, zone)
+	for text, want := range map[string]time.Time{
+		"7d": time.Date(2026, 11, 23, 12, 0, 0, 0, zone), "0d": now, "24h": now.Add(-24 * time.Hour), "1h30m": now.Add(-90 * time.Minute),
+		"2026-11-01":           time.Date(2026, 11, 1, 0, 0, 0, 0, zone),
+		"2026-11-01T12:00":     time.Date(2026, 11, 1, 12, 0, 0, 0, zone),
+		"2026-11-01 12:00":     time.Date(2026, 11, 1, 12, 0, 0, 0, zone),
+		"2026-11-01T12:00:01":  time.Date(2026, 11, 1, 12, 0, 1, 0, zone),
+		"2026-11-01T12:00:00Z": time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), "2026-11-01T12:00:00-05:00": time.Date(2026, 11, 1, 17, 0, 0, 0, time.UTC),
+	} {
+		if got, err := parseTime("--since", text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %s %v, want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"yesterday", "-7d", "7", "1.5d", "d", "99999999d", "2026-13-01", "2026-02-30", "01.11.2026", "2026-11", "-3h"} {
+		if got, err := parseTime("--since", text, now); err == nil || !strings.Contains(err.Error(), "7d") || !strings.Contains(err.Error(), "2026-11-01") {
+			t.Errorf("%s: %s %v", text, got, err)
+		}
 	}
 }
 

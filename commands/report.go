@@ -295,7 +295,7 @@ func (f reportFlags) leaveOut(ctx context.Context, made *summary, q traffic.Quer
 			Payer: payer, Since: q.Since.Truncate(time.Hour), Until: q.Until, Brief: true,
 			States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Delivered},
 		}
-		for row, err := range book.List(ctx, filter) {
+		for row, err := range book.Newest(ctx, filter) {
 			if err != nil {
 				return err
 			}

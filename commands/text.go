@@ -17,6 +17,9 @@ const maxText = 1000
 // them out of sight.
 const maxPhrase = 200
 
+// maxWords bounds what a seller says for people. What to do stands at its end.
+const maxWords = 500
+
 // clean makes a text that came from elsewhere fit for a terminal: one line, of
 // bounded length, of what shows.
 func clean(s string) string {
@@ -44,10 +47,12 @@ func strip(s string) string {
 
 // phrase is a text of a seller within a line of ours: short, and without the white
 // space that would push its end to where another line seems to begin.
-func phrase(s string) string {
+func phrase(s string) string { return upTo(maxPhrase, s) }
+
+func upTo(most int, s string) string {
 	s = strings.Join(strings.Fields(strip(s)), " ")
-	if len(s) > maxPhrase {
-		s = strings.ToValidUTF8(s[:maxPhrase], "") + "…"
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }

@@ -33,7 +33,7 @@ const (
 // asked about that network's payments; a probe of /supported closes it.
 //
 // Only the lack of an answer counts: no connection, a time-out, 429, 5xx, a
-// panic. A no is an answer. So is what cannot be understood, because a payer can
+// redirect, a panic. A no is an answer. So is what cannot be understood, because a payer can
 // provoke that. A nil Breaker never opens, and the zero value is closed.
 //
 // Since a payer may know what a facilitator cannot stand, a failure counts once for
@@ -209,11 +209,19 @@ func (b *Breaker) verified(r Request, err error, now time.Time) {
 	e, ok := errors.AsType[*Error](err)
 	switch {
 	case errors.Is(err, ErrNotAsked):
+	case hasMoved(err):
+		b.noAnswer(r.Requirement.Network, now, 0)
 	case err == nil, ok && e.Code != CodeUnavailable && e.Code != CodeTimeout:
 		b.answered(r.Requirement.Network)
 	case NoConnection(err) || b.counts(r, now):
 		b.noAnswer(r.Requirement.Network, now, retryAfter(err))
 	}
+}
+
+// hasMoved says whether the facilitator has answered with a redirect.
+func hasMoved(err error) bool {
+	_, ok := errors.AsType[*MovedError](err)
+	return ok
 }
 
 // NoConnection says whether the facilitator was not reached, which no payment can cause.

@@ -55,6 +55,22 @@ func unavailable(op string, err error) *Error {
 	return &Error{Op: op, Code: CodeUnavailable, Status: http.StatusServiceUnavailable, Err: err}
 }
 
+// MovedError is for a facilitator that answers with a redirect, which is not followed:
+// whoever can redirect would receive payments and credentials. No payer can cause it.
+type MovedError struct {
+	Status int
+	// To is the address that it names, fit for the log; "" if it names none.
+	To string
+}
+
+// Error returns the text for the log.
+func (e *MovedError) Error() string {
+	if e.To == "" {
+		return fmt.Sprintf("status %d: it redirects to nowhere", e.Status)
+	}
+	return fmt.Sprintf("status %d: it redirects to %s, which is not followed; write that address into the config if you trust it", e.Status, e.To)
+}
+
 // ErrNotAsked is for a facilitator that was not asked because the request could not be
 // written: that says nothing of the facilitator.
 var ErrNotAsked = errors.New("the facilitator was not asked")

@@ -33,7 +33,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 		return Verdict{}, "", unavailable("verify", errNobody)
 	}
 	var (
-		failed []error
+		failed []failure
 		name   string
 	)
 	for _, n := range order {
@@ -43,7 +43,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 			if n.Breaker.empty(r.Requirement.Network, r.Requirement.Scheme) {
 				why = errEmpty
 			}
-			failed = append(failed, fmt.Errorf("%s: %w", n.Name, leftAlone("verify", why, wait)))
+			failed = append(failed, failure{n.Name, leftAlone("verify", why, wait)})
 			continue
 		}
 		v, err := verifyOne(ctx, n, r)
@@ -53,7 +53,7 @@ func Verify(ctx context.Context, order []Named, r Request) (Verdict, string, err
 		if err == nil {
 			return v, n.Name, nil
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", n.Name, err))
+		failed = append(failed, failure{n.Name, err})
 		if ctx.Err() != nil {
 			break // a payer who has left needs no second opinion
 		}
@@ -127,7 +127,11 @@ func repeat(ctx context.Context, n Named, r Request, first Settlement, wait slee
 		return first
 	}
 	second := settleOne(ctx, n, r)
-	second.Detail = joinDetail(first.Detail, "repeated, "+second.Outcome.String()+": "+second.Detail)
+	if second.Outcome == first.Outcome && second.Detail == first.Detail {
+		second.Detail = "twice: " + first.Detail
+	} else {
+		second.Detail = joinDetail(first.Detail, "repeated, "+second.Outcome.String()+": "+second.Detail)
+	}
 	if second.Outcome == Settled {
 		return second
 	}
@@ -170,25 +174,45 @@ func settleOne(ctx context.Context, n Named, r Request) (s Settlement) {
 	return s
 }
 
+// failure is the error of a facilitator, with the name that the operator gave it.
+type failure struct {
+	name string
+	err  error
+}
+
 // join makes one error of several: the code of the first facilitator, which is
 // the one the operator prefers, and the shortest wait that any of them asked
-// for.
-func join(op string, failed []error) error {
-	joined := unavailable(op, errors.Join(failed...))
-	for i, err := range failed {
-		e, ok := errors.AsType[*Error](err)
-		if !ok {
-			continue
+// for. What was asked, and the code, it says once.
+func join(op string, failed []failure) error {
+	joined := unavailable(op, nil)
+	var errs []error
+	for i, f := range failed {
+		text := f.err.Error()
+		if e, ok := errors.AsType[*Error](f.err); ok {
+			if i == 0 {
+				joined.Code, joined.Status = e.Code, e.Status
+			}
+			if e.RetryAfter > 0 && (joined.RetryAfter == 0 || e.RetryAfter < joined.RetryAfter) {
+				joined.RetryAfter = e.RetryAfter
+			}
+			if text = fmt.Sprint(e.Err); e.Code != joined.Code {
+				text = fmt.Sprintf("%s: %s", e.Code, text)
+			}
 		}
-		if i == 0 {
-			joined.Code, joined.Status = e.Code, e.Status
-		}
-		if e.RetryAfter > 0 && (joined.RetryAfter == 0 || e.RetryAfter < joined.RetryAfter) {
-			joined.RetryAfter = e.RetryAfter
-		}
+		errs = append(errs, &saidError{f.name + ": " + text, f.err})
 	}
+	joined.Err = errors.Join(errs...)
 	return joined
 }
+
+// saidError is an error in other words.
+type saidError struct {
+	text string
+	err  error
+}
+
+func (e *saidError) Error() string { return e.text }
+func (e *saidError) Unwrap() error { return e.err }
 
 func joinDetail(a, b string) string {
 	if a == "" {

@@ -275,6 +275,22 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
+// TestErrorsOfSeveralAreSaidOnce: what was asked stands in the text once, and a code where it
+// differs from the first.
+func TestErrorsOfSeveralAreSaidOnce(t *testing.T) {
+	cause := errors.New("status 500")
+	first := &Error{Op: "verify", Code: CodeUnavailable, Err: cause}
+	slow := &Error{Op: "verify", Code: CodeTimeout, Err: errors.New("no answer in 5s")}
+	err := join("verify", []failure{{"own", first}, {"cdp", slow}, {"third", errors.New("panic: x")}})
+	const want = "facilitator verify: facilitator_unavailable: own: status 500\ncdp: facilitator_timeout: no answer in 5s\nthird: panic: x"
+	if got := err.Error(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if !errors.Is(err, cause) || !errors.Is(err, slow) {
+		t.Error("hides its causes")
+	}
+}
+
 func TestOutcomeString(t *testing.T) {
 	for o, want := range map[Outcome]string{Unknown: "unknown", Settled: "settled", Refused: "refused", Unsent: "unsent", 42: "unknown"} {
 		if got := o.String(); got != want {

@@ -4,22 +4,23 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"sync/atomic"
 
 	"go.uber.org/zap"
-
-	"github.com/caddy-paywall/caddy-paywall/x402"
 )
 
 // Memory is what is known of a facilitator of one name and configuration: what it can do,
 // whether it gives answers, and which of its networks are other chains than the ledger's.
 // Whoever keeps it over a reload need not learn that again. The zero value knows nothing.
 type Memory struct {
-	Name      string
-	Breaker   Breaker
-	supported atomic.Pointer[x402.Supported]
-	wrong     wrongChains
+	Name    string
+	Breaker Breaker
+	heard   Heard
+	wrong   wrongChains
 }
+
+// Up reports whether something can be sold through it on all networks, as far as is known: it
+// has said what it can do, and gives answers.
+func (m *Memory) Up() bool { return m.heard.isOpen() && m.Breaker.Networks() == 0 }
 
 // Destruct lets a pool of Caddy hold it.
 func (*Memory) Destruct() error { return nil }
@@ -58,7 +59,7 @@ func NewSet() *Set { return &Set{members: make(map[string]*Member)} }
 // Add adds a facilitator and what is known of it already.
 func (s *Set) Add(f Facilitator, known *Memory, logger *zap.Logger) *Member {
 	named := Named{Name: known.Name, Facilitator: f, Breaker: &known.Breaker}
-	m := &Member{Named: named, Source: NewSource(named, &known.supported, logger), wrong: &known.wrong}
+	m := &Member{Named: named, Source: NewSource(named, &known.heard, logger), wrong: &known.wrong}
 	s.members[known.Name], s.wrong = m, append(s.wrong, m.wrong)
 	return m
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +52,7 @@ func messages(logs *observer.ObservedLogs) (list []string) {
 func TestSourcePauses(t *testing.T) {
 	down := errors.New("down")
 	later := &Error{RetryAfter: 20 * time.Second, Err: down}
+	moved := &Error{Code: CodeInvalidAnswer, Err: &MovedError{Status: 308, To: "https://new.example"}}
 	muchLater := &Error{RetryAfter: time.Hour, Err: down}
 	good := kinds("eip155:1")
 	const s = time.Second
@@ -61,9 +61,11 @@ func TestSourcePauses(t *testing.T) {
 		want    []time.Duration
 	}{
 		"good":           {[]any{good, good}, []time.Duration{time.Hour, time.Hour}},
-		"down":           {[]any{down, down, down, down, down, down, down, down, down}, []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 60 * s, 60 * s, 60 * s}},
-		"down, then up":  {[]any{down, down, good, down}, []time.Duration{s, 2 * s, time.Hour, s}},
-		"a panic":        {[]any{"panic", good}, []time.Duration{s, time.Hour}},
+		"never heard of": {[]any{down, down, down, down, down, down}, []time.Duration{s / 4, s / 2, s, 2 * s, 3 * s, 3 * s}},
+		"down":           {[]any{good, down, down, down, down, down, down, down, down}, []time.Duration{time.Hour, s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 60 * s, 60 * s}},
+		"down, then up":  {[]any{down, down, good, down}, []time.Duration{s / 4, s / 2, time.Hour, s}},
+		"moved":          {[]any{good, moved, moved, good, down}, []time.Duration{time.Hour, s / 4, s / 2, time.Hour, s}},
+		"a panic":        {[]any{"panic", good}, []time.Duration{s / 4, time.Hour}},
 		"asked to wait":  {[]any{later, later}, []time.Duration{20 * s, 20 * s}},
 		"asked too much": {[]any{muchLater}, []time.Duration{MaxRetryAfter}},
 	} {
@@ -109,10 +111,14 @@ func TestSourceKeepsTheLastGoodAnswer(t *testing.T) {
 // One line per change of health, not per try.
 func TestSourceLogsChanges(t *testing.T) {
 	down, good := errors.New("down"), kinds("eip155:1")
+	moved := &Error{Code: CodeInvalidAnswer, Err: &MovedError{Status: 308, To: "https://new.example"}}
 	const isDown, isUp, isBack = "facilitator does not say what it supports", "facilitator is up", "facilitator is back"
+	const isMoved = "facilitator is elsewhere, and nothing is sold through it until its address in the config is the new one"
 	for name, c := range map[string]struct{ answers, want []any }{
 		"up":                                {[]any{good, good, kinds("eip155:2")}, []any{isUp}},
 		"down":                              {[]any{down, down, down}, []any{isDown}},
+		"elsewhere":                         {[]any{moved, moved, good}, []any{isMoved, isBack}},
+		"up, elsewhere, down":               {[]any{good, moved, down, moved}, []any{isUp, isMoved, isDown, isMoved}},
 		"down, up":                          {[]any{down, down, good, good}, []any{isDown, isBack}},
 		"up, down, up":                      {[]any{good, down, down, good}, []any{isUp, isDown, isBack}},
 		"down from the beginning, up, down": {[]any{down, good, down, down}, []any{isDown, isBack, isDown}},
@@ -133,9 +139,9 @@ func TestSourceLogsChanges(t *testing.T) {
 
 // A snapshot that lives longer than its Source spares a reload the waiting.
 func TestSourceBeginsWithWhatIsKnown(t *testing.T) {
-	var kept atomic.Pointer[x402.Supported]
+	var kept Heard
 	known := kinds("eip155:1")
-	kept.Store(&known)
+	kept.answer.Store(&known)
 	s := NewSource(Named{Name: "f", Facilitator: &scripted{supported: []any{kinds("eip155:1"), kinds("eip155:2")}}}, &kept, zap.NewNop())
 	if s.Snapshot() != &known {
 		t.Errorf("got %v", s.Snapshot())
@@ -145,7 +151,7 @@ func TestSourceBeginsWithWhatIsKnown(t *testing.T) {
 		t.Error("the same answer counts as a change")
 	}
 	_ = s.Refresh(t.Context())
-	if kept.Load() != s.Snapshot() || kept.Load() == &known {
+	if kept.answer.Load() != s.Snapshot() || kept.answer.Load() == &known {
 		t.Error("the new answer is not kept")
 	}
 }
@@ -197,4 +203,71 @@ func TestJitter(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSourceWarnsOfVersion1: a facilitator with nothing of version 2 sells nothing, which is said
+// once for a load and each time that it says so anew.
+func TestSourceWarnsOfVersion1(t *testing.T) {
+	old := x402.Supported{Kinds: []x402.Kind{{X402Version: 1, Scheme: "exact", Network: "base"}}}
+	both := x402.Supported{Kinds: append(kinds("eip155:1").Kinds, old.Kinds...)}
+	for name, c := range map[string]struct {
+		answers []any
+		want    int
+	}{
+		"only version 1":   {[]any{old, old, old}, 1},
+		"both":             {[]any{both, both}, 0},
+		"nothing":          {[]any{x402.Supported{}}, 0},
+		"version 2 leaves": {[]any{both, old, old}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, logs, run := source(t, c.answers...)
+			run()
+			if got := logs.FilterMessageSnippet("only version 1").Len(); got != c.want {
+				t.Errorf("said %d times", got)
+			}
+		})
+	}
+}
+
+// TestSourceIsOpenOnceHeard: who was never heard of, or has moved, is not open.
+func TestSourceIsOpenOnceHeard(t *testing.T) {
+	down := errors.New("down")
+	moved := &Error{Code: CodeInvalidAnswer, Err: &MovedError{Status: 308}}
+	steps := []struct {
+		answer any
+		open   bool
+	}{{down, false}, {moved, false}, {kinds("eip155:1"), true}, {down, true}, {moved, false}, {down, false}, {kinds("eip155:1"), true}}
+	var answers []any
+	for _, step := range steps {
+		answers = append(answers, step.answer)
+	}
+	s, _, _, _ := source(t, answers...)
+	if s.Open() {
+		t.Error("open before it was heard of")
+	}
+	for i, step := range steps {
+		_ = s.Refresh(t.Context())
+		if s.Open() != step.open {
+			t.Errorf("step %d: open: %v", i, s.Open())
+		}
+	}
+}
+
+// TestNobodyWaitsForASilentFacilitator: requests wait for the first answer after a start, or
+// until it is not worth waiting for; never again.
+func TestNobodyWaitsForASilentFacilitator(t *testing.T) {
+	never := make(chan struct{})
+	hang := &scripted{supported: []any{errors.New("down")}, onCall: func() { <-never }}
+	s := NewSource(Named{Name: "f", Facilitator: hang}, nil, zap.NewNop())
+	s.firstWithin = 10 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.Run(ctx) }()
+	s.Await(context.Background()) // returns
+	if s.Open() {
+		t.Error("it is open")
+	}
+	cancel()
+	close(never)
+	<-ended
 }

@@ -17,7 +17,7 @@ const (
 	CodePaymentMalformed Code = "payment_malformed"
 	// CodePaymentTooLarge: the payment header is larger than MaxHeaderBytes.
 	CodePaymentTooLarge Code = "payment_too_large"
-	// CodeAmbiguousPayment: more than one payment came with the request.
+	// CodeAmbiguousPayment: more than one payment came with the request, and they differ.
 	CodeAmbiguousPayment Code = "ambiguous_payment"
 	// CodeUnsupportedVersion: the x402Version is none of ours, or another than
 	// the header's.

@@ -1,6 +1,7 @@
 package x402
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -19,46 +20,69 @@ var (
 // Decode reads the payment from a request's headers. It returns nil, nil when
 // there is none, and a *Error for everything but one well-formed payment:
 //
-//   - CodeAmbiguousPayment for two values, two headers or a list. Whoever
-//     reads the headers after us might pick the other one.
+//   - CodeAmbiguousPayment for two of them, in two headers, two values or a list, unless
+//     they are the same; see One. Whoever reads the headers after us might pick the other
+//     one.
 //   - CodePaymentTooLarge above MaxHeaderBytes.
 //   - CodeUnsupportedVersion when x402Version is not the header's.
 //   - CodeNoMatchingRequirements for a version 1 network name we do not know.
 //   - CodePaymentMalformed for the rest.
 //
-// The header chooses the parser: PAYMENT-SIGNATURE is version 2, X-PAYMENT
-// version 1. Nothing here is believed yet; the payload is not looked into.
+// PAYMENT-SIGNATURE is version 2; X-PAYMENT is version 1, but some payers put an object of
+// version 2 there. Nothing here is believed yet; of the payload only the spelling of numbers
+// is looked into: see plain.
 func Decode(h http.Header) (*Payment, error) {
-	v2, v1 := h[HeaderPaymentSignature], h[HeaderXPayment]
-	switch len(v2) + len(v1) {
-	case 0:
+	v2, x := h[HeaderPaymentSignature], h[HeaderXPayment]
+	switch {
+	case len(v2) == 0 && len(x) == 0:
 		return nil, nil
-	case 1:
-	default:
-		return nil, refuse(CodeAmbiguousPayment, "more than one payment header")
+	case len(x) == 0:
+		return DecodeV2(v2)
+	case len(v2) == 0:
+		return DecodeXPayment(x)
 	}
-	if len(v2) == 1 {
-		return DecodeV2(v2[0])
+	p, err := DecodeV2(v2)
+	q, other := DecodeXPayment(x)
+	if err != nil || other != nil {
+		return nil, refuse(CodeAmbiguousPayment, "one of two payment headers cannot be read")
 	}
-	return DecodeV1(v1[0])
+	return One(p, q)
 }
 
-// DecodeV2 reads the value of a PAYMENT-SIGNATURE header; its errors are those of Decode.
-func DecodeV2(header string) (*Payment, error) {
-	raw, err := decodeHeader(header)
-	if err != nil {
-		return nil, err
-	}
-	return decodeV2(raw)
-}
+// DecodeV2 reads the values of a PAYMENT-SIGNATURE header; its errors are those of Decode.
+func DecodeV2(values []string) (*Payment, error) { return decodeValues(values, decodeV2) }
 
-// DecodeV1 reads the value of an X-PAYMENT header; its errors are those of Decode.
-func DecodeV1(header string) (*Payment, error) {
-	raw, err := decodeHeader(header)
-	if err != nil {
-		return nil, err
+// DecodeXPayment reads the values of an X-PAYMENT header; its errors are those of Decode.
+func DecodeXPayment(values []string) (*Payment, error) { return decodeValues(values, decodeXPayment) }
+
+// maxCopies is how often a header may have the same payment.
+const maxCopies = 2
+
+// decodeValues reads the one payment that the values of a header are. A proxy may have made a
+// list of two.
+func decodeValues(values []string, decode func(jsontext.Value) (*Payment, error)) (*Payment, error) {
+	if len(values) == 1 && strings.IndexByte(values[0], ',') < 0 {
+		raw, err := decodeHeader(values[0])
+		if err != nil {
+			return nil, err
+		}
+		return decode(raw)
 	}
-	return decodeV1(raw)
+	var all []*Payment
+	for _, list := range values {
+		for value := range strings.SplitSeq(list, ",") {
+			raw, err := decodeHeader(strings.Trim(value, " \t"))
+			if err == nil && len(all) < maxCopies {
+				var p *Payment
+				if p, err = decode(raw); err == nil {
+					all = append(all, p)
+					continue
+				}
+			}
+			return nil, refuse(CodeAmbiguousPayment, "more than one payment in a header")
+		}
+	}
+	return One(all...)
 }
 
 // decodeHeader bounds a payment header and takes off its base64.
@@ -66,13 +90,11 @@ func decodeHeader(s string) (jsontext.Value, error) {
 	if len(s) > MaxHeaderBytes {
 		return nil, refuse(CodePaymentTooLarge, "payment header too long")
 	}
-	if strings.IndexByte(s, ',') >= 0 {
-		return nil, refuse(CodeAmbiguousPayment, "list of payments in one header")
-	}
 	if s == "" {
 		return nil, refuse(CodePaymentMalformed, "empty payment header")
 	}
 	raw, err := decodeBase64(s)
+	raw = bytes.TrimPrefix(raw, bom)
 	if err == nil {
 		err = bounded(raw, MaxDepth)
 	}
@@ -104,13 +126,18 @@ func decodeV2(raw jsontext.Value) (*Payment, error) {
 	if p.Extensions != nil && !isObject(p.Extensions) {
 		return nil, refuse(CodePaymentMalformed, "extensions: not a JSON object")
 	}
+	p.plain(m[0])
 	return p, nil
 }
 
-func decodeV1(raw jsontext.Value) (*Payment, error) {
+// decodeXPayment reads what X-PAYMENT holds: an object of version 1, or of version 2.
+func decodeXPayment(raw jsontext.Value) (*Payment, error) {
 	var m [4]jsontext.Value
 	if _, err := readObject(raw, namesV1, m[:]); err != nil {
 		return nil, &Error{Code: CodePaymentMalformed, Err: err}
+	}
+	if checkVersion(m[0], V2) == nil {
+		return decodeV2(raw)
 	}
 	if err := checkVersion(m[0], V1); err != nil {
 		return nil, err
@@ -124,6 +151,7 @@ func decodeV1(raw jsontext.Value) (*Payment, error) {
 		return nil, refuse(CodeNoMatchingRequirements, "network: not a name of version 1")
 	}
 	p.Network = network
+	p.plain(m[0])
 	return p, nil
 }
 
@@ -142,10 +170,10 @@ func (p *Payment) choose(scheme, network jsontext.Value) *Error {
 	return nil
 }
 
-// checkVersion wants the number in its plain spelling: what else equals it
-// (2.0, "2") is read differently by different facilitators.
+// checkVersion wants a number: "2" is none to the official servers either. One that is
+// spelled 2.0 is not read by all facilitators; see plain.
 func checkVersion(v jsontext.Value, want int) *Error {
-	if string(v) == strconv.Itoa(want) {
+	if digits, ok := wholeNumber(v); ok && digits == strconv.Itoa(want) {
 		return nil
 	}
 	return refuse(CodeUnsupportedVersion, fmt.Sprintf("x402Version: not the number %d that the header stands for", want))

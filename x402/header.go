@@ -29,6 +29,9 @@ const (
 	MaxDepth = 16
 	// MaxNumber is how many characters a JSON number may have.
 	MaxNumber = 32
+	// MaxDigits is how many it may have where all are digits: as many as the largest number
+	// that is signed, which some libraries write as a number.
+	MaxDigits = 78
 )
 
 // errBase64 has no detail: the position would not help, and the text is the

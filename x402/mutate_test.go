@@ -3,6 +3,7 @@ package x402
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -48,6 +49,9 @@ func TestMutations(t *testing.T) {
 				return
 			}
 			read++
+			if strings.HasSuffix(where, "permit2Authorization.nonce as zero") || strings.HasSuffix(where, "permit2Authorization.nonce as a number") {
+				return // another nonce, which the payer has not signed
+			}
 			if a.Key != a0.Key || a.Payer != a0.Payer || a.To != a0.To || !a.Value.Eq(&a0.Value) {
 				t.Errorf("%s %s: now means %+v", vector, where, a)
 			}

@@ -101,7 +101,8 @@ type Payment struct {
 	// Resource is the payer's copy of the challenge's resource; may be nil.
 	// Nothing signs it, so nothing is decided by it.
 	Resource jsontext.Value
-	// Raw is the whole object as it came.
+	// Raw is the whole object as it came, but for the spelling of its version and of the
+	// numbers that are signed.
 	Raw jsontext.Value
 }
 

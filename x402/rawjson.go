@@ -14,7 +14,7 @@ import (
 var (
 	errNotObject = errors.New("not a JSON object")
 	errTooDeep   = fmt.Errorf("JSON nested deeper than %d", MaxDepth)
-	errNumber    = fmt.Errorf("JSON number of more than %d characters", MaxNumber)
+	errNumber    = fmt.Errorf("JSON number of more than %d characters, or %d digits", MaxNumber, MaxDigits)
 	errCaseTwin  = errors.New("JSON member that differs from a known name only in letter case or underscores")
 	errTrailing  = errors.New("data after the JSON value")
 )
@@ -137,7 +137,7 @@ func isObject(v jsontext.Value) bool { return v.Kind() == jsontext.KindBeginObje
 // than depth, or with long numbers. It finds strings and brackets only; what
 // is no JSON at all is left to the decoder.
 func bounded(b []byte, depth int) error {
-	level, number, inString := 0, 0, false
+	level, number, digits, inString := 0, 0, 0, false
 	for i := 0; i < len(b); i++ {
 		c := b[i]
 		if inString {
@@ -151,7 +151,10 @@ func bounded(b []byte, depth int) error {
 		}
 		switch {
 		case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' || c|0x20 == 'e':
-			if number++; number > MaxNumber {
+			if number++; c >= '0' && c <= '9' {
+				digits++
+			}
+			if number > MaxNumber && digits < number || number > MaxDigits {
 				return errNumber
 			}
 			continue
@@ -164,7 +167,7 @@ func bounded(b []byte, depth int) error {
 		case c == '}' || c == ']':
 			level--
 		}
-		number = 0
+		number, digits = 0, 0
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func TestParseSupported(t *testing.T) {
 		"too many kinds":           {`{"kinds":[` + strings.Repeat(kind+",", maxSupportedKinds) + kind + `]}`, -1},
 		"too deep":                 {`{"kinds":[],"x":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`, -1},
 		"too long":                 {`{"kinds":[],"x":"` + strings.Repeat("x", maxSupportedBytes) + `"}`, -1},
-		"number of 33 characters":  {`{"kinds":[],"x":` + strings.Repeat("1", 33) + `}`, -1},
+		"number of 79 digits":      {`{"kinds":[],"x":` + strings.Repeat("1", 79) + `}`, -1},
 		"version 1 kind, old name": {`{"kinds":[{"x402Version":1,"scheme":"exact","network":"base"}]}`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

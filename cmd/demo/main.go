@@ -21,7 +21,7 @@ import (
 func main() {
 	o := options{}
 	flag.BoolVar(&o.once, "once", false, "end after the round trip, with an error if a step failed")
-	flag.StringVar(&o.config, "config", "Caddyfile.example", "the `Caddyfile` to run")
+	flag.StringVar(&o.config, "config", "", "the `Caddyfile` to run (default: Caddyfile.example, which is built in)")
 	flag.StringVar(&o.site, "site", "http://localhost:8402", "the `URL` under which Caddy serves the shop")
 	flag.StringVar(&o.chain, "chain", "127.0.0.1:8545", "the `address` of the chain's JSON-RPC, on loopback")
 	flag.StringVar(&o.log, "log", "", "a `file` for Caddy's log (default: none)")

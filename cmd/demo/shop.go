@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -60,9 +62,9 @@ func open(ctx context.Context, o options, say sayer) (*shop, error) {
 	}
 	if err := startCaddy(o, upstream, s.dir); err != nil {
 		s.close()
-		return nil, fmt.Errorf("starting Caddy with %s: %w", o.config, err)
+		return nil, fmt.Errorf("starting Caddy with %s: %w", cmp.Or(o.config, exampleName), err)
 	}
-	say("  Caddy with %-36s %s", o.config, o.site)
+	say("  Caddy with %-36s %s", cmp.Or(o.config, exampleName), o.site)
 
 	s.chain, err = dial(ctx, "http://"+o.chain)
 	if err != nil {
@@ -73,10 +75,27 @@ func open(ctx context.Context, o options, say sayer) (*shop, error) {
 	return s, nil
 }
 
+// example is the file that the project shows, so that the demo runs in any folder. A test
+// keeps the two alike.
+//
+//go:embed Caddyfile.example
+var example []byte
+
+// exampleName is what the demo calls it.
+const exampleName = "Caddyfile.example"
+
+// caddyfile reads the file, or takes the example if it has no name.
+func caddyfile(name string) ([]byte, error) {
+	if name == "" {
+		return example, nil
+	}
+	return os.ReadFile(name) //nolint:gosec // the user's choice
+}
+
 // startCaddy runs the Caddyfile in this process. What it needs to know it reads
 // from the environment.
 func startCaddy(o options, upstream, dir string) error {
-	content, err := os.ReadFile(o.config)
+	content, err := caddyfile(o.config)
 	if err != nil {
 		return err
 	}
@@ -95,7 +114,7 @@ func startCaddy(o options, upstream, dir string) error {
 	caddy.DefaultStorage.Path = filepath.Join(dir, "data")
 	caddy.DefaultAdminListen = "127.0.0.1:0"
 
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(content, map[string]any{"filename": o.config})
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(content, map[string]any{"filename": cmp.Or(o.config, exampleName)})
 	if err != nil {
 		return err
 	}
@@ -248,21 +267,25 @@ func (s *shop) balances(ctx context.Context, payer string, offer client.Offer) (
 
 // invite says what to try.
 func (s *shop) invite(say sayer) {
+	program := "go run ./cmd/caddy"
+	if !exists("cmd/caddy") { // not in the checkout
+		program = "caddy"
+	}
 	say("\nNow you. The shop stays open until you press Ctrl-C. In another terminal:\n")
 	for _, line := range []string{
 		"curl -i " + s.origin + "/articles/2                                             # unpaid: 402",
 		"curl -i " + s.origin + "/api/health                                             # free",
-		"go run ./cmd/caddy paywall pay " + s.origin + "/articles/2 --dev-key 1",
-		"go run ./cmd/caddy paywall pay " + s.origin + "/stream --dev-key 2",
-		"go run ./cmd/caddy paywall pay -X POST -d hello " + s.origin + "/api/render --dev-key 3",
-		"go run ./cmd/caddy paywall pay -o file " + s.origin + "/downloads/file --dev-key 1",
-		`go run ./cmd/caddy paywall pay -d '{"messages":[{"content":"Hello"}]}' --max 0.50 ` + s.origin + "/v1/chat/completions --dev-key 1 --rpc " + s.rpc,
+		program + " paywall pay " + s.origin + "/articles/2 --dev-key 1",
+		program + " paywall pay " + s.origin + "/stream --dev-key 2",
+		program + " paywall pay -X POST -d hello " + s.origin + "/api/render --dev-key 3",
+		program + " paywall pay -o file " + s.origin + "/downloads/file --dev-key 1",
+		program + ` paywall pay -d '{"messages":[{"content":"Hello"}]}' --max 0.50 ` + s.origin + "/v1/chat/completions --dev-key 1 --rpc " + s.rpc,
 	} {
 		say("    %s", line)
 	}
 	// A Caddyfile may keep it elsewhere.
 	if file := sqlite.DefaultFile(); exists(file) {
-		say("    go run ./cmd/caddy paywall payments --file %s   # what was paid", file)
+		say("    %s paywall payments --file %s   # what was paid", program, file)
 	}
 }
 

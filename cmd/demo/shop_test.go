@@ -67,3 +67,27 @@ func TestInvite(t *testing.T) {
 		}
 	}
 }
+
+// TestExampleIsTheProjects: the demo runs what the project shows.
+func TestExampleIsTheProjects(t *testing.T) {
+	shown, err := os.ReadFile("../../Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(shown) != string(example) {
+		t.Error("cp Caddyfile.example cmd/demo/")
+	}
+}
+
+// TestDemoInAnyFolder: it needs no file of the checkout.
+func TestDemoInAnyFolder(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if content, err := caddyfile(""); err != nil || len(content) == 0 {
+		t.Errorf("%d bytes, %v", len(content), err)
+	}
+	var said strings.Builder
+	(&shop{}).invite(func(format string, a ...any) { fmt.Fprintf(&said, format+"\n", a...) })
+	if strings.Contains(said.String(), "go run ./cmd") || !strings.Contains(said.String(), "caddy paywall pay ") {
+		t.Errorf("what it says needs the checkout: %s", said.String())
+	}
+}

@@ -167,7 +167,7 @@ func read1(err error) answer {
 	case chain.Mentions(err, "nonce too low", "noncetoolow", "nonce is too low", "oldnonce", "replacement transaction underpriced",
 		"replacementnotallowed", "could not replace", "gas price too low to replace"):
 		return numberTaken
-	case chain.Mentions(err, noFunds...), chain.Mentions(err, notOurDay...):
+	case chain.Mentions(err, noFunds...), chain.Mentions(err, notOurDay...), nodeTakesNothing(err):
 		return turnedAway
 	case chain.Mentions(err, refusals...):
 		return refusedByCall
@@ -188,7 +188,7 @@ var refusals = []string{
 }
 
 // noFunds are the words for an account that cannot pay the gas.
-var noFunds = []string{"insufficient funds", "insufficientfunds", "insufficient balance for gas", "not enough funds"}
+var noFunds = []string{"insufficient funds", "insufficientfunds", "insufficient balance for gas", "not enough funds", "upfront cost exceeds account balance"}
 
 // perAccount are the words for what holds for one account and not for another.
 var perAccount = []string{"account limit exceeded", "in-flight transaction limit"}
@@ -198,9 +198,29 @@ var perAccount = []string{"account limit exceeded", "in-flight transaction limit
 var notOurDay = []string{
 	"underpriced", "less than block base fee", "feetoolow", "fee too low", "gas price below", "gas price too low",
 	"intrinsic gas", "block gas limit", "gas limit too high", "exceeds the configured cap",
-	"rate limit", "request limit", "too many requests", "request count exceeded", "quota",
-	"txpool is full", "out of capacity", "account limit exceeded", "in-flight transaction limit",
-	"transaction type not supported", "replay-protected", "invalid sender", "invalid chain id", "method not found", "does not exist/is not available",
+	"txpool is full", "sub-pool is full", "pool is full", "out of capacity", "account limit exceeded", "in-flight transaction limit",
+	"transaction type not supported", "replay-protected", "invalid sender", "invalid chain id",
+}
+
+// noMore are the words of a provider for who has asked too much of it, or has not paid: it
+// has not looked at the transaction, and another node may take it.
+var noMore = []string{
+	"rate limit", "ratelimit", "rate exceeded", "request limit", "rps limit", "too many request", "request count exceeded",
+	"quota", "capacity limit exceeded", "exceeded its compute units", "compute units per second", "usage limit", "credits",
+	"upgrade your account", "upgrade your plan", "upgrade to pay", "upgrade to paid", "must be authenticated", "project id setting", "api key is not allowed",
+}
+
+// noSuchMethod are the words that, beside the word for a method or its name, say that a node
+// takes transactions from nobody, or not from us.
+var noSuchMethod = []string{
+	"not found", "does not exist", "not exist", "not available", "not supported", "unsupported", "not whitelisted", "not allowed",
+	"not enabled", "disabled", "forbidden", "not permitted", "denied", "unknown method", "blocked", "restricted",
+}
+
+// nodeTakesNothing reports whether a node refuses the call and not the transaction: it has
+// not looked at that.
+func nodeTakesNothing(err error) bool {
+	return chain.Mentions(err, noMore...) || chain.Mentions(err, "method", "eth_sendrawtransaction") && chain.Mentions(err, noSuchMethod...)
 }
 
 // prices are what a node says of the cost of gas, in a batch that is also asked for

@@ -37,6 +37,14 @@ type members struct {
 	ErrorReason  jsontext.Value `json:"errorReason"`
 	ErrorMessage jsontext.Value `json:"errorMessage"`
 
+	// What only the log is told, see said.
+	ErrorType     jsontext.Value `json:"errorType"`
+	Error         jsontext.Value `json:"error"`
+	Code          jsontext.Value `json:"code"`
+	Message       jsontext.Value `json:"message"`
+	CorrelationID jsontext.Value `json:"correlationId"`
+	RequestID     jsontext.Value `json:"requestId"`
+
 	Payer      jsontext.Value `json:"payer"`
 	Extra      jsontext.Value `json:"extra"`
 	Extensions jsontext.Value `json:"extensions"`

@@ -32,6 +32,9 @@ type answer struct {
 	body       []byte
 	retryAfter time.Duration
 	saysWhen   bool // there was a Retry-After, even one of 0
+	// correlation is the number of the call in the header, and to where a redirect leads; "" if
+	// there is none.
+	correlation, to string
 }
 
 // ok reports whether the status says success.
@@ -77,9 +80,10 @@ func (f *Facilitator) call(ctx context.Context, op string, body io.Reader, size 
 	defer resp.Body.Close() //nolint:errcheck // it was read; nothing depends on how it ends
 	f.logHeaders(op, resp)
 	f.shared.clock.saw(resp.Header, asked, time.Now(), f.logger)
-	a := answer{status: resp.StatusCode}
+	a := answer{status: resp.StatusCode, correlation: correlation(resp.Header)}
 	a.retryAfter, a.saysWhen = retryAfter(resp.Header, time.Now())
 	if a.redirect() {
+		a.to = f.movedTo(resp, op)
 		return a, nil // its body says nothing
 	}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
@@ -121,14 +125,6 @@ func (f *Facilitator) newRequest(ctx context.Context, op string, body io.Reader,
 
 // logHeaders logs what only a header says.
 func (f *Facilitator) logHeaders(op string, resp *http.Response) {
-	if resp.StatusCode >= 300 && resp.StatusCode <= 399 {
-		target := "none"
-		if to, err := resp.Location(); err == nil {
-			target = to.Scheme + "://" + to.Host
-		}
-		f.logger.Warn("facilitator redirects, which is not followed: put the new address into the config if you trust it",
-			zap.String("call", op), zap.Int("status", resp.StatusCode), zap.String("target", f.cleanText(target)))
-	}
 	// Only here a facilitator says that an extension, such as a listing in its
 	// catalogue, failed.
 	if v := resp.Header.Get("Extension-Responses"); v != "" {

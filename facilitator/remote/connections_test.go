@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -125,13 +126,14 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			if got := f.Settle(t.Context(), request()); got.Outcome != facilitator.Unknown {
 				t.Errorf("%d to %q: settle %+v", status, to, got)
 			}
-			if _, err := f.Supported(t.Context()); err == nil {
-				t.Errorf("%d to %q: supported without error", status, to)
+			_, err = f.Supported(t.Context())
+			if moved, ok := errors.AsType[*facilitator.MovedError](err); !ok || moved.Status != status {
+				t.Errorf("%d to %q: supported %v", status, to, err)
 			}
 			if n := s.hits.Load(); n != 3 {
 				t.Errorf("%d to %q: asked %d times, want 3", status, to, n)
 			}
-			text := logText(logs)
+			text := logText(logs) + fmt.Sprint(err)
 			if strings.HasPrefix(to, "http") && !strings.Contains(text, target) {
 				t.Errorf("%d: the log does not name the target: %s", status, text)
 			}
@@ -142,6 +144,30 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 	if n := elsewhere.hits.Load(); n != 0 {
 		t.Errorf("the target was asked %d times", n)
+	}
+}
+
+// TestRedirectNamesTheNewAddress: the error has what is to be written into the config, and
+// nothing else of where a redirect leads.
+func TestRedirectNamesTheNewAddress(t *testing.T) {
+	for to, want := range map[string]string{
+		"https://www.x402.org/facilitator/supported":                      "https://www.x402.org/facilitator",
+		"https://new.example/supported":                                   "https://new.example",
+		"https://new.example/supported?key=canary":                        "https://new.example",
+		"https://user:canary@new.example/v2/supported":                    "https://new.example/v2",
+		"https://new.example/login/canary":                                "https://new.example",
+		"https://new.example/canary-token/supported":                      "https://new.example/[hidden]",
+		"https://new.example/" + strings.Repeat("ab/", 999) + "supported": "https:[long]",
+	} {
+		f, _ := provision(t, &Facilitator{
+			URL:  serve(t, &fixed{status: 308, header: http.Header{"Location": {to}}}),
+			Auth: &Auth{Type: "bearer", Token: "canary-token"},
+		})
+		_, err := f.Supported(t.Context())
+		moved, ok := errors.AsType[*facilitator.MovedError](err)
+		if !ok || moved.To != want || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%.80s: %v", to, err)
+		}
 	}
 }
 

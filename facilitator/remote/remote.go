@@ -44,7 +44,8 @@ func init() {
 // inside TLS.
 type Facilitator struct {
 	// The URL below which `/verify`, `/settle` and `/supported` are, for example
-	// `https://x402.org/facilitator`. It must be `https`; `http` is allowed on
+	// `https://www.x402.org/facilitator`: the one that answers, not one that redirects
+	// there. It must be `https`; `http` is allowed on
 	// loopback only. There is no default.
 	URL string `json:"url,omitempty"`
 

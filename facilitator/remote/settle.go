@@ -52,17 +52,17 @@ func notSettled(r facilitator.Request, o facilitator.Outcome, c x402.Code, err e
 //   - Refused: a literal false without a transaction, for a reason after which
 //     nothing can have moved.
 func (f *Facilitator) judgeSettle(a answer, r facilitator.Request, version int) facilitator.Settlement {
-	unknown := notSettled(r, facilitator.Unknown, x402.CodeSettlementPending, statusError("settle", a).Err)
+	unknown := notSettled(r, facilitator.Unknown, x402.CodeSettlementPending, f.statusError("settle", a).Err)
 	if a.redirect() {
 		return unknown
 	}
 	m, err := parse(a.body)
 	if err != nil {
-		unknown.Detail = fmt.Sprintf("status %d: %v", a.status, err)
+		unknown.Detail = f.detail(a) + "; " + err.Error()
 		return unknown
 	}
 	s := f.readSettle(m)
-	unknown.Detail = f.detail(a, s.reason, s.message)
+	unknown.Detail = f.detail(a)
 	// A node that has seen the transaction will know this id, whatever else is
 	// wrong with the answer.
 	if anyTransaction.MatchString(s.transaction) {

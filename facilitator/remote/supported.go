@@ -50,11 +50,11 @@ func (f *Facilitator) callSupported(ctx context.Context) (answer, error) {
 
 func (f *Facilitator) judgeSupported(a answer) (x402.Supported, error) {
 	if !a.ok() {
-		return x402.Supported{}, statusError("supported", a)
+		return x402.Supported{}, f.statusError("supported", a)
 	}
 	got, err := x402.ParseSupported(a.body)
 	if err != nil {
-		return x402.Supported{}, nonsense("supported", a, f.clean(err))
+		return x402.Supported{}, f.nonsense("supported", a, f.clean(err))
 	}
 	f.shared.supported.Store(&got)
 	return got, nil

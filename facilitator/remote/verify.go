@@ -35,50 +35,38 @@ func (f *Facilitator) Verify(ctx context.Context, r facilitator.Request) (facili
 // the payment is not accepted.
 func (f *Facilitator) judgeVerify(a answer, r facilitator.Request) (facilitator.Verdict, error) {
 	if a.redirect() {
-		return facilitator.Verdict{}, statusError("verify", a)
+		return facilitator.Verdict{}, f.statusError("verify", a)
 	}
 	m, err := parse(a.body)
 	valid, decided := boolean(m.IsValid)
 	if err != nil || !decided {
 		if !a.ok() {
-			return facilitator.Verdict{}, statusError("verify", a)
+			return facilitator.Verdict{}, f.statusError("verify", a)
 		}
 		if err == nil {
 			err = errors.New("isValid is not there, or neither true nor false")
 		}
-		return facilitator.Verdict{}, nonsense("verify", a, err)
+		return facilitator.Verdict{}, f.nonsense("verify", a, err)
 	}
 	reason, reasonErr := text(m.InvalidReason)
 	payer, payerErr := text(m.Payer)
 	if !valid {
 		return facilitator.Verdict{
 			Reason: string(x402.SafeCode(reason, x402.CodePaymentInvalid)),
-			Detail: f.detail(a, lenientText(m.InvalidReason), lenientText(m.InvalidMessage)),
+			Detail: f.detail(a),
 		}, nil
 	}
 	switch {
 	case !a.ok():
-		return facilitator.Verdict{}, statusError("verify", a)
+		return facilitator.Verdict{}, f.statusError("verify", a)
 	case reasonErr != nil || reason != "":
-		return facilitator.Verdict{}, nonsense("verify", a, errors.New("isValid is true, and yet there is an invalidReason"))
+		return facilitator.Verdict{}, f.nonsense("verify", a, errors.New("isValid is true, and yet there is an invalidReason"))
 	case payerErr != nil:
-		return facilitator.Verdict{}, nonsense("verify", a, fmt.Errorf("payer: %w", payerErr))
+		return facilitator.Verdict{}, f.nonsense("verify", a, fmt.Errorf("payer: %w", payerErr))
 	case !samePayer(r.Requirement.Network, r.Payer, payer):
-		return facilitator.Verdict{}, nonsense("verify", a, errors.New("payer is not who signed"))
+		return facilitator.Verdict{}, f.nonsense("verify", a, errors.New("payer is not who signed"))
 	}
 	return facilitator.Verdict{Valid: true, Payer: payerOf(r, payer)}, nil
-}
-
-// detail words an answer for the log.
-func (f *Facilitator) detail(a answer, reason, message string) string {
-	s := fmt.Sprintf("status %d", a.status)
-	if reason != "" {
-		s += ", " + f.cleanText(reason)
-	}
-	if message != "" {
-		s += ": " + f.cleanText(message)
-	}
-	return s
 }
 
 // failure is the Error for a call without an answer.
@@ -92,26 +80,26 @@ func failure(op string, err error) *facilitator.Error {
 }
 
 // nonsense is the Error for an answer that is none.
-func nonsense(op string, a answer, err error) *facilitator.Error {
+func (f *Facilitator) nonsense(op string, a answer, err error) *facilitator.Error {
 	return &facilitator.Error{
 		Op: op, Code: facilitator.CodeInvalidAnswer, Status: http.StatusBadGateway,
-		Err: fmt.Errorf("status %d: %w", a.status, err),
+		Err: fmt.Errorf("%s; %w", f.detail(a), err),
 	}
 }
 
 // statusError is the Error for an answer of which only the status says
 // something.
-func statusError(op string, a answer) *facilitator.Error {
+func (f *Facilitator) statusError(op string, a answer) *facilitator.Error {
 	e := &facilitator.Error{
 		Op: op, Code: facilitator.CodeUnavailable, Status: http.StatusServiceUnavailable,
-		RetryAfter: a.retryAfter, Err: fmt.Errorf("status %d", a.status),
+		RetryAfter: a.retryAfter, Err: errors.New(f.detail(a)),
 	}
 	switch {
 	case a.redirect():
 		e.Code, e.Status = facilitator.CodeInvalidAnswer, http.StatusBadGateway
-		e.Err = fmt.Errorf("status %d: redirects are not followed", a.status)
+		e.Err = &facilitator.MovedError{Status: a.status, To: a.to}
 	case a.status == http.StatusUnauthorized || a.status == http.StatusForbidden:
-		e.Err = fmt.Errorf("status %d: the facilitator does not accept our credentials; check auth", a.status)
+		e.Err = fmt.Errorf("%w; the facilitator does not accept our credentials, or does not serve us: check auth", e.Err)
 	case a.status == http.StatusRequestTimeout || a.status == http.StatusGatewayTimeout:
 		e.Code = facilitator.CodeTimeout
 	case a.status == http.StatusTooManyRequests || a.status >= 500:

@@ -6,6 +6,7 @@ package dialect
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/caddy-paywall/caddy-paywall/x402"
 )
@@ -13,8 +14,7 @@ import (
 // Dialect is a way to say a payment.
 type Dialect interface {
 	// Payment reads the payment that a request's header holds. Its errors are of the type
-	// *x402.Error. It is asked where the header has exactly one value of those that Names
-	// calls paid.
+	// *x402.Error. It is asked where the header has values of those that Names calls paid.
 	Payment(header http.Header) (*x402.Payment, error)
 	// Challenge says in the header of an answer what is asked for, and why what came does
 	// not pay for it. What it returns is the body, in JSON, if nobody else says anything
@@ -42,30 +42,49 @@ func Names() (paid, answered []string) {
 	return paid, answered
 }
 
-var errTwo = errors.New("more than one payment header")
+var errTwo = errors.New("one of two payment headers cannot be read")
 
 // Read reads the payment that a request's header holds, and how it is said; nil if there
-// is none. Two are refused with x402.CodeAmbiguousPayment: whoever reads the header after
-// us might pick the other one.
+// is none. Some payers say it in two dialects at once, and their receipt goes out in both; two
+// payments are refused with x402.CodeAmbiguousPayment: whoever reads the header after us might
+// pick the other one.
 func Read(header http.Header) (*x402.Payment, Dialect, error) {
 	var said Dialect
+	var found []*x402.Payment
+	var broken error
 	count := 0
 	for _, d := range all {
-		paid, _ := d.Names()
-		for _, name := range paid {
-			if n := len(header[name]); n > 0 {
-				said = d
-				count += n
-			}
+		if !isIn(header, d) {
+			continue
 		}
+		count++
+		p, err := d.Payment(header)
+		if err != nil {
+			broken = err
+			continue
+		}
+		found, said = append(found, p), d
 	}
-	switch count {
-	case 0:
+	switch {
+	case count == 0:
 		return nil, nil, nil
-	case 1:
-		p, err := said.Payment(header)
-		return p, said, err
-	default:
+	case broken != nil && count == 1:
+		return nil, nil, broken
+	case broken != nil:
 		return nil, nil, &x402.Error{Code: x402.CodeAmbiguousPayment, Err: errTwo}
 	}
+	p, err := x402.One(found...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if count > 1 || said == Dialect(v1{}) && p.Version == x402.V2 {
+		said = both{} // nobody knows which one the payer reads
+	}
+	return p, said, nil
+}
+
+// isIn says whether a header has values in which one pays in a dialect.
+func isIn(header http.Header, d Dialect) bool {
+	paid, _ := d.Names()
+	return slices.ContainsFunc(paid, func(name string) bool { return len(header[name]) > 0 })
 }

@@ -118,7 +118,7 @@ func (g Gauges) collectFacilitators(ch chan<- prometheus.Metric, value func(d *p
 		if _, known := up[s.Name]; !known {
 			up[s.Name] = 1
 		}
-		if s.Breaker.Networks() > 0 {
+		if !s.Up() {
 			up[s.Name] = 0
 		}
 		for network, yes := range s.Breaker.BelowCost() {

@@ -39,7 +39,7 @@ func NewHistory() *History { return &History{seed: maphash.MakeSeed()} }
 
 // ResourceOf names what a request asks for: host, path and query, the line that
 // prices it, because one URL may have several prices, and whether it is settled
-// first, which is part of the offer.
+// first, which is part of the offer; see Otherwise.
 func (h *History) ResourceOf(host, uri, line string, first bool) uint64 {
 	var hash maphash.Hash
 	hash.SetSeed(h.seed)
@@ -48,11 +48,15 @@ func (h *History) ResourceOf(host, uri, line string, first bool) uint64 {
 	_, _ = hash.WriteString(uri)
 	_ = hash.WriteByte(0)
 	_, _ = hash.WriteString(line)
+	resource := hash.Sum64() &^ 1
 	if first {
-		_ = hash.WriteByte(1)
+		resource |= 1
 	}
-	return hash.Sum64()
+	return resource
 }
+
+// Otherwise names the same as ResourceOf does, settled in the other order.
+func Otherwise(resource uint64) uint64 { return resource ^ 1 }
 
 // recent copies the latest quotes of a chain that can still be paid.
 func (q *quote) recent(now time.Time, most int) *quote {

@@ -3,6 +3,7 @@
 package offer
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -17,7 +18,8 @@ import (
 )
 
 // kindFor finds what a facilitator can do with the option. known is false
-// while nothing has been heard of the facilitator. Only version 2 counts: some
+// while nothing has been heard of the facilitator, which nobody is asked to pay through
+// then: see down. Only version 2 counts: some
 // facilitators list version 1 for networks that they do not serve.
 func kindFor(o *Option, s *x402.Supported) (kind *x402.Kind, known bool) {
 	if s == nil {
@@ -160,8 +162,31 @@ func (o *Offers) build(skip func(backend, option int) bool) (*Offer, error) {
 	return offer, err
 }
 
-// While a facilitator gives no answers, or has nothing to pay the gas with, nobody is
-// asked to sign a payment that only it could settle.
+// While a facilitator gives no answers, has not said what it can do, or has nothing to pay the
+// gas with, nobody is asked to sign a payment that only it could settle.
+
+// unheardWait is how long a payer is told to wait for a facilitator that has not said yet what it
+// can do: it is asked as often.
+const unheardWait = 3 * time.Second
+
+// Await waits until one of the facilitators can be paid through, or all have been asked once,
+// for some seconds after a start at most: who asks for a price just after a start is not
+// turned away for that.
+func (o *Offers) Await(ctx context.Context) {
+	if o.isHeard() {
+		return
+	}
+	for _, b := range o.backends {
+		if b.Source.Await(ctx); o.isHeard() {
+			return
+		}
+	}
+}
+
+// isHeard reports whether one of the facilitators has said what it can do.
+func (o *Offers) isHeard() bool {
+	return slices.ContainsFunc(o.backends, func(b *facilitator.Member) bool { return b.Source.Open() })
+}
 
 // available is an offer without what nobody can settle now.
 type available struct {
@@ -170,7 +195,7 @@ type available struct {
 	offer *Offer
 }
 
-var errAllDown = errors.New("all facilitators of this price give no answers, or have accounts that cannot pay the gas")
+var errAllDown = errors.New("all facilitators of this price give no answers, have not said yet what they can do, or have accounts that cannot pay the gas")
 
 // Shown returns what a challenge says: the current offer, or of it what can be
 // settled now. If that is nothing, it says how long to wait.
@@ -200,6 +225,9 @@ func (o *Offers) down(now time.Time) (down []byte, wait time.Duration) {
 	for i, b := range o.backends {
 		for j, option := range o.options {
 			pause, open := b.Breaker.Open(option.Requirement.Network, option.Requirement.Scheme, now)
+			if !b.Source.Open() {
+				pause, open = max(pause, unheardWait), true
+			}
 			if !open {
 				continue
 			}

@@ -135,15 +135,18 @@ func (p *Purchase) prove() {
 }
 
 // enterOrder lets one order of a payer be sold at a time; see orderBook.
-func (p *Purchase) enterOrder(r *http.Request) (refused *Refusal) {
+func (p *Purchase) enterOrder(r *http.Request) *Refusal {
 	if p.ask.Body != nil && !p.ask.Acts {
 		_ = p.ask.Body.Record(r.Context(), r.Method) // over HTTP/3 every request may have one
 	}
 	digest, _ := p.ask.Body.Digest()
 	if (p.ask.Acts || p.offered.First && digest != delivery.NoBody) && p.signed.auth.Payer != "" {
-		p.hold.order, refused = p.desk.Orders.enter(r.Context(), p.hold.Payment, p.orderName(r), p.ask.Body)
+		var alone bool
+		if p.hold.order, alone = p.desk.Orders.enter(r.Context(), p.hold.Payment, p.orderName(r), p.ask.Body); !alone {
+			return p.earlierInFlight()
+		}
 	}
-	return refused
+	return nil
 }
 
 // orderName is the name that the payer has given the order, or "".
@@ -223,7 +226,10 @@ func storedRequest(row ledger.Payment) (stored facilitator.Request, ok bool) {
 func (p *Purchase) take(ctx context.Context, key ledger.Key, to ledger.State) *Refusal {
 	taken, err := p.desk.Settler.Ledger.Take(ctx, key, to, ledger.LeaseFor)
 	if _, ok := errors.AsType[*ledger.TakenError](err); ok || errors.Is(err, ledger.ErrNotFound) {
-		return inFlight()
+		if key == p.hold.Payment.Key {
+			return inFlight()
+		}
+		return p.earlierInFlight()
 	}
 	if err != nil {
 		return p.ledgerFailed("taking over", err)
@@ -256,14 +262,14 @@ func (p *Purchase) signedLike(row ledger.Payment) bool {
 func (p *Purchase) redeemable(row ledger.Payment) *Refusal {
 	switch {
 	case p.acted(row) && !delivery.HasCopy(row) && p.desk.Held.has(row.Key) && p.hold.key != row.Key:
-		return inFlight() // its answer is being kept
+		return busyWith(sayKeeping)
 	case p.desk.Now().After(row.Created.Add(p.desk.RetryWindow)),
 		row.Runs >= maxRuns,
 		row.Runs >= maxHeads && p.ask.Method == http.MethodHead, // what is left is for the GET
 		p.mayHaveActed(row),
 		p.acted(row) && !delivery.HasCopy(row):
 		if p.acted(row) && p.isKeptElsewhere(row) {
-			return inFlight()
+			return busyWith(sayKeeping)
 		}
 		return p.unconfirmed(row)
 	}

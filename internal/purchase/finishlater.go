@@ -37,7 +37,9 @@ func (r *run) finishForLater(status int, header http.Header) {
 	}
 	r.p.desk.Held.add(r.p.hold.Payment.Key, 1) // until its answer is there
 	r.answered, r.p.hold.finishing = true, r.p.isOurs()
-	_ = r.p.desk.Refuse(r.w, r.request, r.p, *r.refused)
+	told := r.request.WithContext(r.request.Context())
+	told.Body = http.NoBody // the upstream may still read it
+	_ = r.p.desk.Refuse(r.w, told, r.p, *r.refused)
 	//nolint:bodyclose // a controller is no response
 	_ = http.NewResponseController(r.w).Flush()
 }

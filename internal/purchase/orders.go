@@ -48,9 +48,9 @@ type order struct {
 }
 
 // enter writes an order into the book, unless it is there already, or may be: of two
-// at once the second sees the first.
-func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *delivery.Body) (*order, *Refusal) {
-	mine := &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, payment: row.Key, name: name, body: body, over: make(chan struct{})}
+// at once the second sees the first. alone says that it is in.
+func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, body *delivery.Body) (mine *order, alone bool) {
+	mine = &order{book: b, key: orderKey{row.Payer, row.Line, row.Method, row.Host, row.URL}, payment: row.Key, name: name, body: body, over: make(chan struct{})}
 	b.mu.Lock()
 	others := slices.Clone(b.open[mine.key])
 	b.open[mine.key] = append(b.open[mine.key], mine)
@@ -65,10 +65,10 @@ func (b *orderBook) enter(ctx context.Context, row ledger.Payment, name string, 
 		}
 		if named && mine.name == other.name || !other.isOverWithin(ctx) {
 			mine.leave()
-			return nil, inFlight()
+			return nil, false
 		}
 	}
-	return mine, nil
+	return mine, true
 }
 
 // isRead says whether the connection has taken all of the order's answer.

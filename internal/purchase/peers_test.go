@@ -39,8 +39,8 @@ func TestAnAccountTellsAnOrder(t *testing.T) {
 	s := NewShared()
 	row := ledger.Payment{Key: "eip3009:1", Payer: "0xa", Line: "l", Method: "POST", Host: "h", URL: "/"}
 	s.Held.add(row.Key, 1)
-	if _, refused := s.Orders.enter(t.Context(), row, "my secret name", nil); refused != nil {
-		t.Fatal(refused)
+	if _, alone := s.Orders.enter(t.Context(), row, "my secret name", nil); !alone {
+		t.Fatal("it is not alone")
 	}
 	if said := s.Account(t.Context(), "another's", false, func(ledger.Key) bool { return false }); said != nil {
 		t.Errorf("of what is not here: %s", said)

@@ -4,6 +4,7 @@
 package purchase
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"slices"
@@ -112,7 +113,7 @@ func (p *Purchase) match(now time.Time) (misfit *Refusal) {
 		From:     p.ask.Site,
 		Resource: x402.Resource{URL: p.ask.ResourceURL, Description: t.Description, MimeType: t.MimeType},
 	}
-	found, err := p.desk.History.Matches(p.signed.payment, p.offered.Current, p.offered.Resource, p.desk.Settler.Facilitators, now)
+	found, err := p.matches(now)
 	if len(found) == 0 {
 		if m, ok := t.Quoted(p.ask.Payer, p.desk.Quotes, p.signed.payment, p.offered.Line.ID, now); ok {
 			found = append(found, m)
@@ -142,6 +143,39 @@ func (p *Purchase) match(now time.Time) (misfit *Refusal) {
 	p.prove()
 	p.signed.request.Unproven = p.signed.unproven
 	return nil
+}
+
+// matches finds what the payment pays for, of what this line asks for and has asked for
+// lately. The price may have been read by a method that settles in the other order than
+// this request, as agents and browsers do by a GET before a POST or an upgrade. Its terms
+// differ in nothing that anybody signs, and which comes first is decided by this request
+// alone, whatever the payer says of it.
+func (p *Purchase) matches(now time.Time) (found []offer.Match, err error) {
+	own, otherwise := p.matchesSettled(p.offered.First, now)
+	names := bytes.Contains(p.signed.payment.Accepted, []byte("paymentFlow"))
+	if p.offered.Price.Upto || len(own) > 0 && p.signed.payment.Version == x402.V2 && (p.offered.First || !names) {
+		return own, otherwise // upto is never settled first
+	}
+	other, _ := p.matchesSettled(!p.offered.First, now)
+	if names && !p.offered.First {
+		// What was accepted has all that is asked for here, and says more. A facilitator may want
+		// to see just that.
+		return append(other, own...), otherwise
+	}
+	return append(own, other...), otherwise
+}
+
+// matchesSettled finds what the payment pays for among the offers for one order of settling.
+func (p *Purchase) matchesSettled(first bool, now time.Time) ([]offer.Match, error) {
+	current, resource := p.offered.Current, p.offered.Resource
+	if first != p.offered.First {
+		var err error
+		if current, err = p.offered.Price.Offers(first).Current(); err != nil {
+			return nil, err
+		}
+		resource = offer.Otherwise(resource)
+	}
+	return p.desk.History.Matches(p.signed.payment, current, resource, p.desk.Settler.Facilitators, now)
 }
 
 // fit reads what was signed as an authorization for one requirement.

@@ -105,7 +105,7 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 		return p.besides(r, row, named)
 	case p.desk.Settler.Unrecorded.Has(row.Key) && (row.State == ledger.Settled || row.State == ledger.Delivering):
 		p.result.about = &row // its lease is over, and what became of it is known and not in it
-		return inFlight()
+		return p.earlierInFlight()
 	}
 	switch alike, refused := p.hasBodyOf(ctx, row); {
 	case refused != nil:
@@ -136,12 +136,14 @@ func (p *Purchase) redeem(r *http.Request, row ledger.Payment, named bool) *Refu
 // reconciler finds out.
 func (p *Purchase) waitFor(row ledger.Payment) *Refusal {
 	p.result.about = &row
-	return p.pending(row, 5)
+	refused := p.pending(row, 5)
+	refused.says = sayEarlierPending
+	return refused
 }
 
 // besides decides about a purchase that somebody holds.
 func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Refusal {
-	ctx, wait := r.Context(), inFlight()
+	ctx, wait := r.Context(), p.earlierInFlight()
 	here := p.desk.Settler.Ledger.HeldHere(row.Key)
 	if named || p.mayBeRetry(ctx, row) {
 		return p.waitForEnd(r, row, named)
@@ -186,12 +188,12 @@ func (p *Purchase) besides(r *http.Request, row ledger.Payment, named bool) *Ref
 func (p *Purchase) waitForEnd(r *http.Request, row ledger.Payment, named bool) *Refusal {
 	p.result.about = &row
 	if p.desk.Settler.Ledger.HeldHere(row.Key) {
-		return inFlight()
+		return p.earlierInFlight()
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 2*compareWithin)
 	defer cancel()
 	if a, err := p.askHolder(ctx, row.Key); err != nil || !a.Read || named {
-		return inFlight()
+		return p.earlierInFlight()
 	}
 	ctx, cancel = context.WithTimeout(r.Context(), endWithin)
 	defer cancel()
@@ -209,7 +211,7 @@ func (p *Purchase) waitForEnd(r *http.Request, row ledger.Payment, named bool) *
 			return p.redeem(r, fresh, named)
 		}
 	}
-	return inFlight()
+	return p.earlierInFlight()
 }
 
 // leaseLeft is how many seconds a payment stays held whose holder does not answer, 0 if

@@ -52,6 +52,7 @@ type Refusal struct {
 	Receipt    *x402.Receipt // nil: none
 	RetryAfter int           // seconds; 0: none
 	Allow      []string      // for 405
+	says       string        // see Words; "": what its code says
 	cause      error         // for the log, never for the payer
 }
 
@@ -141,11 +142,6 @@ func tooLate() *Refusal {
 
 // seconds rounds up.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
-// inFlight refuses what is in another request right now.
-func inFlight() *Refusal {
-	return &Refusal{Status: http.StatusConflict, Code: x402.CodePaymentInFlight, RetryAfter: 2}
-}
 
 // bodyTooSlow refuses a request whose body takes too long to come.
 func bodyTooSlow() *Refusal {

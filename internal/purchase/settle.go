@@ -52,7 +52,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 
 	lease, slot := p.hold.lease, p.hold.slot
 	work := p.desk.Settler.Settle(ctx, settlement.Order{
-		Claim: p.hold.Claim, Request: p.signed.request, Facilitators: p.signed.settlers,
+		Claim: p.hold.Claim, Request: p.signed.request, Facilitators: p.signed.settlers, AnswerWithin: p.desk.AnswerWithin,
 		Heard:   p.customer().remember,
 		Release: func() { lease.End(); slot.Leave() },
 	})

@@ -60,6 +60,8 @@ type Order struct {
 	Claim        ledger.Claim // in the state settling
 	Request      facilitator.Request
 	Facilitators []facilitator.Named // in the order in which they are asked
+	// AnswerWithin is how long the payer's request waits.
+	AnswerWithin time.Duration
 	// Heard is told what they said, whether or not somebody waits for it.
 	Heard func(facilitator.Settlement)
 	// Release gives back what the payer's request held, once the outcome is recorded, if
@@ -110,7 +112,7 @@ func (r *Running) run(ctx context.Context, o Order) {
 		r.ended.Store(true)
 		d.Unrecorded.remove(r.claim.Payment.Key, &r.mark)
 	}()
-	said, name := ask(ctx, o.Facilitators, o.Request)
+	said, name := d.askAndLook(ctx, o)
 	metrics.CountSettlement(said.Outcome)
 	o.Heard(said)
 	settled := said.Outcome == facilitator.Settled

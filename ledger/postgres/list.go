@@ -136,14 +136,23 @@ func beginsQuery(begin string) (question, bool) {
 // It looks for a payer's open payments, and for an identifier, through an index;
 // gateways do that with every sale.
 func (l *Ledger) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return l.pages(ctx, f, position{})
+}
+
+// Newest is List, newest first.
+func (l *Ledger) Newest(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return l.pages(ctx, f, position{newestFirst: true})
+}
+
+func (l *Ledger) pages(ctx context.Context, f ledger.Filter, begin position) iter.Seq2[ledger.Payment, error] {
 	return func(yield func(ledger.Payment, error) bool) {
-		if err := l.list(ctx, f, func(p ledger.Payment) bool { return yield(p, nil) }); err != nil {
+		if err := l.list(ctx, f, begin, func(p ledger.Payment) bool { return yield(p, nil) }); err != nil {
 			yield(ledger.Payment{}, err)
 		}
 	}
 }
 
-func (l *Ledger) list(ctx context.Context, f ledger.Filter, yield func(ledger.Payment) bool) error {
+func (l *Ledger) list(ctx context.Context, f ledger.Filter, at position, yield func(ledger.Payment) bool) error {
 	if err := l.begin(ctx); err != nil {
 		return err
 	}
@@ -153,7 +162,7 @@ func (l *Ledger) list(ctx context.Context, f ledger.Filter, yield func(ledger.Pa
 		return err
 	}
 	left := f.Limit
-	for at := (position{}); ; {
+	for {
 		size := page
 		if f.Limit > 0 {
 			size = min(page, left)
@@ -163,7 +172,7 @@ func (l *Ledger) list(ctx context.Context, f ledger.Filter, yield func(ledger.Pa
 			return err
 		}
 		full := len(rows) == size
-		if full && at.end.IsZero() {
+		if full && at.end.IsZero() && !at.newestFirst {
 			youngest, err := l.ask(ctx, question{sql: selectRows + " ORDER BY created DESC, id DESC LIMIT 1", quick: true})
 			if err != nil {
 				return err
@@ -195,6 +204,8 @@ type position struct {
 	// end is the age of the youngest row when the List began, so that it comes to
 	// an end however much is sold meanwhile.
 	end time.Time
+	// newestFirst is for a List the other way round, which comes to an end anyway.
+	newestFirst bool
 }
 
 // listQuery writes the statement for a page. The ledger is open.
@@ -247,7 +258,15 @@ func (l *Ledger) listQuery(f ledger.Filter, at position, size int) question {
 	if !f.Until.IsZero() {
 		add("created < ?", storableTime(f.Until))
 	}
-	if !at.created.IsZero() {
+	order := "created, id"
+	if at.newestFirst {
+		order = "created DESC, id DESC"
+	}
+	switch {
+	case at.created.IsZero():
+	case at.newestFirst:
+		add("(created, id) < (?, ?)", at.created, id{&at.id})
+	default:
 		add("(created, id) > (?, ?)", at.created, id{&at.id})
 		add("created <= ?", at.end)
 	}
@@ -259,7 +278,7 @@ func (l *Ledger) listQuery(f ledger.Filter, at position, size int) question {
 		sql += " WHERE " + strings.Join(where, " AND ")
 	}
 	args = append(args, size)
-	sql += fmt.Sprintf(" ORDER BY created, id LIMIT $%d", len(args))
+	sql += fmt.Sprintf(" ORDER BY %s LIMIT $%d", order, len(args))
 	return question{sql: sql, args: args, quick: quick}
 }
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -37,8 +38,11 @@ func migrate(ctx context.Context, tx pgx.Tx, reader bool) error {
 			return err
 		}
 	}
+	if reader && version == 0 {
+		return errors.New("there is no ledger in this database: no gateway has used it yet, or its tables are in another database or schema (search_path) than this address leads to; take the address that the gateway has")
+	}
 	if reader {
-		return fmt.Errorf("the ledger's tables are of version %d, or missing; this program reads version %d", version, latest)
+		return fmt.Errorf("the ledger's tables are of version %d, made by an older gateway; this program reads version %d, and a gateway of this version brings them up to date when it starts", version, latest)
 	}
 	if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true),
 		pg_advisory_xact_lock($1)`, int64(lockMigration)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -81,6 +82,7 @@ func (m *Module) Provision(ctx caddy.Context) error {
 	logger := ctx.Logger()
 	options := Options{
 		DSN: dsn, KeepFinished: time.Duration(m.KeepFinished), MaxConnections: m.MaxConnections, Logger: logger,
+		Presence: filepath.Join(caddy.AppDataDir(), "paywall", "gateways"),
 	}
 	key := fmt.Sprintf("%x %d", sha256.Sum256([]byte(dsn)), m.MaxConnections)
 	pooled, _, err := ledgers.LoadOrNew(key, func() (caddy.Destructor, error) {

@@ -74,7 +74,7 @@ func (l *Ledger) try(a *attempt) {
 // prepareDatabase looks whether the database is one that can keep a ledger, and
 // brings its tables up to date.
 func (l *Ledger) prepareDatabase(ctx context.Context) error {
-	return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
 		var encoding, fsync string
 		if err := tx.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_setting('fsync')`).Scan(&encoding, &fsync); err != nil {
 			return err
@@ -93,6 +93,11 @@ func (l *Ledger) prepareDatabase(ctx context.Context) error {
 		}
 		return l.loadQueryKey(ctx, tx)
 	})
+	if err == nil && !l.reader {
+		l.announce()
+		l.endDead(ctx, l.pool)
+	}
+	return err
 }
 
 // checkSettings reads our settings back. What is not lost in a crash depends on them, and

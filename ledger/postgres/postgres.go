@@ -80,6 +80,10 @@ type Options struct {
 	MaxConnections int
 	// ReadOnly is for who only looks: it makes no tables, and a standby will do.
 	ReadOnly bool
+	// Presence is a folder where gateways of this machine show that they live, so that the
+	// claims of one that was killed are free at once for those who use the same folder; ""
+	// shows nothing.
+	Presence string
 	// Now is the clock; nil means that of the database, which all gateways share.
 	Now func() time.Time
 	// Random is where tokens come from; nil means crypto/rand. It must be safe
@@ -126,6 +130,11 @@ type Ledger struct {
 	blamed  time.Time            // when it was last asked who locks our rows
 
 	alone chan struct{} // holds one for each call that is written alone now
+
+	presence  string    // the folder
+	instance  string    // names this ledger in its tokens
+	announced bool      // in the folder, or it was tried
+	held      *heldFile // what shows that this process lives
 }
 
 var (
@@ -158,7 +167,7 @@ func New(o Options) (*Ledger, error) {
 		config: config, reader: o.ReadOnly, now: o.Now, random: o.Random, logger: o.Logger,
 		quit: make(chan struct{}), used: time.Now(), quiet: 2 * slowTimeout,
 		holders: make(map[ledger.Key]holder), stuck: make(map[string]time.Time),
-		alone: make(chan struct{}, max(1, config.MaxConns/2)),
+		alone: make(chan struct{}, max(1, config.MaxConns/2)), presence: o.Presence,
 		peers: peers{answering: make(chan struct{}, maxAnswering), asked: make(map[string]chan []byte)},
 	}
 	l.durable.do = func(batch []*call) { l.start(batch, true) }
@@ -172,6 +181,7 @@ func New(o Options) (*Ledger, error) {
 	if l.logger == nil {
 		l.logger = zap.NewNop()
 	}
+	l.instance = newInstance(l.random)
 	l.pool, err = pgxpool.NewWithConfig(context.Background(), config)
 	return l, err
 }
@@ -216,7 +226,7 @@ func (l *Ledger) Take(ctx context.Context, key ledger.Key, to ledger.State, leas
 // hold does a call by which the caller becomes the holder.
 func (l *Ledger) hold(ctx context.Context, durable bool, c *call) (_ ledger.Claim, err error) {
 	c.holds = true
-	if c.token, err = ledger.NewToken(l.random); err != nil {
+	if c.token, err = l.newToken(); err != nil {
 		return ledger.Claim{}, err
 	}
 	p, err := l.do(ctx, c, durable)
@@ -226,6 +236,9 @@ func (l *Ledger) hold(ctx context.Context, durable bool, c *call) (_ ledger.Clai
 	l.prunes.Do(func() {
 		go l.pruneAlways()
 		go l.listen()
+		if l.presence != "" {
+			go l.lookForDead()
+		}
 	})
 	return ledger.Claim{Token: c.token, Payment: p}, nil
 }
@@ -288,4 +301,5 @@ func (l *Ledger) Close() {
 	l.closed = true
 	l.mu.Unlock()
 	l.pool.Close()
+	l.leave()
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,5 +113,51 @@ func TestMigrateFromFirst(t *testing.T) {
 	}
 	if err := sell(l, sample(2)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNewest: newest first is the list the other way round, over any number of pages, and a
+// limit counts from there.
+func TestNewest(t *testing.T) {
+	s := theServer(t)
+	r := s.gateway(t, s.newSchema(t), Options{})
+	for i := range 2*page + 3 {
+		c, err := r.Claim(t.Context(), sample(uint64(i)), lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ch := range sale[:2] {
+			if _, err := r.Move(t.Context(), c, ch); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, f := range []ledger.Filter{{}, {States: []ledger.State{ledger.Settled, ledger.Unknown}}, {Host: "shop.example"}, {Limit: 3}, {Limit: 150}} {
+		limit := f.Limit
+		f.Limit = 0
+		var want, got []ledger.Key
+		for p, err := range r.List(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, p.Key)
+		}
+		slices.Reverse(want)
+		if len(want) < 150 {
+			t.Fatalf("%d rows", len(want))
+		}
+		if limit > 0 {
+			want = want[:limit]
+		}
+		f.Limit = limit
+		for p, err := range r.Newest(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, p.Key)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: %d rows, want %d: %q", f, len(got), len(want), got[:min(len(got), 5)])
+		}
 	}
 }

@@ -211,6 +211,9 @@ func TestReader(t *testing.T) {
 	reader := s.gateway(t, schema, Options{ReadOnly: true})
 	err := reader.Open(t.Context())
 	wantUnavailable(t, "Open without tables", err)
+	if text := fmt.Sprint(err); strings.Contains(text, "version 0") || !strings.Contains(text, "no ledger in this database") {
+		t.Errorf("it says %s", text)
+	}
 	if err := sell(s.gateway(t, schema, Options{}), sample(1)); err != nil {
 		t.Fatal(err)
 	}

@@ -118,19 +118,33 @@ func (d *database) open(f func(ledger.Purchase)) error {
 // list yields the rows that the filter selects with an id up to last, oldest first, in
 // pages. A payment that is claimed while it goes on gets a larger id.
 func (d *database) list(ctx context.Context, f ledger.Filter, last int64) iter.Seq2[stored, error] {
+	return d.pages(ctx, f, last, false)
+}
+
+// pages is list, or the same the other way round.
+func (d *database) pages(ctx context.Context, f ledger.Filter, last int64, newestFirst bool) iter.Seq2[stored, error] {
 	return func(yield func(stored, error) bool) {
-		for after, more := int64(math.MinInt64), true; more; {
-			text, args := d.selects(f, after, last)
+		first, last := int64(math.MinInt64), last
+		for more := true; more; {
+			text, args := d.selects(f, first, last)
 			if text == "" {
 				return
 			}
-			page, err := d.rows(ctx, text, args...)
+			if newestFirst {
+				text += " DESC"
+			}
+			page, err := d.rows(ctx, text+" LIMIT "+strconv.Itoa(pageRows), args...)
 			if err != nil {
 				yield(stored{}, unavailable(ctx, err))
 				return
 			}
 			for _, s := range page {
-				if after = s.id; !yield(s, nil) {
+				if newestFirst {
+					last = s.id - 1
+				} else {
+					first = s.id
+				}
+				if !yield(s, nil) {
 					return
 				}
 			}
@@ -139,8 +153,8 @@ func (d *database) list(ctx context.Context, f ledger.Filter, last int64) iter.S
 	}
 }
 
-// selects is the query for the next page of what the filter selects, or "" if that can
-// only be nothing.
+// selects is the query for what the filter selects of the rows after one up to another, by
+// their ids, or "" if that can only be nothing.
 func (d *database) selects(f ledger.Filter, after, last int64) (text string, args []any) {
 	columns := selectRow
 	if f.Brief {
@@ -203,7 +217,7 @@ func (d *database) selects(f ledger.Filter, after, last int64) (text string, arg
 		}
 		selects = append(selects, columns+" WHERE "+strings.Join(terms, " AND "))
 	}
-	return strings.Join(selects, " UNION ALL ") + " ORDER BY payments.id LIMIT " + strconv.Itoa(pageRows), args
+	return strings.Join(selects, " UNION ALL ") + " ORDER BY payments.id", args
 }
 
 // List implements ledger.Ledger. What is claimed after it has begun is not in

@@ -53,15 +53,17 @@ func TestQueryPlans(t *testing.T) {
 					}
 					continue
 				}
-				plan := explain(t, l, query, args...)
-				if n := strings.Count(plan, "SEARCH payments"); n != len(c.want) || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN") {
-					t.Errorf("%d searches: %s; want %s", n, plan, c.want)
-				}
-				for _, want := range c.want {
-					if !strings.Contains(plan, want) {
-						t.Errorf("%s; want %s", plan, want)
+				for _, order := range []string{"", " DESC"} {
+					plan := explain(t, l, query+order, args...)
+					if n := strings.Count(plan, "SEARCH payments"); n != len(c.want) || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN") {
+						t.Errorf("%d searches: %s; want %s", n, plan, c.want)
 					}
-					plan = strings.Replace(plan, want, "", 1)
+					for _, want := range c.want {
+						if !strings.Contains(plan, want) {
+							t.Errorf("%s; want %s", plan, want)
+						}
+						plan = strings.Replace(plan, want, "", 1)
+					}
 				}
 			}
 		})

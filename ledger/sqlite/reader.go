@@ -36,7 +36,7 @@ func OpenReader(path string) (*Reader, error) {
 		d, err = openDatabase(path, "ro")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
+		return nil, fmt.Errorf("opening the ledger %s: %w", path, barred(path, err))
 	}
 	return &Reader{path, d}, nil
 }
@@ -76,6 +76,15 @@ func (r *Reader) Begins(ctx context.Context, id string) (all []ledger.Payment, e
 // List returns the payments that the filter selects, oldest first; see
 // ledger.Ledger.
 func (r *Reader) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return r.list(ctx, f, false)
+}
+
+// Newest is List, newest first.
+func (r *Reader) Newest(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Payment, error] {
+	return r.list(ctx, f, true)
+}
+
+func (r *Reader) list(ctx context.Context, f ledger.Filter, newestFirst bool) iter.Seq2[ledger.Payment, error] {
 	return func(yield func(ledger.Payment, error) bool) {
 		last, err := r.file.lastID()
 		if err != nil {
@@ -83,7 +92,7 @@ func (r *Reader) List(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Pay
 			return
 		}
 		left := f.Limit
-		for s, err := range r.file.list(ctx, f, last) {
+		for s, err := range r.file.pages(ctx, f, last, newestFirst) {
 			left--
 			if !yield(s.payment, err) || left == 0 {
 				return

@@ -167,3 +167,47 @@ func TestGenesis(t *testing.T) {
 	remember("eip155:84532", "0xb", ledger.ErrGenesis)
 	remember("eip155:84532", "0xa", nil)
 }
+
+// TestNewest: newest first is the list the other way round, over any number of pages, and a
+// limit counts from there.
+func TestNewest(t *testing.T) {
+	path := filepath.Join(memoryDir(t), "payments.db")
+	l := open(t, path, Options{})
+	for i := range 2*pageRows + 3 {
+		bring(t, l, ledger.Key(fmt.Sprint("k", i)), []ledger.State{ledger.Settled, ledger.Unknown}[i%2])
+	}
+	flush(t, l)
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	for _, f := range []ledger.Filter{{}, {States: []ledger.State{ledger.Settled, ledger.Unknown}}, {Payer: "0xpayer"}, {Limit: 3}, {Limit: 300}} {
+		limit := f.Limit
+		f.Limit = 0
+		var want, got []ledger.Key
+		for p, err := range r.List(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, p.Key)
+		}
+		slices.Reverse(want)
+		if len(want) < 300 {
+			t.Fatalf("%d rows", len(want))
+		}
+		if limit > 0 {
+			want = want[:limit]
+		}
+		f.Limit = limit
+		for p, err := range r.Newest(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, p.Key)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: %d rows, want %d: %q", f, len(got), len(want), got[:min(len(got), 5)])
+		}
+	}
+}

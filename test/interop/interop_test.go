@@ -42,6 +42,7 @@ func officialClientsPay(t *testing.T, stack *stack, facilitator string) {
 	upstream := startUpstream(t)
 	origin := startGateway(t, stack, upstream, facilitator)
 	t.Run("Permit2 and upto", func(t *testing.T) { officialClientPaysByPermit2(t, stack, upstream, origin) })
+	t.Run("however said", func(t *testing.T) { officialPaymentsHoweverSaid(t, stack, upstream, origin) })
 	const route = "/paid/thing?of=many"
 
 	// The helpers below assume that nothing else moves meanwhile: no t.Parallel.
@@ -142,10 +143,10 @@ type clientReceipt struct {
 }
 
 // runClient lets one official client make one request.
-func runClient(t *testing.T, s *stack, script string, payer account, method, url, body string) result {
+func runClient(t *testing.T, s *stack, script string, payer account, method, url, body string, env ...string) result {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), node(t), filepath.Join("clients", script), method, url, body)
-	cmd.Env = append(os.Environ(), "PRIVATE_KEY="+payer.PrivateKey, "RPC_URL="+s.RPC)
+	cmd.Env = append(append(os.Environ(), "PRIVATE_KEY="+payer.PrivateKey, "RPC_URL="+s.RPC), env...)
 	cmd.Stderr = logTo(t, script)
 	line, err := cmd.Output()
 	if err != nil {

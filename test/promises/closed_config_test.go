@@ -90,7 +90,11 @@ func TestUptoLoadsWhereItCanBeCharged(t *testing.T) {
 		"only solana":                 {solana + "price /x upto $0.50", "Permit2"},
 		"only EIP-3009":               {base + " {\ntransfer eip3009\n}\nprice /x upto $0.50", "Permit2"},
 		"another currency":            {base + "\nprice /x upto 0.5 eurc", "eurc"},
-		"two payees":                  {base + "\n" + strings.Replace(acceptPermit2, gate.PayTo, gate.FacilitatorB, 1) + "price /x upto $0.50", "listed twice"},
+		"two payees":                  {base + "\n" + strings.Replace(acceptPermit2, gate.PayTo, gate.FacilitatorB, 1) + "price /x upto $0.50\nprice /y $0.01", ""},
+		"two payees, other order":     {strings.Replace(acceptPermit2, gate.PayTo, gate.FacilitatorB, 1) + base + "\nprice /x upto $0.50\nprice /y $0.01", ""},
+		"two amounts":                 {base + " {\namount 0.3\n}\n" + acceptPermit2 + "price /x upto $0.50", ""},
+		"two payees, both Permit2":    {acceptPermit2 + strings.Replace(acceptPermit2, gate.PayTo, gate.FacilitatorB, 1) + "price /x upto $0.50", "listed twice"},
+		"two payees, neither says":    {base + "\n" + strings.Replace(base, gate.PayTo, gate.FacilitatorB, 1) + "\nprice /x upto $0.50", "listed twice"},
 		"against a fixed price":       {base + "\nprice /x upto $0.50\nprice /x $0.50", "`price /x upto $0.50`"},
 		"otherwise":                   {base + "\nprice /x $1\notherwise upto $0.50", "otherwise"},
 	} {

@@ -17,6 +17,7 @@ func TestBadPaymentsGetAFreshChallenge(t *testing.T) {
 	w := gate.New(t, "price /paid/* $0.01")
 	good := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
 	v2, v1 := good.V2(t), good.V1(t)
+	another := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t))
 	for name, tc := range map[string]struct {
 		headers []string
 		code    string
@@ -27,11 +28,15 @@ func TestBadPaymentsGetAFreshChallenge(t *testing.T) {
 		"empty":                {[]string{"PAYMENT-SIGNATURE", ""}, "payment_malformed"},
 		"raw JSON":             {[]string{"PAYMENT-SIGNATURE", `{"x402Version":2}`}, "payment_malformed"},
 		"too large":            {[]string{"PAYMENT-SIGNATURE", strings.Repeat("A", 17<<10)}, "payment_too_large"},
-		"two":                  {[]string{"PAYMENT-SIGNATURE", v2, "PAYMENT-SIGNATURE", v2}, "ambiguous_payment"},
-		"both versions":        {[]string{"PAYMENT-SIGNATURE", v2, "X-PAYMENT", v1}, "ambiguous_payment"},
-		"list":                 {[]string{"PAYMENT-SIGNATURE", v2 + ", " + v2}, "ambiguous_payment"},
+		"two":                  {[]string{"PAYMENT-SIGNATURE", v2, "PAYMENT-SIGNATURE", another.V2(t)}, "ambiguous_payment"},
+		"both versions":        {[]string{"PAYMENT-SIGNATURE", v2, "X-PAYMENT", another.V1(t)}, "ambiguous_payment"},
+		"list":                 {[]string{"PAYMENT-SIGNATURE", v2 + ", " + another.V2(t)}, "ambiguous_payment"},
+		"junk beside one":      {[]string{"PAYMENT-SIGNATURE", v2, "X-PAYMENT", "junk"}, "ambiguous_payment"},
+		"one beside junk":      {[]string{"PAYMENT-SIGNATURE", "junk", "X-PAYMENT", v1}, "ambiguous_payment"},
+		"one beside nothing":   {[]string{"PAYMENT-SIGNATURE", v2, "X-PAYMENT", ""}, "ambiguous_payment"},
+		"two names for one":    {[]string{"PAYMENT-SIGNATURE", good.WithIdentifier(t, "one_name_of_the_order"), "X-PAYMENT", v2}, "ambiguous_payment"},
 		"v1 in the v2 header":  {[]string{"PAYMENT-SIGNATURE", v1}, "unsupported_version"},
-		"v2 in the v1 header":  {[]string{"X-PAYMENT", v2}, "unsupported_version"},
+		"version 3":            {[]string{"X-PAYMENT", gate.Encode(t, map[string]any{"x402Version": 3})}, "unsupported_version"},
 		"other payee":          {[]string{"PAYMENT-SIGNATURE", bent(t, w, "payTo", "0x0000000000000000000000000000000000000001")}, "no_matching_requirements"},
 		"other amount":         {[]string{"PAYMENT-SIGNATURE", bent(t, w, "amount", "1")}, "no_matching_requirements"},
 		"signed payee differs": {[]string{"PAYMENT-SIGNATURE", signedAs(t, w, "to", "0x0000000000000000000000000000000000000001")}, "invalid_exact_evm_recipient_mismatch"},

@@ -60,6 +60,39 @@ func TestUptoOffersItsMaximum(t *testing.T) {
 	}
 }
 
+// TestOneTokenByBothWaysBesideUpto: a token that is accepted by EIP-3009 and by Permit2, each
+// for a payee of its own, is offered both ways at a fixed price, and by Permit2 where the
+// upstream says what is charged.
+func TestOneTokenByBothWaysBesideUpto(t *testing.T) {
+	const direct = "accept base-sepolia usdc " + gate.PayTo + "\n"
+	const permit2 = "accept base-sepolia usdc " + gate.FacilitatorB + " {\n transfer permit2\n}\n"
+	for name, accept := range map[string]string{"EIP-3009 first": direct + permit2, "Permit2 first": permit2 + direct} {
+		t.Run(name, func(t *testing.T) {
+			w, b := newUptoWorld(t, accept+"price /chat/* upto $0.50\nprice /fixed $0.01")
+			offered := func(method, path string) (says []string) {
+				for _, a := range w.Challenge(method, path).Accepts {
+					how := "eip3009"
+					if strings.Contains(string(a.Extra), `"permit2"`) {
+						how = "permit2"
+					}
+					says = append(says, a.Scheme+" "+how+" "+a.PayTo)
+				}
+				slices.Sort(says)
+				return says
+			}
+			if got, want := offered(http.MethodGet, "/fixed"), []string{"exact eip3009 " + gate.PayTo, "exact permit2 " + gate.FacilitatorB}; !slices.Equal(got, want) {
+				t.Errorf("fixed: %q, want %q", got, want)
+			}
+			if got, want := offered(http.MethodPost, "/chat/x"), []string{"upto permit2 " + gate.FacilitatorB}; !slices.Equal(got, want) {
+				t.Errorf("upto: %q, want %q", got, want)
+			}
+			w.Upstream.Charges(amountOf("1234"))
+			w.Expect(w.PayWith(http.MethodPost, "/chat/x", w.PermitFor(http.MethodPost, "/chat/x", gate.NewPayer(t)).V2(t)), 200, "")
+			b.ExpectMoved(t, "1234")
+		})
+	}
+}
+
 // TestUptoChargesWhatTheUpstreamSays: the payer is charged what the upstream says, and told so; the
 // facilitator is asked for exactly that; the upstream learns of the maximum.
 func TestUptoChargesWhatTheUpstreamSays(t *testing.T) {

@@ -25,7 +25,7 @@ type junk struct {
 func junkPayments(t *testing.T, offered x402.Requirement) (all []junk) {
 	const v2, v1 = "PAYMENT-SIGNATURE", "X-PAYMENT"
 	add := func(what, name, value string, code x402.Code) { all = append(all, junk{what, name, value, code}) }
-	good := gate.Sign(t, offered)
+	good, another := gate.Sign(t, offered), gate.Sign(t, offered)
 	goodV2, goodV1 := good.V2(t), good.V1(t)
 	plain := func(header string) string {
 		raw, err := base64.StdEncoding.DecodeString(header)
@@ -55,11 +55,13 @@ func junkPayments(t *testing.T, offered x402.Requirement) (all []junk) {
 			add("followed by "+s[:1], name, b64(raw+s), x402.CodePaymentMalformed)
 			add("preceded by "+s[:1], name, b64(s+raw), x402.CodePaymentMalformed)
 		}
-		for _, s := range []string{"[" + raw + "]", `"` + raw + `"`, "\ufeff" + raw, strings.Repeat("[", 5000), strings.Repeat(`{"a":`, 300) + "1" + strings.Repeat("}", 300), "[[" + raw + "]]"} {
+		for _, s := range []string{"[" + raw + "]", `"` + raw + `"`, "\ufeff\ufeff" + raw, strings.Repeat("[", 5000), strings.Repeat(`{"a":`, 300) + "1" + strings.Repeat("}", 300), "[[" + raw + "]]"} {
 			add("wrapped", name, b64(s), x402.CodePaymentMalformed)
 		}
-		add("the other version's header", []string{v1, v2}[i], b64(raw), x402.CodeUnsupportedVersion)
-		add("two in a list", name, b64(raw)+","+b64(raw), x402.CodeAmbiguousPayment)
+		if name == v1 {
+			add("the other version's header", v2, b64(raw), x402.CodeUnsupportedVersion)
+		}
+		add("two in a list", name, b64(raw)+","+[]string{another.V2(t), another.V1(t)}[i], x402.CodeAmbiguousPayment)
 		add("utf-16", name, b64("\xff\xfe"+strings.Join(strings.Split(raw, ""), "\x00")), x402.CodePaymentMalformed)
 
 		// Each member missing, doubled, under another name, and of another kind.
@@ -87,6 +89,9 @@ func junkPayments(t *testing.T, offered x402.Requirement) (all []junk) {
 			bend("missing", func(m map[string]any) { delete(m, at) })
 			bend("misnamed", func(m map[string]any) { m[strings.ToUpper(at)] = m[at]; delete(m, at) })
 			for _, v := range []any{nil, true, 7, -1, 1.5, 1e30, "", "\x00", "null", []any{}, map[string]any{}, []any{map[string]any{}}, strings.Repeat("9", 100), "0x", " 1", "1 ", "+1", "1e3", "-0", "٣"} {
+				if at == "validAfter" && v == 7 {
+					continue // a time that was not signed, which only a facilitator can judge
+				}
 				bend(fmt.Sprintf("= %.20v (%T)", v, v), func(m map[string]any) { m[at] = v })
 			}
 			text, _ := json.Marshal(at)

@@ -308,8 +308,9 @@ func TestAHungUpOrderIsDoneOnceByTwoGateways(t *testing.T) {
 	}
 }
 
-// TestWhoMeetsADeadGatewaysClaimIsToldHowLong: the lease ends by itself, and Retry-After
-// says what is left of it.
+// TestWhoMeetsADeadGatewaysClaimIsToldHowLong: from elsewhere nobody can see that a gateway is
+// dead, so the lease ends by itself, and Retry-After says what is left of it. When the gateway
+// starts again on its machine, its former claims are free at once.
 func TestWhoMeetsADeadGatewaysClaimIsToldHowLong(t *testing.T) {
 	t.Parallel()
 	w := newPair(t)
@@ -333,4 +334,10 @@ func TestWhoMeetsADeadGatewaysClaimIsToldHowLong(t *testing.T) {
 		t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
 	}
 	w.one.start()
+	if a, err := w.sends(t.Context(), p, w.one); err != nil || a.status != http.StatusOK {
+		t.Error(a, err)
+	}
+	if a, err := w.sends(t.Context(), w.purchase(purchase{key: p.key, path: p.path}), w.two); err != nil || a.status != http.StatusOK {
+		t.Error(a, err)
+	}
 }

@@ -162,7 +162,7 @@ var halts = []string{
 func NeverSent(err error) bool {
 	if status, ok := errors.AsType[rpc.HTTPError](err); ok {
 		switch status.StatusCode {
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusTooManyRequests:
+		case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusTooManyRequests:
 			return true
 		}
 		return status.StatusCode/100 == 3 // redirects are not followed

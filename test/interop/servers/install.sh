@@ -4,10 +4,10 @@
 set -eu
 cd "$(dirname "$0")"
 
-packages="nginx php-fpm php-cli apache2-bin libapache2-mod-php gunicorn python3-flask"
+packages="nginx haproxy php-fpm php-cli apache2-bin libapache2-mod-php gunicorn python3-flask"
 
 missing=
-for program in /usr/sbin/nginx /usr/sbin/php-fpm* /usr/bin/php /usr/sbin/apache2 /usr/lib/apache2/modules/libphp*.so /usr/bin/gunicorn; do
+for program in /usr/sbin/nginx /usr/sbin/haproxy /usr/sbin/php-fpm* /usr/bin/php /usr/sbin/apache2 /usr/lib/apache2/modules/libphp*.so /usr/bin/gunicorn; do
 	[ -e "$program" ] || missing="$missing $program"
 done
 /usr/bin/python3 -c 'import flask' 2>/dev/null || missing="$missing flask"

@@ -166,7 +166,7 @@ func TestClaimAllocatesNothing(t *testing.T) {
 
 func newChecker(t testing.TB, config crawlers.Config) *crawlers.Checker {
 	t.Helper()
-	c, err := crawlers.New(config)
+	c, err := crawlers.New(config, crawlers.Environment{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/crawlers/fetch"
+	"github.com/caddy-paywall/caddy-paywall/crawlers/recent"
 )
 
 const domain = "bots.example"
@@ -252,11 +253,11 @@ func TestNonceIsUsedFromOneAddress(t *testing.T) {
 
 // TestNoncesAreBounded: many more than there is room for leave the latest.
 func TestNoncesAreBounded(t *testing.T) {
-	var n nonces
+	n := nonces{recent.NewMap[[16]byte, usedNonce](maxNonces)}
 	for i := range 100_000 {
 		n.use(&signature{nonce: fmt.Sprint(i), expires: now.Add(time.Hour)}, here, now)
 	}
-	if size := len(n.young) + len(n.old); size > 2*maxNonces {
+	if size := n.used.Len(); size > 2*maxNonces {
 		t.Errorf("%d are kept", size)
 	}
 	if n.use(&signature{nonce: "99999", expires: now.Add(time.Hour)}, here.Next(), now) {

@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
+
+	"github.com/caddy-paywall/caddy-paywall/crawlers/recent"
 )
 
 // Verifier says by whom requests are signed.
@@ -23,7 +24,7 @@ type Verifier struct {
 
 // New makes a verifier, which fetches directories with a client until its life ends.
 func New(life context.Context, client *http.Client) *Verifier {
-	v := &Verifier{now: time.Now, longest: longest}
+	v := &Verifier{now: time.Now, longest: longest, nonces: nonces{recent.NewMap[[16]byte, usedNonce](maxNonces)}}
 	v.directories = &directories{
 		client: client, life: life, slots: make(chan struct{}, maxFetches), known: map[string]*directory{},
 		now: func() time.Time { return v.now() },
@@ -78,10 +79,9 @@ func (v *Verifier) verify(ctx context.Context, s *signature, m *Message, from ne
 
 // nonces remembers which were used, and from where: who asks again with the same headers,
 // as a client does that pays, comes from the same address; who has read them comes from
-// another one. It keeps so many of the latest.
+// another one.
 type nonces struct {
-	mu         sync.Mutex
-	young, old map[[16]byte]usedNonce
+	used *recent.Map[[16]byte, usedNonce]
 }
 
 type usedNonce struct {
@@ -89,24 +89,13 @@ type usedNonce struct {
 	expires time.Time
 }
 
-const maxNonces = 32 << 10 // in each of the two
+// maxNonces is how many of the latest are remembered at least.
+const maxNonces = 32 << 10
 
 // use says whether a nonce is new, or used from the same address before.
-func (n *nonces) use(s *signature, from netip.Addr, now time.Time) bool {
+func (n nonces) use(s *signature, from netip.Addr, now time.Time) bool {
 	sum := sha256.Sum256([]byte(s.domain + " " + s.keyID + " " + s.nonce))
-	id := [16]byte(sum[:16])
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	before, ok := n.young[id]
-	if !ok {
-		before, ok = n.old[id]
-	}
-	if ok && now.Before(before.expires) {
-		return before.from == from
-	}
-	if n.young == nil || len(n.young) >= maxNonces {
-		n.old, n.young = n.young, make(map[[16]byte]usedNonce)
-	}
-	n.young[id] = usedNonce{from: from, expires: s.expires.Add(skew)}
-	return true
+	before, used := n.used.PutUnless([16]byte(sum[:16]), usedNonce{from: from, expires: s.expires.Add(skew)},
+		func(u usedNonce) bool { return now.Before(u.expires) })
+	return !used || before.from == from
 }

@@ -1,6 +1,7 @@
 package paywall
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -189,12 +190,19 @@ func (h *Handler) parseFree(d httpcaddyfile.Helper) error {
 	return nil
 }
 
-// payerControls says whether a matcher looks at what any client can send.
+// payerControls says whether a matcher looks at what any client can send. That a client
+// has to prove who it is leaves it the choice not to.
 func payerControls(set caddy.ModuleMap) bool {
 	for _, name := range []string{"header", "header_regexp", "query", "expression"} {
 		if _, ok := set[name]; ok {
 			return true
 		}
 	}
-	return false
+	if raw, ok := set["crawler"]; ok {
+		var m MatchCrawler
+		if json.Unmarshal(raw, &m) != nil || !m.Verified {
+			return true
+		}
+	}
+	return matcher.LeavesCrawlersOut(set)
 }

@@ -97,6 +97,7 @@ type Handler struct {
 	UpstreamHeaders bool `json:"upstream_headers,omitempty"`
 
 	app        *App
+	crawlers   *Crawlers
 	list       *pricing.List
 	prices     []*offer.Price
 	desk       *purchase.Desk
@@ -137,6 +138,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
+	if h.crawlers, err = crawlersOf(ctx); err != nil {
+		return err
+	}
 	h.openDesk()
 	if err := metrics.Register(ctx.GetMetricsRegistry(), gauges); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -205,6 +209,7 @@ func parseOrigin(s string) (string, error) {
 // and the purchase.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	removeForeign(r)
+	h.crawlers.look(r) // before anybody takes headers away
 
 	// Price.
 	if !h.host.CanBeRead(r.Host) {

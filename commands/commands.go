@@ -18,6 +18,7 @@ var subcommands = []func() *cobra.Command{
 	newPaymentsCommand,
 	newValidateCommand,
 	newCheckCommand,
+	newCrawlersCommand,
 }
 
 func init() {

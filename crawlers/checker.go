@@ -171,8 +171,13 @@ func (c *Checker) claimed(r *http.Request) *Crawler {
 
 // Claim is who a client says it is. It costs a microsecond and asks nobody.
 func (c *Checker) Claim(r *http.Request) Client {
-	if found := c.claimed(r); found != nil {
-		return found.as(Claimed)
+	return claimOf(c.claimed(r), r)
+}
+
+// claimOf is who a client says it is, where it is claimed to be of a row, or of none.
+func claimOf(claimed *Crawler, r *http.Request) Client {
+	if claimed != nil {
+		return claimed.as(Claimed)
 	}
 	return nameless(r.UserAgent())
 }
@@ -187,35 +192,32 @@ const firstLook = 500 * time.Millisecond
 // address or a signer is seen, a request may wait for half a second; who could not be
 // found out by then is not verified.
 func (c *Checker) Who(r *http.Request, client netip.Addr) Client {
-	ctx, cancel := context.WithTimeout(r.Context(), firstLook)
-	defer cancel()
-	return c.who(ctx, r, client)
+	return c.who(r, client, firstLook)
 }
 
 // Glance is like Who, and does not wait: what is not known yet is found out for the
 // requests that follow.
 func (c *Checker) Glance(r *http.Request, client netip.Addr) Client {
-	return c.who(ended, r, client)
+	return c.who(r, client, 0)
 }
-
-// ended is a context with no time left.
-var ended = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
 
 // who asks for proofs, the cheap ones first. Proof of another name than the one that is
 // claimed is proof of that name: who signs as an agent and says that it is a search
 // engine is the agent.
-func (c *Checker) who(ctx context.Context, r *http.Request, client netip.Addr) Client {
+func (c *Checker) who(r *http.Request, client netip.Addr, within time.Duration) Client {
 	claimed := c.claimed(r)
 	if early := r.TLS != nil && !r.TLS.HandshakeComplete; early {
 		client = netip.Addr{} // that of early data can be anybody's, and so can the data
 	} else if claimed != nil && c.isListed(claimed, client) {
 		return claimed.as(Verified)
 	}
-	if client.IsValid() && botauth.IsSigned(r.Header) {
+	isSigned, hasNames := botauth.IsSigned(r.Header), claimed != nil && len(claimed.RDNS) > 0
+	if !client.IsValid() || !isSigned && !hasNames {
+		return claimOf(claimed, r)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), within)
+	defer cancel()
+	if isSigned {
 		domain, err := c.signatures.Verify(ctx, messageOf(r), client, func(domain string) bool {
 			_, known := c.table.WithDirectory(domain)
 			return known
@@ -228,13 +230,10 @@ func (c *Checker) who(ctx context.Context, r *http.Request, client netip.Addr) C
 			return row.as(Verified)
 		}
 	}
-	switch {
-	case claimed == nil:
-		return nameless(r.UserAgent())
-	case client.IsValid() && len(claimed.RDNS) > 0 && slices.ContainsFunc(c.hosts.names(ctx, client), claimed.hasName):
+	if hasNames && slices.ContainsFunc(c.hosts.names(ctx, client), claimed.hasName) {
 		return claimed.as(Verified)
 	}
-	return claimed.as(Claimed)
+	return claimOf(claimed, r)
 }
 
 // isListed says whether an address is in a row's lists.

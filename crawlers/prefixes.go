@@ -77,12 +77,12 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
 		addr, err := netip.ParseAddr(text)
-		if err != nil {
+		if err != nil || addr.Zone() != "" {
 			return netip.Prefix{}, fmt.Errorf("%.60q is no address range", text)
 		}
 		prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}
-	if prefix.Addr().Is4In6() || prefix.Addr().Zone() != "" ||
+	if prefix.Addr().Is4In6() ||
 		prefix.Bits() < [2]int{shortest4, shortest6}[versionOf(prefix.Addr())] {
 		return netip.Prefix{}, fmt.Errorf("%.60q is no address range of a crawler", text)
 	}

@@ -206,7 +206,7 @@ func (t *Table) WithDirectory(domain string) (*Crawler, bool) {
 
 // maxUserAgent is how much of a User-Agent is read. Those of clients that wish to be known
 // are far shorter.
-const maxUserAgent = 1024
+const maxUserAgent = 512
 
 // Find finds the row that a User-Agent names, or nil: of all tokens that stand in it as
 // words the longest one, but a tool only where there is no other, since a crawler may say

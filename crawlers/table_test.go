@@ -120,8 +120,8 @@ func TestClaim(t *testing.T) {
 		"CCBot/2.0 python-httpx/0.28":        "CCBot train Common Crawl Foundation claimed",
 		"meta-externalagent/1.1":             "meta-externalagent train Meta claimed",
 		"ChatGPT-User/1.0; +https://x":       "ChatGPT-User assistant OpenAI claimed",
-		strings.Repeat(" ", 1020) + "GPTBot": "   unknown", // cut in the middle
-		strings.Repeat("x ", 500) + "GPTBot": "GPTBot train OpenAI claimed",
+		strings.Repeat(" ", 508) + "GPTBot":  "   unknown", // cut in the middle
+		strings.Repeat("x ", 250) + "GPTBot": "GPTBot train OpenAI claimed",
 		strings.Repeat("GPTBot", 5000):       "   unknown",
 		"\x00\xff GPTBot\x00":                "GPTBot train OpenAI claimed",
 	} {

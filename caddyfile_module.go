@@ -111,7 +111,7 @@ func checkBlocks(h httpcaddyfile.Helper, before caddy.ModuleMap) error {
 }
 
 // clientMatcher finds matchers that tell clients apart that ask for one URL.
-var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp)"\s*:`)
+var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp|crawler)"\s*:`)
 
 func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 	switch word := d.Val(); word {

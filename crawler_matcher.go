@@ -160,8 +160,13 @@ func parseCrawlers(d *caddyfile.Dispenser, app *App) error {
 		*agents = append(*agents, crawlers.Crawler{Token: name})
 		return &(*agents)[len(*agents)-1]
 	}
+	words := []string{"agent", "ranges", "rdns", "directories", "resolver"}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		word, args := d.Val(), d.RemainingArgs()
+		word := d.Val()
+		if !slices.Contains(words, word) {
+			return unknownWord(d, "crawlers", words...)
+		}
+		args := d.RemainingArgs()
 		if slices.Contains(args, "") {
 			return d.Errf("%s: an empty word; an unset {$VARIABLE} counts as nothing", word)
 		}
@@ -193,8 +198,6 @@ func parseCrawlers(d *caddyfile.Dispenser, app *App) error {
 				return d.Err("resolver: want the address of one DNS server")
 			}
 			app.Crawlers.Resolver = args[0]
-		default:
-			return unknownWord(d, "crawlers", "agent", "ranges", "rdns", "directories", "resolver")
 		}
 		if d.NextBlock(d.Nesting()) {
 			return d.Errf("%s: it has no block", word)

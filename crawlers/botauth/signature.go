@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -267,7 +268,8 @@ func originOf(value any) (string, error) {
 
 // coveredBy is the domain that a signature covers: nobody else's name is put to it. The
 // member has the signature's label, or it is the only one covered, since who passes a
-// request on may change a label.
+// request on may change a label. Who covers the whole header, as the npm package
+// web-bot-auth 0.1 does, covers each member.
 func (a agents) coveredBy(label string, input httpsfv.InnerList) (string, error) {
 	if a.bare != "" {
 		if covers(input, "signature-agent") {
@@ -283,6 +285,9 @@ func (a agents) coveredBy(label string, input httpsfv.InnerList) (string, error)
 		if key := text(item.Params, "key"); key != "" && len(item.Params.Names()) == 1 {
 			names = append(names, key)
 		}
+	}
+	if len(names) == 0 && covers(input, "signature-agent") {
+		names = slices.Collect(maps.Keys(a.byName))
 	}
 	switch {
 	case slices.Contains(names, label):

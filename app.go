@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	_ "github.com/caddy-paywall/caddy-paywall/commands"
+	"github.com/caddy-paywall/caddy-paywall/crawlers"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/evm"
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/remote"
@@ -56,6 +57,10 @@ type App struct {
 
 	// Who verifies and settles payments, by the name that sites use.
 	FacilitatorsRaw map[string]json.RawMessage `json:"facilitators,omitempty" caddy:"namespace=paywall.facilitators inline_key=type"`
+
+	// What is known of crawlers beside the table that comes with the paywall, for the
+	// `crawler` matcher.
+	Crawlers *crawlers.Config `json:"crawlers,omitempty"`
 
 	ctx      caddy.Context
 	places   *places

@@ -26,6 +26,9 @@ import (
 //			timeout <duration>
 //		}
 //		facilitator <name> <module> [<args...>]
+//		crawlers {
+//			…
+//		}
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
@@ -51,8 +54,10 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.FormerLedgersRaw = append(app.FormerLedgersRaw, raw)
 		case "facilitator":
 			err = parseFacilitator(d, app)
+		case "crawlers":
+			err = parseCrawlers(d, app)
 		default:
-			err = unknownWord(d, "the global paywall block", "ledger", "former_ledger", "facilitator")
+			err = unknownWord(d, "the global paywall block", "ledger", "former_ledger", "facilitator", "crawlers")
 		}
 		if err != nil {
 			return nil, err

@@ -106,6 +106,7 @@ type Handler struct {
 	Where string `json:"where,omitempty"`
 
 	app        *App
+	crawlers   *Crawlers
 	list       *pricing.List
 	prices     []price
 	desk       *purchase.Desk
@@ -150,6 +151,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.app.observes = true
 	} else {
 		h.app.sells = true
+	}
+	if h.crawlers, err = crawlersOf(ctx); err != nil {
+		return err
 	}
 	h.openDesk()
 	if err := metrics.Register(ctx.GetMetricsRegistry(), gauges); err != nil {
@@ -218,6 +222,7 @@ func parseOrigin(s string) (string, error) {
 // ServeHTTP is the life of a request at the gate: what it costs, what is asked for it now,
 // and the purchase.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	h.crawlers.look(r) // before anybody takes headers away
 	if h.Observe {
 		h.observe(r)
 		return next.ServeHTTP(w, r)

@@ -82,9 +82,10 @@ func (s sighting) bought(p *purchase.Purchase) {
 	s.count(traffic.Sums{Paid: 1, Earned: earned})
 }
 
-// who is the client of a request.
-func (h *Handler) who(*http.Request) traffic.Client {
-	return traffic.Client{Proof: "unknown"}
+// who is the client of a request. It waits for nobody.
+func (h *Handler) who(r *http.Request) traffic.Client {
+	who := h.crawlers.Seen(r)
+	return traffic.Client{Kind: string(who.Kind), Name: who.Name, Proof: string(who.Proof)}
 }
 
 // unitOf is what amounts are counted in: dollars where there is no symbol.

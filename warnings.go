@@ -65,18 +65,25 @@ func (h *Handler) warnAboutFree(f *Free) {
 	h.logger.Warn("a payer can choose what this matcher looks at, and so what is free", fields...)
 }
 
-// payerControls says whether a matcher looks at what any client can send.
+// payerControls says whether a matcher looks at what any client can send. That a client
+// has to prove who it is leaves it the choice not to.
 func payerControls(set caddy.ModuleMap) bool {
 	for _, name := range []string{"header", "header_regexp", "query", "expression"} {
 		if _, ok := set[name]; ok {
 			return true
 		}
 	}
-	return false
+	if raw, ok := set["crawler"]; ok {
+		var m MatchCrawler
+		if json.Unmarshal(raw, &m) != nil || !m.Verified {
+			return true
+		}
+	}
+	return matcher.LeavesCrawlersOut(set)
 }
 
 // clientMatcher finds matchers that tell clients apart that ask for one URL.
-var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp)"\s*:`)
+var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp|crawler)"\s*:`)
 
 // doubtsAboutBlock says what is probably not meant with a matcher before a block.
 func doubtsAboutBlock(before caddy.ModuleMap) (doubts []string) {

@@ -44,6 +44,13 @@ func TestWarnings(t *testing.T) {
 		"password of the ledger":   {global: quiet + "\nledger postgres postgres://me:canary@127.0.0.1:1/db?sslmode=disable", site: site + price, want: "the database password is in the config"},
 		"access log":               {global: quiet, site: site + price, before: "log {\noutput discard\n}\nlog other {\noutput file LOG2\n}", want: "writes payment headers in the clear"},
 		"payer's choice is free":   {global: quiet, site: site + price + "\nfree @m /x", before: "@m header A b", want: "a payer can choose"},
+		"a crawler is free":        {global: quiet, site: site + price + "\nfree @m /x", before: "@m crawler search", want: "a payer can choose"},
+		"no crawler is free":       {global: quiet, site: site + price + "\nfree @m /x", before: "@m not crawler train", want: "a payer can choose"},
+		"not verified is free":     {global: quiet, site: site + price + "\nfree @m /x", before: "@m not crawler train verified", want: "a payer can choose"},
+		"a verified one is free":   {global: quiet + "\ncrawlers {\nranges Googlebot RANGES\n}", site: site + price + "\nfree @m /x", before: "@m crawler Googlebot verified"},
+		"a client is free":         {global: quiet, site: site + price + "\nfree @m /x", before: "@m vars {http.paywall.client} Googlebot", want: "a payer can choose"},
+		"a crawler has a price":    {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m crawler train"},
+		"crawler before the block": {global: quiet, site: site + price, before: "@m crawler train", matcher: "@m", want: "past the paywall"},
 		"query by a placeholder":   {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m vars {query.p} 1", want: "reads the query in one way only"},
 		"query by expression":      {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m expression query({'p': '*'})", want: "reads the query in one way only"},
 		"query by the matcher":     {global: quiet, site: site + price + "\nprice @m /y $0.01", before: "@m query p=*"},
@@ -61,7 +68,11 @@ func TestWarnings(t *testing.T) {
 		}
 		for _, format := range []string{"Caddyfile", "JSON"} {
 			t.Run(name+" in a "+format, func(t *testing.T) {
-				log := filepath.Join(t.TempDir(), "log")
+				log, ranges := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "ranges")
+				if err := os.WriteFile(ranges, []byte("192.0.2.0/28\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				tt.global = strings.ReplaceAll(tt.global, "RANGES", ranges)
 				ledger := "ledger memory i_accept_loss\n"
 				if strings.Contains(tt.global, "ledger ") {
 					ledger = ""

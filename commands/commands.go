@@ -19,6 +19,7 @@ var subcommands = []func() *cobra.Command{
 	newReportCommand,
 	newValidateCommand,
 	newCheckCommand,
+	newCrawlersCommand,
 }
 
 func init() {

@@ -34,6 +34,12 @@ func TestSubcommands(t *testing.T) {
 		"validate, unknown flag":    {[]string{"validate", "--nope"}, exitUsage, "caddy paywall validate: unknown flag: --nope"},
 		"validate, a file by name":  {[]string{"validate", "Caddyfile"}, exitUsage, "caddy paywall validate: unexpected \"Caddyfile\"; give the file with --config"},
 		"check, unknown flag":       {[]string{"check", "--nope"}, exitUsage, "caddy paywall check: unknown flag: --nope"},
+		"crawlers":                  {[]string{"crawlers"}, 0, " crawlers and agents, as of 20"},
+		"crawlers, one kind":        {[]string{"crawlers", "--kind", "search"}, 0, "Googlebot                  search  Google"},
+		"crawlers, as JSON":         {[]string{"crawlers", "--format", "json"}, 0, `{"token":"GPTBot","kind":"train","operator":"OpenAI","ranges":["https://openai.com/gptbot.json"]}`},
+		"crawlers, unknown kind":    {[]string{"crawlers", "--kind", "nice"}, exitUsage, "caddy paywall crawlers: there is no kind \"nice\"; there are: train, search"},
+		"crawlers, unknown format":  {[]string{"crawlers", "--format", "xml"}, exitUsage, "--format: want table or json"},
+		"crawlers, a kind by name":  {[]string{"crawlers", "search"}, exitUsage, "for one kind give it with --kind"},
 		"pay, two URLs":             {[]string{"pay", "a", "b"}, exitUsage, "caddy paywall pay: give one URL; see --help"},
 	} {
 		t.Run(name, func(t *testing.T) {

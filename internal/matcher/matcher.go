@@ -156,6 +156,9 @@ func Headers(set caddy.ModuleMap) (names []string) {
 		}
 	}
 	for module, raw := range set {
+		if module == "crawler" || clientPlaceholder.Match(raw) {
+			names = append(names, "User-Agent", "Signature-Agent", "Signature-Input", "Signature")
+		}
 		switch module {
 		case "header", "header_regexp":
 			var fields map[string]json.RawMessage
@@ -200,7 +203,20 @@ func Headers(set caddy.ModuleMap) (names []string) {
 	return names
 }
 
+// LeavesCrawlersOut says whether a set is for those who are no crawlers, as anybody can
+// say; or for who has a placeholder of ours, which it might be.
+func LeavesCrawlersOut(set caddy.ModuleMap) bool {
+	for module, raw := range set {
+		if clientPlaceholder.Match(raw) || module == "not" && nestedCrawler.Match(raw) {
+			return true
+		}
+	}
+	return false
+}
+
 var (
+	clientPlaceholder = regexp.MustCompile(`http\.paywall\.client`)
+	nestedCrawler     = regexp.MustCompile(`"crawler"\s*:`)
 	headerPlaceholder = regexp.MustCompile(`(?:http\.request\.header|\{header)\.([\w-]+)`)
 	cookiePlaceholder = regexp.MustCompile(`http\.request\.cookie\.|\{cookie\.`)
 	headerFunction    = regexp.MustCompile(`\bheader\s*\([^)]*`)

@@ -112,7 +112,7 @@ func (m *MatchCrawler) Provision(ctx caddy.Context) error {
 	if m.Verified {
 		for _, row := range table.Agents() {
 			if m.isFor(row.Token, row.Kind) {
-				*m.app.expected = append(*m.app.expected, row)
+				m.app.expected = append(m.app.expected, row)
 			}
 		}
 	}

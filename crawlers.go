@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/crawlers"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
@@ -25,7 +26,8 @@ func init() {
 type Crawlers struct {
 	checker  *crawlers.Checker
 	key      string
-	expected *[]*crawlers.Crawler // by matchers that want a proof
+	logger   *zap.Logger
+	expected []*crawlers.Crawler // by matchers that want a proof
 }
 
 // CaddyModule returns the Caddy module information.
@@ -39,7 +41,7 @@ var checkers = caddy.NewUsagePool()
 
 // Provision makes the table and reads lists from the disk. It asks nobody anything.
 func (c *Crawlers) Provision(ctx caddy.Context) error {
-	c.expected = new([]*crawlers.Crawler)
+	c.logger = ctx.Logger()
 	var config crawlers.Config
 	app, err := ctx.AppIfConfigured("paywall")
 	switch {
@@ -56,7 +58,7 @@ func (c *Crawlers) Provision(ctx caddy.Context) error {
 	dir := filepath.Join(caddy.AppDataDir(), "paywall", "crawlers")
 	key := fmt.Sprintf("%x %s", sha256.Sum256(said), dir)
 	kept, _, err := checkers.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return crawlers.New(config, crawlers.Environment{Dir: dir, Logger: ctx.Logger()})
+		return crawlers.New(config, crawlers.Environment{Dir: dir, Logger: c.logger})
 	})
 	if err != nil {
 		return err
@@ -67,7 +69,8 @@ func (c *Crawlers) Provision(ctx caddy.Context) error {
 
 // Start has the lists fetched that matchers want.
 func (c *Crawlers) Start() error {
-	c.checker.Expect(*c.expected...)
+	c.checker.LogTo(c.logger)
+	c.checker.Expect(c.expected...)
 	return nil
 }
 

@@ -128,6 +128,7 @@ func TestReferenceHasEveryWord(t *testing.T) {
 		"auth":                 global("facilitator a https://a.example {\nauth other\n}"),
 		"evm facilitator":      global("facilitator a evm {\nother\n}"),
 		"network":              global("facilitator a evm {\nnetwork base {\nother\n}\n}"),
+		"crawlers":             global("crawlers {\nother\n}"),
 		"directive":            site("other"),
 		"accept":               site("accept base usdc " + gate.PayTo + " {\nother\n}"),
 		"price":                site(price + "other\n}"),

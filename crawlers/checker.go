@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -90,6 +91,7 @@ type Checker struct {
 	signatures *botauth.Verifier
 	life       context.Context
 	end        context.CancelFunc
+	logger     *atomic.Pointer[zap.Logger]
 }
 
 // New makes a checker. It reads files and asks nobody anything; what it fetches later, it
@@ -110,13 +112,14 @@ func New(config Config, env Environment) (*Checker, error) {
 	if env.Client != nil {
 		listClient, directoryClient = env.Client, env.Client
 	}
-	c := &Checker{table: table, lists: map[*Crawler][]*list{}}
+	c := &Checker{table: table, lists: map[*Crawler][]*list{}, logger: new(atomic.Pointer[zap.Logger])}
+	c.logger.Store(env.Logger)
 	bySource := map[string]*list{}
 	for _, a := range table.agents {
 		for _, source := range a.Ranges {
 			l := bySource[source]
 			if l == nil {
-				l = &list{source: source, kept: keptAs(env.Dir, source), client: listClient, logger: env.Logger}
+				l = &list{source: source, kept: keptAs(env.Dir, source), client: listClient, logger: c.logger}
 				if err := l.open(); err != nil {
 					return nil, fmt.Errorf("crawlers: %w", err)
 				}
@@ -139,6 +142,9 @@ func (c *Checker) Destruct() error {
 	c.end()
 	return nil
 }
+
+// LogTo has a checker that outlives a reload write to the log of the config that runs.
+func (c *Checker) LogTo(logger *zap.Logger) { c.logger.Store(logger) }
 
 // Table is what the checker knows.
 func (c *Checker) Table() *Table { return c.table }

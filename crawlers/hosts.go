@@ -17,12 +17,13 @@ const (
 	lookupWithin = 2 * time.Second
 	maxHosts     = 8 // names of one address that are looked at
 	maxLookups   = 64
-	maxLookups1  = 4 // for one network, so that a stranger cannot have all
+	maxLookups1  = 8 // for one network, so that a stranger cannot have all
 
 	hostsKept   = 10_000 // addresses of which the names are remembered at least
 	confirmedIs = 24 * time.Hour
 	namelessIs  = time.Hour
 	unsureIs    = 30 * time.Second // after a time-out
+	roomAgain   = 20 * time.Millisecond
 )
 
 // hosts knows the names of addresses, as far as who owns the name agrees
@@ -57,8 +58,11 @@ func (h *hosts) names(ctx context.Context, a netip.Addr) []string {
 		return known.names
 	}
 	ended := h.lookUp(a)
-	if ended == nil {
-		return nil
+	for ended == nil { // a crawler may come from many addresses at once
+		if !sleep(ctx, roomAgain) {
+			return nil
+		}
+		ended = h.lookUp(a)
 	}
 	select {
 	case <-ended:
@@ -69,6 +73,13 @@ func (h *hosts) names(ctx context.Context, a netip.Addr) []string {
 	}
 }
 
+// noWait is closed.
+var noWait = func() <-chan struct{} {
+	closed := make(chan struct{})
+	close(closed)
+	return closed
+}()
+
 // lookUp begins to look an address up, or finds that it is under way. It returns nil if
 // there are too many.
 func (h *hosts) lookUp(a netip.Addr) <-chan struct{} {
@@ -77,6 +88,9 @@ func (h *hosts) lookUp(a netip.Addr) <-chan struct{} {
 	defer h.mu.Unlock()
 	if under := h.under[a]; under != nil {
 		return under
+	}
+	if known, ok := h.known.Get(a); ok && time.Now().Before(known.until) {
+		return noWait // it has ended meanwhile
 	}
 	if err != nil || len(h.under) >= maxLookups || h.nets[network] >= maxLookups1 || h.life.Err() != nil {
 		return nil

@@ -35,7 +35,7 @@ type list struct {
 	source string // URL or file
 	kept   string // the file in which a published one is kept across restarts, or ""
 	client *http.Client
-	logger *zap.Logger
+	logger *atomic.Pointer[zap.Logger] // of the config that runs
 
 	prefixes atomic.Pointer[prefixes]
 	watched  sync.Once
@@ -57,7 +57,7 @@ func (l *list) open() error {
 	}
 	if content, err := readFile(l.kept); err == nil {
 		if err := l.set(content); err != nil {
-			l.logger.Warn("a list of addresses that was kept cannot be read; it is fetched again", zap.String("file", l.kept), zap.Error(err))
+			l.logger.Load().Warn("a list of addresses that was kept cannot be read; it is fetched again", zap.String("file", l.kept), zap.Error(err))
 		}
 	}
 	return nil
@@ -111,7 +111,7 @@ func (l *list) watchURL(life context.Context) {
 			if life.Err() != nil {
 				return
 			}
-			l.logger.Warn("a list of addresses cannot be fetched; the last good one is used", zap.String("list", l.source), zap.Bool("have_one", l.prefixes.Load() != nil), zap.Error(err))
+			l.logger.Load().Warn("a list of addresses cannot be fetched; the last good one is used", zap.String("list", l.source), zap.Bool("have_one", l.prefixes.Load() != nil), zap.Error(err))
 			wait, retry = retry, min(2*retry, listRetryMax)
 			continue
 		}
@@ -131,7 +131,7 @@ func (l *list) fetch(life context.Context) error {
 		return nil
 	}
 	if err := keep(l.kept, document.Body); err != nil {
-		l.logger.Warn("a list of addresses cannot be kept; after a restart it is fetched again", zap.String("file", l.kept), zap.Error(err))
+		l.logger.Load().Warn("a list of addresses cannot be kept; after a restart it is fetched again", zap.String("file", l.kept), zap.Error(err))
 	}
 	return nil
 }
@@ -177,7 +177,7 @@ func (l *list) watchFile(life context.Context) {
 			err = l.set(content)
 		}
 		if err != nil {
-			l.logger.Error("a file of addresses has changed and cannot be used; what it said before is", zap.String("file", l.source), zap.Error(err))
+			l.logger.Load().Error("a file of addresses has changed and cannot be used; what it said before is", zap.String("file", l.source), zap.Error(err))
 		}
 	}
 }

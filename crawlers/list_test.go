@@ -26,6 +26,12 @@ var (
 	outside = netip.MustParseAddr("192.0.2.77")
 )
 
+func noLog() *atomic.Pointer[zap.Logger] {
+	p := new(atomic.Pointer[zap.Logger])
+	p.Store(zap.NewNop())
+	return p
+}
+
 func TestParsePrefixes(t *testing.T) {
 	for content, want := range map[string]bool{
 		published: true,
@@ -107,7 +113,7 @@ func TestListKeepsTheLastGoodOne(t *testing.T) {
 				_, _ = io.WriteString(w, published)
 			})
 			source := "https://bots.example/x.json"
-			l := &list{source: source, kept: keptAs(t.TempDir(), source), client: client, logger: zap.NewNop()}
+			l := &list{source: source, kept: keptAs(t.TempDir(), source), client: client, logger: noLog()}
 			if err := l.fetch(t.Context()); err != nil || !l.prefixes.Load().contains(inside) {
 				t.Fatal(err)
 			}
@@ -115,7 +121,7 @@ func TestListKeepsTheLastGoodOne(t *testing.T) {
 			if err := l.fetch(t.Context()); err == nil {
 				t.Error("it is taken for a list")
 			}
-			restarted := &list{source: source, kept: l.kept, client: client, logger: zap.NewNop()}
+			restarted := &list{source: source, kept: l.kept, client: client, logger: noLog()}
 			if err := restarted.open(); err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +137,7 @@ func TestListKeepsTheLastGoodOne(t *testing.T) {
 // TestOwnFile: at the start a file of the operator has to be there and be good.
 func TestOwnFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "ranges.txt")
-	l := &list{source: name, logger: zap.NewNop()}
+	l := &list{source: name, logger: noLog()}
 	for content, want := range map[string]bool{"192.0.2.0/28\n": true, "nonsense": false, "": false} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -115,6 +115,26 @@ func TestHangingResolverHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// TestManyAddressesOfOneCrawlerAreVerified: more than are looked up at once, when it comes
+// for the first time.
+func TestManyAddressesOfOneCrawlerAreVerified(t *testing.T) {
+	dns := loopback.NewDNS(t)
+	c := newChecker(t, Config{Resolver: dns.Address()}, Environment{})
+	var requests sync.WaitGroup
+	for i := range 3 * maxLookups1 {
+		address := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
+		name := fmt.Sprintf("spider-%d.yandex.com", i)
+		dns.Name(address.String(), name)
+		dns.Confirm(name, address.String())
+		requests.Go(func() {
+			if got := c.Who(asking("YandexBot"), address); got.Proof != Verified {
+				t.Errorf("%s: %+v", address, got)
+			}
+		})
+	}
+	requests.Wait()
+}
+
 // TestListsAreFetchedInTheBackground: and only of those who come, or are expected.
 func TestListsAreFetchedInTheBackground(t *testing.T) {
 	var asked atomic.Int64

@@ -89,6 +89,13 @@ func (m *Message) component(item httpsfv.Item) (string, error) {
 
 // member is the value of one member of a header that is a dictionary.
 func member(values []string, item httpsfv.Item) (string, error) {
+	size := 0
+	for _, value := range values {
+		size += len(value)
+	}
+	if size > maxMembers {
+		return "", errComponent
+	}
 	dictionary, err := httpsfv.UnmarshalDictionary(values)
 	if err != nil {
 		return "", err

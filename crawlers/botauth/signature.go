@@ -20,7 +20,8 @@ const (
 	maxSignature  = 2 << 10 // bytes of Signature
 	maxAgent      = 1 << 10 // bytes of Signature-Agent
 	maxSignatures = 4
-	maxCovered    = 24
+	maxCovered    = 16
+	maxMembers    = 4 << 10 // bytes of a dictionary of which a member is covered
 	maxNonce      = 256
 
 	tag = "web-bot-auth"

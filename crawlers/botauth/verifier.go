@@ -60,11 +60,11 @@ func (v *Verifier) verify(ctx context.Context, s *signature, m *Message, from ne
 	if s.keyID == testKey && !v.testKeys {
 		return errors.New("signed with a key that everybody has")
 	}
-	base, err := s.base(m)
+	public, err := v.directories.key(ctx, s.domain, s.keyID)
 	if err != nil {
 		return err
 	}
-	public, err := v.directories.key(ctx, s.domain, s.keyID)
+	base, err := s.base(m)
 	if err != nil {
 		return err
 	}

@@ -222,7 +222,6 @@ func parseOrigin(s string) (string, error) {
 // ServeHTTP is the life of a request at the gate: what it costs, what is asked for it now,
 // and the purchase.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	h.crawlers.look(r) // before anybody takes headers away
 	if h.Observe {
 		h.observe(r)
 		return next.ServeHTTP(w, r)

@@ -72,13 +72,13 @@ func TestWarnings(t *testing.T) {
 				if err := os.WriteFile(ranges, []byte("192.0.2.0/28\n"), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				tt.global = strings.ReplaceAll(tt.global, "RANGES", ranges)
+				global := strings.ReplaceAll(tt.global, "RANGES", ranges)
 				ledger := "ledger memory i_accept_loss\n"
 				if strings.Contains(tt.global, "ledger ") {
 					ledger = ""
 				}
 				before := strings.ReplaceAll(tt.before, "LOG2", filepath.Join(t.TempDir(), "access"))
-				text := "{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\nlevel WARN\n}\npaywall {\n" + ledger + tt.global + "\n}\n}\nhttp://127.0.0.1:0 {\n" +
+				text := "{\nadmin off\npersist_config off\nlog {\noutput file " + log + "\nlevel WARN\n}\npaywall {\n" + ledger + global + "\n}\n}\nhttp://127.0.0.1:0 {\n" +
 					before + "\npaywall " + matcher + " {\n" + tt.site + "\n}\nrespond ok\n}"
 				if format == "JSON" {
 					text = adaptedByHand(t, text)

@@ -105,7 +105,7 @@ func TestSellersThatHoldUs(t *testing.T) {
 			}
 			c, _ := newClient(t)
 			c.Wait = 3 * time.Second // by the clock that only pauses move
-			c.Timeout, c.MaxTime = 500*time.Millisecond, time.Second
+			c.Timeout, c.MaxTime = 2*time.Second, 4*time.Second // a busy machine may not drip for a while
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			result, err := c.Do(s.get(t, "/").WithContext(ctx))

@@ -145,6 +145,16 @@ func (c *Crawlers) Who(r *http.Request) crawlers.Client {
 	return *found.who
 }
 
+// Glance is like Who, and never waits: for counts, where the next request of the same
+// client may be counted as proved and this one is not.
+func (c *Crawlers) Glance(r *http.Request) crawlers.Client {
+	if found := c.look(r); found.who != nil {
+		return *found.who
+	}
+	address, _ := request.ClientAddress(r)
+	return c.checker.Glance(r, address)
+}
+
 // Interface guards
 var (
 	_ caddy.App          = (*Crawlers)(nil)

@@ -145,8 +145,9 @@ func (c *Crawlers) Who(r *http.Request) crawlers.Client {
 	return *found.who
 }
 
-// Seen is like Who, and waits for nobody: who is not known yet only claims to be somebody.
-func (c *Crawlers) Seen(r *http.Request) crawlers.Client {
+// Glance is like Who, and never waits: for counts, where the next request of the same
+// client may be counted as proved and this one is not.
+func (c *Crawlers) Glance(r *http.Request) crawlers.Client {
 	found := c.look(r)
 	if found.who != nil {
 		return *found.who
@@ -154,7 +155,7 @@ func (c *Crawlers) Seen(r *http.Request) crawlers.Client {
 	address, _ := request.ClientAddress(r)
 	who := c.checker.Glance(r, address)
 	if who.Proof == crawlers.Verified {
-		found.who = &who // a signature that must not come twice is looked at once
+		found.who = &who // its signature is verified once
 	}
 	return who
 }

@@ -84,7 +84,7 @@ func (s sighting) bought(p *purchase.Purchase) {
 
 // who is the client of a request. It waits for nobody.
 func (h *Handler) who(r *http.Request) traffic.Client {
-	who := h.crawlers.Seen(r)
+	who := h.crawlers.Glance(r)
 	return traffic.Client{Kind: string(who.Kind), Name: who.Name, Proof: string(who.Proof)}
 }
 

@@ -228,8 +228,7 @@ func (c *Checker) who(r *http.Request, client netip.Addr, within time.Duration) 
 			_, known := c.table.WithDirectory(domain)
 			return known
 		})
-		if err == nil {
-			row, _ := c.table.WithDirectory(domain)
+		if row, known := c.table.WithDirectory(domain); err == nil && known {
 			if claimed != nil && slices.Contains(claimed.Directories, domain) {
 				row = claimed
 			}

@@ -197,6 +197,7 @@ func TestVerify(t *testing.T) {
 		"a giant input":                             {with(bot.message(""), headerInput, "sig=("+strings.Repeat(`"@authority" `, 10_000)+")"), false},
 		"a giant name":                              {with(bot.message(""), headerAgent, `sig="https://`+strings.Repeat("a", 100_000)+`.example"`), false},
 		"many signatures":                           {with(bot.message(""), headerInput, strings.Repeat(`a=();x,b=();x,c=();x,d=();x,`, 1)+"e=()"), false},
+		"no signature in it":                        {with(with(bot.message(""), headerInput, ""), headerSignature, ""), false},
 		"an empty header":                           {with(bot.message(""), headerAgent, ""), false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -97,7 +97,7 @@ func signaturesOf(m *Message, now time.Time, longest time.Duration) ([]signature
 		found = append(found, s)
 	}
 	if len(found) == 0 {
-		return nil, errors.Join(errs...)
+		return nil, errors.Join(append(errs, errUnsigned)...)
 	}
 	return found, nil
 }

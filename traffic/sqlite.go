@@ -85,8 +85,8 @@ func (s *SQLite) open(ctx context.Context) (*sql.DB, error) {
 	mode := "rwc"
 	if s.read {
 		mode = "ro"
-	} else if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
-		return nil, fmt.Errorf("making the folder of the counts: %w", err)
+	} else if err := makeFile(s.path); err != nil {
+		return nil, fmt.Errorf("making the file of the counts: %w", err)
 	}
 	source := "file:" + (&url.URL{Path: s.path}).EscapedPath() + "?mode=" + mode + "&_pragma=busy_timeout(5000)"
 	if !s.read {
@@ -102,6 +102,18 @@ func (s *SQLite) open(ctx context.Context) (*sql.DB, error) {
 	}
 	s.db = db
 	return db, nil
+}
+
+// makeFile makes an empty file that is nobody else's to read, if there is none.
+func makeFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator says where
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // prepare makes the tables, or makes sure that they are ours.

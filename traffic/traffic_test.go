@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -190,6 +191,9 @@ func TestSQLiteKeepsCounts(t *testing.T) {
 	}
 	if err := store.Add(t.Context(), someRows(time.Unix(0, 0), 1, 0)); err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info, err)
 	}
 	reader, err := OpenSQLite(file) // while the gateway runs
 	if err != nil {

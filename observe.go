@@ -107,7 +107,7 @@ func (p *place) name() string {
 	return "(all)"
 }
 
-// keepTraffic moves counts into the store until the app stops, and what is left then.
+// keepTraffic moves counts into the store until the app stops. Stop moves what is left.
 func (a *App) keepTraffic() {
 	ticks := time.NewTicker(traffic.FlushEvery)
 	defer ticks.Stop()
@@ -117,6 +117,9 @@ func (a *App) keepTraffic() {
 		case <-a.watching.Done():
 			return
 		case <-ticks.C:
+		}
+		if a.watching.Err() != nil {
+			return
 		}
 		err := a.flushTraffic()
 		if err != nil && !told {

@@ -104,7 +104,7 @@ func TestSellersThatHoldUs(t *testing.T) {
 				s.Config.Handler = tt.answer
 			}
 			c, _ := newClient(t)
-			c.Wait = 3 * time.Second // by the clock that only pauses move
+			c.Wait = 3 * time.Second                            // by the clock that only pauses move
 			c.Timeout, c.MaxTime = 2*time.Second, 4*time.Second // a busy machine may not drip for a while
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +20,7 @@ import (
 
 // paymentsFlags are the flags of caddy paywall payments.
 type paymentsFlags struct {
-	file, postgresEnv string
+	source
 	states            []string
 	owed, reverted    bool
 	payer, host, path string
@@ -64,8 +63,7 @@ Exit codes: 0 done, 1 the ledger cannot be read, 2 usage, 3 no such payment.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, exitUsage, err) })
 	cmd.AddCommand(newBackupCommand(), newVerifyCommand())
 	flags := cmd.Flags()
-	flags.StringVar(&f.file, "file", "", "the `file` of the SQLite ledger (default: where Caddy keeps it)")
-	flags.StringVar(&f.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")
+	f.addTo(flags)
 	flags.StringSliceVar(&f.states, "state", nil, "only these `states`: "+strings.Join(stateNames(), ", "))
 	flags.BoolVar(&f.owed, "owed", false, "only what was paid for, or may have been, and not delivered")
 	flags.BoolVar(&f.reverted, "reverted", false, "only what was delivered and whose money the chain took back")
@@ -120,7 +118,7 @@ func listPayments(ctx context.Context, f paymentsFlags, args []string, out io.Wr
 	if len(args) == 1 && strings.ContainsAny(args[0], `/\.`) {
 		return exitUsage, fmt.Errorf("%q is no payment id; if it is the file of the ledger, give it with --file", clean(args[0]))
 	}
-	book, err := f.open(ctx)
+	book, err := f.openLedger(ctx)
 	if err != nil {
 		return exitFailure, err
 	}
@@ -258,23 +256,4 @@ func (f paymentsFlags) matching(rows iter.Seq2[ledger.Payment, error]) iter.Seq2
 			}
 		}
 	}
-}
-
-// open opens the ledger that the flags name.
-func (f paymentsFlags) open(ctx context.Context) (reader, error) {
-	if f.postgresEnv != "" {
-		if f.file != "" {
-			return nil, errors.New("--file and --postgres-env exclude each other")
-		}
-		dsn := os.Getenv(f.postgresEnv)
-		if dsn == "" {
-			return nil, fmt.Errorf("--postgres-env: the environment has no %s", f.postgresEnv)
-		}
-		return openPostgres(ctx, dsn)
-	}
-	l, err := openSQLite(f.file)
-	if err != nil {
-		return nil, err // not l, which would be a reader that is no nil
-	}
-	return l, nil
 }

@@ -225,7 +225,7 @@ func TestPaymentsUsage(t *testing.T) {
 			t.Errorf("%s: %d %v", name, code, err)
 		}
 	}
-	if code, err := listPayments(t.Context(), paymentsFlags{format: "table", postgresEnv: "PAYWALL_TEST_UNSET"}, nil, &bytes.Buffer{}, time.Now()); err == nil || code != exitFailure {
+	if code, err := listPayments(t.Context(), paymentsFlags{format: "table", source: source{postgresEnv: "PAYWALL_TEST_UNSET"}}, nil, &bytes.Buffer{}, time.Now()); err == nil || code != exitFailure {
 		t.Errorf("unset: %d %v", code, err)
 	}
 }
@@ -267,7 +267,7 @@ func TestPaymentsInAFile(t *testing.T) {
 			t.Errorf("%s: %d %v, no %q in\n%s", name, code, err, tc.want, out.String())
 		}
 	}
-	if code, err := listPayments(t.Context(), paymentsFlags{file: file, format: "json"}, []string{"zz"}, &bytes.Buffer{}, time.Now()); code != exitNoPayment || err == nil {
+	if code, err := listPayments(t.Context(), paymentsFlags{source: source{file: file}, format: "json"}, []string{"zz"}, &bytes.Buffer{}, time.Now()); code != exitNoPayment || err == nil {
 		t.Error(code, err)
 	}
 }

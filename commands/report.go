@@ -16,7 +16,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -24,8 +23,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-paywall/caddy-paywall/ledger"
-	"github.com/caddy-paywall/caddy-paywall/ledger/postgres"
-	"github.com/caddy-paywall/caddy-paywall/ledger/sqlite"
 	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 	"github.com/caddy-paywall/caddy-paywall/traffic"
 )
@@ -52,8 +49,7 @@ VERIFIED is the part that proved who it is; whoever else only says so. WORTH is
 what all those requests would cost, EARNED what was paid. Amounts are never
 rounded. Days and hours are UTC; hours are kept for 40 days, days for ever.
 
-Times are days (2026-11-01), RFC 3339 (2026-11-23T12:00:00Z), or how long ago
-(24h, 7d).
+Times are how long ago (7d, 24h) or dates in UTC: 2026-11-01, 2026-11-01T12:00.
 
 Exit codes: 0 done, 1 the counts cannot be read, 2 usage.`,
 		SilenceUsage:  true,
@@ -75,7 +71,7 @@ Exit codes: 0 done, 1 the counts cannot be read, 2 usage.`,
 	flags.StringVar(&f.html, "html", "", "write a page with plots to this `file`, instead of printing")
 	flags.StringSliceVar(&f.exclude, "exclude", nil, "leave out what these `payers` have paid, such as your own wallets (with --by day or outcome)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		code, err := f.run(cmd.Context(), cmd.OutOrStdout(), time.Now())
+		code, err := f.run(cmd.Context(), cmd.OutOrStdout(), time.Now().UTC()) // as the days are that it counts
 		return exit(cmd, code, err)
 	}
 	return cmd
@@ -83,16 +79,16 @@ Exit codes: 0 done, 1 the counts cannot be read, 2 usage.`,
 
 // group is what is summed up under one label.
 type group struct {
-	Label     string `json:"label"`
-	Kind      string `json:"kind,omitzero"`
-	Asked     int64  `json:"asked"`
-	Verified  int64  `json:"verified"`
-	Observed  int64  `json:"observed"`
-	Challenge int64  `json:"challenged"`
-	Paid      int64  `json:"paid"`
-	Delivered int64  `json:"delivered"`
-	Worth     sums   `json:"worth"`
-	Earned    sums   `json:"earned"`
+	Label      string `json:"label"`
+	Kind       string `json:"kind,omitzero"`
+	Asked      int64  `json:"asked"`
+	Verified   int64  `json:"verified"`
+	Observed   int64  `json:"observed"`
+	Challenged int64  `json:"challenged"`
+	Paid       int64  `json:"paid"`
+	Delivered  int64  `json:"delivered"`
+	Worth      sums   `json:"worth"`
+	Earned     sums   `json:"earned"`
 }
 
 // sums are amounts by what they are in.
@@ -137,7 +133,7 @@ func (g *group) add(row traffic.Row) {
 		g.Verified += row.Asked
 	}
 	g.Observed += row.Observed
-	g.Challenge += row.Challenged
+	g.Challenged += row.Challenged
 	g.Paid += row.Paid
 	g.Delivered += row.Delivered
 	g.Worth.add(row.Unit, row.Worth)
@@ -171,9 +167,6 @@ var labels = map[string]func(traffic.Row) (label, kind string){
 }
 
 func (f reportFlags) run(ctx context.Context, out io.Writer, now time.Time) (int, error) {
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	label, ok := labels[f.by]
 	if !ok {
 		return exitUsage, fmt.Errorf("--by: want client, line, site, day or outcome, not %q", f.by)
@@ -195,6 +188,9 @@ func (f reportFlags) run(ctx context.Context, out io.Writer, now time.Time) (int
 	}
 	if !q.Until.IsZero() && !q.Since.Before(q.Until) {
 		return exitUsage, errors.New("--since is not before --until")
+	}
+	if cut := q.Until.Truncate(time.Hour); !cut.Equal(q.Until) {
+		q.Until = cut.Add(time.Hour) // of which nothing is kept apart
 	}
 	book, err := f.openTraffic()
 	if err != nil {
@@ -273,12 +269,12 @@ func outcomes(total group) []group {
 	}
 	asked, paid := step("asked", total.Asked), step("paid", total.Paid)
 	asked.Worth, paid.Earned = total.Worth, total.Earned
-	return []group{asked, step("observed", total.Observed), step("challenged", total.Challenge), paid, step("delivered", total.Delivered)}
+	return []group{asked, step("observed", total.Observed), step("challenged", total.Challenged), paid, step("delivered", total.Delivered)}
 }
 
 // leaveOut takes away what some payers have paid, by what the ledger has of them.
 func (f reportFlags) leaveOut(ctx context.Context, made *summary, q traffic.Query) error {
-	book, err := paymentsFlags{file: f.file, postgresEnv: f.postgresEnv}.open(ctx)
+	book, err := f.openLedger(ctx)
 	if err != nil {
 		return fmt.Errorf("looking for the payers in the ledger: %w", err)
 	}
@@ -356,10 +352,10 @@ func printSummary(out io.Writer, r summary) error {
 			cells = append(cells, cmp.Or(g.Kind, "-"))
 		}
 		if r.By == "outcome" {
-			cells = append(cells, strconv.FormatInt(g.Asked, 10), dash(g.Worth.String()), dash(g.Earned.String()))
+			cells = append(cells, count(g.Asked), dash(g.Worth.String()), dash(g.Earned.String()))
 		} else {
-			cells = append(cells, strconv.FormatInt(g.Asked, 10), percent(g.Verified, g.Asked), g.Worth.String(),
-				strconv.FormatInt(g.Challenge, 10), strconv.FormatInt(g.Paid, 10), strconv.FormatInt(g.Delivered, 10), g.Earned.String())
+			cells = append(cells, count(g.Asked), percent(g.Verified, g.Asked), g.Worth.String(),
+				count(g.Challenged), count(g.Paid), count(g.Delivered), g.Earned.String())
 		}
 		if bars && bar {
 			cells = append(cells, strings.Repeat("█", int((g.Asked*maxBar+most-1)/most)))
@@ -411,7 +407,7 @@ func summaryCSV(out io.Writer, r summary) error {
 	for _, g := range r.Groups {
 		units := maps.Clone(g.Worth)
 		maps.Copy(units, g.Earned)
-		counts := []string{count(g.Asked), count(g.Verified), count(g.Observed), count(g.Challenge), count(g.Paid), count(g.Delivered)}
+		counts := []string{count(g.Asked), count(g.Verified), count(g.Observed), count(g.Challenged), count(g.Paid), count(g.Delivered)}
 		if len(units) == 0 {
 			units[usd] = decimal.Zero
 		}
@@ -430,105 +426,3 @@ func summaryCSV(out io.Writer, r summary) error {
 }
 
 func count(n int64) string { return strconv.FormatInt(n, 10) }
-
-// openTraffic opens the counts that belong to a ledger.
-func (s source) openTraffic() (traffic.Reader, error) {
-	where, err := s.find()
-	if err != nil {
-		return nil, err
-	}
-	if where.dsn != "" {
-		book, err := postgres.TrafficReader(where.dsn)
-		if err != nil {
-			return nil, fmt.Errorf("the address of the database: %w", err)
-		}
-		return book, nil
-	}
-	file := where.file
-	if file == "" {
-		file = sqlite.DefaultFile()
-	}
-	book, err := traffic.OpenSQLite(traffic.FileBeside(file))
-	if err != nil {
-		return nil, fmt.Errorf("%w; it is there 20 seconds after the first request for a line with a price, beside the ledger of the user that Caddy runs as (say where with --file, --config or --postgres-env)", err)
-	}
-	return book, nil
-}
-
-// source is where a ledger is, as flags say it.
-type source struct {
-	file, postgresEnv, config, adapter string
-}
-
-func (s *source) addTo(flags interface {
-	StringVar(p *string, name, value, usage string)
-}) {
-	flags.StringVar(&s.file, "file", "", "the `file` of the SQLite ledger (default: where Caddy keeps it)")
-	flags.StringVar(&s.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")
-	flags.StringVar(&s.config, "config", "", "the `file` with Caddy's config, which names the ledger")
-	flags.StringVar(&s.adapter, "adapter", "", "the `name` of the config adapter, where the file's name does not tell")
-}
-
-// found is a ledger: in a file ("" is the default) or in a database.
-type found struct{ file, dsn string }
-
-func (s source) find() (found, error) {
-	given := 0
-	for _, flag := range []string{s.file, s.postgresEnv, s.config} {
-		if flag != "" {
-			given++
-		}
-	}
-	if given > 1 {
-		return found{}, errors.New("--file, --postgres-env and --config exclude each other")
-	}
-	switch {
-	case s.postgresEnv != "":
-		dsn := os.Getenv(s.postgresEnv)
-		if dsn == "" {
-			return found{}, fmt.Errorf("--postgres-env: the environment has no %s", s.postgresEnv)
-		}
-		return found{dsn: dsn}, nil
-	case s.config != "":
-		return ledgerIn(s.config, s.adapter)
-	}
-	return found{file: s.file}, nil
-}
-
-// ledgerIn finds the ledger that a config names.
-func ledgerIn(file, adapter string) (found, error) {
-	raw, _, err := loadConfig(file, adapter)
-	if err != nil {
-		return found{}, err
-	}
-	var config struct {
-		Apps struct {
-			Paywall struct {
-				Ledger struct {
-					Type string `json:"type"`
-					File string `json:"file"`
-					DSN  string `json:"dsn"`
-				} `json:"ledger"`
-			} `json:"paywall"`
-		} `json:"apps"`
-	}
-	if err := json.Unmarshal(raw, &config, json.DefaultOptionsV2()); err != nil {
-		return found{}, fmt.Errorf("reading %s: %w", file, err)
-	}
-	l := config.Apps.Paywall.Ledger
-	switch l.Type {
-	case "", "sqlite":
-		path, err := caddy.NewReplacer().ReplaceOrErr(l.File, true, true)
-		if err != nil {
-			return found{}, fmt.Errorf("the ledger's file: %w", err)
-		}
-		return found{file: path}, nil
-	case "postgres":
-		dsn, err := caddy.NewReplacer().ReplaceOrErr(l.DSN, true, true)
-		if err != nil {
-			return found{}, fmt.Errorf("the ledger's dsn: %w", err)
-		}
-		return found{dsn: dsn}, nil
-	}
-	return found{}, fmt.Errorf("%s sells in a ledger of the kind %s, which keeps nothing that could be read", file, clean(l.Type))
-}

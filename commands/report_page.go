@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -24,18 +25,10 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 }).Parse(reportPage))
 
 // writePage writes the report into a file.
-func writePage(file string, r summary) (err error) {
-	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // it is for others to read
-	if err != nil {
+func writePage(file string, r summary) error {
+	var page bytes.Buffer
+	if err := pageTemplate.Execute(&page, r); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
-	defer func() {
-		if end := out.Close(); err == nil {
-			err = end
-		}
-	}()
-	if err := pageTemplate.Execute(out, r); err != nil {
-		return fmt.Errorf("writing the page: %w", err)
-	}
-	return nil
+	return os.WriteFile(file, page.Bytes(), 0o644) //nolint:gosec // it is for others to read
 }

@@ -234,6 +234,9 @@ func (c *Checker) who(r *http.Request, client netip.Addr, within time.Duration) 
 			}
 			return row.as(Verified)
 		}
+		if logger := c.logger.Load(); logger != nil {
+			logger.Debug("a request's signature is not verified", zap.String("domain", domain), zap.Error(err))
+		}
 	}
 	if hasNames && slices.ContainsFunc(c.hosts.names(ctx, client), claimed.hasName) {
 		return claimed.as(Verified)

@@ -10,8 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"golang.org/x/net/http/httpguts"
 )
 
 // Kind is what a client gathers for. The kinds are ours; the operators of crawlers have
@@ -32,7 +30,6 @@ const (
 	Tool      Kind = "tool"      // libraries and headless browsers
 )
 
-// Kinds are all kinds.
 var kinds = []Kind{Train, Search, Assistant, Agent, Data, SEO, Preview, Archive, Monitor, Tool}
 
 // Kinds are all kinds, in the order of the table.
@@ -168,7 +165,7 @@ func KindList() string {
 
 // isDomain says whether a text is a name of more than one label, in small letters.
 func isDomain(s string) bool {
-	if len(s) > 253 || !strings.Contains(s, ".") || s != strings.ToLower(s) || !httpguts.ValidHostHeader(s) {
+	if len(s) > 253 || !strings.Contains(s, ".") {
 		return false
 	}
 	digits := true // alone: an address

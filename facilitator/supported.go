@@ -126,14 +126,14 @@ func (s *Source) Run(ctx context.Context) {
 		pause := supportedEvery
 		err := s.Refresh(ctx)
 		s.waitNoMore()
-		switch {
-		case err == nil:
+		if err == nil {
 			failed = 0
-		case s.Open():
-			pause = max(min(firstRetry<<min(failed, 10), lastRetry), retryAfter(err))
-			failed++
-		default:
-			pause = max(min(firstProbe<<min(failed, 10), lastProbe), retryAfter(err))
+		} else {
+			first, last := firstProbe, lastProbe
+			if s.Open() {
+				first, last = firstRetry, lastRetry
+			}
+			pause = max(min(first<<min(failed, 10), last), retryAfter(err))
 			failed++
 		}
 		if s.sleep(ctx, s.jitter(pause)) != nil {

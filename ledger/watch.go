@@ -80,10 +80,9 @@ func (c *condition) answers(change bool, now time.Time) {
 	}
 }
 
-// answered says whether a ledger works that says so.
+// answered says whether an error, or none, shows that the ledger works.
 func answered(err error) bool {
-	_, taken := errors.AsType[*TakenError](err)
-	return err == nil || taken || errors.Is(err, ErrNotFound) || errors.Is(err, ErrLost) || errors.Is(err, ErrInvalid) || errors.Is(err, ErrFull)
+	return isAnswer(err) || errors.Is(err, ErrFull)
 }
 
 // down says why the ledger is down, nil if it is not, and how long to wait.
@@ -106,7 +105,7 @@ func (c *condition) quiet(now time.Time) bool {
 	return c.unread != nil || now.Sub(c.heard) >= probeEvery
 }
 
-// tell says whether the log must be told, and of what.
+// tell notes whether the ledger is down, and reports whether the log does not know that yet.
 func (c *condition) tell(down bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

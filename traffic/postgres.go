@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/shopspring/decimal"
 )
 
 // Postgres keeps counts in the database that gateways share, in tables whose names begin
@@ -20,6 +19,7 @@ type Postgres struct {
 
 	mu     sync.Mutex
 	pool   *pgxpool.Pool
+	closed bool
 	pruned time.Time
 }
 
@@ -51,6 +51,9 @@ const layoutLock = 0x78347472
 func (p *Postgres) open(ctx context.Context) (*pgxpool.Pool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errClosed
+	}
 	if p.pool != nil {
 		return p.pool, nil
 	}
@@ -129,8 +132,7 @@ func readPostgresPart(ctx context.Context, pool *pgxpool.Pool, part span, yield 
 	if until.IsZero() {
 		until = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
-	rows, err := pool.Query(ctx, "SELECT hour, site, line, kind, name, proof, unit, asked, observed, challenged, paid, delivered, worth::text, earned::text"+
-		" FROM paywall_traffic_"+part.table+" WHERE hour >= $1 AND hour < $2 ORDER BY "+keyColumns, part.since, until)
+	rows, err := pool.Query(ctx, "SELECT "+columns+" FROM paywall_traffic_"+part.table+" WHERE hour >= $1 AND hour < $2 ORDER BY "+keyColumns, part.since, until)
 	if err != nil {
 		yield(Row{}, fmt.Errorf("reading the counts: %w", err))
 		return false
@@ -138,16 +140,8 @@ func readPostgresPart(ctx context.Context, pool *pgxpool.Pool, part span, yield 
 	defer rows.Close()
 	for rows.Next() {
 		var row Row
-		var worth, earned string
-		err := rows.Scan(&row.Hour, &row.Site, &row.Line, &row.Kind, &row.Name, &row.Proof, &row.Unit,
-			&row.Asked, &row.Observed, &row.Challenged, &row.Paid, &row.Delivered, &worth, &earned)
-		if err == nil {
-			row.Worth, err = decimal.NewFromString(worth)
-		}
-		if err == nil {
-			row.Earned, err = decimal.NewFromString(earned)
-		}
-		if err != nil {
+		if err := rows.Scan(&row.Hour, &row.Site, &row.Line, &row.Kind, &row.Name, &row.Proof, &row.Unit,
+			&row.Asked, &row.Observed, &row.Challenged, &row.Paid, &row.Delivered, &row.Worth, &row.Earned); err != nil {
 			yield(Row{}, fmt.Errorf("reading the counts: %w", err))
 			return false
 		}
@@ -167,6 +161,7 @@ func readPostgresPart(ctx context.Context, pool *pgxpool.Pool, part span, yield 
 func (p *Postgres) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.closed = true
 	if p.pool != nil {
 		p.pool.Close()
 		p.pool = nil

@@ -36,8 +36,9 @@ type SQLite struct {
 	path string
 	read bool
 
-	mu sync.Mutex
-	db *sql.DB
+	mu     sync.Mutex
+	db     *sql.DB
+	closed bool
 
 	adding sync.Mutex
 	pruned time.Time // the latest hour in which old ones were removed
@@ -79,6 +80,9 @@ const (
 func (s *SQLite) open(ctx context.Context) (*sql.DB, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
 	if s.db != nil {
 		return s.db, nil
 	}
@@ -256,6 +260,7 @@ func readPart(ctx context.Context, db *sql.DB, part span, yield func(Row, error)
 func (s *SQLite) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	if s.db == nil {
 		return nil
 	}

@@ -6,6 +6,7 @@ package traffic
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -70,6 +71,9 @@ type Store interface {
 	// Add adds rows to what is kept; all of them or none.
 	Add(ctx context.Context, rows []Row) error
 }
+
+// errClosed is the error of a store after Close: a later config has another one.
+var errClosed = errors.New("the store of counts is closed")
 
 // Nowhere keeps nothing.
 type Nowhere struct{}

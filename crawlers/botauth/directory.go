@@ -54,6 +54,7 @@ type directory struct {
 	fetched time.Time // when the keys were
 	stale   time.Time // when they are to be fetched again
 	tried   time.Time
+	failure error         // of the last try
 	under   chan struct{} // closed when the fetch that is under way has ended; or nil
 }
 
@@ -117,6 +118,8 @@ func (d *directories) look(domain, id string) (found ed25519.PublicKey, wait <-c
 		return k.public, nil, nil
 	case entry.under != nil:
 		return nil, entry.under, nil
+	case entry.keys == nil && entry.failure != nil:
+		return nil, nil, fmt.Errorf("%w: %w", errUnknown, entry.failure)
 	case entry.keys == nil:
 		return nil, nil, errUnknown
 	}
@@ -130,7 +133,7 @@ func (d *directories) fetch(domain string, entry *directory) {
 	<-d.slots
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err == nil {
+	if entry.failure = err; err == nil {
 		now := d.now()
 		entry.keys, entry.fetched, entry.stale = keys, now, now.Add(fresh)
 	}

@@ -74,7 +74,10 @@ func (s *Settler) askAndLook(ctx context.Context, o Order) (facilitator.Settleme
 // settlements itself follows its own transactions.
 func (s *Settler) lookers(o Order) []facilitator.Witness {
 	network := o.Request.Requirement.Network
-	if o.AnswerWithin <= 0 || NothingDue(o.Request) || s.Facilitators.Closed(network) {
+	if o.AnswerWithin <= 0 || NothingDue(o.Request) {
+		return nil // nobody waits, or no money is due
+	}
+	if s.Facilitators.Closed(network) {
 		return nil // what another chain says of it is worth nothing
 	}
 	for _, n := range o.Facilitators {

@@ -35,8 +35,9 @@ const (
 	lookForDeadEvery = 5 * time.Second
 	// instanceBytes is how much of a token names the gateway that has it; the rest is random.
 	instanceBytes = 8
-	// emptyFor is how old a presence file must be that says nothing, to be removed.
-	emptyFor = 24 * time.Hour
+	// strangeFor is how old a presence file must be that does not prove its gateway dead, to be
+	// removed.
+	strangeFor = 24 * time.Hour
 )
 
 // newInstance names a ledger among all that ever were, or is "" if nothing random is to be had.

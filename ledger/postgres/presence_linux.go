@@ -78,7 +78,7 @@ func isDead(name string, fd int) (bool, error) {
 	}
 	// A copy, of another boot, or one whose maker died before it was written: who waits long
 	// enough knows that no lease is left.
-	if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > emptyFor {
+	if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > strangeFor {
 		_ = os.Remove(name)
 	}
 	return false, nil

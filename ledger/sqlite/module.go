@@ -113,7 +113,7 @@ func DefaultFile() string {
 func (m *Module) Traffic() traffic.Store {
 	path, err := m.path()
 	if err != nil {
-		return nil
+		return traffic.Nowhere{} // nor is there a ledger
 	}
 	return traffic.NewSQLite(traffic.FileBeside(path))
 }

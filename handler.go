@@ -248,7 +248,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	seen := h.see(r, decision)
 	if h.prices[decision.Price].isObserved() {
-		seen.count(traffic.Sums{Observed: 1})
+		seen.count(traffic.Sums{Observed: 1, Worth: seen.worth})
 		return next.ServeHTTP(w, r)
 	}
 	h.varyPriced(w.Header(), decision)
@@ -271,6 +271,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// Payment, if there is one.
 	payment, said, err := dialect.Read(r.Header)
 	if payment == nil {
+		seen.count(traffic.Sums{Worth: seen.worth})
 		shown, closed := h.desk.Shown(asked, now)
 		if closed != nil {
 			h.noteClosed(closed.Cause(), now)

@@ -43,7 +43,8 @@ func (h *Handler) sold() []Price {
 func (h *Handler) observe(r *http.Request) {
 	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
 	if err == nil && decision.Kind == pricing.Priced {
-		h.see(r, decision).count(traffic.Sums{Observed: 1})
+		seen := h.see(r, decision)
+		seen.count(traffic.Sums{Observed: 1, Worth: seen.worth})
 	}
 }
 
@@ -51,15 +52,17 @@ func (h *Handler) observe(r *http.Request) {
 type sighting struct {
 	counter          *traffic.Counter
 	site, line, unit string
+	worth            decimal.Decimal
 	who              traffic.Client
 }
 
-// see counts that something with a price was asked for.
+// see counts that something with a price was asked for. Who pays for it asks once more: that
+// is worth nothing anew.
 func (h *Handler) see(r *http.Request, decision pricing.Decision) sighting {
 	_ = h.app.tellPlaces() // else the site has no name
 	price := h.prices[decision.Price]
-	s := sighting{&h.app.shared.traffic, h.at.name(), h.lines[decision.Line+1].name, price.unit, h.who(r)}
-	s.count(traffic.Sums{Asked: 1, Worth: price.worth})
+	s := sighting{&h.app.shared.traffic, h.at.name(), h.lines[decision.Line+1].name, price.unit, price.worth, h.who(r)}
+	s.count(traffic.Sums{Asked: 1})
 	return s
 }
 
@@ -112,6 +115,13 @@ func (a *App) keepTraffic() {
 	ticks := time.NewTicker(traffic.FlushEvery)
 	defer ticks.Stop()
 	told := false
+	tell := func(err error) {
+		if err != nil && !told {
+			a.logger.Warn("counts of requests cannot be kept now; they are tried again", zap.Error(err))
+		}
+		told = err != nil
+	}
+	tell(a.traffic.Open(a.watching))
 	for {
 		select {
 		case <-a.watching.Done():
@@ -121,11 +131,7 @@ func (a *App) keepTraffic() {
 		if a.watching.Err() != nil {
 			return
 		}
-		err := a.flushTraffic()
-		if err != nil && !told {
-			a.logger.Warn("counts of requests cannot be kept now; they are tried again", zap.Error(err))
-		}
-		told = err != nil
+		tell(a.flushTraffic())
 	}
 }
 

@@ -262,14 +262,30 @@ func newGroup(label, kind string) group {
 
 // outcomes are the steps from asking to getting.
 func outcomes(total group) []group {
-	step := func(label string, n int64) group {
+	of := func(label string, n int64) group {
 		g := newGroup(label, "")
 		g.Asked = n
 		return g
 	}
-	asked, paid := step("asked", total.Asked), step("paid", total.Paid)
+	asked, paid := of("asked", total.Asked), of("paid", total.Paid)
 	asked.Worth, paid.Earned = total.Worth, total.Earned
-	return []group{asked, step("observed", total.Observed), step("challenged", total.Challenged), paid, step("delivered", total.Delivered)}
+	other := max(0, total.Asked-total.Observed-total.Challenged-total.Paid)
+	return []group{asked, of("observed", total.Observed), of("challenged", total.Challenged), paid, of("answered otherwise", other), of("delivered", total.Delivered)}
+}
+
+// step is what is printed of an outcome, to which the other counts mean nothing.
+type step struct {
+	Label    string `json:"label"`
+	Requests int64  `json:"requests"`
+	Worth    sums   `json:"worth,omitempty"`
+	Earned   sums   `json:"earned,omitempty"`
+}
+
+func steps(groups []group) (all []step) {
+	for _, g := range groups {
+		all = append(all, step{g.Label, g.Asked, g.Worth, g.Earned})
+	}
+	return all
 }
 
 // leaveOut takes away what some payers have paid, by what the ledger has of them.
@@ -390,7 +406,14 @@ func summaryJSON(out io.Writer, r summary) error {
 	if r.Groups == nil {
 		r.Groups = []group{}
 	}
-	text, err := json.Marshal(r, json.Deterministic(true), jsontext.WithIndent("  "))
+	var what any = r
+	if r.By == "outcome" {
+		what = struct {
+			summary
+			Groups []step `json:"groups"`
+		}{r, steps(r.Groups)}
+	}
+	text, err := json.Marshal(what, json.Deterministic(true), jsontext.WithIndent("  "))
 	if err != nil {
 		return err
 	}
@@ -401,21 +424,30 @@ func summaryJSON(out io.Writer, r summary) error {
 // summaryCSV has a line for each label and unit, so that amounts stay numbers.
 func summaryCSV(out io.Writer, r summary) error {
 	w := csv.NewWriter(out)
-	if err := w.Write([]string{r.By, "kind", "asked", "verified", "observed", "challenged", "paid", "delivered", "unit", "worth", "earned"}); err != nil {
+	names := []string{"kind", "asked", "verified", "observed", "challenged", "paid", "delivered"}
+	cells := func(g group) []string {
+		return []string{inert(g.Kind), count(g.Asked), count(g.Verified), count(g.Observed), count(g.Challenged), count(g.Paid), count(g.Delivered)}
+	}
+	if r.By == "outcome" {
+		names = []string{"requests"}
+		cells = func(g group) []string { return []string{count(g.Asked)} }
+	}
+	if err := w.Write(slices.Concat([]string{r.By}, names, []string{"unit", "worth", "earned"})); err != nil {
 		return err
 	}
 	for _, g := range r.Groups {
 		units := maps.Clone(g.Worth)
 		maps.Copy(units, g.Earned)
-		counts := []string{count(g.Asked), count(g.Verified), count(g.Observed), count(g.Challenged), count(g.Paid), count(g.Delivered)}
 		if len(units) == 0 {
 			units[usd] = decimal.Zero
 		}
+		worth, earned := g.Worth, g.Earned
 		for i, unit := range units.units() {
 			if i > 0 {
-				counts = []string{"0", "0", "0", "0", "0", "0"} // they are in the first line
+				g = newGroup(g.Label, g.Kind) // the counts are in the first line
+				g.Worth, g.Earned = worth, earned
 			}
-			line := append(append([]string{inert(g.Label), inert(g.Kind)}, counts...), inert(unit), g.Worth[unit].String(), g.Earned[unit].String())
+			line := slices.Concat([]string{inert(g.Label)}, cells(g), []string{inert(unit), g.Worth[unit].String(), g.Earned[unit].String()})
 			if err := w.Write(line); err != nil {
 				return err
 			}

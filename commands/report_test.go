@@ -78,7 +78,7 @@ func TestReportSumsUp(t *testing.T) {
 		}},
 		"by outcome": {reportFlags{by: "outcome"}, []string{
 			"OUTCOME REQUESTS WORTH EARNED",
-			"asked 12643 126.5 USD + 0.02 EURC -", "observed 300 - -", "challenged 12340 - -", "paid 3 - 0.1 USD + 0.02 EURC", "delivered 2 - -",
+			"asked 12643 126.5 USD + 0.02 EURC -", "observed 300 - -", "challenged 12340 - -", "paid 3 - 0.1 USD + 0.02 EURC", "answered otherwise 0 - -", "delivered 2 - -",
 		}},
 		"of nothing": {reportFlags{until: "2026-11-29T00:00:00Z"}, []string{"nothing with a price was asked for, of what the flags select"}},
 		"csv": {reportFlags{format: "csv", by: "client", since: "5h"}, []string{
@@ -152,14 +152,14 @@ func TestReportFindsTheLedgerInAConfig(t *testing.T) {
 func TestReportUsage(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "payments.db")
 	for want, f := range map[string]reportFlags{
-		"--by: want":              {by: "payer"},
-		"--format: want":          {format: "xml"},
-		"--exclude: counts know":  {exclude: []string{"0x1"}},
-		"--since: want":           {since: "yesterday"},
-		"is not before":           {since: "2026-11-02T00:00:00Z", until: "2026-11-01T00:00:00Z"},
-		"exclude each other":      {source: source{file: none, postgresEnv: "X"}},
-		"the environment has no":  {source: source{postgresEnv: "NO_SUCH_VARIABLE"}},
-		"nothing was counted yet": {source: source{file: none}},
+		"--by: want":             {by: "payer"},
+		"--format: want":         {format: "xml"},
+		"--exclude: counts know": {exclude: []string{"0x1"}},
+		"--since: want":          {since: "yesterday"},
+		"is not before":          {since: "2026-11-02T00:00:00Z", until: "2026-11-01T00:00:00Z"},
+		"exclude each other":     {source: source{file: none, postgresEnv: "X"}},
+		"the environment has no": {source: source{postgresEnv: "NO_SUCH_VARIABLE"}},
+		"nothing was counted at": {source: source{file: none}},
 	} {
 		if _, code, err := reports(t, f); code == 0 || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %d %v", want, code, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,10 +33,10 @@ func (s source) openTraffic() (traffic.Reader, error) {
 		file = sqlite.DefaultFile()
 	}
 	book, err := traffic.OpenSQLite(traffic.FileBeside(file))
-	if err != nil {
-		return nil, fmt.Errorf("%w; it is there 20 seconds after the first request for a line with a price, beside the ledger of the user that Caddy runs as (say where with --file, --config or --postgres-env)", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("nothing was counted at %s: it is where the user has it that Caddy runs as, from the start of a Caddy with a paywall on; be that user (sudo -u …), or say where the ledger is with --file, --config or --postgres-env", traffic.FileBeside(file))
 	}
-	return book, nil
+	return book, err
 }
 
 // openLedger opens the ledger that the flags name, to read it.

@@ -111,7 +111,7 @@ func (l *list) watchURL(life context.Context) {
 			if life.Err() != nil {
 				return
 			}
-			l.logger.Load().Warn("a list of addresses cannot be fetched; the last good one is used", zap.String("list", l.source), zap.Bool("have_one", l.prefixes.Load() != nil), zap.Error(err))
+			l.logger.Load().Warn("a list of addresses cannot be fetched; the last good one is used, and without one nobody is verified by it", zap.String("list", l.source), zap.Bool("have_one", l.prefixes.Load() != nil), zap.Error(err))
 			wait, retry = retry, min(2*retry, listRetryMax)
 			continue
 		}

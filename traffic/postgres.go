@@ -48,6 +48,12 @@ const postgresLayout = `
 // layoutLock keeps gateways from making the tables at once.
 const layoutLock = 0x78347472
 
+// Open connects and makes the tables, as the first call would.
+func (p *Postgres) Open(ctx context.Context) error {
+	_, err := p.open(ctx)
+	return err
+}
+
 func (p *Postgres) open(ctx context.Context) (*pgxpool.Pool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

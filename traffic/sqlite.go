@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"net/url"
 	"os"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/shopspring/decimal"
 	_ "modernc.org/sqlite" // the driver
+
+	"github.com/caddy-paywall/caddy-paywall/internal/access"
 )
 
 // FileBeside is the file of the counts for a ledger in a file: `traffic` in place of
@@ -49,12 +50,11 @@ func NewSQLite(path string) *SQLite { return &SQLite{path: path} }
 
 // OpenSQLite opens the file of a gateway that may be running, to read it.
 func OpenSQLite(path string) (*SQLite, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("nothing was counted yet at %s: %w", path, err)
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("opening the counts at %s: %w", path, access.Explain(path, err))
 	}
 	s := &SQLite{path: path, read: true}
-	_, err := s.open(context.Background())
-	return s, err
+	return s, s.Open(context.Background())
 }
 
 const (
@@ -77,6 +77,12 @@ const (
 	columns    = keyColumns + ", asked, observed, challenged, paid, delivered, worth, earned"
 )
 
+// Open opens the file, as the first call would.
+func (s *SQLite) Open(ctx context.Context) error {
+	_, err := s.open(ctx)
+	return err
+}
+
 func (s *SQLite) open(ctx context.Context) (*sql.DB, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +96,7 @@ func (s *SQLite) open(ctx context.Context) (*sql.DB, error) {
 	if s.read {
 		mode = "ro"
 	} else if err := makeFile(s.path); err != nil {
-		return nil, fmt.Errorf("making the file of the counts: %w", err)
+		return nil, fmt.Errorf("making the file of the counts: %w", access.Explain(s.path, err))
 	}
 	source := "file:" + (&url.URL{Path: s.path}).EscapedPath() + "?mode=" + mode + "&_pragma=busy_timeout(5000)"
 	if !s.read {
@@ -102,7 +108,7 @@ func (s *SQLite) open(ctx context.Context) (*sql.DB, error) {
 	}
 	db.SetMaxOpenConns(1)
 	if err := s.prepare(ctx, db); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the counts at %s: %w", s.path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("opening the counts at %s: %w", s.path, access.Explain(s.path, err)), db.Close())
 	}
 	s.db = db
 	return db, nil

@@ -70,6 +70,8 @@ type Row struct {
 type Store interface {
 	// Add adds rows to what is kept; all of them or none.
 	Add(ctx context.Context, rows []Row) error
+	// Open opens it. What goes wrong then would go wrong with the first rows.
+	Open(ctx context.Context) error
 }
 
 // errClosed is the error of a store after Close: a later config has another one.
@@ -80,6 +82,9 @@ type Nowhere struct{}
 
 // Add implements Store.
 func (Nowhere) Add(context.Context, []Row) error { return nil }
+
+// Open implements Store.
+func (Nowhere) Open(context.Context) error { return nil }
 
 const (
 	// maxKeys is how many rows of an hour are told apart. What comes then is counted

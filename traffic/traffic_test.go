@@ -29,6 +29,8 @@ func (k *kept) Add(_ context.Context, rows []Row) error {
 	return nil
 }
 
+func (k *kept) Open(context.Context) error { return k.fails }
+
 func (k *kept) asked() (n int64) {
 	for _, row := range k.rows {
 		n += row.Asked

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/access"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -36,7 +37,7 @@ func OpenReader(path string) (*Reader, error) {
 		d, err = openDatabase(path, "ro")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the ledger %s: %w", path, barred(path, err))
+		return nil, fmt.Errorf("opening the ledger %s: %w", path, access.Explain(path, err))
 	}
 	return &Reader{path, d}, nil
 }

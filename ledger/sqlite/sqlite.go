@@ -37,6 +37,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-paywall/caddy-paywall/internal/access"
 	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
@@ -141,14 +142,14 @@ func Open(path string, o Options) (_ *Ledger, err error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil { //nolint:gosec // the configured file
-		return nil, barred(l.path, err)
+		return nil, access.Explain(l.path, err)
 	}
 	if l.lock, err = takeLock(l.path); err != nil {
-		return nil, barred(l.path, err)
+		return nil, access.Explain(l.path, err)
 	}
 	if err := l.open(o.existing); err != nil {
 		close(l.quit)
-		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", l.path, barred(l.path, err)), l.closeFiles())
+		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", l.path, access.Explain(l.path, err)), l.closeFiles())
 	}
 	go l.run()
 	return l, nil

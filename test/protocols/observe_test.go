@@ -115,7 +115,7 @@ func TestObservedLinesStandBesideLiveOnes(t *testing.T) {
 	w.Upstream.On(gate.Says(404, "no such page"))
 	w.Expect(w.Pay(http.MethodGet, "/live/y"), 404, "")
 	wantSums(t, observed(t, strings.Replace(file, ".db", "-traffic.db", 1)), map[string]string{
-		"/live/* USD":       "asked 5, observed 0, challenged 3, paid 1, delivered 1, worth 0.05, earned 0.01",
+		"/live/* USD":       "asked 5, observed 0, challenged 3, paid 1, delivered 1, worth 0.03, earned 0.01",
 		"/later/* USD":      "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 5, earned 0",
 		"@bots /live/x USD": "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 0.5, earned 0",
 	})

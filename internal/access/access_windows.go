@@ -1,4 +1,4 @@
-package sqlite
+package access
 
 import "io/fs"
 

@@ -1,4 +1,6 @@
-package sqlite
+// Package access says which file stands in the way of who may not open a SQLite database, whose
+// it is, and what to do.
+package access
 
 import (
 	"errors"
@@ -13,10 +15,10 @@ import (
 
 const unwritable = "may not be read and written"
 
-// barred says of an error that comes of what this user may not do which file it is about,
-// whose that is, and what to do. It says nothing of other errors. Nothing is opened for it:
+// Explain says of an error that comes of what this user may not do with a database which file
+// it is about, whose that is, and what to do. It says nothing of other errors. Nothing is opened for it:
 // to close a file would let go of SQLite's locks on it.
-func barred(path string, err error) error {
+func Explain(path string, err error) error {
 	if err == nil || !errors.Is(err, fs.ErrPermission) && !cannotOpen(err) {
 		return err
 	}
@@ -28,7 +30,7 @@ func barred(path string, err error) error {
 			break
 		}
 	}
-	const beside = "may not be written, where SQLite keeps files beside the ledger"
+	const beside = "may not be written, where SQLite keeps files beside the database"
 	for _, at := range []struct{ name, what string }{
 		{path, unwritable}, {path + "-wal", unwritable}, {path + "-shm", unwritable}, {filepath.Dir(path), beside}, {path + ".lock", unwritable},
 	} {
@@ -57,7 +59,7 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// notOurs says whose a file is that stands in the way to the ledger.
+// notOurs says whose a file is that stands in the way to the database.
 func notOurs(path, name, what string) string {
 	info, err := os.Stat(name)
 	if err != nil {

@@ -97,6 +97,9 @@ func meant(word string, tokens []string) (why, line string) {
 			}
 			paths = append(paths, "/"+path)
 			why = "a line has paths and no URLs; the host stands before the site's block"
+		case areMethods(strings.Split(token, ",")):
+			methods = append(methods, strings.Split(strings.ToUpper(token), ",")...)
+			why = cmp.Or(why, "methods are separated by spaces")
 		case slices.Contains(wellKnownMethods, strings.ToUpper(token)):
 			methods = append(methods, strings.ToUpper(token))
 			if !isMethod(token) {
@@ -140,6 +143,14 @@ func meant(word string, tokens []string) (why, line string) {
 
 // wellKnownMethods are those that a word in small letters is taken for.
 var wellKnownMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"}
+
+// areMethods says whether several words are methods, whatever their letters.
+func areMethods(words []string) bool {
+	return len(words) > 1 && !slices.ContainsFunc(words, func(word string) bool { return !slices.Contains(wellKnownMethods, strings.ToUpper(word)) })
+}
+
+// wordsOfPrice are those of the block of a price line.
+var wordsOfPrice = []string{"accept", "facilitator", "settle", "charge", "mime", "observe"}
 
 // takeAmount reads an amount off the front of a line: `$0.01` or `0.02 eurc`,
 // or one placeholder.
@@ -196,6 +207,9 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 			_, line := meant("price", s.tokens)
 			return d.Errf("price: %q comes too late; methods, matcher and paths come before the amount, and a description begins with a letter: `%s`", rest[0], line)
 		}
+		if slices.Contains(wordsOfPrice, rest[0]) {
+			return d.Errf("price: %s is no description; it stands in a block of the line, on a line of its own", rest[0])
+		}
 		p.Description = rest[0]
 	default:
 		return d.Errf("price: %q is too much; quote a description of several words", strings.Join(rest[1:], " "))
@@ -217,7 +231,7 @@ func (h *Handler) parsePrice(d httpcaddyfile.Helper) error {
 		case "observe":
 			err = parseFlag(d.Dispenser, &p.Observe)
 		default:
-			err = unknownWord(d.Dispenser, "price", "accept", "facilitator", "settle", "charge", "mime", "observe")
+			err = unknownWord(d.Dispenser, "price", wordsOfPrice...)
 		}
 		if err != nil {
 			return err

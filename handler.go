@@ -107,6 +107,9 @@ type Handler struct {
 
 	app        *App
 	crawlers   *Crawlers
+	live       []Price  // that make the list
+	observes   bool     // and nothing else
+	observer   *Handler // counts what lines would cost that are only observed; or nil
 	list       *pricing.List
 	prices     []price
 	desk       *purchase.Desk
@@ -139,15 +142,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.checkOptions(); err != nil {
 		return err
 	}
+	h.divide()
 	app, err := h.loadApp(ctx)
 	if errors.Is(err, caddy.ErrNotConfigured) {
-		return errors.New("the global options have no `paywall` block; it names the ledger and the facilitators")
+		return errors.New("nothing says who is paid: this block needs `accept <network> <token> <your address>` and `facilitator <name>`, and the global options `paywall { facilitator <name> <https-url> }`; or write `observe` in the block, to count and let everything pass")
 	}
 	if err != nil {
 		return err
 	}
 	h.app = app.(*App)
-	if h.Observe {
+	if h.observes {
 		h.app.observes = true
 	} else {
 		h.app.sells = true
@@ -158,6 +162,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.openDesk()
 	if err := metrics.Register(ctx.GetMetricsRegistry(), gauges); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
+	}
+	if err := h.provisionObserver(ctx); err != nil {
+		return err
 	}
 	return h.provisionPrices(ctx)
 }
@@ -222,7 +229,7 @@ func parseOrigin(s string) (string, error) {
 // ServeHTTP is the life of a request at the gate: what it costs, what is asked for it now,
 // and the purchase.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.Observe {
+	if h.observes {
 		h.observe(r)
 		return next.ServeHTTP(w, r)
 	}
@@ -244,13 +251,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, *refused)
 	}
 	if decision.Kind == pricing.Free {
+		h.observer.observe(r)
 		return h.serveFree(w, r, next, decision)
 	}
 	seen := h.see(r, decision)
-	if h.prices[decision.Price].isObserved() {
-		seen.count(traffic.Sums{Observed: 1, Worth: seen.worth})
-		return next.ServeHTTP(w, r)
-	}
 	h.varyPriced(w.Header(), decision)
 	line, refused := h.lineOf(r, decision)
 	if refused != nil {
@@ -331,7 +335,7 @@ func (h *Handler) asksToPay(r *http.Request, override request.Overrides, decisio
 		return false
 	}
 	asked, err := request.Decide(h.list, r, r.Header.Get("Access-Control-Request-Method"), override)
-	return err == nil && (asked.Kind == pricing.Priced && !h.prices[asked.Price].isObserved() || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed)
+	return err == nil && (asked.Kind == pricing.Priced || asked.Kind == pricing.Free && decision.Kind == pricing.MethodNotAllowed)
 }
 
 // notForSale refuses a request that is neither free nor has a price.

@@ -2,12 +2,15 @@ package paywall
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/shopspring/decimal"
 	"go.uber.org/zap"
 
@@ -17,9 +20,18 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/traffic"
 )
 
+// divide tells the lines that sell from those that are only observed. A block in which all
+// are observed needs no more than one that says so.
+func (h *Handler) divide() {
+	h.live = slices.DeleteFunc(slices.Clone(h.Prices), func(p Price) bool { return p.Observe })
+	if h.Observe || len(h.live) == 0 && len(h.Prices) > 0 && h.Otherwise == "" {
+		h.live, h.observes = h.Prices, true
+	}
+}
+
 // loadApp finds the app. A gate that only observes needs no global block.
 func (h *Handler) loadApp(ctx caddy.Context) (any, error) {
-	if h.Observe {
+	if h.observes {
 		return ctx.App("paywall")
 	}
 	return ctx.AppIfConfigured("paywall")
@@ -27,25 +39,51 @@ func (h *Handler) loadApp(ctx caddy.Context) (any, error) {
 
 // sold are the price lines that do more than to observe.
 func (h *Handler) sold() []Price {
-	if h.Observe {
+	if h.observes {
 		return nil
 	}
-	sold := make([]Price, 0, len(h.Prices))
-	for _, p := range h.Prices {
-		if !p.Observe {
-			sold = append(sold, p)
-		}
-	}
-	return sold
+	return h.live
 }
 
-// observe counts a request that passes, whatever it would cost.
-func (h *Handler) observe(r *http.Request) {
-	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
-	if err == nil && decision.Kind == pricing.Priced {
-		seen := h.see(r, decision)
-		seen.count(traffic.Sums{Observed: 1, Worth: seen.worth})
+// provisionObserver makes the list of all lines, for what is only observed. What a request
+// costs is decided without it: an observed line opens nothing and refuses nothing.
+func (h *Handler) provisionObserver(ctx caddy.Context) error {
+	if h.observes || len(h.live) == len(h.Prices) {
+		return nil
 	}
+	o := &Handler{app: h.app, crawlers: h.crawlers, desk: h.desk, at: h.at, logger: zap.NewNop(), observes: true}
+	for _, p := range h.Prices {
+		p.MatcherSetsRaw = cloneSets(p.MatcherSetsRaw)
+		o.live = append(o.live, p)
+	}
+	for _, f := range h.Free {
+		f.MatcherSetsRaw = cloneSets(f.MatcherSetsRaw)
+		o.Free = append(o.Free, f)
+	}
+	h.observer = o
+	return o.provisionPrices(ctx)
+}
+
+// cloneSets copies matchers, which loading takes away.
+func cloneSets(sets caddyhttp.RawMatcherSets) (copies caddyhttp.RawMatcherSets) {
+	for _, set := range sets {
+		copies = append(copies, maps.Clone(set))
+	}
+	return copies
+}
+
+// observe counts a request that passes, if it would cost something by what is only observed.
+// A preflight carries none of its goods.
+func (h *Handler) observe(r *http.Request) {
+	if h == nil || isPreflight(r) {
+		return
+	}
+	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
+	if err != nil || decision.Kind != pricing.Priced || !h.Observe && !h.lines[decision.Line+1].observed {
+		return
+	}
+	seen := h.see(r, decision)
+	seen.count(traffic.Sums{Observed: 1, Worth: seen.worth})
 }
 
 // sighting is a request for something that has a price, as it is counted.

@@ -45,8 +45,8 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	var lines []pricing.Line
 	var said []string
 	known := map[string]int{} // prices that lines have, by what they say
-	for i := range h.Prices {
-		p := &h.Prices[i]
+	for i := range h.live {
+		p := &h.live[i]
 		p.matchers = matcher.Raw(p.MatcherSetsRaw) // which loading takes away
 		said = append(said, p.words())
 		h.warnAboutQueryPath(p)
@@ -75,7 +75,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	otherwise := pricing.Decision{Kind: pricing.Free, Line: -1}
 	switch h.Otherwise {
 	case "":
-		if len(h.Prices) == 0 {
+		if len(h.live) == 0 {
 			return errNoLines
 		}
 	case "refuse":
@@ -95,10 +95,10 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	for _, text := range list.Warnings() {
 		h.logger.Warn(text)
 	}
-	h.list, h.lines = list.WithDearer(h.dearer), make([]line, len(h.Prices)+1)
+	h.list, h.lines = list.WithDearer(h.dearer), make([]line, len(h.live)+1)
 	h.lines[0].words, h.lines[0].name = "otherwise", "otherwise"
 	for i, words := range said {
-		h.lines[i+1].words, h.lines[i+1].name = words, h.Prices[i].name()
+		h.lines[i+1].words, h.lines[i+1].name, h.lines[i+1].observed = words, h.live[i].name(), h.live[i].Observe
 	}
 	return nil
 }
@@ -136,16 +136,16 @@ type line struct {
 	purchase.Line
 	words string // what it says apart from its price, which a reload may change
 	name  string // the same, for people
+
+	observed bool // by a word of its own
 }
 
 // price is what lines that say the same ask for.
 type price struct {
-	*offer.Price // nil if the lines are only observed
+	*offer.Price // nil where lines are only observed
 	worth        decimal.Decimal
 	unit         string // of worth, see traffic.Key
 }
-
-func (p price) isObserved() bool { return p.Price == nil }
 
 // price makes the price of a line, or finds one that says the same.
 func (h *Handler) price(p Price, known map[string]int) (int, error) {
@@ -184,8 +184,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	observed := h.Observe || p.Observe
-	key := fmt.Sprintf("%s|%v|%v|%v|%q|%q|%v|%v|%v", scheme, amount, accept, names, p.Description, p.MimeType, settle, p.Charge, observed)
+	key := fmt.Sprintf("%s|%v|%v|%v|%q|%q|%v|%v", scheme, amount, accept, names, p.Description, p.MimeType, settle, p.Charge)
 	if i, ok := known[key]; ok {
 		return i, nil
 	}
@@ -194,7 +193,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if made.worth, err = decimal.NewFromString(amount.Decimal); err != nil {
 		return 0, err
 	}
-	if observed {
+	if h.observes {
 		h.prices = append(h.prices, made)
 		return known[key], nil
 	}
@@ -326,17 +325,11 @@ func (h *Handler) backends(names []string) ([]*facilitator.Member, error) {
 func (h *Handler) dearer(a, b int) (int, bool) {
 	p, q := h.prices[a], h.prices[b]
 	switch {
-	case p.isObserved() && q.isObserved():
-		if p.unit != q.unit {
-			return 0, false
-		}
-		if p.worth.LessThan(q.worth) {
-			return b, true
-		}
-		return a, true
-	case p.isObserved():
+	case h.observes && p.unit != q.unit:
+		return 0, false
+	case h.observes && p.worth.LessThan(q.worth):
 		return b, true
-	case q.isObserved():
+	case h.observes:
 		return a, true
 	case p.Settle != q.Settle || !slices.Equal(p.Charge, q.Charge):
 		return 0, false

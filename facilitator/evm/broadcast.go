@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
 )
@@ -124,20 +126,30 @@ func (c *settler) sendTo(ctx context.Context, n *chain.Node, raw []byte, hash co
 		c.silent.Store(n, c.now())
 	}
 	a := read1(err)
-	if a != alreadyKnown {
+	if a != alreadyKnown && !mayHavePassedItOn(err) {
 		return reply{a, err}
+	}
+	var found *chain.Transaction
+	asked := n.Call(ctx, &found, "eth_getTransactionByHash", hash)
+	switch {
+	case asked == nil && found != nil && found.Hash == hash:
+		return reply{taken, nil}
+	case a != alreadyKnown:
+		return reply{a, err}
+	case asked != nil:
+		return reply{unclear, errors.Join(err, asked)}
 	}
 	// A payer's contract may have said these words, on nodes that run a call before they take
 	// the transaction; such a node does not have it. If it then counted as sent, its number
 	// would hold up all payments of the account. So the node has to show the transaction.
-	var found *chain.Transaction
-	switch asked := n.Call(ctx, &found, "eth_getTransactionByHash", hash); {
-	case asked != nil:
-		return reply{unclear, errors.Join(err, asked)}
-	case found == nil || found.Hash != hash:
-		return reply{refusedByCall, err}
-	}
-	return reply{taken, nil}
+	return reply{refusedByCall, err}
+}
+
+// mayHavePassedItOn reports whether a refusal may be one of several that a proxy has got from
+// its nodes, of which another has taken the transaction: limits are told so.
+func mayHavePassedItOn(err error) bool {
+	status, ok := errors.AsType[rpc.HTTPError](err)
+	return ok && status.StatusCode == http.StatusTooManyRequests || chain.Answered(err) && nodeTakesNothing(err)
 }
 
 const (
@@ -158,6 +170,8 @@ func read1(err error) answer {
 		return unclear
 	}
 	switch {
+	case nodeTakesNothing(err) && chain.Mentions(err, "timeout", "timed out", "deadline", "all upstreams"):
+		return unclear // of several nodes behind a proxy one may have it
 	case chain.Reverted(err):
 		// The words may be the payer's, whose wallet is called: they say nothing about
 		// the node, and no other number helps.
@@ -205,7 +219,7 @@ var notOurDay = []string{
 // noMore are the words of a provider for who has asked too much of it, or has not paid: it
 // has not looked at the transaction, and another node may take it.
 var noMore = []string{
-	"rate limit", "ratelimit", "rate exceeded", "request limit", "rps limit", "too many request", "request count exceeded",
+	"rate limit", "ratelimit", "rate-limit", "rate exceeded", "request limit", "rps limit", "too many request", "request count exceeded",
 	"quota", "capacity limit exceeded", "exceeded its compute units", "compute units per second", "usage limit", "credits",
 	"upgrade your account", "upgrade your plan", "upgrade to pay", "upgrade to paid", "must be authenticated", "project id setting", "api key is not allowed",
 }

@@ -97,31 +97,56 @@ func TestObserveNeedsNothingElseAndTouchesNothing(t *testing.T) {
 		t.Error("the preflight:", preflight.Text)
 	}
 	wantSums(t, observed(t, filepath.Join(caddy.AppDataDir(), "paywall", "traffic.db")), map[string]string{
-		"/articles/* USD": "asked 4, observed 4, challenged 0, paid 0, delivered 0, worth 0.04, earned 0",
+		"/articles/* USD": "asked 3, observed 3, challenged 0, paid 0, delivered 0, worth 0.03, earned 0",
 		"POST /api USD":   "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 0.5, earned 0",
 		"/fr/* EURC":      "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 0.02, earned 0",
 	})
 }
 
-// One line after the other goes live, and is counted as before.
+// One line after the other goes live, and is counted as before. What is only observed frees
+// nothing and refuses nothing.
 func TestObservedLinesStandBesideLiveOnes(t *testing.T) {
 	w := gate.Prepare(t)
 	file := filepath.Join(t.TempDir(), "shop.db")
-	w.Load(strings.Replace(w.Caddyfile("price /live/* $0.01\nprice /later/* $5 {\n observe\n}\nprice @bots /live/x $0.5 {\n observe\n}", "@bots header User-Agent Bot"), "ledger memory i_accept_loss", "ledger sqlite "+file, 1))
-	w.Expect(w.Get("/later/x"), 200, "")
-	w.Expect(w.Get("/live/x", "User-Agent", "Bot"), 200, "")
+	w.Load(strings.Replace(w.Caddyfile(`price /live/* $0.01
+		price /later/* $5 {
+			observe
+		}
+		price POST /form/* $5 {
+			observe
+		}
+		price @bots /live/x $0.5 {
+			observe
+		}
+		price @bots /some/* $0.01
+		price /some/* $0.02 {
+			observe
+		}`, "@bots header User-Agent Bot"), "ledger memory i_accept_loss", "ledger sqlite "+file, 1))
+	w.Upstream.On(func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("Cache-Control", "public") })
+	if res := w.Get("/later/x"); res.StatusCode != 200 || res.Header.Get("Cache-Control") != "public" || res.Header.Get("Vary") != "" {
+		t.Error(res.Response)
+	}
+	w.Expect(w.Get("/form/x"), 200, "")
+	w.Expect(w.Do(w.Request(http.MethodOptions, "/form/x", "Origin", "https://x.example", "Access-Control-Request-Method", "POST")), 200, "")
+	w.Expect(w.Do(w.Request(http.MethodPost, "/form/x")), 200, "")
+	w.Expect(w.Get("/live/x", "User-Agent", "Bot"), 402, "")
 	w.Expect(w.Get("/live/x"), 402, "")
 	w.Expect(w.Pay(http.MethodGet, "/live/x"), 200, "")
+	// What a matcher lets pass no cache may hand to others, also where it is observed.
+	if res := w.Get("/some/x"); res.StatusCode != 200 || !strings.Contains(res.Header.Get("Cache-Control"), "private") || res.Header.Get("Vary") != "User-Agent" {
+		t.Error(res.Response)
+	}
 	w.Upstream.On(gate.Says(404, "no such page"))
 	w.Expect(w.Pay(http.MethodGet, "/live/y"), 404, "")
 	wantSums(t, observed(t, strings.Replace(file, ".db", "-traffic.db", 1)), map[string]string{
-		"/live/* USD":       "asked 5, observed 0, challenged 3, paid 1, delivered 1, worth 0.03, earned 0.01",
-		"/later/* USD":      "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 5, earned 0",
-		"@bots /live/x USD": "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 0.5, earned 0",
+		"/live/* USD":      "asked 6, observed 0, challenged 4, paid 1, delivered 1, worth 0.04, earned 0.01",
+		"/later/* USD":     "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 5, earned 0",
+		"POST /form/* USD": "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 5, earned 0",
+		"/some/* USD":      "asked 1, observed 1, challenged 0, paid 0, delivered 0, worth 0.02, earned 0",
 	})
 }
 
-// A path with two readings, one observed and one live, is charged.
+// A path with two readings, one observed and one live, is charged or refused.
 func TestObservedReadingOpensNoLiveLine(t *testing.T) {
 	w := gate.New(t, "price /live/* $0.01\nprice /later/* $5 {\n observe\n}")
 	for _, target := range []string{"/later/..%2flive/x", "/later/%2e%2e/live/x", "/live/..%2flater/x"} {
@@ -131,5 +156,15 @@ func TestObservedReadingOpensNoLiveLine(t *testing.T) {
 	}
 	if w.Upstream.Hits.Load() != 0 {
 		t.Error("the upstream was asked")
+	}
+}
+
+// A block in which all lines are observed needs no more than one that says so itself.
+func TestBlockOfObservedLinesNeedsNothingElse(t *testing.T) {
+	if err := gate.Validate("http://localhost:1 {\npaywall {\nprice /a $1 {\nobserve\n}\n}\n}"); err != nil {
+		t.Error(err)
+	}
+	if err := gate.Validate("http://localhost:1 {\npaywall {\nprice /a $1 {\nobserve\n}\nprice /b $1\n}\n}"); err == nil || !strings.Contains(err.Error(), "nothing says who is paid") {
+		t.Error(err)
 	}
 }

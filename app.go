@@ -327,7 +327,7 @@ func (a *App) Start() error {
 	go a.keepTraffic()
 	a.shared.started.Store(a)
 	if a.observes && !a.sells && len(a.settlers.Names()) == 0 {
-		return nil // nothing is sold or was sold before, so that no ledger is needed
+		return nil // nothing is sold, and nobody can be asked about what was: no ledger is needed
 	}
 	a.settlers.Run(a.watching, a.logger.Named("facilitator"))
 	go a.quotes.Learn(a.watching, a.secret)
@@ -368,7 +368,7 @@ func (a *App) Cleanup() error {
 	}
 	var errs []error
 	if c, ok := a.traffic.(io.Closer); ok {
-		errs = append(errs, c.Close())
+		errs = append(errs, a.flushTraffic(), c.Close()) // requests have ended since Stop
 	}
 	if a.ledgers != nil {
 		a.ledgers.Leave()

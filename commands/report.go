@@ -104,7 +104,7 @@ func (s sums) add(unit string, amount decimal.Decimal) {
 func (s sums) String() string {
 	var all []string
 	for _, unit := range s.units() {
-		all = append(all, s[unit].String()+" "+unit)
+		all = append(all, s[unit].String()+" "+phrase(unit))
 	}
 	if len(all) == 0 {
 		return "0"
@@ -299,10 +299,14 @@ func (f reportFlags) leaveOut(ctx context.Context, made *summary, q traffic.Quer
 	for i := range made.Groups {
 		byDay[made.Groups[i].Label] = &made.Groups[i]
 	}
+	payers := map[string]bool{}
 	for _, payer := range f.exclude {
 		if common.IsHexAddress(payer) {
 			payer = common.HexToAddress(payer).Hex() // as the ledger spells it
 		}
+		payers[payer] = true
+	}
+	for payer := range payers {
 		filter := ledger.Filter{
 			Payer: payer, Since: q.Since.Truncate(time.Hour), Until: q.Until, Brief: true,
 			States: []ledger.State{ledger.Settled, ledger.Delivering, ledger.Delivered},
@@ -365,7 +369,7 @@ func printSummary(out io.Writer, r summary) error {
 	line := func(g group, bar bool) {
 		cells := []string{phrase(g.Label)}
 		if r.By == "client" {
-			cells = append(cells, cmp.Or(g.Kind, "-"))
+			cells = append(cells, cmp.Or(phrase(g.Kind), "-"))
 		}
 		if r.By == "outcome" {
 			cells = append(cells, count(g.Asked), dash(g.Worth.String()), dash(g.Earned.String()))

@@ -39,6 +39,7 @@ type list struct {
 
 	prefixes atomic.Pointer[prefixes]
 	watched  sync.Once
+	seen     os.FileInfo // of the operator's file, before it was read
 }
 
 func (l *list) isFile() bool { return !strings.Contains(l.source, "://") }
@@ -46,6 +47,7 @@ func (l *list) isFile() bool { return !strings.Contains(l.source, "://") }
 // open reads what is on the disk. A file of the operator's has to be there and be good.
 func (l *list) open() error {
 	if l.isFile() {
+		l.seen, _ = os.Stat(l.source)
 		content, err := readFile(l.source)
 		if err == nil {
 			err = l.set(content)
@@ -165,8 +167,7 @@ func keptAs(dir, source string) string {
 }
 
 func (l *list) watchFile(life context.Context) {
-	seen, _ := os.Stat(l.source)
-	for sleep(life, fileLook) {
+	for seen := l.seen; sleep(life, fileLook); {
 		now, err := os.Stat(l.source)
 		if err != nil || seen != nil && now.ModTime().Equal(seen.ModTime()) && now.Size() == seen.Size() {
 			continue

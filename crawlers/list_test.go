@@ -3,6 +3,7 @@ package crawlers
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -181,6 +182,29 @@ func TestIsUnder(t *testing.T) {
 	} {
 		if got := isUnder(tc.name, tc.domain); got != tc.want {
 			t.Errorf("%s under %s: %v", tc.name, tc.domain, got)
+		}
+	}
+}
+
+// A list that is for a good part of the internet is an error in it, however it is cut.
+func TestListsOfTooMuchAreNotTaken(t *testing.T) {
+	var wide, wide6, many strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&wide, "%d.0.0.0/8\n", i+1)
+		fmt.Fprintf(&wide6, "2a%02x:%x::/19\n", i/4, 0x2000*(i%4))
+	}
+	for i := range 4000 {
+		fmt.Fprintf(&many, "192.%d.%d.0/24\n", i/256, i%256)
+	}
+	for name, c := range map[string]struct {
+		text string
+		good bool
+	}{
+		"half of all, in eighths": {wide.String(), false}, "less, of the sixth version": {wide6.String(), true},
+		"twice the same": {strings.Repeat("17.0.0.0/8\n", 40), true}, "many": {many.String(), true},
+	} {
+		if _, err := parsePrefixes([]byte(c.text)); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

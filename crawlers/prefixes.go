@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,6 +22,9 @@ const (
 	maxPrefixes = 50_000
 	shortest4   = 8
 	shortest6   = 19
+	// most4 and most6 are how much of all addresses a list may be for.
+	most4 = 1.0 / 16
+	most6 = 1.0 / 4096
 )
 
 // parsePrefixes reads a list: the JSON that operators of crawlers publish
@@ -58,14 +62,21 @@ func parsePrefixes(content []byte) (*prefixes, error) {
 	if len(texts) > maxPrefixes {
 		return nil, fmt.Errorf("%d address ranges", len(texts))
 	}
+	var part [2]float64
 	p := &prefixes{set: make(map[netip.Prefix]struct{}, len(texts))}
 	for _, text := range texts {
 		prefix, err := parsePrefix(text)
 		if err != nil {
 			return nil, err
 		}
-		p.set[prefix] = struct{}{}
 		version := versionOf(prefix.Addr())
+		if _, twice := p.set[prefix]; !twice {
+			part[version] += math.Ldexp(1, -prefix.Bits())
+		}
+		if part[version] > [2]float64{most4, most6}[version] {
+			return nil, errors.New("it is for too much of the internet to be that of a crawler")
+		}
+		p.set[prefix] = struct{}{}
 		if !slices.Contains(p.lengths[version], prefix.Bits()) {
 			p.lengths[version] = append(p.lengths[version], prefix.Bits())
 		}

@@ -88,10 +88,12 @@ func (Nowhere) Open(context.Context) error { return nil }
 
 const (
 	// maxKeys is how many rows of an hour are told apart. What comes then is counted
-	// under OtherLines.
+	// under OtherLines, and, after as many more, under no client.
 	maxKeys = 5000
 	// OtherLines stands for the lines that are not told apart.
 	OtherLines = "(other lines)"
+	// atOnce is how many rows are added in one call.
+	atOnce = 1000
 	// maxRows is how many wait for a store that is away. More are lost.
 	maxRows = 10 * maxKeys
 )
@@ -119,12 +121,13 @@ func (c *Counter) Count(site, line string, who Client, unit string, s Sums) {
 	if c.known == nil || !c.hour.Equal(key.Hour) {
 		c.hour, c.known = key.Hour, map[Key]bool{}
 	}
-	if !c.known[key] {
-		if len(c.known) >= maxKeys {
-			key.Line = OtherLines
-		}
-		c.known[key] = true
+	if !c.known[key] && len(c.known) >= maxKeys {
+		key.Line = OtherLines
 	}
+	if !c.known[key] && len(c.known) >= 2*maxKeys {
+		key.Client = Client{} // of many sites and names
+	}
+	c.known[key] = true
 	c.add(key, s)
 }
 
@@ -157,7 +160,13 @@ func (c *Counter) Flush(ctx context.Context, to Store) error {
 		rows = append(rows, Row{key, *sums})
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return compare(a.Key, b.Key) }) // gateways lock rows in one order
-	err := to.Add(ctx, rows)
+	var err error
+	for part := range slices.Chunk(rows, atOnce) {
+		if err = to.Add(ctx, part); err != nil {
+			break
+		}
+		rows = rows[len(part):]
+	}
 	if err == nil {
 		return nil
 	}

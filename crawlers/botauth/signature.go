@@ -305,7 +305,14 @@ func (a agents) coveredBy(label string, input httpsfv.InnerList) (string, error)
 
 // Claims are the domains that a request says it is signed by. Nothing is proved by that.
 func Claims(header http.Header) []string {
-	if !IsSigned(header) || len(header[headerAgent][0]) > maxAgent || len(header[headerAgent]) > maxSignatures {
+	if !IsSigned(header) || len(header[headerAgent]) > maxSignatures {
+		return nil
+	}
+	size := 0
+	for _, line := range header[headerAgent] {
+		size += len(line)
+	}
+	if size > maxAgent {
 		return nil
 	}
 	a, err := agentsOf(header)

@@ -3,12 +3,14 @@ package evm
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	"github.com/caddy-paywall/caddy-paywall/facilitator/evm/chain"
@@ -99,6 +101,45 @@ func TestRefusalByAllNodesLeavesThePaymentFree(t *testing.T) {
 			g.send = nil
 			if s := f.Settle(during(t, 5*time.Minute), r); s.Outcome != facilitator.Settled {
 				t.Errorf("later: %+v", s)
+			}
+		})
+	}
+}
+
+// TestProxyThatHasPassedItOnIsAsked: a proxy gives the transaction to several nodes. One takes
+// it and is silent, the others are over their limits, and the proxy hands that on. It shows the
+// transaction, so the payment settles, and nobody pays twice.
+func TestProxyThatHasPassedItOnIsAsked(t *testing.T) {
+	c := startChain(t)
+	g := &gatekeeper{}
+	f, _ := c.startBehind(g)
+	said := map[string]error{
+		"by HTTP":          rpc.HTTPError{StatusCode: http.StatusTooManyRequests, Status: "429 Too Many Requests"},
+		"eRPC":             &quotedError{-32005, "rate-limit exceeded"},
+		"several at once":  &quotedError{-32603, "all upstreams failed: node-1: context deadline exceeded; node-2: rate limit exceeded"},
+		"a limit too late": &quotedError{-32005, "1 timeout, 1 rate limited"},
+	}
+	for name, q := range quoted {
+		if nodeTakesNothing(q) {
+			said[name] = q
+		}
+	}
+	i := byte(0)
+	for name, says := range said {
+		i++
+		t.Run(name, func(t *testing.T) {
+			g.send = func(_ context.Context, send func() error) error {
+				if err := send(); err != nil {
+					t.Error(err)
+				}
+				return says
+			}
+			before := c.transactions()
+			if s := f.Settle(during(t, 5*time.Minute), c.sign(order{nonce: i})); s.Outcome != facilitator.Settled {
+				t.Errorf("%+v", s)
+			}
+			if n := c.transactions() - before; n != 1 {
+				t.Errorf("%d transactions", n)
 			}
 		})
 	}

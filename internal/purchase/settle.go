@@ -53,6 +53,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 	lease, slot := p.hold.lease, p.hold.slot
 	work := p.desk.Settler.Settle(ctx, settlement.Order{
 		Claim: p.hold.Claim, Request: p.signed.request, Facilitators: p.signed.settlers,
+		Body:    p.knownBody(),
 		Heard:   p.customer().remember,
 		Release: func() { lease.End(); slot.Leave() },
 	})

@@ -271,9 +271,8 @@ func (p *Purchase) takeOver(ctx context.Context, seen ledger.Payment) *Refusal {
 		return refused
 	}
 	if refused := p.stillOwed(seen); refused != nil {
-		p.hold.lease.End()
+		p.endClaim(ledger.Change{To: ledger.Settled}) // as it was
 		p.hold.lease = nil
-		_ = p.move(ledger.Change{To: ledger.Settled}) // as it was
 		p.letKeyGo()
 		return refused
 	}

@@ -159,7 +159,7 @@ func (p *Purchase) buysOnce() *Refusal {
 		if p.hold.Payment.State == ledger.Settled {
 			_ = p.move(ledger.Change{To: ledger.Delivering})
 		}
-		_ = p.move(ledger.Change{To: ledger.Delivered})
+		p.endClaim(ledger.Change{To: ledger.Delivered})
 		return &Refusal{Status: http.StatusConflict, Code: codeBoughtElse, cause: err}
 	default:
 		// Free again, if it is not yet recorded, so that the next try can.

@@ -529,6 +529,15 @@ func TestLeavingBeforeTheHeaderIsNotForNothing(t *testing.T) {
 // Who leaves before the header of the answer that was kept for him has not got that either,
 // however often, and what was done is not done again.
 func TestKeptAnswerThatHasNotBegunIsOwed(t *testing.T) {
+	for name, size := range map[string]int{"short": 10, "long": 100 << 10} {
+		t.Run(name, func(t *testing.T) {
+			withAndWithoutLength(t, func(t *testing.T, chunked bool) { leavesBeforeTheCopy(t, strings.Repeat("x", size), chunked) })
+		})
+	}
+}
+
+func leavesBeforeTheCopy(t *testing.T, order string, chunked bool) {
+	t.Helper()
 	w := gate.Prepare(t)
 	s := w.WithLedger()
 	w.Load(gate.OnLedger(w.Caddyfile("price POST /act $0.01")))
@@ -545,7 +554,7 @@ func TestKeptAnswerThatHasNotBegunIsOwed(t *testing.T) {
 	asked := w.Challenge(http.MethodPost, "/act").Accepts[0]
 	send := func(ctx context.Context) gate.Answer {
 		return w.Again(func() gate.Answer {
-			return w.SendBody(ctx, http.MethodPost, "/act", p.Sign(t, asked, time.Now()).V2(t), "order")
+			return w.Do(w.OrderOf(ctx, http.MethodPost, "/act", p.Sign(t, asked, time.Now()).V2(t), order, chunked))
 		})
 	}
 	for range 4 {

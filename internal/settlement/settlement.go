@@ -137,7 +137,9 @@ func (r *Running) run(ctx context.Context, o Order) {
 	if err != nil {
 		d.Logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", r.claim.Payment.ID),
 			zap.Stringer("outcome", said.Outcome), zap.String("transaction", said.Transaction), zap.Error(err))
-		record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(d.Ledger.Again, c, said, name, o.Body()) }
+		record := func(c ledger.Claim) (ledger.Payment, error) {
+			return recordSettlement(d.Ledger.Again, c, said, name, o.Body())
+		}
 		if claim, err = recordWithRetry(d.Ledger, r.claim, afterLoss(settled), record); err == nil && settled {
 			d.watch(claim.Payment, said.Block)
 		}

@@ -76,6 +76,19 @@ func (p *Purchase) readBody() string {
 	return digest
 }
 
+// knownBody is readBody for a settlement, which may outlive the request.
+func (p *Purchase) knownBody() func() string {
+	earlier := p.result.status == 0 && p.hold.Payment.Status != 0 // what the ledger has is of an earlier request
+	if earlier || delivery.HasCopy(p.hold.Payment) {
+		return func() string { return "" }
+	}
+	body := p.ask.Body
+	return func() string {
+		digest, _ := body.Digest()
+		return digest
+	}
+}
+
 // readOn reads a body to its end that the upstream did not want, so that it is known
 // what was bought.
 func (p *Purchase) readOn(ctx context.Context) {

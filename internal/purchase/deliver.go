@@ -196,8 +196,12 @@ func (r *run) atStatus(status int, header http.Header) (pass bool) {
 			r.refused = refused
 		}
 	}
+	if r.refused == nil && r.isMissed() {
+		r.refused = clientGone()
+	}
 	if r.refused != nil {
-		if p.ask.Acts && p.inDoubt() && r.answer.Goods && !r.replayed {
+		gone := p.result.settled && r.refused.Code == codeClientGone
+		if p.ask.Acts && (p.inDoubt() || gone) && r.answer.Goods && !r.replayed {
 			r.finishForLater(status, header)
 			return false
 		}
@@ -211,6 +215,17 @@ func (r *run) atStatus(status int, header http.Header) (pass bool) {
 	p.setReceipt(header)
 	r.handOut(header)
 	return true
+}
+
+// isMissed says whether the payer has left before goods that he has paid for could begin.
+// They stay owed to him, and nothing of them is sent: he may have closed his side of the
+// connection alone, to read them again and again.
+func (r *run) isMissed() bool {
+	p := r.p
+	if !p.result.settled || nothingCharged(p.hold.Payment) || !r.answer.Goods && p.result.status != http.StatusNotModified {
+		return false
+	}
+	return r.request.Context().Err() != nil || p.ask.Body.Broken()
 }
 
 // noteCut notes where we have ended the run of an upstream that acts, before its status
@@ -372,16 +387,14 @@ func (r *run) refuse(f *Refusal) {
 func (r *run) payerLeft() bool {
 	status := r.p.result.status
 	switch {
-	case r.short && r.sale.Load() == saleLate:
+	case r.short && r.sale.Load() == saleLate, r.refused != nil && r.refused.Code == codeClientGone:
 		return true
 	case r.p.ask.Body.Broken() && !r.p.isGoods(status):
 		return true
 	case r.request.Context().Err() == nil:
 		return false
-	case status == 0, status == admission.ClientGone:
-		return true
 	}
-	return r.refused != nil && r.refused.Code == codeClientGone
+	return status == 0 || status == admission.ClientGone
 }
 
 // noteUncharged writes down what the upstream has done and nobody was charged for.

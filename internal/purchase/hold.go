@@ -39,11 +39,11 @@ func (p *Purchase) release() {
 	if p.hold.lease == nil {
 		return
 	}
+	if p.hold.Payment.State == ledger.Claimed {
+		p.endClaim(ledger.Change{To: ledger.Released})
+	}
 	p.hold.lease.End()
 	p.hold.lease = nil
-	if p.hold.Payment.State == ledger.Claimed {
-		_ = p.move(ledger.Change{To: ledger.Released})
-	}
 	p.letKeyGo()
 }
 

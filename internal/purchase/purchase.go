@@ -226,8 +226,10 @@ func (p *Purchase) Prepare(r *http.Request) *Refusal {
 	if refused := p.redeemEarlier(r); p.result.settled || refused != nil {
 		return refused
 	}
+	// What was offered by use, before a reload, is charged by use.
+	first := p.offered.First && p.signed.request.Requirement.Scheme != x402.SchemeUpto
 	// Of a payer whom nobody can name, nothing can be remembered.
-	upfront := p.offered.First || p.signed.auth.Payer == "" || p.desk.Settler.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
+	upfront := first || p.signed.auth.Payer == "" || p.desk.Settler.Admission.Distrusted.Has(p.signed.auth.Payer, p.desk.Now())
 	if !upfront {
 		return nil
 	}

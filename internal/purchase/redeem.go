@@ -1,6 +1,7 @@
 package purchase
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -56,6 +57,8 @@ func (p *Purchase) redeemEarlier(r *http.Request) *Refusal {
 			return refused
 		}
 	}
+	// Of which the order is not known may be another one: it comes after those that can be told.
+	slices.SortStableFunc(rows, func(a, b ledger.Payment) int { return cmp.Compare(vagueness(a), vagueness(b)) })
 	for _, row := range rows {
 		named := p.signed.identifier != "" && row.Identifier == p.signed.identifier
 		if refused := p.redeem(r, row, named); p.result.settled || refused != nil {
@@ -63,6 +66,17 @@ func (p *Purchase) redeemEarlier(r *http.Request) *Refusal {
 		}
 	}
 	return nil
+}
+
+// vagueness ranks purchases by how little is known of the body that they are for.
+func vagueness(row ledger.Payment) int {
+	switch {
+	case row.Body == "":
+		return 2
+	case delivery.IsUnread(row.Body):
+		return 1
+	}
+	return 0
 }
 
 // list asks the ledger, and is done with it before anything is made of the rows: that
@@ -259,9 +273,8 @@ func (p *Purchase) takeOver(ctx context.Context, seen ledger.Payment) *Refusal {
 		return refused
 	}
 	if refused := p.stillOwed(seen); refused != nil {
-		p.hold.lease.End()
+		p.endClaim(ledger.Change{To: ledger.Settled}) // as it was
 		p.hold.lease = nil
-		_ = p.move(ledger.Change{To: ledger.Settled}) // as it was
 		p.letKeyGo()
 		return refused
 	}

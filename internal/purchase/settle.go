@@ -53,6 +53,7 @@ func (p *Purchase) settle(ctx context.Context) *Refusal {
 	lease, slot := p.hold.lease, p.hold.slot
 	work := p.desk.Settler.Settle(ctx, settlement.Order{
 		Claim: p.hold.Claim, Request: p.signed.request, Facilitators: p.signed.settlers, AnswerWithin: p.desk.AnswerWithin,
+		Body:    p.knownBody(),
 		Heard:   p.customer().remember,
 		Release: func() { lease.End(); slot.Leave() },
 	})
@@ -158,7 +159,7 @@ func (p *Purchase) buysOnce() *Refusal {
 		if p.hold.Payment.State == ledger.Settled {
 			_ = p.move(ledger.Change{To: ledger.Delivering})
 		}
-		_ = p.move(ledger.Change{To: ledger.Delivered})
+		p.endClaim(ledger.Change{To: ledger.Delivered})
 		return &Refusal{Status: http.StatusConflict, Code: codeBoughtElse, cause: err}
 	default:
 		// Free again, if it is not yet recorded, so that the next try can.

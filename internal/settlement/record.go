@@ -27,8 +27,9 @@ const (
 type mover func(context.Context, ledger.Claim, ledger.Change) (ledger.Payment, error)
 
 // recordSettlement writes an outcome into the ledger. A refusal after doubt
-// stays unknown: an earlier try may be what emptied the account.
-func recordSettlement(move mover, c ledger.Claim, s facilitator.Settlement, name string) (ledger.Payment, error) {
+// stays unknown: an earlier try may be what emptied the account. The body is recorded where
+// it stays unknown.
+func recordSettlement(move mover, c ledger.Claim, s facilitator.Settlement, name, body string) (ledger.Payment, error) {
 	change := ledger.Change{
 		Facilitator: name,
 		Transaction: s.Transaction,
@@ -48,6 +49,9 @@ func recordSettlement(move mover, c ledger.Claim, s facilitator.Settlement, name
 	}
 	if c.Payment.Doubt && change.To != ledger.Settled {
 		change.To = ledger.Unknown
+	}
+	if change.To == ledger.Unknown {
+		change.Body = body
 	}
 	if c.Payment.Payer != "" {
 		change.Payer = "" // what was signed is better than what was said

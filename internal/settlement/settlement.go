@@ -62,6 +62,9 @@ type Order struct {
 	Facilitators []facilitator.Named // in the order in which they are asked
 	// AnswerWithin is how long the payer's request waits.
 	AnswerWithin time.Duration
+	// Body is what is known by then of the body that the payment is for, or "": while nobody
+	// knows what became of it, that tells it from other orders of its payer.
+	Body func() string
 	// Heard is told what they said, whether or not somebody waits for it.
 	Heard func(facilitator.Settlement)
 	// Release gives back what the payer's request held, once the outcome is recorded, if
@@ -120,7 +123,7 @@ func (r *Running) run(ctx context.Context, o Order) {
 		d.Logger.Error("the facilitator says that it has charged another amount than it was asked to", zap.String("payment", claim.Payment.ID),
 			zap.String("facilitator", name), zap.String("asked", claim.Payment.Amount), zap.String("charged", other))
 	}
-	row, err := recordSettlement(d.insist, claim, said, name)
+	row, err := recordSettlement(d.insist, claim, said, name, o.Body())
 	if err == nil && settled {
 		d.watch(row, said.Block)
 	} else if err != nil {
@@ -136,7 +139,9 @@ func (r *Running) run(ctx context.Context, o Order) {
 	if err != nil {
 		d.Logger.Error("a settlement cannot be recorded; that is tried again", zap.String("payment", r.claim.Payment.ID),
 			zap.Stringer("outcome", said.Outcome), zap.String("transaction", said.Transaction), zap.Error(err))
-		record := func(c ledger.Claim) (ledger.Payment, error) { return recordSettlement(d.Ledger.Again, c, said, name) }
+		record := func(c ledger.Claim) (ledger.Payment, error) {
+			return recordSettlement(d.Ledger.Again, c, said, name, o.Body())
+		}
 		if claim, err = recordWithRetry(d.Ledger, r.claim, afterLoss(settled), record); err == nil && settled {
 			d.watch(claim.Payment, said.Block)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -369,4 +370,107 @@ func TestOrderThatWasNotReadBlocksNoOther(t *testing.T) {
 	if res.StatusCode != 200 {
 		t.Errorf("another order of the payer is refused for a day: %d %s", res.StatusCode, res.Text)
 	}
+}
+
+// losesTheFirst loses every answer about the payment that is settled first, from release on
+// and until found, if its money moves at all; others are settled at once. begun is closed when
+// it is asked for.
+func losesTheFirst(w *gate.World, moves bool) (begun <-chan struct{}, release func(), found *atomic.Bool) {
+	began, held := make(chan struct{}), make(chan struct{})
+	found = new(atomic.Bool)
+	var first atomic.Pointer[string]
+	w.Facilitator.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+		body := string(gate.Body(r))
+		if first.CompareAndSwap(nil, &body) {
+			close(began)
+			<-held
+		}
+		if body == *first.Load() && !found.Load() {
+			if moves {
+				w.Facilitator.Move(httptest.NewRecorder(), []byte(body))
+			}
+			panic(http.ErrAbortHandler)
+		}
+		w.Facilitator.Move(rw, []byte(body))
+	})
+	return began, sync.OnceFunc(func() { close(held) }), found
+}
+
+// An order that was done and whose answer is kept is known beside another one of the same
+// payer of which nobody knows what became, or what it was: it is fetched, and not done again
+// in the place of that.
+func TestOrderThatWasDoneIsKnownBesideOneInDoubt(t *testing.T) {
+	for name, size := range map[string]int{"short": 1 << 10, "long": 100 << 10} {
+		for end, moves := range map[string]bool{"in doubt": false, "found paid": true} {
+			t.Run(name+" "+end, func(t *testing.T) {
+				w := gate.Prepare(t)
+				s := w.WithLedger()
+				s.Visible.Store(true)
+				w.Load(gate.OnLedger(w.Caddyfile("price POST /render $0.01")))
+				begun, release, found := losesTheFirst(w, moves)
+				goOn := make(chan struct{})
+				var acts [2]atomic.Int64
+				w.Upstream.On(func(rw http.ResponseWriter, r *http.Request) {
+					_, body := w.Upstream.Seen()
+					which := int(body[0] - '0')
+					acts[which].Add(1)
+					_, _ = fmt.Fprint(rw, "done ", which)
+					_ = http.NewResponseController(rw).Flush()
+					<-goOn
+				})
+				p := gate.NewPayer(t)
+				asked := w.Challenge(http.MethodPost, "/render").Accepts[0]
+				payments := []string{p.Sign(t, asked, time.Now()).V2(t), p.Sign(t, asked, time.Now()).V2(t)}
+				order := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", size)) }
+				first := make(chan gate.Answer)
+				go func() { first <- w.PostPaid("/render", order(0), payments[0], false) }()
+				<-begun
+				w.PostPaid("/render", order(1), payments[1], true)
+				time.Sleep(100 * time.Millisecond) // until the server has noticed
+				close(goOn)
+				settled := func() (n int) {
+					for row, err := range s.List(t.Context(), ledger.Filter{States: []ledger.State{ledger.Settled}}) {
+						if err == nil && !ledger.Held(row, time.Now()) {
+							n++
+						}
+					}
+					return n
+				}
+				w.Until(func() bool { return settled() == 1 })
+				release()
+				w.Expect(<-first, 503, "settlement_pending")
+				if moves {
+					found.Store(true)
+					w.Until(func() bool { return settled() == 2 })
+				}
+				res := w.Again(func() gate.Answer { return w.PostPaid("/render", order(1), p.Sign(t, asked, time.Now()).V2(t), false) })
+				if res.StatusCode != 200 || res.Text != "done 1" || acts[1].Load() != 1 {
+					t.Errorf("%d %.60q, done %d times", res.StatusCode, res.Text, acts[1].Load())
+				}
+				if !moves {
+					return
+				}
+				res = w.Again(func() gate.Answer { return w.PostPaid("/render", order(0), payments[0], false) })
+				if res.StatusCode != 200 || res.Text != "done 0" || w.Facilitator.Transfers() != 2 {
+					t.Errorf("the other: %d %.60q, %d transfers", res.StatusCode, res.Text, w.Facilitator.Transfers())
+				}
+			})
+		}
+	}
+}
+
+// What is known of the body of an order in doubt is recorded, so that other orders of its
+// payer are sold meanwhile.
+func TestOtherOrderIsSoldBesideOneInDoubt(t *testing.T) {
+	w := gate.New(t, "price POST /render $0.01")
+	begun, release, _ := losesTheFirst(w, false)
+	p := gate.NewPayer(t)
+	first := make(chan gate.Answer)
+	go func() { first <- w.Post(p, "/render", "order 1", false) }()
+	<-begun
+	w.Expect(w.Post(p, "/render", "order 2", false), 200, "") // to tell them apart, the first one is read
+	release()
+	w.Expect(<-first, 503, "settlement_pending")
+	w.Expect(w.Post(p, "/render", "order 3", false), 200, "")
+	w.Expect(w.Again(func() gate.Answer { return w.Post(p, "/render", "order 1", false) }), 503, "settlement_pending")
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 	"github.com/caddy-paywall/caddy-paywall/test/gate"
 )
 
@@ -380,4 +381,192 @@ func TestQueryPaidFirstIsSoldOnce(t *testing.T) {
 	}
 	res = w.SendBody(t.Context(), "QUERY", "/search", p.Sign(t, asked, time.Now()).V2(t), "where")
 	t.Log("a third one:", res.StatusCode, w.Facilitator.Transfers(), "transfers")
+}
+
+// departure is a payer who is about to leave.
+type departure struct {
+	hangUp  context.CancelFunc
+	noticed chan struct{} // closed when the server has noticed
+}
+
+func (d *departure) leave() {
+	d.hangUp()
+	<-d.noticed
+}
+
+// Who has left when the header is to go out has got nothing, whatever the answer is: it is
+// owed to him, and he is not charged again.
+func TestPayerWhoLeftBeforeTheHeaderIsOwed(t *testing.T) {
+	answers := map[string]http.HandlerFunc{
+		"a whole": func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Length", fmt.Sprint(len(gate.Goods)))
+			_, _ = io.WriteString(rw, gate.Goods)
+		},
+		"a stream": func(rw http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(rw, gate.Goods)
+			_ = http.NewResponseController(rw).Flush()
+		},
+		"a link": func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Location", "https://elsewhere.example/signed")
+			rw.WriteHeader(http.StatusFound)
+		},
+	}
+	for name, answer := range answers {
+		for _, price := range []string{uptoPrice, "price /chat/* $0.01 {\n settle first\n}"} {
+			t.Run(name+" "+price, func(t *testing.T) {
+				w, f := newUptoWorld(t, price, "in_process")
+				advance := gate.Clock(t)
+				upto := price == uptoPrice
+				var leaving atomic.Pointer[departure]
+				gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+					if d := leaving.Load(); d != nil {
+						context.AfterFunc(r.Context(), func() { close(d.noticed) })
+						if !upto {
+							d.leave() // and the upstream does not stop
+						}
+					}
+					answer(rw, r)
+					return nil
+				})
+				f.OnSettle(func(rw http.ResponseWriter, r *http.Request) {
+					body := gate.Body(r)
+					if d := leaving.Load(); upto && d != nil {
+						d.leave()
+					}
+					f.Move(rw, body)
+				})
+				p := gate.NewPayer(t)
+				sign := func() string {
+					if upto {
+						return w.PermitFor(http.MethodGet, "/chat/x", p).V2(t)
+					}
+					return w.Sign(http.MethodGet, "/chat/x", p).V2(t)
+				}
+				times := 3
+				if upto {
+					times = 1 // then he would have got it, if he had got any of it
+				}
+				for range times {
+					res := w.Again(func() gate.Answer {
+						ctx, hangUp := context.WithCancel(t.Context())
+						leaving.Store(&departure{hangUp, make(chan struct{})})
+						return w.SendBody(ctx, http.MethodGet, "/chat/x", sign(), "")
+					})
+					if res.Err == nil {
+						t.Fatal(res)
+					}
+				}
+				leaving.Store(nil)
+				var res gate.Answer
+				w.Until(func() bool {
+					res = w.Again(func() gate.Answer { return w.Get("/chat/x", "PAYMENT-SIGNATURE", sign()) })
+					wait := strings.Contains(res.Text, "too_many_hang_ups")
+					if wait {
+						advance(2 * time.Second)
+					}
+					return !wait && !strings.Contains(res.Text, "settlement_pending")
+				})
+				if res.StatusCode >= 400 || f.Transfers() != 1 {
+					t.Errorf("%d %.60q, %d transfers", res.StatusCode, res.Text, f.Transfers())
+				}
+			})
+		}
+	}
+}
+
+// Who always closes his side of the connection before the header reads nothing, and has
+// no more runs of the upstream than others.
+func TestLeavingBeforeTheHeaderIsNotForNothing(t *testing.T) {
+	w := gate.New(t, "price /paid/* $0.01 {\n settle first\n}", "in_process")
+	advance := gate.Clock(t)
+	var runs atomic.Int64
+	started := make(chan struct{}, 1)
+	gate.OnInProcess(func(rw http.ResponseWriter, r *http.Request) error {
+		runs.Add(1)
+		started <- struct{}{}
+		<-r.Context().Done() // and does not stop
+		_, err := io.WriteString(rw, gate.Goods)
+		return err
+	})
+	payment := w.Sign(http.MethodGet, "/paid/x", gate.NewPayer(t)).V2(t)
+	// leave returns what he reads; an answer that comes while he waits is none of the upstream's.
+	leave := func() string {
+		conn, _ := w.Begins(http.MethodGet, "/paid/x", payment, "", "Connection", "close")
+		defer conn.Close()
+		all := make(chan string, 1)
+		go func() {
+			read, _ := io.ReadAll(conn)
+			all <- string(read)
+		}()
+		select {
+		case <-started:
+			_ = conn.(*net.TCPConn).CloseWrite()
+			return <-all
+		case read := <-all:
+			return read
+		}
+	}
+	end := ""
+	for range 60 {
+		switch end = leave(); {
+		case strings.Contains(end, gate.Goods):
+			t.Fatalf("he reads %q", end)
+		case strings.Contains(end, "too_many_hang_ups"):
+			if runs.Load() < 3 {
+				t.Fatalf("he waits after %d", runs.Load())
+			}
+			advance(time.Minute)
+		}
+		if strings.Contains(end, "delivery_unconfirmed") {
+			break
+		}
+	}
+	if runs.Load() != 20 || !strings.Contains(end, "delivery_unconfirmed") || w.Facilitator.Transfers() != 1 {
+		t.Errorf("%d runs, %d transfers, and then %q", runs.Load(), w.Facilitator.Transfers(), end)
+	}
+}
+
+// Who leaves before the header of the answer that was kept for him has not got that either,
+// however often, and what was done is not done again.
+func TestKeptAnswerThatHasNotBegunIsOwed(t *testing.T) {
+	for name, size := range map[string]int{"short": 10, "long": 100 << 10} {
+		t.Run(name, func(t *testing.T) {
+			withAndWithoutLength(t, func(t *testing.T, chunked bool) { leavesBeforeTheCopy(t, strings.Repeat("x", size), chunked) })
+		})
+	}
+}
+
+func leavesBeforeTheCopy(t *testing.T, order string, chunked bool) {
+	t.Helper()
+	w := gate.Prepare(t)
+	s := w.WithLedger()
+	w.Load(gate.OnLedger(w.Caddyfile("price POST /act $0.01")))
+	w.Upstream.On(gate.Says(http.StatusCreated, "done"))
+	var hangUp atomic.Pointer[context.CancelFunc]
+	s.OnMove(func(_ ledger.Claim, ch ledger.Change) error {
+		if leave := hangUp.Load(); leave != nil && ch.To == ledger.Delivering && ch.Status == http.StatusCreated {
+			(*leave)()
+			time.Sleep(100 * time.Millisecond) // let the news travel
+		}
+		return nil
+	})
+	p := gate.NewPayer(t)
+	asked := w.Challenge(http.MethodPost, "/act").Accepts[0]
+	send := func(ctx context.Context) gate.Answer {
+		return w.Again(func() gate.Answer {
+			return w.Do(w.OrderOf(ctx, http.MethodPost, "/act", p.Sign(t, asked, time.Now()).V2(t), order, chunked))
+		})
+	}
+	for range 4 {
+		ctx, leave := context.WithCancel(t.Context())
+		hangUp.Store(&leave)
+		if res := send(ctx); res.Err == nil {
+			t.Fatal(res)
+		}
+	}
+	hangUp.Store(nil)
+	w.Expect(send(t.Context()), http.StatusCreated, "")
+	if w.Upstream.Hits.Load() != 1 || w.Facilitator.Transfers() != 1 {
+		t.Errorf("done %d times, %d transfers", w.Upstream.Hits.Load(), w.Facilitator.Transfers())
+	}
 }

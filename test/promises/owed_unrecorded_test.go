@@ -452,3 +452,30 @@ func TestPayerNeedNotWaitForTheLease(t *testing.T) {
 		t.Errorf("%d transfers, %d moves to settled", w.Facilitator.Transfers(), toSettled.Load())
 	}
 }
+
+// A payment that bought nothing is free again soon, though the ledger has failed to take that
+// at once: its payer, and what he signs anew, need not wait for the lease.
+func TestFailedReleaseKeepsNobodyOut(t *testing.T) {
+	for _, fresh := range []bool{false, true} {
+		t.Run(map[bool]string{true: "fresh", false: "same"}[fresh], func(t *testing.T) {
+			w := gate.Prepare(t)
+			s := w.WithLedger()
+			w.Load(gate.OnLedger(w.Caddyfile("price /paid/* $0.01")))
+			failed := failsOnce(s, func(_ ledger.Claim, ch ledger.Change) bool { return ch.To == ledger.Released })
+			p := gate.NewPayer(t)
+			payment := w.Sign(http.MethodGet, "/paid/x", p).V2(t)
+			w.Upstream.On(gate.Says(404, ""))
+			w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", payment), 404, "")
+			w.Upstream.On(nil)
+			w.Expect(w.Again(func() gate.Answer {
+				if fresh {
+					payment = w.Sign(http.MethodGet, "/paid/x", p).V2(t)
+				}
+				return w.Get("/paid/x", "PAYMENT-SIGNATURE", payment)
+			}), 200, "")
+			if failed.Load() == 0 || w.Facilitator.Transfers() != 1 {
+				t.Errorf("%d failures, %d transfers", failed.Load(), w.Facilitator.Transfers())
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -82,4 +83,35 @@ func TestClockThatIsOffBlamesNoPayer(t *testing.T) {
 	}
 	tells(0)
 	w.Expect(w.Get("/paid/x", "PAYMENT-SIGNATURE", theirs()), 402, "invalid_exact_evm_payload_authorization_valid_before")
+}
+
+// What was offered by use is payable after a reload to a fixed price that is paid first, and
+// one at a fixed price after a reload to a price by use.
+func TestQuoteOfAnotherSchemeStaysPayable(t *testing.T) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		for _, upto := range []bool{true, false} {
+			t.Run(fmt.Sprint(method, " upto ", upto), func(t *testing.T) {
+				from, to := "price /chat/* $0.50", uptoPrice
+				if upto {
+					from, to = to, from
+				}
+				w, f := newUptoWorld(t, from)
+				p := gate.NewPayer(t)
+				var payment string
+				if upto {
+					payment = w.PermitFor(method, "/chat/x", p).V2(t)
+				} else {
+					payment = w.Sign(method, "/chat/x", p).V2(t)
+				}
+				w.Reload(w.Caddyfile(to))
+				w.Upstream.Charges(amountOf("100"))
+				w.Expect(w.PayWith(method, "/chat/x", payment), 200, "")
+				if upto {
+					f.ExpectMoved(t, "100")
+				} else {
+					f.ExpectMoved(t, "500000")
+				}
+			})
+		}
+	}
 }

@@ -28,7 +28,7 @@ var thirdParty = []struct {
 
 // notTried are the clients that are known and cannot buy here, and why.
 var notTried = map[string]string{
-	"agentcash 0.14.4":        "it pays on the main networks of Base, Solana and Tempo only, after it has asked https://agentcash.dev for the balance",
+	"agentcash 0.14.4":        "it pays on the main networks of Base, Solana and Tempo only, and asks https://agentcash.dev for the balance before it pays",
 	"agents 0.32.0":           "its withX402Client pays for tools of MCP and wraps a client of that, not of HTTP",
 	"x402-mcp 0.0.5":          "its withPayment pays for tools of MCP and wraps a client of that, not of HTTP",
 	"mppx 0.11.0, mcp/client": "it pays for tools of MCP and wraps a client of that, not of HTTP",

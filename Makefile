@@ -17,12 +17,13 @@ need:
 	@command -v gcc >/dev/null || { echo "gcc is missing (the race detector needs it): apt-get install gcc, or your system's way"; exit 1; }
 
 .PHONY: deps
-deps: need ## Install what the tests need: Go modules, and the official clients from npm
+deps: need ## Install what the tests need: Go modules, and the payers' clients from npm
 	$(GO) mod download
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || \
 		{ command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } || \
 		{ echo "PostgreSQL is missing: apt-get install postgresql, or your system's way (the tests start it themselves)"; exit 1; }
 	cd test/interop && $(NPM) ci --no-audit --no-fund
+	cd test/interop/third && ls -d */ | xargs -P 4 -I folder $(NPM) ci --prefix folder --legacy-peer-deps --ignore-scripts --no-audit --no-fund
 
 .PHONY: test
 test: deps ## Run all tests

@@ -23,9 +23,9 @@ var devAccounts = []account{
 	{"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a"},
 }
 
-// The official clients buy from the demo as it is: our facilitator and our
-// chain stand behind it, and they cannot tell.
-func TestOfficialClientsBuyFromTheDemo(t *testing.T) {
+// The official clients, and those of others, buy from the demo as it is: our
+// facilitator and our chain stand behind it, and they cannot tell.
+func TestClientsBuyFromTheDemo(t *testing.T) {
 	s, origin := startDemo(t)
 	for i, client := range clients {
 		for _, order := range []struct {
@@ -52,6 +52,7 @@ func TestOfficialClientsBuyFromTheDemo(t *testing.T) {
 			})
 		}
 	}
+	t.Run("third party", func(t *testing.T) { thirdPartyClientsBuy(t, s, origin) })
 }
 
 // The demo's model charges by the token, in a header: the official client, which

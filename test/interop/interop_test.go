@@ -145,7 +145,13 @@ type clientReceipt struct {
 // runClient lets one official client make one request.
 func runClient(t *testing.T, s *stack, script string, payer account, method, url, body string, env ...string) result {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), node(t), filepath.Join("clients", script), method, url, body)
+	return runScript(t, s, filepath.Join("clients", script), payer, method, url, body, env...)
+}
+
+// runScript is runClient with a script anywhere.
+func runScript(t *testing.T, s *stack, script string, payer account, method, url, body string, env ...string) result {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), node(t), script, method, url, body)
 	cmd.Env = append(append(os.Environ(), "PRIVATE_KEY="+payer.PrivateKey, "RPC_URL="+s.RPC), env...)
 	cmd.Stderr = logTo(t, script)
 	line, err := cmd.Output()

@@ -20,9 +20,12 @@ subscribe("undici:request:create", ({ request }) => {
 });
 subscribe("http.client.request.start", () => requests++);
 
-export function report(status, body, receipt) {
-  console.log(JSON.stringify({ status, body, receipt, requests }));
+export function report(status, body, receipt, sent = requests) {
+  console.log(JSON.stringify({ status, body, receipt, requests: sent }));
 }
+
+// For clients that bring nothing to read a receipt with.
+export const fromBase64 = header => JSON.parse(Buffer.from(header, "base64").toString());
 
 // For axios, which throws what is not 2xx and parses what looks like JSON.
 export async function reportAxios(request, decode, header) {

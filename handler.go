@@ -63,6 +63,10 @@ type Handler struct {
 	// The free paths.
 	Free []Free `json:"free,omitempty"`
 
+	// Who pays nothing, whatever the price list says: a matcher of the client for each
+	// line. Nothing of it is counted.
+	Exempt []Exempt `json:"exempt,omitempty"`
+
 	// What happens to requests that no line names: `refuse` answers 403, an
 	// amount is their price. Default: they are free.
 	Otherwise string `json:"otherwise,omitempty"`
@@ -107,6 +111,7 @@ type Handler struct {
 
 	app        *App
 	crawlers   *Crawlers
+	exempt     []exempt
 	list       *pricing.List
 	prices     []price
 	desk       *purchase.Desk
@@ -158,6 +163,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.openDesk()
 	if err := metrics.Register(ctx.GetMetricsRegistry(), gauges); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
+	}
+	if err := h.provisionExempt(ctx); err != nil {
+		return err
 	}
 	return h.provisionPrices(ctx)
 }
@@ -227,6 +235,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	removeForeign(r)
+	if exempt, err := h.isExempt(r); err != nil {
+		return h.refuse(w, r, *h.notForSale(pricing.Decision{}, err))
+	} else if exempt {
+		return h.serveExempt(w, r, next)
+	}
 
 	// Price.
 	if !h.host.CanBeRead(r.Host) {

@@ -41,6 +41,9 @@ func (h *Handler) sold() []Price {
 
 // observe counts a request that passes, whatever it would cost.
 func (h *Handler) observe(r *http.Request) {
+	if exempt, err := h.isExempt(r); exempt || err != nil {
+		return
+	}
 	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
 	if err == nil && decision.Kind == pricing.Priced {
 		h.see(r, decision).count(traffic.Sums{Observed: 1})

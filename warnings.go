@@ -79,8 +79,16 @@ func payerControls(set caddy.ModuleMap) bool {
 			return true
 		}
 	}
-	return matcher.LeavesCrawlersOut(set)
+	if matcher.LeavesCrawlersOut(set) || chosenWithin.Match(set["not"]) || len(matcher.ReadingQueryOnce(set)) > 0 {
+		return true
+	}
+	others := maps.Clone(set)
+	delete(others, "crawler") // which looks at headers that it can prove
+	return len(matcher.Headers(others)) > 0
 }
+
+// chosenWithin finds in a matcher with others inside what any client can send.
+var chosenWithin = regexp.MustCompile(`"(header|header_regexp|query|expression)"\s*:`)
 
 // clientMatcher finds matchers that tell clients apart that ask for one URL.
 var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp|crawler)"\s*:`)

@@ -75,7 +75,7 @@ func TestBadConfig(t *testing.T) {
 	for name, tc := range map[string]struct{ global, site, want string }{
 		"unknown facilitator":   {global, "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator other\nprice /x $1", `unknown facilitator "other"`},
 		"no development chain":  {global, "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator dev\nprice /x $1", "this build has no development chain"},
-		"no facilitator":        {global, "accept base-sepolia usdc " + gate.PayTo + "\nprice /x $1", "no facilitator"},
+		"no facilitator":        {"ledger memory i_accept_loss", "accept base usdc " + gate.PayTo + "\nprice /x $1", "no facilitator is defined"},
 		"nothing accepted":      {global, "facilitator fake\nprice /x $1", "nothing is accepted"},
 		"no price":              {global, site, "no price line"},
 		"free only":             {global, site + "free /x", "no price line"},

@@ -1,7 +1,6 @@
 package paywall
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -49,11 +48,13 @@ type Handler struct {
 	// so one by one.
 	Observe bool `json:"observe,omitempty"`
 
-	// What is accepted, in the order of preference that payers see.
+	// What is accepted, in the order of preference that payers see. Default: what the
+	// `paywall` app accepts.
 	Accept []Accept `json:"accept,omitempty"`
 
 	// The facilitators by their names in the `paywall` app, tried in order, each
-	// for what it supports.
+	// for what it supports. Default: the only one there is; and x402.org's, if there is
+	// none and all that is accepted is test money.
 	Facilitators []string `json:"facilitators,omitempty"`
 
 	// The priced paths. Of all lines, priced or free, the most specific one
@@ -144,10 +145,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.checkOptions(); err != nil {
 		return err
 	}
-	app, err := h.loadApp(ctx)
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return errors.New("the global options have no `paywall` block; it names the ledger and the facilitators")
-	}
+	app, err := ctx.App("paywall") // which needs no global options
 	if err != nil {
 		return err
 	}

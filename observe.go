@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/shopspring/decimal"
 	"go.uber.org/zap"
 
@@ -16,14 +15,6 @@ import (
 	"github.com/caddy-paywall/caddy-paywall/pricing"
 	"github.com/caddy-paywall/caddy-paywall/traffic"
 )
-
-// loadApp finds the app. A gate that only observes needs no global block.
-func (h *Handler) loadApp(ctx caddy.Context) (any, error) {
-	if h.Observe {
-		return ctx.App("paywall")
-	}
-	return ctx.AppIfConfigured("paywall")
-}
 
 // sold are the price lines that do more than to observe.
 func (h *Handler) sold() []Price {

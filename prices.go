@@ -173,6 +173,9 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if len(accept) == 0 {
 		accept = h.Accept
 	}
+	if len(accept) == 0 {
+		accept = h.app.Accept
+	}
 	if len(names) == 0 {
 		names = h.Facilitators
 	}
@@ -203,6 +206,13 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if len(names) == 0 {
+		name, err := h.app.unnamed(options)
+		if err != nil {
+			return 0, err
+		}
+		names = []string{name}
+	}
 	backends, err := h.backends(names)
 	if err != nil {
 		return 0, err
@@ -231,7 +241,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 
 func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([]*offer.Option, error) {
 	if len(accept) == 0 {
-		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
+		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>` to the site, or to the `paywall` block of the global options")
 	}
 	var options []*offer.Option
 	type entry struct {
@@ -303,9 +313,6 @@ func canBePaidExactly(a Accept, amount money.Money) bool {
 var errUptoFirst = errors.New("upto: what is charged is known only when the upstream has answered, so it cannot be settled first; leave `settle first` out, or write `settle on_success` in the block of this line")
 
 func (h *Handler) backends(names []string) ([]*facilitator.Member, error) {
-	if len(names) == 0 {
-		return nil, errors.New("no facilitator; add `facilitator <name>` and define it in the global paywall block")
-	}
 	backends := make([]*facilitator.Member, 0, len(names))
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {

@@ -20,7 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"go.uber.org/zap"
 
-	_ "github.com/caddy-paywall/caddy-paywall/commands"
+	"github.com/caddy-paywall/caddy-paywall/commands"
 	"github.com/caddy-paywall/caddy-paywall/crawlers"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/evm"
@@ -491,7 +491,8 @@ func currentShared() (s *shared) {
 
 // Interface guards
 var (
-	_ caddy.App          = (*App)(nil)
-	_ caddy.Provisioner  = (*App)(nil)
-	_ caddy.CleanerUpper = (*App)(nil)
+	_ caddy.App            = (*App)(nil)
+	_ caddy.Provisioner    = (*App)(nil)
+	_ caddy.CleanerUpper   = (*App)(nil)
+	_ commands.PriceLister = (*App)(nil)
 )

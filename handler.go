@@ -115,6 +115,8 @@ type Handler struct {
 	exempt     []exempt
 	list       *pricing.List
 	prices     []price
+	listed     []int // for each line with a price, its number in prices
+	otherwise  int   // the number of that of `otherwise`, if it is one
 	desk       *purchase.Desk
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         *place // filled in by tellPlaces

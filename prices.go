@@ -58,6 +58,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 		l.Kind, l.Methods, l.Patterns = pricing.Priced, p.Methods, p.Paths
+		h.listed = append(h.listed, l.Price)
 		lines = append(lines, l)
 	}
 	for i := range h.Free {
@@ -85,7 +86,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		if err != nil {
 			return fmt.Errorf("otherwise: %w", err)
 		}
-		otherwise.Kind, otherwise.Price = pricing.Priced, index
+		otherwise.Kind, otherwise.Price, h.otherwise = pricing.Priced, index, index
 	}
 
 	list, err := pricing.NewList(lines, otherwise)
@@ -95,6 +96,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	for _, text := range list.Warnings() {
 		h.logger.Warn(text)
 	}
+	h.warnAboutMethods(list)
 	h.list, h.lines = list.WithDearer(h.dearer), make([]line, len(h.Prices)+1)
 	h.lines[0].words, h.lines[0].name = "otherwise", "otherwise"
 	for i, words := range said {
@@ -142,7 +144,8 @@ type line struct {
 type price struct {
 	*offer.Price // nil if the lines are only observed
 	worth        decimal.Decimal
-	unit         string // of worth, see traffic.Key
+	unit         string   // of worth, see traffic.Key
+	facilitators []string // their names, in the order in which they are tried
 }
 
 func (p price) isObserved() bool { return p.Price == nil }
@@ -234,7 +237,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 		}
 	}
 	h.desk.Candidates.Add(options)
-	made.Price = pr
+	made.Price, made.facilitators = pr, names
 	h.prices = append(h.prices, made)
 	return known[key], nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
 // warnAboutPrice tells the operator at load what payers will stumble over.
@@ -63,6 +65,22 @@ func (h *Handler) warnAboutFree(f *Free) {
 		fields = append(fields, zap.String("where", f.Where))
 	}
 	h.logger.Warn("a payer can choose what this matcher looks at, and so what is free", fields...)
+}
+
+// warnAboutMethods tells the operator, once for a block, which prices close their paths to
+// people: one for POST answers GET with 405.
+func (h *Handler) warnAboutMethods(list *pricing.List) {
+	closed := list.ClosedTo(http.MethodGet)
+	if len(closed) == 0 {
+		return
+	}
+	first := &h.Prices[closed[0]]
+	fields := []zap.Field{zap.Stringer("line", first), zap.Int("lines", len(closed))}
+	if h.Where != "" {
+		fields = append(fields, zap.String("block", h.Where))
+	}
+	h.logger.Warn("GET is answered with 405 where only other methods have a price; if it should pass, write `"+
+		strings.Join(append([]string{"free GET"}, first.Paths...), " ")+"`, and if it should cost the same, GET into the line", fields...)
 }
 
 // payerControls says whether a matcher looks at what any client can send. That a client

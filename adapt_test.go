@@ -27,6 +27,7 @@ func TestAdapt(t *testing.T) {
 	// Of evm_signers: well-known keys, which own nothing.
 	t.Setenv("PAYWALL_TEST_KEY_A", "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d")
 	t.Setenv("PAYWALL_TEST_KEY_B", "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6")
+	t.Setenv("PARTNER_KEY", "a secret") // of exempt
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".caddyfiletest"), func(t *testing.T) {
 			content, err := os.ReadFile(file)
@@ -74,7 +75,7 @@ func TestBadConfig(t *testing.T) {
 	for name, tc := range map[string]struct{ global, site, want string }{
 		"unknown facilitator":   {global, "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator other\nprice /x $1", `unknown facilitator "other"`},
 		"no development chain":  {global, "accept base-sepolia usdc " + gate.PayTo + "\nfacilitator dev\nprice /x $1", "this build has no development chain"},
-		"no facilitator":        {global, "accept base-sepolia usdc " + gate.PayTo + "\nprice /x $1", "no facilitator"},
+		"no facilitator":        {"ledger memory i_accept_loss", "accept base usdc " + gate.PayTo + "\nprice /x $1", "no facilitator is defined"},
 		"nothing accepted":      {global, "facilitator fake\nprice /x $1", "nothing is accepted"},
 		"no price":              {global, site, "no price line"},
 		"free only":             {global, site + "free /x", "no price line"},
@@ -92,6 +93,7 @@ func TestBadConfig(t *testing.T) {
 		"unset env":             {global, site + "price /x {env.PAYWALL_TEST_UNSET}", "PAYWALL_TEST_UNSET"},
 		"price from the query":  {global, site + "price /x {query.price}", "only {env.*} and {file.*}"},
 		"payee from a header":   {global, "accept base-sepolia usdc {header.payee}\nfacilitator fake\nprice /x $1", "only {env.*} and {file.*}"},
+		"exempt by no secret":   {global, site + "price /x $1\nexempt @m\n}\n@m header X-Key {env.PAYWALL_TEST_EMPTY}\nroute /none {", "PAYWALL_TEST_EMPTY"},
 		"two prices":            {global, site + "price /x $1\nprice /X/ $2", "`price /x $1`"},
 		"price against free":    {global, site + "price /x $1\nfree /x", "`free /x`"},
 		"pattern with escape":   {global, site + "price /a%2fb $1", "%"},

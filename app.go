@@ -10,14 +10,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"go.uber.org/zap"
 
-	_ "github.com/caddy-paywall/caddy-paywall/commands"
+	"github.com/caddy-paywall/caddy-paywall/commands"
 	"github.com/caddy-paywall/caddy-paywall/crawlers"
 	"github.com/caddy-paywall/caddy-paywall/facilitator"
 	_ "github.com/caddy-paywall/caddy-paywall/facilitator/evm"
@@ -58,6 +61,10 @@ type App struct {
 	// Who verifies and settles payments, by the name that sites use.
 	FacilitatorsRaw map[string]json.RawMessage `json:"facilitators,omitempty" caddy:"namespace=paywall.facilitators inline_key=type"`
 
+	// What sites accept that have no list of their own, in the order of preference that
+	// payers see.
+	Accept []Accept `json:"accept,omitempty"`
+
 	// What is known of crawlers beside the table that comes with the paywall, for the
 	// `crawler` matcher.
 	Crawlers *crawlers.Config `json:"crawlers,omitempty"`
@@ -68,6 +75,7 @@ type App struct {
 	ledger   *ledger.Guarded // over them
 	shared   *shared
 	settlers *facilitator.Set
+	defined  []string // the names of the facilitators in this config, in order
 	keys     []string // of the memories held in the pool
 	desk     *settlement.Settler
 	quotes   *offer.Quotes // what challenges prove themselves with
@@ -141,6 +149,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.LedgerRaw = json.RawMessage(`{"type":"sqlite"}`)
 	}
 	a.warnAboutConfig()
+	for i, entry := range a.Accept {
+		if err := checkAccept(entry); err != nil {
+			return fmt.Errorf("accept, entry %d: %w", i+1, err)
+		}
+	}
 	var err error
 	if a.shared, err = takeShared(); err != nil {
 		return err
@@ -148,7 +161,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.loadLedgers(); err != nil {
 		return err
 	}
-	raws := a.FacilitatorsRaw
+	raws := a.FacilitatorsRaw // LoadModule clears the raw configs
+	a.defined = slices.Sorted(maps.Keys(raws))
 	byName, err := ctx.LoadModule(a, "FacilitatorsRaw")
 	if err != nil {
 		return fmt.Errorf("loading the facilitators: %w", err)
@@ -285,6 +299,40 @@ func (a *App) facilitator(name string) (*facilitator.Member, error) {
 		return nil, errors.New("facilitator dev: this build has no development chain; the demo's has (`go run ./cmd/demo -config <Caddyfile>`)")
 	}
 	return nil, fmt.Errorf("unknown facilitator %q (there are: %s); define it with `facilitator %s <https-url>` in the global paywall block", name, strings.Join(a.settlers.Names(), ", "), name)
+}
+
+// Whom test money is settled by where nobody is named. It needs no account, and takes no real
+// money.
+const (
+	testMoneyName = "x402org"
+	testMoneyURL  = "https://www.x402.org/facilitator"
+)
+
+// unnamed is the facilitator of a price that names none: the only one there is, or that of
+// x402.org where there is none and all that is accepted is test money.
+func (a *App) unnamed(options []*offer.Option) (string, error) {
+	switch {
+	case len(a.defined) == 1:
+		return a.defined[0], nil
+	case len(a.defined) > 1:
+		return "", fmt.Errorf("no facilitator is named, and there are several (%s); add `facilitator <name>...` to the site, in the order in which to try them", strings.Join(a.defined, ", "))
+	}
+	for _, o := range options {
+		if !o.Network.Test {
+			return "", fmt.Errorf("no facilitator is defined, and %s is real money; add `facilitator <name> <https-url>` to the `paywall` block of the global options", o.Network.Name)
+		}
+	}
+	if _, ok := a.settlers.Member(testMoneyName); ok {
+		return testMoneyName, nil
+	}
+	raw := caddyconfig.JSON(map[string]string{"url": testMoneyURL}, nil)
+	module, err := a.ctx.LoadModuleByID("paywall.facilitators.remote", raw)
+	if err != nil {
+		return "", fmt.Errorf("loading the facilitator of x402.org: %w", err)
+	}
+	a.logger.Info("no facilitator is defined, and all that is accepted is test money: x402.org settles it; for real money, define one in the `paywall` block of the global options",
+		zap.String("facilitator", testMoneyName), zap.String("url", testMoneyURL))
+	return testMoneyName, a.add(testMoneyName, module, raw)
 }
 
 // processSecret is what a ledger has that has no secret of its own: after a restart an
@@ -443,7 +491,8 @@ func currentShared() (s *shared) {
 
 // Interface guards
 var (
-	_ caddy.App          = (*App)(nil)
-	_ caddy.Provisioner  = (*App)(nil)
-	_ caddy.CleanerUpper = (*App)(nil)
+	_ caddy.App            = (*App)(nil)
+	_ caddy.Provisioner    = (*App)(nil)
+	_ caddy.CleanerUpper   = (*App)(nil)
+	_ commands.PriceLister = (*App)(nil)
 )

@@ -26,6 +26,7 @@ import (
 //			timeout <duration>
 //		}
 //		facilitator <name> <module> [<args...>]
+//		accept <network> <asset> <pay_to> { ... }
 //		crawlers {
 //			…
 //		}
@@ -54,10 +55,12 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.FormerLedgersRaw = append(app.FormerLedgersRaw, raw)
 		case "facilitator":
 			err = parseFacilitator(d, app)
+		case "accept":
+			err = parseAccept(d, &app.Accept)
 		case "crawlers":
 			err = parseCrawlers(d, app)
 		default:
-			err = unknownWord(d, "the global paywall block", "ledger", "former_ledger", "facilitator", "crawlers")
+			err = unknownWord(d, "the global paywall block", "ledger", "former_ledger", "facilitator", "accept", "crawlers")
 		}
 		if err != nil {
 			return nil, err

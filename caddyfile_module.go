@@ -46,6 +46,7 @@ func init() {
 //			observe
 //		}
 //		free [<METHOD>...] [@matcher] <path>...
+//		exempt @matcher
 //		otherwise refuse|<amount>
 //		settle first|on_success
 //		public_url <origin>
@@ -111,6 +112,8 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 		return h.parsePrice(d)
 	case "free":
 		return h.parseFree(d)
+	case "exempt":
+		return h.parseExempt(d)
 	case "otherwise":
 		return parseOtherwise(d.Dispenser, &h.Otherwise)
 	case "settle":
@@ -130,7 +133,7 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 	case "observe":
 		return parseFlag(d.Dispenser, &h.Observe)
 	default:
-		return unknownWord(d.Dispenser, "paywall", "accept", "facilitator", "price", "free", "otherwise", "settle",
+		return unknownWord(d.Dispenser, "paywall", "accept", "facilitator", "price", "free", "exempt", "otherwise", "settle",
 			"public_url", "cors", "shared_caches", "page", "retry_window", "upstream_headers", "observe")
 	}
 }

@@ -106,6 +106,9 @@ func inPlace(example string) string {
 	case "paywall", "log":
 		return global + "http://localhost:1 {\n" + example + "}\n"
 	default: // a site
+		if !strings.Contains(example, "facilitator ") {
+			return example // which needs no more
+		}
 		return global + example
 	}
 }

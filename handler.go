@@ -1,7 +1,6 @@
 package paywall
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -49,11 +48,13 @@ type Handler struct {
 	// so one by one.
 	Observe bool `json:"observe,omitempty"`
 
-	// What is accepted, in the order of preference that payers see.
+	// What is accepted, in the order of preference that payers see. Default: what the
+	// `paywall` app accepts.
 	Accept []Accept `json:"accept,omitempty"`
 
 	// The facilitators by their names in the `paywall` app, tried in order, each
-	// for what it supports.
+	// for what it supports. Default: the only one there is; and x402.org's, if there is
+	// none and all that is accepted is test money.
 	Facilitators []string `json:"facilitators,omitempty"`
 
 	// The priced paths. Of all lines, priced or free, the most specific one
@@ -62,6 +63,10 @@ type Handler struct {
 
 	// The free paths.
 	Free []Free `json:"free,omitempty"`
+
+	// Who pays nothing, whatever the price list says: a matcher of the client for each
+	// line. Nothing of it is counted.
+	Exempt []Exempt `json:"exempt,omitempty"`
 
 	// What happens to requests that no line names: `refuse` answers 403, an
 	// amount is their price. Default: they are free.
@@ -110,8 +115,11 @@ type Handler struct {
 	live       []Price  // that make the list
 	observes   bool     // and nothing else
 	observer   *Handler // counts what lines would cost that are only observed; or nil
+	exempt     []exempt
 	list       *pricing.List
 	prices     []price
+	listed     []int // for each line with a price, its number in prices
+	otherwise  int   // the number of that of `otherwise`, if it is one
 	desk       *purchase.Desk
 	lines      []line // of the list that have a price, after one for `otherwise`
 	at         *place // filled in by tellPlaces
@@ -143,10 +151,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.divide()
-	app, err := h.loadApp(ctx)
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return errors.New("nothing says who is paid: this block needs `accept <network> <token> <your address>` and `facilitator <name>`, and the global options `paywall { facilitator <name> <https-url> }`; or write `observe` in the block, to count and let everything pass")
-	}
+	app, err := ctx.App("paywall") // which needs no global options
 	if err != nil {
 		return err
 	}
@@ -164,6 +169,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	if err := h.provisionObserver(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionExempt(ctx); err != nil {
 		return err
 	}
 	return h.provisionPrices(ctx)
@@ -234,6 +242,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	removeForeign(r)
+	if exempt, err := h.isExempt(r); err != nil {
+		return h.refuse(w, r, *h.notForSale(pricing.Decision{}, err))
+	} else if exempt {
+		return h.serveExempt(w, r, next)
+	}
 
 	// Price.
 	if !h.host.CanBeRead(r.Host) {

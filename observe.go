@@ -29,14 +29,6 @@ func (h *Handler) divide() {
 	}
 }
 
-// loadApp finds the app. A gate that only observes needs no global block.
-func (h *Handler) loadApp(ctx caddy.Context) (any, error) {
-	if h.observes {
-		return ctx.App("paywall")
-	}
-	return ctx.AppIfConfigured("paywall")
-}
-
 // sold are the price lines that do more than to observe.
 func (h *Handler) sold() []Price {
 	if h.observes {
@@ -76,6 +68,9 @@ func cloneSets(sets caddyhttp.RawMatcherSets) (copies caddyhttp.RawMatcherSets) 
 // A preflight carries none of its goods.
 func (h *Handler) observe(r *http.Request) {
 	if h == nil || isPreflight(r) {
+		return
+	}
+	if exempt, err := h.isExempt(r); exempt || err != nil {
 		return
 	}
 	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))

@@ -58,6 +58,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 		l.Kind, l.Methods, l.Patterns = pricing.Priced, p.Methods, p.Paths
+		h.listed = append(h.listed, l.Price)
 		lines = append(lines, l)
 	}
 	for i := range h.Free {
@@ -85,7 +86,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 		if err != nil {
 			return fmt.Errorf("otherwise: %w", err)
 		}
-		otherwise.Kind, otherwise.Price = pricing.Priced, index
+		otherwise.Kind, otherwise.Price, h.otherwise = pricing.Priced, index, index
 	}
 
 	list, err := pricing.NewList(lines, otherwise)
@@ -95,6 +96,7 @@ func (h *Handler) provisionPrices(ctx caddy.Context) error {
 	for _, text := range list.Warnings() {
 		h.logger.Warn(text)
 	}
+	h.warnAboutMethods(list)
 	h.list, h.lines = list.WithDearer(h.dearer), make([]line, len(h.live)+1)
 	h.lines[0].words, h.lines[0].name = "otherwise", "otherwise"
 	for i, words := range said {
@@ -144,7 +146,8 @@ type line struct {
 type price struct {
 	*offer.Price // nil where lines are only observed
 	worth        decimal.Decimal
-	unit         string // of worth, see traffic.Key
+	unit         string   // of worth, see traffic.Key
+	facilitators []string // their names, in the order in which they are tried
 }
 
 // price makes the price of a line, or finds one that says the same.
@@ -172,6 +175,9 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	accept, names := p.Accept, p.Facilitators
 	if len(accept) == 0 {
 		accept = h.Accept
+	}
+	if len(accept) == 0 {
+		accept = h.app.Accept
 	}
 	if len(names) == 0 {
 		names = h.Facilitators
@@ -202,6 +208,13 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if len(names) == 0 {
+		name, err := h.app.unnamed(options)
+		if err != nil {
+			return 0, err
+		}
+		names = []string{name}
+	}
 	backends, err := h.backends(names)
 	if err != nil {
 		return 0, err
@@ -223,14 +236,14 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 		}
 	}
 	h.desk.Candidates.Add(options)
-	made.Price = pr
+	made.Price, made.facilitators = pr, names
 	h.prices = append(h.prices, made)
 	return known[key], nil
 }
 
 func (h *Handler) options(accept []Accept, amount money.Money, scheme string) ([]*offer.Option, error) {
 	if len(accept) == 0 {
-		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>`")
+		return nil, errors.New("nothing is accepted; add `accept <network> <asset> <pay_to>` to the site, or to the `paywall` block of the global options")
 	}
 	var options []*offer.Option
 	type entry struct {
@@ -302,9 +315,6 @@ func canBePaidExactly(a Accept, amount money.Money) bool {
 var errUptoFirst = errors.New("upto: what is charged is known only when the upstream has answered, so it cannot be settled first; leave `settle first` out, or write `settle on_success` in the block of this line")
 
 func (h *Handler) backends(names []string) ([]*facilitator.Member, error) {
-	if len(names) == 0 {
-		return nil, errors.New("no facilitator; add `facilitator <name>` and define it in the global paywall block")
-	}
 	backends := make([]*facilitator.Member, 0, len(names))
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {

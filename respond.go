@@ -193,16 +193,13 @@ func (h *Handler) serveFree(w http.ResponseWriter, r *http.Request, next caddyht
 	if !d.Depends || h.SharedCaches == sharedCachesAllow {
 		return next.ServeHTTP(w, r)
 	}
-	f := delivery.NewPrivateWriter(w, h.varies)
-	err := next.ServeHTTP(f, r)
-	f.Mark() // an empty answer is one too, and so is an error route's
-	return err
+	return servePrivately(w, r, next, h.varies)
 }
 
 // varyPriced says on the answer to a priced request what its price depended on.
 // It is kept from shared caches anyway.
 func (h *Handler) varyPriced(header http.Header, d pricing.Decision) {
-	if d.Depends && h.SharedCaches != sharedCachesAllow && h.varies != "" {
+	if (d.Depends || len(h.exempt) > 0) && h.SharedCaches != sharedCachesAllow && h.varies != "" {
 		header["Vary"] = slices.Concat(header["Vary"], []string{h.varies})
 	}
 }

@@ -180,6 +180,7 @@ func describeHandler(h caddyhttp.MiddlewareHandler) any {
 		described["providers"] = providers
 	case *Handler:
 		described["prices"], described["free"] = describeLines(h.sold()), describeLines(h.Free)
+		described["exempt"] = describeExempt(h)
 	}
 	return described
 }
@@ -226,6 +227,17 @@ func describeLines[L Price | Free](lines []L) []any {
 		if len(matchers) > 0 {
 			line["match"] = matchers
 		}
+		described = append(described, line)
+	}
+	return described
+}
+
+// describeExempt writes the lines down for those who pay nothing.
+func describeExempt(h *Handler) []any {
+	described := make([]any, 0, len(h.exempt))
+	for i := range h.exempt {
+		line := members(h.Exempt[i])
+		line["match"] = json.RawMessage(h.exempt[i].matchers)
 		described = append(described, line)
 	}
 	return described

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddy-paywall/caddy-paywall/internal/matcher"
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/pricing"
 )
 
 // warnAboutPrice tells the operator at load what payers will stumble over.
@@ -65,6 +67,22 @@ func (h *Handler) warnAboutFree(f *Free) {
 	h.logger.Warn("a payer can choose what this matcher looks at, and so what is free", fields...)
 }
 
+// warnAboutMethods tells the operator, once for a block, which prices close their paths to
+// people: one for POST answers GET with 405.
+func (h *Handler) warnAboutMethods(list *pricing.List) {
+	closed := list.ClosedTo(http.MethodGet)
+	if len(closed) == 0 {
+		return
+	}
+	first := &h.live[closed[0]]
+	fields := []zap.Field{zap.Stringer("line", first), zap.Int("lines", len(closed))}
+	if h.Where != "" {
+		fields = append(fields, zap.String("block", h.Where))
+	}
+	h.logger.Warn("GET is answered with 405 where only other methods have a price; if it should pass, write `"+
+		strings.Join(append([]string{"free GET"}, first.Paths...), " ")+"`, and if it should cost the same, GET into the line", fields...)
+}
+
 // payerControls says whether a matcher looks at what any client can send. That a client
 // has to prove who it is leaves it the choice not to.
 func payerControls(set caddy.ModuleMap) bool {
@@ -79,8 +97,16 @@ func payerControls(set caddy.ModuleMap) bool {
 			return true
 		}
 	}
-	return matcher.LeavesCrawlersOut(set)
+	if matcher.LeavesCrawlersOut(set) || chosenWithin.Match(set["not"]) || len(matcher.ReadingQueryOnce(set)) > 0 {
+		return true
+	}
+	others := maps.Clone(set)
+	delete(others, "crawler") // which looks at headers that it can prove
+	return len(matcher.Headers(others)) > 0
 }
+
+// chosenWithin finds in a matcher with others inside what any client can send.
+var chosenWithin = regexp.MustCompile(`"(header|header_regexp|query|expression)"\s*:`)
 
 // clientMatcher finds matchers that tell clients apart that ask for one URL.
 var clientMatcher = regexp.MustCompile(`"(header|header_regexp|remote_ip|client_ip|expression|vars|vars_regexp|crawler)"\s*:`)

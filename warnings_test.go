@@ -1,6 +1,7 @@
 package paywall_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -44,6 +45,17 @@ func TestWarnings(t *testing.T) {
 		"password of the ledger":   {global: quiet + "\nledger postgres postgres://me:canary@127.0.0.1:1/db?sslmode=disable", site: site + price, want: "the database password is in the config"},
 		"access log":               {global: quiet, site: site + price, before: "log {\noutput discard\n}\nlog other {\noutput file LOG2\n}", want: "writes payment headers in the clear"},
 		"payer's choice is free":   {global: quiet, site: site + price + "\nfree @m /x", before: "@m header A b", want: "a payer can choose"},
+		"payer's choice inside":    {global: quiet, site: site + price + "\nfree @m /x", before: "@m not header A b", want: "a payer can choose"},
+		"a cookie is free":         {global: quiet, site: site + price + "\nfree @m /x", before: "@m vars {cookie.a} b", want: "a payer can choose"},
+		"a network is free":        {global: quiet, site: site + price + "\nfree @m /x", before: "@m remote_ip 192.0.2.0/24"},
+		"GET of a POST":            {global: quiet, site: site + "price POST /x $0.01", want: "write `free GET /x`"},
+		"GET beside a POST":        {global: quiet, site: site + "price POST /x $0.01\nfree GET /x"},
+		"GET below a POST":         {global: quiet, site: site + "price POST /x/y $0.01\nprice @m /* $0.01", before: "@m remote_ip 192.0.2.7"},
+		"GET and POST":             {global: quiet, site: site + "price GET POST /x $0.01"},
+		"GET by a glob":            {global: quiet, site: site + "price POST PUT /x/*/[ab] $0.01\nprice /y $0.01", want: "write `free GET /x/*/[ab]`"},
+		"a key is exempt":          {global: quiet, site: site + price + "\nexempt @m", before: "@m header A b", want: "and so whether he pays"},
+		"a query is exempt":        {global: quiet, site: site + price + "\nexempt @m", before: "@m query a=b", want: "and so whether he pays"},
+		"a network is exempt":      {global: quiet, site: site + price + "\nexempt @m", before: "@m remote_ip 192.0.2.0/24"},
 		"a crawler is free":        {global: quiet, site: site + price + "\nfree @m /x", before: "@m crawler search", want: "a payer can choose"},
 		"no crawler is free":       {global: quiet, site: site + price + "\nfree @m /x", before: "@m not crawler train", want: "a payer can choose"},
 		"not verified is free":     {global: quiet, site: site + price + "\nfree @m /x", before: "@m not crawler train verified", want: "a payer can choose"},
@@ -108,6 +120,10 @@ func TestWarnings(t *testing.T) {
 				said := strings.Join(warned, "")
 				if tt.want == "" && said != "" || !strings.Contains(said, tt.want) {
 					t.Errorf("want %q, got: %s", tt.want, said)
+				}
+				head, _, exempts := strings.Cut(text, "exempt @m")
+				if where := fmt.Sprintf(`"where":"Caddyfile:%d"`, 1+strings.Count(head, "\n")); exempts && said != "" && format == "Caddyfile" && !strings.Contains(said, where) {
+					t.Errorf("it does not say where: %s", said)
 				}
 				if strings.Contains(said, "canary") || strings.Contains(said, "abababab") || strings.Contains(said, "AbCdEf") {
 					t.Errorf("a secret shows: %s", said)

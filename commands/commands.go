@@ -19,6 +19,8 @@ var subcommands = []func() *cobra.Command{
 	newReportCommand,
 	newValidateCommand,
 	newCheckCommand,
+	newPricesCommand,
+	newKeyCommand,
 	newCrawlersCommand,
 }
 

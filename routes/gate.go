@@ -50,7 +50,7 @@ type Gate struct {
 	matched []matchedLine
 }
 
-// matchedLine is a line that has a matcher, priced or free.
+// matchedLine is a line that has a matcher: priced, free, or for who is exempt.
 type matchedLine struct {
 	words string
 	looks looked
@@ -69,6 +69,7 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 	var w struct {
 		Prices    []line `json:"prices"`
 		Free      []line `json:"free"`
+		Exempt    []line `json:"exempt"`
 		Otherwise string `json:"otherwise"`
 		PublicURL string `json:"public_url"`
 	}
@@ -110,6 +111,11 @@ func parseGate(raw json.RawMessage) (*Gate, error) {
 	}
 	for _, l := range w.Free {
 		add(pricing.Free, l)
+	}
+	for _, l := range w.Exempt {
+		var sets []matcherSet
+		_ = json.Unmarshal(l.Match, &sets) // the block itself refuses what is none
+		g.matched = append(g.matched, matchedLine{"`exempt " + l.Name + "`", lookAt(sets)})
 	}
 	otherwise := pricing.Decision{Kind: pricing.Free}
 	switch w.Otherwise {

@@ -58,6 +58,21 @@ func Check(set caddy.ModuleMap) error {
 	return nil
 }
 
+// CheckClient refuses in a matcher for clients what it does not see in every way in which an
+// upstream may read it, and no line beside it says.
+func CheckClient(set caddy.ModuleMap) error {
+	if name := pathMatcherIn(set); name != "" {
+		return fmt.Errorf("%q; who is exempt is exempt everywhere: for paths write `free @matcher <path>...`", name)
+	}
+	if name := MethodMatcherIn(set); name != "" {
+		return fmt.Errorf("%q, which does not see the method that an upstream may take from a header or a query; write `free <METHOD> @matcher <path>...`", name)
+	}
+	if readsHostHeader(set) || Host(caddyhttp.RawMatcherSets{set}).Looks() {
+		return errors.New("the host, which an upstream may take from another header; give that host a site of its own")
+	}
+	return nil
+}
+
 // MethodMatcherIn finds in a set, however deep, what looks at the method.
 func MethodMatcherIn(set caddy.ModuleMap) string {
 	if _, ok := set["method"]; ok {

@@ -104,12 +104,28 @@ func (h *Handler) judge(r *http.Request) (commands.Verdict, error) {
 		return commands.Verdict{}, fmt.Errorf("the price cannot be decided, so the answer would be 500: %w", err)
 	}
 	verdict := h.verdict(decision)
+	if line, worth := h.observer.observed(r); worth != "" && decision.Kind == pricing.Free {
+		verdict.Says, verdict.Line = "passes, and is counted as worth "+worth, line
+	}
 	for _, s := range standings {
 		if !s.Decides {
 			verdict.Beside = append(verdict.Beside, commands.Loser{Line: h.lineNumber(s.Line), Why: s.Why})
 		}
 	}
 	return verdict, nil
+}
+
+// observed is the line that counts a request which passes, and what it would cost by that; ""
+// if none does.
+func (h *Handler) observed(r *http.Request) (line, worth string) {
+	if h == nil {
+		return "", ""
+	}
+	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
+	if err != nil || decision.Kind != pricing.Priced || !h.lines[decision.Line+1].observed {
+		return "", ""
+	}
+	return h.lineNumber(decision.Line), h.prices[decision.Price].String()
 }
 
 // verdict says a decision in words.
@@ -138,7 +154,7 @@ func (h *Handler) verdict(d pricing.Decision) commands.Verdict {
 		v.Line = "`otherwise " + h.Otherwise + "`"
 	}
 	if h.observes {
-		v.Says = "passes, and is counted as worth " + made.worth.String() + " " + made.unit
+		v.Says = "passes, and is counted as worth " + made.String()
 		return v
 	}
 	var costs []string

@@ -150,6 +150,9 @@ type price struct {
 	facilitators []string // their names, in the order in which they are tried
 }
 
+// String writes down what a request is counted as.
+func (p price) String() string { return p.worth.String() + " " + p.unit }
+
 // price makes the price of a line, or finds one that says the same.
 func (h *Handler) price(p Price, known map[string]int) (int, error) {
 	if err := checkSettle(p.Settle); err != nil {

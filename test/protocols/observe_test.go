@@ -164,7 +164,7 @@ func TestBlockOfObservedLinesNeedsNothingElse(t *testing.T) {
 	if err := gate.Validate("http://localhost:1 {\npaywall {\nprice /a $1 {\nobserve\n}\n}\n}"); err != nil {
 		t.Error(err)
 	}
-	if err := gate.Validate("http://localhost:1 {\npaywall {\nprice /a $1 {\nobserve\n}\nprice /b $1\n}\n}"); err == nil || !strings.Contains(err.Error(), "nothing says who is paid") {
+	if err := gate.Validate("http://localhost:1 {\npaywall {\nprice /a $1 {\nobserve\n}\nprice /b $1\n}\n}"); err == nil || !strings.Contains(err.Error(), "nothing is accepted") {
 		t.Error(err)
 	}
 }

@@ -53,6 +53,7 @@ func init() {
 //		cors off|upstream
 //		shared_caches allow
 //		page <file>
+//		contact <url>
 //		retry_window <duration>
 //		upstream_headers
 //		observe
@@ -126,6 +127,8 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 		return parseOnce(d.Dispenser, &h.SharedCaches, sharedCachesAllow)
 	case "page":
 		return parseOnce(d.Dispenser, &h.Page)
+	case "contact":
+		return parseOnce(d.Dispenser, &h.Contact)
 	case "retry_window":
 		return parseDuration(d.Dispenser, &h.RetryWindow)
 	case "upstream_headers":
@@ -134,7 +137,7 @@ func (h *Handler) parseOption(d httpcaddyfile.Helper) error {
 		return parseFlag(d.Dispenser, &h.Observe)
 	default:
 		return unknownWord(d.Dispenser, "paywall", "accept", "facilitator", "price", "free", "exempt", "otherwise", "settle",
-			"public_url", "cors", "shared_caches", "page", "retry_window", "upstream_headers", "observe")
+			"public_url", "cors", "shared_caches", "page", "contact", "retry_window", "upstream_headers", "observe")
 	}
 }
 
@@ -255,6 +258,11 @@ func parseOnce(d *caddyfile.Dispenser, target *string, values ...string) error {
 	}
 	if len(values) > 0 {
 		return d.Errf("%s: want %s, not %q", word, strings.Join(values, " or "), *target)
+	}
+	if word == "contact" {
+		if err := checkContact(*target); err != nil {
+			return d.WrapErr(err)
+		}
 	}
 	if word == "public_url" {
 		if _, err := parseOrigin(*target); err != nil {

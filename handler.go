@@ -94,6 +94,10 @@ type Handler struct {
 	// An HTML file that people see instead of the built-in page.
 	Page string `json:"page,omitempty"`
 
+	// Where a payer can ask: an `https` or `mailto` URL, which every answer of the gate's
+	// own names.
+	Contact string `json:"contact,omitempty"`
+
 	// How long a purchase that was paid for and not delivered can be fetched
 	// with the same payment. Default: `24h`.
 	RetryWindow caddy.Duration `json:"retry_window,omitempty"`
@@ -212,6 +216,9 @@ func (h *Handler) checkOptions() error {
 			return err
 		}
 		h.publicURL = origin
+	}
+	if err := checkContact(h.Contact); err != nil {
+		return err
 	}
 	h.page = page.Default
 	if h.Page != "" {

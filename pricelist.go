@@ -8,10 +8,8 @@ import (
 	"strings"
 
 	"github.com/caddy-paywall/caddy-paywall/commands"
-	"github.com/caddy-paywall/caddy-paywall/internal/offer"
 	"github.com/caddy-paywall/caddy-paywall/internal/request"
 	"github.com/caddy-paywall/caddy-paywall/pricing"
-	"github.com/caddy-paywall/caddy-paywall/pricing/money"
 )
 
 // PriceLists are the price lists of all blocks, for `caddy paywall prices`.
@@ -69,18 +67,9 @@ func (h *Handler) addCosts(l *commands.PriceLine, price int) {
 		return
 	}
 	for _, o := range made.Options() {
-		l.Costs = append(l.Costs, costOf(o, made.Upto)+" to "+o.Requirement.PayTo)
+		l.Costs = append(l.Costs, o.Amount()+" on "+o.Network.Name+" to "+o.Requirement.PayTo)
 	}
 	l.Facilitators = slices.Clone(made.facilitators)
-}
-
-// costOf is what an option costs, for people.
-func costOf(o *offer.Option, upto bool) string {
-	amount := money.FormatAtomic(o.Requirement.Amount, o.Decimals) + " " + cmp.Or(strings.ToUpper(o.Symbol), o.Requirement.Asset) + " on " + o.Network.Name
-	if upto {
-		return "up to " + amount
-	}
-	return amount
 }
 
 // judge says what a request would get here, and which lines lose.
@@ -159,7 +148,7 @@ func (h *Handler) verdict(d pricing.Decision) commands.Verdict {
 	}
 	var costs []string
 	for _, o := range made.Options() {
-		costs = append(costs, costOf(o, made.Upto))
+		costs = append(costs, o.Amount()+" on "+o.Network.Name)
 	}
 	v.Status, v.Says = http.StatusPaymentRequired, "costs "+strings.Join(costs, ", or ")
 	return v

@@ -227,7 +227,7 @@ func (h *Handler) price(p Price, known map[string]int) (int, error) {
 			return 0, fmt.Errorf("accept %s: what is signed on this chain cannot be recognised before it is settled; add `settle first`", o.Network.Name)
 		}
 	}
-	pr := offer.NewPrice(options, backends, h.app.settlers, p.Description, p.MimeType)
+	pr := offer.NewPrice(options, backends, h.app.settlers, offer.About{Description: p.Description, MimeType: p.MimeType, Help: h.Contact})
 	pr.Settle, pr.Upto, pr.Charge = settle, p.Upto, p.Charge
 	h.warnAboutPrice(p, pr)
 	h.noteLimits(p, options, names)

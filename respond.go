@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/go-json-experiment/json"
 	"go.uber.org/zap"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/delivery"
@@ -35,11 +34,16 @@ func (h *Handler) challenge(w http.ResponseWriter, r *http.Request, asked *x402.
 		}
 	}
 	setReceipts(header, receipt)
-	if code == x402.CodePaymentRequired && isBrowser(r) {
-		header["Content-Type"] = []string{"text/html; charset=utf-8"}
-		return h.send(w, r, http.StatusPaymentRequired, h.page)
+	as := languageFor(r)
+	switch {
+	case as == asHTML && code == x402.CodePaymentRequired:
+		body = h.page
+	case as == asHTML:
+		as = asJSON // a program of the page has paid
+	case as != asJSON:
+		body = challengeIn(as, asked, code)
 	}
-	header.Set("Content-Type", "application/json")
+	header["Content-Type"] = []string{mediaTypes[as]}
 	return h.send(w, r, http.StatusPaymentRequired, body)
 }
 
@@ -65,15 +69,12 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f purchase.Refu
 	if len(f.Allow) > 0 {
 		header.Set("Allow", strings.Join(f.Allow, ", "))
 	}
-	body, err := json.Marshal(struct {
-		Error   x402.Code `json:"error"`
-		Message string    `json:"message,omitzero"`
-	}{f.Code, f.Words(time.Duration(h.RetryWindow))})
-	if err != nil {
-		body = nil // the status says enough
+	as := languageFor(r)
+	if as == asHTML && len(r.Header[x402.HeaderPaymentSignature]) > 0 {
+		as = asJSON // a program of the page has paid
 	}
-	header.Set("Content-Type", "application/json")
-	return h.send(w, r, f.Status, body)
+	header["Content-Type"] = []string{mediaTypes[as]}
+	return h.send(w, r, f.Status, h.refusalIn(as, &f))
 }
 
 // refuseSale answers a request that came with a payment.

@@ -76,8 +76,10 @@ func (l *List) why(i int, decision Decision, decide func(*List) (Decision, error
 	case matched.Kind != Priced:
 		return "its matcher does not match", nil
 	case line.Surely != nil && line.Kind == Free:
-		if sure, err := decide(alone(line)); err != nil || sure.Kind == Ambiguous {
-			return "its matcher does not match in every reading of the query", err
+		dear := alone(line)
+		dear.otherwise = Decision{Kind: Priced, Line: -1}
+		if sure, err := decide(dear); err != nil || sure.Kind != Free {
+			return "its matcher does not match in every reading of the request", err
 		}
 	}
 	if decision.Line < 0 {

@@ -19,6 +19,41 @@ type Template struct {
 	head string
 	// entries are the version 1 accepts entries up to the URL.
 	entries []string
+	words   Words
+	said    string // words as members of the body, without one in front
+}
+
+// Words are what a challenge says in its body to people, and to programs that know no x402.
+type Words struct {
+	Price       string // such as `0.01 USDC on Base`
+	Description string // of the goods
+	Help        string // where to ask
+}
+
+// Say returns the challenge with words in its body.
+func (t *Template) Say(w Words) *Template {
+	said := []byte(`"price":`)
+	said = appendString(said, w.Price)
+	if w.Description != "" {
+		said = appendString(append(said, `,"description":`...), w.Description)
+	}
+	if w.Help != "" {
+		said = appendString(append(said, `,"help":`...), w.Help)
+	}
+	saying := *t
+	saying.words, saying.said = w, string(said)
+	return &saying
+}
+
+// Words are what the challenge says in its body.
+func (t *Template) Words() Words { return t.words }
+
+// Message says to people what an answer with a code is.
+func (c Code) Message() string {
+	if c == CodePaymentRequired {
+		return "This has a price. A client that speaks x402 pays it by itself: what it needs is in the PAYMENT-REQUIRED header of this answer. See https://www.x402.org."
+	}
+	return "What came does not pay for this; the error says why. To buy it, sign a new payment of what the PAYMENT-REQUIRED header asks for."
 }
 
 // The constant parts of a version 2 challenge. What depends on the request, the
@@ -111,13 +146,21 @@ func (t *Template) Header(url string, code Code) string {
 }
 
 // AppendBody appends the body of a 402: the version 1 object, with the entries
-// that a strict version 1 client can parse, or {} when there is none. Version 2
+// that a strict version 1 client can parse. Where there is none, and the challenge
+// says nothing in words either, that is {}; with words it is an object without version
+// and entries, in which such a client finds nothing to pay, as in {}. Version 2
 // clients ignore it. The URL must be absolute, or version 1 clients refuse the
 // whole object.
 func (t *Template) AppendBody(dst []byte, url string, code Code) []byte {
 	if len(t.entries) == 0 || !isAbsolute(url) {
-		return append(dst, "{}"...)
+		if t.said == "" {
+			return append(dst, "{}"...)
+		}
+		dst = append(dst, `{"error":`...)
+		dst = appendString(dst, string(code))
+		return t.appendSaid(dst, code)
 	}
+	message := code
 	if code == CodePaymentRequired {
 		code = v1Required
 	}
@@ -134,7 +177,17 @@ func (t *Template) AppendBody(dst []byte, url string, code Code) []byte {
 		dst = append(dst, quoted...)
 		dst = append(dst, '}')
 	}
-	return append(dst, "]}"...)
+	return t.appendSaid(append(dst, ']'), message)
+}
+
+// appendSaid ends a body with the words.
+func (t *Template) appendSaid(dst []byte, code Code) []byte {
+	if t.said != "" {
+		dst = append(append(dst, ','), t.said...)
+		dst = append(dst, `,"message":`...)
+		dst = appendString(dst, code.Message())
+	}
+	return append(dst, '}')
 }
 
 // appendString appends s as JSON string. A request's URL may hold bytes that

@@ -144,6 +144,34 @@ func TestClientBehaviour(t *testing.T) {
 
 // TestTemplateV1Entries: version 1 clients see what they can parse, pay, and
 // what we can tell apart afterwards.
+// TestWordsInTheBody: what the challenge says in words stands behind what version 1 clients
+// read, and alone where there is nothing for them; the header is the same.
+func TestWordsInTheBody(t *testing.T) {
+	silent := template(t, usdc())
+	said := silent.Say(Words{Price: `0.01 "USDC"`, Description: "One <article>", Help: "https://a.example/?a&b"})
+	for name, tc := range map[string]struct {
+		url  string
+		code Code
+		want string
+	}{
+		"unpaid":  {"https://a.example/x", CodePaymentRequired, `"error":"X-PAYMENT header is required","accepts":[`},
+		"refused": {"https://a.example/x", CodePaymentAlreadyUsed, `"error":"payment_already_used","accepts":[`},
+		"no URL":  {"x", CodePaymentRequired, `{"error":"Payment required","price":`},
+	} {
+		body := jsontext.Value(said.AppendBody(nil, tc.url, tc.code))
+		var read map[string]any
+		if err := json.Unmarshal(body, &read); err != nil || !strings.Contains(string(body), tc.want) || read["price"] != `0.01 "USDC"` || read["description"] != "One <article>" || read["help"] != "https://a.example/?a&b" || read["message"] != tc.code.Message() {
+			t.Errorf("%s: %v %s", name, err, body)
+		}
+		if before, plain := string(silent.AppendBody(nil, tc.url, tc.code)), string(body); before != "{}" && !strings.HasPrefix(plain, strings.TrimSuffix(before, "}")) {
+			t.Errorf("%s: version 1 reads something else: %s", name, body)
+		}
+		if said.Header(tc.url, tc.code) != silent.Header(tc.url, tc.code) {
+			t.Errorf("%s: the header differs", name)
+		}
+	}
+}
+
 func TestTemplateV1Entries(t *testing.T) {
 	mod := func(f func(*Requirement)) Requirement { r := usdc(); f(&r); return r }
 	sol := Requirement{

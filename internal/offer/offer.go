@@ -61,8 +61,8 @@ type Offers struct {
 	backends     []*facilitator.Member
 	facilitators *facilitator.Set
 	// first: the money moves before the upstream runs, and clients are told so.
-	first                 bool
-	Description, MimeType string
+	first bool
+	About
 
 	mu        sync.Mutex // of building
 	now       atomic.Pointer[Offer]
@@ -158,8 +158,11 @@ func (o *Offers) build(skip func(backend, option int) bool) (*Offer, error) {
 	}
 	offer.Extensions = x402.DeclareExtensions(extensions...)
 	var err error
-	offer.Template, err = x402.NewTemplate(offer.requirements, o.Description, o.MimeType, offer.Extensions)
-	return offer, err
+	if offer.Template, err = x402.NewTemplate(offer.requirements, o.Description, o.MimeType, offer.Extensions); err != nil {
+		return offer, err
+	}
+	offer.Template = offer.Template.Say(offer.words())
+	return offer, nil
 }
 
 // While a facilitator gives no answers, has not said what it can do, or has nothing to pay the

@@ -16,14 +16,21 @@ type Price struct {
 	offers [2]*Offers // by whether the money moves first
 }
 
+// About is what the payer reads beside a price.
+type About struct {
+	Description string // of the goods
+	MimeType    string // of the goods
+	Help        string // where to ask
+}
+
 // NewPrice returns a price that can be paid in some ways, through some facilitators of a
-// set. The texts are what the payer reads about the goods, and their media type.
-func NewPrice(options []*Option, backends []*facilitator.Member, set *facilitator.Set, description, mimeType string) *Price {
+// set.
+func NewPrice(options []*Option, backends []*facilitator.Member, set *facilitator.Set, about About) *Price {
 	p := new(Price)
 	for i := range p.offers {
 		p.offers[i] = &Offers{
 			options: options, backends: backends, facilitators: set,
-			first: i == 1, Description: description, MimeType: mimeType,
+			first: i == 1, About: about,
 		}
 	}
 	return p

@@ -132,6 +132,7 @@ func (o *Offer) Challenge(q *Quotes, line string, now time.Time) *x402.Template 
 	if err != nil {
 		return o.Template // nothing new can be wrong with it
 	}
+	template = template.Say(o.words())
 	o.quoted.Store(line, &quoted{at, template})
 	return template
 }

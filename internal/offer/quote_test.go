@@ -86,10 +86,11 @@ func TestChallengesWithQuotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, _ := option.with(nil, false)
-	o := &Offer{of: &Offers{}, requirements: []x402.Requirement{r}}
+	o := &Offer{of: &Offers{About: About{Help: "https://a.example/help"}}, requirements: []x402.Requirement{r}, options: []*Option{option}}
 	if o.Template, err = x402.NewTemplate(o.requirements, "", "", nil); err != nil {
 		t.Fatal(err)
 	}
+	o.Template = o.Template.Say(o.words())
 	var quotes Quotes
 	now := time.Unix(1_800_000_000, 0)
 	if o.Challenge(&quotes, "a", now) != o.Template {
@@ -112,7 +113,7 @@ func TestChallengesWithQuotes(t *testing.T) {
 		}
 	}
 	body := string(first.AppendBody(nil, "https://a.example/", ""))
-	if body != string(o.Template.AppendBody(nil, "https://a.example/", "")) || !strings.Contains(body, "USDC") {
+	if body != string(o.Template.AppendBody(nil, "https://a.example/", "")) || !strings.Contains(body, `"price":"0.01 USDC on Base Sepolia (test money)","help":"https://a.example/help"`) {
 		t.Error(body)
 	}
 }

@@ -28,6 +28,32 @@ type Network struct {
 	Family string
 }
 
+// Title is the chain's name for people, such as `Base Sepolia (test money)`.
+func (n Network) Title() string {
+	title := n.Name
+	if !strings.Contains(title, ":") {
+		words := strings.Split(title, "-")
+		for i, word := range words {
+			if spelled, ok := spelledNames[word]; ok {
+				words[i] = spelled
+			} else if word != "" {
+				words[i] = strings.ToUpper(word[:1]) + word[1:]
+			}
+		}
+		title = strings.Join(words, " ")
+	}
+	if n.Test {
+		title += " (test money)"
+	}
+	return title
+}
+
+// spelledNames are the words of names that are written with more capitals than one.
+var spelledNames = map[string]string{
+	"adi": "ADI", "bnb": "BNB", "educhain": "EDU Chain", "hpp": "HPP", "iotex": "IoTeX", "megaeth": "MegaETH", "near": "NEAR",
+	"skale": "SKALE", "ton": "TON", "world": "World Chain", "xdc": "XDC", "xrpl": "XRPL", "zksync": "ZKsync",
+}
+
 //go:embed networks.json
 var networksJSON []byte
 

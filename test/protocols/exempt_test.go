@@ -72,7 +72,9 @@ func TestCachesKeepWhatTheExemptGet(t *testing.T) {
 				t.Run(fmt.Sprint(more, header, targeted), func(t *testing.T) {
 					w.Upstream.On(says(200, gate.Goods, header...))
 					c := &gate.Client{T: t, Protocol: "h1", RoundTripper: &cache{RoundTripper: w.Gated.Transport(t, "h1"), targeted: targeted, stored: map[string][]entry{}}}
-					get := func(path string, header ...string) gate.Answer { return c.Send(w.Request(http.MethodGet, path, header...)) }
+					get := func(path string, header ...string) gate.Answer {
+						return c.Send(w.Request(http.MethodGet, path, header...))
+					}
 					exempt := get("/paid", "X-Api-Key", "s3cret")
 					if exempt.StatusCode != 200 || exempt.Text != gate.Goods || !strings.Contains(strings.Join(exempt.Header["Vary"], ","), "X-Api-Key") {
 						t.Fatalf("%v", exempt)

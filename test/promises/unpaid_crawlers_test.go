@@ -78,9 +78,6 @@ func TestMachinesPayAndPeopleDoNot(t *testing.T) {
 			t.Errorf("%s as %.30s: %v %v", tc.path, tc.userAgent, res.Err, res.Status)
 		}
 	}
-	if log, err := os.ReadFile(w.LogFile); err != nil || strings.Contains(string(log), "a list of addresses cannot be fetched") {
-		t.Errorf("it fetched a list that nobody asked for: %v", err)
-	}
 }
 
 // TestVerifiedSearchEnginesAreFree: everybody pays but those who prove who they are.
@@ -140,7 +137,7 @@ func TestWhoAsksIsSaid(t *testing.T) {
 		{"curl/8", ofStranger, "curl|tool|false"},
 		{chrome, ofStranger, "||false"},
 	} {
-		if res := as(w, "/free", tc.userAgent, tc.address); res.Err != nil || res.Header.Get("X-Client") != tc.want {
+		if res := as(w, "/articles/1", tc.userAgent, tc.address); res.Err != nil || res.Header.Get("X-Client") != tc.want {
 			t.Errorf("%.20s: %v %q", tc.userAgent, res.Err, res.Header.Get("X-Client"))
 		}
 	}

@@ -20,7 +20,7 @@ func CreateKeyFile(name string) (*Key, error) {
 	}
 	digits := hex.AppendEncode(make([]byte, 0, 65), crypto.FromECDSA(private))
 	defer clear(digits)
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller says where
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("%s is there already, and is left as it is: what its account owns can be reached with it alone", name)
 	}

@@ -90,7 +90,7 @@ func printCrawlers(out io.Writer, date string, agents []crawlers.Crawler) error 
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(strings.ToLower(a.Token), strings.ToLower(b.Token)))
 	})
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "NAME\tKIND\tOPERATOR\tCAN BE VERIFIED BY\n")
+	_, _ = fmt.Fprintf(w, "NAME\tKIND\tOPERATOR\tCAN BE VERIFIED BY\n")
 	for _, c := range agents {
 		var ways []string
 		if len(c.Ranges) > 0 {
@@ -102,7 +102,7 @@ func printCrawlers(out io.Writer, date string, agents []crawlers.Crawler) error 
 		if len(c.Directories) > 0 {
 			ways = append(ways, "signature")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Token, c.Kind, cmp.Or(c.Operator, "-"), cmp.Or(strings.Join(ways, ", "), "-"))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Token, c.Kind, cmp.Or(c.Operator, "-"), cmp.Or(strings.Join(ways, ", "), "-"))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -347,7 +347,7 @@ func (f pricesFlags) byClient(list PriceList, target *url.URL) (all []clientVerd
 }
 
 func (e explained) print(out io.Writer) {
-	_, _ = fmt.Fprintf(out, "%s: %s\n", clean(e.Site), clean(e.Verdict.String()))
+	_, _ = fmt.Fprintf(out, "%s: %s\n", clean(e.Site), clean(e.String()))
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, l := range e.Beside {
 		_, _ = fmt.Fprintf(w, "  not %s\t%s\n", clean(l.Line), clean(l.Why))
@@ -356,7 +356,7 @@ func (e explained) print(out io.Writer) {
 	var verdicts []string
 	clients := map[string][]string{}
 	for _, c := range e.ByClient {
-		said := c.Verdict.String()
+		said := c.String()
 		if len(clients[said]) == 0 {
 			verdicts = append(verdicts, said)
 		}

@@ -20,7 +20,7 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 		for _, g := range groups {
 			most = max(most, g.Asked)
 		}
-		return fmt.Sprintf("%.1f", float64(n)*100/float64(most)) // of pixels, not of money
+		return fmt.Sprintf("%d.%d", n*100/most, n*1000/most%10)
 	},
 }).Parse(reportPage))
 

@@ -62,7 +62,8 @@ type source struct {
 
 func (s *source) addTo(flags interface {
 	StringVar(p *string, name, value, usage string)
-}) {
+},
+) {
 	flags.StringVar(&s.file, "file", "", "the `file` of the SQLite ledger (default: where Caddy keeps it)")
 	flags.StringVar(&s.postgresEnv, "postgres-env", "", "the environment variable (`NAME`) with the address of the PostgreSQL ledger")
 	flags.StringVar(&s.config, "config", "", "the `file` with Caddy's config, which names the ledger")

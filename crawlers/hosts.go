@@ -141,7 +141,7 @@ func (h *hosts) ask(a netip.Addr) (names []string, good time.Duration) {
 // isUnsure says whether an error of the DNS is another one than that there is no name.
 func isUnsure(err error) bool {
 	var dns *net.DNSError
-	return err != nil && !(errors.As(err, &dns) && dns.IsNotFound)
+	return err != nil && (!errors.As(err, &dns) || !dns.IsNotFound)
 }
 
 // isUnder says whether a name is a domain or stands below it.

@@ -67,11 +67,11 @@ func (l *list) open() error {
 
 // readFile reads a file that is no larger than a list may be.
 func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := os.Open(name) //nolint:gosec // the operator says which
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	content, err := io.ReadAll(io.LimitReader(f, maxList+1))
 	if err == nil && len(content) > maxList {
 		err = fmt.Errorf("larger than %d bytes", maxList)

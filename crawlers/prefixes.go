@@ -62,7 +62,7 @@ func parsePrefixes(content []byte) (*prefixes, error) {
 	if len(texts) > maxPrefixes {
 		return nil, fmt.Errorf("%d address ranges", len(texts))
 	}
-	var part [2]float64
+	var part [2]float64 //nolint:forbidigo // of addresses
 	p := &prefixes{set: make(map[netip.Prefix]struct{}, len(texts))}
 	for _, text := range texts {
 		prefix, err := parsePrefix(text)
@@ -73,7 +73,7 @@ func parsePrefixes(content []byte) (*prefixes, error) {
 		if _, twice := p.set[prefix]; !twice {
 			part[version] += math.Ldexp(1, -prefix.Bits())
 		}
-		if part[version] > [2]float64{most4, most6}[version] {
+		if part[version] > [2]float64{most4, most6}[version] { //nolint:forbidigo // of addresses
 			return nil, errors.New("it is for too much of the internet to be that of a crawler")
 		}
 		p.set[prefix] = struct{}{}

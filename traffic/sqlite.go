@@ -189,14 +189,15 @@ func (s *SQLite) Add(ctx context.Context, rows []Row) error {
 
 // addTo adds rows to a table. Decimals are added here, as SQLite has none.
 func addTo(ctx context.Context, tx *sql.Tx, table string, rows []Row, length time.Duration) error {
-	look, err := tx.PrepareContext(ctx, "SELECT worth, earned FROM "+table+" WHERE ("+keyColumns+") = (?, ?, ?, ?, ?, ?, ?)")
+	look, err := tx.PrepareContext(ctx, "SELECT worth, earned FROM "+table+" WHERE ("+keyColumns+") = (?, ?, ?, ?, ?, ?, ?)") //nolint:gosec // names of ours
 	if err != nil {
 		return err
 	}
-	defer look.Close() //nolint:errcheck // the transaction ends
-	put, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"+
-		" ON CONFLICT DO UPDATE SET asked = asked + excluded.asked, observed = observed + excluded.observed, challenged = challenged + excluded.challenged,"+
-		" paid = paid + excluded.paid, delivered = delivered + excluded.delivered, worth = excluded.worth, earned = excluded.earned")
+	defer look.Close()                 //nolint:errcheck // the transaction ends
+	put, err := tx.PrepareContext(ctx, //nolint:gosec // names of ours
+		"INSERT INTO "+table+" ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"+
+			" ON CONFLICT DO UPDATE SET asked = asked + excluded.asked, observed = observed + excluded.observed, challenged = challenged + excluded.challenged,"+
+			" paid = paid + excluded.paid, delivered = delivered + excluded.delivered, worth = excluded.worth, earned = excluded.earned")
 	if err != nil {
 		return err
 	}
@@ -236,7 +237,7 @@ func readPart(ctx context.Context, db *sql.DB, part span, yield func(Row, error)
 	if !part.until.IsZero() {
 		until = part.until.Unix()
 	}
-	rows, err := db.QueryContext(ctx, "SELECT "+columns+" FROM "+part.table+" WHERE hour >= ? AND hour < ? ORDER BY "+keyColumns, part.since.Unix(), until)
+	rows, err := db.QueryContext(ctx, "SELECT "+columns+" FROM "+part.table+" WHERE hour >= ? AND hour < ? ORDER BY "+keyColumns, part.since.Unix(), until) //nolint:gosec // names of ours
 	if err != nil {
 		yield(Row{}, fmt.Errorf("reading the counts: %w", err))
 		return false

@@ -120,8 +120,10 @@ func TestCounterLosesNothingToAStoreThatFails(t *testing.T) {
 // rows are made so that each selection of hours has another sum: 1, 2, 4, ...
 func someRows(first time.Time, n int, step time.Duration) (rows []Row) {
 	for i := range n {
-		rows = append(rows, Row{Key{Hour: first.Add(time.Duration(i) * step), Site: "s", Line: "/'é\x01*", Client: Client{"train", "Bot", "claimed"}, Unit: "USD"},
-			Sums{Asked: 1 << i, Worth: decimal.New(1<<i, -9), Earned: decimal.New(1, 20)}})
+		rows = append(rows, Row{
+			Key{Hour: first.Add(time.Duration(i) * step), Site: "s", Line: "/'é\x01*", Client: Client{"train", "Bot", "claimed"}, Unit: "USD"},
+			Sums{Asked: 1 << i, Worth: decimal.New(1<<i, -9), Earned: decimal.New(1, 20)},
+		})
 	}
 	return rows
 }

@@ -45,8 +45,10 @@ func TestPlainSpellings(t *testing.T) {
 		`[10]`:                                 "",
 		strings.Repeat("9", 78):                "", // 2^256 is less
 	} {
-		for _, member := range []string{"authorization.value", "authorization.validAfter", "authorization.validBefore",
-			"permit2Authorization.nonce", "permit2Authorization.deadline", "permit2Authorization.permitted.amount", "permit2Authorization.witness.validAfter"} {
+		for _, member := range []string{
+			"authorization.value", "authorization.validAfter", "authorization.validBefore",
+			"permit2Authorization.nonce", "permit2Authorization.deadline", "permit2Authorization.permitted.amount", "permit2Authorization.witness.validAfter",
+		} {
 			vector, r := "base-sepolia-usdc-300s", usdc()
 			if strings.HasPrefix(member, "permit2") {
 				vector = "permit2-plain"

@@ -178,8 +178,8 @@ func parseDirectory(body []byte) (map[string]key, error) {
 			X   string  `json:"x"`
 			Kid string  `json:"kid"`
 			Use string  `json:"use"`
-			Nbf float64 `json:"nbf"`
-			Exp float64 `json:"exp"`
+			Nbf float64 `json:"nbf"` //nolint:forbidigo // a time
+			Exp float64 `json:"exp"` //nolint:forbidigo // a time
 		} `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil {
@@ -207,7 +207,7 @@ func parseDirectory(body []byte) (map[string]key, error) {
 }
 
 // unix is the time of a number of seconds. Some directories give milliseconds.
-func unix(n float64) time.Time {
+func unix(n float64) time.Time { //nolint:forbidigo // a time
 	if n > 1e11 {
 		n /= 1000
 	}

@@ -104,7 +104,7 @@ func Get(ctx context.Context, client *http.Client, url, accept string, limit int
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close()
+	defer res.Body.Close() //nolint:errcheck // it was only read
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answers %s", r.URL.Redacted(), res.Status)
 	}

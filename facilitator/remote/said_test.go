@@ -20,10 +20,14 @@ func TestWhatAFacilitatorSaysIsInTheDetail(t *testing.T) {
 		body   string
 		want   string
 	}{
-		"CDP, 400": {400, nil, `{"errorType":"invalid_request","errorMessage":"must match one of [x402V2PaymentPayload]","correlationId":"8f1e-77"}`,
-			"status 400, invalid_request: must match one of [x402V2PaymentPayload] (correlation id 8f1e-77)"},
-		"CDP, 403": {403, nil, `{"errorType":"forbidden","errorMessage":"project may not settle","correlationId":"c1"}`,
-			"status 403, forbidden: project may not settle (correlation id c1)"},
+		"CDP, 400": {
+			400, nil, `{"errorType":"invalid_request","errorMessage":"must match one of [x402V2PaymentPayload]","correlationId":"8f1e-77"}`,
+			"status 400, invalid_request: must match one of [x402V2PaymentPayload] (correlation id 8f1e-77)",
+		},
+		"CDP, 403": {
+			403, nil, `{"errorType":"forbidden","errorMessage":"project may not settle","correlationId":"c1"}`,
+			"status 403, forbidden: project may not settle (correlation id c1)",
+		},
 		"422":              {422, nil, `{"error":"amount below minimum of 1000"}`, "status 422: amount below minimum of 1000"},
 		"an error object":  {422, nil, `{"error":{"code":"below_minimum","message":"0.001 USD at least"}}`, "status 422, below_minimum: 0.001 USD at least"},
 		"a code in digits": {500, nil, `{"code":13,"message":"internal","requestId":"r-9"}`, "status 500, 13: internal (correlation id r-9)"},

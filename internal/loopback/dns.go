@@ -25,7 +25,7 @@ type DNS struct {
 // NewDNS starts one.
 func NewDNS(t testing.TB) *DNS {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

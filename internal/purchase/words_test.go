@@ -19,7 +19,8 @@ func TestEveryRefusalSaysWhatToDo(t *testing.T) {
 	refusals := []*Refusal{
 		inFlight(), busyWith(sayEarlier), busyWith(sayOrderPaid), busyWith(sayKeeping), boughtElse(), identifierTaken(), bodyTooSlow(), tooLate(), clockOff(nil),
 		unavailable(nil), tooManyTries(), tooManyStrangers(), noSlot(admission.Busy), noSlot("too_many_unsettled_payments"),
-		{Code: x402.CodeSettlementPending}, {Code: x402.CodeSettlementPending, says: sayEarlierPending},
+		{Code: x402.CodeSettlementPending},
+		{Code: x402.CodeSettlementPending, says: sayEarlierPending},
 	}
 	for _, code := range []x402.Code{
 		CodeNoFacilitator, CodeTooEarly, codeLedger, codeOtherCredentials, codeBodyTooLarge, codeUpstreamDown, codeUpstreamWantsPayment, codeUpstreamFailed, codeNoAnswer, codeUsage,

@@ -103,7 +103,8 @@ func (l *Ledger) presenceFile(instance string) string {
 // endDead ends the leases of gateways in our folder that are dead.
 func (l *Ledger) endDead(ctx context.Context, db interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
-}) {
+},
+) {
 	if l.presence == "" {
 		return
 	}
@@ -132,7 +133,8 @@ func (l *Ledger) endDead(ctx context.Context, db interface {
 // endLeases ends all leases of a gateway.
 func (l *Ledger) endLeases(ctx context.Context, db interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
-}, instance string) error {
+}, instance string,
+) error {
 	var now *time.Time
 	if l.now != nil {
 		t := storableTime(l.now())

@@ -141,11 +141,7 @@ func (h *Handler) isExempt(r *http.Request) (bool, error) {
 // unless everybody has it for nothing.
 func (h *Handler) serveExempt(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if h.host.CanBeRead(r.Host) {
-		override := request.ReadOverrides(r)
-		if h.host.Looks() {
-			override.ReadHosts(r, h.host.CanBeAnother)
-		}
-		if decision, err := request.Decide(h.list, r, request.PriceMethod(r), override); err == nil && decision.Kind == pricing.Free {
+		if decision, err := request.Decide(h.list, r, request.PriceMethod(r), h.overridesOf(r)); err == nil && decision.Kind == pricing.Free {
 			return h.serveFree(w, r, next, decision)
 		}
 	}

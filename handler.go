@@ -259,10 +259,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !h.host.CanBeRead(r.Host) {
 		return h.refuse(w, r, purchase.Refusal{Status: http.StatusBadRequest, Code: purchase.CodeAmbiguousPath})
 	}
-	override := request.ReadOverrides(r)
-	if h.host.Looks() {
-		override.ReadHosts(r, h.host.CanBeAnother)
-	}
+	override := h.overridesOf(r)
 	decision, err := request.Decide(h.list, r, request.PriceMethod(r), override)
 	if err == nil && h.asksToPay(r, override, decision) {
 		return h.preflight(w, r, next, override)
@@ -334,6 +331,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuseSale(w, r, p, *refused)
 	}
 	return p.Deliver(w, r, next)
+}
+
+// overridesOf is what a request says beside its line, as far as the lines look at it.
+func (h *Handler) overridesOf(r *http.Request) request.Overrides {
+	override := request.ReadOverrides(r)
+	if h.host.Looks() {
+		override.ReadHosts(r, h.host.CanBeAnother)
+	}
+	return override
 }
 
 // removeForeign takes out of a request what only the gate may say to an upstream, and what

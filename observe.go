@@ -73,12 +73,18 @@ func (h *Handler) observe(r *http.Request) {
 	if exempt, err := h.isExempt(r); exempt || err != nil {
 		return
 	}
-	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
-	if err != nil || decision.Kind != pricing.Priced || !h.Observe && !h.lines[decision.Line+1].observed {
+	decision, ok := h.decideObserved(r)
+	if !ok {
 		return
 	}
 	seen := h.see(r, decision)
 	seen.count(traffic.Sums{Observed: 1, Worth: seen.worth})
+}
+
+// decideObserved finds the line by which a request is counted, if there is one.
+func (h *Handler) decideObserved(r *http.Request) (decision pricing.Decision, ok bool) {
+	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
+	return decision, err == nil && decision.Kind == pricing.Priced && (h.Observe || h.lines[decision.Line+1].observed)
 }
 
 // sighting is a request for something that has a price, as it is counted.

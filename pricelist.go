@@ -82,10 +82,7 @@ func (h *Handler) judge(r *http.Request) (commands.Verdict, error) {
 	if !h.host.CanBeRead(r.Host) {
 		return commands.Verdict{Status: http.StatusBadRequest, Says: "its host can be read in more ways than one"}, nil
 	}
-	override := request.ReadOverrides(r)
-	if h.host.Looks() {
-		override.ReadHosts(r, h.host.CanBeAnother)
-	}
+	override := h.overridesOf(r)
 	decision, standings, err := h.list.Explain(func(list *pricing.List) (pricing.Decision, error) {
 		return request.Decide(list, r, request.PriceMethod(r), override)
 	})
@@ -110,8 +107,8 @@ func (h *Handler) observed(r *http.Request) (line, worth string) {
 	if h == nil {
 		return "", ""
 	}
-	decision, err := request.Decide(h.list, r, request.PriceMethod(r), request.ReadOverrides(r))
-	if err != nil || decision.Kind != pricing.Priced || !h.lines[decision.Line+1].observed {
+	decision, ok := h.decideObserved(r)
+	if !ok {
 		return "", ""
 	}
 	return h.lineNumber(decision.Line), h.prices[decision.Price].String()

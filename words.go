@@ -77,7 +77,7 @@ func languageFor(r *http.Request) language {
 }
 
 // qualityIn is the q among the parameters of a media range (RFC 9110, 12.4.2).
-func qualityIn(parameters string) float64 {
+func qualityIn(parameters string) float64 { //nolint:forbidigo // a weight in Accept
 	for p := range strings.SplitSeq(parameters, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
 		if strings.EqualFold(name, "q") {

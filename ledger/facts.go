@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -134,3 +135,12 @@ func cleanReason(s string) string {
 		return r
 	}, s)
 }
+
+const (
+	// MaxLife is the longest life of an authorization that is taken: some wallets sign a day.
+	// So long a former ledger has to be asked about what was used.
+	MaxLife = 25 * time.Hour
+	// KeepWithoutEnd is how long a payment is remembered whose authorization does not say when
+	// it ends.
+	KeepWithoutEnd = 90 * 24 * time.Hour
+)

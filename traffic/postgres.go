@@ -119,48 +119,21 @@ func (p *Postgres) Add(ctx context.Context, rows []Row) error {
 
 // Rows implements Reader.
 func (p *Postgres) Rows(ctx context.Context, q Query) iter.Seq2[Row, error] {
-	return func(yield func(Row, error) bool) {
+	return partByPart(q, func(part span) (cursor, func(), error) {
 		pool, err := p.open(ctx)
 		if err != nil {
-			yield(Row{}, err)
-			return
+			return nil, nil, err
 		}
-		for _, part := range spans(q, time.Now()) {
-			if going := readPostgresPart(ctx, pool, part, yield); !going {
-				return
-			}
+		until := part.until
+		if until.IsZero() {
+			until = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 		}
-	}
-}
-
-func readPostgresPart(ctx context.Context, pool *pgxpool.Pool, part span, yield func(Row, error) bool) (going bool) {
-	until := part.until
-	if until.IsZero() {
-		until = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
-	rows, err := pool.Query(ctx, "SELECT "+columns+" FROM paywall_traffic_"+part.table+" WHERE hour >= $1 AND hour < $2 ORDER BY "+keyColumns, part.since, until)
-	if err != nil {
-		yield(Row{}, fmt.Errorf("reading the counts: %w", err))
-		return false
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var row Row
-		if err := rows.Scan(&row.Hour, &row.Site, &row.Line, &row.Kind, &row.Name, &row.Proof, &row.Unit,
-			&row.Asked, &row.Observed, &row.Challenged, &row.Paid, &row.Delivered, &row.Worth, &row.Earned); err != nil {
-			yield(Row{}, fmt.Errorf("reading the counts: %w", err))
-			return false
+		rows, err := pool.Query(ctx, "SELECT "+columns+" FROM paywall_traffic_"+part.table+" WHERE hour >= $1 AND hour < $2 ORDER BY "+keyColumns, part.since, until) //nolint:sqlclosecheck // partByPart closes it
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the counts: %w", err)
 		}
-		row.Hour = row.Hour.UTC()
-		if !yield(row, nil) {
-			return false
-		}
-	}
-	if err := rows.Err(); err != nil {
-		yield(Row{}, fmt.Errorf("reading the counts: %w", err))
-		return false
-	}
-	return true
+		return rows, rows.Close, nil
+	})
 }
 
 // Close implements io.Closer.

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -68,4 +69,67 @@ func spans(q Query, now time.Time) []span {
 		parts = append(parts, span{"hours", last, until})
 	}
 	return parts
+}
+
+// cursor is what the rows of database/sql and of pgx have in common.
+type cursor interface {
+	Next() bool
+	Scan(into ...any) error
+	Err() error
+}
+
+// partByPart yields the rows of a query. open asks for those of one part, and says how they are
+// closed.
+func partByPart(q Query, open func(span) (cursor, func(), error)) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		for _, part := range spans(q, time.Now()) {
+			rows, end, err := open(part)
+			if err != nil {
+				yield(Row{}, err)
+				return
+			}
+			going := pass(rows, yield)
+			if end(); !going {
+				return
+			}
+		}
+	}
+}
+
+// pass yields what a cursor has, and reports whether more is wanted.
+func pass(rows cursor, yield func(Row, error) bool) (going bool) {
+	for rows.Next() {
+		var row Row
+		var hour instant
+		if err := rows.Scan(&hour, &row.Site, &row.Line, &row.Kind, &row.Name, &row.Proof, &row.Unit,
+			&row.Asked, &row.Observed, &row.Challenged, &row.Paid, &row.Delivered, &row.Worth, &row.Earned); err != nil {
+			yield(Row{}, fmt.Errorf("reading the counts: %w", err))
+			return false
+		}
+		row.Hour = hour.UTC()
+		if !yield(row, nil) {
+			return false
+		}
+	}
+	if err := rows.Err(); err != nil {
+		yield(Row{}, fmt.Errorf("reading the counts: %w", err))
+		return false
+	}
+	return true
+}
+
+// instant is a time as the databases have it: PostgreSQL a timestamp, SQLite seconds.
+type instant struct{ time.Time }
+
+// Scan implements sql.Scanner.
+func (i *instant) Scan(from any) error {
+	switch t := from.(type) {
+	case time.Time:
+		i.Time = t
+	case int64:
+		i.Time = time.Unix(t, 0)
+	default:
+		return fmt.Errorf("%T is no time", from)
+	}
+	return nil
 }

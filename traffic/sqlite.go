@@ -218,49 +218,21 @@ func addTo(ctx context.Context, tx *sql.Tx, table string, rows []Row, length tim
 
 // Rows implements Reader.
 func (s *SQLite) Rows(ctx context.Context, q Query) iter.Seq2[Row, error] {
-	return func(yield func(Row, error) bool) {
+	return partByPart(q, func(part span) (cursor, func(), error) {
 		db, err := s.open(ctx)
 		if err != nil {
-			yield(Row{}, err)
-			return
+			return nil, nil, err
 		}
-		for _, part := range spans(q, time.Now()) {
-			if going := readPart(ctx, db, part, yield); !going {
-				return
-			}
+		until := int64(1) << 60
+		if !part.until.IsZero() {
+			until = part.until.Unix()
 		}
-	}
-}
-
-func readPart(ctx context.Context, db *sql.DB, part span, yield func(Row, error) bool) (going bool) {
-	until := int64(1) << 60
-	if !part.until.IsZero() {
-		until = part.until.Unix()
-	}
-	rows, err := db.QueryContext(ctx, "SELECT "+columns+" FROM "+part.table+" WHERE hour >= ? AND hour < ? ORDER BY "+keyColumns, part.since.Unix(), until) //nolint:gosec // names of ours
-	if err != nil {
-		yield(Row{}, fmt.Errorf("reading the counts: %w", err))
-		return false
-	}
-	defer rows.Close() //nolint:errcheck // it was only read
-	for rows.Next() {
-		var row Row
-		var hour int64
-		if err := rows.Scan(&hour, &row.Site, &row.Line, &row.Kind, &row.Name, &row.Proof, &row.Unit,
-			&row.Asked, &row.Observed, &row.Challenged, &row.Paid, &row.Delivered, &row.Worth, &row.Earned); err != nil {
-			yield(Row{}, fmt.Errorf("reading the counts: %w", err))
-			return false
+		rows, err := db.QueryContext(ctx, "SELECT "+columns+" FROM "+part.table+" WHERE hour >= ? AND hour < ? ORDER BY "+keyColumns, part.since.Unix(), until) //nolint:gosec // names of ours
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the counts: %w", err)
 		}
-		row.Hour = time.Unix(hour, 0).UTC()
-		if !yield(row, nil) {
-			return false
-		}
-	}
-	if err := rows.Err(); err != nil {
-		yield(Row{}, fmt.Errorf("reading the counts: %w", err))
-		return false
-	}
-	return true
+		return rows, func() { _ = rows.Close() }, nil
+	})
 }
 
 // Close implements io.Closer.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/caddy-paywall/caddy-paywall/internal/offer"
+	"github.com/caddy-paywall/caddy-paywall/ledger"
 )
 
 // Times and numbers of a payment. Those that tests may shorten are fields of the Desk too.
@@ -15,13 +16,13 @@ const (
 	// settlement has to reach a block before it ends.
 	minLife = 20 * time.Second
 	// maxLife is the longest authorization we take: some wallets sign a day.
-	maxLife = 25 * time.Hour
+	maxLife = ledger.MaxLife
 	// answerWithin is how long a payer waits for a settlement before being told
 	// that it is pending: below the usual time-outs of clients.
 	answerWithin = 15 * time.Second
 	// keepWithoutEnd is how long a payment is remembered whose authorization does
 	// not say when it ends: the chain alone refuses it then.
-	keepWithoutEnd = 90 * 24 * time.Hour
+	keepWithoutEnd = ledger.KeepWithoutEnd
 	// keepRequest is how long at least what was asked of a facilitator is kept: a
 	// reorganisation of the chain may make it necessary to ask again.
 	keepRequest = time.Hour

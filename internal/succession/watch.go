@@ -20,9 +20,9 @@ const (
 	lookWithin = 30 * time.Second
 	looksAt    = 10_000
 	// payable is the longest life that an authorization can have when it is taken.
-	payable = 25 * time.Hour
+	payable = ledger.MaxLife
 	// endless is how long one is remembered that does not say when it ends.
-	endless = 90 * 24 * time.Hour
+	endless = ledger.KeepWithoutEnd
 )
 
 // left is what is left to do with the payments of a former ledger.
